@@ -17,7 +17,7 @@ from kbsync_standin.faults import Fault, hits
 from kbsync_standin.forms import filename_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Breach, Refused, Rules, Test, number_in
+from kbsync_standin.rules import Breach, Refused, Rules, Test, as_word, number_in
 from kbsync_standin.switches import changed
 
 Json = dict[str, Any]
@@ -124,6 +124,14 @@ class Call:
         """A fault of this kind is played, on a document of this name."""
         return self.fault.kind == kind and (name is None or hits(self.fault, kind, name))
 
+    def arg(self, name: str, default: Any = None) -> Any:
+        """An argument of the fault, or `default`."""
+        return self.fault.args.get(name, default)
+
+    def word(self, name: str, default: str) -> str:
+        """The same as a word, null as `null`."""
+        return as_word(self.arg(name, default))
+
     def body(self, tests: Mapping[str, Test], *needed: str, status: int = 400) -> Json:
         """A JSON object of no fields but these. Raises `Breach`, with `status`."""
         return Rules().body(self.request.body, tests, needed, status)
@@ -209,14 +217,15 @@ class Application(ABC, Generic[B, S]):
     behaviour: B
 
     def __init_subclass__(cls) -> None:
-        """Its routes are those of its methods, in their order."""
+        """Its routes are those of its methods; one with a `{word}` is tried last."""
         super().__init_subclass__()
-        cls.routes = [
+        routes = [
             Route(method, path, op, cls._pattern(path), handler)
             for part in reversed(cls.__mro__)
             for handler in vars(part).values()
             for method, path, op in getattr(handler, "answers", ())
         ]
+        cls.routes = sorted(routes, key=lambda one: "{" in one.path)
 
     @classmethod
     def _pattern(cls, path: str) -> re.Pattern[str]:
@@ -397,15 +406,20 @@ class Application(ABC, Generic[B, S]):
     def answer(self, request: Request, fault: Fault | None) -> Response:
         """Do the work and answer. `fault` is None or of one of its own `kinds`, to be played."""
         known, ids = self.route_of(request)
-        call = Call(request, known.op if known else "", ids, fault or Fault(""))
+        op = known.op if known else ""
+        call = Call(request, op, ids, self.meant(fault or Fault(""), op))
         try:
             return self._answered(call, known)
         except Refused as refused:
             if isinstance(refused, Breach):
                 self.blame(request, str(refused))
-            answer = self.refusal(refused, call)
+            answer = refused.response or self.refusal(refused, call)
             after = call.fault.args.get("retry_after")
             return answer if after is None else answer.having(retry_after=str(after))
+
+    def meant(self, fault: Fault, op: str) -> Fault:
+        """The fault that is played in a request of this operation."""
+        return fault
 
     def blame(self, request: Request, sentence: str) -> None:
         """Note what a request has against the rules."""
@@ -415,11 +429,10 @@ class Application(ABC, Generic[B, S]):
 
     def _answered(self, call: Call, known: Route | None) -> Response:
         self.get_on()
-        if "cookie" in call.request.headers:
-            self.blame(call.request, "a cookie was sent")
         self.admit(call)
         if known is None:
             raise self.no_route(call)
+        self.check_head(call)
         if (refusal := self.refusals.get(call.fault.kind)) is not None:
             raise refusal
         if self.failing(call.fault) == "before":
@@ -439,6 +452,11 @@ class Application(ABC, Generic[B, S]):
         """Raises `Refused` for a key that is not known."""
         if not self.is_known(call.request):
             raise self.refusals["unauthorized"]
+
+    def check_head(self, call: Call) -> None:
+        """Beside the key."""
+        if "cookie" in call.request.headers:
+            self.blame(call.request, "a cookie was sent")
 
     def no_route(self, call: Call) -> Refused:
         """What an unknown route is answered with."""

@@ -7,18 +7,28 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from kbsync_standin.messages import Response
+
 Test = Callable[[Any], bool]
 
 
 class Refused(Exception):
     """A vendor refuses, and the client made no mistake.
 
-    `status`, `code`, `kind`: what it is answered with, where one answer differs from the others.
+    `status`, `code`, `kind`: what it is answered with, where one answer differs from the others. `response`:
+    the whole answer, where it is like no other.
     """
 
-    def __init__(self, sentence: str, status: int = 400, code: str | int = "", kind: str = "") -> None:
+    def __init__(
+        self,
+        sentence: str,
+        status: int = 400,
+        code: str | int = "",
+        kind: str = "",
+        response: Response | None = None,
+    ) -> None:
         super().__init__(sentence)
-        self.status, self.code, self.kind = status, code, kind
+        self.status, self.code, self.kind, self.response = status, code, kind, response
 
 
 class Breach(Refused):
@@ -91,6 +101,11 @@ def number_in(texts: Mapping[str, str], name: str, usual: int, least: int = 1, m
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and least <= int(text) <= most):
         raise Breach(f"{name} is {text!r:.80}, not a number from {least} to {most}")
     return int(text)
+
+
+def as_word(value: Any) -> str:
+    """A value as a word: null and 404 are natural to write without quotes."""
+    return "null" if value is None else str(value)
 
 
 def is_flag(value: Any) -> bool:

@@ -12,7 +12,7 @@ from kbsync.core.names import Naming
 from kbsync_standin.faults import Fault
 from kbsync_standin.late import Work
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.zhipu.documents import Entry, ZhipuDocument
+from kbsync_standin.zhipu.documents import ZhipuDocument
 from tests.bench.bench import STRANGE, Change, OwnDocument, SharedBench
 from tests.remote.world import RemoteWorld
 
@@ -104,16 +104,17 @@ class ZhipuBench(SharedBench):
 
     def _tell_new(self) -> None:
         for entry in self._new_entries():
-            document: ZhipuDocument = self.world.app.account.documents[entry.id]
-            if document.is_foreign and not entry.effect.startswith("foreign"):
-                self._touched.append(f"a document of somebody else's: {entry.effect} {entry.name}")
-            stored = entry.effect == "stored"
+            document: ZhipuDocument = self.world.app.documents[entry["id"]]
+            effect = entry["effect"]
+            if document.is_foreign and not effect.startswith("foreign"):
+                self._touched.append(f"a document of somebody else's: {effect} {entry['name']}")
+            stored = effect == "stored"
             text = document.content.decode() if stored else None
             fails = stored and any(phase.stat == 2 for phase in document.phases)
-            self.on_change(Change(entry.effect, self._path(document), text, fails))
+            self.on_change(Change(effect, self._path(document), text, fails))
 
-    def _new_entries(self) -> list[Entry]:
-        new: list[Entry] = self.world.app.account.entries[self._told :]
+    def _new_entries(self) -> list[dict[str, Any]]:
+        new: list[dict[str, Any]] = self.world.app.journal()[self._told :]
         self._told += len(new)
         return new
 
@@ -131,8 +132,8 @@ class ZhipuBench(SharedBench):
     # -- what is there ---------------------------------------------------------------------------------
 
     def ours(self) -> list[OwnDocument]:
-        there = self.world.app.account.documents.values()
-        return [self._kept(one) for one in there if one.deleted is None and not one.is_foreign]
+        there = self.world.app.documents.values()
+        return [self._kept(one) for one in there if not one.is_deleted and not one.is_foreign]
 
     def _kept(self, one: ZhipuDocument) -> OwnDocument:
         """Found once is found, whatever the status says for a moment: searches don't look at it."""
@@ -166,8 +167,8 @@ class ZhipuBench(SharedBench):
 
     def story(self) -> list[str]:
         began = self.world.clock.started
-        last = self.world.app.account.entries[-40:]
-        told = [f"{e.at - began:.1f} {e.effect} {e.name} {e.id}" for e in last]
+        last = self.world.app.journal()[-40:]
+        told = [f"{e['at'] - began:.1f} {e['effect']} {e['name']} {e['id']}" for e in last]
         return [*told, repr(self.world.server.faults.all), repr(self.world.app.behaviour)]
 
     # -- what others do, and what goes wrong -----------------------------------------------------------

@@ -170,7 +170,7 @@ def test_another_model_tells_an_address_of_each_document_that_is_done(
     ran = zhipu.run(*words, "--model", "12")
     assert ran.code == 0, ran.err
     assert "hush" not in ran.out + ran.err
-    [document] = zhipu.vendor.server.app.account.documents.values()
+    [document] = zhipu.vendor.server.app.documents.values()
     assert (document.callback.url, dict(document.callback.headers)) == (url, {"X-Token": "hush-hush-hush"})
 
 

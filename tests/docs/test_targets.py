@@ -45,7 +45,7 @@ from kbsync_standin.gptbots.rules import RANKING_MODELS as TAKEN_MODELS
 from kbsync_standin.lightrag.app import SUPPORTED, LightragApplication
 from kbsync_standin.openwebui.app import OpenWebuiApplication
 from kbsync_standin.ragflow.app import RagflowApplication
-from kbsync_standin.zhipu.app import ROUTES as ZHIPU_ROUTES
+from kbsync_standin.zhipu import ZhipuApplication
 from kbsync_standin.zhipu.faults import CATALOGUE
 from tests.docs.console import Console, without_measurements
 from tests.docs.pages import ROOT, blocks
@@ -252,7 +252,7 @@ def documented(application: type[Application[Any, Any]], piece: str = "(?!)") ->
 @pytest.mark.parametrize(
     ("heading", "vendor", "routes"),
     [
-        ("## Zhipu BigModel", "zhipu", [route[:2] for route in ZHIPU_ROUTES]),
+        ("## Zhipu BigModel", "zhipu", documented(ZhipuApplication)),
         ("## GPTBots", "gptbots", documented(GptbotsApplication)),
         ("## Open WebUI", "openwebui", documented(OpenWebuiApplication, r"\{\w+\}")),
         ("## LightRAG", "lightrag", documented(LightragApplication)),

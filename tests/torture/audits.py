@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -73,7 +74,7 @@ class AuditedMirror(MessyMirror):
         )
 
     def set_out(self) -> None:
-        self.world.app.behaviour = ZhipuBehaviour(vectorize=(1.0, 3.0))
+        self.world.turn(**asdict(ZhipuBehaviour(vectorize=(1.0, 3.0))))
         self.world.turn(**self.chance.choice(ZHIPU_LISTS))
 
     # -- what happens ----------------------------------------------------------------------------------

@@ -362,10 +362,10 @@ def _odd(call: Call, row: Json) -> Json:
     """The row as the fault `odd-status` has it."""
     if not call.plays("odd-status"):
         return row
-    name = str(call.fault.args.get("field", "indexing_status"))
-    if call.fault.args.get("missing"):
+    name = str(call.arg("field", "indexing_status"))
+    if call.arg("missing"):
         return {key: value for key, value in row.items() if key != name}
-    return {**row, name: call.fault.args.get("value")}
+    return {**row, name: call.arg("value")}
 
 
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:

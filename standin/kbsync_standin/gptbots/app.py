@@ -105,7 +105,7 @@ class GptbotsApplication(Bot):
         unit = 1000 if self.behaviour.times == "ms" else 1
         url = one.source_url
         if call.plays("unmarked", one.name):
-            url = url.partition("#")[0] if call.fault.args.get("cut") else ""
+            url = url.partition("#")[0] if call.arg("cut") else ""
         row = {
             "id": one.id,
             "name": stem if self.behaviour.names == "bare" and stem else one.name,
@@ -141,7 +141,7 @@ class GptbotsApplication(Bot):
                 failed.append((sent, sent.doc_id))
                 continue
             is_told = not call.plays("neither-list", sent.name)
-            if not is_told and not call.fault.args.get("stored"):
+            if not is_told and not call.arg("stored"):
                 continue
             if old is not None:
                 self.change(old, sent, delivery.rules, call)
@@ -178,8 +178,8 @@ class GptbotsApplication(Bot):
             row: Json = {"data_id": one.id}
             if not call.plays("data-status"):
                 row["data_status"] = one.status(self.now, behaviour.working, behaviour.stale_status)
-            elif not call.fault.args.get("missing"):
-                row["data_status"] = call.fault.args.get("value")
+            elif not call.arg("missing"):
+                row["data_status"] = call.arg("value")
             rows.append(row)
         return rows
 

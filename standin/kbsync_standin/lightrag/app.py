@@ -156,7 +156,7 @@ class LightragApplication(Storage):
         there = [one for one in self.listed(self.documents.values()) if not call.plays("left-out", one.name)]
         rows = [self.dressed(one.row(self.now)) for one in there]
         if call.plays("status-word"):
-            rows = [{**row, "status": call.fault.args.get("value")} for row in rows]
+            rows = [{**row, "status": call.arg("value")} for row in rows]
         words, field = asked.get("status_filters"), asked["sort_field"]
         rows = [row for row in rows if not words or row["status"] in words]
         rows.sort(key=lambda row: (row[field], row["id"]), reverse=asked["sort_direction"] == "desc")
@@ -174,7 +174,7 @@ class LightragApplication(Storage):
             raise Breach("Document IDs must be unique", 422)
         status, message = "busy", "Pipeline is busy with another operation."
         if self.deletion is None and not self.unfinished and not call.plays("busy"):
-            slow = float(call.fault.args.get("seconds", 60))
+            slow = float(call.arg("seconds", 60))
             self.start_deletion(ids, slow if call.plays("slow") else self.behaviour.deleting, call.fault.kind)
             status = "deletion_started"
             message = f"Document deletion for {len(ids)} documents has been initiated."

@@ -293,8 +293,8 @@ class OpenaiApplication(Project):
             "chunking_strategy": one.strategy,
         }
         if call.plays("file-status"):
-            row["status"] = call.fault.args.get("value")
-            if call.fault.args.get("missing"):
+            row["status"] = call.arg("value")
+            if call.arg("missing"):
                 del row["status"]
         return row
 

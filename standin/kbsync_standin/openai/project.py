@@ -148,7 +148,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         ready = self.now if self.is_ogx else self.ready_at()
         error = ""
         if call is not None and call.plays("fails"):
-            error = str(call.fault.args.get("code", "server_error"))
+            error = str(call.arg("code", "server_error"))
         if call is not None and call.plays("stuck"):
             ready = None
         if not file.content.strip():

@@ -89,7 +89,7 @@ class OpenWebuiApplication(Files):
             words = "Your (login) has expired or the token is invalid. Please sign in again."
             raise Refused(words, 401)
         if call.plays("detail"):
-            raise Refused(str(call.fault.args.get("detail", "no")), int(call.fault.args.get("status", 400)))
+            raise Refused(str(call.arg("detail", "no")), int(call.arg("status", 400)))
         if call.plays("no-base"):
             self.base("", 400 if call.op in ("list", "link", "delete-base") else 404)
 
@@ -197,7 +197,7 @@ class OpenWebuiApplication(Files):
             raise Refused("[ERROR: Error uploading file]")
         one = self.store(name, content, mimetypes.guess_type(name)[0] or "application/octet-stream", sent)
         if call.plays("fails"):
-            one.fails = int(call.fault.args.get("runs", 1)) or -1
+            one.fails = int(call.arg("runs", 1)) or -1
         if call.plays("stuck"):
             one.ready_at = None
         one.never_linked = call.plays("unlinked")
@@ -213,15 +213,15 @@ class OpenWebuiApplication(Files):
     def _status(self, call: Call) -> Any:
         row = _row(self.file(call.ids["file"]), data=True)
         if call.plays("odd-status"):
-            row["data"]["status"] = call.fault.args.get("value")
-            if call.fault.args.get("missing"):
+            row["data"]["status"] = call.arg("value")
+            if call.arg("missing"):
                 del row["data"]["status"]
         return row | {"path": "/app/backend/data/uploads/x"}
 
     @route("GET", "/api/v1/files/{file}/process/status", "state")
     def _state(self, call: Call) -> Any:
         one = self.file(call.ids["file"])
-        return {"status": call.fault.args.get("value") if call.plays("odd-status") else one.status}
+        return {"status": call.arg("value") if call.plays("odd-status") else one.status}
 
     @route("GET", "/api/v1/files/user/search", "newest")
     def _newest(self, call: Call) -> Any:
@@ -261,7 +261,7 @@ class OpenWebuiApplication(Files):
     def _do(self, work: Iterator[None], call: Call, refusal: Callable[[Refused], Refused]) -> None:
         """Before it is answered, or by and by. Raises `refusal` of what went wrong."""
         if call.plays("goes-on"):
-            self.go_on(work, float(call.fault.args.get("seconds", 20)))
+            self.go_on(work, float(call.arg("seconds", 20)))
             raise Refused("504 Gateway Time-out", 504)
         try:
             for _ in work:

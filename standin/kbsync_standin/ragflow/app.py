@@ -95,7 +95,7 @@ class RagflowApplication(User):
 
     def admit(self, call: Call) -> None:
         """Older versions have other paths for chats, and other words for a key."""
-        if call.plays("unauthorized") and call.fault.args.get("code") == 109:
+        if call.plays("unauthorized") and call.arg("code") == 109:
             raise Refused("Authentication error: API key is invalid!", 200, 109)
         super().admit(call)
         if call.request.path.startswith("/api/v1/openai/") and self.behaviour.chats == "old":
@@ -126,7 +126,7 @@ class RagflowApplication(User):
         """In its envelope."""
         if call.plays("shape"):
             shapes = {"object": {"docs": {}, "chunks": 3}, "list": [None, 3], "null": None}
-            form = str(call.fault.args.get("form", "object"))
+            form = str(call.arg("form", "object"))
             return Response.json(
                 {"code": 0, "data": shapes[form]} if form in shapes else {"message": "success"}
             )
@@ -254,8 +254,8 @@ class RagflowApplication(User):
             "type": "pdf" if one.name.endswith(".pdf") else "doc",
         }
         if call.plays("run"):
-            row["run"] = call.fault.args.get("value")
-            if call.fault.args.get("missing"):
+            row["run"] = call.arg("value")
+            if call.arg("missing"):
                 del row["run"]
         return row
 

@@ -108,7 +108,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         one.run, one.chunks, one.progress = RUNNING, 0, "12:00:00 Task has been received."
         one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
         if call is not None and kind == "fails":
-            one.progress += f"\n12:00:01 [ERROR]{call.fault.args.get('said', 'cannot be read')}"
+            one.progress += f"\n12:00:01 [ERROR]{call.arg('said', 'cannot be read')}"
         one.ready_at = self.ready_at(call, one.name)
         if one.outcome == DONE:
             self._indexed.add(one.base)

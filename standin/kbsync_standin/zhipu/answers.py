@@ -1,23 +1,25 @@
-"""How the vendor answers: the envelope, failures, signed addresses, documents and bases as JSON."""
+"""How the vendor answers: who is let in, the envelope, failures, signed addresses, documents and bases."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
 import itertools
+import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from email.utils import formatdate
 from typing import Any, Final
 
+from kbsync_standin.application import Call, Json
+from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
-from kbsync_standin.rules import Rules, Test
+from kbsync_standin.rules import Breach, Refused, Rules, Test, as_word
 from kbsync_standin.zhipu.account import Account
-from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
-from kbsync_standin.zhipu.documents import BYTES_PER_WORD, Base, ZhipuDocument
-from kbsync_standin.zhipu.faults import Play, disguise_of
-from kbsync_standin.zhipu.rules import FILES, json_body, number_in_query
-
-Json = dict[str, Any]
+from kbsync_standin.zhipu.documents import BYTES_PER_WORD, ZhipuBase, ZhipuDocument
+from kbsync_standin.zhipu.faults import disguise_of, meant
+from kbsync_standin.zhipu.rules import FILES, check_head, json_body
 
 OK = "请求成功"
 _MESSAGES = {
@@ -39,20 +41,20 @@ _MESSAGES = {
 _UNKNOWN_FIELDS = {"traceId": "7f3c", "extension": {"since": "2031", "flags": [1, None]}}
 
 
+_PAID = frozenset({"upload", "upload-url", "reembed", "reslice", "retrieve", "invoke", "sse-invoke", "chat"})
+_SWITCHED = (
+    {"file": "url"}
+    | {f"{verb}application": "applications" for verb in ("", "create-", "edit-", "delete-")}
+    | {f"{verb}callback": "callback" for verb in ("set-", "delete-")}
+)
+"""Operations that are switched off under another name."""
+
+
 class NoData:
     """In place of `data` where an answer has none."""
 
 
 NO_DATA: Final = NoData()
-
-
-class Refusal(Exception):
-    """The request is not carried out; `violation` is the rule the client broke, "" if it broke none."""
-
-    def __init__(self, response: Response, violation: str = "") -> None:
-        super().__init__(violation)
-        self.response = response
-        self.violation = violation
 
 
 def words_for(code: object) -> str:
@@ -124,109 +126,6 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request that was let in: its operation, the id in its path, and the fault that is played in it."""
-
-    request: Request
-    op: str
-    ident: str
-    account: Account
-    signer: Signer
-    play: Play
-
-    @property
-    def behaviour(self) -> ZhipuBehaviour:
-        """The switches."""
-        return self.account.behaviour
-
-    @property
-    def now(self) -> float:
-        """Seconds since the epoch by the stand-in's clock."""
-        return self.account.now
-
-    @property
-    def rules(self) -> Rules:
-        """How closely it is looked at."""
-        return Rules(self.behaviour.strict)
-
-    @property
-    def origin(self) -> str:
-        """Where the client reaches us, such as `http://127.0.0.1:8080`."""
-        return f"http://{self.request.headers.get('host', '127.0.0.1')}"
-
-    def body(self, tests: Mapping[str, Test], needed: Collection[str] = ()) -> Json:
-        """The body: JSON with known fields only, whose values pass their tests. Raises `Breach`."""
-        body = json_body(self.request, tests.keys(), self.rules)
-        self.rules.fields(body, tests, needed)
-        return body
-
-    def page(self, size: int = 10) -> tuple[int, int]:
-        """Number, from 1 on, and size of the page that is asked for. Raises `Breach`."""
-        number = number_in_query(self.request, "page", 1, self.rules)
-        size = number_in_query(self.request, "size", size, self.rules)
-        return number, min(size, self.behaviour.page_cap or size)
-
-    def dressed(self, fields: Json, optional: Collection[str] = ()) -> Json:
-        """`fields` as the switches `sparse` and `extra_fields` leave them."""
-        if self.behaviour.sparse == "missing":
-            fields = {name: value for name, value in fields.items() if name not in optional}
-        elif self.behaviour.sparse == "null":
-            fields = {name: None if name in optional else value for name, value in fields.items()}
-        return {**fields, **_UNKNOWN_FIELDS} if self.behaviour.extra_fields else fields
-
-    def written(self, ident: str) -> str | int:
-        """An id in the form of the switch `ids`."""
-        is_number = self.behaviour.ids == "number" and ident.isdigit()
-        return int(ident) if is_number else ident
-
-    def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
-        """Data and outcome as the knowledge API wraps them."""
-        fields: Json = {} if data is NO_DATA else {"data": data}
-        # The vendor's clock in milliseconds.
-        fields |= {"code": code, "message": message}
-        fields["timestamp"] = int((self.now + self.behaviour.clock_skew) * 1000)
-        return self.dressed(fields, ("message", "timestamp"))
-
-    def failure(self, code: int, message: str = "", status: int = 200) -> Response:
-        """A failure as the knowledge API tells it."""
-        return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
-
-    def missing(self, form: str, what: str) -> Response:
-        """The answer about what is not there, in the form `404`, `code`, `null` or `ok`."""
-        match form:
-            # HTTP 200 is not success: the same absence comes in each of these forms.
-            case "null":
-                return Response.json(self.envelope(None))
-            case "ok":
-                return Response.json(self.envelope(NO_DATA))
-            case "code":
-                return self.failure(400, f"{what}不存在")
-            case _:
-                return self.failure(404, f"{what}不存在", 404)
-
-    def no_route(self, status: int = 404) -> Response:
-        """What the web framework says about a path (404), a method (405), a type (415) it does not know."""
-        error = "Not Found" if status == 404 else "Method Not Allowed"
-        stamp = int((self.now + self.behaviour.clock_skew) * 1000)
-        told = {"timestamp": stamp, "status": status, "error": error, "path": self.request.path}
-        return Response.json(told, status)
-
-    def known_base(self, ident: str) -> Base:
-        """The base with this id. Raises `Refusal` where there is none."""
-        base = self.account.base(ident)
-        if base is None:
-            raise Refusal(self.missing(self.behaviour.deleted_base, "知识库"))
-        return base
-
-    def known_document(self, ident: str) -> ZhipuDocument:
-        """The document with this id. Raises `Refusal` where there is none."""
-        document = self.account.document(ident)
-        if document is None:
-            raise Refusal(self.missing(self.behaviour.deleted_detail, "知识"))
-        return document
-
-
 _CHUNKING = frozenset(
     {"min_chunk_size", "max_chunk_size", "chunk_overlap", "custom_separator", "sentence_size"}
 )
@@ -235,75 +134,257 @@ _TYPES: Mapping[str, Callable[[float], Any]] = {"int": int, "string": str, "floa
 _OPTIONAL_OF_BASE = frozenset({"word_num", "length", "contextual", "embedding_model", "description"})
 
 
-def item(document: ZhipuDocument, call: Call) -> Json:
-    """A document as list and detail show it; the look is counted, lies are told as faults want them."""
-    phase, behaviour, slicing = document.phase(call.now), call.behaviour, document.slicing
-    document.count_look()
-    disguise = document.disguise_at(call.now)
-    is_meant = call.play.arg("name", document.name) in (document.name, document.sent_name)
-    if call.op in ("detail", "list") and is_meant:
-        disguise = disguise_of(call.play).over(disguise)
-    fields: Json = {
-        "id": call.written(document.id),
-        "name": document.name,
-        "url": document.address,
-        "length": document.size,
-        "min_chunk_size": 1,
-        "max_chunk_size": 500,
-        "chunk_overlap": 50,
-        "knowledge_type": slicing.knowledge_type,
-        "custom_separator": list(slicing.separators) or ["\n"],
-        "embedding_stat": _TYPES[behaviour.stat_form](phase.stat),
-        "word_num": 0,
-        "parse_image": int(document.parse_image),
-    }
-    if behaviour.sentence_size != "absent":
-        fields["sentence_size"] = _TYPES[behaviour.sentence_size](slicing.sentence_size)
-    if phase.info:
-        fields["failInfo"] = {"embedding_code": phase.info.code, "embedding_msg": phase.info.text}
-    if not document.address or behaviour.page_urls == "signed":
-        fields["url"] = call.signer.url(call.origin, document.id, call.now, disguise.url)
-    fields = call.dressed(fields, _OPTIONAL) | dict(disguise.changes)
-    if disguise.url == "null":
-        fields["url"] = None
-    gone = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
-    return {name: value for name, value in fields.items() if name not in gone} if gone else fields
+_TOLERANCE_MS = 300_000
 
 
-def shown(document: ZhipuDocument, now: float) -> Json:
-    """A document as tests see it: what is really there, whatever clients are told."""
-    phase = document.phase(now)
-    return {
-        "id": document.id,
-        "name": document.name,
-        "sent_name": document.sent_name,
-        "base": document.base.id,
-        "size": document.size,
-        "sha256": document.sha256,
-        "stat": phase.stat,
-        "fail_info": asdict(phase.info) if phase.info else None,
-        "knowledge_type": document.slicing.knowledge_type,
-        "created_ms": int(document.created * 1000),
-        "foreign": document.is_foreign,
-        "deleted": document.deleted is not None,
-        "address": document.address,
-        "visits": document.visits,
-    }
+def _objection(header: str | None, key: str, now: float) -> int:
+    """The business code (1000 to 1003) that an `Authorization` header meets; 0: it is good.
+
+    `now`: seconds since the epoch by the vendor's clock.
+    """
+    if not header:
+        return 1001
+    scheme, _, credential = header.partition(" ")
+    if scheme != "Bearer" or not credential or credential != credential.strip():
+        return 1002
+    # A key has one dot, a token made of it has two: both are documented as `Bearer`.
+    if credential.count(".") == 2 and key.count(".") == 1:
+        return _objection_to_token(credential, key, now)
+    return 0 if hmac.compare_digest(_utf8(credential), _utf8(key)) else 1000
 
 
-def base_item(base: Base, call: Call) -> Json:
-    """A knowledge base as list and detail show it."""
-    fields: Json = {
-        "id": call.written(base.id),
-        "embedding_id": base.embedding_id,
-        "embedding_model": base.embedding_model,
-        "name": base.name,
-        "description": base.description,
-        "background": base.background,
-        "icon": base.icon,
-        "contextual": base.contextual,
-        "word_num": base.size // BYTES_PER_WORD,
-        "length": base.size,
-        "document_size": len(base.documents),
-    }
-    return call.dressed(fields, _OPTIONAL_OF_BASE)
+def _objection_to_token(token: str, key: str, now: float) -> int:
+    ident, _, secret = key.partition(".")
+    signed, _, signature = token.rpartition(".")
+    header, _, payload = (_read_piece(piece) for piece in signed.partition("."))
+    if header is None or payload is None or (header.get("alg"), header.get("sign_type")) != ("HS256", "SIGN"):
+        return 1002
+    digest = hmac.digest(_utf8(secret), _utf8(signed), hashlib.sha256)
+    good = base64.urlsafe_b64encode(digest).rstrip(b"=")
+    if payload.get("api_key") != ident or not hmac.compare_digest(good, _utf8(signature.rstrip("="))):
+        return 1000
+    expires, made = payload.get("exp"), payload.get("timestamp")
+    if not isinstance(expires, int) or not isinstance(made, int):
+        return 1002
+    # Both are milliseconds: seconds look long expired.
+    return 1003 if expires <= now * 1000 or made > now * 1000 + _TOLERANCE_MS else 0
+
+
+def _read_piece(piece: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(base64.urlsafe_b64decode(piece + "=" * (-len(piece) % 4)))
+    except (ValueError, binascii.Error):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class Answers(Account):
+    """The account behind its interface."""
+
+    default_key, api = "id.secret-for-tests", "/api"
+
+    def begin(self) -> None:
+        """No address was signed yet."""
+        self.signer = Signer(self._key)
+        super().begin()
+
+    # -- who is let in
+
+    @property
+    def vendor_now(self) -> float:
+        """By the vendor's clock."""
+        return self.now + self.behaviour.clock_skew
+
+    @property
+    def rules(self) -> Rules:
+        """How closely requests are looked at."""
+        return Rules(self.behaviour.strict)
+
+    def admit(self, call: Call) -> None:
+        """Also what refuses without any work, whatever a fault's `effect` says."""
+        behaviour, request = self.behaviour, call.request
+        if _SWITCHED.get(call.op, call.op) in behaviour.not_offered:
+            raise Refused("", response=self.no_such_route(call))
+        if not call.op:
+            is_known = any(one.pattern.fullmatch(request.path) for one in self.routes if one.op != "file")
+            raise Breach(
+                "there is no such route", response=self.no_such_route(call, 405 if is_known else 404)
+            )
+        refusals = []
+        # Addresses of files carry their own proof, and the key must not be sent to their host.
+        if call.op != "file":
+            code = _objection(request.headers.get("authorization"), self._key, self.vendor_now)
+            refusals += [gateway(code or 1004, 401)] if code or behaviour.key_revoked else []
+            refusals += [gateway(1113, 429)] if behaviour.money_gone and call.op in _PAID else []
+        message = call.word("message", "")
+        match call.fault.kind:
+            case "rate-limited":
+                refusals.append(gateway(call.arg("code", 1302), 429, message))
+            case "unauthorized":
+                refusals.append(gateway(call.arg("code", 1000), 401, message))
+            case "no-right":
+                refusals.append(gateway(434, call.arg("status", 434)))
+            case "base-gone":
+                refusals.append(self.missing(call.word("form", behaviour.deleted_base), "知识库"))
+        for response in refusals:
+            raise Refused("", response=response)
+
+    def check_head(self, call: Call) -> None:
+        """After the faults: a test of a failure need not send a request that is right."""
+        check_head(call.request, call.op, self.rules)
+
+    def meant(self, fault: Fault, op: str) -> Fault:
+        """A fault that cannot mean what it says is a violation."""
+        fault, misuse = meant(fault, op)
+        if misuse:
+            self.violations.append(misuse)
+        return fault
+
+    def body(self, call: Call, tests: Mapping[str, Test], *needed: str) -> Json:
+        """JSON with known fields only, whose values pass their tests. Raises `Breach`."""
+        body = json_body(call.request, tests.keys(), self.rules)
+        self.rules.fields(body, tests, needed)
+        return body
+
+    # -- how it answers
+
+    def answer(self, request: Request, fault: Fault | None) -> Response:
+        """Dated by the vendor's clock."""
+        response = super().answer(request, fault)
+        return response.having(date=formatdate(self.vendor_now, usegmt=True))
+
+    def refusal(self, refused: Refused, call: Call) -> Response:
+        """What is against the rules: the platform has codes of its own, the knowledge API says 400 in 200."""
+        message = f"{words_for(400)}: {refused}"
+        return gateway(1214, 400, message) if call.op == "chat" else self.failed(400, message)
+
+    def failing(self, fault: Fault) -> str:
+        """After the work, which is done where the `effect` of the fault says so."""
+        is_bad = fault.kind == "code-in-200" and str(_code(fault)) != "200"
+        return "after" if fault.kind == "error-shapes" or is_bad else ""
+
+    def failure(self, fault: Fault) -> Response:
+        """In the shape or with the code that the fault says."""
+        if fault.kind == "code-in-200":
+            return Response.json(self._coded(NO_DATA, fault))
+        shape, code = as_word(fault.args.get("shape", "error-object")), int(fault.args.get("code", 500))
+        return misshapen(shape, code, int(fault.args.get("status", 500)))
+
+    def written(self, value: Any, call: Call) -> Response:
+        """In its envelope, spoilt where the fault says so."""
+        if call.plays("code-in-200"):
+            return Response.json(self._coded(value, call.fault))
+        fields = self.envelope(value)
+        if call.plays("envelope"):
+            fields |= call.arg("set", {})
+            fields = {name: one for name, one in fields.items() if name not in call.arg("missing", ())}
+        return Response.json(fields)
+
+    def _coded(self, data: object, fault: Fault) -> Json:
+        code, args = _code(fault), fault.args
+        usual = OK if str(code) == "200" else words_for(code)
+        message = as_word(args.get("message", usual))
+        fields = self.envelope(data, str(code) if args.get("as_string") else code, message)
+        return {name: one for name, one in fields.items() if name != "code" or not args.get("missing")}
+
+    def envelope(self, data: object, code: object = 200, message: str = OK) -> Json:
+        """Data and outcome as the knowledge API wraps them."""
+        fields: Json = {} if data is NO_DATA else {"data": data}
+        fields |= {"code": code, "message": message, "timestamp": int(self.vendor_now * 1000)}
+        return self.dressed(fields, ("message", "timestamp"))
+
+    def dressed(self, value: Json, optional: Collection[str] = ()) -> Json:
+        """Fields as the switches `sparse` and `extra_fields` leave them."""
+        if self.behaviour.sparse == "missing":
+            value = {name: one for name, one in value.items() if name not in optional}
+        elif self.behaviour.sparse == "null":
+            value = {name: None if name in optional else one for name, one in value.items()}
+        return {**value, **_UNKNOWN_FIELDS} if self.behaviour.extra_fields else value
+
+    def id_form_of(self, ident: str) -> str | int:
+        """An id in the form of the switch `ids`."""
+        is_number = self.behaviour.ids == "number" and ident.isdigit()
+        return int(ident) if is_number else ident
+
+    def failed(self, code: int, message: str = "", status: int = 200) -> Response:
+        """A failure as the knowledge API tells it."""
+        return Response.json(self.envelope(NO_DATA, code, message or words_for(code)), status)
+
+    def missing(self, form: str, what: str) -> Response:
+        """The answer about what is not there, in the form `404`, `code`, `null` or `ok`."""
+        # HTTP 200 is not success: the same absence comes in each of these forms.
+        if form in ("null", "ok"):
+            return Response.json(self.envelope(None if form == "null" else NO_DATA))
+        code = 400 if form == "code" else 404
+        return self.failed(code, f"{what}不存在", 200 if form == "code" else 404)
+
+    def no_such_route(self, call: Call, status: int = 404) -> Response:
+        """What the web framework says about a path (404), a method (405), a type (415) it does not know."""
+        error = "Not Found" if status == 404 else "Method Not Allowed"
+        told = {"timestamp": int(self.vendor_now * 1000), "status": status, "error": error}
+        return Response.json({**told, "path": call.request.path}, status)
+
+    def known_base(self, ident: str) -> ZhipuBase:
+        """The base with this id. Raises `Refused` where there is none."""
+        base: ZhipuBase | None = self.seen_bases().get(ident)
+        if base is None:
+            raise Refused("", response=self.missing(self.behaviour.deleted_base, "知识库"))
+        return base
+
+    def known_document(self, call: Call) -> ZhipuDocument:
+        """The document of the path. Raises `Refused` where there is none."""
+        document = self.document(call.ids["id"])
+        if document is None:
+            raise Refused("", response=self.missing(self.behaviour.deleted_detail, "知识"))
+        return document
+
+    def signed(self, call: Call, ident: str, form: str = "") -> str:
+        """The address of a file, good from now on. `form` as in `Signer.url`."""
+        return self.signer.url(call.origin, ident, self.now, form)
+
+    # -- documents and bases
+
+    def item(self, document: ZhipuDocument, call: Call) -> Json:
+        """A document as list and detail show it; the look is counted, lies are told as faults want them."""
+        phase, behaviour, slicing = document.phase(self.now), self.behaviour, document.slicing
+        document.polls = max(0, document.polls - 1)
+        disguise = document.disguise_at(self.now)
+        is_meant = call.arg("name", document.name) in (document.name, document.sent_name)
+        if call.op in ("detail", "list") and is_meant:
+            disguise = disguise_of(call).over(disguise)
+        fields: Json = {
+            "id": self.id_form_of(document.id),
+            "name": document.name,
+            "url": document.address,
+            "length": document.size,
+            "min_chunk_size": 1,
+            "max_chunk_size": 500,
+            "chunk_overlap": 50,
+            "knowledge_type": slicing.knowledge_type,
+            "custom_separator": list(slicing.separators) or ["\n"],
+            "embedding_stat": _TYPES[behaviour.stat_form](phase.stat),
+            "word_num": 0,
+            "parse_image": int(document.parse_image),
+        }
+        if behaviour.sentence_size != "absent":
+            fields["sentence_size"] = _TYPES[behaviour.sentence_size](slicing.sentence_size)
+        if phase.info:
+            fields["failInfo"] = {"embedding_code": phase.info.code, "embedding_msg": phase.info.text}
+        if not document.address or behaviour.page_urls == "signed":
+            fields["url"] = self.signed(call, document.id, disguise.url)
+        fields = self.dressed(fields, _OPTIONAL) | dict(disguise.changes)
+        if disguise.url == "null":
+            fields["url"] = None
+        gone = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
+        return {name: value for name, value in fields.items() if name not in gone} if gone else fields
+
+    def base_item(self, base: ZhipuBase) -> Json:
+        """A knowledge base as list and detail show it."""
+        same = ("embedding_id", "embedding_model", "name", "description", "background", "icon", "contextual")
+        sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size}
+        fields = {"id": self.id_form_of(base.id), **{name: getattr(base, name) for name in same}, **sizes}
+        return self.dressed({**fields, "document_size": len(base.documents)}, _OPTIONAL_OF_BASE)
+
+
+def _code(fault: Fault) -> object:
+    return fault.args.get("code", 200 if fault.args.get("missing") else 500)

@@ -8,22 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync_standin.completions import (
-    ERROR,
-    MOST_PASSAGES,
-    NOTHING,
-    PIECES,
-    TESTS,
-    completion,
-    event_stream,
-    usage_of,
-)
-from kbsync_standin.listing import page_of
+from kbsync_standin import completions
+from kbsync_standin.application import Call, Json, route
 from kbsync_standin.messages import Response
-from kbsync_standin.rules import Test, is_flag, is_object, is_text, is_whole, one_of, whole
+from kbsync_standin.rules import Breach, Refused, Test, is_flag, is_object, is_text, is_whole, one_of, whole
 from kbsync_standin.zhipu.account import Match, search
-from kbsync_standin.zhipu.answers import NO_DATA, Call, Json, NoData, Refusal, gateway
-from kbsync_standin.zhipu.document_calls import images_of
+from kbsync_standin.zhipu.answers import NO_DATA, NoData, gateway
+from kbsync_standin.zhipu.document_calls import DocumentCalls
 from kbsync_standin.zhipu.documents import ZhipuDocument, extension
 
 _PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
@@ -33,8 +24,8 @@ _NEEDED_OF_RECALL = ("recall_method", "rerank_status", "slice_count")
 
 
 @dataclass(slots=True, eq=False)
-class Application:
-    """One of them. `fields`: as it is shown; `bases`: ids of the knowledge bases it answers from."""
+class Agent:
+    """What the vendor calls an application. `fields`: as shown; `bases`: ids of those it answers from."""
 
     id: str
     fields: dict[str, Any]
@@ -96,73 +87,9 @@ _APPLICATION_TESTS: Mapping[str, Test] = {
 _DEFAULTS = {"prompt": "{{知识}}\n{{用户}}", "top_p": "0.7", "temperature": "0.95", "model": "ChatGLM_pro"}
 
 
-def create_application(call: Call) -> str | int:
-    """A new one. The answer is the bare id."""
-    body = _application_body(call)
-    call.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
-    made = Application(str(call.account.new_number()), {**_DEFAULTS, **body}, _bases(body))
-    if call.play.effect:
-        call.account.applications[made.id] = made
-        call.account.note("application-created", made.id, body["name"])
-    return call.written(made.id)
-
-
-def _application_body(call: Call) -> dict[str, Any]:
-    body = call.body(_APPLICATION_TESTS)
-    for ident in _bases(body):
-        call.known_base(ident)
-    return body
-
-
 def _bases(body: Mapping[str, Any]) -> tuple[str, ...]:
     inner = body.get("knowledge_info", {}).get("knowledge_ids", [])
     return tuple(dict.fromkeys(map(str, [*body.get("knowledge_ids", []), *inner])))
-
-
-def edit_application(call: Call) -> NoData:
-    """Change what is sent."""
-    known, body = known_application(call), _application_body(call)
-    if call.play.effect:
-        known.fields |= body
-        if "knowledge_ids" in body or "knowledge_info" in body:
-            known.bases = _bases(body)
-        call.account.note("application-edited", known.id, known.fields["name"])
-    return NO_DATA
-
-
-def list_applications(call: Call) -> Json:
-    """One page, newest first."""
-    page, size = call.page(20)
-    seen = list(reversed(call.account.applications.values()))
-    shown = [_application_item(one, call) for one in page_of(seen, page, size)]
-    return call.dressed({"list": shown, "total": len(seen)})
-
-
-def show_application(call: Call) -> Json:
-    """One of them."""
-    return _application_item(known_application(call), call)
-
-
-def delete_application(call: Call) -> NoData:
-    """Remove it; its bases stay."""
-    known = known_application(call)
-    if call.play.effect:
-        del call.account.applications[known.id]
-        call.account.note("application-deleted", known.id, known.fields["name"])
-    return NO_DATA
-
-
-def known_application(call: Call) -> Application:
-    """The one in the path. Raises `Refusal` where there is none."""
-    found = call.account.applications.get(call.ident)
-    if found is None:
-        raise Refusal(call.missing(call.behaviour.deleted_base, "应用"))
-    return found
-
-
-def _application_item(one: Application, call: Call) -> Json:
-    numbers = {"knowledge_ids": [int(ident) if ident.isdigit() else ident for ident in one.bases]}
-    return call.dressed({**one.fields, **numbers, "id": call.written(one.id)})
 
 
 _FORMATS = ("txt", "doc", "pdf", "", "docx", "xlsx", "", "", "", "", "csv", "ppt", "pptx", "md", "xls")
@@ -186,69 +113,6 @@ _INVOKE_TESTS: Mapping[str, Test] = {
     "knowledge_ids": _are_ids,
     "document_ids": _are_ids,
 }
-
-
-def invoke(call: Call) -> Json:
-    """The answer in one piece."""
-    request_id, text = _answer(call)
-    return {"requestId": request_id, "content": text, "usage": usage_of(text)}
-
-
-def sse_invoke(call: Call) -> Response:
-    """The answer as events, a few characters each."""
-    request_id, text = _answer(call)
-    return event_stream(list(_events(request_id, text, call)), _told(call))
-
-
-def _told(call: Call) -> Mapping[str, Any]:
-    """The arguments of the fault `stream`, where it is played."""
-    return call.play.args if call.play.kind == "stream" else {}
-
-
-def slice_info(call: Call) -> Json:
-    """The slices behind an answer, by document."""
-    found = call.account.answers.get(call.ident)
-    if found is None:
-        raise Refusal(call.missing("code", "请求"))
-    documents = sorted({match.document for match in found}, key=lambda document: document.ordinal)
-    slices = [_slices(one, [match for match in found if match.document is one], call) for one in documents]
-    is_old = any(one["hide_positions"] for one in slices)
-    return {"document_slices": slices, "has_old_document": is_old}
-
-
-def _answer(call: Call) -> tuple[str, str]:
-    """Request id and text; what it was made from is kept under the id."""
-    application = known_application(call)
-    body = call.body(_INVOKE_TESTS, needed=("prompt",))
-    wanted = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
-    bases = [call.known_base(ident) for ident in wanted if ident in application.bases]
-    only = {str(ident) for ident in body.get("document_ids", [])}
-    known = [one for base in bases for one in base.documents.values() if one.phase(call.now).stat == 1]
-    documents = [one for one in known if not only or one.id in only]
-    found = search(body["prompt"][-1]["content"], documents, MOST_PASSAGES, 0.0)
-    request_id = body.get("request_id") or f"req-{call.account.new_number()}"
-    call.account.answers[request_id] = found
-    return request_id, "\n\n".join(match.passage.text for match in found) or NOTHING
-
-
-def _events(request_id: str, text: str, call: Call) -> Iterator[bytes]:
-    end = call.play.word("end", "") if call.play.kind == "stream" else ""
-    form = _EVENT_FORMS[call.behaviour.stream_form]
-    *before, last = PIECES.findall(text)
-    if end in ("error", "interrupted", "no-finish"):
-        before = before[: len(before) // 2]
-    for piece in before:
-        yield form(request_id, "add", piece, None).encode()
-    if end == "no-finish":
-        return
-    if end == "repeated":  # as the manual's example has it: `finish` with the text of the last `add`
-        yield form(request_id, "add", last, None).encode()
-    if end in ("error", "interrupted"):
-        name = "errorhandle" if end == "error" else end
-        yield form(request_id, name, ERROR, None).encode()
-        return
-    final = form(request_id, "finish", last, usage_of(text)).encode()
-    yield final.rstrip(b"\n") if end == "no-blank" else final
 
 
 def _quoted(request_id: str, name: str, piece: str, usage: Json | None) -> str:
@@ -275,22 +139,6 @@ def _wrapped(request_id: str, name: str, piece: str, usage: Json | None) -> str:
 _EVENT_FORMS = {"quoted": _quoted, "plain": _plain, "wrapped": _wrapped}
 
 
-def _slices(document: ZhipuDocument, found: list[Match], call: Call) -> Json:
-    kind = extension(document.sent_name)
-    about = {
-        "id": call.written(document.id),
-        "name": document.name,
-        "url": call.signer.url(call.origin, document.id, call.now),
-        "dtype": DTYPES.get(kind, 1),
-    }
-    return {
-        "document": about,
-        "slice_info": [_slice(match, kind) for match in found],
-        "images": images_of(document, call),
-        "hide_positions": document.name in call.behaviour.without_positions.split(),
-    }
-
-
 def _slice(match: Match, kind: str) -> Json:
     """Only PDFs tell pages, only tables lines."""
     fields: Json = {"document_id": match.document.id, "text": match.passage.text}
@@ -304,8 +152,9 @@ def _slice(match: Match, kind: str) -> Json:
 
 _MODEL = re.compile(r"(glm|charglm|codegeex|emohaa)(-[\w.]+)*", re.IGNORECASE)
 
+
 _CHAT_TESTS: Mapping[str, Test] = {
-    **TESTS,
+    **completions.TESTS,
     "request_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 64,
     "user_id": lambda value: isinstance(value, str) and 6 <= len(value) <= 128,
     "do_sample": is_flag,
@@ -313,12 +162,155 @@ _CHAT_TESTS: Mapping[str, Test] = {
 }
 
 
-def chat(call: Call) -> Response:
-    """A completion, whole or as events."""
-    body = call.body(_CHAT_TESTS, needed=("model", "messages"))
-    if _MODEL.fullmatch(body["model"]) is None:
-        raise Refusal(gateway(1211, 400, "模型不存在，请检查模型代码。"), f"the model is {body['model']}")
-    number = str(call.account.new_number())
-    asked = body.get("request_id", number)
-    head = {"id": number, "created": int(call.now), "model": body["model"], "request_id": asked}
-    return completion(body, head, _told(call))
+class AskingCalls(DocumentCalls):
+    """What is asked."""
+
+    @route("POST", "/application", "create-application")
+    def create_application(self, call: Call) -> str | int:
+        """A new one. The answer is the bare id."""
+        body = self._application_body(call)
+        self.rules.fields(body, {}, needed=("name", "desc", "knowledge_ids"))
+        made = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
+        if call.fault.effect:
+            self.agents[made.id] = made
+            self._note("application-created", made.id, body["name"])
+        return self.id_form_of(made.id)
+
+    def _application_body(self, call: Call) -> dict[str, Any]:
+        body = self.body(call, _APPLICATION_TESTS)
+        for ident in _bases(body):
+            self.known_base(ident)
+        return body
+
+    @route("PUT", "/application/{id}", "edit-application")
+    def edit_application(self, call: Call) -> NoData:
+        """Change what is sent."""
+        known, body = self.known_application(call), self._application_body(call)
+        if call.fault.effect:
+            known.fields |= body
+            if "knowledge_ids" in body or "knowledge_info" in body:
+                known.bases = _bases(body)
+            self._note("application-edited", known.id, known.fields["name"])
+        return NO_DATA
+
+    @route("GET", "/application", "applications")
+    def list_applications(self, call: Call) -> Json:
+        """One page, newest first."""
+        page, size = call.page("size", 20)
+        seen = list(reversed(self.agents.values()))
+        shown = [self._application_item(one) for one in self.page(seen, page, size)]
+        return self.dressed({"list": shown, "total": len(seen)})
+
+    @route("GET", "/application/{id}", "application")
+    def show_application(self, call: Call) -> Json:
+        """One of them."""
+        return self._application_item(self.known_application(call))
+
+    @route("DELETE", "/application/{id}", "delete-application")
+    def delete_application(self, call: Call) -> NoData:
+        """Remove it; its bases stay."""
+        known = self.known_application(call)
+        if call.fault.effect:
+            del self.agents[known.id]
+            self._note("application-deleted", known.id, known.fields["name"])
+        return NO_DATA
+
+    def known_application(self, call: Call) -> Agent:
+        """The one in the path. Raises `Refused` where there is none."""
+        found = self.agents.get(call.ids["id"])
+        if found is None:
+            raise Refused("", response=self.missing(self.behaviour.deleted_base, "应用"))
+        return found
+
+    def _application_item(self, one: Agent) -> Json:
+        numbers = {"knowledge_ids": [int(ident) if ident.isdigit() else ident for ident in one.bases]}
+        return self.dressed({**one.fields, **numbers, "id": self.id_form_of(one.id)})
+
+    @route("POST", "/model-api/{id}/invoke", "invoke")
+    def invoke(self, call: Call) -> Json:
+        """The answer in one piece."""
+        request_id, text = self._answer(call)
+        return {"requestId": request_id, "content": text, "usage": completions.usage_of(text)}
+
+    @route("POST", "/model-api/{id}/sse-invoke", "sse-invoke")
+    def sse_invoke(self, call: Call) -> Response:
+        """The answer as events, a few characters each."""
+        request_id, text = self._answer(call)
+        return completions.event_stream(list(self._events(request_id, text, call)), self._told(call))
+
+    def _told(self, call: Call) -> Mapping[str, Any]:
+        """The arguments of the fault `stream`, where it is played."""
+        return call.fault.args if call.plays("stream") else {}
+
+    @route("GET", "/v2/{id}/slice_info", "slice-info")
+    def slice_info(self, call: Call) -> Json:
+        """The slices behind an answer, by document."""
+        found = self.answers.get(call.ids["id"])
+        if found is None:
+            raise Refused("", response=self.missing("code", "请求"))
+        documents = sorted({match.document for match in found}, key=lambda document: document.ordinal)
+        slices = [
+            self._slices(one, [match for match in found if match.document is one], call) for one in documents
+        ]
+        is_old = any(one["hide_positions"] for one in slices)
+        return {"document_slices": slices, "has_old_document": is_old}
+
+    def _answer(self, call: Call) -> tuple[str, str]:
+        """Request id and text; what it was made from is kept under the id."""
+        application = self.known_application(call)
+        body = self.body(call, _INVOKE_TESTS, "prompt")
+        wanted = [str(ident) for ident in body.get("knowledge_ids", application.bases)]
+        bases = [self.known_base(ident) for ident in wanted if ident in application.bases]
+        only = {str(ident) for ident in body.get("document_ids", [])}
+        known = [one for base in bases for one in base.documents.values() if one.phase(self.now).stat == 1]
+        documents = [one for one in known if not only or one.id in only]
+        found = search(body["prompt"][-1]["content"], documents, completions.MOST_PASSAGES, 0.0)
+        request_id = body.get("request_id") or f"req-{self.new_number()}"
+        self.answers[request_id] = found
+        return request_id, "\n\n".join(match.passage.text for match in found) or completions.NOTHING
+
+    def _events(self, request_id: str, text: str, call: Call) -> Iterator[bytes]:
+        end = call.word("end", "") if call.plays("stream") else ""
+        form = _EVENT_FORMS[self.behaviour.stream_form]
+        *before, last = completions.PIECES.findall(text)
+        if end in ("error", "interrupted", "no-finish"):
+            before = before[: len(before) // 2]
+        for piece in before:
+            yield form(request_id, "add", piece, None).encode()
+        if end == "no-finish":
+            return
+        if end == "repeated":  # as the manual's example has it: `finish` with the text of the last `add`
+            yield form(request_id, "add", last, None).encode()
+        if end in ("error", "interrupted"):
+            name = "errorhandle" if end == "error" else end
+            yield form(request_id, name, completions.ERROR, None).encode()
+            return
+        final = form(request_id, "finish", last, completions.usage_of(text)).encode()
+        yield final.rstrip(b"\n") if end == "no-blank" else final
+
+    def _slices(self, document: ZhipuDocument, found: list[Match], call: Call) -> Json:
+        kind = extension(document.sent_name)
+        about = {
+            "id": self.id_form_of(document.id),
+            "name": document.name,
+            "url": self.signed(call, document.id),
+            "dtype": DTYPES.get(kind, 1),
+        }
+        return {
+            "document": about,
+            "slice_info": [_slice(match, kind) for match in found],
+            "images": self.images_of(document, call),
+            "hide_positions": document.name in self.behaviour.without_positions.split(),
+        }
+
+    @route("POST", "/paas/v4/chat/completions", "chat")
+    def chat(self, call: Call) -> Response:
+        """A completion, whole or as events."""
+        body = self.body(call, _CHAT_TESTS, "model", "messages")
+        if _MODEL.fullmatch(body["model"]) is None:
+            answer = gateway(1211, 400, "模型不存在，请检查模型代码。")
+            raise Breach(f"the model is {body['model']}", response=answer)
+        number = str(self.new_number())
+        asked = body.get("request_id", number)
+        head = {"id": number, "created": int(self.now), "model": body["model"], "request_id": asked}
+        return completions.completion(body, head, self._told(call))

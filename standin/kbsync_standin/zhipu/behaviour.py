@@ -7,37 +7,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kbsync_standin import switches as switching
+from kbsync_standin.application import Behaviour
 
-_ASKING = ("applications", "invoke", "sse-invoke", "slice-info")
 OPTIONAL_ROUTES = (
-    "upload-url",
-    "reembed",
-    "reslice",
-    "capacity",
-    "retrieve",
-    "chat",
-    "images",
-    "url",
-    "models",
-    *_ASKING,
-    "callback",
+    *("upload-url", "reembed", "reslice", "capacity", "retrieve", "chat", "images", "url", "models"),
+    *("applications", "invoke", "sse-invoke", "slice-info", "callback"),
 )
 
 MissingForm = Literal["404", "code", "null"]
 
 
 @dataclass(frozen=True, slots=True)
-class ZhipuBehaviour:
-    """How the vendor always is. Durations are seconds of the stand-in's clock.
+class ZhipuBehaviour(Behaviour):
+    """And of Zhipu alone.
 
     strict: requests against the documented rules are refused; false: only what cannot be understood is.
-    vectorize: least and most seconds until a document's status is final.
     stale_stat: so long after an accepted re-embed or re-slice the old status is still shown.
     keeps_fail_info: status 0 after a re-embed still carries the old `failInfo`.
-    list_lag: so long the list lacks a new document and still has a deleted one (set before the change).
     detail_lag: so long a new document has no detail and a deleted one still has.
-    page_cap: a larger `size` is silently cut to it; 0: no cap.
-    page_beyond: what a page after the last shows: nothing, or the last page again.
     unstable_pages: pages after the first are shifted by up to one item, as if others came and went.
     order: of the list. word: how the filter `word` compares. total, empty_list: their form in the list.
     equal_names: what a second document of one name meets. names: what becomes of a name that is sent.
@@ -46,7 +33,7 @@ class ZhipuBehaviour:
     ids: the form of document ids (`other_epoch`: they count from another year). skewed_ids: ids carry the
         skewed clock.
     clock_skew: added to `timestamp` and `Date`.
-    extra_fields: unknown fields at all levels. sparse: optional fields are missing, or null.
+    sparse: optional fields are missing, or null.
     stat_form: the type of `embedding_stat`. sentence_size: the type of that field in a document.
     deleted_detail, deleted_base: the answer about what is not there. unknown_delete: to deleting it.
     stream_form: how the events of an answer are written: as the manual prints them, as text, as objects.
@@ -56,19 +43,12 @@ class ZhipuBehaviour:
         bytes). full: what an upload beyond it meets: the failure 10001 or 10002 later, or a refusal.
     max_bytes: a larger file is refused with HTTP 435.
     zero_balance: no vectorizing is paid for. money_gone: what costs money is answered 1113 in HTTP 429.
-    key_revoked: every request is answered 1004 in HTTP 401.
-    base: the knowledge base that is there from the start is `present`; `deleted` with all in it (and back
-        with `present`); `recreated` by others under another id, empty; or `emptied` by others.
     """
 
     strict: bool = True
-    vectorize: tuple[float, float] = (0.0, 0.0)
     stale_stat: float = 0.0
     keeps_fail_info: bool = False
-    list_lag: float = 0.0
     detail_lag: float = 0.0
-    page_cap: int = 0
-    page_beyond: Literal["empty", "repeats"] = "empty"
     unstable_pages: bool = False
     order: Literal["newest", "oldest", "shuffled"] = "newest"
     word: Literal["substring", "exact", "case_insensitive", "tokenised", "ignored"] = "substring"
@@ -81,7 +61,6 @@ class ZhipuBehaviour:
     ids: Literal["string", "number", "short", "uuid", "other_epoch"] = "string"
     skewed_ids: bool = True
     clock_skew: float = 0.0
-    extra_fields: bool = False
     sparse: Literal["no", "missing", "null"] = "no"
     stat_form: Literal["int", "string", "float"] = "int"
     sentence_size: Literal["absent", "int", "string"] = "absent"
@@ -97,8 +76,6 @@ class ZhipuBehaviour:
     max_bytes: int = 100_000_000
     zero_balance: bool = False
     money_gone: bool = False
-    key_revoked: bool = False
-    base: Literal["present", "deleted", "recreated", "emptied"] = "present"
 
 
 _LEAST = {"clock_skew": -switching.LARGEST}

@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
+from kbsync_standin.application import Base, Stored
 from kbsync_standin.listing import Listing
 from kbsync_standin.messages import Letter
 
@@ -193,28 +195,27 @@ class Disguise:
 HONEST = Disguise()
 
 
-@dataclass(slots=True, eq=False)
-class ZhipuDocument:
-    """One stored document. Its status at a time is that of the last phase begun.
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A paragraph of a document, with the words it is found by."""
 
-    `ordinal` counts all documents ever. `sent_name` is the name that came, `name` the one kept. `polls` more
-    looks show status 0. `counts`: its bytes fill the capacity.
-    A page has an `address`, which was visited so often. `word_limit`: more words are left out; 0: none.
+    text: str
+    words: frozenset[str]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ZhipuDocument(Stored):
+    """One document. Its status at a time is that of the last phase begun.
+
+    `ordinal` counts all documents ever. `polls` more looks show status 0. `counts`: its bytes fill the
+    capacity. A page has an `address`, which was visited so often. `word_limit`: more words are left out; 0:
+    none.
     """
 
-    id: str
     ordinal: int
-    base: Base
-    name: str
-    sent_name: str
-    content: bytes
-    sha256: str
-    size: int
     slicing: Slicing
-    parse_image: bool
-    created: float
-    is_foreign: bool = False
-    deleted: float | None = None
+    parse_image: bool = False
+    size: int = 0
     seen_from: float = 0.0
     phases: tuple[Phase, ...] = ()
     polls: int = 0
@@ -228,58 +229,45 @@ class ZhipuDocument:
     visits: int = 0
     word_limit: int = 0
 
+    def rewrite(self, content: bytes) -> None:
+        """Another content."""
+        super(ZhipuDocument, self).rewrite(content)
+        self.size, self.passages = len(content), None
+
+    def visit(self) -> None:
+        """Fetch the page: another time there is something else in it."""
+        self.visits += 1
+        self.rewrite(f"{title_of(self.address)}\n\nVisit {self.visits:06} to {self.address}".encode())
+
     def phase(self, now: float) -> Phase:
         """Where vectorizing stands at `now`."""
         if self.polls:
             return Phase(now, 0)
         return next((phase for phase in reversed(self.phases) if phase.at <= now), self.phases[0])
 
-    def count_look(self) -> None:
-        """A client has seen its status."""
-        self.polls = max(0, self.polls - 1)
-
     def disguise_at(self, now: float) -> Disguise:
         """The lies still told at `now`."""
         return self.disguise if now < self.disguise_ends else HONEST
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """A paragraph of a document, with the words it is found by."""
-
-    text: str
-    words: frozenset[str]
+def title_of(address: str) -> str:
+    """What a page is called."""
+    return f"Welcome to {urlsplit(address).hostname}"
 
 
 @dataclass(slots=True, eq=False)
-class Base:
-    """One knowledge base. `is_hidden`: nobody can see it, as if it had been deleted."""
+class ZhipuBase(Base):
+    """One knowledge base. `size`: bytes of what counts in it."""
 
-    id: str
-    name: str
-    embedding_id: int
+    embedding_id: int = 11
     embedding_model: str = ""
-    description: str = ""
     background: str = "blue"
     icon: str = "question"
     contextual: int = 0
-    is_hidden: bool = False
     size: int = 0
     listing: Listing[ZhipuDocument] = field(default_factory=Listing)
     documents: dict[str, ZhipuDocument] = field(default_factory=dict)
     by_name: dict[str, list[ZhipuDocument]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One effect, for tests: what became of which object, and when."""
-
-    n: int
-    at: float
-    effect: str
-    id: str
-    name: str
-    sha256: str
 
 
 _TEXTS = frozenset({"txt", "md", "csv"})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
+from kbsync_standin.application import Call
 from kbsync_standin.faults import Fault
 from kbsync_standin.kinds import Arg, Kind, is_status
-from kbsync_standin.rules import are_strings, is_flag, is_measure, is_object, is_string
+from kbsync_standin.rules import are_strings, as_word, is_flag, is_measure, is_object, is_string
 from kbsync_standin.zhipu.documents import (
     CALLBACK_FORMS,
     CORRUPT,
@@ -25,11 +25,6 @@ from kbsync_standin.zhipu.documents import (
 )
 
 
-def word(value: Any) -> str:
-    """A value as a word: null and 404 are natural to write without quotes."""
-    return "null" if value is None else str(value)
-
-
 def _number(meaning: str) -> Arg:
     return Arg(meaning, is_measure)
 
@@ -43,7 +38,7 @@ def _flag(meaning: str) -> Arg:
 
 
 def _form(*forms: str, default: str) -> Arg:
-    return Arg(f"{', '.join(forms)} ({default})", lambda value: word(value) in forms)
+    return Arg(f"{', '.join(forms)} ({default})", lambda value: as_word(value) in forms)
 
 
 _RUNS = ("upload", "upload-url", "reembed", "reslice")
@@ -205,46 +200,14 @@ KINDS: Mapping[str, str] = {name: kind.line for name, kind in CATALOGUE.items()}
 """Every kind with one line of explanation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
-    """The fault played in one request; `kind` "" for none. `effect`: the work is done.
-
-    `args` are of the types that the kind wants.
-    """
-
-    kind: str = ""
-    effect: bool = True
-    args: Mapping[str, Any] = field(default_factory=dict)
-
-    def arg(self, name: str, default: Any) -> Any:
-        """An argument, or `default`."""
-        return self.args.get(name, default)
-
-    def word(self, name: str, default: str) -> str:
-        """An argument as a word, null as `null`."""
-        return word(self.args.get(name, default))
-
-    def seconds(self, name: str, default: float) -> float:
-        """An argument as a number of seconds."""
-        return float(self.args.get(name, default))
-
-    def whole(self, name: str, default: int) -> int:
-        """An argument as a whole number."""
-        return int(self.args.get(name, default))
-
-    def names(self, name: str) -> tuple[str, ...]:
-        """An argument that is a list of words."""
-        return tuple(self.args.get(name, ()))
-
-
-def play_of(fault: Fault | None, op: str) -> tuple[Play, str]:
+def meant(fault: Fault, op: str) -> tuple[Fault, str]:
     """What `fault` means, and a sentence where that is not what its author thinks ("": it is).
 
     One that is not ours means nothing, and so do arguments it cannot have.
     """
-    kind = CATALOGUE.get(fault.kind) if fault else None
-    if fault is None or kind is None:
-        return Play(), ""
+    kind = CATALOGUE.get(fault.kind)
+    if kind is None:
+        return Fault(""), ""
     misuse, good = "", {}
     for name, value in fault.args.items():
         if name not in kind.args:
@@ -255,53 +218,53 @@ def play_of(fault: Fault | None, op: str) -> tuple[Play, str]:
             good[name] = value
     if kind.ops and op not in kind.ops:
         misuse = f"was taken by {op or 'an unknown route'}, has a meaning for {', '.join(kind.ops)}"
-    return Play(fault.kind, fault.effect, good), f"fault {fault.kind}: {misuse}" if misuse else ""
+    return replace(fault, args=good), f"fault {fault.kind}: {misuse}" if misuse else ""
 
 
-def script_of(play: Play) -> Script:
-    """What `play` decides when a document is stored or vectorized again."""
-    info = FailInfo(play.whole("code", CORRUPT.code), str(play.arg("text", CORRUPT.text)))
-    match play.kind:
-        case "stuck" if play.arg("searchable", False):
+def script_of(call: Call) -> Script:
+    """What a fault decides when a document is stored or vectorized again."""
+    info = FailInfo(int(call.arg("code", CORRUPT.code)), str(call.arg("text", CORRUPT.text)))
+    match call.fault.kind:
+        case "stuck" if call.arg("searchable", False):
             return Script(disguise=Disguise({"embedding_stat": 0}))
         case "stuck":
             return Script(stuck=True)
         case "polls":
-            return Script(polls=play.whole("n", 3))
+            return Script(polls=int(call.arg("n", 3)))
         case "fails":
-            silent = play.arg("silent", False)
-            return Script(failing=Failing(play.whole("runs", 1) or -1, None if silent else info))
+            silent = call.arg("silent", False)
+            return Script(failing=Failing(int(call.arg("runs", 1)) or -1, None if silent else info))
         case "relapse":
-            back = play.seconds("after", 5.0)
-            return Script(tail=(Phase(back, 0), Phase(back + play.seconds("back", 1.0), 1)))
+            back = float(call.arg("after", 5.0))
+            return Script(tail=(Phase(back, 0), Phase(back + float(call.arg("back", 1.0)), 1)))
         case "fails-later":
-            return Script(tail=(Phase(play.seconds("after", 5.0), 2, info),))
+            return Script(tail=(Phase(float(call.arg("after", 5.0)), 2, info),))
         case "unlisted":
-            return Script(unlisted=play.seconds("seconds", 15.0))
+            return Script(unlisted=float(call.arg("seconds", 15.0)))
         case "detail-missing":
-            return Script(undetailed=play.seconds("seconds", 15.0))
+            return Script(undetailed=float(call.arg("seconds", 15.0)))
         case "callback":
-            return Script(calling=Calling(play.word("form", "never"), play.seconds("seconds", 5.0)))
-    disguise = disguise_of(play)
+            return Script(calling=Calling(call.word("form", "never"), float(call.arg("seconds", 5.0))))
+    disguise = disguise_of(call)
     return (
         PLAIN
         if disguise is HONEST
-        else Script(disguise=disguise, disguised=play.seconds("seconds", math.inf))
+        else Script(disguise=disguise, disguised=float(call.arg("seconds", math.inf)))
     )
 
 
-def disguise_of(play: Play) -> Disguise:
-    """What `play` makes an item show."""
-    match play.kind:
+def disguise_of(call: Call) -> Disguise:
+    """What a fault makes an item show."""
+    match call.fault.kind:
         case "stat" | "fail-info":
-            name = "embedding_stat" if play.kind == "stat" else "failInfo"
-            is_missing = play.arg("missing", False)
-            return Disguise(without=(name,)) if is_missing else Disguise({name: play.arg("value", None)})
-        case "url" if "to" in play.args:
-            return Disguise({"url": play.args["to"]})
+            name = "embedding_stat" if call.fault.kind == "stat" else "failInfo"
+            is_missing = call.arg("missing", False)
+            return Disguise(without=(name,)) if is_missing else Disguise({name: call.arg("value", None)})
+        case "url" if "to" in call.fault.args:
+            return Disguise({"url": call.fault.args["to"]})
         case "url":
-            return Disguise(url=play.word("form", "missing"))
+            return Disguise(url=call.word("form", "missing"))
         case "fields":
-            return Disguise(dict(play.arg("set", {})), play.names("missing"))
+            return Disguise(dict(call.arg("set", {})), tuple(call.arg("missing", ())))
         case _:
             return HONEST

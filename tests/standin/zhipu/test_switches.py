@@ -36,7 +36,7 @@ def test_the_seed_decides_how_long_it_takes() -> None:
     def times(seed: int) -> list[float]:
         vendor = DirectZhipu(vectorize=(0, 100), seed=seed)
         numbered(vendor, 5)
-        return [document.phases[-1].at for document in vendor.app.account.documents.values()]
+        return [document.phases[-1].at for document in vendor.app.documents.values()]
 
     assert times(1) == times(1) != times(2)
 
