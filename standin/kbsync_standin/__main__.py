@@ -13,9 +13,9 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from kbsync_standin.application import Application
 from kbsync_standin.faults import Fault, Faults, parsed
 from kbsync_standin.kinds import TRANSPORT
-from kbsync_standin.messages import Vendor
 from kbsync_standin.server import Server
 
 ADDRESS_TAKEN = 1
@@ -28,7 +28,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 class Options:
     """What the command line asks for; the application has its switches, the faults can be played."""
 
-    app: Vendor
+    app: Application[Any, Any]
     host: str
     port: int
     latency: float
@@ -46,7 +46,7 @@ def read_options(arguments: list[str] | None = None) -> Options:
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
         module = importlib.import_module(f"kbsync_standin.{given.vendor}")
-        app: Vendor = module.application(seed=given.seed, **chosen)
+        app: Application[Any, Any] = module.application(seed=given.seed, **chosen)
         if given.behaviour:
             app.set_behaviour(dict(given.behaviour))
         faults = tuple(Faults(app.kinds).checked(fault) for fault in given.fault)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 
 from kbsync_standin.faults import parsed
 
@@ -33,6 +30,9 @@ ROUTES = {
 }
 
 
+Asgi = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+
+
 class Shown(JSONResponse):
     """JSON for people to read; values that JSON has no word for are shown as text."""
 
@@ -46,129 +46,110 @@ def is_control(path: str) -> bool:
     return path == PREFIX or path.startswith(PREFIX + "/")
 
 
-def control(server: Server) -> Starlette:
+def control(server: Server) -> Asgi:
     """The control API of one server. What makes no sense is answered 400 with a sentence."""
     app, faults, requests = server.app, server.faults, server.requests
 
-    def waiting() -> list[dict[str, Any]]:
-        return [asdict(fault) for fault in faults.all]
-
-    def overview() -> dict[str, Any]:
+    def overview(_: Any = None) -> dict[str, Any]:
         return {
             "app": app.name,
             "now": app.clock.now(),
-            "total": requests.total,
-            "by_op": dict(requests.by_op),
-            "in_flight": requests.in_flight,
-            "in_flight_max": requests.in_flight_max,
+            **{key: one for key, one in requests.snapshot().items() if key != "log"},
             "violations": len(app.violations),
             "late": len(server.late),
-            "faults": waiting(),
+            **waiting(),
             "kinds": faults.kinds,
             "routes": {PREFIX + route: line for route, line in ROUTES.items()},
         }
 
-    async def show(request: Request) -> Shown:
-        shows: dict[str, Callable[[], Any]] = {
-            "": overview,
-            "/requests": requests.snapshot,
-            "/documents": app.snapshot,
-            "/journal": app.journal,
-            "/violations": lambda: app.violations,
-            "/faults": lambda: {"faults": waiting()},
-            "/behaviour": lambda: asdict(app.behaviour),
-            "/time": lambda: {"now": app.clock.now()},
-        }
-        return Shown(shows[request.url.path.removeprefix(PREFIX)]())
+    def waiting(_: Any = None) -> dict[str, Any]:
+        return {"faults": [asdict(fault) for fault in faults.all]}
 
-    async def clear_requests(request: Request) -> Shown:
+    def clear_requests(_: Any) -> dict[str, Any]:
         requests.clear()
-        return await show(request)
+        return requests.snapshot()
 
-    async def put_foreign(request: Request) -> Shown:
-        return Shown(app.put_foreign(await _object(request)), 201)
-
-    async def add_faults(request: Request) -> Shown:
-        given = await _value(request)
+    def add_faults(given: Any) -> dict[str, Any]:
         # All are read before one is added: a list with a mistake in it changes nothing.
         for fault in [faults.checked(parsed(one)) for one in (given if isinstance(given, list) else [given])]:
             faults.add(fault)
-        return Shown({"faults": waiting()}, 201)
+        return waiting()
 
-    async def clear_faults(request: Request) -> Shown:
+    def clear_faults(_: Any) -> dict[str, Any]:
         faults.clear()
-        return await show(request)
+        return waiting()
 
-    async def set_behaviour(request: Request) -> Shown:
-        app.set_behaviour(await _object(request))
-        return await show(request)
+    def set_behaviour(given: Any) -> dict[str, Any]:
+        app.set_behaviour(_object(given))
+        return asdict(app.behaviour)
 
-    async def advance(request: Request) -> Shown:
-        given = await _object(request)
-        seconds = given.get("advance")
+    def advance(given: Any) -> dict[str, Any]:
+        seconds: Any = _object(given).get("advance")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-        if given.keys() != {"advance"} or not is_number or not math.isfinite(seconds or 0):
+        if given.keys() != {"advance"} or not is_number or not math.isfinite(seconds):
             raise ValueError('the time is advanced by {"advance": seconds}')
-        app.clock.advance(seconds or 0)
+        app.clock.advance(seconds)
         server.late.catch_up()
-        return await show(request)
+        return {"now": app.clock.now()}
 
-    async def reset(request: Request) -> Shown:
-        server.late.clear()
-        faults.clear()
-        requests.clear()
+    def reset(_: Any) -> dict[str, Any]:
+        for one in (server.late, faults, requests):
+            one.clear()
         app.reset()
-        app.violations.clear()
-        return Shown(overview())
+        return overview()
 
-    calls: dict[tuple[str, str], Callable[[Request], Awaitable[Shown]]] = {
+    calls: dict[tuple[str, str], Callable[[Any], Any]] = {
+        ("GET", ""): overview,
+        ("GET", "/requests"): lambda _: requests.snapshot(),
         ("DELETE", "/requests"): clear_requests,
-        ("POST", "/documents"): put_foreign,
+        ("GET", "/documents"): lambda _: app.snapshot(),
+        ("POST", "/documents"): lambda given: app.put_foreign(_object(given)),
+        ("GET", "/journal"): lambda _: app.journal(),
+        ("GET", "/violations"): lambda _: app.violations,
+        ("GET", "/faults"): waiting,
         ("POST", "/faults"): add_faults,
         ("DELETE", "/faults"): clear_faults,
+        ("GET", "/behaviour"): lambda _: asdict(app.behaviour),
         ("PUT", "/behaviour"): set_behaviour,
+        ("GET", "/time"): lambda _: {"now": app.clock.now()},
         ("POST", "/time"): advance,
         ("POST", "/reset"): reset,
     }
 
-    def route(path: str) -> Route:
-        methods = {method: call for (method, at), call in calls.items() if at == path}
-        if path != "/reset":
-            methods["GET"] = show
+    def answer(method: str, path: str, body: bytes) -> Shown:
+        known = [one for one, at in calls if PREFIX + at == path]
+        if not known:
+            there = ", ".join(PREFIX + one for one in ROUTES)
+            return Shown({"error": f"there is no {path}; there are {there}"}, 404)
+        if method not in known:
+            sentence = f"{path} does not take {method}"
+            return Shown({"error": sentence}, 405, {"allow": ", ".join(known)})
+        is_stored = method == "POST" and path in (PREFIX + "/documents", PREFIX + "/faults")
+        takes_body = is_stored or path in (PREFIX + "/behaviour", PREFIX + "/time")
+        try:
+            given = _value(body) if method in ("POST", "PUT") and takes_body else None
+            return Shown(calls[method, path.removeprefix(PREFIX)](given), 201 if is_stored else 200)
+        except ValueError as error:
+            return Shown({"error": str(error)}, 400)
+        except Exception as error:
+            return Shown({"error": f"the stand-in broke down: {error!r}"}, 500)
 
-        async def call(request: Request) -> Shown:
-            return await methods[request.method if request.method != "HEAD" else "GET"](request)
+    async def asgi(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        method = "GET" if request.method == "HEAD" else request.method
+        await answer(method, request.url.path, await request.body())(scope, receive, send)
 
-        return Route(PREFIX + path, call, methods=list(methods))
-
-    async def refuse(request: Request, error: Exception) -> Shown:
-        return Shown({"error": str(error)}, 400)
-
-    async def unknown(request: Request, error: Exception) -> Shown:
-        known = ", ".join(PREFIX + path for path in ROUTES)
-        return Shown({"error": f"there is no {request.url.path}; there are {known}"}, 404)
-
-    async def wrong_method(request: Request, error: Exception) -> Shown:
-        headers = error.headers if isinstance(error, HTTPException) else None
-        sentence = f"{request.url.path} does not take {request.method}"
-        return Shown({"error": sentence}, 405, headers)
-
-    async def broken(request: Request, error: Exception) -> Shown:
-        return Shown({"error": f"the stand-in broke down: {error!r}"}, 500)
-
-    handlers = {ValueError: refuse, 404: unknown, 405: wrong_method, Exception: broken}
-    return Starlette(routes=[route(path) for path in ROUTES], exception_handlers=handlers)
+    return asgi
 
 
-async def _value(request: Request) -> Any:
+def _value(body: bytes) -> Any:
     try:
-        return json.loads(await request.body())
+        return json.loads(body)
     except ValueError as error:
         raise ValueError(f"the body is no JSON: {error}") from None
 
 
-async def _object(request: Request) -> dict[str, Any]:
-    value = await _value(request)
+def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("the body has to be a JSON object")
     return value

@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from starlette.applications import Starlette
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from kbsync_standin.control import control, is_control
+from kbsync_standin.application import Application
+from kbsync_standin.control import Asgi, control, is_control
 from kbsync_standin.exchange import Exchange, Gone, Receive, Send, request_of
 from kbsync_standin.faults import Fault, Faults
 from kbsync_standin.late import LateWork, Outbox
 from kbsync_standin.line import Conversation, Line
-from kbsync_standin.messages import Request, Response, Vendor
+from kbsync_standin.messages import Request, Response
 
 PATIENCE_SECONDS = 10.0
 LOGGED = 1000
@@ -97,7 +97,9 @@ class Server:
     to each answer. The vendor's side is called in the loop's thread only, one request at a time.
     """
 
-    def __init__(self, app: Vendor, host: str = "127.0.0.1", port: int = 0, latency: float = 0.0) -> None:
+    def __init__(
+        self, app: Application[Any, Any], host: str = "127.0.0.1", port: int = 0, latency: float = 0.0
+    ) -> None:
         self.app = app
         self.host = host
         self.port = port
@@ -193,7 +195,7 @@ class Server:
             loop.close()
 
     @cached_property
-    def _control(self) -> Starlette:
+    def _control(self) -> Asgi:
         """Made when somebody asks for it: most servers of tests never are."""
         return control(self)
 

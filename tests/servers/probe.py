@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from kbsync_standin.messages import Vendor
+from kbsync_standin.application import Application
 from kbsync_standin.server import Server
 
 LONGEST = 60.0
@@ -53,7 +53,9 @@ class Side:
 
 
 @contextmanager
-def stand_in(app: Vendor, headers: Mapping[str, str], values: Mapping[str, str] = {}) -> Iterator[Side]:
+def stand_in(
+    app: Application[Any, Any], headers: Mapping[str, str], values: Mapping[str, str] = {}
+) -> Iterator[Side]:
     """The stand-in's side; its clock moves only while a probe waits."""
     server = Server(app)
     with server.in_thread():

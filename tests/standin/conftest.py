@@ -14,7 +14,7 @@ from tests.standin.echo import NOON, Echo
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    server = Server(Echo(StandInClock(lambda: NOON)))
+    server = Server(Echo(clock=StandInClock(lambda: NOON)))
     await server.start()
     yield server
     await server.stop()

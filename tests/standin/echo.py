@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
+from kbsync_standin.application import Application, Behaviour, Call, Stored
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
+from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.rules import Refused
 
 NOON = 1_700_000_000.0
 
 
-@dataclass(frozen=True)
-class Switches:
+@dataclass(frozen=True, slots=True)
+class Switches(Behaviour):
     loud: bool = False
 
 
-class Echo:
-    """`POST /documents/base` stores a body `name\\ntext`; `GET`, `DELETE /documents/{name}`."""
+class Echo(Application[Switches, Stored]):
+    """`POST /documents/base` stores a body `name\ntext`; `GET`, `DELETE /documents/{name}`."""
 
-    name = "echo"
-    kinds: Mapping[str, str] = {"shout": "the answer is in capitals"}
+    name, switches, default_key = "echo", Switches, "k"
+    kinds: ClassVar[Mapping[str, str]] = {"shout": "the answer is in capitals"}
 
-    def __init__(self, clock: StandInClock | None = None) -> None:
-        self.behaviour = Switches()
-        self.clock = clock or StandInClock()
-        self.violations: list[str] = []
-        self.letters: list[Letter] = []
-        self.documents: dict[str, bytes] = {}
-        self.effects: list[dict[str, Any]] = []
+    def begin(self) -> None:
         self.requests: list[Request] = []
 
     def op(self, request: Request) -> str:
@@ -47,65 +42,43 @@ class Echo:
 
     def answer(self, request: Request, fault: Fault | None) -> Response:
         self.requests.append(request)
-        response = self._answer(request)
+        response = self._echo(request)
         if fault is not None:
             assert fault.kind in self.kinds
             return replace(response, body=response.body.upper())
         return response
 
-    def _answer(self, request: Request) -> Response:
+    def _echo(self, request: Request) -> Response:
         if request.path == "/boom":
             raise RuntimeError("boom")
         name = self.subject(request)
         match self.op(request):
             case "upload":
-                self.documents[name] = request.body
-                return Response.json({"code": 200, "name": name, "sha256": self._effect("stored", name)})
+                one = self.keep(Stored(id=name, name=name, content=request.body, created=self.now))
+                return Response.json({"code": 200, "name": name, "sha256": one.sha256})
             case "delete":
-                self._effect("deleted", name)
-                del self.documents[name]
+                self.delete(self.documents.pop(name))
                 return Response.json({"code": 200})
             case "read" if name in self.documents:
-                return Response(200, self.documents[name], {"Content-Type": "text/plain"})
+                return Response(200, self.documents[name].content, {"Content-Type": "text/plain"})
         return Response.json({"code": 404}, 404)
 
-    def _effect(self, effect: str, name: str) -> str:
-        digest = hashlib.sha256(self.documents[name]).hexdigest()
-        self.effects.append({"effect": effect, "name": name, "sha256": digest})
-        return digest
+    def refusal(self, refused: Refused, call: Call) -> Response:
+        raise NotImplementedError
 
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        if unknown := switches.keys() - {"loud"}:
-            raise ValueError(f"there is no switch {', '.join(unknown)}")
-        if not isinstance(switches["loud"], bool):
-            raise ValueError("loud is true or false")
-        self.behaviour = replace(self.behaviour, **switches)
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Stored:
+        return self.keep(Stored(id=name, name=name, content=content, created=self.now))
 
     def snapshot(self) -> dict[str, Any]:
-        return {"documents": [{"name": name, "size": len(body)} for name, body in self.documents.items()]}
-
-    def journal(self) -> list[dict[str, Any]]:
-        return self.effects
-
-    def reset(self) -> None:
-        self.documents.clear()
-        self.effects.clear()
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
-        if "name" not in args:
-            raise ValueError("a document needs a name")
-        self.documents[args["name"]] = args.get("text", "").encode()
-        return {"name": args["name"]}
-
-    def config_hint(self, url: str) -> str:
-        return f"target:\n  base_url: {url}\n"
+        there = [{"name": one.name, "size": len(one.content)} for one in self.documents.values()]
+        return {"documents": there}
 
 
 def application(
     key: str = "k", seed: int = 0, vectorize: tuple[float, float] = (0, 0), clock: StandInClock | None = None
 ) -> Echo:
-    app = Echo(clock)
-    app.documents["arguments"] = json.dumps([key, seed, vectorize]).encode()
+    app = Echo(key, seed, clock=clock)
+    app.store_foreign("arguments", json.dumps([key, seed, vectorize]).encode(), {})
     return app
 
 

@@ -79,7 +79,7 @@ def test_it_says_where_it_listens_serves_and_ends_when_told(started: Start, numb
     program.send_signal(number)
     out, err = rest_of(program)
     assert program.returncode == 0
-    assert f"target:\n  base_url: {url}\n" in out
+    assert f"    target:\n      type: echo\n      base_url: {url}\n" in out
     assert f"curl {url}/_standin" in out
     assert err == ""
 

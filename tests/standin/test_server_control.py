@@ -114,7 +114,7 @@ async def test_reset_leaves_nothing(server: Server, client: httpx.AsyncClient) -
         ("PUT", "behaviour", '{"lout": true}', "there is no switch lout"),
         ("PUT", "behaviour", "[1]", "has to be a JSON object"),
         ("POST", "documents", "nothing", "the body is no JSON"),
-        ("POST", "documents", "{}", "a document needs a name"),
+        ("POST", "documents", "{}", "somebody else stores"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_with_a_sentence(

@@ -21,7 +21,7 @@ def echo(server: Server) -> Echo:
 
 async def test_a_client_that_goes_in_mid_body_has_no_effect(server: Server) -> None:
     assert await spoken(server.port, upload()[:-2], half_close=True) == b""
-    assert echo(server).effects == []
+    assert echo(server).journal() == []
     assert server.requests.in_flight == 0
     assert server.requests.log[0].status == 0
 

@@ -7,21 +7,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Letter, Request, Response, StandInClock
-from kbsync_standin.rules import Breach
-from kbsync_standin.switches import changed
-from kbsync_standin.vectors.dialects import (
-    EMBEDDINGS,
-    RANKING,
-    asked,
-    packed,
-    score,
-    vector_of,
-    wanted,
-)
+from kbsync_standin.application import Application, Behaviour, Call, Route, Stored, route
+from kbsync_standin.messages import Request, Response
+from kbsync_standin.rules import Refused
+from kbsync_standin.vectors.dialects import EMBEDDINGS, RANKING, asked, packed, score, vector_of, wanted
 
 KINDS: Mapping[str, str] = {
     "out-of-order": "rows come in reverse; their index tells",
@@ -107,99 +98,79 @@ _CHANGES: Mapping[str, Callable[[list[Row]], list[Row]]] = {
 
 
 OVERLOADED = {"error": "Model is overloaded", "error_type": "Overloaded"}
-NO_MONEY = {
-    "error": {
-        "message": "You exceeded your current quota",
-        "type": "insufficient_quota",
-        "code": "insufficient_quota",
-    }
-}
+_QUOTA = "You exceeded your current quota"
+NO_MONEY = {"error": {"message": _QUOTA, "type": "insufficient_quota", "code": "insufficient_quota"}}
+_NO_BASE64 = "encoding_format 'base64' is not supported, only 'float'"
 
 
 @dataclass(frozen=True, slots=True)
-class VectorsBehaviour:
-    """`dimensions`: of vectors where a request names none. `key_refused`: every key is.
+class VectorsBehaviour(Behaviour):
+    """`dimensions`: of vectors where a request names none.
 
     `most_items`: of one request, embeddings or texts; 0: as many as the documents of the dialect say.
     """
 
     dimensions: int = 64
-    key_refused: bool = False
     most_items: int = 0
 
 
-class VectorsApplication:
-    """All dialects under one roof. It keeps no documents."""
+class VectorsApplication(Application[VectorsBehaviour, Stored]):
+    """All dialects under one roof. It keeps no documents, and nothing takes time."""
 
-    name = "vectors"
-    kinds: Mapping[str, str] = KINDS
+    name, kinds, switches = "vectors", KINDS, VectorsBehaviour
+    default_key = "id.secret-for-tests"
 
-    def __init__(
-        self,
-        key: str = "id.secret-for-tests",
-        seed: int = 0,
-        vectorize: tuple[float, float] = (0.0, 0.0),
-        clock: StandInClock | None = None,
-    ) -> None:
-        """`key`: the only API key it takes. Nothing is left to chance and nothing takes time."""
-        self.behaviour = VectorsBehaviour()
-        self.clock = clock or StandInClock()
-        self.violations: list[str] = []
-        self.letters: list[Letter] = []
-        self._key = key
-        self._journal: list[dict[str, Any]] = []
+    def begin(self) -> None:
+        """No text was asked for."""
         self._stuttering: Counter[str] = Counter()
 
-    def op(self, request: Request) -> str:
-        """`embed` or `rerank`."""
-        dialect, route = _place(request.path)
-        if dialect in EMBEDDINGS and request.method == "POST":
-            if route == EMBEDDINGS[dialect].route:
-                return "embed"
-            if route == RANKING[dialect].route:
-                return "rerank"
-        return ""
+    def route_of(self, request: Request) -> tuple[Route | None, dict[str, str]]:
+        """A dialect has one route of each kind."""
+        known, ids = super().route_of(request)
+        routes = EMBEDDINGS if known is not None and known.op == "embed" else RANKING
+        dialect = self.subject(request)
+        is_there = dialect in routes and request.path.endswith(routes[dialect].route)
+        return (known, ids) if is_there else (None, {})
 
     def subject(self, request: Request) -> str:
         """The dialect."""
-        return _place(request.path)[0]
+        return request.path.lstrip("/").partition("/")[0]
 
-    def answer(self, request: Request, fault: Fault | None) -> Response:
-        """Vectors or an order, or what is wrong with the request."""
-        dialect, op = self.subject(request), self.op(request)
-        if not op:
-            return _error(dialect, 404, "there is no such route")
-        if self.behaviour.key_refused or request.headers.get("authorization") != f"Bearer {self._key}":
-            return _error(dialect, 401, "Incorrect API key provided", "invalid_api_key")
-        try:
-            body = json.loads(request.body)
-        except ValueError:
-            body = None
-        try:
-            fault = fault or Fault("")
-            answer = self._embedded if op == "embed" else self._ranked
-            return self._refusal(dialect, request, fault) or answer(dialect, body, fault)
-        except Breach as breach:
-            self.violations.append(f"{dialect} {op}: {breach}")
-            return _error(dialect, breach.status, str(breach), str(breach.code))
+    def admit(self, call: Call) -> None:
+        """Unknown routes need no key. Faults keep any work from being done."""
+        if not call.op:
+            raise self.no_route(call)
+        if not self.is_known(call.request):
+            raise Refused("Incorrect API key provided", 401, "invalid_api_key")
+        is_zhipu = self.subject(call.request) == "zhipu"
+        match call.fault.kind:
+            case "overloaded":
+                raise Refused("", response=Response.json(OVERLOADED, 429))
+            case "no-money":
+                raise Refused("", response=Response.json(NO_MONEY, 429))
+            case "not-found" if is_zhipu:
+                raise Refused("模型不存在，请检查模型代码。", 400, "1211")
+            case "not-found":
+                raise Refused("The model does not exist", 404, "model_not_found")
+            case "refused":
+                self._refuse(call, "this request is refused", str(call.arg("code", "")))
+            case "no-base64" if b'"base64"' in call.request.body:
+                self._refuse(call, str(call.arg("message", _NO_BASE64)))
+            case "bad-item" if str(call.arg("word", "bad")).encode() in call.request.body:
+                raise Refused("an input was refused", int(call.arg("status", 422)))
 
-    def set_behaviour(self, switches: Mapping[str, Any]) -> None:
-        """Raises `ValueError` for an unknown switch or a wrong value."""
-        self.behaviour = changed(self.behaviour, switches)
+    def _refuse(self, call: Call, message: str, code: str = "") -> NoReturn:
+        raise Refused(message, int(call.arg("status", 400)), code, call.arg("param") or "")
 
-    def snapshot(self) -> dict[str, Any]:
-        """It holds no documents."""
-        return {"documents": []}
+    def no_route(self, call: Call) -> Refused:
+        """What an unknown route is answered with."""
+        return Refused("there is no such route", 404)
 
-    def journal(self) -> list[dict[str, Any]]:
-        """What was answered: operation, dialect, and how many texts."""
-        return list(self._journal)
+    def refusal(self, refused: Refused, call: Call) -> Response:
+        """In the form of the dialect."""
+        return _error(self.subject(call.request), refused)
 
-    def reset(self) -> None:
-        """Forget what was answered."""
-        self._journal.clear()
-
-    def put_foreign(self, args: dict[str, Any]) -> dict[str, Any]:
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Stored:
         """Raises `ValueError`: nobody stores anything here."""
         raise ValueError("this stand-in holds no documents")
 
@@ -212,32 +183,12 @@ class VectorsApplication:
             f"      rerank: {{type: jina, base_url: {url}/jina/v1, {rest}\n"
         )
 
-    def _refusal(self, dialect: str, request: Request, fault: Fault) -> Response | None:
-        """Faults that keep any work from being done."""
-        args = fault.args
-        match fault.kind:
-            case "overloaded":
-                return Response.json(OVERLOADED, 429)
-            case "no-money":
-                return Response.json(NO_MONEY, 429)
-            case "not-found" if dialect == "zhipu":
-                return _error(dialect, 400, "模型不存在，请检查模型代码。", "1211")
-            case "not-found":
-                return _error(dialect, 404, "The model does not exist", "model_not_found")
-            case "refused":
-                code = str(args.get("code", ""))
-                said = "this request is refused"
-                return _error(dialect, int(args.get("status", 400)), said, code, args.get("param"))
-            case "no-base64" if b'"base64"' in request.body:
-                said = str(args.get("message", "encoding_format 'base64' is not supported, only 'float'"))
-                return _error(dialect, int(args.get("status", 400)), said, "", args.get("param"))
-            case "bad-item" if str(args.get("word", "bad")).encode() in request.body:
-                return _error(dialect, int(args.get("status", 422)), "an input was refused")
-        return None
-
-    def _embedded(self, dialect: str, body: Any, fault: Fault) -> Response:
+    @route("POST", "/.+/embeddings", "embed")
+    @route("POST", "/.+/embed", "embed")
+    def _embed(self, call: Call) -> Response:
+        dialect, body, fault = self.subject(call.request), _body(call), call.fault
         asked_for = wanted(dialect, body, self.behaviour.most_items)
-        self._journal.append({"effect": "embedded", "name": dialect, "texts": len(asked_for.texts)})
+        self._note("embedded", "", dialect, texts=len(asked_for.texts))
         length = self.behaviour.dimensions
         if asked_for.dimensions and fault.kind != "own-length":
             length = asked_for.dimensions
@@ -273,9 +224,11 @@ class VectorsApplication:
             shown.append(row)
         return shown
 
-    def _ranked(self, dialect: str, body: Any, fault: Fault) -> Response:
+    @route("POST", "/.+/rerank", "rerank")
+    def _rank(self, call: Call) -> Response:
+        dialect, body, fault = self.subject(call.request), _body(call), call.fault
         question, texts, most = asked(dialect, body, self.behaviour.most_items)
-        self._journal.append({"effect": "ranked", "name": dialect, "texts": len(texts)})
+        self._note("ranked", "", dialect, texts=len(texts))
         rows: list[Row] = [
             {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
         ]
@@ -299,10 +252,11 @@ class VectorsApplication:
         return _json({"model": "rank", shape: rows, "usage": {"total_tokens": 815, "prompt_tokens": 0}})
 
 
-def _place(path: str) -> tuple[str, str]:
-    """The dialect and the route behind its base_url."""
-    dialect, _, rest = path.lstrip("/").partition("/")
-    return dialect, f"/{rest.rpartition('/')[2]}"
+def _body(call: Call) -> Any:
+    try:
+        return json.loads(call.request.body)
+    except ValueError:
+        return None
 
 
 def _json(value: Any) -> Response:
@@ -310,21 +264,21 @@ def _json(value: Any) -> Response:
     return Response(200, json.dumps(value, ensure_ascii=False).encode(), {"content-type": "application/json"})
 
 
-def _error(dialect: str, status: int, message: str, code: str = "", param: str | None = None) -> Response:
-    """In the form of the dialect. `param`: what openai and newapi blame."""
+def _error(dialect: str, refused: Refused) -> Response:
+    """`kind`: the parameter that openai and newapi blame."""
+    status, message, code = refused.status, str(refused), str(refused.code)
+    usual = {"message": message, "type": "invalid_request_error", "param": refused.kind or None}
+    body: dict[str, Any] = {"error": {**usual, "code": code or None}}
     match dialect:
         case "tei":
             kinds = {413: "Validation", 422: "Tokenizer", 424: "Backend", 429: "Overloaded"}
-            return Response.json({"error": message, "error_type": kinds.get(status, "Validation")}, status)
+            body = {"error": message, "error_type": kinds.get(status, "Validation")}
         case "jina":
-            return Response.json({"detail": message}, status)
+            body = {"detail": message}
         case "zhipu":
             number = code if code.isdecimal() else {401: "1000", 404: "1222"}.get(status, "1210")
-            return Response.json({"error": {"code": number, "message": message}}, status)
+            body = {"error": {"code": number, "message": message}}
         case "vllm":
             kind = {401: "AuthenticationError", 404: "NotFoundError"}.get(status, "BadRequestError")
-            return Response.json(
-                {"object": "error", "message": message, "type": kind, "code": status}, status
-            )
-    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code or None}
-    return Response.json({"error": error}, status)
+            body = {"object": "error", "message": message, "type": kind, "code": status}
+    return Response.json(body, status)

@@ -163,7 +163,7 @@ def test_a_ranking_has_no_more_texts_than_the_documents_say(dialect: str, most: 
 def test_a_switch_that_is_none_is_named_beside_those_there_are() -> None:
     with pytest.raises(ValueError, match="most_items is a whole number"):
         DirectVectors(most_items="10")
-    with pytest.raises(ValueError, match="there are dimensions, key_refused, most_items"):
+    with pytest.raises(ValueError, match=r"there are .*dimensions, most_items"):
         DirectVectors(most=10)
 
 

@@ -261,7 +261,7 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
     ("openai", "not-found", {}, MISSING, "what comes before /embeddings", 2),
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
-    ("openai", "key_refused", {}, "credentials", "embedding.api_key", 2),
+    ("openai", "key_revoked", {}, "credentials", "embedding.api_key", 2),
 ]
 """Dialect, fault, its arguments; the halt, words of its reason or cure, and the most requests it may cost."""
 
@@ -270,7 +270,7 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
 async def test_what_a_person_must_mend_halts_and_says_where(
     server: Server, dialect: Service, kind: str, args: dict[str, object], halt: str, words: str, most: int
 ) -> None:
-    if kind == "key_refused":
+    if kind == "key_revoked":
         server.app.set_behaviour({kind: True})
     else:
         play(server, kind, times=0, args=args)
