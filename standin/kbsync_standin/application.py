@@ -128,6 +128,13 @@ class Call:
         """An argument of the fault, or `default`."""
         return self.fault.args.get(name, default)
 
+    def spoil(self, kind: str, row: Json, name: str) -> Json:
+        """The row; a fault of this kind has another `value` of its field, or with `missing` none."""
+        if not self.plays(kind):
+            return row
+        rest = {key: value for key, value in row.items() if key != name}
+        return rest if self.arg("missing") else {**rest, name: self.arg("value")}
+
     def word(self, name: str, default: str) -> str:
         """The same as a word, null as `null`."""
         return as_word(self.arg(name, default))
@@ -197,7 +204,7 @@ class Application(ABC, Generic[B, S]):
     it takes where none is given. `api`: what `base_url` has behind the address. `home_id`, `home_name`: the
     base that is there at first, `home_key` its key in a config. `prefixes`: how paths begin → what comes
     before them. `piece`: a piece of a path that varies. `id_form`: of documents. `refusals`: what a fault is
-    refused with, nothing done.
+    refused with, nothing done. `usual_failure`: what `failure` says where the fault does not.
     """
 
     name: ClassVar[str]
@@ -212,6 +219,7 @@ class Application(ABC, Generic[B, S]):
     piece: ClassVar[str] = "[^/]+"
     id_form: ClassVar[str] = r"(?!)"
     refusals: ClassVar[Mapping[str, Refused]] = {}
+    usual_failure: ClassVar[Mapping[str, Any]] = {"code": 500, "message": ""}
     routes: ClassVar[Sequence[Route]] = ()
 
     behaviour: B
@@ -472,8 +480,10 @@ class Application(ABC, Generic[B, S]):
         return {"": "before", "after": "after"}.get(after, "") if kind in ("error", "code") else ""
 
     def failure(self, fault: Fault) -> Response:
-        """The error that a fault answers with."""
-        raise NotImplementedError
+        """The error that a fault answers with: a code, which may be written as a text."""
+        code, message = (fault.args.get(name, usual) for name, usual in self.usual_failure.items())
+        body = {"code": str(code) if fault.args.get("as_string") else code, "message": message}
+        return Response.json(body, int(fault.args.get("status", 200)))
 
     def written(self, value: Any, call: Call) -> Response:
         """The answer; a fault of the kind `shape` has an empty object, nulls or null of it."""

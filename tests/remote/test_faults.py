@@ -75,13 +75,21 @@ def test_a_mess_that_others_made_is_put_in_order(tmp_path: Path, at: str, seed: 
     ("at", "kinds", "elsewhere"),
     [
         # No part of what the faults of a pass are: played in tests/cli, test_ask and test_listener.
-        ("zhipu", zhipu.KINDS, {"stream", "pictures", "callback"}),
-        ("gptbots", gptbots.KINDS, {"nothing-found"}),  # a search: played below
-        ("openwebui", openwebui.KINDS, ANSWERS),
-        ("openai", openai.KINDS, {"nothing-found"} | ANSWERS),  # a search: played with its other tests
-        ("lightrag", lightrag.KINDS, {"search-failed"} | ANSWERS),  # played in tests/targets/lightrag
-        ("dify", dify.KINDS, {"nothing-found"}),  # a search: played in tests/targets/dify
-        ("ragflow", ragflow.KINDS, {"nothing-found"} | ANSWERS),
+        ("zhipu", zhipu.application.kinds, {"stream", "pictures", "callback"}),
+        ("gptbots", gptbots.application.kinds, {"nothing-found"}),  # a search: played below
+        ("openwebui", openwebui.application.kinds, ANSWERS),
+        (
+            "openai",
+            openai.application.kinds,
+            {"nothing-found"} | ANSWERS,
+        ),  # a search: played with its other tests
+        (
+            "lightrag",
+            lightrag.application.kinds,
+            {"search-failed"} | ANSWERS,
+        ),  # played in tests/targets/lightrag
+        ("dify", dify.application.kinds, {"nothing-found"}),  # a search: played in tests/targets/dify
+        ("ragflow", ragflow.application.kinds, {"nothing-found"} | ANSWERS),
     ],
 )
 def test_every_kind_of_fault_of_a_stand_in_is_played_and_no_trial_is_there_twice(

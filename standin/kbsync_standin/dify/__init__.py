@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync_standin.dify.app import DifyApplication
 from kbsync_standin.dify.app import DifyApplication as application
-from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
 from kbsync_standin.dify.workspace import HOME_ID
 
-__all__ = ["HOME_ID", "KINDS", "DifyApplication", "DifyBehaviour", "application"]
+__all__ = ["HOME_ID", "application"]

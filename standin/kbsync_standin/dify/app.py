@@ -233,11 +233,12 @@ class DifyApplication(Workspace):
         Rules().only(call.query, ("page", "limit", "keyword"), "the query parameter")
         # Dify takes any size and cuts it to 100; to ask for more is a mistake all the same.
         number, size = call.page("limit", 20, most=100)
+        field = call.word("field", "indexing_status")
         like = re.escape(call.query.get("keyword", "")).replace("%", ".*").replace("_", ".")
         there = self.listed(one for one in self.documents.values() if one.base == base.id)
         rows = [one for one in self.newest(there) if re.search(like, one.name)]
         rows = [one for one in rows if not call.plays("left-out", one.name)]
-        page = [_odd(call, one.row(self.now)) for one in self.page(rows, number, size)]
+        page = [call.spoil("odd-status", one.row(self.now), field) for one in self.page(rows, number, size)]
         # `has_more` is wrong for a full last page, as it is there.
         told = {"limit": size, "total": len(rows), "page": number}
         return {"data": page, "has_more": len(page) == size, **told}
@@ -262,7 +263,7 @@ class DifyApplication(Workspace):
         ]
         if call.query.get("metadata") == "without":
             del row["doc_metadata"]
-        return _odd(call, row)
+        return call.spoil("odd-status", row, call.word("field", "indexing_status"))
 
     @route("DELETE", "/datasets/{id}/documents/{document}", "delete")
     def _delete(self, call: Call) -> Json | int | None:
@@ -356,16 +357,6 @@ class DifyApplication(Workspace):
             return super().written(value, call)
         answer = super().written(value, call) if value is not None else Response(204)
         return replace(answer, status=201) if call.op == "create-field" else answer
-
-
-def _odd(call: Call, row: Json) -> Json:
-    """The row as the fault `odd-status` has it."""
-    if not call.plays("odd-status"):
-        return row
-    name = str(call.arg("field", "indexing_status"))
-    if call.arg("missing"):
-        return {key: value for key, value in row.items() if key != name}
-    return {**row, name: call.arg("value")}
 
 
 def _values(base: DifyBase, several: list[Json]) -> dict[str, str]:

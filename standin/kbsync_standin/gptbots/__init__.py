@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync_standin.gptbots.app import GptbotsApplication
 from kbsync_standin.gptbots.app import GptbotsApplication as application
-from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.bot import HOME_ID
 
-__all__ = ["HOME_ID", "KINDS", "GptbotsApplication", "GptbotsBehaviour", "application"]
+__all__ = ["HOME_ID", "application"]

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from kbsync_standin.application import Call, Json, route
-from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.bot import Bot, BotDocument
 from kbsync_standin.gptbots.rules import MOST_ASKED, SentFile, check_base, delivery_of, question_of, ranked
 from kbsync_standin.listing import in_order
@@ -31,6 +30,7 @@ class GptbotsApplication(Bot):
     """One bot, with one empty knowledge base, `HOME_ID`, at first."""
 
     default_key = "app-secret-for-tests"
+    usual_failure: ClassVar = {"code": 50000, "message": ""}
     refusals: ClassVar = {
         "unauthorized": Refused("authentication failed", code=40127),
         "bot-deleted": Refused("the bot was deleted", code=20059),
@@ -59,12 +59,6 @@ class GptbotsApplication(Bot):
         """Under HTTP 200, but for those that never reach it."""
         body = {"code": refused.code or 40000, "message": str(refused)}
         return Response.json(body, refused.status if refused.status in (404, 429) else 200)
-
-    def failure(self, fault: Fault) -> Response:
-        """The code that a fault answers with."""
-        code, message = fault.args.get("code", 50000), fault.args.get("message", "")
-        body = {"code": str(code) if fault.args.get("as_string") else code, "message": message}
-        return Response.json(body, int(fault.args.get("status", 200)))
 
     # -- knowledge bases
 
@@ -175,12 +169,8 @@ class GptbotsApplication(Bot):
         for one in [self.documents[key] for key in ids if key in self.documents]:
             if one.is_deleted or call.plays("left-out", one.name):
                 continue
-            row: Json = {"data_id": one.id}
-            if not call.plays("data-status"):
-                row["data_status"] = one.status(self.now, behaviour.working, behaviour.stale_status)
-            elif not call.arg("missing"):
-                row["data_status"] = call.arg("value")
-            rows.append(row)
+            status = one.status(self.now, behaviour.working, behaviour.stale_status)
+            rows.append(call.spoil("data-status", {"data_id": one.id, "data_status": status}, "data_status"))
         return rows
 
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")

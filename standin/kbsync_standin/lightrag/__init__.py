@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kbsync_standin.lightrag.app import LightragApplication
 from kbsync_standin.lightrag.app import LightragApplication as application
-from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
 
-__all__ = ["KINDS", "LightragApplication", "LightragBehaviour", "application"]
+__all__ = ["application"]

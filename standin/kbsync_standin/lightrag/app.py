@@ -154,9 +154,7 @@ class LightragApplication(Storage):
         usual: Json = {"page": 1, "page_size": 50, "sort_field": "updated_at", "sort_direction": "desc"}
         asked = usual | call.body(_LIST_TESTS, status=422)
         there = [one for one in self.listed(self.documents.values()) if not call.plays("left-out", one.name)]
-        rows = [self.dressed(one.row(self.now)) for one in there]
-        if call.plays("status-word"):
-            rows = [{**row, "status": call.arg("value")} for row in rows]
+        rows = [call.spoil("status-word", self.dressed(one.row(self.now)), "status") for one in there]
         words, field = asked.get("status_filters"), asked["sort_field"]
         rows = [row for row in rows if not words or row["status"] in words]
         rows.sort(key=lambda row: (row[field], row["id"]), reverse=asked["sort_direction"] == "desc")

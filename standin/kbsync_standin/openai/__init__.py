@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync_standin.openai.app import OpenaiApplication
 from kbsync_standin.openai.app import OpenaiApplication as application
-from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 from kbsync_standin.openai.project import HOME_ID
 
-__all__ = ["HOME_ID", "KINDS", "OpenaiApplication", "OpenaiBehaviour", "application"]
+__all__ = ["HOME_ID", "application"]

@@ -292,11 +292,7 @@ class OpenaiApplication(Project):
             "attributes": dict(one.attributes) if is_marked else {},
             "chunking_strategy": one.strategy,
         }
-        if call.plays("file-status"):
-            row["status"] = call.arg("value")
-            if call.arg("missing"):
-                del row["status"]
-        return row
+        return call.spoil("file-status", row, "status")
 
     @route("POST", "/vector_stores/{store}/files", "attach")
     def _attach(self, call: Call) -> Json:

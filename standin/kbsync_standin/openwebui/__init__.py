@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from kbsync_standin.openwebui.app import OpenWebuiApplication
 from kbsync_standin.openwebui.app import OpenWebuiApplication as application
-from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
 from kbsync_standin.openwebui.store import HOME_ID
 
-__all__ = ["HOME_ID", "KINDS", "OpenWebuiApplication", "OpenWebuiBehaviour", "application"]
+__all__ = ["HOME_ID", "application"]

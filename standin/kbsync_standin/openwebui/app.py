@@ -212,16 +212,13 @@ class OpenWebuiApplication(Files):
     @route("GET", "/api/v1/files/{file}", "status")
     def _status(self, call: Call) -> Any:
         row = _row(self.file(call.ids["file"]), data=True)
-        if call.plays("odd-status"):
-            row["data"]["status"] = call.arg("value")
-            if call.arg("missing"):
-                del row["data"]["status"]
-        return row | {"path": "/app/backend/data/uploads/x"}
+        data = call.spoil("odd-status", row["data"], "status")
+        return row | {"data": data, "path": "/app/backend/data/uploads/x"}
 
     @route("GET", "/api/v1/files/{file}/process/status", "state")
     def _state(self, call: Call) -> Any:
         one = self.file(call.ids["file"])
-        return {"status": call.arg("value") if call.plays("odd-status") else one.status}
+        return call.spoil("odd-status", {"status": one.status}, "status")
 
     @route("GET", "/api/v1/files/user/search", "newest")
     def _newest(self, call: Call) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from kbsync_standin.ragflow.app import RagflowApplication
 from kbsync_standin.ragflow.app import RagflowApplication as application
-from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.ragflow.chats import HOME_CHAT
 from kbsync_standin.ragflow.datasets import HOME_ID
 
-__all__ = ["HOME_CHAT", "HOME_ID", "KINDS", "RagflowApplication", "RagflowBehaviour", "application"]
+__all__ = ["HOME_CHAT", "HOME_ID", "application"]

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from kbsync_standin.application import Base, Call, Json, T, route
-from kbsync_standin.faults import Fault
 from kbsync_standin.forms import form_in
 from kbsync_standin.listing import page_of
 from kbsync_standin.messages import Response
@@ -89,6 +88,7 @@ class RagflowApplication(User):
     """One user, with one empty dataset, `HOME_ID`, at first."""
 
     default_key = "ragflow-key-for-tests"
+    usual_failure: ClassVar = {"code": 102, "message": "refused"}
     refusals: ClassVar = {"unauthorized": Refused("<Unauthorized>", 401, 401)}
 
     # -- how it answers
@@ -115,12 +115,6 @@ class RagflowApplication(User):
         return Response.json(
             body, _MAPPED.get(int(code), 200) if self.behaviour.statuses == "mapped" else 200
         )
-
-    def failure(self, fault: Fault) -> Response:
-        """The code that a fault answers with."""
-        code, message = fault.args.get("code", 102), fault.args.get("message", "refused")
-        body = {"code": str(code) if fault.args.get("as_string") else code, "message": message}
-        return Response.json(body, int(fault.args.get("status", 200)))
 
     def written(self, value: Any, call: Call) -> Response:
         """In its envelope."""
@@ -253,11 +247,7 @@ class RagflowApplication(User):
             "suffix": one.name.rpartition(".")[2],
             "type": "pdf" if one.name.endswith(".pdf") else "doc",
         }
-        if call.plays("run"):
-            row["run"] = call.arg("value")
-            if call.arg("missing"):
-                del row["run"]
-        return row
+        return call.spoil("run", row, "run")
 
     @route("GET", "/api/v1/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:

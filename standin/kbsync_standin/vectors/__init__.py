@@ -7,7 +7,6 @@ its bytes.
 
 from __future__ import annotations
 
-from kbsync_standin.vectors.app import VectorsApplication
 from kbsync_standin.vectors.app import VectorsApplication as application
 
-__all__ = ["VectorsApplication", "application"]
+__all__ = ["application"]

@@ -1,6 +1,6 @@
 """A stand-in for the Zhipu BigModel knowledge API: documents in memory, answers as documented and seen live.
 
-Switches (`ZhipuBehaviour`) say how it always is, fault kinds (`KINDS`) what goes wrong once or a few times.
+Switches (`ZhipuBehaviour`) say how it always is, fault kinds (`faults.KINDS`) what goes wrong now and then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,5 @@ from kbsync_standin.zhipu.account import HOME_ID
 from kbsync_standin.zhipu.app import ZhipuApplication
 from kbsync_standin.zhipu.app import ZhipuApplication as application
 from kbsync_standin.zhipu.behaviour import ZhipuBehaviour
-from kbsync_standin.zhipu.faults import KINDS
 
-__all__ = ["HOME_ID", "KINDS", "ZhipuApplication", "ZhipuBehaviour", "application"]
+__all__ = ["HOME_ID", "ZhipuApplication", "ZhipuBehaviour", "application"]
