@@ -28,37 +28,23 @@ class DifyBench(ZhipuBench):
     world: DifyWorld
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             one = self.world.app.documents[entry["id"]]
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
             text = one.content.decode() if entry["effect"] == "stored" else None
             fails = bool(one.error or one.hidden) or one.ready_at is None
-            self.on_change(Change(entry["effect"], self._path_in(one), text, fails))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
-
-    def _path_in(self, one: DifyDocument) -> str:
-        """Of the file whose document it is; the name itself where it says nothing."""
-        readings = (naming.read(one.sent_name) for naming in self._namings())
-        return next((each.path for each in readings if each is not None and each.path), one.sent_name)
+            self.on_change(Change(entry["effect"], self.path_in(one.sent_name), text, fails))
 
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
         return [self._kept_here(one) for one in there if one.deleted_at is None and not one.is_foreign]
 
     def _kept_here(self, one: DifyDocument) -> OwnDocument:
-        path = self._path_in(one)
+        path = self.path_in(one.sent_name)
         is_found = one.is_searchable(self.world.app.clock.now())
         shown = (path, one.content.decode()) if is_found else None
         return OwnDocument(one.id, one.sent_name, path, one.sha256, shown, bool(one.error))
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         name = f"{path.removesuffix('.md')}*"

@@ -33,9 +33,7 @@ class GptbotsBench(ZhipuBench):
     world: GptbotsWorld
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             one = self.world.app.documents[entry["id"]]
             if one.id in self.world.foreign and entry["effect"] in ("updated", "deleted"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
@@ -45,10 +43,6 @@ class GptbotsBench(ZhipuBench):
             else:
                 path, text = self._path_in(version.source_url), version.content.decode()
                 self.on_change(Change(entry["effect"], path, text, version.fails))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
 
     def _path_in(self, url: str) -> str:
         """Of the file, whatever prefix was before it."""
@@ -71,9 +65,6 @@ class GptbotsBench(ZhipuBench):
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         return [(one["name"], one["sha256"]) for one in journal if one["effect"] in ("stored", "updated")]
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", match=f"*{path}*", args={"name": path})

@@ -30,40 +30,27 @@ class LightragBench(ZhipuBench):
     world: LightragWorld
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             if entry["id"] in self.world.foreign and entry["effect"] == "deleted":
                 self._touched.append(f"a document of somebody else's: deleted {entry['name']}")
             one = self.world.app.documents.get(entry["id"])
             is_stored = entry["effect"] == "stored" and one is not None
             text = one.text if is_stored and one is not None else None
             fails = one is not None and (bool(one.error) or one.ready_at is None)
-            self.on_change(Change(entry["effect"], self._path_in(entry["name"]), text, fails))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
-
-    def _path_in(self, name: str) -> str:
-        readings = (naming.read(name) for naming in self._namings())
-        return next((one.path for one in readings if one is not None and one.path), name)
+            self.on_change(Change(entry["effect"], self.path_in(entry["name"]), text, fails))
 
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
         return [self._kept_here(one) for one in there if not one.is_foreign]
 
     def _kept_here(self, one: LightragDocument) -> OwnDocument:
-        status, path = one.status(self.world.app.clock.now()), self._path_in(one.name)
+        status, path = one.status(self.world.app.clock.now()), self.path_in(one.name)
         shown = (path, one.text) if status == "processed" else None
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
 
     def add_foreign(self, name: str, text: str = STRANGE, **more: Any) -> str:
         """Under a name of its own: the name is the id, and one with our tag would be ours."""
         return super().add_foreign(f"their-{name}", text, **more)
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="upload", match=f"{path.removesuffix('.md').replace('/', '__')}*")

@@ -35,9 +35,7 @@ class OpenaiBench(ZhipuBench):
     world: OpenaiWorld
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             effect, one = entry["effect"], self._seen.get(entry["id"])
             if entry["id"] in self.world.foreign and effect in ("detached", "file-deleted", "renamed"):
                 self._touched.append(f"a file of somebody else's: {effect} {entry['name']}")
@@ -49,10 +47,6 @@ class OpenaiBench(ZhipuBench):
             elif one is not None and effect in ("detached", "renamed"):
                 word = "deleted" if effect == "detached" else effect
                 self.on_change(Change(word, self._path_in(one)))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
 
     def __init__(self, world: OpenaiWorld) -> None:
         self._seen: dict[str, Attached] = {}
@@ -82,9 +76,6 @@ class OpenaiBench(ZhipuBench):
     def sent(self) -> list[tuple[str, str]]:
         journal = self.world.app.journal()
         return [(one["name"], one["sha256"]) for one in journal if one["effect"] == "attached"]
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="attach", match=f"{path.removesuffix('.md')}*")

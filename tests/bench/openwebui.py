@@ -72,9 +72,7 @@ class OpenWebuiBench(ZhipuBench):
         return super()._answered(request, fault)
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             one = self.world.app.documents[entry["id"]]
             if one.is_foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
@@ -92,10 +90,6 @@ class OpenWebuiBench(ZhipuBench):
                 self._failed.add(one.id)
                 text = one.content.decode()
                 self.on_change(Change("failed", self._path_of(one), text, fails=True, is_sent=False))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
 
     def _path_of(self, one: File) -> str:
         """Of the file, whatever prefix was before it."""
@@ -138,9 +132,6 @@ class OpenWebuiBench(ZhipuBench):
             for one in journal
             if one["effect"] == "stored" and not files[one["id"]].is_foreign
         ]
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="upload", match=f"*{path.rpartition('/')[2]}*", args={"runs": 1})

@@ -31,24 +31,14 @@ class RagflowBench(ZhipuBench):
     world: RagflowWorld
 
     def _tell_new(self) -> None:
-        new = self.world.app.journal()[self._told :]
-        self._told += len(new)
-        for entry in new:
+        for entry in self._new_entries():
             one = self.world.app.documents[entry["id"]]
             if one.id in self.world.foreign and not entry["effect"].startswith("foreign"):
                 self._touched.append(f"a document of somebody else's: {entry['effect']} {one.name}")
-            effect, path = entry["effect"], self._path_in(one)
+            effect, path = entry["effect"], self.path_in(one.sent_name)
             text = one.content.decode() if effect in ("stored", "parsed") else None
             fails = effect == "parsed" and (one.outcome != DONE or one.ready_at is None)
             self.on_change(Change(effect, path, text, fails, is_sent=effect == "stored"))
-
-    def _new_entries(self) -> list[Any]:
-        self._told = len(self.world.app.journal())
-        return []
-
-    def _path_in(self, one: RagflowDocument) -> str:
-        readings = (naming.read(one.sent_name) for naming in self._namings())
-        return next((told.path for told in readings if told is not None and told.path), one.sent_name)
 
     def ours(self) -> list[OwnDocument]:
         self.world.app.get_on()
@@ -56,12 +46,9 @@ class RagflowBench(ZhipuBench):
         return [self._kept_here(one) for one in there if one.id not in self.world.foreign]
 
     def _kept_here(self, one: RagflowDocument) -> OwnDocument:
-        path = self._path_in(one)
+        path = self.path_in(one.sent_name)
         shown = (path, one.content.decode()) if one.is_searchable else None
         return OwnDocument(one.id, one.sent_name, path, one.sha256, shown)
-
-    def story(self) -> list[str]:
-        return [*map(repr, self.world.app.journal()[-40:]), repr(self.world.server.faults.all)]
 
     def fail_once(self, path: str) -> None:
         """Parsed once more it is as it should be."""

@@ -111,7 +111,7 @@ class ZhipuBench(SharedBench):
             stored = effect == "stored"
             text = document.content.decode() if stored else None
             fails = stored and any(phase.stat == 2 for phase in document.phases)
-            self.on_change(Change(effect, self._path(document), text, fails))
+            self.on_change(Change(effect, self.path_in(document.sent_name), text, fails))
 
     def _new_entries(self) -> list[dict[str, Any]]:
         new: list[dict[str, Any]] = self.world.app.journal()[self._told :]
@@ -124,10 +124,10 @@ class ZhipuBench(SharedBench):
         prefixes = sorted(self._prefixes, key=len, reverse=True)
         return [Naming(one, self.world.settings.names) for one in prefixes]
 
-    def _path(self, document: ZhipuDocument) -> str:
-        """Of the file whose document it is; the name itself where it says nothing."""
-        readings = (naming.read(document.sent_name) for naming in self._namings())
-        return next((one.path for one in readings if one is not None and one.path), document.sent_name)
+    def path_in(self, name: str) -> str:
+        """The path of the file whose document was sent under this name; the name where it says nothing."""
+        readings = (naming.read(name) for naming in self._namings())
+        return next((one.path for one in readings if one is not None and one.path), name)
 
     # -- what is there ---------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class ZhipuBench(SharedBench):
     def _kept(self, one: ZhipuDocument) -> OwnDocument:
         """Found once is found, whatever the status says for a moment: searches don't look at it."""
         now = self.world.app.clock.now()
-        path = self._path(one)
+        path = self.path_in(one.sent_name)
         is_found = any(phase.stat == 1 and phase.at <= now for phase in one.phases)
         shown = (path, one.content.decode()) if is_found else None
         return OwnDocument(
