@@ -153,7 +153,7 @@ SERVICES: Mapping[str, ServiceRow] = {
     "openwebui": ServiceRow(
         OpenWebuiBench,
         OpenWebuiWorld,
-        [{}, {}, {"page_size": 3}, {"looks_late": False}, {"extra_fields": True}],
+        [{}, {}, {"page_size": 3}, {"looks_late": False}, {"extra_fields": True}, {"list_lag": 3.0}],
         [
             *unclear("upload"),
             Fault("no-id", "upload"),
@@ -209,6 +209,7 @@ SERVICES: Mapping[str, ServiceRow] = {
             {"deleted": "object", "extra_fields": True},
             {"indexing_deletion": "refused"},
             {"files_url": "missing"},
+            {"list_lag": 3.0, "page_cap": 3},
         ],
         [
             *unclear("upload"),
@@ -240,6 +241,7 @@ SERVICES: Mapping[str, ServiceRow] = {
             {"page_cap": 3, "page_beyond": "repeats", "total": "missing"},
             {"statuses": "mapped", "extra_fields": True},
             {"pipeline": True},
+            {"list_lag": 3.0},
         ],
         [
             *unclear("upload"),
