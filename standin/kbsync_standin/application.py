@@ -148,6 +148,10 @@ class Call:
         return number_in(self.query, "page", 1), number_in(self.query, size, usual, least, most)
 
 
+UNPLAYED = Call(Request(0, "", "", "", {}, {}), "", {}, Fault(""))
+"""In which no fault is played: what others do."""
+
+
 class HasTimes(Protocol):
     """What can be in a list."""
 
@@ -349,10 +353,10 @@ class Application(ABC, Generic[B, S]):
         one.deleted_at = self.now
         self.note(effect, one)
 
-    def ready_at(self, call: Call | None = None, name: str = "") -> float | None:
+    def ready_at(self, call: Call = UNPLAYED, name: str = "") -> float | None:
         """When a document that is made now is ready; None where the fault `stuck` is played on its name."""
         ready = self.now + self.chance.uniform(*self.behaviour.vectorize)
-        return None if call is not None and call.plays("stuck", name) else ready
+        return None if call.plays("stuck", name) else ready
 
     def note(self, effect: str, one: S, **more: Any) -> None:
         """Into the journal."""

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import Application, Base, Call, Json, Stored
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored
 from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
-from kbsync_standin.faults import Fault
 from kbsync_standin.rules import Refused
 
 HOME_ID = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
@@ -139,18 +138,17 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         return sorted(rows, key=lambda one: (int(one.created), one.position), reverse=True)
 
     def store(
-        self, base_id: str, name: str, content: bytes, call: Call | None, *, duplicate: bool
+        self, base_id: str, name: str, content: bytes, call: Call = UNPLAYED, *, duplicate: bool
     ) -> DifyDocument:
         """A document; with `duplicate` in place of one of that name, whose text is out of the index at once.
 
         As `save_document_with_dataset_id` in api/services/dataset_service.py, and
         `_duplicate_document_indexing_task` in api/tasks/duplicate_document_indexing_task.py.
         """
-        ready, fault = self.ready_at(call, name), call.fault if call else Fault("")
-        is_failing, is_hidden = (call is not None and call.plays(kind, name) for kind in ("fails", "hidden"))
-        error = str(fault.args.get("error", "Unsupported encoding")) if is_failing else ""
+        ready = self.ready_at(call, name)
+        error = str(call.arg("error", "Unsupported encoding")) if call.plays("fails", name) else ""
         kept = _kept_name(name)
-        if fault.kind == "other-name":
+        if call.plays("other-name"):
             kept = f"renamed {kept}"
         there = self.newest(self.in_base(base_id))
         namesakes = [one for one in there if one.name == kept and not one.hidden]
@@ -173,13 +171,13 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
             ready_at=ready,
             error=error,
         )
-        if is_hidden:
-            made.hidden = "archived" if fault.args.get("archived") else "disabled"
+        if call.plays("hidden", name):
+            made.hidden = "archived" if call.arg("archived") else "disabled"
         return self.keep(made)
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> DifyDocument:
         """Beside one of its name."""
-        return self.store(HOME_ID, name, content, None, duplicate=False)
+        return self.store(HOME_ID, name, content, duplicate=False)
 
     def shown(self, one: DifyDocument) -> Json:
         """And whether it is found."""

@@ -196,8 +196,8 @@ class GptbotsApplication(Bot):
     @route("POST", "/v1/vector/match", "match")
     def _match(self, call: Call) -> Json:
         asked = question_of(json_object(call.request.body))
-        rows = [] if call.plays("nothing-found") else self.find(asked.prompt, asked.bases, asked.ids)
-        rows = ranked(rows, asked)[: asked.top_k]
+        rows = self.find(asked["prompt"], asked.get("group_ids"), asked.get("data_ids"))
+        rows = [] if call.plays("nothing-found") else ranked(rows, asked)[: asked["top_k"]]
         return {"total": len(rows), "list": rows}
 
     def dressed(self, value: Any) -> Any:

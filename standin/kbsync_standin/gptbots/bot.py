@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync_standin.application import Application, Call, Json, Stored, shared_words
+from kbsync_standin.application import UNPLAYED, Application, Call, Json, Stored, shared_words
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.rules import Refused
@@ -107,11 +107,11 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
             one.get_on(self.now)
 
     def store(
-        self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call | None
+        self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = UNPLAYED
     ) -> BotDocument:
         """A new document, under the name that a fault makes of its own."""
         version, name = self._version(sent, call), sent.name
-        if call is not None and call.plays("other-name"):  # as services call a name that they have already
+        if call.plays("other-name"):  # as services call a name that they have already
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
         return self.keep(
@@ -153,15 +153,15 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
                 self.note("retried", one)
         return len(failed)
 
-    def _version(self, sent: SentFile, call: Call | None) -> Version:
-        fails = call is not None and call.plays("fails", sent.name)
+    def _version(self, sent: SentFile, call: Call = UNPLAYED) -> Version:
+        fails = call.plays("fails", sent.name)
         content, ready = sent.content, self.ready_at(call, sent.name)
         if address := sent.file_url:  # another time there is something else in it
             self._visits[address] = self._visits.get(address, 0) + 1
             content = f"Visit {self._visits[address]} to {address}".encode()
         return Version(content, sent.source_url or "", ready, fails, address)
 
-    def find(self, prompt: str, bases: set[str] | None, ids: set[str] | None) -> list[Json]:
+    def find(self, prompt: str, bases: Sequence[str] | None, ids: Sequence[str] | None) -> list[Json]:
         """Passages that share words with `prompt`, best first; of the union of bases and ids."""
         rows, is_all = [], bases is None and ids is None
         for one in self.present():
@@ -175,7 +175,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> BotDocument:
         """`source_url`: that of the document."""
-        return self.store(SentFile(name, content, str(args.get("source_url", ""))), HOME_ID, "text", {}, None)
+        return self.store(SentFile(name, content, str(args.get("source_url", ""))), HOME_ID, "text", {})
 
     def shown(self, one: BotDocument) -> Json:
         """And what is found of it."""

@@ -193,32 +193,17 @@ _QUESTION_TESTS: Mapping[str, Test] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A request to search, understood. `bases`, `ids` None: all of them."""
-
-    prompt: str
-    top_k: int
-    bases: set[str] | None
-    ids: set[str] | None
-    ranking: str
-    least_score: float
+def question_of(body: dict[str, Any]) -> dict[str, Any]:
+    """A request to search. Raises `Breach`."""
+    return Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
 
 
-def question_of(body: dict[str, Any]) -> Question:
-    """Raises `Breach`."""
-    Rules().known(body, _QUESTION_TESTS, ("prompt", "top_k"))
-    bases, ids = (None if body.get(key) is None else set(body[key]) for key in ("group_ids", "data_ids"))
-    ranking, least_score = body.get("rerank_version") or "", body.get("doc_correlation") or 0.0
-    return Question(body["prompt"], body["top_k"], bases, ids, ranking, least_score)
-
-
-def ranked(rows: Sequence[dict[str, Any]], question: Question) -> list[dict[str, Any]]:
+def ranked(rows: Sequence[dict[str, Any]], question: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The best first: by a ranking model, the shorter the better. Too low a score is left out."""
-    if question.ranking:
+    if question.get("rerank_version"):
         rows = [{**row, "score": _rank(row)} for row in rows]
         rows = sorted(rows, key=lambda row: -row["score"])
-    return [row for row in rows if row["score"] >= question.least_score]
+    return [row for row in rows if row["score"] >= (question.get("doc_correlation") or 0.0)]
 
 
 def _rank(row: Mapping[str, Any]) -> float:

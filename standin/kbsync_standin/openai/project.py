@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import Application, Base, Call, Json, Stored, shared_words
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored, shared_words
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
@@ -140,16 +140,14 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         file: UploadedFile,
         attributes: Mapping[str, Any],
         strategy: Json = AUTO,
-        call: Call | None = None,
+        call: Call = UNPLAYED,
     ) -> Attached:
         """A file in a store; one that is there already stays as it is."""
         if (there := store.files.get(file.id)) is not None:
             return there
         ready = self.now if self.is_ogx else self.ready_at()
-        error = ""
-        if call is not None and call.plays("fails"):
-            error = str(call.arg("code", "server_error"))
-        if call is not None and call.plays("stuck"):
+        error = str(call.arg("code", "server_error")) if call.plays("fails") else ""
+        if call.plays("stuck"):
             ready = None
         if not file.content.strip():
             error = "invalid_file"

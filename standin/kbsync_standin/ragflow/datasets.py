@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from kbsync_standin.application import Application, Base, Call, Json, Stored
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.rules import Refused
 
@@ -91,23 +91,23 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         for one in self.documents.values():
             one.get_on(self.now)
 
-    def store(self, dataset: str, name: str, content: bytes, call: Call | None) -> RagflowDocument:
+    def store(self, dataset: str, name: str, content: bytes, call: Call = UNPLAYED) -> RagflowDocument:
         """A name that is taken gets a number (`duplicate_name`, api/db/services/__init__.py)."""
         taken = {folded(one.name) for one in self.in_base(dataset)}
-        if call is not None and call.plays("other-name"):
+        if call.plays("other-name"):
             taken.add(folded(name))
         about: Json = {"id": self.new_id(), "base": dataset, "created": self.now}
         return self.keep(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
 
-    def parse(self, one: RagflowDocument, call: Call | None = None) -> None:
+    def parse(self, one: RagflowDocument, call: Call = UNPLAYED) -> None:
         """What it had in the index goes at once. Raises `Refused` for what is being parsed."""
         one.get_on(self.now)
-        kind = call.fault.kind if call is not None and call.plays(call.fault.kind, one.name) else ""
+        kind = call.fault.kind if call.plays(call.fault.kind, one.name) else ""
         if one.run == RUNNING or kind == "begun-already":
             raise Refused("Can't parse document that is currently being processed")
         one.run, one.chunks, one.progress = RUNNING, 0, "12:00:00 Task has been received."
         one.outcome = {"fails": FAIL, "no-chunks": "empty", "stopped": CANCEL}.get(kind, DONE)
-        if call is not None and kind == "fails":
+        if kind == "fails":
             one.progress += f"\n12:00:01 [ERROR]{call.arg('said', 'cannot be read')}"
         one.ready_at = self.ready_at(call, one.name)
         if one.outcome == DONE:
@@ -143,7 +143,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> RagflowDocument:
         """It is parsed as well."""
-        one = self.store(HOME_ID, name, content, None)
+        one = self.store(HOME_ID, name, content)
         self.parse(one)
         return one
 
