@@ -48,7 +48,7 @@ class Behaviour:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Stored:
+class Document:
     """A document. `name` is the one kept, `sent_name` the one that came.
 
     `base`: the id of its knowledge base. `ready_at` None: its status is never final. `error`: it fails then.
@@ -128,7 +128,7 @@ class Call:
         """An argument of the fault, or `default`."""
         return self.fault.args.get(name, default)
 
-    def spoil(self, kind: str, row: Json, name: str) -> Json:
+    def distort(self, kind: str, row: Json, name: str) -> Json:
         """The row; a fault of this kind has another `value` of its field, or with `missing` none."""
         if not self.plays(kind):
             return row
@@ -175,7 +175,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 def route(method: str, path: str, op: str) -> Callable[[H], H]:
     """Let a method of an application answer such requests, as the operation `op`.
 
-    It gets the `Call`, and returns a `Response` or what `written` makes one of. Raises `Refused`.
+    It gets the `Call`, and returns a `Response` or what `respond` makes one of. Raises `Refused`.
     """
 
     def mark(handler: H) -> H:
@@ -192,7 +192,7 @@ def shared_words(question: str, text: str) -> float:
 
 
 B = TypeVar("B", bound=Behaviour)
-S = TypeVar("S", bound=Stored)
+S = TypeVar("S", bound=Document)
 L = TypeVar("L", bound=HasTimes)
 T = TypeVar("T")
 
@@ -298,9 +298,9 @@ class Application(ABC, Generic[B, S]):
         """Change switches. Raises `ValueError` for an unknown one or a wrong value; then none is changed."""
         before, self.behaviour = self.behaviour, self._changed(self.behaviour, switches)
         if self.behaviour.base != before.base:
-            self.turn_base(self.behaviour.base)
+            self.change_base(self.behaviour.base)
 
-    def turn_base(self, state: str) -> None:
+    def change_base(self, state: str) -> None:
         """Others do to the base that is there from the start what the switch `base` says."""
         if state != "present":  # as if none of its documents had ever been there
             self.documents = {key: one for key, one in self.documents.items() if one.base != self.home_id}
@@ -326,10 +326,10 @@ class Application(ABC, Generic[B, S]):
         """One more, which a client makes."""
         made = self.new_base(self.new_id(), name, description, settings)
         self.bases[made.id] = made
-        self._note("base-made", made.id, name)
+        self._record("base-made", made.id, name)
         return made
 
-    def seen_bases(self) -> dict[str, Any]:
+    def visible_bases(self) -> dict[str, Any]:
         """Those that can be seen, the oldest first."""
         is_gone = self.behaviour.base == "deleted"
         return {key: one for key, one in self.bases.items() if not (is_gone and key == self.home_id)}
@@ -338,40 +338,40 @@ class Application(ABC, Generic[B, S]):
         """Documents that were not deleted, the oldest first."""
         return [one for one in self.documents.values() if not one.is_deleted]
 
-    def in_base(self, base_id: str) -> list[S]:
+    def documents_of(self, base_id: str) -> list[S]:
         """Those of one base."""
         return [one for one in self.present() if one.base == base_id]
 
-    def keep(self, one: S, effect: str = "stored") -> S:
+    def add(self, one: S, effect: str = "stored") -> S:
         """A new document."""
         self.documents[one.id] = one
-        self.note(effect, one)
+        self.record(effect, one)
         return one
 
     def delete(self, one: S, effect: str = "deleted") -> None:
         """A document that is there; `effect`: its word in the journal."""
         one.deleted_at = self.now
-        self.note(effect, one)
+        self.record(effect, one)
 
     def ready_at(self, call: Call = UNPLAYED, name: str = "") -> float | None:
         """When a document that is made now is ready; None where the fault `stuck` is played on its name."""
         ready = self.now + self.chance.uniform(*self.behaviour.vectorize)
         return None if call.plays("stuck", name) else ready
 
-    def note(self, effect: str, one: S, **more: Any) -> None:
+    def record(self, effect: str, one: S, **more: Any) -> None:
         """Into the journal."""
-        self._note(effect, one.id, one.sent_name, one.sha256, **more)
+        self._record(effect, one.id, one.sent_name, one.sha256, **more)
 
-    def _note(self, effect: str, key: str, name: str, sha256: str = "", **more: Any) -> None:
+    def _record(self, effect: str, key: str, name: str, sha256: str = "", **more: Any) -> None:
         entry = {"n": len(self._journal) + 1, "at": self.now, "effect": effect, "id": key, "name": name}
         self._journal.append({**entry, "sha256": sha256, **more})
 
-    def get_on(self) -> None:
+    def catch_up(self) -> None:
         """What is done in the background by now."""
 
     # -- lists and searches
 
-    def listed(self, documents: Iterable[L]) -> list[L]:
+    def visible(self, documents: Iterable[L]) -> list[L]:
         """Of all that ever were, those that a list shows which lags behind."""
         now, lag = self.now, self.behaviour.list_lag
         return [
@@ -385,7 +385,7 @@ class Application(ABC, Generic[B, S]):
         size = min(size, self.behaviour.page_cap or size)
         return page_of(rows, number, size, repeats=self.behaviour.page_beyond == "repeats", shift=shift)
 
-    def ranked(self, question: str, documents: Iterable[S]) -> list[tuple[float, S]]:
+    def rank(self, question: str, documents: Iterable[S]) -> list[tuple[float, S]]:
         """Those that share words with the question, the best first, each with which part of its words."""
         rows = [(share, one) for one in documents if (share := shared_words(question, one.text))]
         return sorted(rows, key=lambda row: -row[0])
@@ -419,41 +419,41 @@ class Application(ABC, Generic[B, S]):
         """Do the work and answer. `fault` is None or of one of its own `kinds`, to be played."""
         known, ids = self.route_of(request)
         op = known.op if known else ""
-        call = Call(request, op, ids, self.meant(fault or Fault(""), op))
+        call = Call(request, op, ids, self.check_fault(fault or Fault(""), op))
         try:
             return self._answered(call, known)
         except Refused as refused:
             if isinstance(refused, Breach):
-                self.blame(request, str(refused))
+                self.record_violation(request, str(refused))
             answer = refused.response or self.refusal(refused, call)
             after = call.fault.args.get("retry_after")
             return answer if after is None else answer.having(retry_after=str(after))
 
-    def meant(self, fault: Fault, op: str) -> Fault:
+    def check_fault(self, fault: Fault, op: str) -> Fault:
         """The fault that is played in a request of this operation."""
         return fault
 
-    def blame(self, request: Request, sentence: str) -> None:
+    def record_violation(self, request: Request, sentence: str) -> None:
         """Note what a request has against the rules."""
         name = self.subject(request)
         about = f" ({name})" if name else ""
         self.violations.append(f"{request.method} {request.path}{about}: {sentence}")
 
     def _answered(self, call: Call, known: Route | None) -> Response:
-        self.get_on()
+        self.catch_up()
         self.admit(call)
         if known is None:
             raise self.no_route(call)
         self.check_head(call)
         if (refusal := self.refusals.get(call.fault.kind)) is not None:
             raise refusal
-        if self.failing(call.fault) == "before":
+        if self.moment_of_failure(call.fault) == "before":
             return self.failure(call.fault)
         value = known.handler(self, call)
-        self.get_on()
-        if self.failing(call.fault) == "after":
+        self.catch_up()
+        if self.moment_of_failure(call.fault) == "after":
             return self.failure(call.fault)
-        return value if isinstance(value, Response) else self.written(value, call)
+        return value if isinstance(value, Response) else self.respond(value, call)
 
     def is_known(self, request: Request) -> bool:
         """The key is the right one, and still taken."""
@@ -468,7 +468,7 @@ class Application(ABC, Generic[B, S]):
     def check_head(self, call: Call) -> None:
         """Beside the key."""
         if "cookie" in call.request.headers:
-            self.blame(call.request, "a cookie was sent")
+            self.record_violation(call.request, "a cookie was sent")
 
     def no_route(self, call: Call) -> Refused:
         """What an unknown route is answered with."""
@@ -478,7 +478,7 @@ class Application(ABC, Generic[B, S]):
     def refusal(self, refused: Refused, call: Call) -> Response:
         """How the service says it."""
 
-    def failing(self, fault: Fault) -> str:
+    def moment_of_failure(self, fault: Fault) -> str:
         """`before` or `after` the work the fault answers with an error; "" for another fault."""
         kind, _, after = fault.kind.partition("-")
         return {"": "before", "after": "after"}.get(after, "") if kind in ("error", "code") else ""
@@ -489,18 +489,18 @@ class Application(ABC, Generic[B, S]):
         body = {"code": str(code) if fault.args.get("as_string") else code, "message": message}
         return Response.json(body, int(fault.args.get("status", 200)))
 
-    def written(self, value: Any, call: Call) -> Response:
+    def respond(self, value: Any, call: Call) -> Response:
         """The answer; a fault of the kind `shape` has an empty object, nulls or null of it."""
         if call.plays("shape"):
             form = str(call.fault.args.get("form", "object"))
             return Response.json({"object": {}, "nulls": self.nulls(value), "null": None}[form])
-        return Response.json(self.dressed(value))
+        return Response.json(self.add_extra_fields(value))
 
     def nulls(self, value: Any) -> Any:
         """Each of its fields is a list with null in it, or all of it is."""
         return {key: [None] for key in value} if isinstance(value, dict) else [None]
 
-    def dressed(self, value: Any) -> Any:
+    def add_extra_fields(self, value: Any) -> Any:
         """With unknown fields where the switch says so."""
         is_more = self.behaviour.extra_fields and isinstance(value, dict)
         return {**value, "surprise": {"a": [1]}} if is_more else value
@@ -509,22 +509,25 @@ class Application(ABC, Generic[B, S]):
 
     def snapshot(self) -> Json:
         """Everything it holds, deleted documents too."""
-        self.get_on()
-        documents = [self.shown(one) for one in self.documents.values()]
-        return {"documents": documents, "bases": [self.shown_base(one) for one in self.seen_bases().values()]}
+        self.catch_up()
+        documents = [self.describe(one) for one in self.documents.values()]
+        return {
+            "documents": documents,
+            "bases": [self.describe_base(one) for one in self.visible_bases().values()],
+        }
 
-    def shown(self, one: S) -> Json:
+    def describe(self, one: S) -> Json:
         """A document as tests see it: what is really there, whatever clients are told."""
         told = {key: getattr(one, key) for key in ("id", "name", "sent_name", "base", "sha256")}
         return {**told, "foreign": one.is_foreign, "deleted": one.is_deleted}
 
-    def shown_base(self, one: Any) -> Json:
+    def describe_base(self, one: Any) -> Json:
         """The same of a base."""
         return {"id": one.id, "name": one.name, "settings": one.settings}
 
     def journal(self) -> list[Json]:
         """Effects in order: what became of what, and when; what others delete is `foreign-deleted`."""
-        self.get_on()
+        self.catch_up()
         return list(self._journal)
 
     def put_foreign(self, args: Json) -> Json:
@@ -534,14 +537,14 @@ class Application(ABC, Generic[B, S]):
             for one in self.present():
                 if args["delete"] in (one.id, one.name, one.sent_name):
                     self.delete(one, "foreign-deleted")
-                    return self.shown(one)
+                    return self.describe(one)
             raise ValueError(f"there is no document {args['delete']!r}")
         name, text = args.get("name"), args.get("text", "")
         if not isinstance(name, str) or not name or not isinstance(text, str):
             raise ValueError('somebody else stores {"name": "guide.md", "text": "…"}')
         one = self.store_foreign(name, text.encode(), args)
         one.is_foreign = True
-        return self.shown(one)
+        return self.describe(one)
 
     @abstractmethod
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> S:

@@ -55,7 +55,7 @@ class GptbotsBench(ZhipuBench):
         return [self._kept_here(one) for one in alive if one.id not in self.world.foreign]
 
     def _kept_here(self, one: BotDocument) -> OwnDocument:
-        one.get_on(self.world.app.clock.now())
+        one.catch_up(self.world.app.clock.now())
         latest, serving = one.coming or one.serving, one.serving
         shown = serving and (self._path_in(serving.source_url), serving.content.decode())
         return OwnDocument(

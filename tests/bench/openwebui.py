@@ -106,7 +106,7 @@ class OpenWebuiBench(ZhipuBench):
         return path.removeprefix(prefix)
 
     def ours(self) -> list[OwnDocument]:
-        self.world.app.get_on()
+        self.world.app.catch_up()
         there = [
             one
             for one in self.world.app.present()

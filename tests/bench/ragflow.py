@@ -41,8 +41,8 @@ class RagflowBench(ZhipuBench):
             self.on_change(Change(effect, path, text, fails, is_sent=effect == "stored"))
 
     def ours(self) -> list[OwnDocument]:
-        self.world.app.get_on()
-        there = self.world.app.in_base(self.world.config().dataset_id)
+        self.world.app.catch_up()
+        there = self.world.app.documents_of(self.world.config().dataset_id)
         return [self._kept_here(one) for one in there if one.id not in self.world.foreign]
 
     def _kept_here(self, one: RagflowDocument) -> OwnDocument:

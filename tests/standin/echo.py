@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from kbsync_standin.application import Application, Behaviour, Call, Stored
+from kbsync_standin.application import Application, Behaviour, Call, Document
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.rules import Refused
@@ -22,7 +22,7 @@ class Switches(Behaviour):
     loud: bool = False
 
 
-class Echo(Application[Switches, Stored]):
+class Echo(Application[Switches, Document]):
     """`POST /documents/base` stores a body `name\ntext`; `GET`, `DELETE /documents/{name}`."""
 
     name, switches, default_key = "echo", Switches, "k"
@@ -54,7 +54,7 @@ class Echo(Application[Switches, Stored]):
         name = self.subject(request)
         match self.op(request):
             case "upload":
-                one = self.keep(Stored(id=name, name=name, content=request.body, created=self.now))
+                one = self.add(Document(id=name, name=name, content=request.body, created=self.now))
                 return Response.json({"code": 200, "name": name, "sha256": one.sha256})
             case "delete":
                 self.delete(self.documents.pop(name))
@@ -66,8 +66,8 @@ class Echo(Application[Switches, Stored]):
     def refusal(self, refused: Refused, call: Call) -> Response:
         raise NotImplementedError
 
-    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Stored:
-        return self.keep(Stored(id=name, name=name, content=content, created=self.now))
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Document:
+        return self.add(Document(id=name, name=name, content=content, created=self.now))
 
     def snapshot(self) -> dict[str, Any]:
         there = [{"name": one.name, "size": len(one.content)} for one in self.documents.values()]

@@ -125,7 +125,7 @@ class DifyApplication(Workspace):
 
     def _card(self, base: DifyBase) -> Json:
         """As api/fields/dataset_fields.py, `DatasetDetailResponse`, has it: what is not set is null."""
-        documents, behaviour = self.in_base(base.id), self.behaviour
+        documents, behaviour = self.documents_of(base.id), self.behaviour
         fields = [{"id": key, "name": name, "type": kind} for name, (key, kind) in base.fields.items()]
         return {
             "id": base.id,
@@ -159,14 +159,14 @@ class DifyApplication(Workspace):
         if (flag := call.query.get("include_all", "true")) not in ("true", "false"):
             raise Breach(f"include_all is {flag!r}")
         number, size = call.page("limit", 20, most=100)
-        cards = [self._card(one) for one in reversed(self.seen_bases().values())]
+        cards = [self._card(one) for one in reversed(self.visible_bases().values())]
         told = {"has_more": number * size < len(cards), "limit": size, "total": len(cards), "page": number}
         return {"data": self.page(cards, number, size), **told}
 
     @route("POST", "/datasets", "create-base")
     def _create_base(self, call: Call) -> Json:
         body = {"permission": None, **call.body(_BASE, "name")}
-        if body["name"] in [one.name for one in self.seen_bases().values()]:
+        if body["name"] in [one.name for one in self.visible_bases().values()]:
             words = "The dataset name already exists. Please modify your dataset name."
             raise Refused(words, 409, "dataset_name_duplicate")
         return self._card(self.make_base(**body))
@@ -216,7 +216,7 @@ class DifyApplication(Workspace):
             raise Refused("process_rule is required.")
         if "process_rule" in data and data.get("doc_form") == "hierarchical_model":
             raise Breach("the automatic rule makes no passage of parents and children")
-        if self.in_base(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
+        if self.documents_of(base.id) and data.get("doc_form", "text_model") != behaviour.doc_form:
             raise Refused("doc_form is different from the dataset doc_form.")
         base.technique, base.has_rule = base.technique or technique, True
         one = self.store(base.id, name, content, call, duplicate=data.get("duplicate", True))
@@ -235,10 +235,10 @@ class DifyApplication(Workspace):
         number, size = call.page("limit", 20, most=100)
         field = call.word("field", "indexing_status")
         like = re.escape(call.query.get("keyword", "")).replace("%", ".*").replace("_", ".")
-        there = self.listed(one for one in self.documents.values() if one.base == base.id)
+        there = self.visible(one for one in self.documents.values() if one.base == base.id)
         rows = [one for one in self.newest(there) if re.search(like, one.name)]
         rows = [one for one in rows if not call.plays("left-out", one.name)]
-        page = [call.spoil("odd-status", one.row(self.now), field) for one in self.page(rows, number, size)]
+        page = [call.distort("odd-status", one.row(self.now), field) for one in self.page(rows, number, size)]
         # `has_more` is wrong for a full last page, as it is there.
         told = {"limit": size, "total": len(rows), "page": number}
         return {"data": page, "has_more": len(page) == size, **told}
@@ -263,7 +263,7 @@ class DifyApplication(Workspace):
         ]
         if call.query.get("metadata") == "without":
             del row["doc_metadata"]
-        return call.spoil("odd-status", row, call.word("field", "indexing_status"))
+        return call.distort("odd-status", row, call.word("field", "indexing_status"))
 
     @route("DELETE", "/datasets/{id}/documents/{document}", "delete")
     def _delete(self, call: Call) -> Json | int | None:
@@ -343,19 +343,19 @@ class DifyApplication(Workspace):
         if "retrieval_model" in asked:
             needed = ("search_method", "reranking_enable", "top_k", "score_threshold_enabled")
             Rules().body(json.dumps(wanted).encode(), _SEARCH, needed)
-        known = [] if call.plays("nothing-found") else self.newest(self.in_base(base.id))
+        known = [] if call.plays("nothing-found") else self.newest(self.documents_of(base.id))
         records = []
-        for score, one in self.ranked(asked["query"], [one for one in known if one.is_searchable(self.now)]):
+        for score, one in self.rank(asked["query"], [one for one in known if one.is_searchable(self.now)]):
             document = {"id": one.id, "data_source_type": "upload_file", "name": one.name}
             segment = {"id": one.id, "document_id": one.id, "content": one.text[:2000], "answer": None}
             records.append({"segment": {**segment, "document": document}, "score": score})
         return {"query": {"content": asked["query"]}, "records": records[: wanted["top_k"]]}
 
-    def written(self, value: Any, call: Call) -> Response:
+    def respond(self, value: Any, call: Call) -> Response:
         """Nothing is 204."""
         if call.plays("shape"):
-            return super().written(value, call)
-        answer = super().written(value, call) if value is not None else Response(204)
+            return super().respond(value, call)
+        answer = super().respond(value, call) if value is not None else Response(204)
         return replace(answer, status=201) if call.op == "create-field" else answer
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json
 from kbsync_standin.dify.behaviour import KINDS, DifyBehaviour
 from kbsync_standin.rules import Refused
 
@@ -34,7 +34,7 @@ class DifyBase(Base):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class DifyDocument(Stored):
+class DifyDocument(Document):
     """A document of the table `documents` (api/models/dataset.py).
 
     `hidden`: `disabled` or `archived` once it is indexed. `metadata`: values by the names of their fields.
@@ -110,7 +110,7 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
 
     def base(self, call: Call) -> DifyBase:
         """As `validate_dataset_token` in api/controllers/service_api/wraps.py finds it. Raises `Refused`."""
-        base: DifyBase | None = self.seen_bases().get(call.ids["id"])
+        base: DifyBase | None = self.visible_bases().get(call.ids["id"])
         if base is None:
             raise self.refusals["not-found"]
         if not self.behaviour.api_access:
@@ -150,14 +150,14 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         kept = _kept_name(name)
         if call.plays("other-name"):
             kept = f"renamed {kept}"
-        there = self.newest(self.in_base(base_id))
+        there = self.newest(self.documents_of(base_id))
         namesakes = [one for one in there if one.name == kept and not one.hidden]
         batch = f"{int(self.now)}{self.chance.randrange(100000, 1000000)}"
         if duplicate and namesakes:
             one = namesakes[0]
             one.rewrite(content)
             one.ready_at, one.error, one.batch = ready, error, batch
-            self.note("replaced", one)
+            self.record("replaced", one)
             return one
         made = DifyDocument(
             id=self.new_id(),
@@ -173,15 +173,15 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         )
         if call.plays("hidden", name):
             made.hidden = "archived" if call.arg("archived") else "disabled"
-        return self.keep(made)
+        return self.add(made)
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> DifyDocument:
         """Beside one of its name."""
         return self.store(HOME_ID, name, content, duplicate=False)
 
-    def shown(self, one: DifyDocument) -> Json:
+    def describe(self, one: DifyDocument) -> Json:
         """And whether it is found."""
-        return {**super().shown(one), "searchable": one.is_searchable(self.now)}
+        return {**super().describe(one), "searchable": one.is_searchable(self.now)}
 
 
 def _kept_name(name: str) -> str:

@@ -65,9 +65,9 @@ class GptbotsApplication(Bot):
     @route("GET", "/v1/bot/knowledge/base/page", "base")
     def _list_bases(self, call: Call) -> Json:
         rows = [
-            {"id": key, "name": one.name, "desc": one.description, "doc": len(self.in_base(key))}
+            {"id": key, "name": one.name, "desc": one.description, "doc": len(self.documents_of(key))}
             | {"chunk": 0, "token": 0}
-            for key, one in self.seen_bases().items()
+            for key, one in self.visible_bases().items()
         ]
         forms = {"knowledge_base": {"knowledge_base": rows}, "data": {"data": rows}}
         return forms.get(self.behaviour.bases, {"data": {"list": rows}})
@@ -87,7 +87,7 @@ class GptbotsApplication(Bot):
         number, size = call.page("page_size", 10, 10, 100)
         base, form = call.query.get("knowledge_base_id", ""), self.behaviour.total
         self.check_base(base)
-        there = self.listed(one for one in self.documents.values() if one.base == base)
+        there = self.visible(one for one in self.documents.values() if one.base == base)
         rows = [one for one in there if not call.plays("left-out", one.name)]
         cut = self.page(in_order(rows, self.behaviour.order), number, size)
         totals: Json = {"right": len(rows), "zero": 0, "string": str(len(rows))}
@@ -110,7 +110,7 @@ class GptbotsApplication(Bot):
             "create_time": int(one.created) * unit,
             "update_time": int(one.updated) * unit,
         }
-        return {**row, **self.dressed({})}
+        return {**row, **self.add_extra_fields({})}
 
     @route("POST", "/v1/bot/doc/text/add", "add")
     @route("POST", "/v1/bot/doc/spreadsheet/add", "add")
@@ -170,7 +170,9 @@ class GptbotsApplication(Bot):
             if one.is_deleted or call.plays("left-out", one.name):
                 continue
             status = one.status(self.now, behaviour.working, behaviour.stale_status)
-            rows.append(call.spoil("data-status", {"data_id": one.id, "data_status": status}, "data_status"))
+            rows.append(
+                call.distort("data-status", {"data_id": one.id, "data_status": status}, "data_status")
+            )
         return rows
 
     @route("DELETE", "/v1/bot/doc/batch/delete", "delete")
@@ -200,6 +202,6 @@ class GptbotsApplication(Bot):
         rows = [] if call.plays("nothing-found") else ranked(rows, asked)[: asked["top_k"]]
         return {"total": len(rows), "list": rows}
 
-    def dressed(self, value: Any) -> Any:
+    def add_extra_fields(self, value: Any) -> Any:
         """A business code stands alone."""
-        return value if isinstance(value, dict) and "code" in value else super().dressed(value)
+        return value if isinstance(value, dict) and "code" in value else super().add_extra_fields(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Call, Json, Stored, shared_words
+from kbsync_standin.application import UNPLAYED, Application, Call, Document, Json, shared_words
 from kbsync_standin.gptbots.behaviour import KINDS, GptbotsBehaviour
 from kbsync_standin.gptbots.rules import SentFile
 from kbsync_standin.rules import Refused
@@ -44,7 +44,7 @@ class Version:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class BotDocument(Stored):
+class BotDocument(Document):
     """A document: `serving` is what searches find, `coming` what is being made of the last content sent."""
 
     kind: str
@@ -55,7 +55,7 @@ class BotDocument(Stored):
     changed_at: float | None = None
     rules: dict[str, Any] = field(default_factory=dict)
 
-    def get_on(self, now: float) -> None:
+    def catch_up(self, now: float) -> None:
         """What is done by `now` is swapped in."""
         coming = self.coming
         if coming is None or coming.fails or not coming.is_over(now):
@@ -67,7 +67,7 @@ class BotDocument(Stored):
 
     def status(self, now: float, working: str, stale: float) -> str:
         """`data_status`; `stale`: so many seconds after a change the old one is still told."""
-        self.get_on(now)
+        self.catch_up(now)
         if self.coming is None:
             return "AVAILABLE"
         is_old = self.serving is not None and self.changed_at is not None
@@ -98,13 +98,13 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
 
     def check_base(self, base: str) -> None:
         """Raises `Refused`."""
-        if base not in self.seen_bases():
+        if base not in self.visible_bases():
             raise Refused("the knowledge base does not exist")
 
-    def get_on(self) -> None:
+    def catch_up(self) -> None:
         """What is done is swapped in."""
         for one in self.documents.values():
-            one.get_on(self.now)
+            one.catch_up(self.now)
 
     def store(
         self, sent: SentFile, base: str, kind: str, rules: Mapping[str, Any], call: Call = UNPLAYED
@@ -114,7 +114,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         if call.plays("other-name"):  # as services call a name that they have already
             stem, _, extension = name.rpartition(".")
             name = f"{stem} (1).{extension}"
-        return self.keep(
+        return self.add(
             BotDocument(
                 id=self.new_id(),
                 base=base,
@@ -139,8 +139,8 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         old.coming, old.changed_at, old.rules = version, self.now, dict(rules) or old.rules
         if self.behaviour.marked_at == "accept":
             old.source_url = version.url_after(old.source_url)
-        self.note("updated", old)
-        old.get_on(self.now)
+        self.record("updated", old)
+        old.catch_up(self.now)
 
     def retry(self, call: Call) -> int:
         """What failed is indexed once more, in every base; how many documents. A fault lets it fail again."""
@@ -150,7 +150,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
                 one.coming = replace(
                     one.coming, ready_at=self.ready_at(), fails=call.plays("fails", one.name)
                 )
-                self.note("retried", one)
+                self.record("retried", one)
         return len(failed)
 
     def _version(self, sent: SentFile, call: Call = UNPLAYED) -> Version:
@@ -177,7 +177,7 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
         """`source_url`: that of the document."""
         return self.store(SentFile(name, content, str(args.get("source_url", ""))), HOME_ID, "text", {})
 
-    def shown(self, one: BotDocument) -> Json:
+    def describe(self, one: BotDocument) -> Json:
         """And what is found of it."""
         latest = one.coming or one.serving
         address = latest.address if latest else ""
@@ -186,4 +186,4 @@ class Bot(Application[GptbotsBehaviour, BotDocument]):
             "serving": one.serving.sha256 if one.serving else "",
             "text": one.text[:200] if address else "",
         }
-        return {**super().shown(one), **told}
+        return {**super().describe(one), **told}

@@ -94,7 +94,7 @@ class LightragApplication(Storage):
         if self.behaviour.base == "gone":
             raise self.no_route(call)
 
-    def failing(self, fault: Fault) -> str:
+    def moment_of_failure(self, fault: Fault) -> str:
         """Before or after the work."""
         return ("after" if fault.args.get("stored") else "before") if fault.kind == "internal" else ""
 
@@ -153,8 +153,10 @@ class LightragApplication(Storage):
     def _list(self, call: Call) -> Json:
         usual: Json = {"page": 1, "page_size": 50, "sort_field": "updated_at", "sort_direction": "desc"}
         asked = usual | call.body(_LIST_TESTS, status=422)
-        there = [one for one in self.listed(self.documents.values()) if not call.plays("left-out", one.name)]
-        rows = [call.spoil("status-word", self.dressed(one.row(self.now)), "status") for one in there]
+        there = [one for one in self.visible(self.documents.values()) if not call.plays("left-out", one.name)]
+        rows = [
+            call.distort("status-word", self.add_extra_fields(one.row(self.now)), "status") for one in there
+        ]
         words, field = asked.get("status_filters"), asked["sort_field"]
         rows = [row for row in rows if not words or row["status"] in words]
         rows.sort(key=lambda row: (row[field], row["id"]), reverse=asked["sort_direction"] == "desc")

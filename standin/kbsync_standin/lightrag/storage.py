@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kbsync_standin.application import Application, Json, Stored
+from kbsync_standin.application import Application, Document, Json
 from kbsync_standin.lightrag.behaviour import KINDS, LightragBehaviour
 
 FAILED = "NanoVectorDBStorage[chunks] index flush failed: RetryError[raised InternalServerError]"
@@ -23,7 +23,7 @@ def id_of(name: str) -> str:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class LightragDocument(Stored):
+class LightragDocument(Document):
     """`original`: the id of one with its text."""
 
     track_id: str
@@ -82,7 +82,7 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         self.deletion: Deletion | None = None
         self.last_word = ""
 
-    def turn_base(self, state: str) -> None:
+    def change_base(self, state: str) -> None:
         """One that is gone comes back with its documents."""
         if state == "emptied":
             self.documents.clear()
@@ -101,7 +101,7 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
             error, ready = TWIN + twin, self.now
         elif fault == "stuck":
             ready = None
-        return self.keep(
+        return self.add(
             LightragDocument(
                 id=id_of(name),
                 name=name,
@@ -125,7 +125,7 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         self.deletion = Deletion(tuple(ids), self.now + seconds, fault)
         self.last_word = "Starting document deletion process"
 
-    def get_on(self) -> None:
+    def catch_up(self) -> None:
         """A deletion that is due."""
         job = self.deletion
         if job is None or self.now < job.until:
@@ -153,6 +153,6 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
                 rows.append((count / (1 + len(text)) ** 0.01, one))
         yield from (one for _, one in sorted(rows, key=lambda row: -row[0]))
 
-    def shown(self, one: LightragDocument) -> Json:
+    def describe(self, one: LightragDocument) -> Json:
         """`stat` 1: it can be searched, 2: it failed."""
-        return {**super().shown(one), "stat": {"processed": 1, "failed": 2}.get(one.status(self.now), 0)}
+        return {**super().describe(one), "stat": {"processed": 1, "failed": 2}.get(one.status(self.now), 0)}

@@ -145,9 +145,9 @@ class OpenaiApplication(Project):
         """Null in its lists, and in place of all else."""
         return {key: [None] if isinstance(one, list) else None for key, one in value.items()}
 
-    def dressed(self, value: Any) -> Any:
+    def add_extra_fields(self, value: Any) -> Any:
         """Only rows have unknown fields."""
-        return super().dressed(value) if value.get("object") == "vector_store.file" else value
+        return super().add_extra_fields(value) if value.get("object") == "vector_store.file" else value
 
     def _missing(self, message: str) -> Refused:
         """OGX says 400 for all that it does not find in its stores."""
@@ -273,9 +273,9 @@ class OpenaiApplication(Project):
     @route("GET", "/vector_stores/{store}/files", "list")
     def _list(self, call: Call) -> Json:
         store = self._store(call.ids["store"])
-        there = sorted(self.listed([*store.files.values(), *store.past]), key=lambda one: one.ordinal)
+        there = sorted(self.visible([*store.files.values(), *store.past]), key=lambda one: one.ordinal)
         rows = [one for one in there if not call.plays("left-out", one.file.sent_name)]
-        return self._paged(call, rows, 100, 20, lambda one: self.dressed(self._row(call, one)))
+        return self._paged(call, rows, 100, 20, lambda one: self.add_extra_fields(self._row(call, one)))
 
     def _row(self, call: Call, one: Attached) -> Json:
         status, is_marked = one.status(self.now), not call.plays("unmarked", one.file.sent_name)
@@ -292,7 +292,7 @@ class OpenaiApplication(Project):
             "attributes": dict(one.attributes) if is_marked else {},
             "chunking_strategy": one.strategy,
         }
-        return call.spoil("file-status", row, "status")
+        return call.distort("file-status", row, "status")
 
     @route("POST", "/vector_stores/{store}/files", "attach")
     def _attach(self, call: Call) -> Json:
@@ -327,7 +327,7 @@ class OpenaiApplication(Project):
     def _rename(self, call: Call) -> Json:
         one = self._attached(call)
         one.attributes = dict(call.body({"attributes": _are_attributes}, "attributes")["attributes"])
-        self.note("renamed", one.file)
+        self.record("renamed", one.file)
         return self._row(call, one)
 
     @route("DELETE", "/vector_stores/{store}/files/{file}", "delete")

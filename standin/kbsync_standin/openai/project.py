@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored, shared_words
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json, shared_words
 from kbsync_standin.openai.behaviour import KINDS, OpenaiBehaviour
 
 HOME_ID = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
@@ -24,7 +24,7 @@ AUTO = {"type": "static", "static": {"max_chunk_size_tokens": 800, "chunk_overla
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class UploadedFile(Stored):
+class UploadedFile(Document):
     """A file of the project, attached or not."""
 
     purpose: str
@@ -105,7 +105,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         """The dialect is that of OGX."""
         return self.behaviour.dialect == "ogx"
 
-    def turn_base(self, state: str) -> None:
+    def change_base(self, state: str) -> None:
         """Its files stay."""
         home = self.bases.get(HOME_ID)
         if state in ("deleted", "recreated", "emptied"):
@@ -132,7 +132,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         """A new file."""
         kept = _REWRITTEN.sub("_", name) if self.is_ogx else name
         about: Json = {"id": f"file-{self._hex()}", "created": self.now, "purpose": purpose}
-        return self.keep(UploadedFile(**about, name=kept, sent_name=name, content=content), "uploaded")
+        return self.add(UploadedFile(**about, name=kept, sent_name=name, content=content), "uploaded")
 
     def attach(
         self,
@@ -158,7 +158,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         store.files[file.id] = made
         if not error:
             store.holders[made.passage.id] = file.id
-        self.note("attached", file)
+        self.record("attached", file)
         return made
 
     def detach(self, store: VectorStore, file_id: str) -> None:
@@ -168,11 +168,11 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         store.past.append(gone)
         if not gone.error:
             store.holders.pop(gone.passage.id, None)
-        self.note("detached", gone.file)
+        self.record("detached", gone.file)
 
     def delete_file(self, file_id: str) -> None:
         """OpenAI removes it from its stores as well."""
-        self.note("file-deleted", self.documents.pop(file_id))
+        self.record("file-deleted", self.documents.pop(file_id))
         for store in self.bases.values() if not self.is_ogx else ():
             if file_id in store.files:
                 self.detach(store, file_id)
@@ -182,7 +182,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         for store in self.bases.values():
             store.files.pop(one.id, None)
         del self.documents[one.id]
-        self.note(effect, one)
+        self.record(effect, one)
 
     def find(self, store: VectorStore, question: str) -> Iterator[tuple[Attached, float]]:
         """Files that share words with `question`, and which part of its words."""
@@ -203,7 +203,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         """Every attached file, every file, the stores."""
         attached = [one for store in self.bases.values() for one in store.files.values()]
         documents = [
-            {**self.shown(one.file), "name": one.file.sent_name, "base": one.store}
+            {**self.describe(one.file), "name": one.file.sent_name, "base": one.store}
             | {"attributes": dict(one.attributes), "status": one.status(self.now)}
             for one in attached
         ]

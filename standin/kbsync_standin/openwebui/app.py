@@ -147,7 +147,7 @@ class OpenWebuiApplication(Files):
         base, query = self.base(call.ids["base"], 400), call.query
         if unknown := query.keys() - {"page", "limit", "query", "order_by", "direction", "directory_id"}:
             raise Breach(f"there is no parameter {', '.join(sorted(unknown))}")
-        files = [one for one in self.listed(self.documents.values()) if base.id in one.folder]
+        files = [one for one in self.visible(self.documents.values()) if base.id in one.folder]
         if "query" in query:
             files = [one for one in files if query["query"].lower() in one.name.lower()]
         key = {"created_at": "created", "name": "name"}.get(query.get("order_by", ""), "updated")
@@ -212,13 +212,13 @@ class OpenWebuiApplication(Files):
     @route("GET", "/api/v1/files/{file}", "status")
     def _status(self, call: Call) -> Any:
         row = _row(self.file(call.ids["file"]), data=True)
-        data = call.spoil("odd-status", row["data"], "status")
+        data = call.distort("odd-status", row["data"], "status")
         return row | {"data": data, "path": "/app/backend/data/uploads/x"}
 
     @route("GET", "/api/v1/files/{file}/process/status", "state")
     def _state(self, call: Call) -> Any:
         one = self.file(call.ids["file"])
-        return call.spoil("odd-status", {"status": one.status}, "status")
+        return call.distort("odd-status", {"status": one.status}, "status")
 
     @route("GET", "/api/v1/files/user/search", "newest")
     def _newest(self, call: Call) -> Any:
@@ -278,7 +278,7 @@ class OpenWebuiApplication(Files):
         one = self.file(call.ids["file"])
         one.name = one.meta["name"] = _body(call, ("filename",))["filename"]
         one.updated = self.now
-        self.note("renamed", one)
+        self.record("renamed", one)
         return _row(one, data=True) | {"path": "/app/backend/data/uploads/x"}
 
     @route("POST", "/api/v1/knowledge/{base}/file/add", "link")
@@ -302,7 +302,7 @@ class OpenWebuiApplication(Files):
         if one is None or base.id not in one.folder or (folder is not None and folder not in base.folders):
             raise Refused("We could not find what you're looking for :/", 404)
         one.folder[base.id] = folder
-        self.note("moved", one)
+        self.record("moved", one)
         return {"status": True}
 
     # -- folders and search

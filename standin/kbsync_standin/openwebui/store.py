@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync_standin.application import Application, Base, Json, Stored, shared_words
+from kbsync_standin.application import Application, Base, Document, Json, shared_words
 from kbsync_standin.openwebui.behaviour import KINDS, OpenWebuiBehaviour
 from kbsync_standin.rules import Refused
 
@@ -31,7 +31,7 @@ BROKEN = "500, message='Internal Server Error', url='http://127.0.0.1:18001/v1/e
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class File(Stored):
+class File(Document):
     """`fails`: so often its indexing fails, -1: each time. `extracted`: its text, once it was read.
 
     `error` is what it failed with last. `collection`: where it was indexed last: its own comes first, then
@@ -88,7 +88,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         self._going_on: list[tuple[float, float, Iterator[None]]] = []
         super().begin()
 
-    def turn_base(self, state: str) -> None:
+    def change_base(self, state: str) -> None:
         """Its files stay, without their links."""
         if state != "present":
             self.drop_base(HOME_ID)
@@ -125,16 +125,16 @@ class Files(Application[OpenWebuiBehaviour, File]):
             raise Refused("We could not find what you're looking for :/", status)
         return found
 
-    def note(self, effect: str, one: File, **more: Any) -> None:
+    def record(self, effect: str, one: File, **more: Any) -> None:
         """Under the name that it has now, with its text."""
-        self._note(effect, one.id, one.name, one.sha256, text=one.extracted or "")
+        self._record(effect, one.id, one.name, one.sha256, text=one.extracted or "")
 
     def store(self, name: str, content: bytes, media_type: str, sent: Json) -> File:
         """A new file, which waits for its turn."""
         digest = sent.get("file_hash") or hashlib.sha256(content).hexdigest()
         meta = {"name": name, "content_type": media_type, "size": len(content), "file_hash": digest}
         times: Json = {"created": self.now, "updated": self.now, "ready_at": self.ready_at()}
-        return self.keep(File(id=self.new_id(), name=name, content=content, meta=meta, sent=sent, **times))
+        return self.add(File(id=self.new_id(), name=name, content=content, meta=meta, sent=sent, **times))
 
     def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> File:
         """In the `folder` of the base, as another mirror does."""
@@ -145,7 +145,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         sent = {"knowledge_id": base.id} | ({"directory_id": folder} if folder else {})
         one = self.store(name, content, "text/plain", sent)
         one.ready_at, one.is_foreign = one.created, True
-        self.get_on()
+        self.catch_up()
         return one
 
     def make_folder(self, base: Collection, name: str, parent: str | None) -> str:
@@ -154,18 +154,18 @@ class Files(Application[OpenWebuiBehaviour, File]):
         base.folders[made] = (name, parent)
         return made
 
-    def shown(self, one: File) -> Json:
+    def describe(self, one: File) -> Json:
         """And where it is, and whether a search finds it."""
         base = next((self.bases[key] for key in one.folder), None)
         folder = base.path(one.folder[base.id]) if base else ""
         is_found = base is not None and any(chunk.file == one.id for chunk in base.chunks)
         path = f"{folder}/{one.name}" if folder else one.name
         told = {"path": path, "status": one.status, "linked": base is not None, "serving": is_found}
-        return {**super().shown(one), **told}
+        return {**super().describe(one), **told}
 
     # -- indexing
 
-    def get_on(self) -> None:
+    def catch_up(self) -> None:
         """What is due by now is done, in its order; also for a file that was deleted meanwhile."""
         due = [one for one in self.documents.values() if one.status in ("pending", "processing")]
         for one in sorted(due, key=lambda one: one.ready_at or 0.0):

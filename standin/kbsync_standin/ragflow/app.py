@@ -116,7 +116,7 @@ class RagflowApplication(User):
             body, _MAPPED.get(int(code), 200) if self.behaviour.statuses == "mapped" else 200
         )
 
-    def written(self, value: Any, call: Call) -> Response:
+    def respond(self, value: Any, call: Call) -> Response:
         """In its envelope."""
         if call.plays("shape"):
             shapes = {"object": {"docs": {}, "chunks": 3}, "list": [None, 3], "null": None}
@@ -124,7 +124,7 @@ class RagflowApplication(User):
             return Response.json(
                 {"code": 0, "data": shapes[form]} if form in shapes else {"message": "success"}
             )
-        return Response.json(self.dressed({"code": 0, **({} if value is None else {"data": value})}))
+        return Response.json(self.add_extra_fields({"code": 0, **({} if value is None else {"data": value})}))
 
     def _asked(self, call: Call, *known: str) -> Mapping[str, list[str]]:
         """The query. Raises `Breach` for a word that is not known, and for pages that there cannot be."""
@@ -139,7 +139,7 @@ class RagflowApplication(User):
     # -- datasets
 
     def _card(self, one: Base) -> Json:
-        documents = self.in_base(one.id)
+        documents = self.documents_of(one.id)
         return {
             "description": None,
             "embedding_model": "BAAI/bge-m3@Builtin",
@@ -156,7 +156,7 @@ class RagflowApplication(User):
 
     @route("GET", "/api/v1/datasets", "base")
     def _bases(self, call: Call) -> list[Json]:
-        query, rows = self._asked(call), list(self.seen_bases().values())[::-1]
+        query, rows = self._asked(call), list(self.visible_bases().values())[::-1]
         for key in ("id", "name"):
             if key in query:
                 rows = [one for one in rows if getattr(one, key) == query[key][0]]
@@ -181,10 +181,10 @@ class RagflowApplication(User):
     @route("DELETE", "/api/v1/datasets", "delete-base")
     def _delete_base(self, call: Call) -> Json:
         ids = self._ids_to_delete(call)
-        if missing := [one for one in ids if one not in self.seen_bases()]:
+        if missing := [one for one in ids if one not in self.visible_bases()]:
             raise Refused(f"User 'tenant' lacks permission for datasets: '{', '.join(missing)}'")
         for dataset in ids:
-            self.remove({one.id for one in self.in_base(dataset)}, dataset)
+            self.remove({one.id for one in self.documents_of(dataset)}, dataset)
             del self.bases[dataset]
         return {"success_count": len(ids)}
 
@@ -195,7 +195,7 @@ class RagflowApplication(User):
         ids: Any = body.get("ids")
         if not are_texts(ids) or body.get("delete_all"):
             if self.behaviour.no_ids == "all":
-                self.remove({one.id for one in self.in_base(dataset)}, dataset)
+                self.remove({one.id for one in self.documents_of(dataset)}, dataset)
             raise Breach("should either provide doc ids or set delete_all(true)", code=102)
         if any(re.fullmatch("[0-9a-f]{32}", one) is None for one in ids):
             raise Breach(f"Field: <ids> - Message: <Invalid UUID1 format> - Value: <{ids}>")
@@ -247,7 +247,7 @@ class RagflowApplication(User):
             "suffix": one.name.rpartition(".")[2],
             "type": "pdf" if one.name.endswith(".pdf") else "doc",
         }
-        return call.spoil("run", row, "run")
+        return call.distort("run", row, "run")
 
     @route("GET", "/api/v1/datasets/{id}/documents", "list")
     def _list(self, call: Call) -> Json:
@@ -256,7 +256,7 @@ class RagflowApplication(User):
         ids = query.get("ids", [])
         if len(ids) > MOST_IDS:
             raise Breach(f"ids must contain at most {MOST_IDS} IDs")
-        there = self.listed(one for one in self.documents.values() if one.base == base.id)
+        there = self.visible(one for one in self.documents.values() if one.base == base.id)
         rows = [one for one in there if not call.plays("left-out", one.name)]
         if ids and behaviour.ids_filter:
             rows = [one for one in rows if one.id in ids]
@@ -285,7 +285,7 @@ class RagflowApplication(User):
     @route("DELETE", "/api/v1/datasets/{id}/documents", "delete")
     def _delete(self, call: Call) -> Json:
         dataset, ids = self.own(call.ids["id"]).id, self._ids_to_delete(call)
-        known = {one.id for one in self.in_base(dataset)}
+        known = {one.id for one in self.documents_of(dataset)}
         missing = [one for one in ids if one not in known]
         if missing and self.behaviour.unknown_ids == "refused":
             words = f"These documents do not belong to dataset {dataset} or Document not found: "
@@ -328,7 +328,7 @@ class RagflowApplication(User):
     def _search(self, call: Call) -> Json:
         body = Rules().known(_body(call), _QUESTION, ("question", "dataset_ids"))
         datasets, ids = [self.own(one).id for one in body["dataset_ids"]], body.get("document_ids", [])
-        known = {one.id for dataset in datasets for one in self.in_base(dataset)}
+        known = {one.id for dataset in datasets for one in self.documents_of(dataset)}
         for one in ids:
             if one not in known:
                 raise Refused(f"The datasets don't own the document {one}")

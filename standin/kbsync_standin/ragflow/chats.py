@@ -87,7 +87,7 @@ def answer(user: User, chat: str, body: Json, args: Mapping[str, Any]) -> Respon
         raise Refused(f"You don't own the chat {chat}")
     if body["model"] != MODEL:
         raise Refused(f"`llm_id` {body['model']} doesn't exist", code=101)
-    datasets = [one for one in known[chat].datasets if one in user.seen_bases()]
+    datasets = [one for one in known[chat].datasets if one in user.visible_bases()]
     try:
         found = user.find(last["content"], datasets, ids)[:MOST_PASSAGES]
     except Refused:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from kbsync_standin.application import UNPLAYED, Application, Base, Call, Json, Stored
+from kbsync_standin.application import UNPLAYED, Application, Base, Call, Document, Json
 from kbsync_standin.ragflow.behaviour import KINDS, RagflowBehaviour
 from kbsync_standin.rules import Refused
 
@@ -24,7 +24,7 @@ _COUNTER = re.compile(r"(.*?)\((\d+)\)", re.DOTALL)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class RagflowDocument(Stored):
+class RagflowDocument(Document):
     """`ready_at`: when the parsing is over, with `outcome`; None: never. `progress`: its words.
 
     `fields`: its metadata.
@@ -37,7 +37,7 @@ class RagflowDocument(Stored):
     is_enabled: bool = True
     fields: Json = field(default_factory=dict)
 
-    def get_on(self, now: float) -> None:
+    def catch_up(self, now: float) -> None:
         """What is over by `now` has happened."""
         if self.run == RUNNING and self.is_over(now):
             empty = self.outcome == "empty"
@@ -76,32 +76,32 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
 
     def new_base(self, base_id: str, name: str, description: str, settings: Mapping[str, Any]) -> Base:
         """A second one of a name gets a number."""
-        free = _free(name, {folded(one.name) for one in self.seen_bases().values()})
+        free = _free(name, {folded(one.name) for one in self.visible_bases().values()})
         return Base(base_id, free, description, self.now, dict(settings))
 
     def own(self, dataset: str) -> Base:
         """Raises `Refused`."""
-        if (one := self.seen_bases().get(dataset)) is None:
+        if (one := self.visible_bases().get(dataset)) is None:
             raise Refused(f"You don't own the dataset {dataset}. ")
         assert isinstance(one, Base)
         return one
 
-    def get_on(self) -> None:
+    def catch_up(self) -> None:
         """What is parsed by now."""
         for one in self.documents.values():
-            one.get_on(self.now)
+            one.catch_up(self.now)
 
     def store(self, dataset: str, name: str, content: bytes, call: Call = UNPLAYED) -> RagflowDocument:
         """A name that is taken gets a number (`duplicate_name`, api/db/services/__init__.py)."""
-        taken = {folded(one.name) for one in self.in_base(dataset)}
+        taken = {folded(one.name) for one in self.documents_of(dataset)}
         if call.plays("other-name"):
             taken.add(folded(name))
         about: Json = {"id": self.new_id(), "base": dataset, "created": self.now}
-        return self.keep(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
+        return self.add(RagflowDocument(**about, name=_free(name, taken), sent_name=name, content=content))
 
     def parse(self, one: RagflowDocument, call: Call = UNPLAYED) -> None:
         """What it had in the index goes at once. Raises `Refused` for what is being parsed."""
-        one.get_on(self.now)
+        one.catch_up(self.now)
         kind = call.fault.kind if call.plays(call.fault.kind, one.name) else ""
         if one.run == RUNNING or kind == "begun-already":
             raise Refused("Can't parse document that is currently being processed")
@@ -112,12 +112,12 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         one.ready_at = self.ready_at(call, one.name)
         if one.outcome == DONE:
             self._indexed.add(one.base)
-        self.note("parsed", one)
-        one.get_on(self.now)
+        self.record("parsed", one)
+        one.catch_up(self.now)
 
     def remove(self, ids: Collection[str], dataset: str) -> None:
         """Documents of this dataset."""
-        for one in self.in_base(dataset):
+        for one in self.documents_of(dataset):
             if one.id in ids:
                 self.delete(one)
 
@@ -125,7 +125,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         """Chunks that share words with the question, best first. Raises `Refused` where there is no index."""
         if self.behaviour.no_index == "error" and self._indexed.isdisjoint(datasets):
             raise Refused("No chunk found, please upload file and parse it.", code=100)
-        known: Iterable[RagflowDocument] = (one for dataset in datasets for one in self.in_base(dataset))
+        known: Iterable[RagflowDocument] = (one for dataset in datasets for one in self.documents_of(dataset))
         known = [one for one in known if one.is_searchable and (not ids or one.id in ids)]
         return [
             {
@@ -137,7 +137,7 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
                 "positions": [[1, 1, 1, 1, 1]],
                 "similarity": share,
             }
-            for share, one in self.ranked(question, known)
+            for share, one in self.rank(question, known)
             if share >= 0.2
         ]
 
@@ -152,11 +152,11 @@ class User(Application[RagflowBehaviour, RagflowDocument]):
         if "disable" not in args:
             return super().put_foreign(args)
         self.documents[args["disable"]].is_enabled = False
-        return self.shown(self.documents[args["disable"]])
+        return self.describe(self.documents[args["disable"]])
 
-    def shown(self, one: RagflowDocument) -> Json:
+    def describe(self, one: RagflowDocument) -> Json:
         """And how its parsing stands."""
-        return {**super().shown(one), "run": one.run, "searchable": one.is_searchable}
+        return {**super().describe(one), "run": one.run, "searchable": one.is_searchable}
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kbsync_standin.application import Application, Behaviour, Call, Route, Stored, route
+from kbsync_standin.application import Application, Behaviour, Call, Document, Route, route
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.rules import Refused
 from kbsync_standin.vectors.dialects import EMBEDDINGS, RANKING, asked, packed, score, vector_of, wanted
@@ -114,7 +114,7 @@ class VectorsBehaviour(Behaviour):
     most_items: int = 0
 
 
-class VectorsApplication(Application[VectorsBehaviour, Stored]):
+class VectorsApplication(Application[VectorsBehaviour, Document]):
     """All dialects under one roof. It keeps no documents, and nothing takes time."""
 
     name, kinds, switches = "vectors", KINDS, VectorsBehaviour
@@ -170,7 +170,7 @@ class VectorsApplication(Application[VectorsBehaviour, Stored]):
         """In the form of the dialect."""
         return _error(self.subject(call.request), refused)
 
-    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Stored:
+    def store_foreign(self, name: str, content: bytes, args: Mapping[str, Any]) -> Document:
         """Raises `ValueError`: nobody stores anything here."""
         raise ValueError("this stand-in holds no documents")
 
@@ -188,7 +188,7 @@ class VectorsApplication(Application[VectorsBehaviour, Stored]):
     def _embed(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
         asked_for = wanted(dialect, body, self.behaviour.most_items)
-        self._note("embedded", "", dialect, texts=len(asked_for.texts))
+        self._record("embedded", "", dialect, texts=len(asked_for.texts))
         length = self.behaviour.dimensions
         if asked_for.dimensions and fault.kind != "own-length":
             length = asked_for.dimensions
@@ -228,7 +228,7 @@ class VectorsApplication(Application[VectorsBehaviour, Stored]):
     def _rank(self, call: Call) -> Response:
         dialect, body, fault = self.subject(call.request), _body(call), call.fault
         question, texts, most = asked(dialect, body, self.behaviour.most_items)
-        self._note("ranked", "", dialect, texts=len(texts))
+        self._record("ranked", "", dialect, texts=len(texts))
         rows: list[Row] = [
             {"index": index, "relevance_score": score(question, text)} for index, text in enumerate(texts)
         ]

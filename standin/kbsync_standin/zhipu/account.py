@@ -92,7 +92,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     def _changed(self, behaviour: ZhipuBehaviour, switches: Mapping[str, Any]) -> ZhipuBehaviour:
         return changed(behaviour, switches)
 
-    def turn_base(self, state: str) -> None:
+    def change_base(self, state: str) -> None:
         """One that is deleted comes back with its documents."""
         if state == "recreated":
             if HOME_ID in self.bases:
@@ -121,7 +121,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """It is gone, with all documents in it."""
         self.empty(base, "deleted-with-base")
         self.bases.pop(base.id, None)
-        self._note("base-deleted", base.id, base.name)
+        self._record("base-deleted", base.id, base.name)
 
     def empty(self, base: ZhipuBase, effect: str) -> None:
         """Delete every document in it."""
@@ -131,16 +131,16 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
     def document(self, ident: str) -> ZhipuDocument | None:
         """The document with this id, where it is there and so is its base."""
         document = self.documents.get(ident)
-        gone = document is None or document.is_deleted or document.base not in self.seen_bases()
+        gone = document is None or document.is_deleted or document.base not in self.visible_bases()
         return None if gone else document
 
     def namesakes(self, base: ZhipuBase, name: str) -> list[ZhipuDocument]:
         """The documents of `base` kept under `name`, oldest first."""
         return base.by_name.get(name, [])
 
-    def note(self, effect: str, one: ZhipuDocument, **more: Any) -> None:
+    def record(self, effect: str, one: ZhipuDocument, **more: Any) -> None:
         """Under the name that is kept."""
-        self._note(effect, one.id, one.name, one.sha256)
+        self._record(effect, one.id, one.name, one.sha256)
 
     def draft(
         self, base: ZhipuBase, name: str, content: bytes, slicing: kept.Slicing, form: str = ""
@@ -166,7 +166,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         base.listing.show(document, self.now + max(self.behaviour.list_lag, script.unlisted))
         document.seen_from = self.now + script.undetailed
         self._fill(document)
-        self.keep(document, effect)
+        self.add(document, effect)
         self._vectorize(document, script)
 
     def delete(self, one: ZhipuDocument, effect: str = "deleted", listed: float = 0.0) -> None:
@@ -185,7 +185,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """Vectorize it once more."""
         if not document.counts:
             self._fill(document)
-        self.note(effect, document)
+        self.record(effect, document)
         self._vectorize(document, script)
 
     def is_full_for(self, size: int) -> bool:
@@ -241,7 +241,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """Into `base`, with a `knowledge_type`, from `base64`; `url`: it is the page of this address."""
         if unknown := sorted(set(args) - set(_FOREIGN)):
             raise ValueError(f"there is no argument {', '.join(unknown)}; there are {', '.join(_FOREIGN)}")
-        base = self.seen_bases().get(str(args.get("base", HOME_ID)))
+        base = self.visible_bases().get(str(args.get("base", HOME_ID)))
         if base is None:
             raise ValueError("there is no such knowledge base")
         fitting = (number for number, known in LEGAL.items() if kept.extension(name) in known)
@@ -259,9 +259,9 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         self.store(document, effect="foreign-stored")
         return document
 
-    def shown(self, one: ZhipuDocument) -> Json:
+    def describe(self, one: ZhipuDocument) -> Json:
         """And its status."""
-        phase, told = one.phase(self.now), super().shown(one)
+        phase, told = one.phase(self.now), super().describe(one)
         info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
         told |= {"size": one.size, "stat": phase.stat, "fail_info": info, "address": one.address}
         told |= {"knowledge_type": one.slicing.knowledge_type, "created_ms": int(one.created * 1000)}
@@ -269,7 +269,7 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
 
     def snapshot(self) -> Json:
         """A base that cannot be seen is hidden."""
-        seen = self.seen_bases()
+        seen = self.visible_bases()
         bases = [
             {"id": one.id, "name": one.name, "documents": len(one.documents), "hidden": one.id not in seen}
             for one in self.bases.values()

@@ -233,7 +233,7 @@ class Answers(Account):
         """After the faults: a test of a failure need not send a request that is right."""
         check_head(call.request, call.op, self.rules)
 
-    def meant(self, fault: Fault, op: str) -> Fault:
+    def check_fault(self, fault: Fault, op: str) -> Fault:
         """A fault that cannot mean what it says is a violation."""
         fault, misuse = meant(fault, op)
         if misuse:
@@ -258,7 +258,7 @@ class Answers(Account):
         message = f"{words_for(400)}: {refused}"
         return gateway(1214, 400, message) if call.op == "chat" else self.failed(400, message)
 
-    def failing(self, fault: Fault) -> str:
+    def moment_of_failure(self, fault: Fault) -> str:
         """After the work, which is done where the `effect` of the fault says so."""
         is_bad = fault.kind == "code-in-200" and str(_code(fault)) != "200"
         return "after" if fault.kind == "error-shapes" or is_bad else ""
@@ -270,7 +270,7 @@ class Answers(Account):
         shape, code = as_word(fault.args.get("shape", "error-object")), int(fault.args.get("code", 500))
         return misshapen(shape, code, int(fault.args.get("status", 500)))
 
-    def written(self, value: Any, call: Call) -> Response:
+    def respond(self, value: Any, call: Call) -> Response:
         """In its envelope, spoilt where the fault says so."""
         if call.plays("code-in-200"):
             return Response.json(self._coded(value, call.fault))
@@ -291,9 +291,9 @@ class Answers(Account):
         """Data and outcome as the knowledge API wraps them."""
         fields: Json = {} if data is NO_DATA else {"data": data}
         fields |= {"code": code, "message": message, "timestamp": int(self.vendor_now * 1000)}
-        return self.dressed(fields, ("message", "timestamp"))
+        return self.add_extra_fields(fields, ("message", "timestamp"))
 
-    def dressed(self, value: Json, optional: Collection[str] = ()) -> Json:
+    def add_extra_fields(self, value: Json, optional: Collection[str] = ()) -> Json:
         """Fields as the switches `sparse` and `extra_fields` leave them."""
         if self.behaviour.sparse == "missing":
             value = {name: one for name, one in value.items() if name not in optional}
@@ -326,7 +326,7 @@ class Answers(Account):
 
     def known_base(self, ident: str) -> ZhipuBase:
         """The base with this id. Raises `Refused` where there is none."""
-        base: ZhipuBase | None = self.seen_bases().get(ident)
+        base: ZhipuBase | None = self.visible_bases().get(ident)
         if base is None:
             raise Refused("", response=self.missing(self.behaviour.deleted_base, "知识库"))
         return base
@@ -372,7 +372,7 @@ class Answers(Account):
             fields["failInfo"] = {"embedding_code": phase.info.code, "embedding_msg": phase.info.text}
         if not document.address or behaviour.page_urls == "signed":
             fields["url"] = self.signed(call, document.id, disguise.url)
-        fields = self.dressed(fields, _OPTIONAL) | dict(disguise.changes)
+        fields = self.add_extra_fields(fields, _OPTIONAL) | dict(disguise.changes)
         if disguise.url == "null":
             fields["url"] = None
         gone = (*disguise.without, "url") if disguise.url == "missing" else disguise.without
@@ -383,7 +383,7 @@ class Answers(Account):
         same = ("embedding_id", "embedding_model", "name", "description", "background", "icon", "contextual")
         sizes = {"word_num": base.size // BYTES_PER_WORD, "length": base.size}
         fields = {"id": self.id_form_of(base.id), **{name: getattr(base, name) for name in same}, **sizes}
-        return self.dressed({**fields, "document_size": len(base.documents)}, _OPTIONAL_OF_BASE)
+        return self.add_extra_fields({**fields, "document_size": len(base.documents)}, _OPTIONAL_OF_BASE)
 
 
 def _code(fault: Fault) -> object:

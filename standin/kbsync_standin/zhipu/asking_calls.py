@@ -173,7 +173,7 @@ class AskingCalls(DocumentCalls):
         made = Agent(self.new_id(), {**_DEFAULTS, **body}, _bases(body))
         if call.fault.effect:
             self.agents[made.id] = made
-            self._note("application-created", made.id, body["name"])
+            self._record("application-created", made.id, body["name"])
         return self.id_form_of(made.id)
 
     def _application_body(self, call: Call) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class AskingCalls(DocumentCalls):
             known.fields |= body
             if "knowledge_ids" in body or "knowledge_info" in body:
                 known.bases = _bases(body)
-            self._note("application-edited", known.id, known.fields["name"])
+            self._record("application-edited", known.id, known.fields["name"])
         return NO_DATA
 
     @route("GET", "/application", "applications")
@@ -199,7 +199,7 @@ class AskingCalls(DocumentCalls):
         page, size = call.page("size", 20)
         seen = list(reversed(self.agents.values()))
         shown = [self._application_item(one) for one in self.page(seen, page, size)]
-        return self.dressed({"list": shown, "total": len(seen)})
+        return self.add_extra_fields({"list": shown, "total": len(seen)})
 
     @route("GET", "/application/{id}", "application")
     def show_application(self, call: Call) -> Json:
@@ -212,7 +212,7 @@ class AskingCalls(DocumentCalls):
         known = self.known_application(call)
         if call.fault.effect:
             del self.agents[known.id]
-            self._note("application-deleted", known.id, known.fields["name"])
+            self._record("application-deleted", known.id, known.fields["name"])
         return NO_DATA
 
     def known_application(self, call: Call) -> Agent:
@@ -224,7 +224,7 @@ class AskingCalls(DocumentCalls):
 
     def _application_item(self, one: Agent) -> Json:
         numbers = {"knowledge_ids": [int(ident) if ident.isdigit() else ident for ident in one.bases]}
-        return self.dressed({**one.fields, **numbers, "id": self.id_form_of(one.id)})
+        return self.add_extra_fields({**one.fields, **numbers, "id": self.id_form_of(one.id)})
 
     @route("POST", "/model-api/{id}/invoke", "invoke")
     def invoke(self, call: Call) -> Json:

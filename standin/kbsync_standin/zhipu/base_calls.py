@@ -37,7 +37,9 @@ class BaseCalls(Answers):
     def list_models(self, call: Call) -> Json:
         """The models of `MODELS`."""
         listed = [{"id": ident, "name": name, "description": name} for ident, name in MODELS.items()]
-        return self.dressed({"list": [self.dressed(one) for one in listed], "total": len(listed)})
+        return self.add_extra_fields(
+            {"list": [self.add_extra_fields(one) for one in listed], "total": len(listed)}
+        )
 
     @route("POST", "/knowledge", "create-base")
     def create_base(self, call: Call) -> Json:
@@ -47,8 +49,8 @@ class BaseCalls(Answers):
         base = self.new_base(self.new_id(), body.pop("name"), body.pop("description", ""), body)
         if call.fault.effect:
             self.bases[base.id] = base
-            self._note("base-created", base.id, base.name)
-        return self.dressed({"id": self.id_form_of(base.id)})
+            self._record("base-created", base.id, base.name)
+        return self.add_extra_fields({"id": self.id_form_of(base.id)})
 
     def _check_model(self, body: Json) -> None:
         if "embedding_model" in body:
@@ -68,7 +70,7 @@ class BaseCalls(Answers):
             for name in body.keys() & _BASE_TESTS.keys():
                 setattr(base, name, body[name])
             base.embedding_model = MODELS[base.embedding_id]
-            self._note("base-edited", base.id, base.name)
+            self._record("base-edited", base.id, base.name)
             if base.embedding_id != before:
                 for document in base.documents.values():
                     self.again(document, "rebuilt")
@@ -78,9 +80,9 @@ class BaseCalls(Answers):
     def list_bases(self, call: Call) -> Json:
         """One page of bases, newest first."""
         page, size = call.page("size", 10)
-        seen = list(self.seen_bases().values())[::-1]
+        seen = list(self.visible_bases().values())[::-1]
         shown = [self.base_item(base) for base in self.page(seen, page, size)]
-        return self.dressed({"list": shown, "total": len(seen)})
+        return self.add_extra_fields({"list": shown, "total": len(seen)})
 
     @route("GET", "/knowledge/{id}", "base")
     def show_base(self, call: Call) -> Json:
@@ -101,7 +103,7 @@ class BaseCalls(Answers):
         used, total = self.used_bytes, self.behaviour.capacity_bytes
         words = self.behaviour.capacity_words or total // BYTES_PER_WORD
         used_up = {"word_num": used // BYTES_PER_WORD, "length": used}
-        return self.dressed({"used": used_up, "total": {"word_num": words, "length": total}})
+        return self.add_extra_fields({"used": used_up, "total": {"word_num": words, "length": total}})
 
     @route("GET", "/callback", "callback")
     def show_callback(self, call: Call) -> Json | None:
@@ -109,7 +111,9 @@ class BaseCalls(Answers):
         known = self.callback
         if known is None:
             return None
-        return self.dressed({"url": known.url, "callback_header": dict(known.headers), "be_in_use": 1})
+        return self.add_extra_fields(
+            {"url": known.url, "callback_header": dict(known.headers), "be_in_use": 1}
+        )
 
     @route("PUT", "/callback", "set-callback")
     def set_callback(self, call: Call) -> NoData:
@@ -117,13 +121,13 @@ class BaseCalls(Answers):
         body = self.body(call, _CALLBACK_TESTS, "url")
         if call.fault.effect:
             self.callback = callback_of({**body, "callback_url": body["url"]})
-            self._note("callback-set", "", body["url"])
+            self._record("callback-set", "", body["url"])
         return NO_DATA
 
     @route("DELETE", "/callback", "delete-callback")
     def remove_callback(self, call: Call) -> NoData:
         """None from now on."""
         if call.fault.effect and self.callback is not None:
-            self._note("callback-removed", "", self.callback.url)
+            self._record("callback-removed", "", self.callback.url)
             self.callback = None
         return NO_DATA

@@ -129,7 +129,7 @@ class DocumentCalls(Answers):
             reason = NO_SPACE
         failure = {"fileName": document.name, "failReason": reason or call.word("reason", UNSUPPORTED)}
         if reason:
-            return self.dressed({"successInfos": [], "failedInfos": [failure]})
+            return self.add_extra_fields({"successInfos": [], "failedInfos": [failure]})
         if self._is_stored(call):
             for older in list(namesakes) if behaviour.equal_names == "replace" else ():
                 self.delete(older, "replaced")
@@ -137,7 +137,7 @@ class DocumentCalls(Answers):
         # A name that is wrong in the answer alone: the list has the right one.
         name = call.word("answer", document.name) if lies else document.name
         told = {"documentId": self.id_form_of(document.id), "fileName": name}
-        success = self.dressed({**told, "url": self.signed(call, document.id)})
+        success = self.add_extra_fields({**told, "url": self.signed(call, document.id)})
         return self._lists([success], failure, call)
 
     def _is_stored(self, call: Call) -> bool:
@@ -153,7 +153,7 @@ class DocumentCalls(Answers):
             case "success-null":
                 good = None
         bad = [failure] if call.fault.kind in ("failed-info", "both-lists") else []
-        return self.dressed({"successInfos": good, "failedInfos": bad})
+        return self.add_extra_fields({"successInfos": good, "failedInfos": bad})
 
     @route("POST", "/document/upload_url", "upload-url")
     def upload_url(self, call: Call) -> Json:
@@ -174,9 +174,11 @@ class DocumentCalls(Answers):
             if reason:
                 bad.append({"url": page.address, "failReason": reason})
             else:
-                good.append(self.dressed({"documentId": self.id_form_of(page.id), "url": page.address}))
+                good.append(
+                    self.add_extra_fields({"documentId": self.id_form_of(page.id), "url": page.address})
+                )
         if bad and call.fault.kind in ("", "failed-info"):
-            return self.dressed({"successInfos": good, "failedInfos": bad})
+            return self.add_extra_fields({"successInfos": good, "failedInfos": bad})
         return self._lists(good, {"url": pages[0].address, "failReason": UNREACHABLE}, call)
 
     def _page(self, base: ZhipuBase, detail: Any) -> ZhipuDocument:
@@ -268,7 +270,7 @@ class DocumentCalls(Answers):
             form = "missing" if call.word("form", "null") == "missing" else "null"
         if form != "missing":
             fields["list"] = None if form == "null" else shown
-        return self.dressed(fields)
+        return self.add_extra_fields(fields)
 
     @route("GET", "/document/{id}", "detail")
     def show_document(self, call: Call) -> Json:
@@ -278,7 +280,7 @@ class DocumentCalls(Answers):
             document is None
             or self.now < document.seen_from + lag
             or (document.deleted_at is not None and document.deleted_at + lag <= self.now)
-            or document.base not in self.seen_bases()
+            or document.base not in self.visible_bases()
         )
         form = self.behaviour.deleted_detail
         if call.plays("detail-missing"):
@@ -374,7 +376,7 @@ class DocumentCalls(Answers):
         fields: Json = {"id": ident, "text": match.passage.text, "score": match.score, "medias": []}
         if self.bases[document.base].contextual:
             fields["contextual_text"] = match.passage.text
-        return self.dressed(fields | {"metadata": self.dressed(metadata)})
+        return self.add_extra_fields(fields | {"metadata": self.add_extra_fields(metadata)})
 
     def _hit_of_deleted(self, call: Call) -> Json:
         """A passage whose document nobody can read any more: one that was deleted, or never was."""

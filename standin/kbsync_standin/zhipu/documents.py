@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from kbsync_standin.application import Base, Stored
+from kbsync_standin.application import Base, Document
 from kbsync_standin.listing import Listing
 from kbsync_standin.messages import Letter
 
@@ -204,7 +204,7 @@ class Passage:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class ZhipuDocument(Stored):
+class ZhipuDocument(Document):
     """One document. Its status at a time is that of the last phase begun.
 
     `ordinal` counts all documents ever. `polls` more looks show status 0. `counts`: its bytes fill the

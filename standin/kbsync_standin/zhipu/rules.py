@@ -76,13 +76,6 @@ def json_body(request: Request, known: Collection[str], rules: Rules) -> dict[st
 CALLBACK_TESTS: Mapping[str, Test] = {"callback_url": is_address, "callback_header": is_object}
 
 
-def number_in_query(request: Request, name: str, default: int, rules: Rules) -> int:
-    """A query parameter from 1 on. Raises `Breach`."""
-    text = request.query.get(name, str(default))
-    rules.must(is_digits(text) and int(text) >= 1, f"{name} is {text!r:.80}")
-    return int(text)
-
-
 def is_digits(text: str) -> bool:
     """A number of at most 18 ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS

@@ -31,7 +31,7 @@ async def single() -> AsyncIterator[Any]:
 
 
 def told(world: Any) -> list[dict[str, str]]:
-    return sorted((one.metadata for one in world.app.in_base(HOME_ID)), key=str)
+    return sorted((one.metadata for one in world.app.documents_of(HOME_ID)), key=str)
 
 
 async def test_path_and_tags_come_as_metadata(world: DifyWorld) -> None:

@@ -58,7 +58,7 @@ async def test_many_documents_are_described_together(world: DifyWorld) -> None:
     for number in range(12):
         world.write(f"{number}.md", f"text {number}")
     await world.once()
-    assert all(one.metadata for one in world.app.in_base(HOME_ID))
+    assert all(one.metadata for one in world.app.documents_of(HOME_ID))
     assert world.asked("describe") <= 2
 
 

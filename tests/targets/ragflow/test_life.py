@@ -324,7 +324,7 @@ async def test_path_and_tags_come_as_metadata(world: RagflowWorld) -> None:
     world.write("guides/intro.md", "---\ntitle: A\ntags: [red, 'green']\n---\nAll about herons.")
     world.write("plain.txt", "---\ntags: none\n---\ntext")
     await world.once()
-    fields = [one.fields for one in world.app.in_base(HOME_ID)]
+    fields = [one.fields for one in world.app.documents_of(HOME_ID)]
     assert sorted(fields, key=str) == [
         {"path": "team/guides/intro.md", "tags": ["red", "green"]},
         {"path": "team/plain.txt"},
