@@ -565,22 +565,24 @@ def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
 
 
 def test_a_folder_that_went_after_the_last_pass_is_said(
-    mirrored: Place, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mirrored.docs.rename(mirrored.root / "away")
-    options = ("--folder", str(mirrored.docs))
-    [missing] = notes(mirrored, "password", *options)
-    assert missing.startswith(f"docs: {mirrored.docs}: the folder is missing; make it, mount it, ")
-    assert missing.endswith(f"; then run: kbsync --once --folder {mirrored.docs}")
+    place.write("a.md", "alpha")
+    assert place.run("--once", "--folder", "docs").code == 0
+    place.docs.rename(place.root / "away")
+    options = ("--folder", str(place.docs))
+    [missing] = notes(place, "alpha", *options)
+    assert missing.startswith(f"docs: {place.docs}: the folder is missing; make it, mount it, ")
+    assert missing.endswith(f"; then run: kbsync --once --folder {place.docs}")
     # A disk that does not answer holds up no search.
     monkeypatch.setattr(report, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(report, "identify", lambda _folder: time.sleep(2.0))
     began = time.monotonic()
-    assert notes(mirrored, "password", *options) == []
+    assert notes(place, "alpha", *options) == []
     assert time.monotonic() - began < 2.0
     monkeypatch.undo()
-    with lock.held(folder_state_dir(mirrored.docs, mirrored.state)):
-        assert notes(mirrored, "password", *options) == []  # a kbsync that runs halts by itself
+    with lock.held(folder_state_dir(place.docs, place.state)):
+        assert notes(place, "alpha", *options) == []  # a kbsync that runs halts by itself
 
 
 async def test_results_as_you_type_come_with_the_same_notes() -> None:
