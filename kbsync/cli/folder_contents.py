@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.cli.output import counted
 from kbsync.core.model import FileChoice, FileKind, Limits
 from kbsync.core.selection import IGNORE_FILE, Rules
-from kbsync.core.text import printable, sized
+from kbsync.core.text import counted, printable, sized
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

@@ -151,11 +151,6 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
             raise OSError(error.errno, error.strerror, "stdout") from error
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 document`, `2 documents`, `1,204 documents`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def cells(text: str) -> int:
     """The width of `text` in terminal cells: two for a wide character, none for a combining one."""
     if text.isascii():

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import ORDER, Code, worst
-from kbsync.cli.output import counted
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import FileChoice, Status, UploadState
-from kbsync.core.text import lasting, printable
+from kbsync.core.text import counted, lasting, printable
 from kbsync.engine.status import (
     BAD_CONFIG,
     DELETIONS_HELD,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import not_yet, read_state, reader, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
-from kbsync.cli.output import Output, cells, counted
+from kbsync.cli.output import Output, cells
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Image, Query
 from kbsync.contract.target import Target
-from kbsync.core.text import printable
+from kbsync.core.text import counted, printable
 from kbsync.engine.search import (
     FoundDocument,
     SearchedMirror,

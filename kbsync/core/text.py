@@ -60,6 +60,11 @@ def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 document`, `2 documents`, `1,204 documents`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def sized(size: int) -> str:
     """A number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
     amount = float(size)

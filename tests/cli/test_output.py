@@ -12,8 +12,8 @@ import pytest
 
 from kbsync.cli.commands import once
 from kbsync.cli.exit_codes import Code, code_of, worst
-from kbsync.cli.output import Column, Output, cells, counted, elided, table
-from kbsync.core.text import lasting, printable, printable_lines, shell_word, sized
+from kbsync.cli.output import Column, Output, cells, elided, table
+from kbsync.core.text import counted, lasting, printable, printable_lines, shell_word, sized
 from kbsync.errors import Halted, KbsyncError, LockedError, Rejected, StateError, Unavailable, UsageError
 from tests.cli.place import Place
 from tests.share import long

@@ -11,8 +11,8 @@ import click
 
 from kbsync.cli.context import choose, existing_state, post, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
-from kbsync.cli.output import Output, counted
-from kbsync.core.text import printable
+from kbsync.cli.output import Output
+from kbsync.core.text import counted, printable
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

@@ -18,10 +18,10 @@ from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remot
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import OfMirror
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
-from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import questions
 from kbsync.contract.searching import Answerer, Answers, ApplicationInfo, Query, Sources, Turn
-from kbsync.core.text import printable, printable_lines
+from kbsync.core.text import counted, printable, printable_lines
 from kbsync.errors import Halted, NotOffered, UsageError
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ import click
 from kbsync.cli.context import choose, look_at, prepare
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
-from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import agrees
 from kbsync.config import places
-from kbsync.core.text import printable
+from kbsync.core.text import counted, printable
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES
 

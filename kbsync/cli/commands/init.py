@@ -20,11 +20,11 @@ import click
 
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
-from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import NoAnswer, agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
-from kbsync.core.text import printable, shell_command, shell_word
+from kbsync.core.text import counted, printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError
 from kbsync.permissions import hand_over, make_private_folder
 

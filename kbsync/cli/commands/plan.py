@@ -10,8 +10,8 @@ import click
 from kbsync.cli.context import choose, for_each_mirror, set_up_logs
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, counted
-from kbsync.core.text import printable, sized
+from kbsync.cli.output import Output
+from kbsync.core.text import counted, printable, sized
 
 if TYPE_CHECKING:
     from kbsync.engine.plan import MirrorPlan, Planned

@@ -14,10 +14,10 @@ import click
 
 from kbsync.cli.context import choose, existing_state, not_yet, post, when_done
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
-from kbsync.cli.output import Output, counted
+from kbsync.cli.output import Output
 from kbsync.core.links import is_link
 from kbsync.core.model import FileChoice, Status
-from kbsync.core.text import printable
+from kbsync.core.text import counted, printable
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import click
 
 from kbsync.cli.context import choose, existing_state, list_damaged
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
-from kbsync.cli.output import Output, counted, tell
+from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import agrees
 from kbsync.config.places import is_inside
-from kbsync.core.text import printable, sized
+from kbsync.core.text import counted, printable, sized
 from kbsync.errors import UsageError
 from kbsync.permissions import hand_over
 

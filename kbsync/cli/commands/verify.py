@@ -9,8 +9,8 @@ import click
 from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, counted, tell
-from kbsync.core.text import printable
+from kbsync.cli.output import Output, tell
+from kbsync.core.text import counted, printable
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Target

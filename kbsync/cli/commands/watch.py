@@ -21,7 +21,8 @@ from kbsync import logs
 from kbsync.cli.context import again, choose, prepare
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
-from kbsync.cli.output import counted, tell_through
+from kbsync.cli.output import tell_through
+from kbsync.core.text import counted
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
 if TYPE_CHECKING:

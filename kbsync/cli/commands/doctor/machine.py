@@ -16,12 +16,11 @@ from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
 from kbsync.cli.context import list_damaged, look_at
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, look_through
-from kbsync.cli.output import counted
 from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.core.model import Limits, Status
 from kbsync.core.selection import Rules
-from kbsync.core.text import printable, shell_word, sized
+from kbsync.core.text import counted, printable, shell_word, sized
 from kbsync.errors import KbsyncError, UnmadeError, UsageError
 from kbsync.installation import BASES, Installation
 from kbsync.source.roots import identify

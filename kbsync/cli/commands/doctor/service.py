@@ -15,12 +15,11 @@ from kbsync import __version__
 from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, warning, wrong
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.output import counted
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.managing import ManagesBases
 from kbsync.contract.promises import told
 from kbsync.contract.target import Target
-from kbsync.core.text import printable, shell_word, sized
+from kbsync.core.text import counted, printable, shell_word, sized
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.installation import Installation
 from kbsync.state import lock

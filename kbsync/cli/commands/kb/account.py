@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kbsync.cli.context import choose, read_state, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
-from kbsync.cli.output import counted, tell
+from kbsync.cli.output import tell
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases
 from kbsync.contract.searching import Answers, Applications
 from kbsync.contract.target import Target
-from kbsync.core.text import printable, sized
+from kbsync.core.text import counted, printable, sized
 from kbsync.errors import NotOffered, Rejected, UsageError
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
 from kbsync.cli.commands.kb.copy import command as copy
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
-from kbsync.cli.output import Output, counted, print_deleted, print_object, print_objects, tell
+from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.managing import BaseCard, BaseWish, RetriesAll
-from kbsync.core.text import printable, sized
+from kbsync.core.text import counted, printable, sized
 from kbsync.errors import UsageError
 
 YES = "The name of the knowledge base, instead of being asked for it."

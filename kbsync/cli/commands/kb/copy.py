@@ -14,8 +14,8 @@ import click
 from kbsync.cli.context import choose, prepare, set_up_logs
 from kbsync.cli.exit_codes import OfMirror, code_of, concerning
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, counted, tell
-from kbsync.core.text import printable, sized
+from kbsync.cli.output import Output, tell
+from kbsync.core.text import counted, printable, sized
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
 
 if TYPE_CHECKING:

@@ -35,11 +35,11 @@ from kbsync.cli.commands.mcp.opened import OpenInstallation, apart, of_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.exit_codes import code_of, sentence_of
-from kbsync.cli.output import counted
 from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
 from kbsync.cli.searching import hit_json, iso_time, searched
 from kbsync.contract.searching import Explains, Query, selector
 from kbsync.core.model import Status
+from kbsync.core.text import counted
 from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_soon, searches
 from kbsync.engine.status import CREDENTIALS, forgotten_bases
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
