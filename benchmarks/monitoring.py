@@ -23,6 +23,7 @@ from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
 from kbsync.cli.report import status_json
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.installation import Installation
 from kbsync.server.listener import HttpListener
 from kbsync.state.store import StateStore
 
@@ -56,8 +57,8 @@ def fill(state: Path, folder: Path) -> None:
 
 async def metrics(state: Path, folder: Path) -> list[float]:
     """Seconds of each request."""
-    listening = HttpListener({}, state, "kbsync {}".format)
-    listening._mirrors = Config(mirrors=(MirrorConfig("big", folder),)).mirrors
+    config = Config(mirrors=(MirrorConfig("big", folder),))
+    listening = HttpListener(Installation(config, state.parent), {})
     app = listening._make_app(HttpConfig("127.0.0.1:1"))
     seconds = []
     transport = httpx.ASGITransport(app.access)

@@ -14,7 +14,6 @@ import structlog
 
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
-from kbsync.contract.target import Target
 from kbsync.core.model import Status
 from kbsync.engine.clock import SystemClock, Threads, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
@@ -92,9 +91,7 @@ class Daemon:
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
         self._runs: dict[str, MirrorRun] = {}
-        self._listener = HttpListener(
-            self._runs, installation.state_file, installation.cure, self._open_to_search
-        )
+        self._listener = HttpListener(installation, self._runs)
         self._notifications = Notifications(self._runs)
 
     async def run(self) -> None:
@@ -238,10 +235,6 @@ class Daemon:
         """Raises `UsageError`, and then the listener is as before."""
         mirrors = tuple(installation.mirrors)  # those of --mirror only
         await self._listener.turn_to(replace(installation.config, mirrors=mirrors))
-
-    async def _open_to_search(self, mirror: str) -> Target:
-        config = self._mirrors[mirror].config
-        return await asyncio.to_thread(self._installation.target, config, read_only=True)
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 

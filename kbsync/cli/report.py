@@ -5,14 +5,12 @@ A problem is a line for a person, or an event where stderr has the form of a log
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import read_state
@@ -25,16 +23,11 @@ from kbsync.engine.status import (
     BAD_CONFIG,
     DELETIONS_HELD,
     OUT_OF_DATE,
-    PASSING,
     RECIPE_HELD,
-    MirrorStatus,
     in_words,
-    mirror_status,
-    never_ran,
 )
-from kbsync.errors import KbsyncError
+from kbsync.freshness import Freshness, ReadFreshness, freshness_reader
 from kbsync.installation import Installation
-from kbsync.source.roots import RootTrouble, identify
 from kbsync.state import lock
 from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
@@ -54,83 +47,23 @@ LOOKED_AT = 1000
 FEW = 3
 """Up to so many documents with one reason get a line each; of more, only so many are named."""
 
-LOOK_SECONDS = 0.5
-"""For a folder to be looked at by a search: a dead network mount never answers."""
-
-LONGEST_PAUSE = 7200.0
-"""Seconds between passes that need no word: the systemd timer that comes with kbsync fires every hour."""
-
 Reason = tuple[str, str]
 """A path and why it failed or is held."""
 
 
 @dataclass(frozen=True, slots=True)
-class MirrorReport:
+class MirrorReport(Freshness):
     """A mirror's status, with the first of its failed and held documents.
 
     `trouble`: why its pass could not end. `busy`: files that were still being written. `rate`: documents per
-    second that became searchable lately. `rescan`: seconds after which a daemon compares the whole folder.
-    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `worked_on_since`: when one last
-    took it, and `at`, are epoch seconds.
+    second that became searchable lately.
     """
 
-    status: MirrorStatus
     failed: tuple[Reason, ...] = ()
     held: tuple[Reason, ...] = ()
     trouble: str = ""
     busy: tuple[str, ...] = ()
     rate: float = 0.0
-    rescan: float = 0.0
-    is_worked_on: bool | None = None
-    worked_on_since: float | None = None
-    at: float = 0.0
-
-    @property
-    def waiting(self) -> int:
-        """Documents that are not as searchable as they will be."""
-        return self.status.documents.pending + self.status.documents.indexing
-
-    @property
-    def has_passed(self) -> bool:
-        """The whole folder was compared at least once."""
-        return self.status.last_pass is not None
-
-    @property
-    def is_compared(self) -> bool:
-        """The kbsync that took the state last has compared the whole folder since."""
-        last, began = self.status.last_pass, self.worked_on_since
-        return last is not None and began is not None and last >= began
-
-    @property
-    def since_pass(self) -> float:
-        """Seconds since the whole folder was last compared; 0.0 before the first time."""
-        last = self.status.last_pass
-        return 0.0 if last is None else max(0.0, self.at - last)
-
-    @property
-    def is_in_first_pass(self) -> bool:
-        """No pass has ended, and nothing but time is needed."""
-        return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
-
-    @property
-    def is_unattended(self) -> bool:
-        """No kbsync runs, for certain."""
-        return self.is_worked_on is False
-
-    @property
-    def is_held(self) -> bool:
-        """It halted over what a person has to decide, and goes on with everything else."""
-        return self.status.halt is not None and self.status.halt.reason in HELD
-
-    @property
-    def is_forsaken(self) -> bool:
-        """No kbsync runs, and the last pass is longer ago than passes by a timer are."""
-        return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
-
-    @property
-    def is_troubled(self) -> bool:
-        """It halted over something that passes, such as a target that does not answer."""
-        return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
     def settled_code(self) -> Code:
@@ -162,59 +95,35 @@ def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
     """A report on each mirror asked for. `ends`: how its pass ended, by name."""
-    # Asked before the rows are read: a kbsync that ends in between must not look like one that works.
-    is_worked_on = lock.holding(installation.state_dir)
-    worked_on_since = lock.taken_at(installation.state_dir)
+    cure, state_dir = installation.cure, installation.state_dir
 
-    def report(tx: Tx, mirror: MirrorConfig) -> MirrorReport:
+    def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
-        status, rate = status_in(tx, installation, mirror), 0.0
-        failed, held = tuple[Reason, ...](), tuple[Reason, ...]()
+        [fresh] = read_freshness(tx)
+        failed, held, rate = tuple[Reason, ...](), tuple[Reason, ...](), 0.0
         if record is not None:
             failed = tuple(islice(_failed(tx, record), LOOKED_AT))
             held = tuple(islice(_held(tx, record), LISTED))
-            if status.documents.pending or status.documents.indexing:
+            if fresh.waiting:
                 rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
         return MirrorReport(
-            status,
+            fresh.status,
             failed,
             held,
             trouble=end.trouble if end else "",
             busy=end.busy if end else (),
             rate=rate,
-            rescan=mirror.rescan,
-            is_worked_on=is_worked_on,
-            worked_on_since=worked_on_since,
-            at=time.time(),
+            rescan=fresh.rescan,
+            is_worked_on=fresh.is_worked_on,
+            worked_on_since=fresh.worked_on_since,
+            at=fresh.at,
         )
 
-    return [read_state(installation, partial(report, mirror=each)) for each in installation.mirrors]
-
-
-def status_in(
-    tx: Tx, installation: Installation, mirror: MirrorConfig, *, documents: bool = False
-) -> MirrorStatus:
-    """The mirror's status; its `items` may be read while `tx` lasts."""
-    record = tx.mirrors.named(mirror.name)
-    if record is None:
-        status = never_ran(
-            tx,
-            mirror.name,
-            str(mirror.folder),
-            mirror.target.type,
-            cure=installation.cure,
-            documents=documents,
-        )
-    else:
-        status = mirror_status(
-            tx,
-            record,
-            now=time.time(),
-            documents=documents,
-            cure=installation.cure,
-            at_work=lock.is_held(installation.state_dir),
-        )
-    return replace(status, unkept=mirror.target.unkept)
+    reports = []
+    for mirror in installation.mirrors:
+        read = freshness_reader([mirror], state_dir, cure)
+        reports.append(read_state(installation, partial(report, mirror=mirror, read_freshness=read)))
+    return reports
 
 
 def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
@@ -454,7 +363,6 @@ def late(
     pass may lie back; None: no file may wait.
     """
     name, run = report.status.name, f"run: {installation.cure('--once')}"
-    waiting = f"{counted(report.waiting, 'document')} {'waits' if report.waiting == 1 else 'wait'}"
     oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age
     if not report.has_passed:
@@ -468,11 +376,11 @@ def late(
             yield f"{name}: no pass has ended yet and no kbsync is running; {run}"
         return
     if report.is_unattended and report.waiting:
-        yield f"{name}: {waiting} and no kbsync is running; {run}"
+        yield f"{name}: {report.waits} and no kbsync is running; {run}"
     elif report.is_forsaken and not is_old:
         yield f"{name}: last pass {lasting(report.since_pass)} ago and no kbsync is running; {run}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
-        yield f"{name}: {waiting}, {oldest}"
+        yield f"{name}: {report.waits}, {oldest}"
     if max_age is None:
         return
     limit = write_duration(max_age)
@@ -482,52 +390,4 @@ def late(
         then = f"the running kbsync makes one every {every} (rescan)" if report.is_worked_on else run
         yield f"{name}: last pass {lasting(report.since_pass)} ago, older than {limit}; {then}"
     if report.status.oldest_pending_s > max_age:
-        yield f"{name}: {waiting}, {oldest}; the limit is {limit}"
-
-
-def search_notes(installation: Installation) -> list[str]:
-    """What a search does not find though the folders have it, and why; [] where nothing is missing."""
-    return [
-        printable(f"{report.status.name}: {note}")
-        for report in mirror_reports(installation)
-        for note in _missing(installation, report)
-    ]
-
-
-def _missing(installation: Installation, report: MirrorReport) -> Iterator[str]:
-    status, documents = report.status, report.status.documents
-    # What is held is found until a person decides.
-    if status.halt is not None and not report.is_held:
-        yield in_words(status.halt)
-    elif report.is_unattended and (trouble := _root_trouble(Path(status.folder))):
-        yield f"{trouble}; then run: {installation.cure('--once')}"
-    lagging = [line.removeprefix(f"{status.name}: ") for line in late(installation, report)]
-    yield from lagging
-    if report.is_in_first_pass:
-        total = documents.ready + report.waiting
-        so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
-        yield f"the first pass is under way{so_far}"
-    elif report.waiting and not lagging:
-        yield f"{counted(report.waiting, 'file')} {'is' if report.waiting == 1 else 'are'} not indexed yet"
-    if documents.failed:
-        yield f"{counted(documents.failed, 'file')} failed; {installation.cure('status')} says why"
-    if status.note:
-        yield status.note
-
-
-def _root_trouble(folder: Path) -> str:
-    """Why the folder cannot be mirrored now; "" where it can, and where its disk does not answer."""
-    trouble = list[str]()
-
-    def look() -> None:
-        try:
-            identify(folder)
-        except RootTrouble as error:
-            trouble.append(str(error))
-        except KbsyncError:
-            pass  # says nothing of the folder
-
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    looking.join(LOOK_SECONDS)
-    return "".join(trouble)
+        yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"

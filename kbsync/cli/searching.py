@@ -3,121 +3,108 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kbsync.cli.context import not_yet, read_state, reader, unmade
-from kbsync.cli.exit_codes import Code, OfMirror, concerning
+from kbsync.cli.exit_codes import concerning
 from kbsync.cli.output import Output, cells
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.searching import Image, Query
+from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.core.text import counted, printable
-from kbsync.engine.search import (
-    FoundDocument,
-    SearchedMirror,
-    matches_any,
-    merge,
-    search_mirrors,
-    searches,
-    with_images,
-)
-from kbsync.engine.status import forgotten_bases
-from kbsync.errors import UnmadeError, UsageError
+from kbsync.engine.search import FoundDocument, Unmatched, find_unmatched
+from kbsync.errors import UsageError
+from kbsync.freshness import Freshness, freshness_reader
 from kbsync.index.snippet import snippet, without_markup
 from kbsync.installation import Installation
-from kbsync.state.read_only import Tx
+from kbsync.search import SearchReply, iso_time, notes_on, open_all, search
+from kbsync.state.read_only import ReadsState
 
 if TYPE_CHECKING:
     from kbsync.contract.searching import Passage
-    from kbsync.state.mirrors import MirrorRecord
 
 
-def find(installation: Installation, query: Query, *, images: bool) -> list[FoundDocument]:
-    """The best documents of all mirrors. Raises `UsageError` before anything was mirrored.
+class CommandMirrors:
+    """The targets of a command: each is opened when it is first asked, and closed at the end."""
 
-    `images`: with the pictures in their passages, where a target has such.
-    """
+    will_mirror, obstacle = False, ""
 
-    async def search() -> list[FoundDocument]:
-        async with opened_for_search(installation) as mirrors:
-            with unmade(installation):
-                found = await search_all(mirrors, query)
-            return await with_images(found, mirrors) if images else found
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self._targets: dict[str, Target] = {}
+        self._closing = AsyncExitStack()
 
-    return asyncio.run(search())
+    async def __aenter__(self) -> CommandMirrors:
+        return self
 
+    async def __aexit__(self, *_error: object) -> None:
+        await self._closing.aclose()
 
-@asynccontextmanager
-async def opened_for_search(installation: Installation) -> AsyncIterator[list[SearchedMirror]]:
-    """The mirrors that something was mirrored into. Raises `UsageError` where there are none."""
-    async with AsyncExitStack() as stack:
-        mirrors = []
-        for mirror in installation.mirrors:
-            record, forgotten = read_state(installation, partial(_look_for, mirror.name))
-            if forgotten:
-                continue
-            try:
-                with unmade(installation):
-                    target = await asyncio.to_thread(installation.target, mirror, read_only=True)
-            except UsageError as error:
-                # Of several mirrors one that had no pass yet is left out; one that had is broken.
-                if record is not None and record.last_pass is not None:
-                    raise OfMirror(mirror.name, error, Code.USAGE) from error
-                continue
-            await stack.enter_async_context(aclosing(target))
-            # A service's base exists before anything of ours is in it: others' documents are no hits
-            # (promise 6). Where the state was lost, what kbsync indexed itself is still ours; and some
-            # machines only search.
-            is_there = record is not None or mirror.target.searches_all
-            if is_there or (target.limits.embedded and (await target.base()).documents):
-                mirrors.append(searched(installation, mirror, target))
-        if not mirrors:
-            raise not_yet(installation)
-        yield mirrors
+    @property
+    def read(self) -> ReadsState:
+        """Reads the state."""
+        return reader(self.installation)
 
+    @asynccontextmanager
+    async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
+        """The mirror's target. Raises `KbsyncError`."""
+        if mirror.name not in self._targets:
+            target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
+            self._targets[mirror.name] = await self._closing.enter_async_context(aclosing(target))
+        yield self._targets[mirror.name]
 
-def _look_for(name: str, tx: Tx) -> tuple[MirrorRecord | None, bool]:
-    """The mirror in the state, and whether it was forgotten: a search finds nothing of that."""
-    return tx.mirrors.named(name), bool(forgotten_bases(tx, name))
+    async def take_new_secrets(self, _names: Collection[str]) -> bool:
+        """A command has read them just now."""
+        return False
 
+    async def search(self, query: Query, *, images: bool = False) -> SearchReply:
+        """The reply of all mirrors. Raises `KbsyncError`, with the name of a mirror that could not be asked.
 
-async def search_all(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
-    """The best documents of all these mirrors. Raises `KbsyncError`, with the name of the mirror."""
-    if query.rerank:
-        for mirror in mirrors:
-            if not mirror.target.reranks:
-                raise UsageError(
-                    f"--rerank: mirror {mirror.name} has no ranking model; "
-                    "name a service under target.rerank in its config, or search without --rerank"
-                )
+        Of several mirrors one that had no pass yet is left out; `UsageError` where all are.
+        """
+        reply = await search(self, query, images=images)
+        self._refuse(reply.fresh, reply.errors, reply.answered)
+        return reply
 
-    empty = list[UnmadeError]()
+    async def open(self) -> None:
+        """Open all targets. Raises as a search does."""
+        installation = self.installation
+        read = freshness_reader(installation.mirrors, installation.state_dir, installation.cure)
+        async with AsyncExitStack() as stack:
+            searched, errors = await open_all(self, installation.mirrors, stack)
+        self._refuse(await self.read(read), errors, searched)
 
-    async def ask(group: Sequence[SearchedMirror], its: Query) -> tuple[SearchedMirror, list[FoundDocument]]:
-        try:
-            with concerning(group[0].name):
-                return group[0], await search_mirrors(group, its)
-        except OfMirror as error:
-            if not isinstance(error.__cause__, UnmadeError):
-                raise
-            # Of several mirrors one that has nothing yet is left out.
-            empty.append(error.__cause__)
-            return group[0], []
-
-    asked = searches(mirrors, query)
-    answers = await asyncio.gather(*(ask(group, its) for group, its in asked))
-    if len(empty) == len(asked):
-        raise empty[0]
-    return merge(answers, query)
+    def _refuse(
+        self, fresh: Sequence[Freshness], errors: Mapping[str, Exception], answered: Collection[object]
+    ) -> None:
+        passed = {each.status.name for each in fresh if each.has_passed}
+        for name, error in errors.items():
+            if name in passed or not isinstance(error, UsageError):
+                with concerning(name), unmade(self.installation):
+                    raise error
+        if not answered:
+            raise not_yet(self.installation)
 
 
-def searched(installation: Installation, mirror: MirrorConfig, target: Target) -> SearchedMirror:
-    """A mirror with its open target."""
-    return SearchedMirror(mirror.name, mirror.folder, target, reader(installation))
+def search_once(installation: Installation, query: Query, *, images: bool) -> SearchReply:
+    """The reply of all mirrors, as `CommandMirrors.search`."""
+
+    async def run() -> SearchReply:
+        async with CommandMirrors(installation) as mirrors:
+            return await mirrors.search(query, images=images)
+
+    return asyncio.run(run())
+
+
+def search_notes(installation: Installation) -> list[str]:
+    """What an answer of these mirrors lacks; [] where nothing is missing."""
+    mirrors, state_dir = installation.mirrors, installation.state_dir
+    read = freshness_reader(mirrors, state_dir, installation.cure, look_at_folders=True)
+    notes = notes_on(read_state(installation, read), CommandMirrors(installation))
+    return [note.text for note in notes if not note.is_minor]
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
@@ -127,67 +114,22 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []
-    alone = [(f"--type {printable(each)}", Query("", types=(each,))) for each in query.types]
-    if query.path is not None:
-        alone.insert(0, (f"--path {printable(query.path)}", Query("", path=query.path)))
-    if query.after is not None:
-        alone.append((f"--after {iso_time(query.after)}", Query("", after=query.after)))
-
-    def matches(tx: Tx, one: Query) -> bool:
-        return any(matches_any(tx, each.name, each.folder, one) for each in installation.mirrors)
-
-    def look(tx: Tx) -> list[str]:
-        return [option for option, one in alone if not matches(tx, one)]
-
-    return read_state(installation, look)
+    folders = {mirror.name: mirror.folder for mirror in installation.mirrors}
+    return options_in_words(query, read_state(installation, lambda tx: find_unmatched(tx, folders, query)))
 
 
-def hit_json(found: FoundDocument) -> dict[str, Any]:
-    """A hit of `search --json`; the contract has its fields."""
-    passages = [
-        {
-            "text": passage.text,
-            "headings": list(passage.headings),
-            "page": passage.page,
-            "score": round(passage.score, 6),
-            **images_json(passage.images),
-        }
-        for passage in found.hit.passages
-    ]
-    best = passages[0] if passages else {"text": "", "headings": [], "page": None}
-    return {
-        "path": found.path,
-        "abs_path": str(found.absolute),
-        "document_id": found.hit.remote_id,
-        "score": round(found.hit.score, 6),
-        "text": best["text"],
-        "title": found.hit.title,
-        "headings": best["headings"],
-        "page": best["page"],
-        "mirror": found.mirror,
-        "host": found.host,
-        "as_of": iso_time(found.as_of),
-        "modified": iso_time(found.hit.modified),
-        **({"images": best["images"]} if "images" in best else {}),
-        "passages": passages,
-    }
+def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
+    """The options that no document matches, as typed; all in one where each alone matches something."""
+    if unmatched.alone:
+        return [_options(one) for one in unmatched.alone]
+    return [_options(query)] if unmatched.together else []
 
 
-def images_json(images: Sequence[Image]) -> dict[str, Any]:
-    """The field `images`, where there are any."""
-    listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
-    return {"images": listed} if listed else {}
-
-
-def iso_time(seconds: float | None) -> str | None:
-    """ISO 8601 in UTC; None for no time and for one beyond the calendar."""
-    if seconds is None:
-        return None
-    try:
-        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _options(query: Query) -> str:
+    words = [] if query.path is None else [f"--path {printable(query.path)}"]
+    words += [f"--type {printable(','.join(query.types))}"] if query.types else []
+    words += [] if query.after is None else [f"--after {iso_time(query.after)}"]
+    return " ".join(words)
 
 
 LINES = 2

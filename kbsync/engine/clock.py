@@ -15,8 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
-import structlog
-
 
 class Clock(Protocol):
     """Two clocks: `wall` may be set back by a person, `steady` never goes back."""
@@ -69,8 +67,6 @@ async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
             task.cancel()
 
 
-log = structlog.get_logger("kbsync")
-
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
@@ -95,7 +91,10 @@ async def keep_running(clock: Clock, work: Callable[[], Awaitable[None]], name: 
             # What went well for a while before it failed is not failing all the time: the pause starts small.
             failures = 1 if clock.steady() - began > LONGEST_PAUSE else failures + 1
             seconds = pause_after(failures)
-            log.exception("task.failed", task=name, again_in=seconds, **shown)
+            # Here, since a search does without it.
+            import structlog
+
+            structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **shown)
         await clock.sleep(seconds)
 
 
@@ -125,6 +124,11 @@ class Threads(ThreadPoolExecutor):
         for pool in self._pools.values():
             pool.shutdown(wait, cancel_futures=cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+async def apart(mirror: str, work: Awaitable[T]) -> T:
+    """What `work` for an answer gives; its threads are of this mirror alone."""
+    return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
 
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:

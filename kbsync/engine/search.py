@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,10 @@ class FoundDocument:
     asked: str
     # Of a mirror that is not among those that were searched.
     is_foreign: bool = False
+    # What the state says of the file: whether the hit is what it says now, why not, and as of when.
+    state: Status | None = None
+    reason: str = ""
+    known_at: float | None = None
 
     @property
     def absolute(self) -> Path:
@@ -73,8 +77,11 @@ class FoundDocument:
 
     @property
     def as_of(self) -> float | None:
-        """When that machine last changed something or began a pass; epoch seconds."""
-        return self.hit.origin.as_of if self.hit.origin is not None else None
+        """The moment for which it is true; epoch seconds.
+
+        In a base that several hosts fill: when its host last changed something or began a pass.
+        """
+        return self.hit.origin.as_of if self.hit.origin is not None else self.known_at
 
     @property
     def whose(self) -> str:
@@ -231,13 +238,33 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
     return ids if len(ids) <= MOST_NAMED else None
 
 
-def matches_any(tx: Tx, mirror: str, folder: Path, query: Query) -> bool:
-    """Whether path, types and date of the query select any document of the mirror."""
-    record, selects = tx.mirrors.named(mirror), selector(anchored(folder, query))
-    return record is not None and any(
-        entry.status is not Status.SKIPPED and selects(entry.path, entry.stamp.mtime_ns / 1e9)
-        for entry in tx.entries.shown(record.id)
-    )
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """What of a query's path, types and date no document matches: parts `alone`, and `together`."""
+
+    alone: Sequence[Query] = ()
+    together: bool = False
+
+
+def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
+    """What of the query matches no document of these mirrors; `folders` by name."""
+    parts = [Query("", types=(each,)) for each in query.types]
+    if query.path is not None:
+        parts.insert(0, Query("", path=query.path))
+    if query.after is not None:
+        parts.append(Query("", after=query.after))
+    left = dict(enumerate([*parts, query]))
+    for name, folder in folders.items():
+        record = tx.mirrors.named(name)
+        tests = {number: selector(anchored(folder, one)) for number, one in left.items()}
+        for entry in tx.entries.shown(record.id) if record is not None else ():
+            if entry.status is not Status.SKIPPED:
+                modified = entry.stamp.mtime_ns / 1e9
+                for number in [number for number, selects in tests.items() if selects(entry.path, modified)]:
+                    del tests[number], left[number]
+                if not left:
+                    return Unmatched()
+    return Unmatched([one for number, one in left.items() if number < len(parts)], len(parts) in left)
 
 
 def anchored(folder: Path, query: Query) -> Query:

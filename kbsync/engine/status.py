@@ -204,6 +204,19 @@ class Items:
         return refusal(Path(self._record.folder, entry.path), uploads)
 
 
+def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
+    """Why what a search finds of a file is not what it says now; "" where it is."""
+    why = ""
+    match entry.status:
+        case Status.READY:
+            return ""
+        case Status.PENDING | Status.INDEXING:
+            why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
+        case Status.EXCLUDED | Status.SKIPPED:
+            why = "the file is not mirrored any more"
+    return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
+
+
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
     """The file's present bytes are found, by the path it had before it was renamed."""
     return server.digest == entry.digest and server.label != entry.path

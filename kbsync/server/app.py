@@ -14,12 +14,10 @@ import asyncio
 import hmac
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
-from itertools import starmap
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -32,13 +30,13 @@ from starlette.routing import Route
 
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import callback_secrets
-from kbsync.contract.searching import Passage, Query
+from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.engine.mirror import MirrorRun
-from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_soon, searches
 from kbsync.engine.status import FOLDER_MISSING
-from kbsync.errors import StateError
-from kbsync.index.snippet import without_markup
+from kbsync.errors import StateError, Unavailable
+from kbsync.installation import Installation
+from kbsync.search import hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.events import EventHub, EventStream
@@ -49,13 +47,15 @@ from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views, pa
 from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
+from kbsync.state.read_only import ReadsState
 
 T = TypeVar("T")
 
 log = structlog.get_logger("kbsync")
 
+MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
-"""Characters of a passage that a search shows."""
+"""Passages of a hit, and characters of each, that a search shows."""
 
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0
@@ -78,33 +78,59 @@ TYPES = {
 }
 """All files that are served; no other name is looked for."""
 
-OpenForReading = Callable[[str], Awaitable[Target]]
-"""Opens the target of the mirror of this name for reading. Raises `KbsyncError`."""
+
+class RunningMirrors:
+    """The mirrors at work with the targets that they have open. Used in their loop.
+
+    `runs`: by name, as they come and go. `read`: reads the state.
+    """
+
+    will_mirror, obstacle = True, ""
+
+    def __init__(self, installation: Installation, runs: Mapping[str, MirrorRun], read: ReadsState) -> None:
+        self.installation, self._runs, self.read = installation, runs, read
+
+    @asynccontextmanager
+    async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
+        """The target that is open anyway, or one for this answer. Raises `KbsyncError`."""
+        run = self._runs.get(mirror.name)
+        if run is not None and run.bound is not None:
+            # The mirror's own: no model is loaded for a search, and no lock is taken.
+            yield run.bound.target
+        elif run is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
+            # Only the folder is missing; the knowledge base can be searched as ever.
+            opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
+            async with aclosing(await opening) as target:
+                yield target
+        else:
+            raise Unavailable("its target is not open; its status says why")
+
+    async def take_new_secrets(self, _names: Collection[str]) -> bool:
+        """The mirrors take them by themselves."""
+        return False
 
 
 class ListenerApp:
     """Made in the loop of the mirrors, for one start of the listener.
 
-    `runs`: the mirrors at work by name, as they come and go. `state`: the file of their state. `cure` writes
-    a command that can be pasted. `open_target` opens the target of a mirror that has none open. `word` is
-    another one at each start.
+    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `word` is another
+    one at each start.
     """
 
     def __init__(
         self,
+        installation: Installation,
         runs: Mapping[str, MirrorRun],
-        state: Path,
-        cure: Callable[[str], str],
-        open_target: OpenForReading | None,
         counters: Counters,
         monitor: LoopMonitor,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._runs, self._state, self._open_target = runs, state, open_target
+        self._runs, self._state_dir = runs, installation.state_dir
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self.word = secrets.token_urlsafe(24)
-        self.state_reader = StateReader(state)
-        self.views = Views(self.state_reader, monitor, lambda: self._ask(counters.look), cure)
+        self.state_reader = StateReader(installation.state_file)
+        self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
+        self.views = Views(self.state_reader, monitor, lambda: self._ask(counters.look), installation.cure)
         self.hub = EventHub(self.views.frame, self.views.news)
         self._callbacks = CallbackRoute(CallbackQueue(self._loop, self._hurry).hear, {})
         readiness = Readiness(runs)
@@ -128,10 +154,11 @@ class ListenerApp:
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors))
         """What is served: the application behind the access checks."""
 
-    def turn_to(self, mirrors: Sequence[MirrorConfig]) -> None:
-        """Show these mirrors, and let their services call back."""
-        self.views.mirrors = mirrors
-        self._callbacks.secrets = callback_secrets(mirrors)
+    def turn_to(self, installation: Installation) -> None:
+        """Show the mirrors of this one, and let their services call back."""
+        self.views.mirrors = installation.config.mirrors
+        self._mirrors.installation = installation
+        self._callbacks.secrets = callback_secrets(installation.config.mirrors)
 
     # -- what is read ------------------------------------------------------------------------------------
 
@@ -165,28 +192,26 @@ class ListenerApp:
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Hits for `q`, at most `k`, of `mirror` or of all; with `unfinished=1` for what is being typed."""
+        """The reply to `q`: `k` hits of `mirror` or of all; with `unfinished=1` for what is being typed."""
         given, name = request.query_params, request.query_params.get("mirror", "")
         text = given.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
             raise HTTPException(400, f"q is a query of 1 to {LONGEST_QUERY} characters")
         most, unfinished = _number(given, "k", 10, MOST_HITS), given.get("unfinished") == "1"
-        query = Query(text, most, unfinished=unfinished, own=bool(name))
+        query, only = Query(text, most, unfinished=unfinished, own=bool(name)), [name] if name else []
         if name:
             self._check_mirror(name)
         if self._searching.locked():
             raise HTTPException(503, "other searches are running; try again in a moment")
 
-        async def search_chosen() -> Mapping[str, Any]:
-            # Chosen in the loop of the mirrors, where they come and go.
-            runs = [run for known, run in self._runs.items() if name in ("", known)]
-            return await search(runs, query, self._open_target)
-
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                return json_answer(await self._ask(search_chosen))
+                # In the loop of the mirrors, where they come and go.
+                reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
         except TimeoutError as error:
             raise HTTPException(504, f"no answer within {SEARCH_SECONDS:.0f} s") from error
+        hits = (shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True) for each in reply.hits)
+        return json_answer({"hits": list(map(hit_json, hits)), "notes": reply.note_lines()})
 
     async def events(self, _request: Request) -> EventStream:
         """The stream of events."""
@@ -266,7 +291,7 @@ class ListenerApp:
         if run is None:
             raise StateError("the mirror is not running at the moment; try again")
         await run.store.write(lambda tx: tx.inbox.post(verb, mirror, args, run.clock.wall()))
-        await asyncio.to_thread(wake, self._state.parent)
+        await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
         """A service called back about these documents. What cannot be asked about now is polled anyway."""
@@ -280,75 +305,6 @@ class ListenerApp:
             return
         except Exception:
             log.exception("callback.failed", mirror=mirror)
-
-
-async def search(
-    runs: Sequence[MirrorRun], query: Query, reading: OpenForReading | None = None
-) -> dict[str, Any]:
-    """The best documents of all these mirrors that can be searched now. In the loop of the mirrors.
-
-    `silent` names mirrors that could not be asked, and why. Raises nothing.
-    """
-
-    async with AsyncExitStack() as stack:
-        opening = [stack.enter_async_context(_opened(run, reading)) for run in runs]
-        targets = await asyncio.gather(*opening, return_exceptions=True)
-        mirrors = [
-            SearchedMirror(run.settings.name, run.settings.given or run.settings.root, target, run.store.read)
-            for run, target in zip(runs, targets, strict=True)
-            if not isinstance(target, BaseException)
-        ]
-        asked = searches(mirrors, query)
-        answers = await asyncio.gather(*starmap(search_soon, asked), return_exceptions=True)
-    silent, found = dict[str, str](), list[tuple[SearchedMirror, list[FoundDocument]]]()
-    for run, target in zip(runs, targets, strict=True):
-        if isinstance(target, BaseException):
-            silent[run.settings.name] = str(target) or type(target).__name__
-    for (group, _), answer in zip(asked, answers, strict=True):
-        if isinstance(answer, BaseException):
-            silent |= dict.fromkeys((one.name for one in group), str(answer) or type(answer).__name__)
-        else:
-            found.append((group[0], answer))
-    hits = [
-        {
-            "mirror": one.mirror,
-            "path": one.path,
-            "host": one.host,
-            "as_of": one.as_of,
-            "here": one.is_here,
-            "score": round(one.hit.score, 4),
-            "title": one.hit.title,
-            "modified": one.hit.modified,
-            "passages": [_shown(one, passage) for passage in one.hit.passages[:2]],
-        }
-        for one in merge(found, query)
-    ]
-    return {"hits": hits, "silent": silent}
-
-
-def _shown(found: FoundDocument, passage: Passage) -> dict[str, object]:
-    """What the page shows of a passage below the title and the headings."""
-    above = [found.hit.title or "", *passage.headings]
-    return {
-        "text": without_markup(passage.text, found.path, above)[:LONGEST_PASSAGE],
-        "headings": list(passage.headings),
-        "page": passage.page,
-        "line": passage.line,
-    }
-
-
-@asynccontextmanager
-async def _opened(run: MirrorRun, reading: OpenForReading | None) -> AsyncIterator[Target]:
-    """The target that is open anyway, or one for this search. Raises `LookupError`, and what opening does."""
-    if run.bound is not None:
-        # The mirror's own: no model is loaded for a search, and no lock is taken.
-        yield run.bound.target
-    elif reading is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
-        # Only the folder is missing; the knowledge base can be searched as ever.
-        async with aclosing(await reading(run.settings.name)) as target:
-            yield target
-    else:
-        raise LookupError("its target is not open; its status says why")
 
 
 @cache

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import h11
@@ -22,14 +22,15 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kbsync.config.model import Config, HttpConfig, MirrorConfig
+from kbsync.config.model import Config, HttpConfig
 from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import UsageError
+from kbsync.installation import Installation
 from kbsync.server.events import ABORT
 from kbsync.server.metrics import Counters, LoopMonitor
 
 if TYPE_CHECKING:
-    from kbsync.server.app import ListenerApp, OpenForReading
+    from kbsync.server.app import ListenerApp
 
 
 log = structlog.get_logger("kbsync")
@@ -180,21 +181,13 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 class HttpListener:
     """The listener as it is now. Its methods are called in the loop of the mirrors, once that runs.
 
-    `runs`: the mirrors at work by name, as they come and go. `state`: the file of their state. `cure` writes
-    a command that can be pasted. `open_target` opens the target of a mirror that has none open.
+    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go.
     """
 
-    def __init__(
-        self,
-        runs: Mapping[str, MirrorRun],
-        state: Path,
-        cure: Callable[[str], str],
-        open_target: OpenForReading | None = None,
-    ) -> None:
+    def __init__(self, installation: Installation, runs: Mapping[str, MirrorRun]) -> None:
         self.monitor = LoopMonitor()
         self.counters = Counters(runs)
-        self._runs, self._state, self._cure, self._open_target = runs, state, cure, open_target
-        self._mirrors: Sequence[MirrorConfig] = ()
+        self._installation, self._runs = installation, runs
         self._http: HttpConfig | None = None
         self._app: ListenerApp | None = None
         self._thread: ServerThread | None = None
@@ -204,9 +197,9 @@ class HttpListener:
         """Listen as this config says from now on. Raises `UsageError`, and then it listens as before."""
         async with self._changing:
             await self._turn_to(config.http)
-        self._mirrors = config.mirrors
+        self._installation = replace(self._installation, config=config)
         if self._app is not None:
-            self._app.turn_to(config.mirrors)
+            self._app.turn_to(self._installation)
 
     async def _turn_to(self, http: HttpConfig | None) -> None:
         if http == self._http:
@@ -253,8 +246,8 @@ class HttpListener:
     def _make_app(self, http: HttpConfig) -> ListenerApp:
         from kbsync.server.app import ListenerApp
 
-        app = ListenerApp(self._runs, self._state, self._cure, self._open_target, self.counters, self.monitor)
-        app.turn_to(self._mirrors)
+        app = ListenerApp(self._installation, self._runs, self.counters, self.monitor)
+        app.turn_to(self._installation)
         app.access.token = http.token
         return app
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,12 +24,11 @@ from kbsync.core.model import Status
 from kbsync.engine.status import (
     Items,
     last_audit,
-    mirror_status,
-    never_ran,
     running_json,
     unapproved,
     waiting_renewals,
 )
+from kbsync.freshness import status_in
 from kbsync.server.metrics import CounterSnapshot, LoopMonitor, MetricFigures
 from kbsync.state import lock
 from kbsync.state.approvals import DELETIONS, RENEWALS
@@ -149,12 +148,8 @@ class MirrorView:
     def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
         """`cure` writes a command that can be pasted; `now` is in epoch seconds."""
         self._tx = tx
-        self._record = record = tx.mirrors.named(mirror.name)
-        if record is None:
-            status = never_ran(tx, mirror.name, str(mirror.folder), mirror.target.type, cure=cure)
-        else:
-            status = mirror_status(tx, record, now=now, cure=cure)
-        self.status = replace(status, unkept=mirror.target.unkept)
+        self._record = tx.mirrors.named(mirror.name)
+        self.status = status_in(tx, mirror, cure, at_work=True, now=now)
 
     def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
         """As `kbsync status --json`; with `asked` also a page of its `items`.

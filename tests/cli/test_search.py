@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 import pytest
 
-from kbsync.cli import report
+from kbsync import freshness
 from kbsync.cli.commands.search_live import PAUSE, PAUSE_AT_SERVICES, LiveSearch, open_or_print, pause_for
 from kbsync.cli.output import Output
 from kbsync.config.model import folder_config
@@ -28,6 +28,8 @@ from kbsync.contract.searching import Hit, Origin, Passage, Query
 from kbsync.core.model import Status
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import Unavailable
+from kbsync.freshness import Note
+from kbsync.search import SearchReply
 from kbsync.state import lock
 from kbsync.state.store import StateStore
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
@@ -48,10 +50,13 @@ def test_json_is_one_document_of_the_promised_shape(mirrored: Place) -> None:
     assert (ran.code, set(ran.json)) == (0, {"hits"})
     file = mirrored.docs / "install.md"
     told = {"path": "install.md", "abs_path": str(file), "mirror": "docs", "page": None}
-    told |= {"host": None, "as_of": None}  # they are told of a base that several hosts fill
+    told |= {"host": None, "here": True, "state": "ready", "reason": ""}
     assert told.items() <= best.items()
-    assert set(best) == {*told, "document_id", "score", "text", "title", "headings", "modified", "passages"}
-    assert set(best["passages"][0]) == {"text", "headings", "page", "score"}
+    contract = {"document_id", "score", "text", "title", "headings", "modified", "passages"}
+    assert set(best) == {*told, *contract, "as_of"}
+    [mirror] = mirrored.run("status", "--folder", "docs", "--json").json["mirrors"]
+    assert best["as_of"] == mirror["last_pass"]
+    assert set(best["passages"][0]) == {"text", "headings", "page", "line", "score"}
     assert best["text"] == best["passages"][0]["text"]
     assert (type(best["document_id"]), type(best["headings"])) == (str, list)
     modified = datetime.datetime.fromisoformat(best["modified"])
@@ -399,16 +404,19 @@ class LiveSession:
     """A session whose searches end when the test says so."""
 
     def __init__(self, text: str = "", *, several: bool = False) -> None:
-        self.asked: list[tuple[str, asyncio.Future[list[FoundDocument]]]] = []
+        self.asked: list[tuple[str, asyncio.Future[SearchReply]]] = []
         self.session = LiveSearch(self._search, Query(text), pause=0, several=several)
         self.session.redraw = self._redraw
         self.shown = ""
 
-    async def _search(self, query: Query) -> list[FoundDocument]:
-        answer = asyncio.get_running_loop().create_future()
-        self.asked.append((query.text, answer))
-        found: list[FoundDocument] = await answer
-        return found
+    async def _search(self, query: Query) -> SearchReply:
+        reply: asyncio.Future[SearchReply] = asyncio.get_running_loop().create_future()
+        self.asked.append((query.text, reply))
+        return await reply
+
+    def answer(self, number: int, *hits: FoundDocument, notes: Sequence[str] = ()) -> None:
+        """End the search of this number."""
+        self.asked[number][1].set_result(SearchReply(hits, (), list(map(Note, notes))))
 
     def _redraw(self) -> None:
         self.shown = "\n".join(self.session.lines(Output()))
@@ -431,11 +439,11 @@ async def test_results_of_what_is_no_longer_typed_are_not_shown() -> None:
     stage.session.type("a")
     await stage.turn()
     stage.session.type("ab")
-    stage.asked[0][1].set_result([hit("old.md")])
+    stage.answer(0, hit("old.md"))
     await stage.turn()
-    assert stage.session.found == []
+    assert not stage.session.found
     assert [text for text, _ in stage.asked] == ["a", "ab"]
-    stage.asked[1][1].set_result([hit("new.md"), hit("second.md")])
+    stage.answer(1, hit("new.md"), hit("second.md"))
     await stage.turn()
     assert "docs: new.md" in stage.shown
     assert "\x1b[31m" not in stage.shown
@@ -468,7 +476,7 @@ async def test_a_service_that_fails_is_told_and_ends_nothing() -> None:
     assert "search answered 503" in stage.shown
     stage.session.type("ab")
     await stage.turn()
-    stage.asked[1][1].set_result([hit("new.md")])
+    stage.answer(1, hit("new.md"))
     await stage.turn()
     assert "503" not in stage.shown
     working.cancel()
@@ -485,6 +493,14 @@ def test_a_person_types_chooses_and_gets_the_path(terminal: Begin, mirrored: Pla
     typing.until(FIRST_SCREEN)
     assert typing.end() == 0
     assert str(mirrored.docs / "install.md") in typing.seen
+
+
+def test_before_anything_was_mirrored_no_screen_is_shown(terminal: Begin, place: Place) -> None:
+    place.write("a.md", "alpha")
+    typing = terminal(place, "search", "-i", "--folder", "docs")
+    assert typing.end() == 2
+    assert "has not been mirrored yet; run:" in typing.seen
+    assert SECOND_SCREEN not in typing.seen
 
 
 @pytest.mark.parametrize(("ending", "code"), [("\x1b", 0), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -575,8 +591,8 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
     assert missing.startswith(f"docs: {place.docs}: the folder is missing; make it, mount it, ")
     assert missing.endswith(f"; then run: kbsync --once --folder {place.docs}")
     # A disk that does not answer holds up no search.
-    monkeypatch.setattr(report, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(report, "identify", lambda _folder: time.sleep(2.0))
+    monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(freshness, "identify", lambda _folder: time.sleep(2.0))
     began = time.monotonic()
     assert notes(place, "alpha", *options) == []
     assert time.monotonic() - began < 2.0
@@ -586,18 +602,12 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
 
 
 async def test_results_as_you_type_come_with_the_same_notes() -> None:
-    async def search(_query: Query) -> list[FoundDocument]:
-        return []
-
-    async def notes() -> list[str]:
-        return ["docs: 1 file is not indexed yet"]
-
-    session = LiveSearch(search, Query("word"), pause=0, notes=notes)
-    is_drawn = asyncio.Event()
-    session.redraw = is_drawn.set
-    searching = asyncio.create_task(session.keep_searching())
-    await is_drawn.wait()
-    assert any("not indexed yet" in line for line in session.lines(Output()))
+    stage = LiveSession("word")
+    searching = asyncio.create_task(stage.session.keep_searching())
+    await stage.turn()
+    stage.answer(0, notes=["docs: 1 file is not indexed yet"])
+    await stage.turn()
+    assert "not indexed yet" in stage.shown
     searching.cancel()
 
 

@@ -19,6 +19,7 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
+from kbsync import search as searching
 from kbsync.cli import context
 from kbsync.cli.commands import explain
 from kbsync.cli.commands.mcp import documents, opened, protocol
@@ -78,7 +79,7 @@ async def test_a_hit_says_where_it_stands_and_as_of_when(client: Client, library
     answer = await told(client, "search", query="reset a password")
     hit = answer["hits"][0]
     assert (hit["mirror"], hit["path"], hit["state"]) == ("docs", "install.md", "ready")
-    assert hit["file"] == str(library.docs / "install.md")
+    assert (hit["abs_path"], hit["here"]) == (str(library.docs / "install.md"), True)
     assert hit["as_of"] is not None and hit["modified"] is not None
     [passage] = hit["passages"]
     assert passage["headings"] == ["Installation", "Linux"]
@@ -710,7 +711,7 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
 async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_question(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, looks = threading.Event(), module.searches
+    mended, looks = threading.Event(), searching.searches
     monkeypatch.setattr(module, "SEARCH_SECONDS", 0.3)
 
     def search(mirrors: Any, query: Any) -> Any:
@@ -718,7 +719,7 @@ async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_questi
             mended.wait(60)
         return looks(mirrors, query)
 
-    monkeypatch.setattr(module, "searches", search)
+    monkeypatch.setattr(searching, "searches", search)
     try:
         silent = asyncio.create_task(refused(client, "search", query="hours", path="/mnt/dead/*.txt"))
         await asyncio.sleep(0)

@@ -564,8 +564,8 @@ MISTAKES = {
     ),
     "assistant-lacks-unsaid": Mistake(
         "an assistant is not told that nobody follows the folder",
-        "kbsync/cli/commands/mcp/library.py",
-        "        if not watched:\n",
+        "kbsync/freshness.py",
+        "        if not is_watched:\n",
         "        if False:\n",
         ("tests/mcp/test_tools.py",),
     ),
@@ -585,9 +585,9 @@ MISTAKES = {
     ),
     "assistant-takes-a-comparison-for-granted": Mistake(
         "after a restart an assistant is told that an answer is as of now, though the folder was not compared",
-        "kbsync/cli/commands/mcp/library.py",
-        "report.is_worked_on and report.is_compared and",
-        "report.is_worked_on and",
+        "kbsync/freshness.py",
+        "self.is_worked_on and self.is_compared and",
+        "self.is_worked_on and",
         ("tests/mcp/test_tools.py",),
     ),
     "edit-of-equal-length-unnoticed": Mistake(

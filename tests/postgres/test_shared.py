@@ -83,9 +83,9 @@ async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_
             }
             assert set(found) == {(host.name, path) for host in hosts for path in ("birds/a.md", "b.txt")}
             theirs, own = found["files-2", "birds/a.md"], found["files-1", "birds/a.md"]
-            assert theirs["mirror"] == "news" and not theirs.keys() & {"file", "state"}
+            assert theirs["mirror"] == "news" and not theirs["here"] and "state" not in theirs
             assert theirs["as_of"] is not None and "kestrel of files-2" in theirs["passages"][0]["text"]
-            assert (own["file"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
+            assert (own["abs_path"], own["state"]) == (str(one.docs / "birds/a.md"), "ready")
             text = text_of(await client.call_tool("search", {"query": "kestrel"}))
             assert "news on files-2: birds/a.md" in text
             read = await told(client, "get", document_id=own["document_id"])

@@ -14,19 +14,16 @@ import httpx
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secrets import Secret
 from kbsync.contract.target import Target
+from kbsync.installation import Installation
 from kbsync.once import run_once
 from kbsync.server.app import WORD_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
+from kbsync.state import lock
 from kbsync.state.store import StateStore
 from tests.engine.test_changed_settings import set_to
 from tests.engine.world import World
 from tests.server.client import request
-
-
-def as_pasted(command: str) -> str:
-    """A command with the options in use."""
-    return f"kbsync {command} --config '/srv/my kb.yaml'"
 
 
 class Scene:
@@ -36,7 +33,9 @@ class Scene:
         self.world = world
         self.token = token
         self.runs: dict[str, Any] = {}
-        self.listening = HttpListener(self.runs, world.state / "state.db", as_pasted)
+        config = Config(mirrors=(MirrorConfig("docs", world.root),))
+        installation = Installation(config, world.state, ("--config", "/srv/my kb.yaml"))
+        self.listening = HttpListener(installation, self.runs)
         self.word = ""
         self.store: StateStore | None = None
 
@@ -56,7 +55,8 @@ class Scene:
             self.make_run()
             self.make_app()
             try:
-                yield self
+                with lock.held(self.world.state):
+                    yield self
             finally:
                 self.made.state_reader.close()
 
@@ -68,9 +68,7 @@ class Scene:
 
     def make_app(self) -> None:
         """As `turn_to` does, without sockets."""
-        mirror = MirrorConfig("docs", self.world.root)
         http = HttpConfig("127.0.0.1:1", Secret(self.token) if self.token else None)
-        self.listening._mirrors = Config(mirrors=(mirror,)).mirrors
         self.listening._app = app = self.listening._make_app(http)
         app.views._wall = self.world.clock.wall
 

@@ -257,8 +257,9 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
 
 
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
-    silent = await one.json("/api/search?q=text")
-    assert silent == {"hits": [], "silent": {"docs": "its target is not open; its status says why"}}
+    answer = await one.json("/api/search?q=text")
+    not_open = "docs: not searched: its target is not open; its status says why"
+    assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open]}
     await one.mirrored(3)
     async with one.target():
         told = await one.json("/api/search?q=f1&k=1")
@@ -303,8 +304,8 @@ async def test_a_hit_of_another_machine_names_it_and_its_time(
         await one.json("/api/search?q=a&mirror=docs")
     assert asked == [False, True]
     assert [[hit[key] for key in ("mirror", "path", "host", "as_of", "here")] for hit in told["hits"]] == [
-        ["news", "a.md", "files-2", 12.5, False],
-        ["docs", "f0.md", "here", 12.5, True],
+        ["news", "a.md", "files-2", "1970-01-01T00:00:12Z", False],
+        ["docs", "f0.md", "here", "1970-01-01T00:00:12Z", True],
     ]
 
 
@@ -335,7 +336,8 @@ async def test_a_silent_target_is_named_and_not_waited_for(
     async with one.target() as target:
         monkeypatch.setattr(target, "search", never)
         told = await one.json("/api/search?q=a")
-    assert told == {"hits": [], "silent": {"docs": "no answer within 0.05 s"}}
+    assert told["hits"] == []
+    assert told["notes"][-1] == "docs: not searched: no answer within 0.05 s"
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.errors import UsageError
+from kbsync.installation import Installation
 from kbsync.server import callbacks, health, listener
 from kbsync.server.listener import HttpListener, ServerThread
 from kbsync.server.metrics import STALLED_AFTER
@@ -31,7 +32,7 @@ def config(listen: str | None, token: Secret | None = None) -> Config:
 
 @pytest.fixture
 async def listening() -> AsyncIterator[HttpListener]:
-    one = HttpListener({}, Path("state.db"), str)
+    one = HttpListener(Installation(config(None), Path()), {})
     yield one
     await one.end()
 
@@ -175,7 +176,7 @@ class Run:
 async def test_what_is_called_back_reaches_its_mirror_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "EVERY", 0.0)
     runs = {"handbook": Run(), "faq": Run()}
-    listening, listen = HttpListener(cast(Any, runs), Path("state.db"), str), free_address()
+    listening, listen = HttpListener(Installation(config(None), Path()), cast(Any, runs)), free_address()
     target = ZhipuTargetConfig(api_key=Secret("a.b"), knowledge_id="1", callback_base="https://kb.example")
     mirrors = tuple(MirrorConfig(name, Path("/srv") / name, target=target) for name in (*runs, "gone"))
     await listening.turn_to(Config(mirrors=mirrors, http=HttpConfig(listen)))

@@ -168,13 +168,14 @@ class Asker:
     def __init__(
         self, account: OpenAccount, by: Answerer | None, selection: Query, *, streamed: bool, quiet: bool
     ) -> None:
-        from kbsync.cli.searching import searched
-        from kbsync.engine.search import anchored
+        from kbsync.cli.context import reader
+        from kbsync.engine.search import SearchedMirror, anchored
 
         self._installation, self._mirror, target = account.installation, account.mirror, account.target
         assert isinstance(target, Answers)
         self._answering = target
-        self._searched = searched(self._installation, self._mirror, target)
+        read, mirror = reader(self._installation), self._mirror
+        self._searched = SearchedMirror(mirror.name, mirror.folder, target, read)
         self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet
         self._selection = anchored(self._mirror.folder, selection)
         self._announced: Answerer | None = None
@@ -281,7 +282,7 @@ class Asker:
         """Print once what the answer may lack."""
         import asyncio
 
-        from kbsync.cli.report import search_notes
+        from kbsync.cli.searching import search_notes
 
         if self._quiet or self._has_told_notes:
             return
@@ -327,7 +328,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 def reply_json(reply: Reply) -> dict[str, Any]:
     """One JSON document. `way` is null where nobody was asked."""
-    from kbsync.cli.searching import images_json
+    from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)
     if reply.by is not None and reply.by.model:

@@ -75,11 +75,11 @@ def command(
         search_live(installation, query)
         return
 
-    from kbsync.cli.report import search_notes
-    from kbsync.cli.searching import find, hit_json, print_hits, unmatched_options
+    from kbsync.cli.searching import options_in_words, print_hits, search_once
+    from kbsync.search import hit_json
 
-    hits = find(installation, query, images=not files)
-    notes = search_notes(installation)
+    reply = search_once(installation, query, images=not files)
+    hits, notes = reply.hits, reply.note_lines()
     output = Output()
     if as_json:
         output.json({"hits": [hit_json(each) for each in hits], **({"notes": notes} if notes else {})})
@@ -91,9 +91,8 @@ def command(
         print_hits(output, hits, text, several=several)
         if not hits and not choices.quiet:
             tell(f"nothing found for: {text}")
-    if not hits and query.selects and not choices.quiet:
-        for option in unmatched_options(installation, query):
-            tell(f"no document matches {option}")
     if not choices.quiet:
+        for option in options_in_words(query, reply.unmatched):
+            tell(f"no document matches {option}")
         for note in notes:
             tell(note)

@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from prompt_toolkit.application import Application
@@ -27,19 +26,19 @@ from prompt_toolkit.layout.processors import BeforeInput
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.full_screen import full_screen, show
 from kbsync.cli.output import Output
-from kbsync.cli.report import search_notes
-from kbsync.cli.searching import INDENT, as_of, excerpt, heading_trail, opened_for_search, search_all
+from kbsync.cli.searching import INDENT, CommandMirrors, as_of, excerpt, heading_trail
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable
 from kbsync.engine.search import FoundDocument
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
+from kbsync.search import SearchReply
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
 """Seconds without a key before a search: nobody wants the results for half a word, or to pay for them."""
 
-Search = Callable[[Query], Awaitable[list[FoundDocument]]]
+Search = Callable[[Query], Awaitable[SearchReply]]
 
 HELP = "enter opens · ↑ ↓ choose · esc ends"
 
@@ -73,10 +72,10 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
 
 
 async def _run(installation: Installation, query: Query) -> Path | None:
-    async with opened_for_search(installation) as mirrors:
-        search, pause = partial(search_all, mirrors), pause_for(installation.mirrors)
-        several, notes = len(installation.mirrors) > 1, partial(asyncio.to_thread, search_notes, installation)
-        session = LiveSearch(search, query, pause, several=several, notes=notes)
+    async with CommandMirrors(installation) as mirrors:
+        await mirrors.open()
+        several, pause = len(installation.mirrors) > 1, pause_for(installation.mirrors)
+        session = LiveSearch(mirrors.search, query, pause, several=several)
         screen = _screen(session)
         session.redraw = screen.invalidate
         chosen: Path | None = await show(screen, session.keep_searching())
@@ -92,27 +91,17 @@ class LiveSearch:
     """A line of text, what was found for it, and which hit is marked. `query` is the first one.
 
     `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit names its own.
-    `notes`: what a search does not find.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        query: Query,
-        pause: float = PAUSE,
-        *,
-        several: bool = False,
-        notes: Callable[[], Awaitable[Sequence[str]]] | None = None,
-    ) -> None:
+    def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
         self._search, self._query, self._pause, self._several = search, query, pause, several
         self._changed = asyncio.Event()
         self._changed.set()
         self._trouble = ""
-        self._read_notes = notes
         self._notes: Sequence[str] = ()
         self.redraw: Callable[[], object] = lambda: None
         self.text = query.text
-        self.found: list[FoundDocument] = []
+        self.found: Sequence[FoundDocument] = ()
         self.marked = 0
 
     @property
@@ -141,11 +130,12 @@ class LiveSearch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, trouble, found, notes = self.text, "", list[FoundDocument](), self._notes
+        text, trouble, notes = self.text, "", self._notes
+        found: Sequence[FoundDocument] = ()
         try:
             if text.strip():
-                found = await self._search(replace(self._query, text=text, unfinished=True))
-                notes = self._notes if self._read_notes is None else await self._read_notes()
+                reply = await self._search(replace(self._query, text=text, unfinished=True))
+                found, notes = reply.hits, reply.note_lines()
         except Exception as error:
             if code_of(error) is None:
                 raise

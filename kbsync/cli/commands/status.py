@@ -102,8 +102,8 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
     """The contract's document, piece by piece: there may be very many documents."""
-    from kbsync.cli.report import status_in
     from kbsync.engine.status import running_json
+    from kbsync.freshness import status_in
 
     running = json.dumps(running_json(lock.find_holder(installation.state_dir)))
     output.write(f'{{"version": "{__version__}", "running": {running}, "mirrors": [')
@@ -111,7 +111,8 @@ def _print_json(output: Output, installation: Installation, *, documents: bool) 
         output.write(", " if number else "")
 
         def write(tx: Tx, mirror: MirrorConfig = mirror) -> None:
-            for piece in status_in(tx, installation, mirror, documents=documents).json_pieces():
+            at_work, cure = lock.is_held(installation.state_dir), installation.cure
+            for piece in status_in(tx, mirror, cure, at_work=at_work, documents=documents).json_pieces():
                 output.write(piece)
 
         read_state(installation, write)

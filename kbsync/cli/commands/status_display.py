@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.output import Column, Output, table
-from kbsync.cli.report import MirrorReport, failures, halts, late, status_in, worst_first
+from kbsync.cli.report import MirrorReport, failures, halts, late, worst_first
 from kbsync.config.model import MirrorConfig
 from kbsync.contract import promises
 from kbsync.core.model import Status
 from kbsync.core.text import lasting, printable, sized
 from kbsync.engine.status import SHOWN
+from kbsync.freshness import status_in
 from kbsync.installation import Installation
+from kbsync.state import lock
 from kbsync.state.read_only import Tx
 
 
@@ -99,7 +101,8 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     }
 
     def write(tx: Tx) -> None:
-        items = status_in(tx, installation, mirror, documents=True).items or ()
+        at_work = lock.is_held(installation.state_dir)
+        items = status_in(tx, mirror, installation.cure, at_work=at_work, documents=True).items or ()
         # Read twice rather than kept: there may be a million of them.
         for are_fine in (False, True):
             for item in items:

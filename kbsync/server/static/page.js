@@ -570,7 +570,7 @@ async function seek(unfinished = false) {
     if (answer.status === 503) { typing = setTimeout(() => seek(unfinished), 500); return null; }
     const told = await answer.json();
     if (control.signal.aborted) return null;
-    showHits(query, answer.ok ? told : { hits: [], silent: { search: told.error } });
+    showHits(query, answer.ok ? told : { hits: [], notes: [told.error] });
   } catch (error) {
     if (error.name !== "AbortError") toast("The search failed");
   }
@@ -581,7 +581,7 @@ function showHits(query, told) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
   const hits = told.hits.map((hit) => {
     const best = telling(hit.passages, pattern);
-    const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(hit.as_of)}`;
+    const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(Date.parse(hit.as_of) / 1000)}`;
     const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
     return el("article", { class: "hit panel" },
@@ -589,10 +589,7 @@ function showHits(query, told) {
       el("div", { class: "trail" }, highlighted(trail, pattern)),
       best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)));
   });
-  for (const [name, why] of Object.entries(told.silent)) {
-    hits.push(el("p", { class: "empty" }, `${plain(name)}: ${plain(why)}`));
-  }
-  for (const note of missing()) hits.push(el("p", { class: "empty" }, note));
+  for (const note of told.notes) hits.push(el("p", { class: "empty" }, plain(note)));
   $("hits").replaceChildren(...hits);
   $("results-title").textContent = titleOf(told.hits, pattern);
   $("said").textContent = $("results-title").textContent;
@@ -606,17 +603,6 @@ function titleOf(hits, pattern) {
   const texts = hits.flatMap((hit) => [hit.path, hit.title || "", ...hit.passages.flatMap((one) => [...one.headings, one.text])]);
   if (pattern && texts.some((text) => text.search(pattern) >= 0)) return `${counted(hits.length, "document")} found`;
   return `No document has these words; ${counted(hits.length, "document")} with a similar meaning`;
-}
-
-// What a search does not find though the folders have it.
-function missing() {
-  return (frame?.mirrors || []).flatMap((one) => {
-    const { pending, indexing, failed } = one.documents, waiting = pending + indexing, notes = [];
-    if (one.halt && !one.halt.reason.endsWith("-held")) notes.push(plain(one.halt.detail));
-    if (waiting) notes.push(`${counted(waiting, "file")} ${waiting === 1 ? "is" : "are"} not indexed yet`);
-    if (failed) notes.push(`${counted(failed, "file")} failed`);
-    return notes.map((note) => `${plain(one.name)}: ${note}`);
-  });
 }
 
 const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");

@@ -11,22 +11,18 @@ from typing import Any
 
 from kbsync.cli.commands.explain import places_of
 from kbsync.cli.context import existing_state, is_known, look_at
-from kbsync.cli.searching import iso_time
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.searching import Query, selector
-from kbsync.core.model import Presence, Status, serving
-from kbsync.engine.search import anchored
-from kbsync.engine.status import FileStatus, Items
+from kbsync.core.model import Status, serving
+from kbsync.engine.status import FileStatus, Items, why_old
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
+from kbsync.search import iso_time
 from kbsync.state.files import FileRow, join, split
-from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 
 MOST_LOOKED_AT = 20_000
 """Rows that one page of a list may go through."""
 
-ROWS_AT_ONCE = 1000
 MOST_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
@@ -74,19 +70,6 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
     mirror = next(each for each in chosen.mirrors if each.name == name)
     why = why_old(tx, record, entry)
     return Located(mirror, server.remote_id, path, entry.status, why, server.digest, server.size)
-
-
-def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Why what is found of a file is not what it says now; '' where it is."""
-    why = ""
-    match entry.status:
-        case Status.READY:
-            return ""
-        case Status.PENDING | Status.INDEXING:
-            why = "the file is gone" if entry.presence is Presence.GONE else "the file has changed since"
-        case Status.EXCLUDED | Status.SKIPPED:
-            why = "the file is not mirrored any more"
-    return "; ".join(filter(None, [why, Items(tx, record, record.halt).of(entry).reason]))
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
@@ -161,23 +144,6 @@ def _is_in(place: str, folder: str) -> bool:
 
 def _is_below(place: str, folder: str) -> bool:
     return not folder or place.startswith(f"{folder}/")
-
-
-def has_match(tx: Tx, mirror: MirrorConfig, query: Query) -> bool:
-    """Whether path, types and date select any file of the mirror; True where that takes too long to tell."""
-    record, selects = tx.mirrors.named(mirror.name), selector(anchored(mirror.folder, query))
-    if record is None:
-        return True
-    after = ""
-    for _ in range(MOST_LOOKED_AT // ROWS_AT_ONCE):
-        rows = tx.entries.page(record.id, after, ROWS_AT_ONCE)
-        mirrored = (row for row in rows if row.status is not Status.EXCLUDED)
-        if any(selects(row.path, row.stamp.mtime_ns / 1e9) for row in mirrored):
-            return True
-        if len(rows) < ROWS_AT_ONCE:
-            return False
-        after = rows[-1].path
-    return True
 
 
 def searchable_files(

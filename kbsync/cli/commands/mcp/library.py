@@ -11,9 +11,8 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,38 +25,30 @@ from kbsync.cli.commands.mcp.documents import (
     documents_at,
     documents_with,
     folder_page,
-    has_match,
     mirror_with,
     searchable_files,
-    why_old,
 )
-from kbsync.cli.commands.mcp.opened import OpenInstallation, apart, of_each
+from kbsync.cli.commands.mcp.opened import OpenInstallation, of_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
-from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
-from kbsync.cli.searching import hit_json, iso_time, searched
-from kbsync.contract.searching import Explains, Query, selector
+from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
 from kbsync.core.text import counted
-from kbsync.engine.search import FoundDocument, SearchedMirror, merge, search_soon, searches
-from kbsync.engine.status import CREDENTIALS, forgotten_bases
-from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UnmadeError, UsageError
+from kbsync.engine.clock import apart
+from kbsync.engine.status import CREDENTIALS
+from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
+from kbsync.search import SearchReply, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
-from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
-    from kbsync.config.model import MirrorConfig
     from kbsync.engine.explain import PathExplanation
 
 T = TypeVar("T")
-
-LONGEST_PASSAGE = 2000
-"""Characters of a passage that a search shows; `get` has the rest."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
@@ -95,122 +86,14 @@ class Library:
 
     # -- search -------------------------------------------------------------------------------------------
 
-    async def search(self, query: Query, mirror: str | None, filters_in_words: str = "") -> dict[str, Any]:
-        """The best documents of one mirror or of all, and what keeps that from being the whole truth.
-
-        `filters_in_words`: path, types and date of the query, for a note that no file matches them.
-        """
-        chosen = self.opened.narrowed(mirror)
-        try:
-            selector(query)
-        except UsageError as error:
-            raise UsageError(str(error).removeprefix("--")) from error
+    async def search(self, query: Query, mirror: str | None) -> SearchReply:
+        """The best documents of one mirror or of all, and what keeps that from being the whole truth."""
+        only = [each.name for each in self.opened.narrowed(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                found, silent = await self._find(chosen, replace(query, own=mirror is not None))
-                is_matched = bool(found) or await self._has_match(chosen, query)
+                return await search(self.opened, replace(query, own=mirror is not None), only, soon=True)
         except TimeoutError as error:
             raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
-        reports = await self._reports(chosen)
-        return {
-            "hits": await self._hits(chosen, found, {each.status.name: each for each in reports}),
-            "notes": [
-                *self._notes(reports),
-                *(f"{name}: not searched: {why}" for name, why in silent.items()),
-                *(() if is_matched else [f"no mirrored file matches {filters_in_words}"]),
-            ],
-        }
-
-    async def _find(
-        self, chosen: Installation, query: Query
-    ) -> tuple[list[FoundDocument], Mapping[str, str]]:
-        """The hits, and why mirrors could not be asked, by name. One that has nothing yet has no hits."""
-        silent, mirrors, refused = dict[str, str](), list[SearchedMirror](), list[str]()
-
-        def note(names: Sequence[str], error: BaseException) -> None:
-            if not isinstance(error, Exception) or code_of(error) is None:
-                raise error
-            if isinstance(error, Halted) and error.halt == CREDENTIALS:
-                refused.extend(names)
-            if not isinstance(error, UnmadeError):
-                silent.update(dict.fromkeys(names, sentence_of(error)))
-
-        def known(tx: Tx) -> tuple[list[str], list[MirrorConfig]]:
-            recorded = [each.name for each in chosen.mirrors if tx.mirrors.named(each.name) is not None]
-            return recorded, [each for each in chosen.mirrors if not forgotten_bases(tx, each.name)]
-
-        recorded, searchable = await reader(chosen)(known)
-        opened = await asyncio.gather(*map(self.opened.target, searchable), return_exceptions=True)
-        for mirror, target in zip(searchable, opened, strict=True):
-            if isinstance(target, BaseException):
-                note([mirror.name], target)
-            # A service's base exists before anything of ours is in it: others' documents are no hits.
-            elif mirror.name in recorded or target.limits.embedded:
-                mirrors.append(searched(chosen, mirror, target))
-        # A pattern that is absolute is compared with the real places of the folders.
-        asked = await apart("", asyncio.to_thread(searches, mirrors, query))
-        answered = list[tuple[SearchedMirror, list[FoundDocument]]]()
-        searching = (apart(each[0][0].name, search_soon(*each)) for each in asked)
-        answers = await asyncio.gather(*searching, return_exceptions=True)
-        for (group, _), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, BaseException):
-                note([each.name for each in group], answer)
-            else:
-                answered.append((group[0], answer))
-        if refused and await self.opened.take_new_secrets(refused):
-            return await self._find(replace(chosen, config=self.opened.installation.config), query)
-        return merge(answered, query), silent
-
-    async def _has_match(self, chosen: Installation, query: Query) -> bool:
-        """Whether the query's filters match a file, as far as the states of these mirrors tell."""
-        # Documents of other machines are in no state of this one.
-        if not query.selects or any(each.target.searches_all for each in chosen.mirrors):
-            return True
-        read = reader(chosen)
-        looks = (read(partial(has_match, mirror=each, query=query)) for each in chosen.mirrors)
-        return any(await asyncio.gather(*looks))
-
-    async def _hits(
-        self, chosen: Installation, found: Sequence[FoundDocument], reports: Mapping[str, MirrorReport]
-    ) -> list[dict[str, Any]]:
-        def states(tx: Tx) -> list[tuple[str | None, str]]:
-            records = {name: record for name in reports if (record := tx.mirrors.named(name)) is not None}
-            told = list[tuple[str | None, str]]()
-            for each in found:
-                record = None if each.is_foreign else records.get(each.mirror)
-                if record is None or (row := tx.entries.get(record.id, each.path)) is None:
-                    told.append((None, ""))
-                else:
-                    told.append((row.status.word, why_old(tx, record, row)))
-            return told
-
-        hits, known = [], await reader(chosen)(states)
-        for each, (state, reason) in zip(found, known, strict=True):
-            whole, own = hit_json(each), None if each.is_foreign else reports.get(each.mirror)
-            passages = [
-                {
-                    "text": passage.text[:LONGEST_PASSAGE],
-                    "headings": list(passage.headings),
-                    "page": passage.page,
-                    "line": passage.line,
-                }
-                for passage in each.hit.passages
-            ]
-            hits.append(
-                {
-                    **{
-                        name: whole[name]
-                        for name in ("mirror", "host", "path", "document_id", "title", "score")
-                    },
-                    "file": str(each.absolute) if each.is_here else None,
-                    "modified": whole["modified"],
-                    "as_of": whole["as_of"] or (None if own is None else iso_time(_true_at(own))),
-                    "state": state,
-                    "reason": reason,
-                    "passages": passages,
-                }
-            )
-        return hits
 
     # -- one document -------------------------------------------------------------------------------------
 
@@ -234,7 +117,7 @@ class Library:
             "document_id": located.document_id,
             "state": located.state.word,
             "reason": located.reason,
-            "as_of": iso_time(_true_at(reports[0])),
+            "as_of": iso_time(reports[0].as_of),
             "text": text[offset:end],
             "offset": min(offset, len(text)),
             "total": len(text),
@@ -260,14 +143,14 @@ class Library:
 
     async def _text(self, located: Located) -> str:
         """What the target made of the document; else the text of the file, as far as it is one."""
-        target = await self.opened.target(located.mirror)
-        if isinstance(target, Explains):
+        name = located.mirror.name
+        async with self.opened.target(located.mirror) as target:
             try:
-                return (await apart(located.mirror.name, target.explain(located.document_id))).text
+                if isinstance(target, Explains):
+                    return (await apart(name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
             except Halted as error:
-                name = located.mirror.name
                 if error.halt != CREDENTIALS or not await self.opened.take_new_secrets([name]):
                     raise
                 [mirror] = replace(self.opened.installation, only=(name,)).mirrors
@@ -275,7 +158,7 @@ class Library:
         if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(PASSAGES_ONLY)
         reading = asyncio.to_thread(_text_of_file, located)
-        return await apart(located.mirror.name, reading)
+        return await apart(name, reading)
 
     # -- what there is ------------------------------------------------------------------------------------
 
@@ -402,40 +285,7 @@ class Library:
 
     def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
         """What an answer lacks, or may lack; [] where all is searchable and somebody keeps watch."""
-        return [f"{each.status.name}: {said}" for each in reports for said in self._lacks(each)]
-
-    def _lacks(self, report: MirrorReport) -> Iterator[str]:
-        status, documents = report.status, report.status.documents
-        if status.halt is not None:
-            yield f"halted: {status.halt.detail}; cure: {status.halt.cure}"
-        watched = self.opened.will_mirror or not report.is_unattended
-        if not report.has_passed and watched:
-            total = documents.ready + report.waiting
-            so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
-            yield f"the first pass is under way{so_far}"
-        else:
-            if watched and not report.is_compared and status.halt is None:
-                since = iso_time(status.last_pass)
-                yield f"its folder is still being compared; changes since {since} may be missing"
-            if report.waiting:
-                are = "is" if report.waiting == 1 else "are"
-                yield f"{counted(report.waiting, 'file')} {are} not indexed yet"
-        if documents.failed:
-            yield f"{counted(documents.failed, 'file')} failed; `status` says why"
-        if not watched:
-            since = iso_time(status.last_pass)
-            known = f"changes since {since} are not known" if since else "nothing was mirrored yet"
-            cure = f"to follow it: {self.opened.installation.cure('')}"
-            what = f"this one cannot: {self.opened.trouble}" if self.opened.trouble else cure
-            yield f"no kbsync works on it; {known}; {what}"
-        if status.note:
-            yield status.note
-
-
-def _true_at(report: MirrorReport) -> float | None:
-    """As of when what is searchable is what the folder holds, but for what the notes say; epoch seconds."""
-    is_watched = report.is_worked_on and report.is_compared and report.status.halt is None
-    return report.at if is_watched else report.status.last_pass
+        return [note.text for note in notes_on(reports, self.opened)]
 
 
 def _left_out(report: MirrorReport) -> Iterator[str]:
@@ -454,7 +304,7 @@ def _summary(report: MirrorReport) -> dict[str, Any]:
     """As in `status --json`, with the moment for which it is true and whether a kbsync works on it."""
     told = report.status.to_json()
     told.pop("note", None)
-    return {**told, "as_of": iso_time(_true_at(report)), "watched": report.is_worked_on}
+    return {**told, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}
 
 
 def _only(found: Sequence[T], what: str, mirrors: Sequence[str]) -> T:

@@ -6,18 +6,20 @@ One mirror whose folder or service is silent holds up no answer about another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from kbsync.cli.context import again
+from kbsync.cli.context import again, reader
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
-from kbsync.engine.clock import in_own_threads
+from kbsync.engine.clock import apart
 from kbsync.errors import Unavailable, UsageError
 from kbsync.installation import Installation
 from kbsync.source.watch import LOOK_SECONDS, run_detached
+from kbsync.state.read_only import ReadsState
 
 T = TypeVar("T")
 
@@ -31,14 +33,13 @@ READ_SECONDS = 5.0
 class OpenInstallation:
     """An installation whose targets stay open, and whose config may change meanwhile. Used in one loop alone.
 
-    `will_mirror`: this process mirrors, or is about to. `trouble`: why it cannot, '' where it does or need
-    not.
+    See `OpenMirrors`.
     """
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.will_mirror = False
-        self.trouble = ""
+        self.obstacle = ""
         self._targets: dict[str, tuple[MirrorConfig, Target]] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._reading: asyncio.Task[Installation] | None = None
@@ -64,7 +65,7 @@ class OpenInstallation:
         _ = fresh.mirrors  # raises where one that is asked for is no longer in it
         return fresh.config
 
-    async def take_new_secrets(self, names: Sequence[str]) -> bool:
+    async def take_new_secrets(self, names: Collection[str]) -> bool:
         """Take the keys that these mirrors have by now, where one was refused. False: they are the same."""
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
@@ -73,6 +74,11 @@ class OpenInstallation:
         is_new = new != self.installation.config
         self.turn_to(new)
         return is_new
+
+    @property
+    def read(self) -> ReadsState:
+        """Reads the state."""
+        return reader(self.installation)
 
     def narrowed(self, mirror: str | None) -> Installation:
         """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
@@ -91,8 +97,9 @@ class OpenInstallation:
         for _, target in targets.values():
             await target.aclose()
 
-    async def target(self, mirror: MirrorConfig) -> Target:
-        """Raises `Unavailable` where its place is silent."""
+    @asynccontextmanager
+    async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
+        """The mirror's target, which stays open. Raises `Unavailable` where its place is silent."""
         while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
@@ -104,7 +111,7 @@ class OpenInstallation:
                     await asyncio.shield(opening)
             except TimeoutError as error:
                 raise Unavailable(f"its knowledge base does not open in {OPEN_SECONDS:g} s") from error
-        return known[1]
+        yield known[1]
 
     async def _open(self, mirror: MirrorConfig) -> None:
         opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
@@ -112,11 +119,6 @@ class OpenInstallation:
         self._targets[mirror.name] = mirror, target
         if before is not None:
             await before[1].aclose()
-
-
-async def apart(mirror: str, work: Awaitable[T]) -> T:
-    """What `work` gives; its threads are of this mirror alone: one that is silent holds up no other."""
-    return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
 
 
 async def of_each(chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:

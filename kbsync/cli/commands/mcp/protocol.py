@@ -47,8 +47,10 @@ from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import printable, printable_lines
+from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
+from kbsync.search import hit_json, shortened
 
 log = structlog.get_logger("kbsync")
 
@@ -58,6 +60,9 @@ LONGEST_RESOURCE = 200_000
 """Characters of a document that is read as a resource; the tool `get` reads on from there."""
 
 MOST_HITS = 50
+LONGEST_PASSAGE = 2000
+"""Characters of a passage that a search shows; `get` has the rest."""
+
 LONGEST_PIECE = 100_000
 LONGEST_WAIT = 50
 """Seconds; clients give up on a call after a minute."""
@@ -135,19 +140,22 @@ def _mirror(**more: Json) -> Json:
 
 
 HIT = _object(
-    *("host", "file", "title", "modified", "as_of", "state"),
+    *("host", "title", "modified", "as_of", "state"),
+    path=STRING,
+    abs_path={**STRING, "description": "The file, on the machine that has it."},
+    document_id=STRING,
+    score=NUMBER,
+    title=STRING,
     mirror=STRING,
     host={**STRING, "description": "The machine whose document it is, in a base that several fill."},
-    path=STRING,
-    file={**STRING, "description": "The file, if it is on this machine."},
-    document_id=STRING,
-    title=STRING,
-    score=NUMBER,
+    here={**FLAG, "description": "The file is on this machine."},
     modified=STRING,
     as_of=AS_OF,
     state={**FOUND_STATE, "description": "Not `ready`: this is not what the file says now; see `reason`."},
     reason=REASON,
-    passages=_array(_object("page", "line", text=STRING, headings=STRINGS, page=WHOLE, line=WHOLE)),
+    passages=_array(
+        _object("page", "line", text=STRING, headings=STRINGS, page=WHOLE, line=WHOLE, score=NUMBER)
+    ),
 )
 
 FILE = _object(
@@ -340,9 +348,15 @@ class _Handlers:
         after = None if "after" not in given else _moment(given["after"])
         types = tuple(given.get("type", ()))
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
-        notes = await self._wait(context, given)
-        told = await self._library.search(query, given.get("mirror"), _filters_in_words(given))
-        told["notes"] += notes
+        late = await self._wait(context, given)
+        try:
+            reply = await self._library.search(query, given.get("mirror"))
+        except UsageError as error:
+            raise UsageError(str(error).removeprefix("--")) from error
+        notes = reply.note_lines(minor=True)
+        if reply.unmatched.together:
+            notes.append(f"no mirrored file matches {_filters_in_words(given)}")
+        told = {"hits": [_hit(each) for each in reply.hits], "notes": notes + late}
         several = len(self._library.opened.installation.mirrors) > 1
         return told, "\n\n".join(_hits_in_words(told, several))
 
@@ -562,12 +576,18 @@ def _noted(told: Json) -> Iterator[str]:
         yield "Note: " + "\nNote: ".join(told["notes"])
 
 
+def _hit(hit: FoundDocument) -> Json:
+    """The hit without the copy of its best passage: a model pays for each word."""
+    whole = hit_json(shortened(hit, LONGEST_PASSAGE))
+    return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
+
+
 def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
     yield from _noted(told)
     if not told["hits"]:
         yield "Nothing was found."
     for number, hit in enumerate(told["hits"], 1):
-        whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["file"] else ""
+        whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["here"] else ""
         whose = whose or (f"{hit['mirror']}: " if several else "")
         when = f"as of {hit['as_of']}" if hit["as_of"] else ""
         facts = [f"id {hit['document_id']}", *filter(None, [when, hit["reason"]])]

@@ -99,15 +99,15 @@ class Mirroring:
                     await self._mirror()
                     return
                 except LockedError:
-                    opened.trouble = ""
+                    opened.obstacle = ""
                     failures = free = 0
                 except Exception as error:
                     if code_of(error) is None:
                         failures += 1
                         log.exception("mirroring.failed", again_in=LOOK_EVERY + pause_after(failures))
-                    elif (trouble := sentence_of(error)) != opened.trouble:
+                    elif (trouble := sentence_of(error)) != opened.obstacle:
                         log.error("mirroring.refused", reason=trouble)
-                    opened.trouble = bug_in_words(error) if code_of(error) is None else sentence_of(error)
+                    opened.obstacle = bug_in_words(error) if code_of(error) is None else sentence_of(error)
                 opened.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
@@ -149,7 +149,7 @@ class Mirroring:
         self._daemon = Daemon(
             opened.installation, lambda: again(opened.installation), on_config=opened.turn_to
         )
-        opened.trouble = ""
+        opened.obstacle = ""
         try:
             await self._daemon.run()
         finally:

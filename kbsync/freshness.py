@@ -1,0 +1,221 @@
+"""What can be searched of a mirror, as of when, and what an answer from it may lack.
+
+For commands, the listener and assistants alike. Everything is read beside whoever mirrors.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kbsync.config.model import MirrorConfig
+from kbsync.core.text import counted
+from kbsync.engine.status import (
+    DELETIONS_HELD,
+    PASSING,
+    RECIPE_HELD,
+    Cure,
+    MirrorStatus,
+    in_words,
+    iso,
+    mirror_status,
+    never_ran,
+)
+from kbsync.errors import KbsyncError
+from kbsync.source.roots import RootTrouble, identify
+from kbsync.state import lock
+from kbsync.state.read_only import Tx
+
+LONGEST_PAUSE = 7200.0
+"""Seconds between passes that need no word: the systemd timer that comes with kbsync fires every hour."""
+
+LOOK_SECONDS = 0.5
+"""For a folder to be looked at by a search: a dead network mount never answers."""
+
+ReadFreshness = Callable[[Tx], "list[Freshness]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What an answer may lack.
+
+    `is_minor`: for assistants. A person started kbsync or ran the last pass just now, or gets a notice.
+    """
+
+    text: str
+    is_minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """A mirror's status `at` a moment (epoch seconds), and who keeps it so.
+
+    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `worked_on_since`: when one last
+    took it, epoch seconds. `rescan`: seconds after which a daemon compares the whole folder.
+    `root_trouble`: why a folder that nobody works on cannot be mirrored now, if it was looked at.
+    """
+
+    status: MirrorStatus
+    is_worked_on: bool | None = field(default=None, kw_only=True)
+    worked_on_since: float | None = field(default=None, kw_only=True)
+    rescan: float = field(default=0.0, kw_only=True)
+    root_trouble: str = field(default="", kw_only=True)
+    at: float = field(default=0.0, kw_only=True)
+
+    @property
+    def waiting(self) -> int:
+        """Documents that are not as searchable as they will be."""
+        return self.status.documents.pending + self.status.documents.indexing
+
+    @property
+    def has_passed(self) -> bool:
+        """The whole folder was compared at least once."""
+        return self.status.last_pass is not None
+
+    @property
+    def is_compared(self) -> bool:
+        """The kbsync that took the state last has compared the whole folder since."""
+        last, began = self.status.last_pass, self.worked_on_since
+        return last is not None and began is not None and last >= began
+
+    @property
+    def since_pass(self) -> float:
+        """Seconds since the whole folder was last compared; 0.0 before the first time."""
+        last = self.status.last_pass
+        return 0.0 if last is None else max(0.0, self.at - last)
+
+    @property
+    def is_in_first_pass(self) -> bool:
+        """No pass has ended, and nothing but time is needed."""
+        return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
+
+    @property
+    def is_unattended(self) -> bool:
+        """No kbsync runs, for certain."""
+        return self.is_worked_on is False
+
+    @property
+    def is_held(self) -> bool:
+        """It halted over what a person has to decide, and goes on with everything else."""
+        return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
+
+    @property
+    def is_forsaken(self) -> bool:
+        """No kbsync runs, and the last pass is longer ago than passes by a timer are."""
+        return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
+
+    @property
+    def is_troubled(self) -> bool:
+        """It halted over something that passes, such as a target that does not answer."""
+        return self.status.halt is not None and self.status.halt.reason in PASSING
+
+    @property
+    def as_of(self) -> float | None:
+        """The moment for which what is searchable is what the folder holds, but for the notes."""
+        is_current = self.is_worked_on and self.is_compared and self.status.halt is None
+        return self.at if is_current else self.status.last_pass
+
+    def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
+        """What an answer lacks, or may lack; none where all is searchable and somebody keeps watch.
+
+        `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
+        """
+        halt, documents = self.status.halt, self.status.documents
+        is_watched = will_mirror or not self.is_unattended
+        if halt is not None:
+            yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held)
+        if self.root_trouble:
+            yield Note(f"{self.root_trouble}; then run: {cure('--once')}")
+        if is_watched and not self.has_passed and halt is None:
+            total = documents.ready + self.waiting
+            so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
+            yield Note(f"the first pass is under way{so_far}")
+        else:
+            last = self.status.last_pass
+            if is_watched and last is not None and not self.is_compared and halt is None:
+                known = f"changes since {iso(last)} may be missing"
+                yield Note(f"its folder is still being compared; {known}", is_minor=True)
+            if self.waiting and is_watched:
+                are = "is" if self.waiting == 1 else "are"
+                yield Note(f"{counted(self.waiting, 'file')} {are} not indexed yet")
+            elif self.waiting:
+                yield Note(f"{self.waits} and no kbsync is running; run: {cure('--once')}")
+        if documents.failed:
+            yield Note(f"{counted(documents.failed, 'file')} failed; {cure('status')} says why")
+        if not is_watched:
+            since = self.status.last_pass
+            known = f"changes since {iso(since)} are not known" if since else "nothing was mirrored yet"
+            what = f"this one cannot: {obstacle}" if obstacle else f"to follow it: {cure('')}"
+            is_recent = self.has_passed and not self.is_forsaken
+            yield Note(f"no kbsync works on it; {known}; {what}", is_minor=is_recent)
+        if self.status.note:
+            yield Note(self.status.note)
+
+    @property
+    def waits(self) -> str:
+        """How many documents wait, in words."""
+        return f"{counted(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
+
+
+def freshness_reader(
+    mirrors: Sequence[MirrorConfig], state_dir: Path, cure: Cure, *, look_at_folders: bool = False
+) -> ReadFreshness:
+    """What reads how fresh these mirrors are; with `look_at_folders` also from those that nobody works on."""
+    # Before the rows are read: a kbsync that ends in between must not look like one that works.
+    is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
+
+    def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
+        status = status_in(tx, mirror, cure, at_work=bool(is_worked_on))
+        fresh = Freshness(
+            status,
+            is_worked_on=is_worked_on,
+            worked_on_since=since,
+            rescan=mirror.rescan,
+            at=time.time(),
+        )
+        if not look_at_folders or not fresh.is_unattended or (status.halt is not None and not fresh.is_held):
+            return fresh
+        return replace(fresh, root_trouble=find_root_trouble(Path(status.folder)))
+
+    return lambda tx: [read_one(tx, mirror) for mirror in mirrors]
+
+
+def find_root_trouble(folder: Path) -> str:
+    """Why the folder cannot be mirrored now; "" where it can, and where its disk does not answer."""
+    trouble = list[str]()
+
+    def look() -> None:
+        try:
+            identify(folder)
+        except RootTrouble as error:
+            trouble.append(str(error))
+        except KbsyncError:
+            pass  # says nothing of the folder
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(LOOK_SECONDS)
+    return "".join(trouble)
+
+
+def status_in(
+    tx: Tx,
+    mirror: MirrorConfig,
+    cure: Cure,
+    *,
+    at_work: bool,
+    now: float | None = None,
+    documents: bool = False,
+) -> MirrorStatus:
+    """A mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the state."""
+    record = tx.mirrors.named(mirror.name)
+    if record is None:
+        folder, target = str(mirror.folder), mirror.target.type
+        status = never_ran(tx, mirror.name, folder, target, cure=cure, documents=documents)
+    else:
+        now = time.time() if now is None else now
+        status = mirror_status(tx, record, now=now, documents=documents, cure=cure, at_work=at_work)
+    return replace(status, unkept=mirror.target.unkept)

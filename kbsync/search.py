@@ -1,0 +1,299 @@
+"""Answers a search: the same hits, notes and JSON for `kbsync search`, the web page and assistants.
+
+Each of them gives the installation with its targets (`OpenMirrors`), and renders the reply.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from kbsync.config.model import MirrorConfig
+from kbsync.contract.searching import Image, Passage, Query, selector
+from kbsync.contract.target import Target
+from kbsync.core.text import printable
+from kbsync.engine.clock import apart
+from kbsync.engine.search import (
+    FoundDocument,
+    SearchedMirror,
+    Unmatched,
+    find_unmatched,
+    merge,
+    search_mirrors,
+    search_soon,
+    searches,
+    with_images,
+)
+from kbsync.engine.status import CREDENTIALS, forgotten_bases, why_old
+from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError
+from kbsync.freshness import Freshness, Note, freshness_reader
+from kbsync.index.snippet import without_markup
+from kbsync.installation import Installation
+from kbsync.state.read_only import ReadsState, Tx
+
+
+class OpenMirrors(Protocol):
+    """An installation whose targets can be had. Used in one loop alone.
+
+    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it cannot, "" where it does or need
+    not.
+    """
+
+    will_mirror: bool
+    obstacle: str
+
+    @property
+    def installation(self) -> Installation:
+        """With the config as it is now."""
+
+    @property
+    def read(self) -> ReadsState:
+        """Reads the state."""
+
+    def target(self, mirror: MirrorConfig) -> AbstractAsyncContextManager[Target]:
+        """The mirror's target, open for reading. Raises `KbsyncError`."""
+
+    async def take_new_secrets(self, names: Collection[str]) -> bool:
+        """Take the keys that these mirrors have by now, where one was refused. False: they are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReply:
+    """The hits, best first, and what they may lack.
+
+    `fresh`: how fresh each mirror is that was to be searched. `errors`: why a mirror could not be asked, by
+    name. `answered`: the mirrors that were. `unmatched`: what of path, types and date no document matches;
+    nothing where there are hits.
+    """
+
+    hits: Sequence[FoundDocument]
+    fresh: Sequence[Freshness]
+    notes: Sequence[Note]
+    errors: Mapping[str, Exception] = field(default_factory=dict)
+    answered: Collection[str] = ()
+    unmatched: Unmatched = field(default_factory=Unmatched)
+
+    def note_lines(self, *, minor: bool = False) -> list[str]:
+        """The notes in words; `minor`: also those that a person knows."""
+        return [note.text for note in self.notes if minor or not note.is_minor]
+
+
+async def search(
+    opened: OpenMirrors,
+    query: Query,
+    only: Collection[str] = (),
+    *,
+    images: bool = False,
+    soon: bool = False,
+) -> SearchReply:
+    """The best documents of the mirrors named `only`, or of all.
+
+    `images`: with the pictures in their passages, where a target has such. `soon`: a mirror that does not
+    answer in time is not waited for. Raises `UsageError` for a query that cannot be asked, and `StateError`.
+    """
+    selector(query)  # raises for a path that is no pattern
+    installation = opened.installation
+    mirrors = [each for each in installation.mirrors if not only or each.name in only]
+    found, errors, answered = await _find(opened, mirrors, query, images=images, soon=soon)
+    refused = [
+        name for name, error in errors.items() if isinstance(error, Halted) and error.halt == CREDENTIALS
+    ]
+    if refused and await opened.take_new_secrets(refused):
+        return await search(opened, query, only, images=images, soon=soon)
+    read_freshness = freshness_reader(
+        mirrors, installation.state_dir, installation.cure, look_at_folders=True
+    )
+    # Documents of other machines are in no state of this one.
+    is_known = query.own or not any(each.target.searches_all for each in mirrors)
+    folders = {each.name: each.folder for each in mirrors}
+
+    def look(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched]:
+        fresh = read_freshness(tx)
+        as_of = {each.status.name: each.as_of for each in fresh}
+        hits = [_with_state(tx, each, as_of) for each in found]
+        is_narrowed = query.selects and is_known and not found
+        return fresh, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
+
+    fresh, hits, unmet = await opened.read(look)
+    notes = [
+        *notes_on(fresh, opened),
+        *(
+            Note(printable(f"{name}: not searched: {_sentence(error)}"))
+            for name, error in errors.items()
+            if not isinstance(error, UnmadeError)
+        ),
+    ]
+    return SearchReply(hits, fresh, notes, errors, answered, unmet)
+
+
+def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
+    """What an answer about these mirrors may lack; each note names its mirror."""
+    cure = opened.installation.cure
+    return [
+        replace(note, text=printable(f"{each.status.name}: {note.text}"))
+        for each in fresh
+        for note in each.notes(cure, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
+    ]
+
+
+async def open_all(
+    opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
+) -> tuple[list[SearchedMirror], dict[str, Exception]]:
+    """The mirrors that have something of ours, open until `stack` ends; and why others are not, by name."""
+
+    def look(tx: Tx) -> tuple[set[str], set[str]]:
+        names = [each.name for each in mirrors]
+        recorded = {name for name in names if tx.mirrors.named(name) is not None}
+        return recorded, {name for name in names if forgotten_bases(tx, name)}
+
+    recorded, forgotten = await opened.read(look)
+
+    async def open_mirror(mirror: MirrorConfig) -> SearchedMirror | None:
+        target = await stack.enter_async_context(opened.target(mirror))
+        # A service's base exists before anything of ours is in it: others' documents are no hits (promise 6).
+        # Where the state was lost, what kbsync indexed itself is still ours; and some machines only search.
+        is_there = mirror.name in recorded or mirror.target.searches_all
+        if not is_there and not (target.limits.embedded and (await target.base()).documents):
+            return None
+        return SearchedMirror(mirror.name, mirror.folder, target, opened.read)
+
+    chosen = [each for each in mirrors if each.name not in forgotten]
+    targets = await asyncio.gather(*map(open_mirror, chosen), return_exceptions=True)
+    errors, searched = dict[str, Exception](), list[SearchedMirror]()
+    for mirror, one in zip(chosen, targets, strict=True):
+        if isinstance(one, BaseException):
+            errors[mirror.name] = _expected(one)
+        elif one is not None:
+            searched.append(one)
+    return searched, errors
+
+
+def _expected(error: BaseException) -> Exception:
+    """The error, if it is one that a person can cause; raises any other."""
+    if isinstance(error, KbsyncError | OSError):
+        return error
+    raise error
+
+
+async def _find(
+    opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
+) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str]]:
+    """The hits, why mirrors could not be asked, and those that were."""
+    async with AsyncExitStack() as stack:
+        searched, errors = await open_all(opened, mirrors, stack)
+        _refuse_rerank(searched, query)
+        # A pattern that is absolute is compared with the real places of the folders.
+        asked = await apart("", asyncio.to_thread(searches, searched, query))
+        ask = search_soon if soon else search_mirrors
+        searching = (apart(group[0].name, ask(group, its)) for group, its in asked)
+        answers = await asyncio.gather(*searching, return_exceptions=True)
+        found, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
+        for (group, _), answer in zip(asked, answers, strict=True):
+            names = [each.name for each in group]
+            if isinstance(answer, BaseException):
+                errors |= dict.fromkeys(names, _expected(answer))
+            else:
+                found.append((group[0], answer))
+                answered += names
+        best = merge(found, query)
+        if images:
+            best = await with_images(best, searched)
+        return best, errors, answered
+
+
+def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:
+    for mirror in searched:
+        if query.rerank and not mirror.target.reranks:
+            raise UsageError(
+                f"--rerank: mirror {mirror.name} has no ranking model; "
+                "name a service under target.rerank in its config, or search without --rerank"
+            )
+
+
+def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -> FoundDocument:
+    """The hit with what the state says of its file."""
+    record = None if hit.is_foreign else tx.mirrors.named(hit.mirror)
+    row = None if record is None else tx.entries.get(record.id, hit.path)
+    known_at = None if hit.is_foreign else as_of.get(hit.mirror)
+    if record is None or row is None:
+        return replace(hit, known_at=known_at)
+    return replace(hit, known_at=known_at, state=row.status, reason=why_old(tx, record, row))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)
+
+
+# -- the contract's shape ----------------------------------------------------------------------------------
+
+
+def hit_json(hit: FoundDocument) -> dict[str, Any]:
+    """A hit, wherever it is given to a program."""
+    passages = [
+        {
+            "text": passage.text,
+            "headings": list(passage.headings),
+            "page": passage.page,
+            "line": passage.line,
+            "score": round(passage.score, 6),
+            **images_json(passage.images),
+        }
+        for passage in hit.hit.passages
+    ]
+    best = passages[0] if passages else {"text": "", "headings": [], "page": None}
+    return {
+        "path": hit.path,
+        "abs_path": str(hit.absolute),
+        "document_id": hit.hit.remote_id,
+        "score": round(hit.hit.score, 6),
+        "text": best["text"],
+        "title": hit.hit.title,
+        "headings": best["headings"],
+        "page": best["page"],
+        "mirror": hit.mirror,
+        "host": hit.host,
+        "here": hit.is_here,
+        "modified": iso_time(hit.hit.modified),
+        "as_of": iso_time(hit.as_of),
+        "state": None if hit.state is None else hit.state.word,
+        "reason": hit.reason,
+        **({"images": best["images"]} if "images" in best else {}),
+        "passages": passages,
+    }
+
+
+def images_json(images: Sequence[Image]) -> dict[str, Any]:
+    """The field `images`, where there are any."""
+    listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
+    return {"images": listed} if listed else {}
+
+
+def shortened(
+    hit: FoundDocument, longest: int, *, passages: int | None = None, plain: bool = False
+) -> FoundDocument:
+    """The hit with shorter passages, the best `passages` only; `plain`: without markup, for people."""
+
+    def shorten(passage: Passage) -> Passage:
+        text = passage.text
+        if plain:
+            text = without_markup(text, hit.path, [hit.hit.title or "", *passage.headings])
+        return replace(passage, text=text[:longest])
+
+    return replace(hit, hit=replace(hit.hit, passages=tuple(map(shorten, hit.hit.passages[:passages]))))
+
+
+def iso_time(seconds: float | None) -> str | None:
+    """ISO 8601 in UTC; None for no time and for one beyond the calendar."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
