@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,6 +30,9 @@ from kbsync.source.watch import run_detached
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.systemd import ServiceManager, ServiceReports
+
+if TYPE_CHECKING:
+    from kbsync.server.app import MakeAssistants
 
 log = structlog.get_logger("kbsync")
 
@@ -73,8 +77,12 @@ class Daemon:
         manager: ServiceManager | None = None,
         *,
         ending: Sequence[int] = ENDING,
+        assistants: MakeAssistants | None = None,
     ) -> None:
-        """`on_config` gets each new config that is taken; `manager`: the service manager, if there is one."""
+        """`on_config` gets each new config that is taken; `manager`: the service manager, if there is one.
+
+        `assistants` makes what answers them at the listener, if anything does.
+        """
         self._installation = installation
         self._reload = reload
         self._signals = signals
@@ -91,7 +99,7 @@ class Daemon:
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
         self._runs: dict[str, MirrorRun] = {}
-        self._listener = HttpListener(installation, self._runs)
+        self._listener = HttpListener(installation, self._runs, assistants)
         self._notifications = Notifications(self._runs)
 
     async def run(self) -> None:

@@ -126,6 +126,28 @@ class Threads(ThreadPoolExecutor):
         super().shutdown(wait, cancel_futures=cancel_futures)
 
 
+class Ask(Protocol):
+    """Runs a question in the loop that what it looks at belongs to."""
+
+    async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
+        """What the question gives."""
+
+
+async def directly(question: Callable[[], Awaitable[T]]) -> T:
+    """For a question of the same loop."""
+    return await question()
+
+
+async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
+    """For a question of another thread's loop."""
+
+    # Called there and not here: what it looks at belongs to that loop's thread.
+    async def asked() -> T:
+        return await question()
+
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), loop))
+
+
 async def apart(mirror: str, work: Awaitable[T]) -> T:
     """What `work` for an answer gives; its threads are of this mirror alone."""
     return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))

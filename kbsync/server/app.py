@@ -14,11 +14,11 @@ import asyncio
 import hmac
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -27,17 +27,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kbsync.config.model import MirrorConfig
+from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
+from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import FOLDER_MISSING
-from kbsync.errors import StateError, Unavailable
+from kbsync.errors import StateError, Unavailable, UsageError
 from kbsync.installation import Installation
-from kbsync.search import hit_json, search, shortened
-from kbsync.server.auth import API, ASSETS, AccessControl
+from kbsync.search import OpenMirrors, hit_json, search, shortened
+from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
@@ -48,8 +51,6 @@ from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
 from kbsync.state.read_only import ReadsState
-
-T = TypeVar("T")
 
 log = structlog.get_logger("kbsync")
 
@@ -77,6 +78,30 @@ TYPES = {
     "icon.svg": "image/svg+xml",
 }
 """All files that are served; no other name is looked for."""
+
+
+MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
+"""Makes what answers assistants. Raises `UsageError` where a package is missing."""
+
+
+class AssistantRoute:
+    """What answers assistants, made when the first one asks: the protocol's package takes long to load."""
+
+    def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, ask: Ask) -> None:
+        self._make = make and partial(make, opened, ask)
+        self._app: asyncio.Task[ASGIApp] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if self._make is None:
+            raise HTTPException(404, "assistants are not answered here")
+        if self._app is None or (self._app.done() and self._app.exception() is not None):
+            self._app = asyncio.create_task(asyncio.to_thread(self._make))
+        try:
+            app = await asyncio.shield(self._app)
+        except UsageError as error:
+            raise HTTPException(501, str(error)) from error
+        await app(scope, receive, send)
 
 
 class RunningMirrors:
@@ -113,8 +138,8 @@ class RunningMirrors:
 class ListenerApp:
     """Made in the loop of the mirrors, for one start of the listener.
 
-    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `word` is another
-    one at each start.
+    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `assistants`
+    makes what answers them. `token` may be changed at any time; `word` is another one at each start.
     """
 
     def __init__(
@@ -123,8 +148,11 @@ class ListenerApp:
         runs: Mapping[str, MirrorRun],
         counters: Counters,
         monitor: LoopMonitor,
+        assistants: MakeAssistants | None,
+        token: Secret | None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.token = token
+        self._ask: Ask = partial(ask_in, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self.word = secrets.token_urlsafe(24)
@@ -132,7 +160,7 @@ class ListenerApp:
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(self.state_reader, monitor, lambda: self._ask(counters.look), installation.cure)
         self.hub = EventHub(self.views.frame, self.views.news)
-        self._callbacks = CallbackRoute(CallbackQueue(self._loop, self._hurry).hear, {})
+        self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, {})
         readiness = Readiness(runs)
         orders = {"retry": "retry", "approve": "approve", "verify": "audit"}
         routes = [
@@ -141,6 +169,7 @@ class ListenerApp:
             Route("/", asset),
             Route(f"{ASSETS}{{name}}", asset),
             Route("/metrics", self.metrics),
+            Route(ASSISTANTS, AssistantRoute(assistants, self._mirrors, self._ask)),
             Route(f"{API}status", self.status),
             Route(f"{API}held", self.held),
             Route(f"{API}search", self.search),
@@ -151,7 +180,7 @@ class ListenerApp:
             ),
         ]
         errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
-        self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors))
+        self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
         """What is served: the application behind the access checks."""
 
     def turn_to(self, installation: Installation) -> None:
@@ -277,13 +306,6 @@ class ListenerApp:
             raise HTTPException(404, "there is no mirror of this name")
 
     # -- the loop of the mirrors ---------------------------------------------------------------------------
-
-    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        # Called there and not here: what it looks at belongs to that loop's thread.
-        async def asked() -> T:
-            return await question()
-
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), self._loop))
 
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
         """Leave a message in the inbox. Raises `StateError`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Callable
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ from kbsync.server.responses import refusal
 
 API = "/api/"
 ASSETS = "/assets/"
+ASSISTANTS = "/mcp"
 
 OPEN = ("/healthz", CALLBACK_PATH)
 """Paths that need no token: one for load balancers, and addresses that are secrets themselves."""
@@ -38,11 +40,16 @@ _ALWAYS = (
 
 
 class AccessControl:
-    """Lets requests in. `token` may be changed at any time; None: only this machine reaches the listener."""
+    """Lets requests in.
 
-    def __init__(self, app: ASGIApp, token: Secret | None = None) -> None:
-        self._app = app
-        self.token = token
+    `token` gives the one of now, None where there is none: then only names of this machine let in. With
+    `needs_token` nothing lets in then.
+    """
+
+    def __init__(
+        self, app: ASGIApp, token: Callable[[], Secret | None], *, needs_token: bool = False
+    ) -> None:
+        self._app, self._token, self._needs_token = app, token, needs_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -62,24 +69,27 @@ class AccessControl:
         path: str = scope["path"]
         if path.startswith(OPEN):
             return None
-        is_api = path.startswith(API)
+        is_api, token, host = path.startswith(API), self._token(), headers.get("host", "")
         # What a browser sends for our page or a person. An image on another page could start costly searches.
         if is_api and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return refusal("the request comes from another site", 403)
-        if self.token is not None:
+        # A tool for assistants may have a page of its own on this machine. No other page may ask for them.
+        origin = headers.get("origin") if path == ASSISTANTS else None
+        named = "" if origin is None else origin.partition("://")[2]
+        if origin is not None and named != host and not is_loopback(host_of(named)):
+            return refusal("the request comes from a page of another site", 403)
+        if token is not None or self._needs_token:
             # The page itself holds nothing; what it shows it has to ask for.
-            if (
-                path == "/"
-                or path.startswith(ASSETS)
-                or shows_token(headers.get("authorization", ""), self.token)
-            ):
+            is_shell = path == "/" or path.startswith(ASSETS)
+            if is_shell or (token and shows_token(headers.get("authorization", ""), token)):
                 return None
             # For `Basic` a browser would open a dialog of its own on top of the page.
-            scheme = 'Bearer realm="kbsync"' if is_api else 'Basic realm="kbsync", charset="UTF-8"'
-            why = "a token is needed: http.token in the config\n"
+            is_program = is_api or path == ASSISTANTS
+            scheme = 'Bearer realm="kbsync"' if is_program else 'Basic realm="kbsync", charset="UTF-8"'
+            why = "a token is needed: http.token in the config, or $KBSYNC_MCP_TOKEN of kbsync mcp\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
         # A stranger's page that a browser takes for this machine (DNS rebinding) names its own host.
-        if is_loopback(host_of(headers.get("host", ""))):
+        if is_loopback(host_of(host)):
             return None
         return PlainTextResponse("this listener answers to names of this machine only\n", 403)
 

@@ -30,7 +30,7 @@ from kbsync.server.events import ABORT
 from kbsync.server.metrics import Counters, LoopMonitor
 
 if TYPE_CHECKING:
-    from kbsync.server.app import ListenerApp
+    from kbsync.server.app import ListenerApp, MakeAssistants
 
 
 log = structlog.get_logger("kbsync")
@@ -127,6 +127,10 @@ class ServerThread:
         """It answers."""
         return self._thread.is_alive()
 
+    def wait(self) -> None:
+        """Return when it has ended."""
+        self._thread.join()
+
     def stop(self) -> None:
         """Stop answering; returns when the sockets are closed, or soon anyway. Repeatable."""
         self._end_streams()
@@ -181,13 +185,19 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 class HttpListener:
     """The listener as it is now. Its methods are called in the loop of the mirrors, once that runs.
 
-    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go.
+    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `assistants`
+    makes what answers them, if anything does.
     """
 
-    def __init__(self, installation: Installation, runs: Mapping[str, MirrorRun]) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        runs: Mapping[str, MirrorRun],
+        assistants: MakeAssistants | None = None,
+    ) -> None:
         self.monitor = LoopMonitor()
         self.counters = Counters(runs)
-        self._installation, self._runs = installation, runs
+        self._installation, self._runs, self._assistants = installation, runs, assistants
         self._http: HttpConfig | None = None
         self._app: ListenerApp | None = None
         self._thread: ServerThread | None = None
@@ -206,7 +216,7 @@ class HttpListener:
             return
         before = self._http
         if http and before and self._app and http.listen == before.listen:
-            self._app.access.token, self._http = http.token, http
+            self._app.token, self._http = http.token, http
             # Open pages have to show the new token.
             if http.token != before.token:
                 self._app.hub.end()
@@ -246,9 +256,9 @@ class HttpListener:
     def _make_app(self, http: HttpConfig) -> ListenerApp:
         from kbsync.server.app import ListenerApp
 
-        app = ListenerApp(self._installation, self._runs, self.counters, self.monitor)
+        counts = self.counters, self.monitor
+        app = ListenerApp(self._installation, self._runs, *counts, self._assistants, http.token)
         app.turn_to(self._installation)
-        app.access.token = http.token
         return app
 
     async def keep(self) -> None:

@@ -11,17 +11,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 
-async def body_of(request: Request, largest: int, seconds: float) -> bytes:
-    """The whole body. Raises `HTTPException` (400) where it is longer or does not come whole in time."""
+async def body_of(
+    request: Request, largest: int, seconds: float, *, too_large: int = 400, too_late: int = 400
+) -> bytes:
+    """The whole body. Raises `HTTPException` where it is longer or does not come whole in time."""
     body = b""
     try:
         async with asyncio.timeout(seconds):
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
-                    raise HTTPException(400, f"the body has more than {largest} bytes")
+                    raise HTTPException(too_large, f"the body has more than {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
-        raise HTTPException(400, "the body did not arrive whole") from error
+        raise HTTPException(too_late, "the body did not arrive whole") from error
     return body
 
 

@@ -1,25 +1,32 @@
-"""`kbsync mcp --http`: the same answers, and who may have them."""
+"""Assistants over HTTP, at `kbsync mcp --http` and at the listener of a daemon, and who may ask."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import signal
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from mcp import Client
+from mcp.server.lowlevel import Server
 from starlette.responses import PlainTextResponse
 
 from kbsync.cli.commands.mcp import http
+from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
-from tests.cli.place import LONGEST, Place, eventually
+from tests.cli.place import LONGEST, Daemon, Place, eventually
 from tests.mcp.assistant import SETTLED, paths, told
 from tests.ports import free_address, free_port
+from tests.server.client import request
+from tests.server.scene import scene
 from tests.share import long
 
 TOKEN = "a-token-of-24-characters"
@@ -47,6 +54,29 @@ def serving(place: Place, address: str, *words: str, **env: str) -> Iterator[str
     yield url
     process.terminate()
     assert process.wait(LONGEST) == 0
+    log = (place.root / "mcp.log").read_text()
+    assert "Traceback" not in log and "Error handling" not in log
+
+
+def begin_daemon(place: Place, address: str, token: str = "") -> tuple[Daemon, str]:
+    """A daemon that has ended its first pass, and the URL at its listener."""
+    place.write("ice.md", "The walrus lies on the ice.")
+    mirrors = place.configure().read_text()
+    secret = f", token: {token}" if token else ""
+    place.config.write_text(f"http: {{listen: '{address}'{secret}}}\n{mirrors}")
+    daemon = place.watch()
+    daemon.says("document.ready")
+    return daemon, f"http://{address.replace('0.0.0.0', '127.0.0.1')}/mcp"
+
+
+@contextlib.contextmanager
+def watching(place: Place, address: str, token: str = "") -> Iterator[str]:
+    """The URL at the listener of a daemon."""
+    daemon, url = begin_daemon(place, address, token)
+    yield url
+    assert daemon.end() == 0
+    log = daemon.log.read_text()
+    assert "Traceback" not in log and "Error handling" not in log and (not token or token not in log)
 
 
 def status_of(url: str, method: str = "POST", **headers: str) -> int:
@@ -77,6 +107,60 @@ async def test_a_client_searches_over_http(place: Place, mode: Any) -> None:
             assert len((await client.list_resources()).resources) >= 2
 
 
+@long
+@pytest.mark.parametrize("mode", ["auto", "legacy"], ids=["today's protocol", "one with a handshake"])
+async def test_the_listener_of_a_daemon_answers_assistants(place: Place, mode: Any) -> None:
+    steps = list[float]()
+
+    async def notice(progress: float, _total: float | None, _message: str | None) -> None:
+        steps.append(progress)
+
+    with watching(place, free_address()) as url:
+        async with Client(url, mode=mode, read_timeout_seconds=LONGEST) as client:
+            for number in range(2):
+                place.write(f"{number}.md", f"The albatross flies to quixotry{number}.")
+                asking = client.call_tool(
+                    "search",
+                    {"query": f"quixotry{number}", "wait": SETTLED},
+                    progress_callback=notice,
+                )
+                answer = (await asking).structured_content
+                assert answer is not None
+                assert (paths(answer)[0], answer["notes"]) == (f"{number}.md", [])
+                assert answer["hits"][0]["state"] == "ready"
+            assert steps
+            assert "albatross" in (await told(client, "get", path="0.md"))["text"]
+            assert (await told(client, "status", path="0.md"))["mirrors"][0]["watched"] is True
+            assert len((await told(client, "list"))["files"]) == 3
+            [document, *_] = (await client.list_resources()).resources
+            assert (await client.read_resource(document.uri)).contents
+
+
+@long
+async def test_the_listener_answers_assistants_by_the_config_as_it_is_now(place: Place) -> None:
+    daemon, url = begin_daemon(place, free_address())
+    async with Client(url, read_timeout_seconds=LONGEST) as client:
+        assert paths(await told(client, "search", query="walrus")) == ["ice.md"]
+        other = place.root / "other"
+        other.mkdir()
+        (other / "shore.md").write_text("The penguin stands on the shore.")
+        mirror = f"  - {{name: other, folder: {other}, settle: 100ms}}\n"
+        place.config.write_text(place.config.read_text() + mirror)
+        daemon.tell(signal.SIGHUP)
+        asked = {"query": "penguin", "mirror": "other"}
+        async with asyncio.timeout(LONGEST):
+            while (await client.call_tool("search", asked)).is_error:
+                await asyncio.sleep(0.05)
+        assert paths(await told(client, "search", **asked, wait=SETTLED)) == ["shore.md"]
+        # What is indexed is found though the folder is away.
+        other.rename(place.root / "away")
+        async with asyncio.timeout(LONGEST):
+            while not any("halted" in note for note in (await told(client, "search", **asked))["notes"]):
+                await asyncio.sleep(0.05)
+        assert paths(await told(client, "search", **asked)) == ["shore.md"]
+    assert daemon.end() == 0
+
+
 @pytest.mark.parametrize(
     ("headers", "code"),
     [
@@ -100,11 +184,11 @@ def test_what_a_page_of_another_site_sends_is_refused(
     assert status_of(shared_url, **headers) == code
 
 
-@pytest.fixture(scope="module")
-def shared_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module", params=[serving, watching], ids=["kbsync mcp", "a daemon"])
+def shared_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server on loopback, without a token."""
     place = Place(tmp_path_factory.mktemp("shared"))
-    with serving(place, free_address()) as url:
+    with request.param(place, free_address()) as url:
         yield url
     place.close()
 
@@ -121,9 +205,14 @@ def test_a_body_that_is_too_large_and_other_paths_are_refused(shared_url: str) -
     body = json.dumps({**PING, "params": {"x": "x" * 300_000}})
     headers = {**ACCEPT, "content-type": "application/json"}
     assert httpx.post(shared_url, content=body, headers=headers).status_code == 413
-    assert httpx.get(shared_url.removesuffix("/mcp")).status_code == 404
-    assert httpx.get(shared_url.replace("/mcp", "/metrics")).status_code == 404
+    assert httpx.get(f"{shared_url}/x").status_code == 404
     assert status_of(shared_url) == 200
+
+
+def test_kbsync_mcp_serves_nothing_else(place: Place) -> None:
+    with serving(place, free_address()) as url:
+        for other in ("", "/metrics", "/api/status", "/assets/page.js"):
+            assert httpx.get(url.replace("/mcp", other)).status_code == 404
 
 
 async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,26 +231,27 @@ async def test_a_client_that_never_ends_its_body_is_given_up(monkeypatch: pytest
         sent.append(message)
 
     asked = {"type": "http", "method": "POST", "path": "/mcp", "headers": [(b"host", b"localhost")]}
-    endpoint = http.endpoint_at("127.0.0.1:9754", lambda: Config(()), {})
+    endpoint = http.McpEndpoint.at("127.0.0.1:9754", lambda: Config(()), {})
+    answering = http.AssistantApp(Server("kbsync"))
+    monkeypatch.setattr(answering, "_manager", app)
     async with asyncio.timeout(5):
-        await http.AccessCheck(app, endpoint)(asked, receive, send)
+        await endpoint.guarded(answering)(asked, receive, send)
     assert sent[0]["status"] == 408
 
 
-def test_requests_that_are_sent_in_half_leave_no_traceback_in_the_log(place: Place) -> None:
+@pytest.mark.parametrize("server", [serving, watching], ids=["kbsync mcp", "a daemon"])
+def test_requests_that_are_sent_in_half_leave_no_traceback_in_the_log(place: Place, server: Any) -> None:
     lines = ["host: localhost", "content-type: application/json", "content-length: 500"]
     lines += [f"{name}: {value}" for name, value in ACCEPT.items()]
     head = "".join(f"{line}\r\n" for line in ["POST /mcp HTTP/1.1", *lines])
     halves = ["POST /mcp HT", head, f"{head}\r\n", f'{head}\r\n{{"jsonrpc":', "\x16\x03\x01\r\n\r\n"]
-    with serving(place, free_address()) as url:
+    with server(place, free_address()) as url:
         for half in halves:
             with socket.create_connection(
                 ("127.0.0.1", int(httpx.URL(url).port or 0)), LONGEST
             ) as connection:
                 connection.sendall(half.encode())
         assert status_of(url) == 200
-    log = (place.root / "mcp.log").read_text()
-    assert "Traceback" not in log and "Error handling" not in log
 
 
 def test_a_request_with_half_a_character_is_answered(shared_url: str) -> None:
@@ -198,6 +288,29 @@ def test_other_machines_need_a_token(place: Place) -> None:
     assert TOKEN not in (place.root / "mcp.log").read_text()
 
 
+@long
+def test_the_token_of_a_listener_lets_assistants_in(place: Place) -> None:
+    with watching(place, f"0.0.0.0:{free_port()}", TOKEN) as url:
+        for wrong in ({}, {"authorization": f"Bearer {TOKEN}x"}):
+            assert status_of(url, **wrong) == 401
+            assert httpx.post(url, json=PING, headers=wrong).headers["www-authenticate"].startswith("Bearer")
+        assert status_of(url, authorization=f"Bearer {TOKEN}", host="kb.example:9753") == 200
+        assert status_of(url, authorization=f"Bearer {TOKEN}", origin="https://evil.example") == 403
+
+
+async def test_a_listener_without_the_package_of_the_protocol_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = scene(tmp_path)
+    one.listening._assistants = assistant_app
+    monkeypatch.setitem(sys.modules, "kbsync.cli.commands.mcp.protocol", None)
+    async with one.open():
+        answer = await request(one.app, "POST", "/mcp", json.dumps(PING).encode())
+        assert answer.status_code == 501
+        assert "the package mcp is missing; install it beside kbsync: " in answer.json()["error"]
+        assert (await one.get("/api/status")).status_code == 200
+
+
 def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
     config = place.configure()
     config.write_text(f"http: {{listen: '{free_address()}', token: {TOKEN}}}\n{config.read_text()}")
@@ -210,11 +323,11 @@ def test_the_token_of_the_config_serves_as_well(place: Place) -> None:
 async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: str) -> None:
     token = Secret(TOKEN)
     configs = [Config((), http=HttpConfig("127.0.0.1:9755", token))]
-    check = http.AccessCheck(PlainTextResponse("in"), http.endpoint_at(address, lambda: configs[-1], {}))
+    check = http.McpEndpoint.at(address, lambda: configs[-1], {}).guarded(PlainTextResponse("in"))
 
-    async def code(shown: str) -> int:
+    async def code(shown: str, host: str = "kb.example") -> int:
         transport = httpx.ASGITransport(check)
-        async with httpx.AsyncClient(transport=transport, base_url="http://kb.example") as client:
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
             headers = {"authorization": f"Bearer {shown}"}
             return (await client.post("/mcp", headers=headers)).status_code
 
@@ -223,6 +336,8 @@ async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: s
     assert (await code(TOKEN), await code("another-of-24-characters")) == (401, 200)
     configs.append(Config(()))
     assert await code(TOKEN) in (401, 403)
+    # Any machine can say that it asks for this one.
+    assert await code(TOKEN, "localhost") == (401 if address.startswith("0") else 200)
 
 
 @pytest.mark.parametrize(

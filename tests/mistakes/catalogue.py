@@ -451,7 +451,7 @@ MISTAKES = {
     "any-host-may-ask": Mistake(
         "a page of a stranger reaches the listener by DNS rebinding",
         "kbsync/server/auth.py",
-        '        if is_loopback(host_of(headers.get("host", ""))):',
+        "        if is_loopback(host_of(host)):",
         "        if True:",
         ("tests/server/test_auth.py",),
     ),
@@ -542,24 +542,24 @@ MISTAKES = {
     ),
     # Assistants.
     "assistant-any-origin": Mistake(
-        "a page of any site asks kbsync mcp through the browser of whoever opens it",
-        "kbsync/cli/commands/mcp/http.py",
-        "            if named != host and not is_loopback(host_of(named)):\n",
-        "            if False:\n",
+        "a page of any site asks an assistant's server through the browser of whoever opens it",
+        "kbsync/server/auth.py",
+        "        if origin is not None and named != host and not is_loopback(host_of(named)):\n",
+        "        if False:\n",
         ("tests/mcp/test_http.py",),
     ),
-    "assistant-any-host": Mistake(
-        "a page that renames itself to this machine asks kbsync mcp",
-        "kbsync/cli/commands/mcp/http.py",
-        "if not needs_token and not is_loopback(host_of(host)):",
-        "if False:",
+    "assistant-token-taken-away": Mistake(
+        "once the token is out of the config, other machines that say they are this one ask kbsync mcp",
+        "kbsync/server/auth.py",
+        "        if token is not None or self._needs_token:\n",
+        "        if token is not None:\n",
         ("tests/mcp/test_http.py",),
     ),
     "assistant-open-to-all": Mistake(
         "kbsync mcp serves other machines without a token",
         "kbsync/cli/commands/mcp/http.py",
-        "    if token() is None and endpoint.is_reached_by_others:\n",
-        "    if False:\n",
+        "        if token() is None and endpoint.is_reached_by_others:\n",
+        "        if False:\n",
         ("tests/mcp/test_http.py",),
     ),
     "assistant-lacks-unsaid": Mistake(

@@ -33,7 +33,8 @@ class Listened:
         self.asked = 0
         self.monitor = LoopMonitor(self.clock)
         self.health = HealthRoutes(self.monitor, look or self._look)
-        self.door = AccessControl(Starlette(routes=self.health.routes()), Secret(token) if token else None)
+        self.token = Secret(token) if token else None
+        self.door = AccessControl(Starlette(routes=self.health.routes()), lambda: self.token)
 
     async def _look(self) -> Sequence[MirrorReadiness]:
         self.asked += 1

@@ -46,7 +46,7 @@ async def test_with_a_token_whoever_shows_it_is_answered_under_any_name() -> Non
         answer = await listened.get("/readyz", host="kb.example", authorization=shown)
         assert answer.status_code == 200
     assert (await listened.get("/healthz", host="10.0.0.7")).status_code == 200, "for load balancers"
-    listened.door.token = Secret("another-token-of-the-tests")
+    listened.token = Secret("another-token-of-the-tests")
     assert (await listened.get("/readyz", authorization=f"Bearer {TOKEN}")).status_code == 401
 
 

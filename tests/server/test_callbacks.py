@@ -36,7 +36,7 @@ class Called:
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
         self.route = CallbackRoute(lambda *news: self.heard.append(news), SECRETS)
-        self.door = AccessControl(Starlette(routes=[self.route.route()]), Secret(TOKEN))
+        self.door = AccessControl(Starlette(routes=[self.route.route()]), lambda: Secret(TOKEN))
 
     async def post(self, content: bytes, secret: str = "secret-of-handbook") -> httpx.Response:
         return await request(self.door, "POST", f"/callback/{secret}", content, host="kb.example")

@@ -125,6 +125,7 @@ def watch(choices: Choices) -> int:
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[int]) -> None:
     # Loaded after the signal handlers are set: a signal in that second must not be lost.
+    from kbsync.cli.commands.mcp.command import assistant_app
     from kbsync.cli.report import told_as_log
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
@@ -147,7 +148,13 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
             # A watchdog ends what hangs with SIGABRT: say where it hung.
             faulthandler.enable()
         daemon = Daemon(
-            installation, lambda: again(installation), signals, configure_logs, manager, ending=ending
+            installation,
+            lambda: again(installation),
+            signals,
+            configure_logs,
+            manager,
+            ending=ending,
+            assistants=assistant_app,
         )
 
         async def run() -> None:

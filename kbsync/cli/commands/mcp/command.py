@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +14,13 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, shared_options
 from kbsync.cli.output import tell
 from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+    from starlette.types import ASGIApp
+
+    from kbsync.engine.clock import Ask
+    from kbsync.search import OpenMirrors
 
 
 @click.command(
@@ -30,14 +39,7 @@ def command(choices: Choices, http: str | None) -> int:
     token: $KBSYNC_MCP_TOKEN, or http.token of the config.
     """
     installation = choose(choices, here=True)
-    try:
-        from kbsync.cli.commands.mcp.protocol import server_of
-    except ModuleNotFoundError as error:
-        from kbsync import install_command
-
-        raise UsageError(
-            "the package mcp is missing; install it beside kbsync: " + install_command("mcp")
-        ) from error
+    server_of = load_protocol()
     from kbsync import logs
     from kbsync.cli.commands.mcp.library import Library
     from kbsync.cli.commands.mcp.opened import OpenInstallation
@@ -46,17 +48,38 @@ def command(choices: Choices, http: str | None) -> int:
     level = choices.log_level or ("warning" if choices.quiet else installation.config.log_level or "info")
     logs.configure(style=choices.log_format, level=level)
     opened = OpenInstallation(installation)
-    server = server_of(Library(opened))
     if http is None:
-        answering = answer_stdio(server)
+        answering = answer_stdio(server_of(Library(opened)))
         if sys.stdin.isatty() and not choices.quiet:
             tell("an assistant starts this, and talks to it over stdin and stdout: see docs/mcp.md")
     else:
-        from kbsync.cli.commands.mcp.http import answer_http, endpoint_at, listening
+        from kbsync.cli.commands.mcp.http import McpEndpoint, answer_http
 
-        endpoint = endpoint_at(http, lambda: opened.installation.config, os.environ)
-        answering = answer_http(server, endpoint, listening(endpoint))
+        endpoint = McpEndpoint.at(http, lambda: opened.installation.config, os.environ)
+        answering = answer_http(opened, endpoint, endpoint.listen())
         if not choices.quiet:
             tell(f"serving {endpoint.url}")
     serve(opened, answering)
     return Code.MIRRORED
+
+
+def assistant_app(opened: OpenMirrors, ask: Ask) -> ASGIApp:
+    """What answers assistants over HTTP. Raises `UsageError` where the package of the protocol is missing."""
+    server_of = load_protocol()
+    from kbsync.cli.commands.mcp.http import AssistantApp
+    from kbsync.cli.commands.mcp.library import Library
+
+    return AssistantApp(server_of(Library(opened), ask))
+
+
+def load_protocol() -> Callable[..., Server[Any]]:
+    """What makes a server of the protocol. Raises `UsageError` where its package is missing."""
+    try:
+        from kbsync.cli.commands.mcp.protocol import server_of
+    except ModuleNotFoundError as error:
+        from kbsync import install_command
+
+        raise UsageError(
+            "the package mcp is missing; install it beside kbsync: " + install_command("mcp")
+        ) from error
+    return server_of

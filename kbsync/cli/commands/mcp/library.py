@@ -28,7 +28,7 @@ from kbsync.cli.commands.mcp.documents import (
     mirror_with,
     searchable_files,
 )
-from kbsync.cli.commands.mcp.opened import OpenInstallation, of_each
+from kbsync.cli.commands.mcp.opened import narrowed, of_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
@@ -41,7 +41,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
-from kbsync.search import SearchReply, iso_time, notes_on, search
+from kbsync.search import OpenMirrors, SearchReply, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
 
@@ -78,7 +78,7 @@ class Wanted:
 class Library:
     """What is mirrored, for an assistant. Every method raises `KbsyncError`. Used in one loop alone."""
 
-    def __init__(self, opened: OpenInstallation) -> None:
+    def __init__(self, opened: OpenMirrors) -> None:
         self.opened = opened
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
         # One comparison of a folder at a time, however many clients wait.
@@ -88,7 +88,7 @@ class Library:
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
         """The best documents of one mirror or of all, and what keeps that from being the whole truth."""
-        only = [each.name for each in self.opened.narrowed(mirror).mirrors]
+        only = [each.name for each in narrowed(self.opened.installation, mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                 return await search(self.opened, replace(query, own=mirror is not None), only, soon=True)
@@ -101,7 +101,7 @@ class Library:
         self, wanted: Wanted, mirror: str | None, *, around: str | None, offset: int, limit: int
     ) -> dict[str, Any]:
         """A piece of a document's text: `limit` characters from `offset` on, or `around` words in it."""
-        chosen = self.opened.narrowed(mirror)
+        chosen = narrowed(self.opened.installation, mirror)
         located = await self._locate(chosen, wanted)
         text = await self._text(located)
         if around is not None:
@@ -164,7 +164,7 @@ class Library:
 
     async def listed(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
         """The mirrors, and of one of them a page of files. Files are listed where it is clear of which."""
-        chosen = self.opened.narrowed(mirror)
+        chosen = narrowed(self.opened.installation, mirror)
         reports = await self._reports(chosen)
         told: dict[str, Any] = {
             "mirrors": [_summary(each) for each in reports],
@@ -191,7 +191,7 @@ class Library:
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
         """The state of each mirror; with `path` also why that file is found, or is not."""
-        chosen = self.opened.narrowed(mirror)
+        chosen = narrowed(self.opened.installation, mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explained(chosen, path)).to_json()
         return {
@@ -214,7 +214,7 @@ class Library:
         Returns notes on what may be missing. Mirrors that are halted, or that nobody works on, are not waited
         for. 0 seconds: report how far it is, and return.
         """
-        chosen, clock = self.opened.narrowed(mirror), asyncio.get_running_loop().time
+        chosen, clock = narrowed(self.opened.installation, mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_seen = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)

@@ -80,15 +80,6 @@ class OpenInstallation:
         """Reads the state."""
         return reader(self.installation)
 
-    def narrowed(self, mirror: str | None) -> Installation:
-        """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
-        if mirror is None:
-            return self.installation
-        known = [each.name for each in self.installation.mirrors]
-        if mirror not in known:
-            raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
-        return replace(self.installation, only=(mirror,))
-
     async def aclose(self) -> None:
         """Close every target."""
         for opening in self._opening.values():
@@ -119,6 +110,16 @@ class OpenInstallation:
         self._targets[mirror.name] = mirror, target
         if before is not None:
             await before[1].aclose()
+
+
+def narrowed(installation: Installation, mirror: str | None) -> Installation:
+    """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
+    if mirror is None:
+        return installation
+    known = [each.name for each in installation.mirrors]
+    if mirror not in known:
+        raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
+    return replace(installation, only=(mirror,))
 
 
 async def of_each(chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:

@@ -47,6 +47,7 @@ from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import printable, printable_lines
+from kbsync.engine.clock import Ask, ask_in, directly
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
 from kbsync.errors import UsageError
@@ -291,9 +292,9 @@ TOOLS = {
 Context = ServerRequestContext[Any, Any]
 
 
-def server_of(library: Library) -> Server[Any]:
-    """The server, ready for any transport."""
-    handlers = _Handlers(library)
+def server_of(library: Library, ask: Ask = directly) -> Server[Any]:
+    """The server, ready for any transport. `ask` asks the library where another loop has it."""
+    handlers = _Handlers(library, ask)
     server: Server[Any] = Server(
         "kbsync",
         title="kbsync",
@@ -313,8 +314,8 @@ def server_of(library: Library) -> Server[Any]:
 class _Handlers:
     """The handlers of the protocol's requests."""
 
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self, library: Library, ask: Ask) -> None:
+        self._library, self._ask = library, ask
         self._answers: dict[str, Callable[[Context, Mapping[str, Any]], Awaitable[tuple[Json, str]]]] = {
             "search": self._search,
             "get": self._get,
@@ -350,7 +351,7 @@ class _Handlers:
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
         late = await self._wait(context, given)
         try:
-            reply = await self._library.search(query, given.get("mirror"))
+            reply = await self._ask(lambda: self._library.search(query, given.get("mirror")))
         except UsageError as error:
             raise UsageError(str(error).removeprefix("--")) from error
         notes = reply.note_lines(minor=True)
@@ -365,8 +366,10 @@ class _Handlers:
         if (wanted.path is None) == (wanted.document_id is None):
             raise UsageError("name the document by `path` or by `document_id`, one of the two")
         around, place = given.get("around"), (given["offset"], given["limit"])
-        told = await self._library.get(
-            wanted, given.get("mirror"), around=around, offset=place[0], limit=place[1]
+        told = await self._ask(
+            lambda: self._library.get(
+                wanted, given.get("mirror"), around=around, offset=place[0], limit=place[1]
+            )
         )
         return told, "\n\n".join(_piece_in_words(told))
 
@@ -375,29 +378,31 @@ class _Handlers:
         after = None if "cursor" not in given else _path_of(given["cursor"])
         below = given.get("path", "").removeprefix("./").strip("/")
         below = "" if below == "." else below
-        told = await self._library.listed(
-            PageRequest(below, states, after, given["limit"]), given.get("mirror")
-        )
+        page = PageRequest(below, states, after, given["limit"])
+        told = await self._ask(lambda: self._library.listed(page, given.get("mirror")))
         if told["next"] is not None:
             told["next"] = _cursor(told["next"])
         return told, "\n".join(_list_in_words(told))
 
     async def _status(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
         notes = await self._wait(context, given)
-        told = await self._library.status(given.get("mirror"), given.get("path"))
+        told = await self._ask(lambda: self._library.status(given.get("mirror"), given.get("path")))
         told["notes"] += notes
         return told, "\n".join(_status_in_words(told))
 
     async def _wait(self, context: Context, given: Mapping[str, Any]) -> list[str]:
         """Wait for as long as the client wants, reporting progress if it asked for that. Returns notes."""
 
+        here = asyncio.get_running_loop()
+
         async def report_progress(settled: int, total: int, words: str) -> None:
-            await context.session.report_progress(settled, total, words)
+            await ask_in(here, lambda: context.session.report_progress(settled, total, words))
 
         wants_progress = context.meta is not None and "progress_token" in context.meta
         if not given["wait"] and not wants_progress:
             return []
-        return await self._library.wait(given.get("mirror"), given["wait"], report_progress)
+        mirror, seconds = given.get("mirror"), given["wait"]
+        return await self._ask(lambda: self._library.wait(mirror, seconds, report_progress))
 
     # -- resources ----------------------------------------------------------------------------------------
 
@@ -409,7 +414,7 @@ class _Handlers:
         try:
             mirror, _, path = ("", "", "") if cursor is None else _path_of(cursor).partition("\n")
             async with asyncio.timeout(ANSWER_SECONDS):
-                found = await self._library.documents((mirror, path), RESOURCES_AT_ONCE)
+                found = await self._ask(lambda: self._library.documents((mirror, path), RESOURCES_AT_ONCE))
         except Exception as error:
             raise _refusal(error) from error
         listed = [
@@ -446,7 +451,9 @@ class _Handlers:
                 raise UsageError(f"the address of a document is {SCHEME}MIRROR/PATH")
             wanted = Wanted(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
             async with asyncio.timeout(ANSWER_SECONDS):
-                told = await self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+                told = await self._ask(
+                    lambda: self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+                )
         except Exception as error:
             raise _refusal(error) from error
         text = told["text"]

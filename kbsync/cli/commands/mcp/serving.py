@@ -18,6 +18,7 @@ import anyio
 import structlog
 from mcp.server.stdio import stdio_server
 
+from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.commands.mcp.surrogates import mend_surrogates
 from kbsync.cli.context import again, prepare
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
@@ -147,7 +148,10 @@ class Mirroring:
         from kbsync.daemon import Daemon
 
         self._daemon = Daemon(
-            opened.installation, lambda: again(opened.installation), on_config=opened.turn_to
+            opened.installation,
+            lambda: again(opened.installation),
+            on_config=opened.turn_to,
+            assistants=assistant_app,
         )
         opened.obstacle = ""
         try:
