@@ -6,6 +6,8 @@ terminal's cursor, forge a line of the log or hide what it says.
 
 from __future__ import annotations
 
+import base64
+import os
 import re
 import shlex
 from collections.abc import Iterable
@@ -89,6 +91,16 @@ def number_in(text: str) -> int | None:
     """The number; None for what is none, and for more digits than anything that is counted has."""
     # int() takes quadratic time for a stranger's million digits.
     return int(text) if text.isdecimal() and len(text) <= 20 else None
+
+
+def cursor(path: str) -> str:
+    """A path as a query can carry it: it may be no Unicode."""
+    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
+
+
+def path_at(given: str) -> str:
+    """The inverse of `cursor`. Raises `ValueError`."""
+    return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
 
 
 _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")

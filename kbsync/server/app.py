@@ -34,6 +34,7 @@ from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
+from kbsync.core.text import path_at
 from kbsync.engine.clock import Ask, ask_in
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import FOLDER_MISSING
@@ -46,7 +47,7 @@ from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
 from kbsync.server.responses import body_of, json_answer, refusal
-from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views, path_at
+from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
@@ -206,7 +207,7 @@ class ListenerApp:
             try:
                 after = path_at(given.get("after", ""))
             except ValueError as error:
-                raise HTTPException(400, str(error)) from error
+                raise HTTPException(400, "after is what the page before gave as next") from error
             page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
         told = await self.views.status(page, given.get("mirror"))
         return json_answer(told, headers={WORD_HEADER: self.word})

@@ -6,10 +6,8 @@ The state is read on a connection and a thread of its own, so that no mirror wai
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from typing import Any, TypeVar
 from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
+from kbsync.core.text import cursor
 from kbsync.engine.status import (
     Items,
     last_audit,
@@ -209,19 +208,6 @@ class MirrorView:
 
 def _unlisted(items: Items) -> list[dict[str, Any]]:
     return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_FAILED)]
-
-
-def cursor(path: str) -> str:
-    """A path as a query can carry it: it may be no Unicode."""
-    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
-
-
-def path_at(given: str) -> str:
-    """The inverse of `cursor`. Raises `ValueError`."""
-    try:
-        return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
-    except ValueError as error:
-        raise ValueError("after is what the page before gave as next") from error
 
 
 class Views:

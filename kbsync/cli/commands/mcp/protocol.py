@@ -7,7 +7,6 @@ of the tool, in a sentence that a model can act on. An answer comes twice: as JS
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import re
 import urllib.parse
@@ -46,7 +45,7 @@ from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
-from kbsync.core.text import printable, printable_lines
+from kbsync.core.text import cursor, path_at, printable, printable_lines
 from kbsync.engine.clock import Ask, ask_in, directly
 from kbsync.engine.search import FoundDocument
 from kbsync.engine.status import SHOWN
@@ -381,7 +380,7 @@ class _Handlers:
         page = PageRequest(below, states, after, given["limit"])
         told = await self._ask(lambda: self._library.listed(page, given.get("mirror")))
         if told["next"] is not None:
-            told["next"] = _cursor(told["next"])
+            told["next"] = cursor(told["next"])
         return told, "\n".join(_list_in_words(told))
 
     async def _status(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
@@ -410,9 +409,9 @@ class _Handlers:
         self, _context: Context, params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
         """A page of the documents that are searchable."""
-        cursor = None if params is None else params.cursor
+        after = None if params is None else params.cursor
         try:
-            mirror, _, path = ("", "", "") if cursor is None else _path_of(cursor).partition("\n")
+            mirror, _, path = ("", "", "") if after is None else _path_of(after).partition("\n")
             async with asyncio.timeout(ANSWER_SECONDS):
                 found = await self._ask(lambda: self._library.documents((mirror, path), RESOURCES_AT_ONCE))
         except Exception as error:
@@ -426,7 +425,7 @@ class _Handlers:
             )
             for name, row in found
         ]
-        more = _cursor(f"{found[-1][0]}\n{found[-1][1].path}") if len(found) == RESOURCES_AT_ONCE else None
+        more = cursor(f"{found[-1][0]}\n{found[-1][1].path}") if len(found) == RESOURCES_AT_ONCE else None
         return ListResourcesResult(resources=listed, next_cursor=more)
 
     async def templates(
@@ -525,13 +524,9 @@ def _moment(text: str) -> float:
         raise UsageError(f"`after`: {error}") from error
 
 
-def _cursor(path: str) -> str:
-    return base64.urlsafe_b64encode(os.fsencode(path)).decode()
-
-
-def _path_of(cursor: str) -> str:
+def _path_of(given: str) -> str:
     try:
-        return os.fsdecode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+        return path_at(given)
     except ValueError as error:
         raise UsageError("`cursor` is what the page before gave, unchanged") from error
 
