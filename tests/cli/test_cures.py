@@ -654,15 +654,14 @@ def test_who_sees_the_page_without_its_script_is_told_which_options_to_add() -> 
 # -- all of them -----------------------------------------------------------------------------------------
 
 IN_OTHER_ROOMS = {
-    "config/reader.py: pages are not fetched *",  # tests.config.test_loader
     "core/lifecycle.py: sent {} times without an answer *",  # tests.engine.test_lost_answers
     "cli/commands/kb/copy.py: kb copy",  # tests.postgres.test_moving
     "cli/commands/mcp/command.py: install 'mcp'",  # tests.mcp.test_program
-    "cli/commands/mcp/library.py: to follow it: {}",  # tests.mcp.test_program
     "cli/commands/doctor/service.py: dask worker {}",  # tests.cluster.test_doctor
     "install kbsync {} on every worker of the cluster, and start the workers again",  # tests.cluster
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
     "index/postgres/schema.py: upgrade this kbsync",  # tests.postgres.test_failures
+    "server/auth.py: a token is needed*",  # tests.mcp.test_http
     "source/read.py: ; free space there or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners
     "targets/postgres/target.py: install 'psycopg'",  # tests.postgres.test_bad_input
