@@ -295,7 +295,8 @@ class ListenerApp:
         # A browser says itself that the request is our own page's. A proxy may put its own name into `Host`.
         hosts = (headers.get("host"), headers.get("x-forwarded-host"))
         if origin is not None and site is None and origin.partition("://")[2] not in hosts:
-            raise HTTPException(403, "the request comes from another origin")
+            why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
+            raise HTTPException(403, why)
         if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
             raise HTTPException(403, f"the header {WORD_HEADER} lacks the word that GET /api/status gives")
         # A form of another site can send any type but this one without asking first (CORS).
