@@ -258,8 +258,8 @@ MISTAKES = {
     "200-is-success": Mistake(
         "an answer without a code counts as done",
         "kbsync/targets/zhipu/errors.py",
-        '        Unsure,\n        "the manual has a code in every answer (promise 10)"',
-        '        None,\n        "the manual has a code in every answer (promise 10)"',
+        "        Unsure,\n        status=SUCCESS,\n        reported=False,\n",
+        "        None,\n        status=SUCCESS,\n        reported=False,\n",
         ("tests/targets/zhipu",),
     ),
     "one-version-vouches-for-the-next": Mistake(

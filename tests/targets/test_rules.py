@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -425,12 +425,12 @@ def test_words_mean_the_same_in_a_receipt_and_beside_a_document(
 
 def key_of(rule: ErrorRule) -> tuple[object, ...]:
     """Equal for a rule and its like in a table that was made anew."""
-    return rule.means, rule.why, rule.code, str(rule.status), rule.words, rule.halt, rule.as_code
+    return repr(replace(rule, when=None)), getattr(rule.when, "__code__", None)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So none is hidden by another before it, and each has its reason."""
+    """So none is hidden by another before it."""
     judge, rules = VENDORS[vendor]
     fitting: set[tuple[object, ...]] = set()
     fits = ErrorRule.fits
@@ -449,7 +449,6 @@ def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch:
             zhipu.refusal(zhipu.RECEIPT, words, words)
         zhipu.refusal(zhipu.INDEXED, "", "", "10002")
     assert [rule for rule in rules if key_of(rule) not in fitting] == []
-    assert all(rule.why for rule in rules)
 
 
 @pytest.mark.parametrize("status", [*range(100, 200), *range(200, 700, 7)])

@@ -281,10 +281,6 @@ REQUIRED = "required"
 """Stands for `invalid_param` of a field that is missing; the error's code is the field then."""
 
 
-def _reports(case: ErrorCase) -> bool:
-    return case.is_error
-
-
 def _limits(case: ErrorCase) -> bool:
     return case.status in (403, 429) or bool(_RATE.search(case.words) or BUSY.search(case.words))
 
@@ -293,136 +289,63 @@ _PLAN_HINT = "see to the plan or the model provider's account"
 _ACCESS_HINT = "see that the key's workspace may use it and that its API access is on in Dify"
 
 RULES: tuple[ErrorRule, ...] = (
-    ErrorRule(
-        Rejected,
-        "uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down",
-        call=_OF_METADATA,
-        when=_limits,
-        as_code=LIMITED,
-    ),
-    ErrorRule(
-        None,
-        "the answer to a deletion has no body",
-        call={DifyCall.DELETE, DifyCall.DELETE_BASE},
-        status={204},
-        when=lambda case: not case.is_error,
-    ),
-    ErrorRule(Unsure, "it may have been done before it failed", status=SERVER_ERROR, when=_reports),
-    ErrorRule(
-        Halted,
-        "words of a model's vendor that pass through: an empty account, also under 429",
-        words=MONEY,
-        when=_reports,
-        halt="quota",
-        hint=_PLAN_HINT,
-    ),
-    ErrorRule(
-        Unavailable,
-        "api/controllers/service_api/wraps.py; it says forbidden of a rate limit of the plan, too",
-        words=_RATE,
-        when=_reports,
-        as_code=LIMITED,
-        is_rate_limit=True,
-        pause=_A_MINUTE,
-    ),
-    ErrorRule(
-        Unavailable,
-        "RFC 6585",
-        status={429},
-        when=_reports,
-        as_code=LIMITED,
-        is_rate_limit=True,
-        pause=_A_MINUTE,
-    ),
-    ErrorRule(Unavailable, "busy, in whatever words", words=BUSY, when=_reports, is_rate_limit=True),
+    # Uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down.
+    ErrorRule(Rejected, call=_OF_METADATA, when=_limits, as_code=LIMITED),
+    # The answer to a deletion has no body.
+    ErrorRule(None, call={DifyCall.DELETE, DifyCall.DELETE_BASE}, status={204}, reported=False),
+    # It may have been done before it failed.
+    ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
+    # Words of a model's vendor that pass through: an empty account, also under 429.
+    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint=_PLAN_HINT),
+    # api/controllers/service_api/wraps.py; it says forbidden of a rate limit of the plan, too.
+    ErrorRule(Unavailable, words=_RATE, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
+    # RFC 6585.
+    ErrorRule(Unavailable, status={429}, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
+    # Busy, in whatever words.
+    ErrorRule(Unavailable, words=BUSY, reported=True, is_rate_limit=True),
+    # Full: forbidden is said of it as well.
+    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT),
+    # Every refusal of a plan is forbidden or invalid_param: the words tell.
+    ErrorRule(Halted, words=_PLAN, reported=True, halt="quota", hint=_PLAN_HINT),
+    # The model provider's quota.
+    ErrorRule(Halted, code={"provider_quota_exceeded"}, halt="quota", hint=_PLAN_HINT),
+    # The key.
     ErrorRule(
         Halted,
-        "full: forbidden is said of it as well",
-        words=FULL,
-        unless=ONE_DOCUMENT,
-        when=_reports,
-        halt="quota",
-        hint=FULL_HINT,
-    ),
-    ErrorRule(
-        Halted,
-        "every refusal of a plan is forbidden or invalid_param: the words tell",
-        words=_PLAN,
-        when=_reports,
-        halt="quota",
-        hint=_PLAN_HINT,
-    ),
-    ErrorRule(
-        Halted,
-        "the model provider's quota",
-        code=frozenset({"provider_quota_exceeded"}),
-        halt="quota",
-        hint=_PLAN_HINT,
-    ),
-    ErrorRule(
-        Halted,
-        "the key",
-        code=frozenset({"unauthorized"}),
+        code={"unauthorized"},
         halt="credentials",
         hint="put a key of the knowledge API into api_key, from Knowledge > Service API in Dify",
     ),
+    # Dify looks for the base before it looks for anything in it.
     ErrorRule(
         Halted,
-        "Dify looks for the base before it looks for anything in it",
-        code=frozenset({"not_found", "invalid_param"}),
+        code={"not_found", "invalid_param"},
         words=_NO_DATASET,
         halt="knowledge-base-missing",
         hint="correct dataset_id (or base_url) in the config",
     ),
+    # Document not found, Document Not Exists.
+    ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
+    # A route: nothing of Dify's is at this address.
     ErrorRule(
-        Rejected,
-        "Document not found, Document Not Exists",
-        code=frozenset({"not_found"}),
-        words=_NO_DOCUMENT,
-        as_code=GONE,
+        NotOffered, code={"not_found"}, hint="it has no such call, or base_url is wrong", as_code="404"
     ),
-    ErrorRule(
-        NotOffered,
-        "a route: nothing of Dify's is at this address",
-        code=frozenset({"not_found"}),
-        hint="it has no such call, or base_url is wrong",
-        as_code="404",
-    ),
-    ErrorRule(Rejected, "a field is missing, by its name", code=frozenset({REQUIRED})),
-    ErrorRule(
-        Halted,
-        "the API of the workspace is switched off",
-        code=frozenset({"forbidden"}),
-        words=_API_ACCESS,
-        halt="credentials",
-        hint=_ACCESS_HINT,
-    ),
-    ErrorRule(
-        Rejected,
-        "it may be said of one document",
-        code=frozenset({"forbidden"}),
-        when=lambda case: case.is_of_document,
-        may_pass=True,
-    ),
-    ErrorRule(
-        Halted,
-        "no document was asked about",
-        code=frozenset({"forbidden"}),
-        halt="credentials",
-        hint=_ACCESS_HINT,
-    ),
-    ErrorRule(
-        Unavailable,
-        "it is at work, or the model's vendor failed",
-        code=frozenset({"document_indexing", "dataset_not_initialized", "completion_request_error"}),
-    ),
-    ErrorRule(NameTaken, "kb create", code=frozenset({"dataset_name_duplicate"})),
-    ErrorRule(
-        Rejected,
-        "the document: api/controllers/service_api/app/error.py",
-        code=frozenset({"file_too_large", "unsupported_file_type", "archived_document_immutable"}),
-    ),
-    ErrorRule(Rejected, "any other code is a refusal, whatever HTTP says", when=_reports),
+    # A field is missing, by its name.
+    ErrorRule(Rejected, code={REQUIRED}),
+    # The API of the workspace is switched off.
+    ErrorRule(Halted, code={"forbidden"}, words=_API_ACCESS, halt="credentials", hint=_ACCESS_HINT),
+    # It may be said of one document.
+    ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
+    # No document was asked about.
+    ErrorRule(Halted, code={"forbidden"}, halt="credentials", hint=_ACCESS_HINT),
+    # It is at work, or the model's vendor failed.
+    ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
+    # Of `kb create`.
+    ErrorRule(NameTaken, code={"dataset_name_duplicate"}),
+    # The document: api/controllers/service_api/app/error.py.
+    ErrorRule(Rejected, code={"file_too_large", "unsupported_file_type", "archived_document_immutable"}),
+    # Any other code is a refusal, whatever HTTP says.
+    ErrorRule(Rejected, reported=True),
 )
 """One code stands for many things at Dify, so the words go before most of them."""
 

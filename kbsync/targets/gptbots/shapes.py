@@ -289,10 +289,6 @@ def _is_open(case: ErrorCase) -> bool:
     return number is None or number >= 50000 or 500 <= number < 600 or number == 200
 
 
-def _reports(case: ErrorCase) -> bool:
-    return case.is_error
-
-
 def _leaves_open(case: ErrorCase) -> bool:
     return case.is_error and (case.status in SERVER_ERROR or _is_open(case))
 
@@ -305,97 +301,78 @@ def _refuses(case: ErrorCase) -> bool:
 def rules_for(address: str) -> tuple[ErrorRule, ...]:
     """The table for answers from `address`. Five codes are documented; words and status tell the others."""
     return (
+        # Documented; a key of another region looks like this.
         ErrorRule(
             Halted,
-            "documented; a key of another region looks like this",
-            code=frozenset({_WRONG_KEY}),
+            code={_WRONG_KEY},
             halt="credentials",
             hint=f"check api_key, and that base_url is its region: {address} was asked (sg, jp, th differ)",
         ),
+        # Documented.
         ErrorRule(
             Halted,
-            "documented",
-            code=frozenset({_BOT_GONE}),
+            code={_BOT_GONE},
             halt="knowledge-base-missing",
             hint="its knowledge bases went with it; put a key of another bot and its base into the config",
         ),
+        # No page lists the codes of an empty account; only the words tell, whatever the code or status.
         ErrorRule(
             Halted,
-            "no page lists the codes of an empty account; only the words tell, whatever the code or status",
             words=MONEY,
-            when=_reports,
+            reported=True,
             halt="quota",
             says="the account has no credits left",
             hint="see to the account's credits in the vendor's console",
         ),
-        ErrorRule(Rejected, "documented: a parameter or a file", code=frozenset({_INVALID})),
-        ErrorRule(Rejected, "documented: more at a time than it takes", code=frozenset({TOO_MANY})),
-        ErrorRule(
-            Unavailable,
-            "not documented, and the same everywhere",
-            code=frozenset({"429"}),
-            is_rate_limit=True,
-        ),
-        ErrorRule(Unavailable, "RFC 6585, with any code", status={429}, when=_reports, is_rate_limit=True),
-        ErrorRule(Unavailable, "not documented, and the same everywhere", code=frozenset({"408"})),
+        # Documented: a parameter or a file.
+        ErrorRule(Rejected, code={_INVALID}),
+        # Documented: more at a time than it takes.
+        ErrorRule(Rejected, code={TOO_MANY}),
+        # Not documented, and the same everywhere.
+        ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
+        # RFC 6585, with any code.
+        ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
+        # Not documented, and the same everywhere.
+        ErrorRule(Unavailable, code={"408"}),
         *(
+            # A route that is not there is told by the status.
             ErrorRule(
                 NotOffered,
-                "a route that is not there is told by the status",
                 status={status},
                 when=lambda case: case.is_error and _is_call_missing(case),
                 as_code=str(status),
             )
             for status in (404, 405, 501)
         ),
-        ErrorRule(
-            Unavailable,
-            "busy, in whatever words and under whatever status",
-            words=BUSY,
-            when=_refuses,
-            is_rate_limit=True,
-        ),
+        # Busy, in whatever words and under whatever status.
+        ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
+        # A quota, unless it is one of requests.
         ErrorRule(
             Halted,
-            "a quota, unless it is one of requests",
             words=_QUOTA,
             unless=BUSY,
-            when=_reports,
+            reported=True,
             halt="quota",
             hint="see to the account's credits in the vendor's console",
         ),
+        # Full.
+        ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
+        # Rights of the key, in the vendor's own body; insufficient is said of credits as well.
         ErrorRule(
-            Halted, "full", words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT
+            Halted, words=PERMISSION, reported=True, halt="credentials", hint="check api_key and its rights"
         ),
+        # It may be said of one document.
         ErrorRule(
-            Halted,
-            "rights of the key, in the vendor's own body; insufficient is said of credits as well",
-            words=PERMISSION,
-            when=_reports,
-            halt="credentials",
-            hint="check api_key and its rights",
+            Rejected, status={403}, when=lambda case: case.is_error and case.is_of_document, may_pass=True
         ),
+        # The vendor's own body, so no firewall's page.
         ErrorRule(
-            Rejected,
-            "it may be said of one document",
-            status={403},
-            when=lambda case: case.is_error and case.is_of_document,
-            may_pass=True,
+            Halted, status={401, 403}, reported=True, halt="credentials", hint="check api_key and its rights"
         ),
-        ErrorRule(
-            Halted,
-            "the vendor's own body, so no firewall's page",
-            status={401, 403},
-            when=_reports,
-            halt="credentials",
-            hint="check api_key and its rights",
-        ),
-        ErrorRule(
-            Unsure,
-            "50000 and what has no known meaning: it is open what was done",
-            when=_leaves_open,
-        ),
-        ErrorRule(Rejected, "any other code is a failure, whatever the status", when=_reports),
+        # 50000 and what has no known meaning: it is open what was done.
+        ErrorRule(Unsure, when=_leaves_open),
+        # Any other code is a failure, whatever the status.
+        ErrorRule(Rejected, reported=True),
     )
 
 

@@ -9,7 +9,7 @@ in every table, because services mix these up: money, then busy, then full. A 42
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence, Set
 from dataclasses import dataclass, replace
 
 from kbsync.core.text import printable
@@ -188,16 +188,16 @@ def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
 class ErrorRule:
     """One row: what has to be true of a case, and the error that it is then; `means` None is success.
 
-    A condition that is left out always holds. `why`: the fact behind the row, and where it is known from.
-    `says`: our sentence, `hint`: what to do. `as_code`: the error's code, the vendor's where that is "".
-    `pause`: seconds until the next try, where the answer has no Retry-After.
+    A condition that is left out always holds; `reported`: what `is_error` of the case has to be. `says`: our
+    sentence, `hint`: what to do. `as_code`: the error's code, the vendor's where that is "". `pause`: seconds
+    until the next try, where the answer has no Retry-After. A comment above each row has the fact behind it.
     """
 
     means: type[TargetError] | None
-    why: str
     call: Container[str] | None = None
     status: Container[int] | None = None
-    code: frozenset[str] | None = None
+    code: Set[str] | None = None
+    reported: bool | None = None
     words: re.Pattern[str] | None = None
     unless: re.Pattern[str] | None = None
     when: Callable[[ErrorCase], bool] | None = None
@@ -216,6 +216,7 @@ class ErrorRule:
             (self.call is None or case.call in self.call)
             and (self.status is None or case.status in self.status)
             and (self.code is None or not self.code.isdisjoint(case.codes))
+            and (self.reported is None or self.reported == case.is_error)
             and (self.when is None or self.when(case))
             and (self.words is None or self.words.search(case.words) is not None)
             and (self.unless is None or self.unless.search(case.words) is None)
@@ -293,72 +294,43 @@ def says_money(words: str) -> bool:
 
 
 COMMON: tuple[ErrorRule, ...] = (
-    ErrorRule(
-        Unsure,
-        "a gateway answered; only a 303 says that the work was done",
-        status=REDIRECT,
-        hint="set base_url to the address that answers itself",
-    ),
-    ErrorRule(
-        None, "HTTP and the body agree", status=SUCCESS, when=lambda case: case.is_json and not case.is_error
-    ),
-    ErrorRule(
-        Unsure,
-        "a page or nothing under 200 is a proxy's, or an answer that was cut off",
-        status=SUCCESS,
-        when=lambda case: not case.is_error,
-    ),
-    ErrorRule(NotOffered, "the server does not know the method", status={501}, hint="it has no such call"),
-    ErrorRule(Unsure, "it may have been done before it failed, whatever the words are", status=SERVER_ERROR),
-    ErrorRule(
-        Halted,
-        "the words for an empty account are unmistakable, also under a 429 or 403 (new-api, SiliconFlow)",
-        words=MONEY,
-        halt="quota",
-        hint=MONEY_HINT,
-    ),
-    ErrorRule(
-        Unavailable,
-        "a rate limit is told as exceeded or full as well: these words go first",
-        words=BUSY,
-        is_rate_limit=True,
-    ),
-    ErrorRule(
-        Halted, "no room for any document", words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT
-    ),
-    ErrorRule(
-        Halted,
-        "RFC 9110, 15.5.2; a page is a gateway's and says nothing of the key",
-        status={401},
-        when=lambda case: not case.is_page,
-        halt="credentials",
-        hint=KEY_HINT,
-    ),
-    ErrorRule(
-        Rejected,
-        "firewalls refuse a text that looks like an attack to them, and let the next one through",
-        status={403},
-        when=lambda case: case.is_of_document,
-        may_pass=True,
-    ),
-    ErrorRule(
-        Unavailable,
-        "no word of the service about the key",
-        status={401, 403},
-        hint="a firewall or gateway on the way may say so",
-    ),
-    ErrorRule(Halted, "RFC 9110, 15.5.3: money", status={402}, halt="quota", hint=MONEY_HINT),
-    ErrorRule(
-        NotOffered,
-        "no such path or method there",
-        status={404, 405},
-        hint="it has no such call, or base_url is wrong",
-    ),
-    ErrorRule(Unavailable, "RFC 9110, 15.5.8", status={407}, hint="the proxy wants a name and password"),
-    ErrorRule(Unavailable, "RFC 6585, 4: too many requests", status={429}, is_rate_limit=True),
-    ErrorRule(Unavailable, "the request was not waited for, or came too early", status={408, 425}),
-    ErrorRule(Rejected, "RFC 9110, 15.5.14", status={413}, hint="the document is too large"),
-    ErrorRule(Rejected, "any other refusal is of this request", status=range(400, 500)),
-    ErrorRule(Unsure, "no known status"),
+    # A gateway answered; only a 303 says that the work was done.
+    ErrorRule(Unsure, status=REDIRECT, hint="set base_url to the address that answers itself"),
+    # HTTP and the body agree.
+    ErrorRule(None, status=SUCCESS, when=lambda case: case.is_json and not case.is_error),
+    # A page or nothing under 200 is a proxy's, or an answer that was cut off.
+    ErrorRule(Unsure, status=SUCCESS, reported=False),
+    # The server does not know the method.
+    ErrorRule(NotOffered, status={501}, hint="it has no such call"),
+    # It may have been done before it failed, whatever the words are.
+    ErrorRule(Unsure, status=SERVER_ERROR),
+    # The words for an empty account are unmistakable, also under a 429 or 403 (new-api, SiliconFlow)
+    ErrorRule(Halted, words=MONEY, halt="quota", hint=MONEY_HINT),
+    # A rate limit is told as exceeded or full as well: these words go first.
+    ErrorRule(Unavailable, words=BUSY, is_rate_limit=True),
+    # No room for any document.
+    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT),
+    # RFC 9110, 15.5.2; a page is a gateway's and says nothing of the key.
+    ErrorRule(Halted, status={401}, when=lambda case: not case.is_page, halt="credentials", hint=KEY_HINT),
+    # Firewalls refuse a text that looks like an attack to them, and let the next one through.
+    ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
+    # No word of the service about the key.
+    ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway on the way may say so"),
+    # RFC 9110, 15.5.3: money.
+    ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),
+    # No such path or method there.
+    ErrorRule(NotOffered, status={404, 405}, hint="it has no such call, or base_url is wrong"),
+    # RFC 9110, 15.5.8.
+    ErrorRule(Unavailable, status={407}, hint="the proxy wants a name and password"),
+    # RFC 6585, 4: too many requests.
+    ErrorRule(Unavailable, status={429}, is_rate_limit=True),
+    # The request was not waited for, or came too early.
+    ErrorRule(Unavailable, status={408, 425}),
+    # RFC 9110, 15.5.14.
+    ErrorRule(Rejected, status={413}, hint="the document is too large"),
+    # Any other refusal is of this request.
+    ErrorRule(Rejected, status=range(400, 500)),
+    # No known status.
+    ErrorRule(Unsure),
 )
 """What is the same at every service; one of them always fits."""

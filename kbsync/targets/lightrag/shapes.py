@@ -55,12 +55,11 @@ FINISHED = tuple(word for word, state in _STATES.items() if state is not DocStat
 _NO_CALL = frozenset({404, 405, 501})
 
 RULES: tuple[ErrorRule, ...] = (
-    ErrorRule(
-        Halted, "seen with 1.5.7", status={403}, words=_KEY_REFUSED, halt="credentials", hint="check api_key"
-    ),
+    # Seen with 1.5.7.
+    ErrorRule(Halted, status={403}, words=_KEY_REFUSED, halt="credentials", hint="check api_key"),
+    # The words of its framework: the server is there, and the call is not.
     ErrorRule(
         Halted,
-        "the words of its framework: the server is there, and the call is not",
         status={404},
         call={"base"},
         words=_NO_ROUTE,
@@ -68,30 +67,21 @@ RULES: tuple[ErrorRule, ...] = (
         says="there are no documents at this address of",
         hint="correct target.base_url",
     ),
+    # The server has these calls: something before it answers.
     ErrorRule(
         Unavailable,
-        "the server has these calls: something before it answers",
         status=_NO_CALL,
         when=lambda case: case.call != "search",
         says="as if it had no such call",
     ),
-    ErrorRule(NameTaken, "a document has the name", status={409}, words=_STORED, as_code=STORED),
-    ErrorRule(NameTaken, "a file has the name", status={409}, words=_LEFT_BEHIND),
-    ErrorRule(
-        Unavailable,
-        "documents are being deleted, or files scanned: nothing was stored",
-        status={409, 503},
-        when=lambda case: case.is_error,
-        as_code="busy",
-        pause=BUSY_PAUSE,
-    ),
-    ErrorRule(
-        Unavailable,
-        "it says so with 200, and does nothing",
-        status=SUCCESS,
-        code=frozenset({"busy"}),
-        pause=BUSY_PAUSE,
-    ),
+    # A document has the name.
+    ErrorRule(NameTaken, status={409}, words=_STORED, as_code=STORED),
+    # A file has the name.
+    ErrorRule(NameTaken, status={409}, words=_LEFT_BEHIND),
+    # Documents are being deleted, or files scanned: nothing was stored.
+    ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
+    # It says so with 200, and does nothing.
+    ErrorRule(Unavailable, status=SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
 )
 """Behind them come the common rules."""
 

@@ -224,17 +224,12 @@ _ROOM_HINT = (
 _STORING = frozenset({"upload", "attach"})
 
 RULES: tuple[ErrorRule, ...] = (
+    # The vendor's page of error codes: an empty account is a 429, as too many requests are.
+    ErrorRule(Halted, code=_QUOTA, halt="quota", hint="check the plan and billing of the account"),
+    # A full store or project refuses every document: none of them is to blame. Limits of requests, and those
+    # of one file, are told in similar words.
     ErrorRule(
         Halted,
-        "the vendor's page of error codes: an empty account is a 429, as too many requests are",
-        code=_QUOTA,
-        halt="quota",
-        hint="check the plan and billing of the account",
-    ),
-    ErrorRule(
-        Halted,
-        "a full store or project refuses every document: none of them is to blame. Limits of requests, and "
-        "those of one file, are told in similar words",
         call=_STORING,
         status=range(400, 500),
         words=_STORE_FULL,
@@ -242,60 +237,45 @@ RULES: tuple[ErrorRule, ...] = (
         halt="quota",
         hint=_ROOM_HINT,
     ),
+    # The same as a code.
     ErrorRule(
         Halted,
-        "the same as a code",
-        code=frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"}),
+        code={"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"},
         halt="quota",
         hint=_ROOM_HINT,
     ),
-    ErrorRule(
-        Unavailable,
-        "an error under 200 is one all the same (promise 10)",
-        status=SUCCESS,
-        when=lambda case: case.is_error,
-    ),
+    # An error under 200 is one all the same (promise 10).
+    ErrorRule(Unavailable, status=SUCCESS, reported=True),
+    # OGX: the question named the model.
     ErrorRule(
         Rejected,
-        "OGX: the question named the model",
         call={CHAT},
         status={400, 404},
         words=_LACKS_MODEL,
         hint="the server lacks a model",
         as_code="model",
     ),
+    # OGX: its embedding model is away, which is no document's fault.
     ErrorRule(
-        Unavailable,
-        "OGX: its embedding model is away, which is no document's fault",
-        status={400, 404},
-        words=_LACKS_MODEL,
-        hint="the server lacks a model",
-        as_code="model",
+        Unavailable, status={400, 404}, words=_LACKS_MODEL, hint="the server lacks a model", as_code="model"
     ),
+    # The vendor's words for a path it does not have.
     ErrorRule(
         NotOffered,
-        "the vendor's words for a path it does not have",
         status={404},
         words=_NO_CALL,
         hint="correct base_url: the version path, such as /v1, is in it",
         as_code=GONE,
     ),
-    ErrorRule(None, "OGX answers this call with nothing", status={204}, call={PUT_BACK}),
+    # OGX answers this call with nothing.
+    ErrorRule(None, status={204}, call={PUT_BACK}),
+    # OpenAI: no such store or file.
+    ErrorRule(Rejected, status={404}, when=lambda case: bool(case.message), as_code=GONE),
+    # OGX: no such store or file.
+    ErrorRule(Rejected, status={400}, words=_NO_SUCH, as_code=GONE),
+    # A key with restricted rights.
     ErrorRule(
-        Rejected,
-        "OpenAI: no such store or file",
-        status={404},
-        when=lambda case: bool(case.message),
-        as_code=GONE,
-    ),
-    ErrorRule(Rejected, "OGX: no such store or file", status={400}, words=_NO_SUCH, as_code=GONE),
-    ErrorRule(
-        Halted,
-        "a key with restricted rights",
-        status={403},
-        words=_SCOPE,
-        halt="credentials",
-        hint="it needs files and vector stores",
+        Halted, status={403}, words=_SCOPE, halt="credentials", hint="it needs files and vector stores"
     ),
 )
 """OpenAI says 404 for what is not there, OGX 400. Behind them come the common rules."""

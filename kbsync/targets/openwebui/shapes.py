@@ -215,23 +215,19 @@ _RIGHTS = "check what the user of api_key may do"
 _REFUSAL = frozenset({400, 403})
 
 
-def _has_words(case: ErrorCase) -> bool:
-    return case.is_error
-
-
 RULES: tuple[ErrorRule, ...] = (
+    # A wrong address is answered with the page of the program, and 200.
     ErrorRule(
         Unsure,
-        "a wrong address is answered with the page of the program, and 200",
         status=SUCCESS,
         when=lambda case: case.is_page,
         says="a web page",
         hint="base_url is the server's address without a path such as /api",
         as_code="page",
     ),
+    # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(
         Halted,
-        "seen with 0.12.4: 400 or 404 by route",
         status={400, 404},
         words=_NOT_FOUND,
         call=OF_BASE,
@@ -239,78 +235,37 @@ RULES: tuple[ErrorRule, ...] = (
         hint="there is no such knowledge base for this api_key; correct target.knowledge_id",
         as_code=GONE,
     ),
+    # Seen with 0.12.4: 400 or 404 by route.
+    ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),
+    # It caught an error of its own, before or after it stored the file.
+    ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
+    # Words of a model's vendor that pass through: an empty account.
+    ErrorRule(Halted, status=_REFUSAL, words=MONEY, reported=True, halt="quota", hint=MONEY_HINT),
+    # Busy, in whatever words.
+    ErrorRule(Unavailable, status=_REFUSAL, words=BUSY, reported=True, is_rate_limit=True),
+    # Full, which no right of the key's changes.
     ErrorRule(
-        Rejected, "seen with 0.12.4: 400 or 404 by route", status={400, 404}, words=_NOT_FOUND, as_code=GONE
+        Halted, status=_REFUSAL, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT
     ),
-    ErrorRule(
-        Unsure,
-        "it caught an error of its own, before or after it stored the file",
-        status={400},
-        call={"upload"},
-        words=_UPLOAD_ENDED,
-    ),
+    # Words of the server, so no firewall's page.
+    ErrorRule(Halted, status={403}, reported=True, halt="credentials", hint=_RIGHTS, as_code="403"),
+    # What else a base is refused for, whatever the status, are rights.
     ErrorRule(
         Halted,
-        "words of a model's vendor that pass through: an empty account",
-        status=_REFUSAL,
-        words=MONEY,
-        when=_has_words,
-        halt="quota",
-        hint=MONEY_HINT,
-    ),
-    ErrorRule(
-        Unavailable,
-        "busy, in whatever words",
-        status=_REFUSAL,
-        words=BUSY,
-        when=_has_words,
-        is_rate_limit=True,
-    ),
-    ErrorRule(
-        Halted,
-        "full, which no right of the key's changes",
-        status=_REFUSAL,
-        words=FULL,
-        unless=ONE_DOCUMENT,
-        when=_has_words,
-        halt="quota",
-        hint=FULL_HINT,
-    ),
-    ErrorRule(
-        Halted,
-        "words of the server, so no firewall's page",
-        status={403},
-        when=_has_words,
-        halt="credentials",
-        hint=_RIGHTS,
-        as_code="403",
-    ),
-    ErrorRule(
-        Halted,
-        "what else a base is refused for, whatever the status, are rights",
         status={400},
         call=OF_BASE,
         unless=_NOT_MADE,
-        when=_has_words,
+        reported=True,
         halt="credentials",
         hint=_RIGHTS,
         as_code="403",
     ),
+    # Seen with 0.12.4: it cannot embed the question.
     ErrorRule(
-        Unavailable,
-        "seen with 0.12.4: it cannot embed the question",
-        status={400},
-        call={"search"},
-        when=_has_words,
-        hint="its embedding model may be down",
+        Unavailable, status={400}, call={"search"}, reported=True, hint="its embedding model may be down"
     ),
-    ErrorRule(
-        Unavailable,
-        "it is over, and its status has the reason",
-        status={500},
-        call={"update"},
-        when=_has_words,
-    ),
+    # It is over, and its status has the reason.
+    ErrorRule(Unavailable, status={500}, call={"update"}, reported=True),
 )
 """`{"detail": "…"}` under an HTTP status; 200 with a page is no success. Then come the common rules."""
 

@@ -56,10 +56,6 @@ _NO_INDEX = re.compile(r"\ANo chunk found")
 _KEY = "check api_key, and that it may use the dataset"
 
 
-def _reports(case: ErrorCase) -> bool:
-    return case.is_error
-
-
 def _is_refusal(case: ErrorCase) -> bool:
     """By its code it was refused, and not tried in vain."""
     code = number_in(case.code) or 0
@@ -67,73 +63,58 @@ def _is_refusal(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    ErrorRule(None, "a completion has no envelope", code=frozenset({"completion"})),
+    # A completion has no envelope.
+    ErrorRule(None, code={"completion"}),
+    # The reference has a code in every answer (promise 10).
     ErrorRule(
         Unsure,
-        "the reference has a code in every answer (promise 10)",
         status=SUCCESS,
-        code=frozenset({"none"}),
+        code={"none"},
         when=lambda case: case.is_json,
         says="the answer has no code",
         as_code="shape",
     ),
+    # api/apps/restful_apis: the key, and a user who is not active.
+    ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
+    # Words of a model's vendor that pass through: an empty account, also under 429.
     ErrorRule(
-        Halted,
-        "api/apps/restful_apis: the key, and a user who is not active",
-        code=frozenset({"401", "109", "403"}),
-        halt="credentials",
-        hint=_KEY,
+        Halted, words=MONEY, reported=True, halt="quota", hint="see to the account of the model's vendor"
     ),
+    # RetCode.RUNNING: it is at work on it.
+    ErrorRule(Unavailable, code={"106"}),
+    # Too many requests.
+    ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
+    # A route that is not there.
+    ErrorRule(NotOffered, code={"404"}, hint="it has no such call, or base_url is wrong"),
+    # A search in a dataset that has no index yet.
+    ErrorRule(None, words=_NO_INDEX, reported=True),
+    # MAX_FILE_NUM_PER_USER.
     ErrorRule(
-        Halted,
-        "words of a model's vendor that pass through: an empty account, also under 429",
-        words=MONEY,
-        when=_reports,
-        halt="quota",
-        hint="see to the account of the model's vendor",
+        Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server's limit of files is reached"
     ),
-    ErrorRule(Unavailable, "RetCode.RUNNING: it is at work on it", code=frozenset({"106"})),
-    ErrorRule(Unavailable, "too many requests", code=frozenset({"429"}), is_rate_limit=True),
-    ErrorRule(
-        NotOffered,
-        "a route that is not there",
-        code=frozenset({"404"}),
-        hint="it has no such call, or base_url is wrong",
-    ),
-    ErrorRule(None, "a search in a dataset that has no index yet", words=_NO_INDEX, when=_reports),
-    ErrorRule(
-        Halted,
-        "MAX_FILE_NUM_PER_USER",
-        words=_FILES_FULL,
-        when=_reports,
-        halt="quota",
-        hint="the server's limit of files is reached",
-    ),
-    ErrorRule(Rejected, "the document, under a code of the server's", words=_BLAMED, when=_reports),
+    # The document, under a code of the server's.
+    ErrorRule(Rejected, words=_BLAMED, reported=True),
+    # Busy, in whatever words; what broke may have been done.
     ErrorRule(
         Unavailable,
-        "busy, in whatever words; what broke may have been done",
         words=BUSY,
         unless=_BROKE,
         when=lambda case: case.is_error and _is_refusal(case),
         is_rate_limit=True,
     ),
+    # No room for any document.
     ErrorRule(
         Halted,
-        "no room for any document",
         words=FULL,
         unless=ONE_DOCUMENT,
         when=lambda case: case.is_error and _is_refusal(case),
         halt="quota",
         hint=FULL_HINT,
     ),
-    ErrorRule(
-        Rejected,
-        "nearly every refusal is 102, so the target looks at the dataset before it blames a document",
-        unless=_BROKE,
-        when=lambda case: case.is_error and _is_refusal(case),
-    ),
-    ErrorRule(Unsure, "an error of the server's", when=_reports),
+    # Nearly every refusal is 102, so the target looks at the dataset before it blames a document.
+    ErrorRule(Rejected, unless=_BROKE, when=lambda case: case.is_error and _is_refusal(case)),
+    # An error of the server's.
+    ErrorRule(Unsure, reported=True),
 )
 """Mostly under HTTP 200; what has no code is told by the status."""
 

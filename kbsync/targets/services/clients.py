@@ -116,52 +116,42 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
     )
     gone = f"the {kind} service says that money or quota is gone"
     return (
-        no_money("OpenAI, new-api, zhipu: under 429 too", code=_NO_MONEY, says=gone),
-        no_money(
-            "gateways tell an empty account by words alone, under 403, 429 or 500",
-            words=MONEY,
-            when=_reports_failure,
-            says=gone,
-        ),
-        bad_key("OpenAI, zhipu", code=_BAD_KEY),
-        missing("no such model or call, whatever the status", code=_NOT_SERVED),
-        missing("OpenAI's form names the setting to blame", code=_OF_THE_CONFIG),
-        ErrorRule(Unavailable, "rate limits", code=_SLOW, is_rate_limit=True),
-        ErrorRule(Unavailable, "failed for the moment", code=_PASSING),
+        # OpenAI, new-api, zhipu: under 429 too.
+        no_money(code=_NO_MONEY, says=gone),
+        # Gateways tell an empty account by words alone, under 403, 429 or 500.
+        no_money(words=MONEY, when=_reports_failure, says=gone),
+        # OpenAI, zhipu.
+        bad_key(code=_BAD_KEY),
+        # No such model or call, whatever the status.
+        missing(code=_NOT_SERVED),
+        # OpenAI's form names the setting to blame.
+        missing(code=_OF_THE_CONFIG),
+        # Rate limits.
+        ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
+        # Failed for the moment.
+        ErrorRule(Unavailable, code=_PASSING),
+        # Busy, in whatever words: a limit that is exceeded in a minute is no text that is too long.
+        ErrorRule(Unavailable, status=range(400, 500), words=BUSY, when=_has_words, is_rate_limit=True),
+        # One of the texts.
         ErrorRule(
-            Unavailable,
-            "busy, in whatever words: a limit that is exceeded in a minute is no text that is too long",
-            status=range(400, 500),
-            words=BUSY,
-            when=_has_words,
-            is_rate_limit=True,
+            Rejected, code=_BAD_ITEM, when=lambda case: case.status not in (401, 402, 403, 404, 405, 429)
         ),
-        ErrorRule(
-            Rejected,
-            "one of the texts",
-            code=_BAD_ITEM,
-            when=lambda case: case.status not in (401, 402, 403, 404, 405, 429),
-        ),
-        bad_key("RFC 9110, 15.5.2", status={401}, when=_has_words),
-        ErrorRule(
-            Rejected,
-            "may concern one text, or the key: a harmless text tells",
-            status={403},
-            when=_has_words,
-            as_code=FORBIDDEN,
-            may_pass=True,
-        ),
-        no_money("RFC 9110, 15.5.3", status={402}, says=f"the {kind} service wants money"),
-        missing("a wrong address, or a model that is not served", status={404, 405}),
-        ErrorRule(Rejected, "TEI: the batch is too big", status={413}, as_code="413"),
-        ErrorRule(Rejected, "TEI: a text is too long", status={422}, as_code="422"),
-        ErrorRule(Unavailable, "TEI: its model failed", status={424}, as_code="424"),
-        ErrorRule(
-            Rejected,
-            "an error under 200 is one all the same (promise 10)",
-            status=SUCCESS,
-            when=lambda case: case.is_error,
-        ),
+        # RFC 9110, 15.5.2.
+        bad_key(status={401}, when=_has_words),
+        # May concern one text, or the key: a harmless text tells.
+        ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
+        # RFC 9110, 15.5.3.
+        no_money(status={402}, says=f"the {kind} service wants money"),
+        # A wrong address, or a model that is not served.
+        missing(status={404, 405}),
+        # TEI: the batch is too big.
+        ErrorRule(Rejected, status={413}, as_code="413"),
+        # TEI: a text is too long.
+        ErrorRule(Rejected, status={422}, as_code="422"),
+        # TEI: its model failed.
+        ErrorRule(Unavailable, status={424}, as_code="424"),
+        # An error under 200 is one all the same (promise 10).
+        ErrorRule(Rejected, status=SUCCESS, reported=True),
     )
 
 

@@ -259,117 +259,84 @@ def _agrees(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    ErrorRule(
-        None,
-        "both have to say so: a gateway may wrap an old body in its own status (promise 10)",
-        status=SUCCESS,
-        code=frozenset({"200"}),
-        when=lambda case: not case.is_error,
-    ),
+    # Both have to say so: a gateway may wrap an old body in its own status (promise 10).
+    ErrorRule(None, status=SUCCESS, code={"200"}, reported=False),
+    # The manual has a code in every answer (promise 10).
     ErrorRule(
         Unsure,
-        "the manual has a code in every answer (promise 10)",
         status=SUCCESS,
-        when=lambda case: not case.is_error,
+        reported=False,
         says="the vendor's answer does not say whether it was done",
         as_code="no-code",
     ),
     # -- codes with one meaning
-    ErrorRule(Halted, "page of error codes: the key", code=_KEY, halt="credentials", hint=KEY_ADVICE),
-    ErrorRule(
-        Halted, "page of error codes: the account", code=_ACCOUNT, halt="credentials", hint=ACCOUNT_ADVICE
-    ),
-    ErrorRule(
-        Halted, "page of error codes: money and plans", code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE
-    ),
+    # Page of error codes: the key.
+    ErrorRule(Halted, code=_KEY, halt="credentials", hint=KEY_ADVICE),
+    # Page of error codes: the account.
+    ErrorRule(Halted, code=_ACCOUNT, halt="credentials", hint=ACCOUNT_ADVICE),
+    # Page of error codes: money and plans.
+    ErrorRule(Halted, code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE),
+    # Seen in production: an empty account under 429, where rate limits are told as well.
     ErrorRule(
         Halted,
-        "seen in production: an empty account under 429, where rate limits are told as well",
         code=_SLOW | {"408", "429", "1120", "rate_limit_error"},
         words=MONEY,
         halt="quota",
         says=_AT_ITS_LIMIT,
         hint=MONEY_ADVICE,
     ),
-    ErrorRule(Unavailable, "page of error codes: flow control", code=_SLOW, is_rate_limit=True),
-    ErrorRule(
-        Unavailable, "page of error codes: not reached, not waited for", code=frozenset({"408", "1120"})
-    ),
-    ErrorRule(Unsure, "page of error codes: failed in the middle", code=_OPEN),
-    ErrorRule(
-        NameTaken,
-        "the manual does not say what equal names do; these words would",
-        call={ZhipuCall.UPLOAD},
-        code=_OF_THE_REQUEST,
-        words=_NAME_TAKEN,
-        unless=NOT_FOUND,
-    ),
-    ErrorRule(Rejected, "page of error codes: this request", code=_OF_THE_REQUEST),
-    ErrorRule(
-        Rejected,
-        "it is not said of the key where one document is asked about",
-        code=frozenset({"403"}),
-        when=lambda case: case.is_of_document,
-        may_pass=True,
-    ),
-    ErrorRule(NotOffered, "done without", code=frozenset({"403"}), call=OPTIONAL),
+    # Page of error codes: flow control.
+    ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
+    # Page of error codes: not reached, not waited for.
+    ErrorRule(Unavailable, code={"408", "1120"}),
+    # Page of error codes: failed in the middle.
+    ErrorRule(Unsure, code=_OPEN),
+    # The manual does not say what equal names do; these words would.
+    ErrorRule(NameTaken, call={ZhipuCall.UPLOAD}, code=_OF_THE_REQUEST, words=_NAME_TAKEN, unless=NOT_FOUND),
+    # Page of error codes: this request.
+    ErrorRule(Rejected, code=_OF_THE_REQUEST),
+    # It is not said of the key where one document is asked about.
+    ErrorRule(Rejected, code={"403"}, when=lambda case: case.is_of_document, may_pass=True),
+    # Done without.
+    ErrorRule(NotOffered, code={"403"}, call=OPTIONAL),
+    # A call that is needed is forbidden.
+    ErrorRule(Halted, code={"403"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    # No such document or base.
+    ErrorRule(NotFound, code={"404"}),
+    # A call that is needed is not for this account.
     ErrorRule(
         Halted,
-        "a call that is needed is forbidden",
-        code=frozenset({"403"}),
-        halt="credentials",
-        hint=ACCOUNT_ADVICE,
-    ),
-    ErrorRule(NotFound, "no such document or base", code=frozenset({"404"})),
-    ErrorRule(
-        Halted,
-        "a call that is needed is not for this account",
-        code=frozenset({"1220"}),
+        code={"1220"},
         when=lambda case: case.call not in OPTIONAL,
         halt="credentials",
         hint=ACCOUNT_ADVICE,
     ),
-    ErrorRule(NotOffered, "the call is not there, or not for this account", code=_NO_CALL),
+    # The call is not there, or not for this account.
+    ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague codes, unknown ones and none: the words tell more
-    ErrorRule(
-        Unsure,
-        "whatever it says, the document may have been stored",
-        call=UPLOADS,
-        code=frozenset({"500"}),
-    ),
-    ErrorRule(
-        Unsure,
-        "whatever it says, the document may have been stored",
-        call=UPLOADS,
-        status=SERVER_ERROR,
-    ),
+    # Whatever it says, the document may have been stored.
+    ErrorRule(Unsure, call=UPLOADS, code={"500"}),
+    # Whatever it says, the document may have been stored.
+    ErrorRule(Unsure, call=UPLOADS, status=SERVER_ERROR),
+    # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor. Under
+    # another code these words would have a document called deleted that stays (promise 10).
     ErrorRule(
         NotFound,
-        "a missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor. "
-        "Under another code these words would have a document called deleted that stays (promise 10)",
-        code=frozenset({"400"}),
+        code={"400"},
         words=NOT_FOUND,
         when=lambda case: case.status not in _ABOUT_THE_CALLER,
         says=SENTENCES["404"],
     ),
+    # The words for an empty account are unmistakable.
+    ErrorRule(Halted, words=MONEY, halt="quota", says=_AT_ITS_LIMIT, hint=MONEY_ADVICE),
+    # A rate limit is told as exceeded (超出) as well: these words go before those for a lack of room.
+    ErrorRule(Unavailable, words=BUSY, says="the vendor is busy", is_rate_limit=True),
+    # No room, in words that mean nothing else.
+    ErrorRule(NoRoom, words=SURELY_FULL, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE),
+    # A limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for.
+    # Rights of the key: insufficient is said of space as well.
     ErrorRule(
         Halted,
-        "the words for an empty account are unmistakable",
-        words=MONEY,
-        halt="quota",
-        says=_AT_ITS_LIMIT,
-        hint=MONEY_ADVICE,
-    ),
-    ErrorRule(
-        Unavailable,
-        "a rate limit is told as exceeded (超出) as well: these words go before those for a lack of room",
-        words=BUSY,
-        says="the vendor is busy",
-        is_rate_limit=True,
-    ),
-    ErrorRule(
-        Halted,
-        "rights of the key: insufficient is said of space as well",
         words=PERMISSION,
         when=_concerns_the_key,
         halt="credentials",
@@ -378,15 +345,6 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     ErrorRule(
         NoRoom,
-        "no room, in words that mean nothing else",
-        words=SURELY_FULL,
-        halt="quota",
-        says=_AT_ITS_LIMIT,
-        hint=SPACE_ADVICE,
-    ),
-    ErrorRule(
-        NoRoom,
-        "a limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for",
         call={ZhipuCall.UPLOAD, RECEIPT, INDEXED},
         words=_FULL,
         unless=_NOT_FULL,
@@ -394,90 +352,50 @@ RULES: tuple[ErrorRule, ...] = (
         says=_AT_ITS_LIMIT,
         hint=SPACE_ADVICE,
     ),
-    ErrorRule(
-        NoRoom,
-        "manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document",
-        call={INDEXED},
-        code=frozenset({"10002"}),
-        halt="quota",
-        says=_AT_ITS_LIMIT,
-        hint=SPACE_ADVICE,
-    ),
-    ErrorRule(
-        Rejected,
-        "manual, 3.2.2: the example of a reason",
-        call={RECEIPT},
-        words=WRONG_TYPE,
-        says="the vendor does not take this format",
-    ),
+    # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
+    ErrorRule(NoRoom, call={INDEXED}, code={"10002"}, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE),
+    # Manual, 3.2.2: the example of a reason.
+    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not take this format"),
+    # The manual does not say what equal names do; these words would.
     ErrorRule(
         NameTaken,
-        "the manual does not say what equal names do; these words would",
         call={RECEIPT},
         words=_NAME_TAKEN,
         unless=NOT_FOUND,
         says="the vendor has a document of this name already",
     ),
+    # A refusal without a reason says nothing of the document (promise 9).
+    ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
+    # As above, under the vague code.
     ErrorRule(
-        Rejected,
-        "a refusal without a reason says nothing of the document (promise 9)",
-        call={RECEIPT},
-        when=lambda case: not case.message,
-        may_pass=True,
+        NameTaken, call={ZhipuCall.UPLOAD}, code={"400"}, words=_NAME_TAKEN, unless=NOT_FOUND, when=_agrees
     ),
-    ErrorRule(
-        NameTaken,
-        "as above, under the vague code",
-        call={ZhipuCall.UPLOAD},
-        code=frozenset({"400"}),
-        words=_NAME_TAKEN,
-        unless=NOT_FOUND,
-        when=_agrees,
-    ),
-    ErrorRule(Rejected, "the manual's code for a wrong parameter", code=frozenset({"400"}), when=_agrees),
-    ErrorRule(Unavailable, "RFC 6585", code=frozenset({"429"}), when=_agrees, is_rate_limit=True),
-    ErrorRule(Unsure, "an internal error", code=frozenset({"500"}), when=_agrees),
+    # The manual's code for a wrong parameter.
+    ErrorRule(Rejected, code={"400"}, when=_agrees),
+    # RFC 6585.
+    ErrorRule(Unavailable, code={"429"}, when=_agrees, is_rate_limit=True),
+    # An internal error.
+    ErrorRule(Unsure, code={"500"}, when=_agrees),
     # -- bodies that have a type and no code
-    ErrorRule(
-        Halted,
-        "other products of the host: authentication_error",
-        code=frozenset({"authentication_error"}),
-        halt="credentials",
-        hint=ACCOUNT_ADVICE,
-    ),
-    ErrorRule(
-        Rejected,
-        "as 403",
-        code=frozenset({"permission_error"}),
-        when=lambda case: case.is_of_document,
-        may_pass=True,
-    ),
-    ErrorRule(NotOffered, "as 403", code=frozenset({"permission_error"}), call=OPTIONAL),
-    ErrorRule(
-        Halted,
-        "as 403",
-        code=frozenset({"permission_error"}),
-        halt="credentials",
-        hint=ACCOUNT_ADVICE,
-    ),
-    ErrorRule(
-        Unavailable,
-        "as 429",
-        code=frozenset({"rate_limit_error", "overloaded_error"}),
-        is_rate_limit=True,
-    ),
-    ErrorRule(NotFound, "as 404", code=frozenset({"not_found_error"})),
-    ErrorRule(Unsure, "as 500", code=frozenset({"api_error"})),
-    # -- a failure all the same, as its body says under 200 (promise 10)
-    ErrorRule(
-        NameTaken,
-        "as above, under an unknown code",
-        call={ZhipuCall.UPLOAD},
-        status=SUCCESS,
-        words=_NAME_TAKEN,
-        unless=NOT_FOUND,
-    ),
-    ErrorRule(Rejected, "an unknown code is a failure all the same (promise 10)", status=SUCCESS),
+    # Other products of the host: authentication_error.
+    ErrorRule(Halted, code={"authentication_error"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    # As 403.
+    ErrorRule(Rejected, code={"permission_error"}, when=lambda case: case.is_of_document, may_pass=True),
+    # As 403.
+    ErrorRule(NotOffered, code={"permission_error"}, call=OPTIONAL),
+    # As 403.
+    ErrorRule(Halted, code={"permission_error"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    # As 429.
+    ErrorRule(Unavailable, code={"rate_limit_error", "overloaded_error"}, is_rate_limit=True),
+    # As 404.
+    ErrorRule(NotFound, code={"not_found_error"}),
+    # As 500.
+    ErrorRule(Unsure, code={"api_error"}),
+    # -- a failure all the same, as its body says under 200 (promise 10).
+    # As above, under an unknown code.
+    ErrorRule(NameTaken, call={ZhipuCall.UPLOAD}, status=SUCCESS, words=_NAME_TAKEN, unless=NOT_FOUND),
+    # An unknown code is a failure all the same (promise 10).
+    ErrorRule(Rejected, status=SUCCESS),
 )
 """In this order; behind them come the common rules, which read the HTTP status."""
 

@@ -37,21 +37,12 @@ _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": Doc
 
 # -- errors
 RULES = (
-    ErrorRule(
-        Halted,
-        "the manual: the base was deleted",
-        code=frozenset({"no_such_base"}),
-        halt="knowledge-base-missing",
-        hint="correct target.base",
-    ),
-    ErrorRule(
-        Halted,
-        "the manual: under any status",
-        code=frozenset({"no_credit"}),
-        halt="quota",
-        hint="top up the account",
-    ),
-    ErrorRule(Rejected, "any other code is a refusal", when=lambda case: case.is_error),
+    # The manual: the base was deleted.
+    ErrorRule(Halted, code={"no_such_base"}, halt="knowledge-base-missing", hint="correct target.base"),
+    # The manual: under any status.
+    ErrorRule(Halted, code={"no_credit"}, halt="quota", hint="top up the account"),
+    # Any other code is a refusal.
+    ErrorRule(Rejected, reported=True),
 )
 
 
