@@ -273,6 +273,23 @@ class RemoteTargetConfig(TargetConfig):
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
 
+    opens: ClassVar[str]
+    """Module and class of its target, `package.module:Class`; the class is a `RemoteTarget`."""
+
+    id_setting: ClassVar[str] = ""
+    """The key that names the knowledge base; "" at a service that has a single one."""
+
+    def base_key(self, mirror: str) -> tuple[str, ...]:
+        """Equal for two mirrors exactly when they would use one knowledge base."""
+        base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
+        return (self.type, canonical(self.base_url), *base_id)
+
+    def open(self, surroundings: Surroundings) -> Target:
+        """The knowledge base at the service; no request is sent yet."""
+        from kbsync.targets.registry import open_at_service
+
+        return open_at_service(self, surroundings)
+
     @property
     def services(self) -> Sequence[ServiceAddress]:
         """The one."""

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from kbsync.config.target import RemoteTargetConfig
+    from kbsync.contract.target import Surroundings, Target
+    from kbsync.targets.http.limits import Account
 
 ROWS = {
     "local": "kbsync.targets.local.config:LocalTargetConfig",
@@ -17,7 +25,27 @@ ROWS = {
     "dify": "kbsync.targets.dify.config:DifyTargetConfig",
     "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
-"""Module and class of the config block, which has all else: keys, checks, how the target is opened."""
+"""Module and class of the config block, which has all else: keys, checks, the class of the target."""
+
+
+# Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
+_accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
+
+
+def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> Target:
+    """The target of a config block; mirrors of one account share what they know of it in this process."""
+    from kbsync.targets.http.limits import Account
+
+    # A digest, so that no key of this dictionary shows the secret in a traceback.
+    key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
+    account = _accounts.get(key) or _accounts.setdefault(key, Account(time.monotonic))
+    target: Target = _named(config.opens)(config, surroundings, account=account)
+    return target
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 # Names and no imports: the config knows every type by this table, and no folder has to be loaded for that.
@@ -25,8 +53,7 @@ class _Types(Mapping[str, Any]):
     """The config classes by type, each loaded when it is asked for: a command reads the blocks it needs."""
 
     def __getitem__(self, name: str) -> Any:
-        module, _, block = ROWS[name].partition(":")
-        return getattr(importlib.import_module(module), block)
+        return _named(ROWS[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(ROWS)

@@ -19,7 +19,7 @@ import pytest
 from kbsync.__main__ import main
 from kbsync.cli import context
 from kbsync.config.model import Config, folder_config
-from kbsync.targets.http import target as http_target
+from kbsync.targets import registry
 from tests.cli import impatient
 from tests.warm import KBSYNC, Warm
 
@@ -207,7 +207,7 @@ class Place:
     def _inside(self, cwd: Path, env: dict[str, str]) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(context, "folder_config", quickly)
-            patch.setattr(http_target, "_accounts", {})  # what another process found out is not known
+            patch.setattr(registry, "_accounts", {})  # what another process found out is not known
             for name in UNSET:
                 patch.delenv(name, raising=False)
             patch.setenv("HOME", str(self.home))

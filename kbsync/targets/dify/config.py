@@ -6,14 +6,11 @@ Origins are paths in https://github.com/langgenius/dify, at the commits that doc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice, Whole
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
-
-if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
 BASE_URL = "https://api.dify.ai/v1"
 
@@ -53,15 +50,6 @@ class DifyTargetConfig(RemoteTargetConfig):
         Literal["sent", "none"], Choice("whether documents get their path and tags as metadata")
     ] = "sent"
 
+    opens: ClassVar[str] = "kbsync.targets.dify.target:DifyTarget"
+    id_setting: ClassVar[str] = "dataset_id"
     shares_base: ClassVar[bool] = True
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("dify", canonical(self.base_url), self.dataset_id)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; no request is sent yet."""
-        from kbsync.targets.dify.target import DifyTarget
-        from kbsync.targets.http.target import account_of
-
-        return DifyTarget(self, surroundings, account=account_of(self))

@@ -7,16 +7,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from kbsync.config.kinds import About, Choice, Fraction, Text, ValueKind, Whole
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
-
-if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
 
 BASE_URL = "https://api-sg.gptbots.ai"
 MARKER_BASE = "https://kbsync.invalid"
@@ -94,12 +91,10 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         Whole("larger files are refused, in bytes; over 10 MB only pdf", least=1, most=30_000_000),
     ] = 30_000_000
 
+    opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
+    id_setting: ClassVar[str] = "knowledge_base_id"
     shares_base: ClassVar[bool] = True
     document_settings: ClassVar[Mapping[str, ValueKind]] = CUTTING
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("gptbots", canonical(self.base_url), self.knowledge_base_id)
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -118,13 +113,6 @@ class GptbotsTargetConfig(RemoteTargetConfig):
                 "kind",
                 f"{kind} does not take {extension} files; allowed for it: {', '.join(legal)}",
             )
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; no request is sent yet."""
-        from kbsync.targets.gptbots.target import GptbotsTarget
-        from kbsync.targets.http.target import account_of
-
-        return GptbotsTarget(self, surroundings, account=account_of(self))
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000

@@ -5,16 +5,13 @@ At the end what a person manages there: settings given as text, and things that 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack
-from weakref import WeakValueDictionary
 
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
@@ -27,7 +24,6 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, 
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
-from kbsync.targets.http.limits import Account
 from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T, batches
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
@@ -156,20 +152,6 @@ async def delete_in_batches(
             halted = error if isinstance(error, Halted) else None
             outcomes |= dict.fromkeys(part, error)
     return outcomes
-
-
-# Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
-_accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
-
-
-def account_of(config: RemoteTargetConfig) -> Account:
-    """What the mirrors in this process that use one account know of it together."""
-    # A digest, so that no key of this dictionary shows the secret in a traceback.
-    key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
-    account = _accounts.get(key)
-    if account is None:
-        account = _accounts[key] = Account(time.monotonic)
-    return account
 
 
 class RemoteTarget(Target):

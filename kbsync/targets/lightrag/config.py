@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from kbsync.config.kinds import Choice, Whole
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Surroundings, Target
 
 BASE_URL = "http://127.0.0.1:9621"
 LARGEST = 104_857_600
@@ -37,6 +36,7 @@ class LightragTargetConfig(RemoteTargetConfig):
         int, Whole("larger files are refused, in bytes; the server has a limit of its own", least=1)
     ] = LARGEST
 
+    opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
@@ -48,10 +48,6 @@ class LightragTargetConfig(RemoteTargetConfig):
             "and the reason names the document that has their text"
         ),
     }
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("lightrag", canonical(self.base_url))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold between the block, which stands at `loc`, and its mirror."""
@@ -65,10 +61,3 @@ class LightragTargetConfig(RemoteTargetConfig):
         elif Naming(mirror.prefix).short_of("x" * _SHORTEST_ROOM):
             message = "is so long that no room is left for paths in document names; choose a shorter one"
             yield Conflict((*loc[:-1], "prefix"), message)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The documents of the server; no request is sent yet."""
-        from kbsync.targets.http.target import account_of
-        from kbsync.targets.lightrag.target import LightragTarget
-
-        return LightragTarget(self, surroundings, account=account_of(self))

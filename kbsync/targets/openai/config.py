@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice, Whole
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
-
-if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
+from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -46,20 +43,11 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     chat_model: Annotated[str, CHAT_MODEL] = ""
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1, most=LARGEST)] = LARGEST
 
+    opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
+    id_setting: ClassVar[str] = "vector_store_id"
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         2: "at OGX, not at OpenAI: files of equal text share their passages, which are found under one of "
         "their paths; when one of ours is deleted, those of the others, other people's too, are put back at "
         "once and are not found until then",
     }
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one vector store."""
-        return ("openai", canonical(self.base_url), self.vector_store_id)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The vector store; no request is sent yet."""
-        from kbsync.targets.http.target import account_of
-        from kbsync.targets.openai.target import OpenaiTarget
-
-        return OpenaiTarget(self, surroundings, account=account_of(self))

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from kbsync.config.kinds import Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Surroundings, Target
 
 
 BASE_URL = "http://127.0.0.1:8080"
@@ -47,6 +46,8 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     knowledge_id: Annotated[str, OpenWebuiBaseId("the id of the knowledge base, in quotes")]
     chat_model: Annotated[str, CHAT_MODEL] = ""
 
+    opens: ClassVar[str] = "kbsync.targets.openwebui.target:OpenWebuiTarget"
+    id_setting: ClassVar[str] = "knowledge_id"
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         3: (
@@ -56,10 +57,6 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
         ),
     }
 
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("openwebui", canonical(self.base_url), self.knowledge_id)
-
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold between the block, which stands at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
@@ -67,10 +64,3 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
         if mirror.adopt == "name":
             message = "names prove nothing at this server; remove it, or write content"
             yield Conflict((*loc[:-1], "adopt"), message)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the server; no request is sent yet."""
-        from kbsync.targets.http.target import account_of
-        from kbsync.targets.openwebui.target import OpenWebuiTarget
-
-        return OpenWebuiTarget(self, surroundings, account=account_of(self))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice, Whole
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, canonical
-
-if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
-
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
 BASE_URL = "http://127.0.0.1:9380"
 """Where the containers of RAGFlow answer by default."""
@@ -39,18 +35,9 @@ class RagflowTargetConfig(RemoteTargetConfig):
         int, Whole("larger files are refused, in bytes; as the server is set up", least=1, most=1024**3)
     ] = LARGEST
 
+    opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"
+    id_setting: ClassVar[str] = "dataset_id"
     shares_base: ClassVar[bool] = True
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("ragflow", canonical(self.base_url), self.dataset_id)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The dataset at the server; no request is sent yet."""
-        from kbsync.targets.http.target import account_of
-        from kbsync.targets.ragflow.target import RagflowTarget
-
-        return RagflowTarget(self, surroundings, account=account_of(self))
 
 
 _TEXTS = "txt md mdx html htm json jsonl epub eml"

@@ -26,13 +26,12 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, BaseId, BaseUrl, RemoteTargetConfig, canonical
+from kbsync.config.target import CHAT_MODEL, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.contract.target import Surroundings, Target
     from kbsync.targets.zhipu.shapes import ZhipuDocument
 
 BASE_URL = "https://open.bigmodel.cn/api"
@@ -178,12 +177,10 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         ),
     ] = None
 
+    opens: ClassVar[str] = "kbsync.targets.zhipu.target:ZhipuTarget"
+    id_setting: ClassVar[str] = "knowledge_id"
     shares_base: ClassVar[bool] = True
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
-
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("zhipu", canonical(self.base_url), self.knowledge_id)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold within the block, which stands at `loc`."""
@@ -224,13 +221,6 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             legal = [one for one, extensions in SLICES.items() if extension in extensions]
             allowed = f"allowed for it: {_listed(legal)}" if legal else "this target takes no such files"
             yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; no request is sent yet."""
-        from kbsync.targets.http.target import account_of
-        from kbsync.targets.zhipu.target import ZhipuTarget
-
-        return ZhipuTarget(self, surroundings, account=account_of(self))
 
 
 def _extension(match: str) -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice, Text
 from kbsync.config.target import RemoteTargetConfig
-
-if TYPE_CHECKING:
-    from kbsync.contract.target import Surroundings, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +16,5 @@ class ExampleTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["example"], Choice("example: a base at the example service")]
     base: Annotated[str, Text("the knowledge base", "[a-z0-9-]+", "small letters, digits and -")]
 
-    def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
-        return ("example", self.base_url, self.base)
-
-    def open(self, surroundings: Surroundings) -> Target:
-        """The target of a mirror; no request is sent yet."""
-        from tests.targets.example.target import ExampleTarget
-
-        return ExampleTarget(self, surroundings)
+    opens: ClassVar[str] = "tests.targets.example.target:ExampleTarget"
+    id_setting: ClassVar[str] = "base"
