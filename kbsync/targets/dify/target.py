@@ -59,12 +59,13 @@ _UNKNOWN = DocStatus(DocState.UNKNOWN)
 class DifyTarget(RemoteTarget):
     """One knowledge base. Raises `UsageError` for settings of no use."""
 
+    _config: DifyTargetConfig
+
     only_recipe = "base"
 
     def __init__(
         self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        self._config, self._surroundings = config, surroundings
         self._root = f"/datasets/{quote(config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
         judge = judge_for(config.base_url, config.dataset_id)

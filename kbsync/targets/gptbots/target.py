@@ -7,7 +7,6 @@ and searchable is what `data_status` says of the version that was sent.
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
@@ -422,6 +421,8 @@ def _format(address: str) -> str:
 class GptbotsTarget(RemoteTarget):
     """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use."""
 
+    _config: GptbotsTargetConfig
+
     updates_in_place = True
 
     retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
@@ -432,8 +433,6 @@ class GptbotsTarget(RemoteTarget):
         surroundings: Surroundings,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._config, self._surroundings = config, surroundings
-        self._steady = options.get("steady", time.monotonic)
         judge = judge_for(config.base_url)
         super().__init__(config, surroundings, judge, **options)
 

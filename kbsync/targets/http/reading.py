@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
-from kbsync.errors import Unavailable
+from kbsync.errors import Unavailable, Unsure
 
 _LARGEST_COUNT = 2**63 - 1  # what SQLite keeps
 _LARGEST = 1e9  # neither NaN nor infinity is below it
@@ -81,6 +81,14 @@ def objects_in(value: object) -> Iterator[dict[str, Any]]:
 
 
 V = TypeVar("V")
+R = TypeVar("R")
+
+
+def named(op: str, row: R | None) -> R:
+    """The document that an upload made. Raises `Unsure` for None: it may have made one."""
+    if row is None:
+        raise Unsure(f"{op}: the answer does not name the document", code="no-id")
+    return row
 
 
 def well_formed(op: str, value: V | None) -> V:
@@ -119,31 +127,40 @@ class Identified(Protocol):
 
 
 T = TypeVar("T", bound=Identified)
+T_co = TypeVar("T_co", bound=Identified, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class ListPage(Generic[T]):
+class ListPage(Generic[T_co]):
     """One page of a list. `total`: what it counts in all. `is_null`: there is no list where one is due."""
 
-    rows: tuple[T, ...]
+    rows: tuple[T_co, ...]
     total: int | None
     is_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch."""
+    """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch.
+
+    `path`, `digest`, `upload_id`, `recipe`: our mark, where the service keeps one.
+    """
 
     id: str
     name: str
     size: int | None
     created: float | None
     status: DocStatus
+    path: str | None = None
+    digest: str | None = None
+    upload_id: int | None = None
+    recipe: str | None = None
 
     @property
     def listed(self) -> Listed:
         """As the contract has it."""
-        return Listed(self.id, self.name, self.size, self.created, self.status.state)
+        mark = self.path, self.digest, self.upload_id, self.recipe
+        return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
 
 def page_in(

@@ -17,6 +17,9 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import object_of, text_of
 
+GONE = "gone"
+"""The code of an error that says: there is no such document, or nothing of it in the base."""
+
 LONGEST_MESSAGE = 300
 """Characters of a vendor's own words that a reason quotes."""
 

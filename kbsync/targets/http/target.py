@@ -5,8 +5,10 @@ At the end what a person manages there: settings given as text, and things that 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from copy import copy
@@ -176,6 +178,9 @@ class RemoteTarget(Target):
         skew: ClockSkew | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
+        self._config, self._surroundings = config, surroundings
+        self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
+        self._sleep = options.get("sleep", asyncio.sleep)
         bearer = {"Authorization": f"Bearer {key_of(config)}"}
         self._client = Client(
             endpoint(config, surroundings, address),

@@ -6,9 +6,7 @@ only once. It deletes in the background, one job at a time, and not while it ind
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -88,6 +86,8 @@ class LightragServer(FixedApplications):
 class LightragTarget(RemoteTarget):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
+    _config: LightragTargetConfig
+
     takes_texts_once = True
     only_recipe = "server"
     model = ""
@@ -97,9 +97,7 @@ class LightragTarget(RemoteTarget):
     ) -> None:
         key = {"X-API-Key": key_of(config)}
         super().__init__(config, surroundings, judge, headers=lambda: key, **options)
-        self._config, self._naming = config, Naming(surroundings.prefix)
-        self._sleep = options.get("sleep", asyncio.sleep)
-        self._steady = options.get("steady", time.monotonic)
+        self._naming = Naming(surroundings.prefix)
         self._next_whole = 0.0
         self._deletions = DeletionQueue()
 

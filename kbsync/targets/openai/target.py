@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
@@ -74,15 +73,17 @@ MOST_NAMED = 100
 class OpenaiTarget(AnswersByModel):
     """One vector store. Raises `UsageError` for settings of no use."""
 
+    _config: OpenaiTargetConfig
+
     chat_path = "/chat/completions"
     only_recipe = "auto"
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        self._config, self._surroundings, self._prefix = config, surroundings, surroundings.prefix
+        super().__init__(config, surroundings, shapes.judge, **options)
+        self._prefix = surroundings.prefix
         self.model = config.chat_model
-        self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._store = f"/vector_stores/{config.vector_store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(config.vector_store_id, self._prefix)
@@ -97,7 +98,6 @@ class OpenaiTarget(AnswersByModel):
         self._swept_at: float | None = None
         self._began = self._wall()
         self._deletions, self._lock = DeletionQueue(), AttachLock()
-        super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
     def limits(self) -> Limits:

@@ -13,7 +13,6 @@ import itertools
 import json
 import math
 import mimetypes
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from typing import Unpack
 from urllib.parse import quote
@@ -118,6 +117,8 @@ class RemoteFolders:
 class OpenWebuiTarget(AnswersByModel):
     """The base that the config names."""
 
+    _config: OpenWebuiTargetConfig
+
     # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
     chat_path = "/api/chat/completions"
     only_recipe = "1"
@@ -126,11 +127,9 @@ class OpenWebuiTarget(AnswersByModel):
         self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
-        self._config, self._surroundings, self.model = config, surroundings, config.chat_model
+        self.model = config.chat_model
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = RemoteFolders()
-        self._wall = options.get("wall", time.time)
-        self._sleep = options.get("sleep", asyncio.sleep)
 
     @property
     def limits(self) -> Limits:

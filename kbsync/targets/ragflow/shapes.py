@@ -145,7 +145,7 @@ def _described(case: ErrorCase, rule: ErrorRule) -> str:
 class ParsedDocument(DocumentRow):
     """A document as lists and uploads show it. `is_unstarted`: nobody asked for it to be parsed."""
 
-    is_unstarted: bool
+    is_unstarted: bool = False
 
 
 def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
@@ -155,7 +155,8 @@ def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
     # A damaged PDF is repaired before it is stored, so its length is not that of the file.
     size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
     run = (id_of(one.get("run")) or "").upper()
-    return ParsedDocument(remote_id, name, size, created, _status(run, one), run in ("UNSTART", "0"))
+    is_unstarted = run in ("UNSTART", "0")
+    return ParsedDocument(remote_id, name, size, created, _status(run, one), is_unstarted=is_unstarted)
 
 
 def _status(run: str, one: Mapping[str, Any]) -> DocStatus:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
 from urllib.parse import quote, urlencode
 
-from kbsync.contract.searching import Answerer, Hit, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, Passage, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -29,13 +28,14 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.model import Limits
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure, untried
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import Completions, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, object_of, well_formed
-from kbsync.targets.http.target import RemoteTarget, delete_in_batches, grace, hits_for, limited, refusal_of
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
+from kbsync.targets.http.service import MISSING, ServiceTarget
+from kbsync.targets.http.target import delete_in_batches, grace, limited
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
@@ -54,22 +54,22 @@ CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
 """The second one before 0.25.1."""
 
 
-class RagflowTarget(RemoteTarget):
+class RagflowTarget(ServiceTarget[ParsedDocument]):
     """One dataset. Raises `UsageError` where the settings cannot be used."""
 
     model = ""
     only_recipe = "dataset"
+    refuses_alike = True
+    _config: RagflowTargetConfig
 
     def __init__(
         self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        self._config, self._surroundings = config, surroundings
+        super().__init__(config, surroundings, shapes.judge, **options)
         self._dataset = f"{DATASETS}/{config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
-        self._has_pipeline, self._wall = False, options.get("wall", time.time)
-        self._steady = options.get("steady", time.monotonic)
+        self._has_pipeline = False
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for
-        super().__init__(config, surroundings, shapes.judge, **options)
 
     @property
     def limits(self) -> Limits:
@@ -93,32 +93,16 @@ class RagflowTarget(RemoteTarget):
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each document by itself, and have them parsed together; outcomes in the order given."""
-        outcomes: list[PutOutcome] = []
-        down: TargetError | None = None
-        for document in documents:
-            outcome = await self._store(document) if down is None else untried(down)
-            down = outcome if isinstance(outcome, Unavailable | Halted) else None
-            outcomes.append(outcome)
-        stored = [one.remote_id for one in outcomes if isinstance(one, Accepted)]
+        outcomes = await super().put(documents)
         with contextlib.suppress(TargetError):  # they are there: `status` sees who was not begun, and why
-            await self._parse(stored)
+            await self._parse([one.remote_id for one in outcomes if isinstance(one, Accepted)])
         return outcomes
 
-    async def _store(self, document: Outgoing) -> PutOutcome:
-        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
-            return refusal
-        try:
-            file = FilePart("file", document.name, document.body)
-            answer = await self._client.send("upload", self._documents, fields={}, file=file)
-        except NotOffered as error:
-            return await self._unless_missing(Unavailable(error.reason, code=error.code))
-        except Rejected as error:
-            return await self._unless_missing(error)
-        except TargetError as error:
-            return error
-        stored = shapes.stored_of(answer.body)
-        if stored is None:
-            return Unsure("upload: the answer does not name the document", code="no-id")
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Store it, and tell its path."""
+        file = FilePart("file", document.name, document.body)
+        answer = await self._client.send("upload", self._documents, fields={}, file=file)
+        stored = named("upload", shapes.stored_of(answer.body))
         await self._describe(stored.id, document)
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
@@ -148,14 +132,14 @@ class RagflowTarget(RemoteTarget):
             asked = {"doc_ids": ids, "run": "1", "delete": True}
             await self._client.post("parse", "/api/v1/documents/ingest", json=asked)
 
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id, a hundred to a request; what was never begun is begun."""
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """A hundred to a request; what was never begun is begun."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
-            states |= {one: rows[one].status if one in rows else _MISSING for one in part}
+            states |= {one: rows[one].status if one in rows else MISSING for one in part}
             states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
-        return self._redacted(states)
+        return states
 
     def _is_forgotten(self, row: ParsedDocument) -> bool:
         """Nobody began it, and no request of ours that would is on its way any more.
@@ -217,59 +201,46 @@ class RagflowTarget(RemoteTarget):
 
     # -- lists
 
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document of the dataset once. Raises `Unavailable` at the end where many are not shown."""
-        async with aclosing(self._swept(self._page)) as rows:
-            async for row in rows:
-                yield row.listed
-
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the documents whose name has this one in it, but for the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
-        return [row.listed for row in (await self._asked(_query(1, PAGE_SIZE, keywords=stem))).rows]
+        page = await self._unrefused(self._asked(_query(1, PAGE_SIZE, keywords=stem)))
+        return [row.listed for row in page.rows]
 
-    async def _page(self, number: int, size: int) -> ListPage[ParsedDocument]:
+    async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
         """The oldest first: what comes meanwhile is on the last page."""
         return await self._asked(_query(number, size, orderby="create_time", desc="false"))
 
     async def _asked(self, query: str) -> ListPage[ParsedDocument]:
-        """A page of the list. Raises `Unavailable` for every refusal while the dataset is there."""
-        try:
-            answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
-        except Rejected as error:
-            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
-            raise await self._unless_missing(later) from error
+        answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
         return well_formed("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """Those of `ids`, at most `MOST_IDS`, that are there."""
         query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
-        page, wanted = await self._asked(query), set(ids)
+        page, wanted = await self._unrefused(self._asked(query)), set(ids)
         rows = {row.id: row for row in page.rows}
         # Versions before 0.25.1 do not know `ids`, and show the first page of all.
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
         if is_whole and rows.keys() <= wanted:
             return rows
-        return {row.id: row async for row in self._swept(self._page) if row.id in wanted}
+        return {row.id: row async for row in self.rows() if row.id in wanted}
 
     # -- searches and questions
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The server knows no paths, types and dates: with them, everything that was found."""
-        if not query.text.strip():
-            return ()
+    async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
+        """Passages of the dataset, or of a few documents."""
         asked: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
         asked |= {"page": 1, "page_size": MOST_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
         try:
-            found = await self._found(asked | few)
+            return await self._found(asked | few)
         except Rejected:
             if not few:
                 raise
-            found = await self._found(asked)  # one of them is gone, and has the search refused
-        return hits_for(found, query)
+            return await self._found(asked)  # one of them is gone, and has the search refused
 
-    async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
+    async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
         return well_formed("search", shapes.matches_of(answer.body))
 
@@ -302,9 +273,6 @@ class RagflowTarget(RemoteTarget):
             except NotOffered as error:
                 missing = error
         raise missing
-
-
-_MISSING = DocStatus(DocState.MISSING)
 
 
 def _query(number: int, size: int, **more: str) -> str:

@@ -66,14 +66,15 @@ _STILL_THERE = Unsure("the vendor says that there is no such document, and still
 class ZhipuTarget(RemoteTarget):
     """One knowledge base. Raises `UsageError` where the settings cannot be used."""
 
+    _config: ZhipuTargetConfig
+
     def __init__(
         self,
         config: ZhipuTargetConfig,
         surroundings: Surroundings,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._config, self._surroundings = config, surroundings
-        self._steady, wall = options.get("steady", time.monotonic), options.get("wall", time.time)
+        wall = options.get("wall", time.time)
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
         self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
         super().__init__(

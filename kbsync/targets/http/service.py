@@ -1,0 +1,156 @@
+"""A knowledge base at a service, from the few calls that a vendor gives.
+
+What the contract promises of every service is decided here: what is not worth sending, what a refusal of one
+document says of others, that a list counts only when it is whole, and that gone is gone only at a base that
+is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import ClassVar, Generic, TypeVar
+
+from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.target import (
+    Accepted,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+)
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, untried
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
+from kbsync.targets.http.rules import GONE
+from kbsync.targets.http.target import RemoteTarget, hits_for, refusal_of
+
+MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
+
+
+P = TypeVar("P")
+Row = TypeVar("Row", bound=DocumentRow)
+
+
+class ServiceTarget(RemoteTarget, Generic[Row]):
+    """A vendor gives `base`, `limits` and what is abstract here; the rest follows from that.
+
+    Its calls raise `TargetError`, with code `GONE` where there is no such document.
+    """
+
+    refuses_alike: ClassVar[bool] = False
+    """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
+
+    # -- what a vendor gives
+
+    @abstractmethod
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Send one document, once. Raises `Unsure` where the answer does not prove what became of it."""
+
+    @abstractmethod
+    async def page(self, number: int, size: int) -> ListPage[Row]:
+        """A page of the list, from 1; those sent last come first where `row` is given."""
+
+    async def row(self, remote_id: str) -> Row | None:
+        """One document; None where the answer is of another shape. Needed unless `_states` is another."""
+        raise NotImplementedError
+
+    async def remove(self, remote_id: str) -> None:
+        """Delete one document. Needed unless `delete` is another."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
+        """Passages that a search finds, each with the id of its document. The query has a text."""
+
+    # -- what follows
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each in a request of its own, once; outcomes in the order given.
+
+        After one that has to wait for the service or for a person, the others are not sent.
+        """
+        outcomes: list[PutOutcome] = []
+        down: TargetError | None = None
+        for document in documents:
+            outcome = await self._put(document) if down is None else untried(down)
+            down = outcome if isinstance(outcome, Unavailable | Halted) else None
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        if refusal := refusal_of(document, self.limits, getattr(self._config, "max_bytes", None)):
+            return refusal
+        try:
+            return await self.upload(document)
+        except Rejected as error:
+            if isinstance(error, NotOffered) or error.code == GONE:  # that is no document's fault
+                return await self._unless_missing(Unavailable(error.reason, code=error.code))
+            return await self._unless_missing(error) if self.refuses_alike else error
+        except TargetError as error:
+            return error
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id."""
+        return self._redacted(await self._states(tuple(dict.fromkeys(ids))))
+
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Of what was sent last by the first pages of the list, of others one by one."""
+        found: dict[str, DocStatus] = {}
+        number, is_more = 1, True
+        # A page is worth as many requests as it spares.
+        while is_more and len(ids) - len(found) > number:
+            page = await self._whole_page(number, PAGE_SIZE)
+            found |= {row.id: row.status for row in page.rows if row.id in ids}
+            number, is_more = number + 1, bool(page.rows)
+        rest = [one for one in ids if one not in found]
+        return found | dict(zip(rest, await asyncio.gather(*map(self._state, rest)), strict=True))
+
+    async def _state(self, remote_id: str) -> DocStatus:
+        try:
+            row = await self.row(remote_id)
+        except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
+            return MISSING if error.code == GONE else UNKNOWN
+        return row.status if row is not None and row.id == remote_id else UNKNOWN
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id; what is not there counts as done."""
+        ids = tuple(dict.fromkeys(ids))
+        return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+
+    async def _remove(self, remote_id: str) -> DeleteOutcome:
+        try:
+            await self.remove(remote_id)
+        except TargetError as error:
+            return None if error.code == GONE else error
+        return None
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        async with aclosing(self.rows()) as rows:
+            async for row in rows:
+                yield row.listed
+
+    async def rows(self) -> AsyncGenerator[Row, None]:
+        """The rows of the list, each once."""
+        async with aclosing(self._swept(self._whole_page)) as rows:
+            async for row in rows:
+                yield row
+
+    async def _whole_page(self, number: int, size: int) -> ListPage[Row]:
+        return await self._unrefused(self.page(number, size))
+
+    async def _unrefused(self, page: Awaitable[P]) -> P:
+        """A page of the list. Raises `Unavailable` for every refusal while the base is there."""
+        try:
+            return await page
+        except Rejected as error:
+            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
+            raise await self._unless_missing(later) from error
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. Services know no paths, types and dates: with them, everything that was found."""
+        return hits_for(await self.matches(query), query) if query.text.strip() else ()
