@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.dify.shapes import DifyCall, bases_of, dataset_of
+from kbsync.targets.dify.shapes import bases_of, dataset_of
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
@@ -45,18 +45,18 @@ class DifyBases(RemoteBases):
 
     async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
-        answer = await self._client.ask(DifyCall.BASES, "GET", "/datasets", params=params)
-        return well_formed(DifyCall.BASES, bases_of(answer.body))
+        answer = await self._client.ask("bases", "GET", "/datasets", params=params)
+        return well_formed("bases", bases_of(answer.body))
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
         try:
-            answer = await self._ask(DifyCall.BASE, "GET", base_id)
+            answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
             raise self.missing(base_id) from error
-        return well_formed(DifyCall.BASE, dataset_of(answer.body)).card
+        return well_formed("base", dataset_of(answer.body)).card
 
-    async def _ask(self, op: DifyCall, method: str, base_id: str, json: object = None) -> HttpAnswer:
+    async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
         """Ask about one base: what is said to be missing is that one, whatever the config names."""
         try:
             return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
@@ -73,7 +73,7 @@ class DifyBases(RemoteBases):
 
         async def make() -> BaseCard | None:
             settings = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
-            answer = await self._client.post(DifyCall.CREATE_BASE, "/datasets", json={**body, **settings})
+            answer = await self._client.post("create-base", "/datasets", json={**body, **settings})
             dataset = dataset_of(answer.body)
             return dataset.card if dataset else None
 
@@ -87,13 +87,13 @@ class DifyBases(RemoteBases):
         card = await self.look(base_id)
         description = card.description if wish.description is None else wish.description
         body = {"name": wish.name or card.name, "description": description}
-        await self._ask(DifyCall.EDIT_BASE, "PATCH", base_id, body)
+        await self._ask("edit-base", "PATCH", base_id, body)
 
     async def delete(self, base_id: str) -> None:
         """Remove a base with everything in it."""
         await self.look(base_id)
         try:
-            await self._ask(DifyCall.DELETE_BASE, "DELETE", base_id)
+            await self._ask("delete-base", "DELETE", base_id)
         except Halted as error:
             # It was there a moment ago: an earlier try removed it, whose answer was lost.
             if error.halt != "knowledge-base-missing":

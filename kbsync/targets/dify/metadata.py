@@ -14,7 +14,7 @@ from itertools import islice
 
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.dify.shapes import LIMITED, Dataset, DifyCall, MetadataField, field_of
+from kbsync.targets.dify.shapes import LIMITED, Dataset, MetadataField, field_of
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import well_formed
@@ -72,7 +72,7 @@ class MetadataSender:
             while self._waiting and self._steady() >= self._paused_until:
                 part = dict(islice(self._waiting.items(), BATCH))
                 try:
-                    async with self._client.soon(DifyCall.DESCRIBE, PATIENCE):
+                    async with self._client.soon("describe", PATIENCE):
                         await self._describe(part, dataset.fields)
                 except TargetError as error:
                     if isinstance(error, Unavailable) and error.untried:
@@ -98,7 +98,7 @@ class MetadataSender:
                 operations.append({"document_id": one, "metadata_list": values, "partial_update": True})
         if operations:
             path = f"{self._root}/documents/metadata"
-            await self._client.ask(DifyCall.DESCRIBE, "POST", path, json={"operation_data": operations})
+            await self._client.ask("describe", "POST", path, json={"operation_data": operations})
 
     async def _field(self, name: str, known: Mapping[str, MetadataField]) -> MetadataField:
         """The field of this name, made where there is none."""
@@ -106,8 +106,8 @@ class MetadataSender:
         if field is None:
             try:
                 asked = {"type": "string", "name": name}
-                answer = await self._client.post(DifyCall.CREATE_FIELD, f"{self._root}/metadata", json=asked)
-                field = well_formed(DifyCall.CREATE_FIELD, field_of(answer.body))
+                answer = await self._client.post("create-field", f"{self._root}/metadata", json=asked)
+                field = well_formed("create-field", field_of(answer.body))
             except Rejected as error:
                 # Another mirror may have made it in this moment.
                 field = None if error.code == LIMITED else ((await self._look()).fields or {}).get(name)

@@ -7,7 +7,6 @@ plan is `forbidden`, every wrong field and refused file is `invalid_param`, ofte
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -35,6 +34,7 @@ from kbsync.targets.http.rules import (
     BUSY,
     FULL,
     FULL_HINT,
+    GONE,
     MONEY,
     ONE_DOCUMENT,
     SERVER_ERROR,
@@ -44,27 +44,6 @@ from kbsync.targets.http.rules import (
     classify,
     says_money,
 )
-
-
-class DifyCall(enum.StrEnum):
-    """What is asked for; the word used in metrics and messages."""
-
-    BASE = "base"
-    UPLOAD = "upload"
-    LIST = "list"
-    DETAIL = "detail"
-    DELETE = "delete"
-    FILE = "file"
-    RETRIEVE = "retrieve"
-    CREATE_FIELD = "create-field"
-    DESCRIBE = "describe"
-    BASES = "bases"
-    CREATE_BASE = "create-base"
-    EDIT_BASE = "edit-base"
-    DELETE_BASE = "delete-base"
-
-
-# -- answers -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,9 +199,6 @@ def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
 
 # -- errors ------------------------------------------------------------------------------------------------
 
-GONE = "document-gone"
-"""Our code for a document that is not there, the base being there: Dify looks for the base first."""
-
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
 """Seconds of Dify's window; refused requests count in it, too (api/controllers/service_api/wraps.py)."""
@@ -234,8 +210,8 @@ _RATE = re.compile(r"rate limit")
 _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
 _NO_DOCUMENT = re.compile(r"\ADocument")
 _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
-_TAKES_DOCUMENTS = frozenset({DifyCall.UPLOAD, DifyCall.DELETE})
-_OF_METADATA = frozenset({DifyCall.CREATE_FIELD, DifyCall.DESCRIBE})
+_TAKES_DOCUMENTS = frozenset({"upload", "delete"})
+_OF_METADATA = frozenset({"create-field", "describe"})
 _LONGEST = 200
 
 
@@ -292,7 +268,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down.
     ErrorRule(Rejected, call=_OF_METADATA, when=_limits, as_code=LIMITED),
     # The answer to a deletion has no body.
-    ErrorRule(None, call={DifyCall.DELETE, DifyCall.DELETE_BASE}, status={204}, reported=False),
+    ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
     # It may have been done before it failed.
     ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
     # Words of a model's vendor that pass through: an empty account, also under 429.

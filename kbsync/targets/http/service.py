@@ -14,15 +14,7 @@ from contextlib import aclosing
 from typing import ClassVar, Generic, TypeVar
 
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import (
-    Accepted,
-    DeleteOutcome,
-    DocState,
-    DocStatus,
-    Listed,
-    Outgoing,
-    PutOutcome,
-)
+from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, untried
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
 from kbsync.targets.http.rules import GONE
@@ -66,6 +58,10 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Passages that a search finds, each with the id of its document. The query has a text."""
 
+    def uncalled(self, error: Rejected) -> TargetError:
+        """The error of an upload for which the service, whose base is there, has no call."""
+        return Unavailable(error.reason, code=error.code)
+
     # -- what follows
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
@@ -82,13 +78,13 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
         return outcomes
 
     async def _put(self, document: Outgoing) -> PutOutcome:
-        if refusal := refusal_of(document, self.limits, getattr(self._config, "max_bytes", None)):
+        if refusal := refusal_of(document, self.limits, self._most_bytes):
             return refusal
         try:
             return await self.upload(document)
         except Rejected as error:
-            if isinstance(error, NotOffered) or error.code == GONE:  # that is no document's fault
-                return await self._unless_missing(Unavailable(error.reason, code=error.code))
+            if isinstance(error, NotOffered) or error.code == GONE:
+                return await self._unless_missing(self.uncalled(error))
             return await self._unless_missing(error) if self.refuses_alike else error
         except TargetError as error:
             return error

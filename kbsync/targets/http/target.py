@@ -6,6 +6,7 @@ At the end what a person manages there: settings given as text, and things that 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import time
@@ -195,6 +196,11 @@ class RemoteTarget(Target):
         """The same for every document: how they are cut is set at the service."""
         return self.only_recipe
 
+    @property
+    def _most_bytes(self) -> int | None:
+        """Of a document, as the config has it; None where the service alone has a limit."""
+        return getattr(self._config, "max_bytes", None)
+
     def _make_parts(self) -> None:
         """Make what holds the client; a target that asks `_client` alone has nothing to make."""
 
@@ -224,6 +230,14 @@ class RemoteTarget(Target):
         if sweep.is_doubtful:
             base = await self.base()
             sweep.check(base.documents, base.id)
+
+    async def _digest_at(self, url: str) -> str:
+        """The SHA-256 (lower-case hex) of a stored file at its signed address; errors as `Client.read`."""
+        digest = hashlib.sha256()
+        async with aclosing(self._client.read(url, most=self._most_bytes or 0)) as pieces:
+            async for piece in pieces:
+                digest.update(piece)
+        return digest.hexdigest()
 
     async def _unless_missing(self, refused: TargetError) -> TargetError:
         """The refusal, where the base is there: its code may not say which of them is to blame."""

@@ -9,8 +9,9 @@ import pytest
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
-from kbsync.targets.dify.shapes import GONE, judge_for
+from kbsync.targets.dify.shapes import judge_for
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import GONE
 
 OF_DOCUMENTS = {"upload", "delete"}
 PLAN = "of your subscription."
