@@ -34,7 +34,6 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.service import ServiceTarget
-from kbsync.targets.http.target import limited
 
 MOST_PASSAGES = 50
 """Of one search, in which a document may have several."""
@@ -61,16 +60,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     ) -> None:
         self._root = f"/datasets/{quote(config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
+        ahead = config.concurrency // 2 + 1
+        self.takes = Limits(FORMATS[config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
         super().__init__(config, surroundings, judge_for(config.base_url, config.dataset_id), **options)
         self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        config, formats = self._config, FORMATS[self._config.etl_type]
-        ahead = config.concurrency // 2 + 1
-        own = Limits(formats, max_bytes=config.max_bytes, list_lag=1.0, ahead=ahead, paid=True)
-        return limited(own, config)
 
     @property
     def bases(self) -> DifyBases:

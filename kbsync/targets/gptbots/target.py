@@ -77,7 +77,6 @@ from kbsync.targets.http.target import (
     delete_in_batches,
     grace,
     hits_for,
-    limited,
     refusal_of,
     search_ranked,
 )
@@ -144,7 +143,7 @@ def _which(told: Sequence[set[str]], words: set[str]) -> list[int]:
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
     """What the target takes."""
-    own = Limits(
+    return Limits(
         extensions=EXTENSIONS,
         max_bytes=min(config.max_bytes, LARGEST),
         max_bytes_by_extension={
@@ -158,7 +157,6 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
         marks=True,
         paid=True,
     )
-    return limited(own, config)
 
 
 MOST_IDS = 50
@@ -433,8 +431,8 @@ class GptbotsTarget(RemoteTarget):
         surroundings: Surroundings,
         **options: Unpack[ClientOptions],
     ) -> None:
-        judge = judge_for(config.base_url)
-        super().__init__(config, surroundings, judge, **options)
+        super().__init__(config, surroundings, judge_for(config.base_url), **options)
+        self.takes = limits_of(config)
 
     def _make_parts(self) -> None:
         config, prefix = self._config, self._surroundings.prefix
@@ -443,11 +441,6 @@ class GptbotsTarget(RemoteTarget):
         self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
         missing = self._client.missing
         self._uploader = GptbotsUploads(config, prefix, self._api, self._list, self._statuses, missing)
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        return limits_of(self._config)
 
     @property
     def bases(self) -> GptbotsBases:

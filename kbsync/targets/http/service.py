@@ -36,6 +36,9 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
     refuses_alike: ClassVar[bool] = False
     """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
 
+    shortest_query: ClassVar[int] = 1
+    """Characters of a search, those beyond ASCII counted twice."""
+
     # -- what a vendor gives
 
     @abstractmethod
@@ -149,4 +152,5 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Services know no paths, types and dates: with them, everything that was found."""
-        return hits_for(await self.matches(query), query) if query.text.strip() else ()
+        width = sum(1 if character.isascii() else 2 for character in query.text.strip())
+        return hits_for(await self.matches(query), query) if width >= self.shortest_query else ()

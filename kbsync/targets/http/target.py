@@ -63,24 +63,6 @@ def grace(config: RemoteTargetConfig) -> float:
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
-def limited(limits: Limits, config: RemoteTargetConfig) -> Limits:
-    """What the vendor takes, with what the config says of asking and waiting."""
-    waiting = config.vectorization
-    # Work that can wait never takes more than a tenth of the minute from what somebody waits for.
-    unhurried = _UNHURRIED
-    if config.requests_per_minute > 0:
-        unhurried = max(_UNHURRIED, 60.0 / (_SHARE * config.requests_per_minute))
-    return replace(
-        limits,
-        concurrency=config.concurrency,
-        reembed_tries=waiting.reembed_tries,
-        give_up=waiting.give_up,
-        poll_first=waiting.poll_first,
-        poll_longest=waiting.poll_longest,
-        unhurried=unhurried,
-    )
-
-
 Found = TypeVar("Found")
 
 _log = logging.getLogger(__name__)
@@ -168,6 +150,9 @@ class RemoteTarget(Target):
     only_recipe: ClassVar[str]
     """That of every document, unless `recipe` is another."""
 
+    takes: Limits
+    """What the vendor takes; the config says the rest."""
+
     def __init__(
         self,
         config: RemoteTargetConfig,
@@ -191,6 +176,23 @@ class RemoteTarget(Target):
             **options,
         )
         self._make_parts()
+
+    @property
+    def limits(self) -> Limits:
+        """What the vendor takes, with what the config says of sizes, asking and waiting."""
+        config, own, waiting = self._config, self.takes, self._config.vectorization
+        # Work that can wait never takes more than a tenth of the minute from what somebody waits for.
+        unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
+        return replace(
+            own,
+            max_bytes=self._most_bytes if own.max_bytes is None else own.max_bytes,
+            concurrency=config.concurrency,
+            reembed_tries=waiting.reembed_tries,
+            give_up=waiting.give_up,
+            poll_first=waiting.poll_first,
+            poll_longest=waiting.poll_longest,
+            unhurried=max(_UNHURRIED, unhurried),
+        )
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """The same for every document: how they are cut is set at the service."""

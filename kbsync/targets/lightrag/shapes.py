@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kbsync.contract.searching import Hit, Passage
-from kbsync.contract.target import DocState, DocStatus, Listed
+from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import ListPage, count_of, object_of, objects_in, text_of
+from kbsync.targets.http.reading import DocumentRow, ListPage, count_of, object_of, objects_in, text_of
 from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify, says_money
 
 BUSY_PAUSE = 3.0
@@ -120,62 +120,53 @@ def document_id(remote_id: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A document as the list has it. `name`: of the file. `duplicate_of`: the id of one with its text."""
+class Row(DocumentRow):
+    """A document as the list has it; the size that it tells is in characters of the text.
 
-    id: str
-    name: str
-    state: DocState
-    error: str
-    duplicate_of: str
-    created: float | None
+    `id`: its name, which searches tell, unless the server's own id was not made of it: then that.
+    `duplicate_of`: the server's id of a document with its text.
+    """
 
-    @property
-    def remote_id(self) -> str:
-        """Its name, which searches tell, unless its id was not made of it: then the id."""
-        return self.name if document_id(self.name) == self.id else self.id
+    server_id: str = ""
+    duplicate_of: str = ""
 
     @property
     def is_refusal(self) -> bool:
         """No document: what the server remembers of an upload under a name that it had already."""
-        return self.id.startswith(_REFUSAL_ID)
+        return self.server_id.startswith(_REFUSAL_ID)
 
-    @property
-    def listed(self) -> Listed:
-        """As the contract has it. The size that the server tells is in characters of the text."""
-        return Listed(self.remote_id, self.name, created=self.created, state=self.state)
-
-    def status(self, others: Mapping[str, Row]) -> DocStatus:
+    def status_among(self, others: Mapping[str, Row]) -> DocStatus:
         """Its state and why it failed. `others`: by the server's ids, as far as they are known."""
-        if self.state is not DocState.FAILED:
-            return DocStatus(self.state)
-        if self.duplicate_of:
-            twin = others.get(self.duplicate_of)
-            name = self.duplicate_of if twin is None else twin.name
-            reason = f"the server takes a text only once, and has this one as {name}"
-            return DocStatus(self.state, reason, "duplicate", twin="" if twin is None else twin.remote_id)
-        halt = "quota" if says_money(self.error) else ""
-        return DocStatus(self.state, self.error or "the server gives no reason", "failed", halt)
+        if not self.duplicate_of or self.status.state is not DocState.FAILED:
+            return self.status
+        twin = others.get(self.duplicate_of)
+        name = twin.name if twin else self.duplicate_of
+        reason = f"the server takes a text only once, and has this one as {name}"
+        return DocStatus(DocState.FAILED, reason, "duplicate", twin=twin.id if twin else "")
 
 
 def page_of(answer: HttpAnswer) -> ListPage[Row]:
     """A page of the list."""
     rows = objects_in(object_of(answer.body).get("documents"))
     total = object_of(object_of(answer.body).get("pagination")).get("total_count")
-    return ListPage(tuple(row for row in map(_row, rows) if row.id), count_of(total))
+    return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
 
 
 def _row(one: dict[str, Any]) -> Row:
-    metadata = object_of(one.get("metadata"))
-    is_duplicate = metadata.get("is_duplicate") is True
-    return Row(
-        text_of(one.get("id")),
+    metadata, name, server_id = (
+        object_of(one.get("metadata")),
         text_of(one.get("file_path")),
-        _STATES.get(text_of(one.get("status")), DocState.UNKNOWN),
-        printable(text_of(one.get("error_msg")))[:_LONGEST_REASON],
-        text_of(metadata.get("original_doc_id")) if is_duplicate else "",
-        _seconds(text_of(one.get("created_at"))),
+        text_of(one.get("id")),
     )
+    twin = text_of(metadata.get("original_doc_id")) if metadata.get("is_duplicate") is True else ""
+    remote_id = name if document_id(name) == server_id else server_id
+    status = DocStatus(_STATES.get(text_of(one.get("status")), DocState.UNKNOWN))
+    if status.state is DocState.FAILED:
+        error = printable(text_of(one.get("error_msg")))[:_LONGEST_REASON]
+        halt = "quota" if says_money(error) else ""
+        status = DocStatus(DocState.FAILED, error or "the server gives no reason", "failed", halt)
+    created = _seconds(text_of(one.get("created_at")))
+    return Row(remote_id, name, None, created, status, server_id=server_id, duplicate_of=twin)
 
 
 def _seconds(text: str) -> float | None:

@@ -7,21 +7,18 @@ only once. It deletes in the background, one job at a time, and not while it ind
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Unpack
 
-from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Query, Sources, Turn
+from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Passage, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
     DeleteOutcome,
-    DocState,
     DocStatus,
-    Listed,
     Outgoing,
-    PutOutcome,
     Surroundings,
 )
 from kbsync.core.model import Limits
@@ -32,7 +29,8 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
-from kbsync.targets.http.target import RemoteTarget, hits_for, key_of, limited, refusal_of
+from kbsync.targets.http.service import MISSING, UNKNOWN, ServiceTarget
+from kbsync.targets.http.target import key_of
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id, judge
@@ -62,9 +60,6 @@ LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 PASSAGES, MOST_PASSAGES = 4, 200
 """Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
 
-LEAST_QUERY = 3
-"""Characters of a question, those of Chinese, Japanese and Korean counted twice."""
-
 ITSELF = "server"
 """The id of the one that answers questions: the server, with a model of its own."""
 
@@ -83,12 +78,13 @@ class LightragServer(FixedApplications):
         return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
-class LightragTarget(RemoteTarget):
+class LightragTarget(ServiceTarget[Row]):
     """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
 
     _config: LightragTargetConfig
-
+    takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
     takes_texts_once = True
+    shortest_query = 3
     only_recipe = "server"
     model = ""
 
@@ -101,12 +97,6 @@ class LightragTarget(RemoteTarget):
         self._next_whole = 0.0
         self._deletions = DeletionQueue()
 
-    @property
-    def limits(self) -> Limits:
-        """What the server takes, and the config of asking and waiting."""
-        own = Limits(EXTENSIONS, max_bytes=self._config.max_bytes, list_lag=2.0, ids_return=True)
-        return limited(own, self._config)
-
     async def base(self) -> Base:
         """Look at the server. It has one base, without an id of its own."""
         answer = await self._client.ask("base", "GET", "/documents/status_counts")
@@ -115,29 +105,22 @@ class LightragTarget(RemoteTarget):
             raise Unavailable(f"base: {answer.host} does not count its documents: {answer.excerpt}")
         return Base(self._config.base_url, total, self._config.base_url)
 
-    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each in a request of its own, once; outcomes in the order given."""
-        return [await self._put(one) for one in documents]
-
-    async def _put(self, document: Outgoing) -> PutOutcome:
-        if refused := refusal_of(document, self.limits, self._config.max_bytes):
-            return refused
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Send it; first goes the old document of the same text, which the server would refuse twice."""
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
             old = None  # it has other bytes, and stays until the new one is searchable
-        if old is not None:
-            # The server refuses a text that it has under another name: the old document goes first.
-            failure = (await self.delete([old]))[old]
-            if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
-                return Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
-            if failure is not None:
-                return failure
+        failure = (await self.delete([old]))[old] if old is not None else None
+        if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
+            raise Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
+        if failure is not None:
+            raise failure
         try:
             await self._send(document, document.name)
         except TargetError as error:
             # A tag in the name proves that the document of this name has these bytes.
             if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
-                return error if old is None else await self._put_back(document, old, error)
+                raise error if old is None else await self._put_back(document, old, error) from None
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
@@ -160,7 +143,7 @@ class LightragTarget(RemoteTarget):
         error.has_removed = True
         return error
 
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """By one page of what changed last; then by what is unfinished, and by what was finished last.
 
         What is in none of these is looked for in the whole list, and so is what has the text of a duplicate,
@@ -173,8 +156,8 @@ class LightragTarget(RemoteTarget):
             """True where the pages ended before `most` of them: all of their rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
-                page = await self._page(number, RECENT, "updated_at", "desc", words)
-                rows.update({row.remote_id: row for row in page.rows if not row.is_refusal})
+                page = await self._unrefused(self._asked(number, RECENT, "updated_at", "desc", words))
+                rows.update({row.id: row for row in page.rows if not row.is_refusal})
                 if not page.rows or number * RECENT >= (page.total or 0):
                     return True
                 number += 1
@@ -183,18 +166,17 @@ class LightragTarget(RemoteTarget):
         if not await find(1):
             await find(math.inf, shapes.UNFINISHED)
             await find(1 + len(wanted) // RECENT, shapes.FINISHED)
-        others, absent = {row.id: row for row in rows.values()}, DocState.UNKNOWN
+        others, absent = {row.server_id: row for row in rows.values()}, UNKNOWN
         unknown = {one for one in wanted if one not in rows or rows[one].duplicate_of not in {"", *others}}
         if unknown and self._steady() >= self._next_whole:
             self._next_whole = math.inf  # one at a time
             try:
-                rows |= {row.remote_id: row async for row in self._rows()}
+                rows |= {row.id: row async for row in self.rows()}
             finally:
                 self._next_whole = self._steady() + min(LONGEST_REST, len(rows) / PAGE_SIZE)
-            others, absent = {row.id: row for row in rows.values()}, DocState.MISSING
+            others, absent = {row.server_id: row for row in rows.values()}, MISSING
             unknown = wanted - rows.keys()
-        states = {one: DocStatus(absent) if one in unknown else rows[one].status(others) for one in ids}
-        return self._redacted(states)
+        return {one: absent if one in unknown else rows[one].status_among(others) for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
@@ -220,49 +202,37 @@ class LightragTarget(RemoteTarget):
         if shapes.all_deleted(answer, len(batch)):
             return dict.fromkeys(batch)
         # It counts what was not there among the failures.
-        there = {row.remote_id async for row in self._rows()}
+        there = {row.id async for row in self.rows()}
         return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in batch}
 
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document once. Raises `Unavailable` where the list is shorter than it says."""
-        async with aclosing(self._rows()) as rows:
-            async for row in rows:
-                yield row.listed
-
-    async def _rows(self) -> AsyncGenerator[Row, None]:
-        async with aclosing(self._swept(self._in_order)) as rows:
+    async def rows(self) -> AsyncGenerator[Row, None]:
+        """The documents, without what was refused."""
+        async with aclosing(super().rows()) as rows:
             async for row in rows:
                 if not row.is_refusal:
                     yield row
 
-    async def _in_order(self, number: int, size: int) -> ListPage[Row]:
-        # Ids never change, so that what is indexed meanwhile stays where it is.
-        return await self._page(number, size, "id", "asc")
+    async def page(self, number: int, size: int) -> ListPage[Row]:
+        """By ids, which never change: what is indexed meanwhile stays where it is."""
+        return await self._asked(number, size, "id", "asc")
 
-    async def _page(
+    async def _asked(
         self, number: int, size: int, key: str, direction: str, words: Sequence[str] | None = None
     ) -> ListPage[Row]:
         asked = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
         if words:
             asked["status_filters"] = list(words)
-        try:
-            answer = await self._client.ask("list", "POST", "/documents/paginated", json=asked)
-        except Rejected as error:  # no refusal is an empty list
-            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+        answer = await self._client.ask("list", "POST", "/documents/paginated", json=asked)
         page = shapes.page_of(answer)
         if page.total is None:
             raise Unavailable(f"the list cannot be had: {answer.excerpt}")
         return page
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The server knows no paths, types and dates: with them, everything that was found."""
-        width = sum(1 if character.isascii() else 2 for character in query.text.strip())
-        if width < LEAST_QUERY:
-            return ()
+    async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
+        """More for a search that chooses by paths, types or dates."""
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
-        answer = await self._client.ask("search", "POST", "/query/data", json=asked)
-        return hits_for(shapes.passages(answer), query)
+        return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=asked))
 
     @property
     def applications(self) -> LightragServer:

@@ -35,7 +35,7 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.target import hits_for, limited, refusal_of
+from kbsync.targets.http.target import hits_for, refusal_of
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
@@ -94,15 +94,10 @@ class OpenaiTarget(AnswersByModel):
         self._unclear: set[str] = set()
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
-        self._formats = EXTENSIONS
+        self.takes = Limits(EXTENSIONS, marks=True)
         self._swept_at: float | None = None
         self._began = self._wall()
         self._deletions, self._lock = DeletionQueue(), AttachLock()
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        return limited(Limits(self._formats, max_bytes=self._config.max_bytes, marks=True), self._config)
 
     @property
     def bases(self) -> OpenaiBases:
@@ -120,7 +115,7 @@ class OpenaiTarget(AnswersByModel):
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
         if is_ogx and self._vector_model is None:
-            self._formats = await self._readable()
+            self.takes = replace(self.takes, extensions=await self._readable())
         self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)

@@ -47,7 +47,7 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.rules import says_money
-from kbsync.targets.http.target import hits_for, limited, refusal_of
+from kbsync.targets.http.target import hits_for, refusal_of
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.manage import OpenWebuiBases
@@ -118,6 +118,8 @@ class OpenWebuiTarget(AnswersByModel):
     """The base that the config names."""
 
     _config: OpenWebuiTargetConfig
+    # What it lists last may be on its way still, but is listed.
+    takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
     # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
     chat_path = "/api/chat/completions"
@@ -130,11 +132,6 @@ class OpenWebuiTarget(AnswersByModel):
         self.model = config.chat_model
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = RemoteFolders()
-
-    @property
-    def limits(self) -> Limits:
-        """What a server reads by itself. What it lists last may be on its way still, but is listed."""
-        return limited(Limits(EXTENSIONS, list_lag=1.0, marks=True), self._config)
 
     @property
     def bases(self) -> OpenWebuiBases:

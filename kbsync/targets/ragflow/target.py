@@ -35,7 +35,7 @@ from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
 from kbsync.targets.http.service import MISSING, ServiceTarget
-from kbsync.targets.http.target import delete_in_batches, grace, limited
+from kbsync.targets.http.target import delete_in_batches, grace
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
@@ -66,17 +66,11 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
+        self.takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0, reembed_grace=grace(config))
         self._dataset = f"{DATASETS}/{config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        most, again = self._config.max_bytes, grace(self._config)
-        own = Limits(EXTENSIONS, max_bytes=most, batch=BATCH, list_lag=1.0, reembed_grace=again)
-        return limited(own, self._config)
 
     @property
     def bases(self) -> RagflowBases:

@@ -32,7 +32,7 @@ from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.reading import PAGE_SIZE
-from kbsync.targets.http.target import RemoteTarget, grace, hits_of, limited, search_ranked
+from kbsync.targets.http.target import RemoteTarget, grace, hits_of, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
@@ -75,6 +75,15 @@ class ZhipuTarget(RemoteTarget):
         **options: Unpack[ClientOptions],
     ) -> None:
         wall = options.get("wall", time.time)
+        self.takes = Limits(
+            extensions=EXTENSIONS,
+            max_bytes_by_extension=dict.fromkeys(LINKS, min(config.max_bytes, LARGEST)),
+            list_lag=1.0,
+            ahead=config.concurrency // 2 + 1,
+            links=LINKS,
+            reembed_grace=grace(config),
+            paid=True,
+        )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
         self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
         super().__init__(
@@ -95,21 +104,6 @@ class ZhipuTarget(RemoteTarget):
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
         self._answering = Answering(self._client, platform, config.knowledge_id, self.search)
-
-    @property
-    def limits(self) -> Limits:
-        """What it takes."""
-        own = Limits(
-            extensions=EXTENSIONS,
-            max_bytes=self._config.max_bytes,
-            max_bytes_by_extension=dict.fromkeys(LINKS, min(self._config.max_bytes, LARGEST)),
-            list_lag=1.0,
-            ahead=self._config.concurrency // 2 + 1,
-            links=LINKS,
-            reembed_grace=grace(self._config),
-            paid=True,
-        )
-        return limited(own, self._config)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-INDEXING, PAGE, LARGEST = 3.0, 100, 3_000_000
-"""Seconds until a document is searchable, rows of a page, bytes of a document."""
+INDEXING, LARGEST = 3.0, 3_000_000
+"""Seconds until a document is searchable, bytes of a document."""
 
 SPOILED = b"SPOILED"
 """What begins so fails."""
@@ -76,7 +76,7 @@ class ExampleService:
             case "POST", ["documents"]:
                 return {"id": self._stored(content, request.url.params["mark"])}
             case "GET", ["documents"]:
-                return self._page(request.url.params["after"])
+                return self._page(int(request.url.params["page"]), int(request.url.params["size"]))
             case method, ["documents", key] if key in self._documents:
                 return self._row(
                     key, self._documents.pop(key) if method == "DELETE" else self._documents[key]
@@ -92,10 +92,11 @@ class ExampleService:
         self._documents[key] = Stored(content, mark, self.now)
         return key
 
-    def _page(self, after: str) -> dict[str, Any]:
-        keys = [key for key in self._documents if int(key[1:]) > int(after[1:] or 0)]
-        rows = [self._row(key, self._documents[key]) for key in keys[:PAGE]]
-        return {"documents": rows, "next": keys[PAGE - 1] if len(keys) > PAGE else None}
+    def _page(self, number: int, size: int) -> dict[str, Any]:
+        """The newest first."""
+        keys = list(reversed(self._documents))[(number - 1) * size : number * size]
+        rows = [self._row(key, self._documents[key]) for key in keys]
+        return {"documents": rows, "total": len(self._documents)}
 
     def _row(self, key: str, one: Stored) -> dict[str, Any]:
         state = one.state(self.now)

@@ -78,7 +78,7 @@ def test_only_the_words_of_the_server_say_a_state(word: Any) -> None:
     page = shapes.page_of(
         answered(200, {"documents": [{"id": "doc-1", "file_path": "a.md", "status": word}]})
     )
-    assert page.rows[0].state is (WORDS[word] if isinstance(word, str) else DocState.UNKNOWN)
+    assert page.rows[0].status.state is (WORDS[word] if isinstance(word, str) else DocState.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_id_is_made_of_the_name() -> None:
 def test_a_name_that_is_no_unicode_has_the_id_that_the_server_tells() -> None:
     told = {"documents": [{"id": f"doc-{'a' * 32}", "file_path": "\ud800.md"}]}
     [row] = shapes.page_of(answered(200, told)).rows
-    assert (row.remote_id, row.name) == (row.id, "\ud800.md")
+    assert (row.id, row.name) == (row.server_id, "\ud800.md")
 
 
 def test_a_deletion_goes_on_until_the_server_says_that_none_does() -> None:
