@@ -45,9 +45,12 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
     async def upload(self, document: Outgoing) -> Accepted:
         """Send one document, once. Raises `Unsure` where the answer does not prove what became of it."""
 
-    @abstractmethod
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """A page of the list, from 1; those sent last come first where `row` is given."""
+        """A page of the list, from 1; the newest first where `row` is given.
+
+        Needed unless `rows` is another.
+        """
+        raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
         """One document; None where the answer is of another shape. Needed unless `_states` is another."""

@@ -12,7 +12,8 @@ from typing import Any
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, object_of, well_formed
-from kbsync.targets.openai.shapes import GONE, page_of
+from kbsync.targets.http.rules import GONE
+from kbsync.targets.openai.shapes import page_of
 
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:

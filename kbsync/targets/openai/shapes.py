@@ -23,9 +23,19 @@ from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.answering import CHAT
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import count_of, id_of, number, object_of, objects_in, text_of, well_formed
+from kbsync.targets.http.reading import (
+    DocumentRow,
+    count_of,
+    id_of,
+    number,
+    object_of,
+    objects_in,
+    text_of,
+    well_formed,
+)
 from kbsync.targets.http.rules import (
     BUSY,
+    GONE,
     ONE_DOCUMENT,
     SUCCESS,
     ErrorCase,
@@ -41,9 +51,6 @@ DESCRIPTION = "description"
 
 PUT_BACK = "put-back"
 """The call that is answered with nothing."""
-
-GONE = "gone"
-"""The code of an error that says: there is no such store or file."""
 
 
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
@@ -156,6 +163,19 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
     except UnicodeEncodeError:  # half a character, which ours never have
         return None
     return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
+
+
+def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
+    """A file in a store; one without a mark of ours is somebody else's, and one under another prefix too."""
+    created, status = count_of(row.get("created_at")), status_of(row)
+    if (mark := mark_in(row)) is None:
+        return DocumentRow(row["id"], row["id"], None, created, status)
+    is_here = mark.path.startswith(prefix) and mark.path != prefix
+    path, rest = (
+        mark.path.removeprefix(prefix) if is_here else None,
+        (mark.digest, mark.upload_id, mark.recipe),
+    )
+    return DocumentRow(row["id"], mark.path, None, created, status, path, *rest)
 
 
 _PLAIN = Naming(style="plain")

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from typing import Any, Unpack
 
-from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    DeleteOutcome,
-    DocState,
-    DocStatus,
-    Listed,
-    Outgoing,
-    Surroundings,
-)
+from kbsync.contract.searching import Passage, Query
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Outgoing, Surroundings
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
-from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
+    DocumentRow,
     check_shown,
     count_of,
     id_of,
@@ -35,12 +27,13 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.target import hits_for, refusal_of
+from kbsync.targets.http.rules import GONE
+from kbsync.targets.http.service import MISSING, ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
-from kbsync.targets.openai.shapes import GONE, Mark, mark_in, status_of
+from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
 """`max_num_results` at its most."""
@@ -70,7 +63,7 @@ MOST_NAMED = 100
 """Files to which a search is limited at the service; of more its passages are chosen here."""
 
 
-class OpenaiTarget(AnswersByModel):
+class OpenaiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
     """One vector store. Raises `UsageError` for settings of no use."""
 
     _config: OpenaiTargetConfig
@@ -129,15 +122,10 @@ class OpenaiTarget(AnswersByModel):
         return EXTENSIONS - OFFICE if readers and readers <= shapes.PDF_AND_TEXT else EXTENSIONS
 
     # -- put
-    async def put(self, documents: Sequence[Outgoing]) -> Sequence[Accepted | TargetError]:
-        """Upload each and attach it; the engine deletes what it replaces, once the new one is searchable."""
-        return await asyncio.gather(*map(self._put, documents))
-
-    async def _put(self, document: Outgoing) -> Accepted | TargetError:
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Store the file and attach it."""
         key, remote_id = (document.upload_id, document.digest), ""
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
-        if refusal := refusal_of(document, self.limits, self._config.max_bytes):
-            return refusal
         try:
             mark.attributes("")
             # Attaching has a limit of its own: a file that was to wait for it is not sent again.
@@ -146,11 +134,11 @@ class OpenaiTarget(AnswersByModel):
             remote_id, _ = self._uploaded[key]
             async with self._lock.attaching():
                 row = await self._attach(remote_id, mark)
-        except Rejected as error:
+        except Rejected:
             self._uploaded.pop(key, None)
-            return await self._refused(remote_id, error)
-        except TargetError as error:
-            return error
+            if remote_id:  # nothing was made of it
+                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
+            raise
         self._uploaded.pop(key, None)
         if row is None:
             self._attaching[remote_id] = self._steady()
@@ -184,55 +172,42 @@ class OpenaiTarget(AnswersByModel):
         except Unsure as error:
             self._unclear.add(remote_id)
             with suppress(Unavailable):
-                row = await self._row(remote_id)
+                row = await self._file(remote_id)
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
             if row is None and self._steady() - began <= QUICK:
                 raise Unavailable(error.reason, code=error.code) from error
         return row or None
 
-    async def _refused(self, remote_id: str, error: Rejected) -> TargetError:
-        """Leave no file behind; and a document is to blame only as long as the store is there."""
-        try:
-            if remote_id:
-                await api.remove(self._client, "delete-file", f"/files/{remote_id}")
-        except TargetError as other:
-            return other
-        if error.code == GONE or isinstance(error, NotOffered):
-            return await self._unless_missing(Unavailable(error.reason, code=error.code))
-        return error
-
     # -- status
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id, read from the list where they are several."""
-        wanted = dict.fromkeys(ids)
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Read from the list where they are several."""
         rows: dict[str, Mapping[str, Any] | None] = {}
-        if len(wanted) > FEW:
-            newest = api.rows(self._client, "list", self._files, -(-len(wanted) // PAGE_SIZE))
-            rows = {row["id"]: row async for row in newest if row["id"] in wanted}
-        left = [one for one in wanted if one not in rows]
-        rows |= zip(left, await asyncio.gather(*map(self._row, left)), strict=True)
+        if len(ids) > FEW:
+            newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
+            rows = {row["id"]: row async for row in newest if row["id"] in ids}
+        left = [one for one in ids if one not in rows]
+        rows |= zip(left, await asyncio.gather(*map(self._file, left)), strict=True)
         if None in rows.values():  # that counts only while the store is there
             await self.base()
         waiting = self._waiting(OPEN)
-        absent = {one: DocState.INDEXING if one in waiting else DocState.MISSING for one in wanted}
-        states = {one: DocStatus(absent[one]) if row is None else status_of(row) for one, row in rows.items()}
-        return self._redacted(states)
+        absent = {one: DocStatus(DocState.INDEXING) if one in waiting else MISSING for one in ids}
+        return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
     def _waiting(self, most: float) -> set[str]:
         """Files that are not seen in the store yet and may be, for so many seconds at most."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {one for one, since in began.items() if self._steady() - since <= most}
 
-    async def _row(self, remote_id: str) -> Mapping[str, Any] | None:
+    async def _file(self, remote_id: str) -> Mapping[str, Any] | None:
         """One file of the store; None: it is not in it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Detach each file and delete it. At OGX one of equal text that stays is put back."""
-        return await self._deletions.delete(ids, self._remove)
+        return await self._deletions.delete(ids, self._remove_batch)
 
-    async def _remove(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         if self._vector_model is None:
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")
@@ -257,13 +232,13 @@ class OpenaiTarget(AnswersByModel):
             return outcomes | {one: await remove(one) for one in alike}
 
     # -- list
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document; one without a mark of ours is somebody else's."""
+    async def rows(self) -> AsyncGenerator[DocumentRow, None]:
+        """Every file of the store. At times those that were never attached are deleted."""
         seen = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
                 seen.add(row["id"])
-                yield self._listed(row)
+                yield shapes.row_of(row, self._prefix)
         base = await self.base()  # a list counts only while the store is there
         check_shown(len(seen), base.documents, base.id)
         now, last = self._steady(), self._swept_at
@@ -271,15 +246,6 @@ class OpenaiTarget(AnswersByModel):
             self._swept_at = now
             with suppress(TargetError):  # it only tidies up, and there is another time
                 await self._sweep(seen)
-
-    def _listed(self, row: Mapping[str, Any]) -> Listed:
-        state, created = status_of(row).state, count_of(row.get("created_at"))
-        if (mark := mark_in(row)) is None:
-            return Listed(row["id"], row["id"], created=created, state=state)
-        is_here = mark.path.startswith(self._prefix) and mark.path != self._prefix
-        path = mark.path.removeprefix(self._prefix) if is_here else None
-        told = Listed(row["id"], mark.path, created=created, state=state, path=path, digest=mark.digest)
-        return replace(told, upload_id=mark.upload_id, recipe=mark.recipe)
 
     async def _sweep(self, attached: set[str]) -> None:
         """Delete files of ours that were uploaded and never attached, as a kill leaves them."""
@@ -298,7 +264,7 @@ class OpenaiTarget(AnswersByModel):
         ]
         kept = self._waiting(SWEEP_EVERY)
         # One may have been attached since the list was read.
-        await self.delete([one for one in orphans if one not in kept and await self._row(one) is None])
+        await self.delete([one for one in orphans if one not in kept and await self._file(one) is None])
 
     async def aclose(self) -> None:
         """Delete what was uploaded and waits to be attached: the next program would upload it again."""
@@ -313,7 +279,7 @@ class OpenaiTarget(AnswersByModel):
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Another path in the attributes; the file keeps its name. Raises `Rejected` for one not ours."""
-        row = object_of(await self._row(remote_id))
+        row = object_of(await self._file(remote_id))
         if (mark := mark_in(row)) is None:
             await self.base()
             raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
@@ -323,12 +289,10 @@ class OpenaiTarget(AnswersByModel):
         body = {"attributes": kept | renamed}
         await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The service knows no patterns, types and dates: with them, everything it found."""
-        if not query.text.strip():
-            return ()
+    async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
+        """Of the store, or of a few files."""
         body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
         if 0 < len(query.among) <= MOST_NAMED:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}
         answer = await self._client.ask("search", "POST", f"{self._store}/search", json=body)
-        return hits_for(shapes.passages_of(answer), query)
+        return shapes.passages_of(answer)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kbsync.contract.target import DocState, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.rules import GONE
 from kbsync.targets.openai.shapes import (
-    GONE,
     LONGEST_VALUE,
     MOST_ATTRIBUTES,
     FileNames,
