@@ -127,7 +127,7 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
         try:
             await self.remove(remote_id)
         except TargetError as error:
-            return None if error.code == GONE else error
+            return None if isinstance(error, Rejected) and error.code == GONE else error
         return None
 
     async def list(self) -> AsyncIterator[Listed]:

@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Passage, Query, Sources, Turn
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    DeleteOutcome,
-    DocStatus,
-    Outgoing,
-    Surroundings,
-)
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Outgoing, Surroundings
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure

@@ -24,6 +24,7 @@ from kbsync.targets.http.rules import (
     BUSY,
     FULL,
     FULL_HINT,
+    GONE,
     MONEY,
     MONEY_HINT,
     ONE_DOCUMENT,
@@ -198,9 +199,6 @@ def _first(body: Any, key: str) -> list[Any] | None:
     found = object_of(body).get(key)
     return found[0] if isinstance(found, list) and found and isinstance(found[0], list) else None
 
-
-GONE = "404"
-"""The code of a file that is not there."""
 
 _NOT_FOUND = re.compile(r"\AWe could not find what you're looking for")
 _UPLOAD_ENDED = re.compile(r"Error uploading file")

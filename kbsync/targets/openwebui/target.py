@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import Unpack
 from urllib.parse import quote
 
-from kbsync.contract.searching import Hit, Query
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -26,7 +26,6 @@ from kbsync.contract.target import (
     DocStatus,
     Listed,
     Outgoing,
-    PutOutcome,
     Surroundings,
 )
 from kbsync.core.model import Limits
@@ -38,20 +37,22 @@ from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
+    DocumentRow,
     ListPage,
     ListSweep,
     id_of,
+    named,
     object_of,
     page_in,
     text_of,
     well_formed,
 )
-from kbsync.targets.http.rules import says_money
-from kbsync.targets.http.target import hits_for, refusal_of
+from kbsync.targets.http.rules import GONE, says_money
+from kbsync.targets.http.service import MISSING, ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.manage import OpenWebuiBases
-from kbsync.targets.openwebui.shapes import GONE, StoredFile, file_of, page_of, safe_folder
+from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
 """Seconds after each look at a file that is to be deleted and is being indexed."""
@@ -68,7 +69,6 @@ NEWEST, RECENT = 300, 86_400.0
 """Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
 
 _READY, _INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
-_MISSING = DocStatus(DocState.MISSING)
 
 
 class RemoteFolders:
@@ -114,7 +114,7 @@ class RemoteFolders:
             raise Unavailable(error.reason, code=error.code) from error
 
 
-class OpenWebuiTarget(AnswersByModel):
+class OpenWebuiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
     """The base that the config names."""
 
     _config: OpenWebuiTargetConfig
@@ -146,34 +146,24 @@ class OpenWebuiTarget(AnswersByModel):
 
     # -- put -------------------------------------------------------------------------------------------------
 
-    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Each by itself; what it replaces is removed by the engine, once the new one is searchable."""
-        return [await self._put(one) for one in documents]
-
-    async def _put(self, document: Outgoing) -> PutOutcome:
-        extension = extension_of(document.path)
-        if refused := refusal_of(document, self.limits):
-            return refused
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Send it into its folder, which is made where it is missing."""
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
         # The server chooses its reader by this as well; some texts look like films by their extension.
-        media_type = "text/plain" if extension in TEXTS else mimetypes.guess_type(name)[0]
+        is_text = extension_of(document.path) in TEXTS
+        media_type = "text/plain" if is_text else mimetypes.guess_type(name)[0]
         file = FilePart("file", name, document.body, media_type or "application/octet-stream")
-        try:
-            folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
-            fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
-            answer = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
-        except TargetError as error:
-            return error
-        stored = file_of(answer.body)
-        if stored is None:
-            return Unsure("upload: the server's answer gives the file no id", code="no-id")
+        folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
+        fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
+        answer = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
+        stored = named("upload", file_of(answer.body))
         return Accepted(stored.id, created=stored.created or None)
 
     # -- what became of it -----------------------------------------------------------------------------------
 
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Linked is searchable: a file is linked once its passages are in the base.
 
         A page of the base is read first, then the user's newest files, which may wait; more pages for those
@@ -192,7 +182,7 @@ class OpenWebuiTarget(AnswersByModel):
             self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
         twins = _equal_texts(rows.values(), wanted)
         looks = (self._status(one, rows.get(one), news.get(one), one in twins) for one in wanted)
-        return self._redacted(dict(zip(wanted, await asyncio.gather(*looks), strict=True)))
+        return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
 
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
@@ -209,7 +199,7 @@ class OpenWebuiTarget(AnswersByModel):
                     return DocStatus(DocState.UNKNOWN)
             file = file or await self._file(remote_id)  # for its reason, or its name
             if file is None:
-                return _MISSING
+                return MISSING
             if file.status == "failed" and not file.is_refused_copy:
                 halt = "quota" if says_money(file.error) else ""
                 return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed", halt)
@@ -256,7 +246,7 @@ class OpenWebuiTarget(AnswersByModel):
         """
         file = await self._file(remote_id)
         if file is None or not (is_linked or file.is_apart or file.is_refused_copy):
-            return _MISSING  # somebody took it out of the base, or that was not there when it was through
+            return MISSING  # somebody took it out of the base, or that was not there when it was through
         is_begun = file.is_apart or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
             return self._left_alone(file)
@@ -321,30 +311,26 @@ class OpenWebuiTarget(AnswersByModel):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Out of this base, and altogether where no other base has it; then each is looked for."""
-        ids = tuple(dict.fromkeys(ids))
         try:
-            await self._clean_up(ids)
+            await self._clean_up(tuple(dict.fromkeys(ids)))
         except TargetError as error:
             return dict.fromkeys(ids, error)
-        return dict(zip(ids, await asyncio.gather(*map(self._delete, ids)), strict=True))
+        return await super().delete(ids)
 
-    async def _delete(self, remote_id: str) -> DeleteOutcome:
-        try:
-            word = await self._settled(remote_id)
-            if word is None:
-                return None
-            newest = await self._newest(NEWEST, lambda _: True) if word == "completed" else {}
-            file = newest.get(remote_id)
-            if file and file.is_in_own and self._is_recent(file):
-                raise Unavailable("delete: the file may just be linked", code=file.status)
-            if word != "completed" or (file and file.is_in_own):
-                await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
-            # In another base as well, or linked to this one only after it was cleaned up.
-            elif not await self._clean_up((remote_id,)):
-                raise Unavailable("delete: the file is still being indexed", code=word)
-        except TargetError as error:
-            return None if error.code == GONE and not isinstance(error, Halted) else error
-        return None
+    async def remove(self, remote_id: str) -> None:
+        """What is still there after the clean-up."""
+        word = await self._settled(remote_id)
+        if word is None:
+            return
+        newest = await self._newest(NEWEST, lambda _: True) if word == "completed" else {}
+        file = newest.get(remote_id)
+        if file and file.is_in_own and self._is_recent(file):
+            raise Unavailable("delete: the file may just be linked", code=file.status)
+        if word != "completed" or (file and file.is_in_own):
+            await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
+        # In another base as well, or linked to this one only after it was cleaned up.
+        elif not await self._clean_up((remote_id,)):
+            raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _settled(self, remote_id: str) -> str | None:
         """The status of a file that nothing works on. Raises `Unavailable` while it is being indexed.
@@ -433,13 +419,11 @@ class OpenWebuiTarget(AnswersByModel):
 
     # -- search ----------------------------------------------------------------------------------------------
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The server knows no paths: with types and dates, everything that was found."""
-        if not query.text.strip():
-            return ()
+    async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
+        """Passages of the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
-        return hits_for(well_formed("search", shapes.matches_of(answer.body)), query)
+        return well_formed("search", shapes.matches_of(answer.body))
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:

@@ -15,6 +15,7 @@ from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import well_formed
+from kbsync.targets.http.rules import GONE
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.targets.blocks import block
@@ -122,8 +123,8 @@ LOST = "We could not find what you're looking for :/"
         ("base", 404, LOST, Halted, "knowledge-base-missing"),
         ("list", 400, LOST, Halted, "knowledge-base-missing"),
         ("cleanup", 404, LOST, Halted, "knowledge-base-missing"),
-        ("status", 404, LOST, Rejected, "404"),
-        ("link", 400, LOST, Rejected, "404"),
+        ("status", 404, LOST, Rejected, GONE),
+        ("link", 400, LOST, Rejected, GONE),
         ("base", 401, "401 Unauthorized", Halted, "credentials"),
         ("upload", 401, "Not authenticated", Halted, "credentials"),
         ("cleanup", 403, "You do not have permission", Halted, "credentials"),
