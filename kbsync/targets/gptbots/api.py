@@ -26,7 +26,7 @@ from kbsync.contract.target import Base, Body, Outgoing
 from kbsync.errors import Halted, Rejected, Unavailable, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import Cutting, GptbotsTargetConfig
-from kbsync.targets.gptbots.shapes import GptbotsCall, MarkedRow
+from kbsync.targets.gptbots.shapes import MarkedRow
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import (
@@ -169,32 +169,30 @@ class GptbotsApi:
 
     async def bases(self) -> tuple[BaseCard, ...]:
         """All of the bot's: the call has no pages, whatever its name."""
-        answer = await self._client.ask(GptbotsCall.BASE, "GET", "/v1/bot/knowledge/base/page")
-        return well_formed(GptbotsCall.BASE, shapes.bases_of(answer.body))
+        answer = await self._client.ask("base", "GET", "/v1/bot/knowledge/base/page")
+        return well_formed("base", shapes.bases_of(answer.body))
 
     async def make_base(self, name: str, description: str, settings: Mapping[str, object]) -> str:
         """Make a base, sent once; its id. Raises `Unsure` where it may have been made."""
         body = {"name": name, "desc": description, **settings}
-        answer = await self._client.post(GptbotsCall.CREATE_BASE, "/v1/bot/knowledge/base/create", json=body)
+        answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
         made = id_of(object_of(answer.body).get("knowledge_base_id"))
         if made is None:
-            raise Unsure(f"{GptbotsCall.CREATE_BASE}: the vendor's answer has no id", code="no-id")
+            raise Unsure("create-base: the vendor's answer has no id", code="no-id")
         return made
 
     async def page(self, number: int, size: int) -> ListPage[shapes.MarkedRow]:
         """One page of the list, from 1."""
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
-        answer = await self._client.ask(GptbotsCall.LIST, "GET", "/v1/bot/doc/query/page", params=params)
-        page = well_formed(GptbotsCall.LIST, shapes.page_of(answer.body))
+        answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
+        page = well_formed("list", shapes.page_of(answer.body))
         self.count = self.count if page.total is None else page.total
         return page
 
     async def deliver(self, batch: tuple[UploadItem, ...]) -> shapes.UploadReceipt:
         """Send documents, once. Raises `Unsure` where they may have been stored."""
         is_update = bool(batch[0].doc_id)
-        op, method, verb = (
-            (GptbotsCall.UPDATE, "PUT", "update") if is_update else (GptbotsCall.ADD, "POST", "add")
-        )
+        op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
         path = f"/v1/bot/doc/{batch[0].cutting.kind}/{verb}"  # a kind has routes of its own
         answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
         receipt = shapes.receipt_of(answer.body)
@@ -207,17 +205,17 @@ class GptbotsApi:
     async def states(self, ids: Sequence[str]) -> Mapping[str, str]:
         """`data_status` of those of `ids` that the vendor knows."""
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
-        answer = await self._client.ask(GptbotsCall.STATUS, "GET", f"/v1/bot/data/detail/list?{query}")
-        return well_formed(GptbotsCall.STATUS, shapes.states_of(answer.body))
+        answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
+        return well_formed("status", shapes.states_of(answer.body))
 
     async def delete(self, ids: Sequence[str]) -> None:
         """Remove documents; the answer says nothing about any one of them."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
-        await self._client.ask(GptbotsCall.DELETE, "DELETE", f"/v1/bot/doc/batch/delete?{query}")
+        await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
 
     async def retry(self) -> int | None:
         """Have every failed document of the bot indexed again, sent once; how many, None: unknown."""
-        answer = await self._client.post(GptbotsCall.RETRY, "/v1/bot/data/retry/batch", json={})
+        answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         return count_of(object_of(answer.body).get("affectCount"))
 
     async def search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
@@ -231,8 +229,8 @@ class GptbotsApi:
         # The base alone, never `data_ids` beside it: the vendor finds what is in either.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in told.items() if value is not None}
-        answer = await self._client.ask(GptbotsCall.SEARCH, "POST", "/v1/vector/match", json=body)
-        return well_formed(GptbotsCall.SEARCH, shapes.matches_of(answer.body))
+        answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
+        return well_formed("search", shapes.matches_of(answer.body))
 
 
 SMALLEST_PAGE = 10

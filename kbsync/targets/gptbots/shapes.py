@@ -10,7 +10,6 @@ it has, which upload and recipe made it, and for an update the document's `updat
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -235,21 +234,7 @@ _FILE = file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
-class GptbotsCall(enum.StrEnum):
-    """What is asked for; the word used in metrics and messages."""
-
-    BASE = "base"
-    CREATE_BASE = "create-base"
-    LIST = "list"
-    ADD = "add"
-    UPDATE = "update"
-    STATUS = "status"
-    DELETE = "delete"
-    SEARCH = "search"
-    RETRY = "retry"
-
-
-_OF_DOCUMENTS = frozenset({GptbotsCall.ADD, GptbotsCall.UPDATE, GptbotsCall.DELETE})
+_OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls that a 403 may be said of without a word about the key."""
 
 
@@ -334,15 +319,9 @@ def rules_for(address: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
         # Not documented, and the same everywhere.
         ErrorRule(Unavailable, code={"408"}),
-        *(
-            # A route that is not there is told by the status.
-            ErrorRule(
-                NotOffered,
-                status={status},
-                when=lambda case: case.is_error and _is_call_missing(case),
-                as_code=str(status),
-            )
-            for status in (404, 405, 501)
+        # A route that is not there is told by the status.
+        ErrorRule(
+            NotOffered, status={404, 405, 501}, when=lambda case: case.is_error and _is_call_missing(case)
         ),
         # Busy, in whatever words and under whatever status.
         ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),

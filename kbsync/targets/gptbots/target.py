@@ -9,24 +9,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 
-from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    DeleteOutcome,
-    DocState,
-    DocStatus,
-    Listed,
-    Outgoing,
-    PutOutcome,
-    Surroundings,
-)
+from kbsync.contract.searching import Passage, Query
+from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing, PutOutcome, Surroundings
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import NoLink, address_from, is_link
@@ -71,15 +61,9 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.limits import MissingCalls
-from kbsync.targets.http.reading import batches
-from kbsync.targets.http.target import (
-    RemoteTarget,
-    delete_in_batches,
-    grace,
-    hits_for,
-    refusal_of,
-    search_ranked,
-)
+from kbsync.targets.http.reading import DocumentRow, batches
+from kbsync.targets.http.service import MISSING, UNKNOWN, ServiceTarget
+from kbsync.targets.http.target import grace, refusal_of, search_ranked
 
 FAILED = "failed"
 
@@ -164,7 +148,7 @@ MOST_IDS = 50
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
 _NO_REASON = "the vendor could not index it and gives no reason; see its console"
-_UNKNOWN, _INDEXING = DocStatus(DocState.UNKNOWN), DocStatus(DocState.INDEXING)
+_INDEXING = DocStatus(DocState.INDEXING)
 
 
 class StatusReader:
@@ -218,12 +202,12 @@ class StatusReader:
         listed = await self._list.read([*absent, *doubtful]) if absent or doubtful else {}
         self._list.changing(ids)
         states = {one: self._state(one, word, listed) for one, word in words.items()}
-        states |= {one: _UNKNOWN if one in listed else DocStatus(DocState.MISSING) for one in absent}
+        states |= {one: UNKNOWN if one in listed else MISSING for one in absent}
         for one, status in states.items():
             if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
                 self._trusted.discard(one)
                 self._begun.pop(one, None)
-        return {one: states.get(one, _UNKNOWN) for one in ids}
+        return {one: states.get(one, UNKNOWN) for one in ids}
 
     async def shown(self, ids: Sequence[str]) -> Mapping[str, str]:
         """`data_status` of those that the vendor knows; a request that is refused is sent in halves."""
@@ -238,11 +222,11 @@ class StatusReader:
     def _state(self, remote_id: str, word: str, listed: Mapping[str, ListedVersion]) -> DocStatus:
         state = _FINAL.get(word)
         if state is None:
-            return _INDEXING if word else _UNKNOWN
+            return _INDEXING if word else UNKNOWN
         if remote_id not in self._trusted:
             seen = listed.get(remote_id)
             if seen is None:
-                return _UNKNOWN
+                return UNKNOWN
             begun = self._begun.get(remote_id)
             # A failure that is shown for so long must be the new one.
             is_late = begun is None or self._steady() >= begun + self._grace
@@ -250,8 +234,6 @@ class StatusReader:
                 return _INDEXING
         return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
 
-
-_STILL_THERE = "the vendor says that it is deleted, and still has it"
 
 _FLAT = Naming(style="plain")
 """Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
@@ -416,12 +398,13 @@ def _format(address: str) -> str:
     return extension_of(urlsplit(address).path)
 
 
-class GptbotsTarget(RemoteTarget):
+class GptbotsTarget(ServiceTarget[DocumentRow]):
     """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use."""
 
     _config: GptbotsTargetConfig
 
     updates_in_place = True
+    most_ids = MOST_IDS
 
     retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
@@ -463,56 +446,41 @@ class GptbotsTarget(RemoteTarget):
         """Send documents, several to a request; a document that replaces another changes it in place."""
         return await self._uploader.put(documents)
 
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id, of the version that was sent last."""
-        return await self._statuses.states(tuple(dict.fromkeys(ids)))
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Of the version that was sent last."""
+        return await self._statuses.states(ids)
 
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id, fifty to a request. After a `Halted` no more are asked for."""
-        return await delete_in_batches(ids, MOST_IDS, self._delete)
+    async def remove_several(self, ids: Sequence[str]) -> bool:
+        """The answer says nothing about any one of them."""
+        await self._api.delete(ids)
+        return False
 
-    async def _delete(self, ids: Sequence[str]) -> dict[str, DeleteOutcome]:
-        """The answer says nothing about any one of them, so each is looked for afterwards."""
-        refused: Rejected | None = None
-        try:
-            await self._api.delete(ids)
-        except Rejected as error:
-            refused = error
+    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
+        """Those with a state."""
         shown = await self._statuses.shown(ids)
         if not shown:  # nothing at all counts only while the base is there
             await self._api.base()
-        left = [one for one in ids if one in shown]
-        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
-        if refused is None:
-            return outcomes | dict.fromkeys(left, Unavailable(_STILL_THERE, code="still-there"))
-        if len(ids) == 1:
-            return outcomes | dict.fromkeys(left, refused)
-        for one in left:  # one id that is not there may have had all of them refused
-            outcomes |= await self._delete([one])
-        return outcomes
+        return shown.keys()
 
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+    async def rows(self) -> AsyncGenerator[DocumentRow, None]:
+        """Every document of the base."""
         async with aclosing(self._list.rows()) as rows:
             async for row in rows:
-                yield self._listed(row)
+                yield self._read(row)
 
     @property
     def reranks(self) -> bool:
         """The vendor has ranking models; one is asked on request, or always where the config names it."""
         return True
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The vendor knows no paths, types and dates: with them, everything that was found."""
-        if not query.text.strip():
-            return ()
+    async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
+        """In the order of the vendor's ranking model, where one is asked for."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
-        matches = await search_ranked(
+        return await search_ranked(
             lambda ranked: self._api.search(query.text, ranking if ranked else None),
             ranking is not None,
             OVERLOADED,
         )
-        return hits_for(matches, query)
 
     async def retry_all(self) -> int | None:
         """The vendor's own retry, which takes no ids."""
@@ -522,7 +490,7 @@ class GptbotsTarget(RemoteTarget):
             reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
             raise Unsure(reason, code=error.code) from error
 
-    def _listed(self, row: MarkedRow) -> Listed:
+    def _read(self, row: MarkedRow) -> DocumentRow:
         """By its marker; one without is read by its name.
 
         Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
@@ -532,14 +500,8 @@ class GptbotsTarget(RemoteTarget):
         if told is None:
             # A document with another address is not ours, whatever its name (promise 6).
             reading = None if row.source_url else Naming(prefix, "plain").read_mangled(row.name)
-            return Listed(row.id, row.name, created=row.created, path=reading.path if reading else None)
+            path = reading.path if reading else None
+            return DocumentRow(row.id, row.name, None, row.created, UNKNOWN, path)
         is_here = told.path.startswith(prefix) and told.path != prefix
-        return Listed(
-            row.id,
-            told.path or row.name,
-            created=row.created,
-            path=told.path.removeprefix(prefix) if is_here else None,
-            digest=told.digest,
-            upload_id=told.upload_id,
-            recipe=told.recipe,
-        )
+        about = told.path.removeprefix(prefix) if is_here else None, told.digest, told.upload_id, told.recipe
+        return DocumentRow(row.id, told.path or row.name, None, row.created, UNKNOWN, *about)

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import ClassVar, Generic, TypeVar
 
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import Accepted, DeleteOutcome, DocState, DocStatus, Listed, Outgoing, PutOutcome
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, untried
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, batches
 from kbsync.targets.http.rules import GONE
 from kbsync.targets.http.target import RemoteTarget, hits_for, refusal_of
 
 MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 
 
+_STILL_THERE = "the service says that it is deleted, and still has it"
+
 P = TypeVar("P")
 Row = TypeVar("Row", bound=DocumentRow)
 
 
 class ServiceTarget(RemoteTarget, Generic[Row]):
-    """A vendor gives `base`, `limits` and what is abstract here; the rest follows from that.
+    """A vendor gives `base`, `takes` and the calls up to "what follows"; the rest is made of these.
 
     Its calls raise `TargetError`, with code `GONE` where there is no such document.
     """
@@ -36,14 +38,20 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
     refuses_alike: ClassVar[bool] = False
     """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
 
+    most_ids: ClassVar[int] = 0
+    """Documents that one request deletes; 0: each has a request of its own."""
+
     shortest_query: ClassVar[int] = 1
     """Characters of a search, those beyond ASCII counted twice."""
 
     # -- what a vendor gives
 
-    @abstractmethod
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send one document, once. Raises `Unsure` where the answer does not prove what became of it."""
+        """Send one document, once. Raises `Unsure` where the answer does not prove what became of it.
+
+        Needed unless `put` is another.
+        """
+        raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
         """A page of the list, from 1; the newest first where `row` is given.
@@ -57,7 +65,15 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
         raise NotImplementedError
 
     async def remove(self, remote_id: str) -> None:
-        """Delete one document. Needed unless `delete` is another."""
+        """Delete one document. Needed unless `delete` is another, or `most_ids` go at a time."""
+        raise NotImplementedError
+
+    async def remove_several(self, ids: Sequence[str]) -> bool:
+        """Delete `most_ids` at most; True: the answer proves it of each. Needed where these go at a time."""
+        raise NotImplementedError
+
+    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
+        """Those of `ids` that the base, which is there, has. Needed with `remove_several`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -119,9 +135,37 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
         return row.status if row is not None and row.id == remote_id else UNKNOWN
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id; what is not there counts as done."""
+        """Remove each remote id; what is not there counts as done. After a `Halted` no batch is sent."""
         ids = tuple(dict.fromkeys(ids))
-        return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+        if not self.most_ids:
+            return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+        outcomes: dict[str, DeleteOutcome] = {}
+        halted: Halted | None = None
+        for part in batches(ids, self.most_ids):
+            try:
+                outcomes |= dict.fromkeys(part, halted) if halted else await self._remove_batch(part)
+            except TargetError as error:
+                halted = error if isinstance(error, Halted) else None
+                outcomes |= dict.fromkeys(part, error)
+        return outcomes
+
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """One id that is not there may have all of them refused, so what is left is looked for."""
+        failure: TargetError = Unavailable(_STILL_THERE, code="still-there")
+        is_refused = False
+        try:
+            if await self.remove_several(ids):
+                return dict.fromkeys(ids)
+        except Rejected as error:
+            failure, is_refused = error, True
+        there = await self.still_there(ids)
+        left = [one for one in ids if one in there]
+        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
+        if not is_refused or len(ids) == 1:
+            return outcomes | dict.fromkeys(left, failure)
+        for part in [left] if 0 < len(left) < len(ids) else [[one] for one in left]:
+            outcomes |= await self._remove_batch(part)
+        return outcomes
 
     async def _remove(self, remote_id: str) -> DeleteOutcome:
         try:

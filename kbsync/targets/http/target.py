@@ -20,14 +20,14 @@ from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import DeleteOutcome, DocStatus, Outgoing, Surroundings, Target
+from kbsync.contract.target import DocStatus, Outgoing, Surroundings, Target
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
-from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T, batches
+from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -120,23 +120,6 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
         reason = f"{document.size:,} bytes are over the limit of {most:,}"
         return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
-
-
-async def delete_in_batches(
-    ids: Sequence[str],
-    most: int,
-    delete: Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]],
-) -> Mapping[str, DeleteOutcome]:
-    """What becomes of each id, so many to a request. After a `Halted` no more are asked for."""
-    outcomes: dict[str, DeleteOutcome] = {}
-    halted: Halted | None = None
-    for part in batches(ids, most):
-        try:
-            outcomes |= dict.fromkeys(part, halted) if halted else await delete(part)
-        except TargetError as error:
-            halted = error if isinstance(error, Halted) else None
-            outcomes |= dict.fromkeys(part, error)
-    return outcomes
 
 
 class RemoteTarget(Target):

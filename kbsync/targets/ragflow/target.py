@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Unpack
 from urllib.parse import quote, urlencode
@@ -19,7 +19,6 @@ from kbsync.contract.searching import Answerer, Passage, Query, Sources, Turn
 from kbsync.contract.target import (
     Accepted,
     Base,
-    DeleteOutcome,
     DocState,
     DocStatus,
     Listed,
@@ -35,7 +34,7 @@ from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
 from kbsync.targets.http.service import MISSING, ServiceTarget
-from kbsync.targets.http.target import delete_in_batches, grace
+from kbsync.targets.http.target import grace
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
@@ -60,6 +59,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     model = ""
     only_recipe = "dataset"
     refuses_alike = True
+    most_ids = MOST_IDS
     _config: RagflowTargetConfig
 
     def __init__(
@@ -169,29 +169,16 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Have a document parsed again. Accepted is not done: `status` says."""
         await self._parse([remote_id])
 
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id, a hundred to a request. Without any, nothing is sent."""
-        return await delete_in_batches(ids, MOST_IDS, self._delete)
+    async def remove_several(self, ids: Sequence[str]) -> bool:
+        """Without any nothing is sent: versions up to 0.24 take that for all documents of the dataset."""
+        if not ids:
+            return True
+        answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
+        return not object_of(object_of(answer.body).get("data")).get("errors")
 
-    async def _delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """One id that is not there has all of them refused, so what is left is looked for."""
-        if not ids:  # versions up to 0.24 take that for all documents of the dataset
-            return {}
-        refused: TargetError = Unavailable("RAGFlow says that it is deleted, and still has it", code="there")
-        try:
-            answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
-            if not object_of(object_of(answer.body).get("data")).get("errors"):
-                return dict.fromkeys(ids)
-        except Rejected as error:
-            refused = error
-        rows = await self._rows(ids)
-        left = [one for one in ids if one in rows]
-        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
-        if len(ids) == 1:
-            return outcomes | dict.fromkeys(left, refused)
-        for part in [left] if 0 < len(left) < len(ids) else [[one] for one in left]:
-            outcomes |= await self._delete(part)
-        return outcomes
+    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
+        """By their rows."""
+        return (await self._rows(ids)).keys()
 
     # -- lists
 
