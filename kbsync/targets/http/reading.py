@@ -143,7 +143,7 @@ class ListPage(Generic[T_co]):
 class DocumentRow:
     """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch.
 
-    `path`, `digest`, `upload_id`, `recipe`: our mark, where the service keeps one.
+    `path`, `digest`, `upload_id`, `recipe`: our mark, where the service keeps one. `addresses`: see `Listed`.
     """
 
     id: str
@@ -155,11 +155,12 @@ class DocumentRow:
     digest: str | None = None
     upload_id: int | None = None
     recipe: str | None = None
+    addresses: tuple[str, ...] = ()
 
     @property
     def listed(self) -> Listed:
         """As the contract has it."""
-        mark = self.path, self.digest, self.upload_id, self.recipe
+        mark = self.path, self.digest, self.upload_id, self.recipe, self.addresses
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
 

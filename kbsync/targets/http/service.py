@@ -96,6 +96,8 @@ class ServiceTarget(RemoteTarget, Generic[Row]):
         for document in documents:
             outcome = await self._put(document) if down is None else untried(down)
             down = outcome if isinstance(outcome, Unavailable | Halted) else None
+            if isinstance(outcome, TargetError):  # which may be made of the service's words
+                outcome.reason = self._client.redacted(outcome.reason)
             outcomes.append(outcome)
         return outcomes
 

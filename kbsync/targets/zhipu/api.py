@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -343,10 +343,6 @@ class ZhipuApi:
                 return await ask_capacity(self._client)
             except Rejected as error:
                 raise NotOffered(error.reason, code=error.code) from error
-
-    def read(self, url: str) -> AsyncGenerator[bytes, None]:
-        """The bytes behind a signed URL, without our key."""
-        return self._client.read(url, most=self._config.max_bytes)
 
     async def _while_base_answers(
         self,

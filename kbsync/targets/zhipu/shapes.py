@@ -296,10 +296,9 @@ class RetrieveRequest:
         return body
 
 
-def request_for(query: Query, search: ZhipuSearchConfig = USUAL) -> RetrieveRequest | None:
-    """As much of a query as the vendor takes; None where there is nothing to look for."""
-    text = shortened(query.text)
-    return RetrieveRequest(text, MOST_PASSAGES, query.among, query.rerank, search) if text else None
+def request_for(query: Query, search: ZhipuSearchConfig = USUAL) -> RetrieveRequest:
+    """As much of a query, which has a text, as the vendor takes."""
+    return RetrieveRequest(shortened(query.text), MOST_PASSAGES, query.among, query.rerank, search)
 
 
 def request_about(remote_id: str, name: str) -> RetrieveRequest:

@@ -8,31 +8,21 @@ while the knowledge base itself still answers to the same key.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Answerer, Hit, Passage, Query, Sources, Turn
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    DeleteOutcome,
-    DocStatus,
-    Listed,
-    Outgoing,
-    PutOutcome,
-    Surroundings,
-)
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, Surroundings
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
-from kbsync.targets.http.reading import PAGE_SIZE
-from kbsync.targets.http.target import RemoteTarget, grace, hits_of, search_ranked
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
+from kbsync.targets.http.service import ServiceTarget
+from kbsync.targets.http.target import grace, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
@@ -42,7 +32,6 @@ from kbsync.targets.zhipu.shapes import (
     Images,
     RetrieveRequest,
     ZhipuDocument,
-    ZhipuPage,
     created_of,
     lacks_images,
     request_about,
@@ -63,7 +52,7 @@ MOST_DOCUMENTS = 20
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
 
-class ZhipuTarget(RemoteTarget):
+class ZhipuTarget(ServiceTarget[DocumentRow]):
     """One knowledge base. Raises `UsageError` where the settings cannot be used."""
 
     _config: ZhipuTargetConfig
@@ -100,7 +89,7 @@ class ZhipuTarget(RemoteTarget):
         config = self._config
         self._api = ZhipuApi(config, self._surroundings, self._client)
         self._space = AccountSpace(self._api.capacity, self._steady)
-        self._uploader = ZhipuUploads(config.max_bytes, self._api, self._space)
+        self._uploader = ZhipuUploads(self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
         platform = self._client.at(config.base_url, self._chat_judge)
         self._answering = Answering(self._client, platform, config.knowledge_id, self.search)
@@ -122,21 +111,14 @@ class ZhipuTarget(RemoteTarget):
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
         return await self._api.base()
 
-    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document in a request of its own, once; outcomes in the order given."""
-        outcomes = []
-        for document in documents:
-            outcome = await self._uploader.put(document)
-            if isinstance(outcome, Accepted):
-                outcome = replace(outcome, created=self._created(outcome.remote_id))
-            else:
-                outcome.reason = self._client.redacted(outcome.reason)
-            outcomes.append(outcome)
-        return outcomes
+    async def upload(self, document: Outgoing) -> Accepted:
+        """In a request of its own."""
+        stored = await self._uploader.put(document)
+        return replace(stored, created=self._created(stored.remote_id))
 
-    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id, in no more requests than there are ids."""
-        return self._redacted(await self._indexing.states(tuple(dict.fromkeys(ids))))
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """In no more requests than there are ids."""
+        return await self._indexing.states(ids)
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id. "Not found" counts as done where a look agrees, and the base answers."""
@@ -151,16 +133,18 @@ class ZhipuTarget(RemoteTarget):
             self._space.freed()
         return outcomes
 
-    async def list(self) -> AsyncIterator[Listed]:
-        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
-        async with aclosing(self._swept(self._page)) as rows:
-            async for row in rows:
-                yield self._listed(row)
+    async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
+        """Of the documents whose names have to do with `word`, or of all."""
+        try:
+            page = await self._api.page(number, size, word)
+        except Rejected as error:  # the base is there: no refusal is an empty list
+            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
+        return ListPage(tuple(map(self._read, page.rows)), page.total, page.is_null)
 
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of what the list's own filter shows."""
         # How it compares is not documented, so it can show a document and never its absence.
-        return [self._listed(row) for row in (await self._page(1, PAGE_SIZE, name)).rows]
+        return [row.listed for row in (await self.page(1, PAGE_SIZE, name)).rows]
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
@@ -172,18 +156,13 @@ class ZhipuTarget(RemoteTarget):
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
-        digest = hashlib.sha256()
         try:
             # A fresh detail each time: its URL is signed for some hours only.
             document = await self._api.document(remote_id)
-            if document is None or not document.url.startswith(("http://", "https://")):
-                return None
-            async with aclosing(self._api.read(document.url)) as pieces:
-                async for piece in pieces:
-                    digest.update(piece)
+            is_there = document is not None and document.url.startswith(("http://", "https://"))
+            return await self._digest_at(document.url) if document and is_there else None
         except Rejected:
             return None
-        return digest.hexdigest()
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """A search in this one document finds it. Raises `NotOffered` where there is no search."""
@@ -198,20 +177,15 @@ class ZhipuTarget(RemoteTarget):
         """The vendor has a ranking model; it is asked on request."""
         return True
 
-    async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. The vendor knows no paths, types and dates: with them, everything that was found."""
+    async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
+        """Among documents, if the query names some."""
         request = request_for(query, self._config.search)
-        if request is None:
-            return ()
         try:
-            found = await search_ranked(
+            return await search_ranked(
                 lambda ranked: self._retrieve(replace(request, rerank=ranked)), request.rerank, OVERLOADED
             )
         except NotFound as error:
             raise _no_search(error) from error
-        hits = hits_of(found)
-        # The engine filters by path, type and date afterwards: what is cut here would be missing there.
-        return hits if query.selects else hits[: query.top_k]
 
     async def _retrieve(self, request: RetrieveRequest) -> Sequence[tuple[str, Passage]]:
         missing = self._client.missing
@@ -276,22 +250,10 @@ class ZhipuTarget(RemoteTarget):
         ask = self._answering.by_model if by.model else self._answering.by_application
         return ask(question, by, turns, among, streamed)
 
-    async def _page(self, number: int, size: int, word: str = "") -> ZhipuPage:
-        try:
-            return await self._api.page(number, size, word)
-        except Rejected as error:  # the base is there: no refusal is an empty list
-            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
-
-    def _listed(self, row: ZhipuDocument) -> Listed:
-        return Listed(
-            row.id,
-            row.name,
-            size=row.size,
-            created=self._created(row.id),
-            state=status_of(row).state,
-            recipe=recipe_of(row),
-            addresses=tuple(text for text in (row.name, row.url) if is_address(text)),
-        )
+    def _read(self, row: ZhipuDocument) -> DocumentRow:
+        addresses = tuple(text for text in (row.name, row.url) if is_address(text))
+        created, status, recipe = self._created(row.id), status_of(row), recipe_of(row)
+        return DocumentRow(row.id, row.name, row.size, created, status, recipe=recipe, addresses=addresses)
 
     def _created(self, remote_id: str) -> float | None:
         """By our clock; None where the two are far apart: ids may tell another time than answers do."""

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kbsync.contract.managing import Capacity
-from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing, PutOutcome
+from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.text import extension_of, sized
+from kbsync.core.text import sized
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
-from kbsync.targets.zhipu.config import EXTENSIONS, Slicing, slicing_of
+from kbsync.targets.zhipu.config import Slicing, slicing_of
 from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall, is_gone
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
@@ -134,32 +134,18 @@ def _lacks_words(room: Capacity | None) -> bool:
 class ZhipuUploads:
     """Sends documents one by one, each in one request that is never repeated here."""
 
-    def __init__(self, max_bytes: int, api: ZhipuApi, space: AccountSpace) -> None:
-        self._max_bytes, self._api, self._space = max_bytes, api, space
+    def __init__(self, api: ZhipuApi, space: AccountSpace) -> None:
+        self._api, self._space = api, space
 
-    async def put(self, document: Outgoing) -> PutOutcome:
-        """What became of it. A lack of room is the account's or the document's: the account is asked."""
+    async def put(self, document: Outgoing) -> Accepted:
+        """A lack of room is the account's or the document's: the account is asked. Raises `TargetError`."""
         try:
-            if is_link(document.path):
-                return await self._put_page(document)
-            return await self._put_file(document)
+            return await (self._put_page(document) if is_link(document.path) else self._put_file(document))
         except NoRoom as error:
             # The vendor says "space" of one document, too; the capacity tells the two apart.
-            try:
-                return await self._space.blamed(error, document.size)
-            except TargetError as trouble:
-                return trouble
-        except TargetError as error:
-            return error
+            raise await self._space.blamed(error, document.size) from error
 
     async def _put_file(self, document: Outgoing) -> Accepted:
-        # What the vendor would refuse after all of it was sent is refused here.
-        if extension_of(document.name) not in EXTENSIONS:
-            known = " ".join(sorted(EXTENSIONS))
-            raise Rejected(f"the vendor does not take this format; it takes {known}", code="format")
-        if document.size > self._max_bytes:
-            reason = f"{sized(document.size)} is over the limit of {sized(self._max_bytes)}"
-            raise Rejected(reason, code="too-large")
         await self._space.take(document.name, document.size)
         stored = True
         try:
