@@ -274,7 +274,7 @@ class RemoteTargetConfig(TargetConfig):
     proxy: Annotated[Secret | None, PROXY] = None
 
     opens: ClassVar[str]
-    """Module and class of its target, `package.module:Class`; the class is a `RemoteTarget`."""
+    """Module and class of its target, `package.module:Class`; the class is a `ServiceTarget`."""
 
     id_setting: ClassVar[str] = ""
     """The key that names the knowledge base; "" at a service that has a single one."""

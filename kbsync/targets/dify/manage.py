@@ -9,8 +9,8 @@ from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import bases_of, dataset_of
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.managing import OfferedSetting, RemoteBases, choice, parse_settings
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
-from kbsync.targets.http.target import OfferedSetting, RemoteBases, choice, parse_settings
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),

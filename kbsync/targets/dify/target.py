@@ -33,7 +33,7 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.service import ServiceTarget
+from kbsync.targets.http.target import ServiceTarget
 
 MOST_PASSAGES = 50
 """Of one search, in which a document may have several."""
@@ -54,6 +54,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     _config: DifyTargetConfig
 
     only_recipe = "base"
+    gone_proves_base = True
 
     def __init__(
         self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]

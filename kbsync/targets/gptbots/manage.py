@@ -9,7 +9,7 @@ from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.gptbots.api import GptbotsApi
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
-from kbsync.targets.http.target import (
+from kbsync.targets.http.managing import (
     OfferedSetting,
     any_text,
     boolean,

@@ -62,8 +62,7 @@ from kbsync.targets.gptbots.shapes import (
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.limits import MissingCalls
 from kbsync.targets.http.reading import DocumentRow, batches
-from kbsync.targets.http.service import MISSING, UNKNOWN, ServiceTarget
-from kbsync.targets.http.target import grace, refusal_of, search_ranked
+from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, grace, refusal_of, search_ranked
 
 FAILED = "failed"
 

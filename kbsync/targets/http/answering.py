@@ -27,7 +27,7 @@ from kbsync.targets.http.bodies import Event, EventReader, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import integer, object_of, objects_in, text_of
-from kbsync.targets.http.target import RemoteTarget
+from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
 """An odd number of them: Zhipu's manual speaks of 15 turns, and one message each is the narrower reading."""
@@ -142,7 +142,7 @@ class Completions:
         raise judged or Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
 
 
-class AnswersByModel(RemoteTarget):
+class AnswersByModel(ServiceTarget[Any]):
     """A target whose service has chat completions at `chat_path` and no applications."""
 
     chat_path: ClassVar[str]

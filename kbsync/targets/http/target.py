@@ -1,6 +1,7 @@
-"""What all targets at a service have in common: the client made from their config, accounts, ranked searches.
+"""The target of every service: the client made from the config, and what the contract promises of all.
 
-At the end what a person manages there: settings given as text, and things that are made once by their name.
+Decided here: what is not worth sending, what a refusal of one document says of others, that a list counts
+only when it is whole, that gone is gone only at a base that is there, and that no reason has our key in it.
 """
 
 from __future__ import annotations
@@ -8,26 +9,45 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, TypeVar, Unpack
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
 
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.managing import BaseCard, Bases, Capacity, EmbeddingModel
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import DocStatus, Outgoing, Surroundings, Target
+from kbsync.contract.target import (
+    Accepted,
+    DeleteOutcome,
+    DocState,
+    DocStatus,
+    Listed,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+    Target,
+)
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unsure, UsageError
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, UsageError, untried
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
-from kbsync.targets.http.reading import AskPage, Identified, ListSweep, T
+from kbsync.targets.http.reading import PAGE_SIZE, AskPage, DocumentRow, ListPage, ListSweep, T, batches
+from kbsync.targets.http.rules import GONE
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -89,20 +109,17 @@ async def search_ranked(
         return found
 
 
-def hits_of(found: Iterable[tuple[str, Passage]]) -> list[Hit]:
-    """Documents, best first, each with its passages; `path` is left to the engine, which knows the ids."""
+def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
+    """The hits that a query is about, best first, of a service that knows no paths, types and dates.
+
+    `path` is left to the engine, which knows the ids. Where it chooses by paths afterwards, all that was
+    found: what is cut here would be missing there.
+    """
     passages: dict[str, list[Passage]] = {}
     for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
-        passages.setdefault(remote_id, []).append(passage)
-    return [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
-
-
-def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
-    """The hits that a query is about, of a service that knows no paths, types and dates.
-
-    Where the engine chooses by them afterwards, all that was found: what is cut here would be missing there.
-    """
-    hits = hits_of(match for match in found if not query.among or match[0] in query.among)
+        if not query.among or remote_id in query.among:
+            passages.setdefault(remote_id, []).append(passage)
+    hits = [Hit(one, several[0].score, tuple(several)) for one, several in passages.items()]
     return hits if query.selects and not query.among else hits[: query.top_k]
 
 
@@ -122,8 +139,19 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     return None if document.size else Rejected("the file is empty", code="empty")
 
 
-class RemoteTarget(Target):
-    """A target at a service: `_client` is the way to it.
+MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
+
+_STILL_THERE = "the service says that it is deleted, and still has it"
+
+P = TypeVar("P")
+Row = TypeVar("Row", bound=DocumentRow)
+
+
+class ServiceTarget(Target, Generic[Row]):
+    """A knowledge base at a service, from the few calls that a vendor gives; `_client` is the way to it.
+
+    A vendor gives `base`, `takes` and the calls up to "what follows", which is made of these. Its calls raise
+    `TargetError`, with code `GONE` where there is no such document.
 
     `judge` reads the answers. `headers` gives those with the key, None: the key as a bearer. `address`: where
     the paths begin, "" for `base_url`. `skew`: see `Client`. Raises `UsageError` where the settings cannot be
@@ -135,6 +163,18 @@ class RemoteTarget(Target):
 
     takes: Limits
     """What the vendor takes; the config says the rest."""
+
+    refuses_alike: ClassVar[bool] = False
+    """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
+
+    gone_proves_base: ClassVar[bool] = False
+    """The service says that a document is gone only at a base that is there; else the base is looked at."""
+
+    most_ids: ClassVar[int] = 0
+    """Documents that one request deletes; 0: each has a request of its own."""
+
+    shortest_query: ClassVar[int] = 1
+    """Characters of a search, those beyond ASCII counted twice."""
 
     def __init__(
         self,
@@ -246,184 +286,168 @@ class RemoteTarget(Target):
         """Let go of the connections; repeatable."""
         await self._client.aclose()
 
+    # -- what a vendor gives
 
-_LONGEST_SHOWN = 60
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+    async def upload(self, document: Outgoing) -> Accepted:
+        """Send one document, once. Raises `Unsure` where the answer does not prove what became of it.
 
-
-@dataclass(frozen=True, slots=True)
-class OfferedSetting:
-    """`read` turns a text into what is sent, or None where it is not `allowed`, which says what is."""
-
-    read: Callable[[str], object]
-    allowed: str
-
-
-def choice(*words: str) -> OfferedSetting:
-    """One of `words`."""
-    return OfferedSetting(lambda text: text if text in words else None, ", ".join(words))
-
-
-def zero_or_one() -> OfferedSetting:
-    """Sent as 0 or 1."""
-    return OfferedSetting(
-        lambda text: None if (known := _WORDS.get(text)) is None else int(known), "0, 1, false, true"
-    )
-
-
-def boolean() -> OfferedSetting:
-    """Sent as false or true."""
-    return OfferedSetting(_WORDS.get, "false, true")
-
-
-def whole(least: int, most: int) -> OfferedSetting:
-    """A whole number of a range, sent as one."""
-
-    def read(text: str) -> int | None:
-        number = int(text) if _NUMBER.fullmatch(text) else None
-        return number if number is not None and least <= number <= most else None
-
-    return OfferedSetting(read, f"a whole number, {least} to {most}")
-
-
-def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
-    """A number, sent as the text it is."""
-    return OfferedSetting(
-        lambda text: text if _DECIMAL.fullmatch(text) and is_legal(float(text)) else None, allowed
-    )
-
-
-def any_text() -> OfferedSetting:
-    """Any text, sent as it is."""
-    return OfferedSetting(lambda text: text if text.strip() else None, "a text that is not empty")
-
-
-def parse_settings(
-    given: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
-) -> dict[str, object]:
-    """What is sent for each setting that is given. Raises `Rejected`, naming what is legal.
-
-    `what` has them: such as "a knowledge base".
-    """
-    values: dict[str, object] = {}
-    for key, text in given.items():
-        setting = known.get(key)
-        if setting is None:
-            raise Rejected(f"{what} has no setting {_shown(key)}; it has: {', '.join(known)}", code="setting")
-        values[key] = setting.read(text)
-        if values[key] is None:
-            raise Rejected(f"{key} cannot be {_shown(text)}; allowed: {setting.allowed}", code="setting")
-    return values
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
-
-
-def shown_settings(shown: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
-    """The settings that a service shows, each in the form in which it can be given."""
-    return {key: text for key in known if (text := _text(shown.get(key)))}
-
-
-def _text(value: object) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case str():
-            return value
-        case int() | float():
-            return str(value)
-    return ""
-
-
-class Named(Identified, Protocol):
-    """A knowledge base or an application."""
-
-    @property
-    def name(self) -> str:
-        """As people know it."""
-
-
-N = TypeVar("N", bound=Named)
-
-
-async def make_once(
-    name: str,
-    what: str,
-    those: Callable[[], Awaitable[Sequence[N]]],
-    make: Callable[[], Awaitable[N]],
-    advice: str,
-) -> N:
-    """Make something whose name is not in use; `what`: such as "a knowledge base".
-
-    Making is not repeatable, and vendors take a name twice: so `those` there are looked through before, and
-    after an answer that was lost. Raises `NameTaken`, and `Unsure` with `advice` where there is not exactly
-    one of the name then.
-    """
-    if namesakes := [one for one in await those() if one.name == name]:
-        raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
-    try:
-        return await make()
-    except Unsure as error:
-        made = [one for one in await those() if one.name == name]
-        if len(made) != 1:
-            raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
-        return made[0]
-
-
-class RemoteBases(Bases):
-    """The bases of an account that can be changed, of a service that lists no models and tells no space."""
-
-    what: ClassVar[str] = "knowledge base"
-    """What the service calls one."""
-
-    no_models: ClassVar[str]
-    no_capacity: ClassVar[str]
-    """Why there is none to be had, as a person is told."""
-
-    def __init__(self, address: str, own: str, surroundings: Surroundings, client: Client) -> None:
-        self._address, self._own, self._surroundings, self._client = address, own, surroundings, client
-
-    @property
-    def address(self) -> str:
-        """Where they are."""
-        return self._address
-
-    @property
-    def own(self) -> str:
-        """The id that the config names."""
-        return self._own
-
-    def check_changeable(self) -> None:
-        """They are."""
-
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.no_models)
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.no_capacity)
-
-    async def make_once(self, name: str, make: Callable[[], Awaitable[BaseCard | None]]) -> BaseCard:
-        """Make a base whose name is not in use yet. Raises as the function `make_once` does.
-
-        `make`: None where the answer does not name what was made.
+        Needed unless `put` is another.
         """
+        raise NotImplementedError
 
-        async def made() -> BaseCard:
-            if (card := await make()) is None:
-                raise Unsure(f"create-base: the answer does not name the {self.what}", code="no-id")
-            return card
+    async def page(self, number: int, size: int) -> ListPage[Row]:
+        """A page of the list, from 1; the newest first where `row` is given.
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the {self.what} may have been made or not: look with {look} before another try"
-        return await make_once(name, f"a {self.what}", self.all, made, advice)
+        Needed unless `rows` is another.
+        """
+        raise NotImplementedError
 
-    def missing(self, base_id: str, words: str = "") -> Halted:
-        """The error of an id that is not there; `words` of the service."""
-        where = f"there is no {self.what} {base_id} at {self._address} for this api_key"
-        look = f"list them with {self._surroundings.pasted('kb list')}"
-        return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
+    async def row(self, remote_id: str) -> Row | None:
+        """One document; None where the answer is of another shape. Needed unless `_states` is another."""
+        raise NotImplementedError
+
+    async def remove(self, remote_id: str) -> None:
+        """Delete one document. Needed unless `delete` is another, or `most_ids` go at a time."""
+        raise NotImplementedError
+
+    async def remove_several(self, ids: Sequence[str]) -> bool:
+        """Delete `most_ids` at most; True: the answer proves it of each. Needed where these go at a time."""
+        raise NotImplementedError
+
+    async def still_there(self, ids: Sequence[str]) -> Collection[str]:
+        """Those of `ids` that the base, which is there, has. Needed with `remove_several`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
+        """Passages that a search finds, each with the id of its document. The query has a text."""
+
+    def uncalled(self, error: Rejected) -> TargetError:
+        """The error of an upload for which the service, whose base is there, has no call."""
+        return Unavailable(error.reason, code=error.code)
+
+    # -- what follows
+
+    async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
+        """Send each in a request of its own, once; outcomes in the order given.
+
+        After one that has to wait for the service or for a person, the others are not sent.
+        """
+        outcomes: list[PutOutcome] = []
+        down: TargetError | None = None
+        for document in documents:
+            outcome = await self._put(document) if down is None else untried(down)
+            down = outcome if isinstance(outcome, Unavailable | Halted) else None
+            if isinstance(outcome, TargetError):  # which may be made of the service's words
+                outcome.reason = self._client.redacted(outcome.reason)
+            outcomes.append(outcome)
+        return outcomes
+
+    async def _put(self, document: Outgoing) -> PutOutcome:
+        if refusal := refusal_of(document, self.limits, self._most_bytes):
+            return refusal
+        try:
+            return await self.upload(document)
+        except Rejected as error:
+            if isinstance(error, NotOffered) or error.code == GONE:
+                return await self._unless_missing(self.uncalled(error))
+            return await self._unless_missing(error) if self.refuses_alike else error
+        except TargetError as error:
+            return error
+
+    async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """The state of each remote id."""
+        return self._redacted(await self._states(tuple(dict.fromkeys(ids))))
+
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Of what was sent last by the first pages of the list, of others one by one."""
+        found: dict[str, DocStatus] = {}
+        number, is_more = 1, True
+        # A page is worth as many requests as it spares.
+        while is_more and len(ids) - len(found) > number:
+            page = await self._whole_page(number, PAGE_SIZE)
+            found |= {row.id: row.status for row in page.rows if row.id in ids}
+            number, is_more = number + 1, bool(page.rows)
+        rest = [one for one in ids if one not in found]
+        found |= zip(rest, await asyncio.gather(*map(self._state, rest)), strict=True)
+        if MISSING in found.values() and not self.gone_proves_base:
+            await self.base()
+        return found
+
+    async def _state(self, remote_id: str) -> DocStatus:
+        try:
+            row = await self.row(remote_id)
+        except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
+            return MISSING if error.code == GONE else UNKNOWN
+        return row.status if row is not None and row.id == remote_id else UNKNOWN
+
+    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """Remove each remote id; what is not there counts as done. After a `Halted` no batch is sent."""
+        ids = tuple(dict.fromkeys(ids))
+        if not self.most_ids:
+            return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+        outcomes: dict[str, DeleteOutcome] = {}
+        halted: Halted | None = None
+        for part in batches(ids, self.most_ids):
+            try:
+                outcomes |= dict.fromkeys(part, halted) if halted else await self._remove_batch(part)
+            except TargetError as error:
+                halted = error if isinstance(error, Halted) else None
+                outcomes |= dict.fromkeys(part, error)
+        return outcomes
+
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+        """One id that is not there may have all of them refused, so what is left is looked for."""
+        failure: TargetError = Unavailable(_STILL_THERE, code="still-there")
+        is_refused = False
+        try:
+            if await self.remove_several(ids):
+                return dict.fromkeys(ids)
+        except Rejected as error:
+            failure, is_refused = error, True
+        there = await self.still_there(ids)
+        left = [one for one in ids if one in there]
+        outcomes: dict[str, DeleteOutcome] = dict.fromkeys(ids)
+        if not is_refused or len(ids) == 1:
+            return outcomes | dict.fromkeys(left, failure)
+        for part in [left] if 0 < len(left) < len(ids) else [[one] for one in left]:
+            outcomes |= await self._remove_batch(part)
+        return outcomes
+
+    async def _remove(self, remote_id: str) -> DeleteOutcome:
+        try:
+            await self.remove(remote_id)
+        except TargetError as error:
+            if not (isinstance(error, Rejected) and error.code == GONE):
+                return error
+            gone = None if self.gone_proves_base else await self._unless_missing(error)
+            return None if gone is error else gone
+        return None
+
+    async def list(self) -> AsyncIterator[Listed]:
+        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        async with aclosing(self.rows()) as rows:
+            async for row in rows:
+                yield row.listed
+
+    async def rows(self) -> AsyncGenerator[Row, None]:
+        """The rows of the list, each once."""
+        async with aclosing(self._swept(self._whole_page)) as rows:
+            async for row in rows:
+                yield row
+
+    async def _whole_page(self, number: int, size: int) -> ListPage[Row]:
+        return await self._unrefused(self.page(number, size))
+
+    async def _unrefused(self, page: Awaitable[P]) -> P:
+        """A page of the list. Raises `Unavailable` for every refusal while the base is there."""
+        try:
+            return await page
+        except Rejected as error:
+            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
+            raise await self._unless_missing(later) from error
+
+    async def search(self, query: Query) -> Sequence[Hit]:
+        """Best first. Services know no paths, types and dates: with them, everything that was found."""
+        width = sum(1 if character.isascii() else 2 for character in query.text.strip())
+        return hits_for(await self.matches(query), query) if width >= self.shortest_query else ()

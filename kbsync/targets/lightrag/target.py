@@ -22,8 +22,7 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
-from kbsync.targets.http.service import MISSING, UNKNOWN, ServiceTarget
-from kbsync.targets.http.target import key_of
+from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, key_of
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id, judge

@@ -7,8 +7,8 @@ from typing import Any
 
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.errors import Rejected
+from kbsync.targets.http.managing import RemoteBases
 from kbsync.targets.http.reading import object_of
-from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openai.api import read, remove, rows
 from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
 

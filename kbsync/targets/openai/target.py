@@ -28,7 +28,7 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.rules import GONE
-from kbsync.targets.http.service import MISSING, ServiceTarget
+from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.manage import OpenaiBases

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish
 from kbsync.errors import Halted, Rejected, Unavailable
+from kbsync.targets.http.managing import RemoteBases
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
-from kbsync.targets.http.target import RemoteBases
 from kbsync.targets.openwebui.shapes import card_of, page_of
 
 

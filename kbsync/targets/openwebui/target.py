@@ -48,7 +48,7 @@ from kbsync.targets.http.reading import (
     well_formed,
 )
 from kbsync.targets.http.rules import GONE, says_money
-from kbsync.targets.http.service import MISSING, ServiceTarget
+from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.manage import OpenWebuiBases
@@ -124,6 +124,7 @@ class OpenWebuiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
     # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
     chat_path = "/api/chat/completions"
     only_recipe = "1"
+    gone_proves_base = True
 
     def __init__(
         self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]

@@ -11,8 +11,8 @@ from kbsync.contract.searching import ApplicationInfo
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.answering import FixedApplications
 from kbsync.targets.http.client import Client
+from kbsync.targets.http.managing import OfferedSetting, RemoteBases, any_text, choice, parse_settings
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
-from kbsync.targets.http.target import OfferedSetting, RemoteBases, any_text, choice, parse_settings
 from kbsync.targets.ragflow import shapes
 
 DATASETS = "/api/v1/datasets"

@@ -33,8 +33,7 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
-from kbsync.targets.http.service import MISSING, ServiceTarget
-from kbsync.targets.http.target import grace
+from kbsync.targets.http.target import MISSING, ServiceTarget, grace
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases

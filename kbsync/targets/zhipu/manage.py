@@ -17,18 +17,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import (
-    ListPage,
-    ListSweep,
-    count_of,
-    flag_of,
-    id_of,
-    integer,
-    object_of,
-    objects_in,
-    text_of,
-)
-from kbsync.targets.http.target import (
+from kbsync.targets.http.managing import (
     Named,
     OfferedSetting,
     any_text,
@@ -40,6 +29,17 @@ from kbsync.targets.http.target import (
     shown_settings,
     whole,
     zero_or_one,
+)
+from kbsync.targets.http.reading import (
+    ListPage,
+    ListSweep,
+    count_of,
+    flag_of,
+    id_of,
+    integer,
+    object_of,
+    objects_in,
+    text_of,
 )
 from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.config import ZhipuTargetConfig

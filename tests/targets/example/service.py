@@ -41,6 +41,7 @@ class ExampleService:
 
     def __init__(self, key: str) -> None:
         self.now, self.base = 1_700_000_000.0, "handbook"
+        self.is_vague = False  # of a document, it says nothing of the base
         self._key = key
         self._documents: dict[str, Stored] = {}
         self._numbers = itertools.count(1)
@@ -67,7 +68,7 @@ class ExampleService:
     def _routed(self, request: httpx.Request, content: bytes) -> Any:
         _, _, _, base, *rest = request.url.path.split("/")
         if base != self.base:
-            raise Refusal("no_such_base")
+            raise Refusal("no_such_document" if self.is_vague and len(rest) == 2 else "no_such_base")
         match request.method, rest:
             case "GET", []:
                 return {"id": base, "documents": len(self._documents)}

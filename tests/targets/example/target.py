@@ -17,7 +17,7 @@ from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import DocumentRow, ListPage, named
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
-from kbsync.targets.http.service import ServiceTarget
+from kbsync.targets.http.target import ServiceTarget
 from tests.targets.example.config import ExampleTargetConfig
 
 _STATES = {"indexing": DocState.INDEXING, "ready": DocState.READY, "failed": DocState.FAILED}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from kbsync.config import reader
-from kbsync.contract.target import Surroundings, Target
+from kbsync.contract.target import DocState, Surroundings, Target
 from kbsync.core.names import Naming
+from kbsync.errors import Halted
 from kbsync.targets import registry
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
@@ -57,6 +58,19 @@ class ExampleWorld(SuiteWorld):
 class TestExample(TargetSuite):
     def make_world(self, place: Path) -> SuiteWorld:
         return ExampleWorld()
+
+
+async def test_gone_is_gone_only_at_a_base_that_is_there() -> None:
+    world = ExampleWorld()
+    target = await world.open()
+    world.service.is_vague = True
+    assert (await target.status(["d1"]))["d1"].state is DocState.MISSING
+    assert await target.delete(["d1"]) == {"d1": None}
+    world.service.recreate("another")
+    with pytest.raises(Halted):
+        await target.status(["d1"])
+    assert isinstance((await target.delete(["d1"]))["d1"], Halted)
+    await target.aclose()
 
 
 @pytest.fixture
