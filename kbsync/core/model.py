@@ -323,41 +323,70 @@ class Abilities:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a target takes, as data.
+    """What a target takes and how long its work is waited for. Sizes are bytes, times seconds.
 
-    `extensions` are lower-case without the dot; `names` are exact file names taken without an
-    extension. `list_lag` is how long (seconds) the list may lag behind an accepted upload; 0 means
-    the list is the truth and one look settles an unsure upload. `marks`: the list gives back the
-    path, digest and upload id that were sent. `embedded`: kbsync made the base itself, with an id that is
-    unique wherever the base is moved to; another id in the same place means that the old one is lost. Only
-    this mirror changes what it sees of it. Its rejections come from looking into the document, so that many
-    in a row mean many bad documents and never a broken target. `reembed_grace` is how long (seconds) a
-    failure may be an old one after indexing was asked for again. `ahead` is how many more documents than
-    `concurrency` may be made ready to go, for a target that holds back requests itself. `unhurried` is how
-    long (seconds) lies at least between two requests that nobody waits for. `links`: those of `extensions`
-    whose files hold the address of a page that the service fetches; the list has them under a name of its
-    own, unless it `marks`. `paid`: to have a document indexed costs money. `ids_return`: an id is made of the
-    name, so that a document that is gone and one of the same name sent later have the same. `batch_bytes`: of
-    the documents of one request together, a larger one goes alone; None: any.
+    Each field has the promise that it serves (docs/promises.md).
     """
 
     extensions: frozenset[str] = frozenset()
+    """Formats that are sent, in lower case without the dot: what is refused would fail each time (9)."""
+
     names: frozenset[str] = frozenset()
+    """Files taken by their exact name, without an extension (9)."""
+
     max_bytes: int | None = None
+    """Of a document; None: no limit. A larger one is refused before it is sent (9)."""
+
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
+    """Where a format has a limit of its own (9)."""
+
     batch: int = 1
+    """Documents of one `put`. Each has an outcome of its own (9)."""
+
     batch_bytes: int | None = None
+    """Of the documents of one request together; a larger one goes alone. None: any."""
+
     concurrency: int = 4
+    """Requests in flight."""
+
     list_lag: float = 15.0
+    """An accepted upload may be missing from the list for so long; 0: one look settles an unsure one (3)."""
+
     marks: bool = False
+    """The list gives back the path, digest and upload id that were sent, which prove a document ours (6)."""
+
     embedded: bool = False
+    """kbsync made the base, with an id that stays its own wherever it is moved to: another id in the same
+    place means that the old base is lost. Only this mirror changes it. It rejects a document for what it
+    reads in it, so that many rejections in a row say nothing of the target (9)."""
+
     reembed_tries: int = 3
+    """A document that failed is tried again so often before it is quarantined (9)."""
+
     give_up: float = 1800.0
+    """A document that is not searchable by then has failed (9)."""
+
     poll_first: float = 1.0
+    """From an upload to the first look at its state; until then the old version serves (2)."""
+
     poll_longest: float = 15.0
+    """Between two looks, at most (2)."""
+
     reembed_grace: float = 0.0
+    """After indexing was asked for again, a failure may be the old one for so long (9)."""
+
     ahead: int = 0
+    """Documents beyond `concurrency` that are made ready, for a target that holds back requests itself."""
+
     unhurried: float = 0.0
+    """Between two requests that nobody waits for, at least."""
+
     links: frozenset[str] = frozenset()
+    """Those of `extensions` whose files hold an address that the service fetches. Without `marks` the list
+    has such a document under a name of its own, so a lost answer is looked for by the address (3)."""
+
     paid: bool = False
+    """Indexing costs money, so that a changed recipe asks before it renews many documents (7)."""
+
     ids_return: bool = False
+    """An id is made of the name: a document sent later may have that of one that is gone (3)."""
