@@ -349,9 +349,12 @@ class ServiceTarget(Target, Generic[Row]):
         try:
             return await self.upload(document)
         except Rejected as error:
-            if isinstance(error, NotOffered) or error.code == GONE:
-                return await self._unless_missing(self.uncalled(error))
-            return await self._unless_missing(error) if self.refuses_alike else error
+            is_uncalled = isinstance(error, NotOffered) or error.code == GONE
+            outcome = self.uncalled(error) if is_uncalled else error
+            if is_uncalled or self.refuses_alike:
+                outcome = await self._unless_missing(outcome)
+            outcome.has_removed = error.has_removed
+            return outcome
         except TargetError as error:
             return error
 
