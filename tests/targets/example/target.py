@@ -15,7 +15,7 @@ from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import DocumentRow, ListPage, named
+from kbsync.targets.http.reading import DocumentRow, ListPage, id_of, named, object_of
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
 from kbsync.targets.http.target import ServiceTarget
 from tests.targets.example.config import ExampleTargetConfig
@@ -69,7 +69,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
         mark = [document.name, document.path, document.digest, document.upload_id, document.recipe]
         path = f"{self._documents}?mark={quote(json.dumps(mark))}"
         answer = await self._client.deliver("upload", "POST", path, partial(file_body, document.body))
-        return Accepted(named("upload", answer.body.get("id")))
+        return Accepted(named("upload", id_of(object_of(answer.body).get("id"))))
 
     async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
         """The newest first."""
@@ -96,8 +96,9 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
 def _row(one: Mapping[str, Any]) -> DocumentRow:
     """A word that no manual has is never "ready". A document without a mark of ours is somebody else's."""
     status = DocStatus(_STATES.get(one["state"], DocState.UNKNOWN), one.get("reason", ""))
+    about = one["size"], one["created"], status
     try:
-        name, *mark = json.loads(one["mark"])
+        name, path, digest, upload_id, recipe = json.loads(one["mark"])
     except (ValueError, TypeError):
-        name, mark = one["mark"], []
-    return DocumentRow(one["id"], name, one["size"], one["created"], status, *mark)
+        return DocumentRow(one["id"], one["mark"], *about)
+    return DocumentRow(one["id"], name, *about, path, digest, upload_id, recipe)
