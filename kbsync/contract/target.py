@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Limits
-from kbsync.errors import NotOffered, TargetError
+from kbsync.errors import TargetError
 
 
 class Body(Protocol):
@@ -187,12 +187,12 @@ class Target(ABC):
         """Every document of the base."""
 
     @abstractmethod
-    async def aclose(self) -> None:
-        """Let go of connections, processes and files."""
-
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first; never more than `top_k` documents. Raises `NotOffered` where it cannot be searched."""
-        raise NotOffered("its target cannot be searched")
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of connections, processes and files."""
 
     async def leave(self) -> None:  # noqa: B027 (most keep nothing)
         """The mirror has ended, and its documents are deleted: let go of what is kept of it there."""
