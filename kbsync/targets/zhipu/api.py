@@ -30,7 +30,7 @@ from kbsync.targets.zhipu.config import (
     reslice_body,
     upload_fields,
 )
-from kbsync.targets.zhipu.errors import EXPIRED, NotFound, ZhipuCall, is_gone, judge, unsigned
+from kbsync.targets.zhipu.errors import EXPIRED, NotFound, is_gone, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Envelope,
     Images,
@@ -184,8 +184,8 @@ async def ask_capacity(client: Client) -> Capacity | None:
 
     It is a forecast only, and uploads, plans and people wait for it.
     """
-    async with client.soon(ZhipuCall.CAPACITY, FORECAST):
-        answer = await client.ask(ZhipuCall.CAPACITY, "GET", "/knowledge/capacity")
+    async with client.soon("capacity", FORECAST):
+        answer = await client.ask("capacity", "GET", "/knowledge/capacity")
     return capacity_of(answer.body)
 
 
@@ -218,7 +218,7 @@ class ZhipuApi:
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
         try:
-            answer = await self._client.ask(ZhipuCall.BASE, "GET", f"/knowledge/{self._base}")
+            answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
         except Rejected as error:
             raise self._no_base(error.reason, error.code) from error
         content = object_of(data_of(answer.body))
@@ -240,7 +240,7 @@ class ZhipuApi:
     async def upload(self, document: Outgoing, slicing: Slicing) -> HttpAnswer:
         """Send one document, once. Raises `Unsure` where it may have been stored."""
         sending = self._client.send(
-            ZhipuCall.UPLOAD,
+            "upload",
             f"/document/upload_document/{self._base}",
             fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
             file=FilePart("files", document.name, document.body, media_type(document.name)),
@@ -250,19 +250,19 @@ class ZhipuApi:
     async def upload_url(self, address: str, slicing: Slicing) -> HttpAnswer:
         """Have the vendor fetch one page, once; errors as `upload`."""
         body = link_body(self._config.knowledge_id, address, slicing, self._callback)
-        sending = self._client.post(ZhipuCall.UPLOAD_URL, "/document/upload_url", json=body)
+        sending = self._client.post("upload-url", "/document/upload_url", json=body)
         return await self._while_base_answers(sending)
 
     async def page(self, number: int, size: int, word: str = "") -> ZhipuPage:
         """One page of the list, from 1; `word`: of documents whose names have to do with it."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
-        asking = self._client.ask(ZhipuCall.LIST, "GET", "/document", params=params)
+        asking = self._client.ask("list", "GET", "/document", params=params)
         return page_of((await self._while_base_answers(asking, Rejected)).body)
 
     async def document(self, remote_id: str) -> ZhipuDocument | None:
         """One document; None where the answer has no data. "Not found" proves nothing by itself."""
-        answer = await self._client.ask(ZhipuCall.DETAIL, "GET", f"/document/{path_part(remote_id)}")
+        answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
         return document_of(answer.body, remote_id)
 
     async def documents(self, ids: Iterable[str]) -> EachAnswered[ZhipuDocument | None]:
@@ -288,29 +288,29 @@ class ZhipuApi:
 
     async def delete(self, remote_id: str) -> None:
         """Remove one document. "Not found" proves nothing by itself."""
-        await self._client.ask(ZhipuCall.DELETE, "DELETE", f"/document/{path_part(remote_id)}")
+        await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
         """Vectorize again, which costs: sent once, and `Unsure` where the answer was lost."""
         path = f"/document/embedding/{path_part(remote_id)}"
-        await self._while_base_answers(self._client.post(ZhipuCall.REEMBED, path, json=self._callback))
+        await self._while_base_answers(self._client.post("reembed", path, json=self._callback))
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Cut again under other settings."""
         body = {**reslice_body(slicing), **self._callback}
         path = f"/document/{path_part(remote_id)}"
-        await self._while_base_answers(self._client.ask(ZhipuCall.RESLICE, "PUT", path, json=body))
+        await self._while_base_answers(self._client.ask("reslice", "PUT", path, json=body))
 
     async def retrieve(self, request: RetrieveRequest) -> tuple[tuple[str, Passage], ...]:
         """Search the base: passages, each with the id of its document."""
         body = request.body(self._config.knowledge_id)
-        asking = self._client.ask(ZhipuCall.RETRIEVE, "POST", "/knowledge/retrieve", json=body)
+        asking = self._client.ask("retrieve", "POST", "/knowledge/retrieve", json=body)
         return found_of((await self._while_base_answers(asking)).body)
 
     async def images(self, remote_id: str) -> Images:
         """The pictures in one document, under signed addresses that are good for some hours."""
         path = f"/document/slice/image_list/{path_part(remote_id)}"
-        answer = await self._client.ask(ZhipuCall.IMAGES, "POST", path)
+        answer = await self._client.ask("images", "POST", path)
         return images_in(object_of(data_of(answer.body)).get("images"))
 
     async def each(self, ids: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> EachAnswered[T]:
@@ -338,7 +338,7 @@ class ZhipuApi:
 
     async def capacity(self) -> Capacity | None:
         """As `ask_capacity`; not asked again for an hour where it is refused, in whatever words."""
-        with self.missing.remembered(ZhipuCall.CAPACITY):
+        with self.missing.remembered("capacity"):
             try:
                 return await ask_capacity(self._client)
             except Rejected as error:

@@ -26,7 +26,7 @@ from kbsync.targets.http.bodies import Event, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
-from kbsync.targets.zhipu.errors import ZhipuCall, judge, quoted
+from kbsync.targets.zhipu.errors import judge, quoted
 from kbsync.targets.zhipu.shapes import Envelope, data_of, images_in, number_of, path_part, with_images
 
 CHAT_PATH = "/paas/v4/chat/completions"
@@ -67,7 +67,7 @@ class Answering:
                 try:
                     # Each event holds the new text alone, and not all of it so far.
                     pieces_only = body | {"incremental": True}
-                    stream = self._client.stream(ZhipuCall.SSE_INVOKE, f"{path}/sse-invoke", json=pieces_only)
+                    stream = self._client.stream("sse-invoke", f"{path}/sse-invoke", json=pieces_only)
                     with self._client.redacting():
                         async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
                             previous = ""
@@ -86,11 +86,11 @@ class Answering:
                         reason = "the answer broke off before its end; ask again"
                         raise Unavailable(reason, code="no-finish")
             if last is None:
-                last = _whole((await self._client.post(ZhipuCall.INVOKE, f"{path}/invoke", json=body)).body)
+                last = _whole((await self._client.post("invoke", f"{path}/invoke", json=body)).body)
                 yield last.text
         except NotOffered as error:
             # applications that cannot be asked are as good as none, for as long as that is remembered
-            self._client.missing.note(ZhipuCall.APPLICATIONS, error)
+            self._client.missing.note("applications", error)
             raise
         yield await self._sources(last.request_id or request_id, last.usage)
 
@@ -98,7 +98,7 @@ class Answering:
         """What the answer was made from, as far as the vendor says; an answer is worth having without."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
-            answer = await self._client.ask(ZhipuCall.SLICE_INFO, "GET", path)
+            answer = await self._client.ask("slice-info", "GET", path)
         except TargetError:
             return Sources(None, request_id, usage)
         is_old = flag_of(object_of(data_of(answer.body)).get("has_old_document"))

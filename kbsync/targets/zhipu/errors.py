@@ -9,7 +9,6 @@ documents in them say nothing: `without_names` takes them out first.
 
 from __future__ import annotations
 
-import enum
 import re
 from functools import partial
 
@@ -42,51 +41,18 @@ SPACE_ADVICE = "delete documents there or get more space in the vendor's console
 _AT_ITS_LIMIT = "the account is at its limit"
 
 
-class ZhipuCall(enum.StrEnum):
-    """What is asked for; the word used in metrics and messages."""
-
-    BASE = "base"
-    CAPACITY = "capacity"
-    UPLOAD = "upload"
-    UPLOAD_URL = "upload-url"
-    DETAIL = "detail"
-    LIST = "list"
-    DELETE = "delete"
-    REEMBED = "reembed"
-    RESLICE = "reslice"
-    RETRIEVE = "retrieve"
-    CHAT = "chat"
-    IMAGES = "images"
-    MODELS = "models"
-    BASES = "bases"
-    CREATE_BASE = "create-base"
-    EDIT_BASE = "edit-base"
-    DELETE_BASE = "delete-base"
-    APPLICATIONS = "applications"
-    APPLICATION = "application"
-    CREATE_APPLICATION = "create-application"
-    EDIT_APPLICATION = "edit-application"
-    DELETE_APPLICATION = "delete-application"
-    INVOKE = "invoke"
-    SSE_INVOKE = "sse-invoke"
-    SLICE_INFO = "slice-info"
-    CALLBACK = "callback"
-    SET_CALLBACK = "set-callback"
-    DELETE_CALLBACK = "delete-callback"
-
-
 # Applications and callbacks are gone from the vendor's current pages; the others were seen to be missing.
-OPTIONAL = frozenset(call for call in ZhipuCall if "application" in call or "callback" in call) | {
-    *(ZhipuCall.INVOKE, ZhipuCall.SSE_INVOKE, ZhipuCall.SLICE_INFO, ZhipuCall.CHAT, ZhipuCall.MODELS),
-    *(ZhipuCall.UPLOAD_URL, ZhipuCall.REEMBED, ZhipuCall.RESLICE),
-    *(ZhipuCall.CAPACITY, ZhipuCall.RETRIEVE, ZhipuCall.IMAGES),
-}
+_OF_APPLICATIONS = {"applications", *(f"{verb}application" for verb in ("", "create-", "edit-", "delete-"))}
+_OF_CALLBACKS = {"callback", "set-callback", "delete-callback"}
+OPTIONAL = frozenset(
+    {"invoke", "sse-invoke", "slice-info", "chat", "models", "upload-url", "reembed", "reslice"}
+    | {"capacity", "retrieve", "images"}
+    | _OF_APPLICATIONS
+    | _OF_CALLBACKS
+)
 """Calls that are missing from some of the vendor's installations and can be done without."""
 
-_OF_ONE_DOCUMENT = {
-    *(ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL, ZhipuCall.DETAIL, ZhipuCall.DELETE),
-    *(ZhipuCall.REEMBED, ZhipuCall.RESLICE, ZhipuCall.IMAGES),
-}
+_OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
 """Calls that a 403 may be said of without a word about the key."""
 
 
@@ -230,7 +196,7 @@ def is_gone(error: TargetError) -> bool:
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
 
-UPLOADS = frozenset({ZhipuCall.UPLOAD, ZhipuCall.UPLOAD_URL})
+UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
 """Where else the vendor has words for a failure: beside a file in the answer to an upload, and beside a
 document that could not be indexed."""
@@ -292,7 +258,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: failed in the middle.
     ErrorRule(Unsure, code=_OPEN),
     # The manual does not say what equal names do; these words would.
-    ErrorRule(NameTaken, call={ZhipuCall.UPLOAD}, code=_OF_THE_REQUEST, words=_NAME_TAKEN, unless=NOT_FOUND),
+    ErrorRule(NameTaken, call={"upload"}, code=_OF_THE_REQUEST, words=_NAME_TAKEN, unless=NOT_FOUND),
     # Page of error codes: this request.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
     # It is not said of the key where one document is asked about.
@@ -345,7 +311,7 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     ErrorRule(
         NoRoom,
-        call={ZhipuCall.UPLOAD, RECEIPT, INDEXED},
+        call={"upload", RECEIPT, INDEXED},
         words=_FULL,
         unless=_NOT_FULL,
         halt="quota",
@@ -367,9 +333,7 @@ RULES: tuple[ErrorRule, ...] = (
     # A refusal without a reason says nothing of the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
     # As above, under the vague code.
-    ErrorRule(
-        NameTaken, call={ZhipuCall.UPLOAD}, code={"400"}, words=_NAME_TAKEN, unless=NOT_FOUND, when=_agrees
-    ),
+    ErrorRule(NameTaken, call={"upload"}, code={"400"}, words=_NAME_TAKEN, unless=NOT_FOUND, when=_agrees),
     # The manual's code for a wrong parameter.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
@@ -393,7 +357,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure, code={"api_error"}),
     # -- a failure all the same, as its body says under 200 (promise 10).
     # As above, under an unknown code.
-    ErrorRule(NameTaken, call={ZhipuCall.UPLOAD}, status=SUCCESS, words=_NAME_TAKEN, unless=NOT_FOUND),
+    ErrorRule(NameTaken, call={"upload"}, status=SUCCESS, words=_NAME_TAKEN, unless=NOT_FOUND),
     # An unknown code is a failure all the same (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
 )

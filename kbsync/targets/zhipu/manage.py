@@ -43,7 +43,7 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.zhipu.api import ask_capacity
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
+from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
 
 MODELS = (
@@ -119,7 +119,7 @@ def _given(body: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _all(
-    client: Client, op: ZhipuCall, path: str, read: Callable[[Mapping[str, Any]], T | None]
+    client: Client, op: str, path: str, read: Callable[[Mapping[str, Any]], T | None]
 ) -> tuple[T, ...]:
     """Every base or application."""
 
@@ -130,7 +130,7 @@ async def _all(
     return tuple([one async for one in ListSweep(page).rows()])
 
 
-async def _made_id(client: Client, op: ZhipuCall, path: str, body: Mapping[str, object]) -> str:
+async def _made_id(client: Client, op: str, path: str, body: Mapping[str, object]) -> str:
     """Sent once; the id of what was made: in an object, as documented, or bare, as the examples show.
 
     Raises `Unsure` also where the answer has none.
@@ -143,7 +143,7 @@ async def _made_id(client: Client, op: ZhipuCall, path: str, body: Mapping[str, 
     return made
 
 
-async def _remove(client: Client, op: ZhipuCall, path: str, look: ZhipuCall) -> None:
+async def _remove(client: Client, op: str, path: str, look: str) -> None:
     """One that is gone already is done, if a `look` agrees: a 404 may be said of what stays (promise 10)."""
     try:
         await client.ask(op, "DELETE", path)
@@ -180,7 +180,7 @@ class ZhipuBases:
     async def models(self) -> Sequence[EmbeddingModel]:
         """As listed; as documented where the installation lists none."""
         try:
-            answer = await self._client.ask(ZhipuCall.MODELS, "GET", "/embedding")
+            answer = await self._client.ask("models", "GET", "/embedding")
         except (NotFound, NotOffered):
             return MODELS
         listed = tuple(
@@ -192,12 +192,12 @@ class ZhipuBases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        return await _all(self._client, ZhipuCall.BASES, "/knowledge", _card)
+        return await _all(self._client, "bases", "/knowledge", _card)
 
     async def look(self, base_id: str) -> BaseCard:
         """One base."""
         try:
-            answer = await self._client.ask(ZhipuCall.BASE, "GET", _base_path(base_id))
+            answer = await self._client.ask("base", "GET", _base_path(base_id))
         except Rejected as error:
             raise self._missing(base_id, error.reason) from error
         content = object_of(data_of(answer.body))
@@ -215,7 +215,7 @@ class ZhipuBases:
             model = _chosen_model(wish.model, await self.models())
             fixed = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
             body = _given({**fixed, **settings})
-            base_id = await _made_id(self._client, ZhipuCall.CREATE_BASE, "/knowledge", body)
+            base_id = await _made_id(self._client, "create-base", "/knowledge", body)
             told = shown_settings(settings, TOLD_OF_A_BASE)
             return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
@@ -236,11 +236,11 @@ class ZhipuBases:
             **settings,
         }
         with _unsaid(wish.headers.values()):
-            await self._client.ask(ZhipuCall.EDIT_BASE, "PUT", _base_path(base_id), json=_given(body))
+            await self._client.ask("edit-base", "PUT", _base_path(base_id), json=_given(body))
 
     async def delete(self, base_id: str) -> None:
         """Remove it; one that is gone already is done."""
-        await _remove(self._client, ZhipuCall.DELETE_BASE, _base_path(base_id), ZhipuCall.BASE)
+        await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
         """The account's space."""
@@ -320,9 +320,9 @@ class ZhipuApplications:
 
     async def all(self) -> Sequence[ApplicationInfo]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
-        with self._client.missing.remembered(ZhipuCall.APPLICATIONS):
+        with self._client.missing.remembered("applications"):
             try:
-                return await _all(self._client, ZhipuCall.APPLICATIONS, "/application", _application)
+                return await _all(self._client, "applications", "/application", _application)
             except NotFound as error:
                 raise NotOffered(error.reason, code=error.code) from error
 
@@ -338,7 +338,7 @@ class ZhipuApplications:
         name = wish.name or ""
 
         async def make() -> ApplicationInfo:
-            made = await _made_id(self._client, ZhipuCall.CREATE_APPLICATION, "/application", body)
+            made = await _made_id(self._client, "create-application", "/application", body)
             return ApplicationInfo(
                 made,
                 name,
@@ -357,16 +357,16 @@ class ZhipuApplications:
         path, body = _application_path(application_id), _application_body(wish, {})
         if "knowledge_info" in body:  # sent as a whole, so what is there already goes along
             body = _application_body(wish, await self._shown(application_id))
-        await self._client.ask(ZhipuCall.EDIT_APPLICATION, "PUT", path, json=body)
+        await self._client.ask("edit-application", "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
         """Remove it; one that is gone already is done."""
         path = _application_path(application_id)
-        await _remove(self._client, ZhipuCall.DELETE_APPLICATION, path, ZhipuCall.APPLICATION)
+        await _remove(self._client, "delete-application", path, "application")
 
     async def _shown(self, application_id: str) -> Mapping[str, Any]:
         """All that the vendor shows of one. Raises `Rejected` where there is none."""
-        answer = await self._client.ask(ZhipuCall.APPLICATION, "GET", _application_path(application_id))
+        answer = await self._client.ask("application", "GET", _application_path(application_id))
         content = object_of(data_of(answer.body))
         if not content:
             raise Rejected(f"there is no application {application_id}", code="404")
@@ -463,7 +463,7 @@ class AccountCallbacks:
 
     async def look(self) -> Callback | None:
         """None where none is set: there are no data, no address in them, or words that say so."""
-        answer = await _if_set(self._client.ask(ZhipuCall.CALLBACK, "GET", self._PATH))
+        answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
         content = object_of(data_of(answer.body)) if answer is not None else {}
         url = text_of(content.get("url")).strip()
         if not url:
@@ -479,11 +479,11 @@ class AccountCallbacks:
         """Send the address, and the headers where there are any. No error repeats their values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
         with _unsaid(headers.values()):
-            await _if_offered(self._client.ask(ZhipuCall.SET_CALLBACK, "PUT", self._PATH, json=body))
+            await _if_offered(self._client.ask("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
         """None is set from now on; where none was, that is done, if a look agrees."""
-        removed = await _if_set(self._client.ask(ZhipuCall.DELETE_CALLBACK, "DELETE", self._PATH))
+        removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.look() is not None:
             raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
 

@@ -25,7 +25,7 @@ from kbsync.targets.http.target import ServiceTarget, grace, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
 from kbsync.targets.zhipu.ask import Answering, judge_chat
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
-from kbsync.targets.zhipu.errors import NotFound, ZhipuCall, is_gone
+from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
 from kbsync.targets.zhipu.shapes import (
     Images,
@@ -188,13 +188,13 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
 
     async def _retrieve(self, request: RetrieveRequest) -> Sequence[tuple[str, Passage]]:
         missing = self._client.missing
-        missing.check(ZhipuCall.RETRIEVE)
+        missing.check("retrieve")
         try:
             return await self._api.retrieve(request)
         except NotOffered as error:
             said = _no_search(error)
             # with a ranking model asked for, that may be what is missing
-            raise (said if request.rerank else missing.note(ZhipuCall.RETRIEVE, said)) from error
+            raise (said if request.rerank else missing.note("retrieve", said)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
@@ -202,7 +202,7 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
         ids = list(dict.fromkeys(hit.remote_id for hit in hits if lacks_images(hit)))[:MOST_DOCUMENTS]
-        if not ids or self._client.missing.lacks(ZhipuCall.IMAGES):
+        if not ids or self._client.missing.lacks("images"):
             return hits
         deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
 
@@ -219,7 +219,7 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         is_of_all = len(missing) == len(answers.refused) > 1 and not answers.given
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
-            self._client.missing.note(ZhipuCall.IMAGES, sure[0])
+            self._client.missing.note("images", sure[0])
         return [with_images(hit, answers.given.get(hit.remote_id, {})) for hit in hits]
 
     @property

@@ -21,7 +21,7 @@ from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
 from kbsync.targets.zhipu.api import ZhipuApi
 from kbsync.targets.zhipu.config import Slicing, slicing_of
-from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, ZhipuCall, is_gone
+from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, is_gone
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
 INTERVAL = 180.0
@@ -173,11 +173,11 @@ class ZhipuUploads:
             raise Unfit(str(error), code="link") from None
         slicing = slicing_of(document.path, document.settings)
         try:
-            with self._api.missing.remembered(ZhipuCall.UPLOAD_URL):
+            with self._api.missing.remembered("upload-url"):
                 answer = await self._api.upload_url(address, slicing)
         except (NotFound, NotOffered) as error:
             reason = f"the vendor takes no addresses here: {error.reason}"
-            is_proven = isinstance(error, NotFound) or self._api.missing.lacks(ZhipuCall.UPLOAD_URL)
+            is_proven = isinstance(error, NotFound) or self._api.missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
             page = accepted(answer.body, address, key="url")
@@ -304,20 +304,20 @@ class Indexing:
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
-        self._api.missing.check(ZhipuCall.REEMBED)
-        await self._again(ZhipuCall.REEMBED, remote_id, self._api.reembed(remote_id))
+        self._api.missing.check("reembed")
+        await self._again("reembed", remote_id, self._api.reembed(remote_id))
 
     async def reslice(self, remote_id: str, slicing: Slicing) -> None:
         """Cut a document that failed again. It cannot change whether images are read; errors as above."""
-        self._api.missing.check(ZhipuCall.RESLICE)
+        self._api.missing.check("reslice")
         document = await self._document(remote_id)
         if document is None:
             raise _gone()
         if (document.parse_image or False) != slicing.parse_image:
             raise NotOffered("whether images are read cannot be changed by slicing again")
-        await self._again(ZhipuCall.RESLICE, remote_id, self._api.reslice(remote_id, slicing))
+        await self._again("reslice", remote_id, self._api.reslice(remote_id, slicing))
 
-    async def _again(self, op: ZhipuCall, remote_id: str, asking: Awaitable[None]) -> None:
+    async def _again(self, op: str, remote_id: str, asking: Awaitable[None]) -> None:
         try:
             await asking
         except (NotFound, NotOffered) as error:
