@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""Seconds between looks for an upload whose outcome is unsure."""
+"""Seconds between checks for an upload whose outcome is unsure."""
 
 FIRST, LONGEST = 1.0, 300.0
 
@@ -13,12 +13,12 @@ FIRST, LONGEST = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
-    """Seconds before try number `tries + 1`: doubled each time, the upper half of it by chance (0..1)."""
-    # Chance keeps a thousand documents that failed together from being tried together again.
+    """Seconds before try number `tries + 1`: doubled each time; `chance` (0..1) decides the upper half."""
+    # Chance spreads the retries of a thousand documents that failed together.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return whole * (0.5 + 0.5 * chance())
 
 
 def look_pause(looks: int) -> float:
-    """Seconds before the next look for an unsure upload."""
+    """Seconds before the next check for an unsure upload."""
     return LOOKS[min(looks, len(LOOKS) - 1)]

@@ -1,8 +1,8 @@
-"""Whose turn it is: lanes that share the time of the slots, and the order within a lane. Pure.
+"""Whose turn it is: lanes that share the slots' time, and the order within a lane. Pure.
 
-One number cannot order all work fairly: what always goes first starves the rest, and what moves up as it ages
-ends by going before the file that somebody has just saved. So each kind of work has a lane, and each lane a
-share of the time, which the others take up while nothing waits in it.
+A single priority can't order all work fairly: work that always goes first starves the rest, and work that
+rises as it ages ends up ahead of the file that somebody has just saved. So each kind of work has a lane, and
+each lane a share of the time. The other lanes use that share while the lane is empty.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 LONGEST_COST = 120.0
-"""Seconds that one turn counts at most: a lane does not pay for ever for one slow request."""
+"""The most seconds that one turn counts: one slow request doesn't hold its lane back for long."""
 
 LEAST_COST = 0.001
-_NEWEST = 0.2  # of the last turn, in what a turn is thought to take
+_NEWEST = 0.2  # weight of the last turn in the usual length of a turn
 
 _WIDTH = 1e10
 """Ranks are epoch seconds within a lane; lanes are this far apart."""
 
 
 class Lane(enum.IntEnum):
-    """What kind of work it is; of what is to be sent it is kept in the upload's rank."""
+    """The kind of work. An upload's rank holds its lane."""
 
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1
     LARGE = 2
-    AGAIN = 3  # it failed before
+    AGAIN = 3  # retries
     DELETE = 4
     RENAME = 5
-    PROVE = 6  # documents that were found at the target are read
+    PROVE = 6  # documents at the target to read and compare
 
 
 SENDS = (Lane.FRESH, Lane.BACKLOG, Lane.LARGE, Lane.AGAIN)
@@ -47,12 +47,12 @@ WEIGHTS = {
     Lane.RENAME: 4,
     Lane.PROVE: 2,
 }
-"""Shares of the time among the lanes in which something waits."""
+"""Shares of the time among the lanes that have work."""
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Where an upload of `size` bytes intended at `now` (epoch seconds) stands: smaller goes first."""
-    # Within a lane it is a deadline: small goes before huge, and nothing waits for ever.
+    """The rank of an upload of `size` bytes intended at `now` (epoch seconds): smaller goes first."""
+    # Within a lane the rank is a deadline: small goes before huge, and everything gets its turn.
     if size >= LARGE_BYTES:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
     else:
@@ -61,20 +61,20 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """The rank of what failed before: what was never tried does not wait for it."""
+    """The rank of a retry: first attempts don't wait for it."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
 def reach_of(lane: Lane) -> tuple[float, float]:
-    """The ranks of a lane: from, and below."""
+    """The ranks of a lane: lower bound, upper bound (exclusive)."""
     return lane * _WIDTH, (lane + 1) * _WIDTH
 
 
 class FairTurns:
-    """Which lane is next, so that each gets its share of time while something waits in it.
+    """Picks the next lane, so that each lane with work gets its share of time.
 
-    Every lane has a clock; a turn moves it on by the time the turn took, divided by the lane's weight. The
-    lane that is furthest behind goes next. What may take long never holds all slots.
+    Every lane has a clock. A turn advances it by the turn's length divided by the lane's weight, and the
+    lane that is furthest behind goes next. Slow work never takes all slots.
     """
 
     def __init__(self) -> None:
@@ -83,28 +83,28 @@ class FairTurns:
         self._usual = LEAST_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
-        """The lane whose turn it is, of those in which something waits; None where none may go now.
+        """The next lane among `waiting`, those that have work; None if none may start now.
 
-        `slots`: how many requests the target is to get at a time.
+        `slots`: how many requests the target gets at a time.
         """
         able = [lane for lane in waiting if self._has_room(lane, slots)]
         if not able:
             return None
         chosen = min(able, key=lambda lane: (self._clocks[lane], lane))
-        # A lane in which nothing waits saves up no time, or its next files would keep all slots for a while.
+        # An empty lane saves up no time, or its next files would take all slots for a while.
         for lane in Lane:
             if lane not in waiting and not self._under_way[lane]:
                 self._clocks[lane] = max(self._clocks[lane], self._clocks[chosen])
         return chosen
 
     def begin(self, lane: Lane) -> float:
-        """A turn begins; counts as one of the usual length until it ends. Give the answer to `end`."""
+        """Start a turn, charged at the usual length until it ends. Pass the result to `end` as `counted`."""
         self._under_way[lane] += 1
         self._charge(lane, self._usual)
         return self._usual
 
     def end(self, lane: Lane, counted: float, seconds: float) -> None:
-        """A turn for which `counted` was counted took so long."""
+        """End a turn that `begin` charged with `counted` and that took `seconds`."""
         cost = min(max(seconds, LEAST_COST), LONGEST_COST)
         self._under_way[lane] -= 1
         self._charge(lane, cost - counted)
@@ -114,8 +114,8 @@ class FairTurns:
         self._clocks[lane] += seconds / WEIGHTS[lane]
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
-        """One slot is kept from what takes long, and half of them from what failed before."""
-        slow = sum(self._under_way[each] for each in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
+        """Slow work leaves one slot free, and retries leave half of the slots free."""
+        slow = sum(self._under_way[slow_lane] for slow_lane in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
             case Lane.LARGE | Lane.PROVE:
                 return slow < max(1, slots - 1)

@@ -1,9 +1,9 @@
-"""The life of an upload: its states, the steps between them, and who takes them.
+"""The life of an upload: its states, the steps between them, and who takes each step.
 
-`STEPS` is all of it: the diagram in docs/internals/architecture.md is held to it, and so is every row that
-a test saves. Below it stands how a row changes with each step. A step never acts: what must follow at the
-same path (a successor takes over, a fresh upload is wanted) is found by `planner.decide`, which runs again
-after every step. Times are seconds since the epoch.
+`STEPS` lists every step: tests check the diagram in docs/internals/architecture.md and every row they save
+against it. The functions below change a row, one for each step. A step never acts: `planner.decide` runs
+again after every step and finds what must follow at the same path (a successor takes over, a fresh upload
+is wanted). Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ GONE --> RETIRING: worker, an audit finds a document that only this upload can h
 """
 """Every step, who takes it and why, as lines of the diagram.
 
-The worker takes a step for what the target answered, the planner for what the folder wants, the deletion
-limits when few enough go at once, a person with `approve`, `retry` or `verify --repair`. One step is not
-here: where a base that kbsync made was lost, all its rows are GONE at once (`Uploads.lose`).
+The worker takes a step on the target's answer, the planner on what the folder wants, the deletion limits
+when few enough documents go at once, a person with `approve`, `retry` or `verify --repair`. One step is
+missing: when a base that kbsync made is lost, all its rows become GONE at once (`Uploads.lose`).
 """
 
 TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
@@ -88,37 +88,37 @@ TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between looks for an upload that was given up: it may turn up late and must not stay a copy."""
+"""Seconds between checks for an upload that was given up: it may turn up late and must not stay as a copy."""
 
 LONGEST_AFTER_LOSS = 900.0
-"""Seconds before a document is sent again whose answers get lost each time."""
+"""The longest wait in seconds before a document is sent again after a lost answer."""
 
 MOST_LOSSES = 8
-"""Times in a row that a document is sent without an answer before it fails (promise 9)."""
+"""How often in a row a document is sent without an answer before it fails (promise 9)."""
 
 NOT_ANSWERED = "unanswered"
-"""Code of a document that failed because the answers to its uploads got lost."""
+"""Code of a document that failed because the answers to its uploads were lost."""
 
 PATIENT_TRIES = 3
-"""A document that was put off so often goes behind those that were never tried."""
+"""After this many attempts a document queues behind those that were never tried."""
 
 LONGEST_BLINK = 60.0
-"""Seconds between two looks that count, at the most, as time in which a document was being indexed."""
+"""The most seconds between two polls that count as indexing time."""
 
 POLL_SHARE = 0.25
-"""Of the time it has taken so far: a document that took long is not looked at for that much longer."""
+"""Share of the indexing time so far to wait before the next poll: slow documents are polled less often."""
 
 CONFIRMED_AFTER = 86400.0
-"""Seconds after a deletion when a list is asked for whether it was true, unless one came by before."""
+"""Seconds after a deletion when kbsync lists the base to confirm it, unless another list came first."""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
-"""Seconds between looks at a document that no deletion removes."""
+"""Seconds between checks of a document that no deletion removes."""
 
 RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
 LONGEST_LAG = 600.0
-"""Seconds by which a list is believed to lag, at the most, whatever was seen of it."""
+"""The longest list lag in seconds that kbsync believes, whatever it observed."""
 
 LONGEST_PAUSES = {
     UploadState.INTENDED: LONGEST_AFTER_LOSS,
@@ -130,17 +130,17 @@ LONGEST_PAUSES = {
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
 }
-"""Seconds: no pause of a state is longer, so what is due later was put off by a clock that ran ahead.
+"""The longest pause of each state, in seconds. A later due time comes from a clock that ran ahead.
 
-Every state in which a row can be due is here.
+Lists every state in which a row can be due.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What steps need besides the row: the moment, chance (0..1), the target's limits.
+    """The input of a step besides the row: the time, chance (0..1), the target's limits.
 
-    `absent_after` and `lag`, the largest lag of its list seen so far, make the horizon; all in seconds.
+    `absent_after` and `lag`, the longest list lag so far, make the horizon; all in seconds.
     """
 
     now: float
@@ -151,7 +151,7 @@ class Timing:
 
     @property
     def looks_needed(self) -> int:
-        """Complete lists without a document before it counts as absent."""
+        """How many complete lists must lack a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
@@ -159,20 +159,20 @@ class Timing:
         """Seconds after which absent means absent."""
         if self.limits.list_lag <= 0:
             return 0.0
-        # Sent again too early costs one embedding and a copy that is retired later, so this may be short.
+        # May be short: a resend that comes too early costs one embedding and a copy that is retired later.
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
-_UNREMARKED: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
-"""A step that goes well clears what was said about the one before."""
+_NO_REMARKS: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
+"""Reset by every step that succeeds."""
 
-_COUNTED_FROM_NOW: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
-"""How often and for how long it is looked for or waited for."""
+_RESET_COUNTERS: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
+"""Counters of checks and waiting time, reset."""
 
 
 def send(upload: Upload, timing: Timing) -> Upload:
-    """INTENDED → SENDING, the attempt counted before the first byte leaves."""
-    # So is the loss, which any answer takes back: a process that is killed counts nothing any more.
+    """INTENDED → SENDING; counts the attempt before the first byte leaves."""
+    # Counts the loss too, and any answer takes it back: a killed process can't count afterwards.
     return replace(
         upload,
         state=UploadState.SENDING,
@@ -180,12 +180,12 @@ def send(upload: Upload, timing: Timing) -> Upload:
         losses=upload.losses + 1,
         sent_at=timing.now,
         next_look_at=None,
-        **_UNREMARKED,
+        **_NO_REMARKS,
     )
 
 
 def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Upload:
-    """The target has it."""
+    """The target accepted the document."""
     if ready and upload.purpose is Purpose.SERVE:
         return serve(upload, remote_id=remote_id, accepted_at=timing.now)
     accepted = replace(
@@ -194,25 +194,25 @@ def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Uploa
         accepted_at=timing.now,
         looked_at=timing.now,
         losses=0,
-        **_COUNTED_FROM_NOW,
-        **_UNREMARKED,
+        **_RESET_COUNTERS,
+        **_NO_REMARKS,
     )
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, timing)
-    due = timing.now + timing.limits.poll_first
-    return replace(accepted, state=UploadState.INDEXING, next_look_at=due)
+    due_at = timing.now + timing.limits.poll_first
+    return replace(accepted, state=UploadState.INDEXING, next_look_at=due_at)
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
-    """A document found at the target is proven ours: it serves if it is searchable, else it is polled."""
+    """Adopt a document proven ours: it serves if the target lists it as searchable, else it is polled."""
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
-    found = accept(upload, upload.remote_id or "", False, timing)
-    return replace(found, next_look_at=timing.now)
+    accepted = accept(upload, upload.remote_id or "", False, timing)
+    return replace(accepted, next_look_at=timing.now)
 
 
 def serve(upload: Upload, **news: Any) -> Upload:
-    """It is searchable and the one that counts; `news` are columns that change as well."""
+    """The document is searchable and serves its path. `news`: other columns to change."""
     return replace(
         upload,
         **news,
@@ -222,13 +222,13 @@ def serve(upload: Upload, **news: Any) -> Upload:
         repairs=0,
         losses=0,
         looks=0,
-        **_UNREMARKED,
+        **_NO_REMARKS,
         wanted_recipe="",
     )
 
 
 def reject(upload: Upload, reason: str, code: str) -> Upload:
-    """The document is to blame: quarantine until an edit or `retry`."""
+    """The document is to blame: quarantine it until an edit or `retry`."""
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
     failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
@@ -236,48 +236,48 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
 
 
 def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """It was refused, and may not be the next time: sent again, a bounded number of times, then rejected."""
+    """Retry a refusal that may be temporary, a bounded number of times, then reject."""
     if upload.purpose is Purpose.RETIRE or upload.repairs >= timing.limits.reembed_tries:
         return reject(upload, reason, code)
     tries = upload.repairs + 1
-    again = put_off(upload, reason, pause(tries, timing.chance), timing)
-    return replace(again, repairs=tries)
+    intent = put_off(upload, reason, pause(tries, timing.chance), timing)
+    return replace(intent, repairs=tries)
 
 
 def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Nothing was stored and the document is not to blame: INTENDED again, after a pause."""
+    """Nothing was stored and the document is not to blame: back to INTENDED, after a pause."""
     if upload.purpose is Purpose.RETIRE:
-        return drop(upload)  # it is not wanted any more, and nothing is there
+        return drop(upload)  # no longer wanted, and the target has nothing
     upload = answered(upload)
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
-    due = timing.now + seconds
-    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due, rank=rank)
+    due_at = timing.now + seconds
+    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due_at, rank=rank)
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """The mirror halts, or the target is left alone: as if it had not been tried."""
+    """The mirror halts or the target gets a break: don't count this attempt."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
 
 def answered(upload: Upload) -> Upload:
-    """What was sent last was answered, or its answer was lost for no fault of the document."""
+    """The target answered the last send, or the answer was lost through no fault of the document."""
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """The answer was lost: look before anything is sent again. `spent`: the document may be to blame."""
+    """The answer was lost: check the target before sending again. `spent`: the document may be to blame."""
     upload = upload if spent else answered(upload)
     wait = look_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
         upload,
         state=UploadState.UNSURE,
         reason=reason,
-        **_COUNTED_FROM_NOW,
-        # A clock that was set back must not make the document older than its request.
+        **_RESET_COUNTERS,
+        # A clock set back must not make the document older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         looked_at=timing.now,
         next_look_at=timing.now + wait,
@@ -285,72 +285,74 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
-    """A complete list did not have an unsure upload. Past the horizon, absent means absent (promise 3)."""
-    # A list takes minutes, and its first page tells of the moment when it `began`.
-    looked = _aged(upload, replace(timing, now=min(began, timing.now)))
-    looked = replace(looked, looks=looked.looks + 1, absences=looked.absences + 1)
-    if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
+    """A complete list lacks an unsure upload. Past the horizon, absent means absent (promise 3)."""
+    # Reading a list takes minutes, and its first page shows the base as of `began`.
+    checked = _add_elapsed(upload, replace(timing, now=min(began, timing.now)))
+    checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
+    if checked.absences >= timing.looks_needed and checked.elapsed >= timing.horizon:
         if timing.limits.list_lag == 0:
-            return drop(looked)
-        due = timing.now + LATER_LOOKS[0]
-        return replace(looked, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due)
-    left = timing.horizon - looked.elapsed
-    wait = look_pause(looked.looks) if left <= 0 else min(look_pause(looked.looks), max(left, 1.0))
-    return replace(looked, next_look_at=timing.now + wait)
+            return drop(checked)
+        due_at = timing.now + LATER_LOOKS[0]
+        return replace(checked, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due_at)
+    remaining = timing.horizon - checked.elapsed
+    wait = (
+        look_pause(checked.looks) if remaining <= 0 else min(look_pause(checked.looks), max(remaining, 1.0))
+    )
+    return replace(checked, next_look_at=timing.now + wait)
 
 
-def _aged(upload: Upload, timing: Timing) -> Upload:
-    """Elapsed time grows by what passed since the last look; a clock that was set back adds nothing."""
-    # When it was sent is then told by the clock as it is now, as the target's times are.
+def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
+    """Add the time since the last check to `elapsed`; a clock set back adds nothing."""
+    # Shift `sent_at` to the current clock, which the target's times also follow.
     passed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, passed)
     return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=timing.now, sent_at=sent_at)
 
 
-def _watched(upload: Upload, timing: Timing) -> Upload:
-    """As `_aged`, but only time in which it was looked at counts."""
-    # The target gets its time even if this machine slept, halted, or had its clock set forward meanwhile.
+def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
+    """As `_add_elapsed`, but count only time between regular polls."""
+    # The target gets its full time even if this machine slept, halted or had its clock set forward.
     most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
-    aged = _aged(upload, timing)
+    aged = _add_elapsed(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, most))
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """A later list does not have it either: looked for ever more seldom, for a week."""
+    """A later list lacks it too: check less and less often, for a week."""
     if upload.next_look_at is not None and timing.now < upload.next_look_at:
-        return upload  # the list was asked for because of others, before this one's turn
-    aged = _aged(upload, timing)
+        return upload  # the list was read for other uploads, before this one was due
+    aged = _add_elapsed(upload, timing)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
     wait = LATER_LOOKS[min(aged.looks + 1, len(LATER_LOOKS) - 1)]
     return replace(aged, looks=aged.looks + 1, next_look_at=timing.now + wait)
 
 
-def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """A new intent in place of an upload that was given up: the tries so far count, and pauses grow.
+def send_after_loss(fresh: Upload, former: Upload, timing: Timing) -> Upload:
+    """A new intent in place of an upload that was given up: its tries carry over, and pauses grow.
 
     After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
-    if lost.losses >= MOST_LOSSES:
+    if former.losses >= MOST_LOSSES:
         reason = (
-            f"sent {lost.losses} times without an answer ({lost.reason}); check the service, the limits of "
-            "any proxy in front of it and kbsync's log, then run kbsync retry"
+            f"sent {former.losses} times without an answer ({former.reason}); check the service, the limits "
+            "of any proxy in front of it and kbsync's log, then run kbsync retry"
         )
-        return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
-    wait = pause(lost.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
+        return reject(replace(fresh, attempts=former.attempts, repairs=former.repairs), reason, NOT_ANSWERED)
+    wait = pause(former.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
     return replace(
         fresh,
-        attempts=lost.attempts,
-        repairs=lost.repairs,
-        losses=lost.losses,
-        reason=lost.reason,
+        attempts=former.attempts,
+        repairs=former.repairs,
+        losses=former.losses,
+        reason=former.reason,
         next_look_at=timing.now + wait,
         rank=rank_again(fresh.rank),
     )
 
 
 def lag_seen(upload: Upload) -> float:
-    """Seconds for which lists were without a document that was sent and has now been found."""
+    """Seconds for which lists lacked a document that was sent and has now turned up."""
     if upload.sent_at is None or upload.looked_at is None or not (upload.absences or upload.looks):
         return 0.0
     return max(0.0, upload.looked_at - upload.sent_at)
@@ -365,17 +367,17 @@ def wait_on(
     least: float = 0.0,
     reason: str = "",
 ) -> Upload:
-    """Still indexing: look again later, with growing pauses.
+    """Still indexing: poll again later, with growing pauses.
 
-    `is_working`: the target says so itself. `is_queued`: others come first, and its time begins anew.
-    `least`: seconds of the pause at least, and the `reason`.
+    `is_working`: the target says so itself. `is_queued`: the target indexes others first, so the document's
+    time restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if not empty.
     """
-    aged = _watched(upload, timing)
+    aged = _add_watched_time(upload, timing)
     if is_queued:
         aged = replace(aged, elapsed=min(aged.elapsed, timing.limits.poll_longest / POLL_SHARE))
     limits = timing.limits
     wait = max(least, min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed)))
-    # From here on a failure that it shows is a new one.
+    # A failure that the target shows after this is a new one.
     is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
     phase = Phase.PLAIN if is_answered else aged.phase
     looked = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
@@ -383,31 +385,34 @@ def wait_on(
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """It waits for the target's work; one that waits for room, or to be cut again, has pauses of its own."""
+    """It waits for the target's work. An upload that waits for room or for a new cut has its own pauses."""
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
 def hurried(upload: Upload, timing: Timing) -> Upload:
-    """There may be news of it: look soon."""
-    # However often a service calls back, `poll_first` lies between two looks.
+    """News is likely: poll soon."""
+    # At least `poll_first` between two polls, however often a service calls back.
     since = timing.now if upload.looked_at is None else upload.looked_at
     soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
-    due = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
-    return replace(upload, next_look_at=due)
+    due_at = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
+    return replace(upload, next_look_at=due_at)
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """A failure that the target shows may be from before it was asked to index again."""
-    return upload.phase is Phase.ASKED_AGAIN and _aged(upload, timing).elapsed < timing.limits.reembed_grace
+    """A failure that the target shows may predate the last request to index again."""
+    return (
+        upload.phase is Phase.ASKED_AGAIN
+        and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace
+    )
 
 
 def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
-    """It has been indexing for longer than the target is given, so many times over."""
-    return _watched(upload, timing).elapsed >= times * timing.limits.give_up
+    """Indexing has taken longer than `times` times the target's limit."""
+    return _add_watched_time(upload, timing).elapsed >= times * timing.limits.give_up
 
 
 def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Indexing failed; it was asked to index again. `spent`: the document was to blame."""
+    """Indexing failed, and the target was asked to index again. `spent`: the document was to blame."""
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), timing.chance)
     return replace(
@@ -423,23 +428,23 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
 
 
 def forgive(upload: Upload) -> Upload:
-    """A person says that what was wrong is mended: its failures so far count no more."""
+    """A person says the cause is fixed: reset the failure counts."""
     return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """The account has no room to index it: no try is spent, and it is asked again once there is room."""
+    """The account has no room to index it: spend no try and ask again once there is room."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, next_look_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
-    """FAILED → INDEXING: the target is to cut it again, its bytes unchanged."""
+    """FAILED → INDEXING: the target cuts the document again; its bytes stay the same."""
     return replace(
         upload,
         state=UploadState.INDEXING,
         purpose=Purpose.SERVE,
         repairs=0,
-        **_COUNTED_FROM_NOW,
+        **_RESET_COUNTERS,
         looked_at=timing.now,
         next_look_at=timing.now,
         reason="",
@@ -449,7 +454,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """The name it was sent under is taken: intended again under another."""
+    """The name is taken at the target: intend the upload again under another name."""
     return replace(
         answered(upload),
         state=UploadState.INTENDED,
@@ -461,7 +466,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 
 
 def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """A fresh intent in place of an upload that failed to index; the tries so far go along.
+    """A fresh intent in place of an upload that failed to index; its tries carry over.
 
     `spent`: the document was to blame.
     """
@@ -475,7 +480,7 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         attempts=0,
         names_tried=0,
         losses=0,
-        **_COUNTED_FROM_NOW,
+        **_RESET_COUNTERS,
         created_at=timing.now,
         sent_at=None,
         accepted_at=None,
@@ -489,19 +494,19 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def vanished(upload: Upload, timing: Timing) -> Upload:
-    """A document that was indexing is not there: twice in a row, a horizon apart, means it is gone."""
-    looked = _aged(upload, timing)
-    looked = replace(looked, absences=looked.absences + 1, looks=looked.looks + 1)
-    if looked.absences >= timing.looks_needed and looked.elapsed >= timing.horizon:
-        return deleted(looked, timing)  # should it come back, it is deleted as one of ours
-    return replace(looked, next_look_at=timing.now + max(timing.horizon, look_pause(looked.looks)))
+    """A document is missing while it should be indexing: absent twice, a horizon apart, means gone."""
+    checked = _add_elapsed(upload, timing)
+    checked = replace(checked, absences=checked.absences + 1, looks=checked.looks + 1)
+    if checked.absences >= timing.looks_needed and checked.elapsed >= timing.horizon:
+        return deleted(checked, timing)  # if it comes back, it is deleted as one of ours
+    return replace(checked, next_look_at=timing.now + max(timing.horizon, look_pause(checked.looks)))
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """Its document is to be deleted; no request was made yet."""
+    """The document is due for deletion; no request was sent yet."""
     if upload.remote_id is None:
         return drop(upload)
-    # What used to serve can serve again until the request is made (`planner._can_return`).
+    # A document that served can serve again until the request is sent (`planner._can_return`).
     purpose = Purpose.SERVE if upload.state.serves else Purpose.RETIRE
     return replace(
         upload,
@@ -512,17 +517,17 @@ def retire(upload: Upload, timing: Timing) -> Upload:
         reappeared=0,
         postponed=0,
         next_look_at=timing.now,
-        **_UNREMARKED,
+        **_NO_REMARKS,
     )
 
 
 def begin_delete(upload: Upload) -> Upload:
-    """The attempt is counted before the request: from here on the retirement is not called off."""
+    """Count the attempt before the request: after this the retirement can't be called off."""
     return replace(upload, attempts=upload.attempts + 1)
 
 
 def deleted(upload: Upload, timing: Timing) -> Upload:
-    """The target says it is gone; where its list may lag, a tombstone stays until a list confirms it."""
+    """The target says the document is gone. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
     look_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
@@ -530,89 +535,89 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """A list past the horizon still has a document that was deleted: deleted again, a few times."""
-    # Lists lag: one that was begun soon after the delete tells nothing.
+    """A list past the horizon still has a deleted document: delete it again, a few times."""
+    # Lists lag: one that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.looked_at is None else min(upload.looked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
-        due = deleted_at + timing.horizon
-        is_later = upload.next_look_at is not None and upload.next_look_at >= due
-        return upload if is_later else replace(upload, looked_at=deleted_at, next_look_at=due)
+        due_at = deleted_at + timing.horizon
+        is_later = upload.next_look_at is not None and upload.next_look_at >= due_at
+        return upload if is_later else replace(upload, looked_at=deleted_at, next_look_at=due_at)
     if upload.reappeared >= RETIRE_TRIES:
         return replace(upload, next_look_at=timing.now + UNDELETABLE_PAUSE)
     return replace(retire(upload, timing), reappeared=upload.reappeared + 1)
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """The target will not delete it: tried a few times, then seldom, the reason kept for a person."""
+    """The target refuses the delete: retry a few times, then seldom, and keep the reason for a person."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, next_look_at=timing.now + wait)
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """The delete may or may not have happened; it is repeatable."""
+    """The delete may or may not have happened; repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     return replace(upload, reason=reason, next_look_at=timing.now + seconds)
 
 
 def await_successor(upload: Upload, timing: Timing) -> Upload:
-    """Its delete is not sent again before another document serves, or has failed."""
+    """Don't repeat its delete before another document serves or has failed."""
     return replace(upload, next_look_at=timing.now + timing.limits.poll_first)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Its delete is not sent while nobody knows whether the file is back; that may take long."""
+    """Don't send its delete while nobody knows whether the file is back, which may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, next_look_at=timing.now + wait)
 
 
 def awaits_file(upload: Upload) -> bool:
-    """Its delete is put off by `await_file`."""
+    """`await_file` postponed its delete."""
     return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
-    """Something else serves now, whatever the file does: its delete is due."""
+    """Another document serves now, whatever happens to the file: the delete is due."""
     return replace(upload, postponed=0, next_look_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:
-    """It never reached the target, or nothing of it is left there."""
+    """It never reached the target, or the target has nothing of it left."""
     return replace(upload, state=UploadState.DROPPED, next_look_at=None)
 
 
 def gone(upload: Upload) -> Upload:
-    """Its document no longer exists, and not by a delete of ours."""
+    """Its document no longer exists, and kbsync didn't delete it."""
     return replace(upload, state=UploadState.GONE, next_look_at=None)
 
 
 def look_again(upload: Upload, timing: Timing) -> Upload:
-    """It served, and may have been removed for a successor that is not there: polled until that is known."""
-    news: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_COUNTED_FROM_NOW}
+    """It served, and may have been removed for a successor that is missing: poll until that is known."""
+    news: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, **news)
 
 
 def hold(upload: Upload) -> Upload:
-    """Its deletion waits for a person; it goes on serving."""
+    """Its deletion waits for a person; it keeps serving."""
     return replace(upload, state=UploadState.HELD, next_look_at=None)
 
 
 def unwant(upload: Upload) -> Upload:
-    """Once its outcome is known it is retired."""
+    """Retire it once its outcome is known."""
     return replace(upload, purpose=Purpose.RETIRE)
 
 
 def want(upload: Upload) -> Upload:
-    """It is wanted after all."""
+    """It is wanted again."""
     return replace(upload, purpose=Purpose.SERVE)
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """The target cannot have it under its new path: it serves until another one does."""
+    """The target can't rename it to its new path: it serves until another document does."""
     return replace(upload, phase=Phase.UNRENAMED, next_look_at=None, attempts=0, reason="")
 
 
 def relabelled(upload: Upload, label: str, name: str) -> Upload:
-    """The target knows it under its new path."""
+    """The target has the document under its new path."""
     return replace(upload, label=label, name=name, next_look_at=None, attempts=0, reason="")

@@ -1,7 +1,7 @@
-"""Link files: small files that hold the address of a page, which the service fetches by itself.
+"""Link files: small files that hold a web page's address. The service fetches the page itself.
 
-`.url` is what Windows and browsers write (`[InternetShortcut]`), `.desktop` what Linux desktops do
-(`[Desktop Entry]` with `Type=Link`), `.webloc` a property list of macOS, as XML or binary. Pure.
+Windows and browsers write `.url` (`[InternetShortcut]`), Linux desktops `.desktop` (`[Desktop Entry]`
+with `Type=Link`), macOS `.webloc`, a property list in XML or binary. Pure.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from kbsync.core.text import extension_of
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
 LARGEST = 64 * 1024
-"""Bytes of a link file; what is larger is none."""
+"""The most bytes of a link file."""
 
 LONGEST = 2048
-"""Characters of an address; no service says its limit, browsers and proxies take about so many."""
+"""Characters of an address at most; no service documents its limit, browsers and proxies allow about that."""
 
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\ud800-\udfff]")
@@ -29,28 +29,28 @@ Sections = Mapping[str, Mapping[str, str]]
 
 
 class NoLink(ValueError):
-    """It holds no address that a service could fetch; `str()` says why."""
+    """The file holds no address that a service could fetch; `str()` says why."""
 
 
 def is_link(path: str) -> bool:
-    """By its extension."""
+    """Whether the extension is one of a link file."""
     return extension_of(path) in EXTENSIONS
 
 
 def is_address(text: str) -> bool:
-    """It begins as the address of a page does; no name that we give to a document does."""
+    """Whether it begins like a web address; no document name of ours does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
 def address_from(path: str, stream: BinaryIO) -> str:
-    """The address in the link file `path` that is open here. Raises NoLink."""
+    """The address in the link file `path`, open as `stream`. Raises NoLink."""
     return read_address(path, stream.read(LARGEST + 1))
 
 
 def read_address(path: str, content: bytes) -> str:
     """The address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > LARGEST:
-        raise NoLink(f"is over {LARGEST:,} bytes, which no link file is")
+        raise NoLink(f"is over {LARGEST:,} bytes, too large for a link file")
     match extension_of(path):
         case "webloc":
             return checked(_from_plist(content))
@@ -69,32 +69,32 @@ def checked(text: str) -> str:
         raise NoLink(f"its address has blanks or forbidden characters, or more than {LONGEST} in all")
     parts = _split(text)
     if parts.scheme not in _PORTS:
-        raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, and only http and https go")
+        raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https work")
     if not parts.hostname:
         raise NoLink("its address names no host")
     if "@" in parts.netloc:
-        raise NoLink("its address holds a user name or password, which would be given to the service")
+        raise NoLink("its address holds a user name or password, which the service would receive")
     return _in_ascii(parts)
 
 
-def same_address(sent: str, seen: str) -> bool:
-    """`seen` is the address `sent`, perhaps written in another way.
+def same_address(sent_address: str, listed_address: str) -> bool:
+    """Whether `listed_address` is the address `sent_address`, perhaps spelled differently.
 
-    Undone are the case of scheme and host, a default port, an empty path and a fragment that was cut off.
+    Ignores the case of scheme and host, a default port, an empty path and a missing fragment.
     """
-    one, other = address_key(sent), address_key(seen)
-    return one == other or (one is not None and one.partition("#")[0] == other)
+    sent_key, listed_key = address_key(sent_address), address_key(listed_address)
+    return sent_key == listed_key or (sent_key is not None and sent_key.partition("#")[0] == listed_key)
 
 
 def address_key(text: str) -> str | None:
-    """Equal for the ways to write one address; None for what is none."""
+    """Equal for all spellings of one address; None for text that is no address."""
     try:
         parts = urlsplit(checked(text))
         port = None if parts.port == _PORTS[parts.scheme] else parts.port
     except ValueError:
         return None
-    where = f"{parts.hostname}:{port}" if port else parts.hostname
-    return parts._replace(netloc=where or "", path=parts.path or "/").geturl()
+    authority = f"{parts.hostname}:{port}" if port else parts.hostname
+    return parts._replace(netloc=authority or "", path=parts.path or "/").geturl()
 
 
 def _split(text: str) -> SplitResult:
@@ -137,8 +137,8 @@ def _from_plist(content: bytes) -> str:
     try:
         value = plistlib.loads(content)
     except Exception as error:
-        # It lets through whatever its parsers raise; entities it refuses by itself.
-        raise NoLink("is no property list that can be read") from error
+        # loads() lets through whatever its parsers raise; it refuses entities itself.
+        raise NoLink("is not a readable property list") from error
     address = value.get("URL") if isinstance(value, dict) else None
     if not isinstance(address, str):
         raise NoLink("has no URL in its property list")
@@ -146,8 +146,8 @@ def _from_plist(content: bytes) -> str:
 
 
 def _sections(content: bytes) -> Sections:
-    """Sections and keys in lower case; the first of equal keys counts, lines without sense do not."""
-    # configparser would refuse what Windows and desktops accept: equal keys, lines without a key.
+    """Sections and keys in lower case; of equal keys the first counts, lines without a key are ignored."""
+    # configparser refuses what Windows and desktops accept: equal keys, lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in _text(content).splitlines():
@@ -161,9 +161,9 @@ def _sections(content: bytes) -> Sections:
 
 
 def _text(content: bytes) -> str:
-    """The text of the file, in whatever encoding."""
-    # Lines beside the address may be in the code page of some machine: in an address that shows as a lone
-    # surrogate, and is refused.
+    """The text of the file, in any encoding."""
+    # Other lines may use some machine's code page. In an address such bytes become lone surrogates, and the
+    # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return content.decode("utf-8-sig", "surrogateescape")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What `stat` says of a file's content; compared for equality only, never for order."""
+    """A file's content as `stat` shows it; compare for equality only, never for order."""
 
     # `dev` is left out because it may change with every mount.
     size: int
@@ -29,12 +29,12 @@ class Stamp:
 
 
 NO_STAMP = Stamp(-1, 0, 0, 0)
-"""Equals no file's stamp: a row that carries it is looked at again by the next scan."""
+"""Equals no file's stamp: the next scan checks a row that carries it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootIdentity:
-    """Which folder a root is. `dev` holds only until the next mount, the rest across runs."""
+    """Identifies a root folder. `dev` holds only until the next mount, the rest across runs."""
 
     dev: int
     ino: int
@@ -43,7 +43,7 @@ class RootIdentity:
 
 
 class FileKind(enum.Enum):
-    """What kind of thing a directory entry is."""
+    """The kind of a directory entry."""
 
     FILE = "file"
     FOLDER = "folder"
@@ -52,12 +52,12 @@ class FileKind(enum.Enum):
 
 
 class Presence(enum.IntEnum):
-    """What the last look at the disk said of a path."""
+    """A path's presence as of the last check of the disk."""
 
     PRESENT = 0
-    MISSING = 1  # absent at one look; a second look, one settle later, decides
-    GONE = 2  # absent at two looks below a root whose identity was checked
-    UNKNOWN = 3  # could not be looked at: never a reason to delete
+    MISSING = 1  # absent at one check; a second check, one settle later, decides
+    GONE = 2  # absent at two checks below a root whose identity was checked
+    UNKNOWN = 3  # can't be checked: never a reason to delete
 
 
 class FileChoice(enum.IntEnum):
@@ -65,15 +65,15 @@ class FileChoice(enum.IntEnum):
 
     SELECTED = 0
     EXCLUDED = 1  # by include, exclude or an ignore file of a person, or by the defaults; not listed
-    SKIPPED = 2  # nothing a person need act on (empty, symlink, format not taken); listed, exit 0
-    REFUSED = 3  # a person asked for it and it cannot be had (too large, format refused); listed, exit 1
+    SKIPPED = 2  # needs no action (empty, symlink, format not taken); listed, exit 0
+    REFUSED = 3  # a person asked for it, and it can't be mirrored (too large, format refused); listed, exit 1
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer to "is this file mirrored?", with the reason a person reads.
 
-    `rule` names where it was decided, such as `docs/.kbsyncignore:3` or `exclude[0]`.
+    `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
 
     choice: FileChoice
@@ -103,7 +103,7 @@ class Status(enum.IntEnum):
 
 
 class UploadState(enum.IntEnum):
-    """Where one upload (one intent to have one remote document) stands."""
+    """The state of one upload (one intent to have one remote document)."""
 
     INTENDED = 0
     SENDING = 1
@@ -121,7 +121,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def is_final(self) -> bool:
-        """Nothing more will be done for it."""
+        """No work is left for it."""
         return self in FINAL
 
     @property
@@ -131,15 +131,15 @@ class UploadState(enum.IntEnum):
 
     @property
     def in_flight(self) -> bool:
-        """The target may hold it but it does not serve yet."""
+        """The target may hold it, but it doesn't serve yet."""
         return self in IN_FLIGHT
 
 
 UNANSWERED = (UploadState.SENDING, UploadState.UNSURE)
-"""Sent, and nobody knows what became of it."""
+"""Sent, outcome unknown."""
 
 OUTCOME_OPEN = (*UNANSWERED, UploadState.PRESUMED_LOST)
-"""It may have become a document that no row knows of."""
+"""May have become a document that no row knows."""
 
 TO_BE_SENT = (UploadState.INTENDED, *UNANSWERED)
 """The target is not known to have it."""
@@ -148,22 +148,22 @@ IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
 """The target may have it, and it does not serve yet. At most one of a version is in flight (invariant 2)."""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
-"""Still to become searchable, the furthest along last."""
+"""On the way to being searchable, furthest along last."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
 """It answers searches for its path. At most one upload of a path does (invariant 1)."""
 
 SEARCHABLE = (*SERVING, UploadState.INDEXING)
-"""A search may find it: services list a document as searchable later than they find it."""
+"""A search may find it: services list a document as searchable later than searches find it."""
 
 PROVEN = (*SERVING, UploadState.INDEXING, UploadState.RETIRING, UploadState.FAILED)
-"""A row with a remote id in one of these proves a document ours, and it may be there (invariant 3)."""
+"""A row with a remote id in one of these states proves a document ours, and it may exist (invariant 3)."""
 
 LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
-"""Believed not to be there; every list that is read for another reason may show otherwise."""
+"""Believed absent; any list that is read for another reason may show otherwise."""
 
 WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
-"""It keeps no file's row alive."""
+"""Doesn't keep a file's row alive."""
 
 TO_BE_DONE = (
     UploadState.INTENDED,  # to be sent
@@ -172,27 +172,27 @@ TO_BE_DONE = (
     UploadState.SERVING,  # to be renamed
     UploadState.ADOPTING,  # to be read
 )
-"""With a `next_look_at` something is to be done about it then; what is looked for or polled is apart."""
+"""States in which `next_look_at` is when to act. Checks and polls are listed apart."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
-"""Nothing more will be done for it; it is kept for a while as a proof of what was ours."""
+"""No work is left; the row stays for a while as proof of what was ours."""
 
 
 class Purpose(enum.IntEnum):
-    """What is to become of an upload whose outcome is still open."""
+    """The plan for an upload whose outcome is still open."""
 
     SERVE = 0
     RETIRE = 1
 
 
 class Phase(enum.StrEnum):
-    """What else is known of an upload in its state; the words are stored and shown by `explain`."""
+    """More about an upload in its state; the words are stored, and `explain` shows them."""
 
     PLAIN = ""
-    ASKED_AGAIN = "reembedding"  # INDEXING: asked to index it again, it may still show the old failure
+    ASKED_AGAIN = "reembedding"  # INDEXING: asked to index again, may still show the old failure
     NO_ROOM = "quota"  # INDEXING: the account had no room for it
-    TO_CUT = "reslice"  # INDEXING: the target is still to be asked to cut its text again
-    UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so that its path gets another
+    TO_CUT = "reslice"  # INDEXING: the request to cut its text again is still to be sent
+    UNRENAMED = "unrenamed"  # SERVING: the target refused to rename it, so its path gets another document
     LISTED_READY = "ready"  # ADOPTING: the target's own list called it searchable
     MARKED = "marked"  # ADOPTING: its mark, or the base it is in, proves it ours
     MARKED_READY = "marked-ready"  # ADOPTING: both
@@ -203,30 +203,30 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """What stands for a digest of which only the tag in a name is known; '' for no tag."""
+    """Stands in for a digest when only the tag in a name is known; '' for no tag."""
     return TAG + tag if tag else ""
 
 
 SCANNED, NO_TEXT = "scanned", "no-text"
-"""Codes of a target that found no text in a document: pictures of pages, or nothing at all."""
+"""Codes of a target that found no text in a document: scanned pages, or nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
     """One row of the journal: one remote object, or the intent to make one.
 
-    `id` is 0 until the store gives one. `label` is the path under which the target knows it; `path`
+    `id` is 0 until the store assigns one. `label` is the path under which the target knows it; `path`
     is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
-    it replaces once ready. `attempts` counts what its state asks of the target: sends, deletes, reads;
-    `repairs` the times its document failed, which go along to the upload that is sent instead;
-    `names_tried` the names that were taken at the target; `postponed` how often its delete waited for
-    somebody to look at the file; `reappeared` how often a list had it after its delete; `losses` how often in
-    a row it was sent without an answer, which goes along as `repairs` does; `looks` the lists and polls since
-    its last step, `absences` those without it. `code` is the target's word for a failure, or ours
-    (`NO_TEXT`). The digest of a document found at the target is what is known of it: nothing (''), the tag in
-    its name (`by_tag`), or that its bytes cannot be had (`UNREADABLE`). The recipe is '' where nobody knows
-    how the document is cut. `wanted_recipe`: what its file wants while it serves the same bytes under another
-    recipe and indexing costs money; '' else.
+    it replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs`
+    counts failures of its document and carries over to the upload that is sent instead. `names_tried` counts
+    names that were taken at the target, `postponed` how often its delete waited for a check of the file,
+    `reappeared` how often a list had it after its delete. `losses` counts sends in a row without an answer
+    and carries over as `repairs` does. `looks` counts the lists and polls since its last step, `absences`
+    those without it. `code` is the target's code for a failure, or ours (`NO_TEXT`). For a document found at
+    the target, `digest` holds what is known: nothing (''), the tag in its name (`by_tag`), or that its bytes
+    can't be read (`UNREADABLE`). `recipe` is '' if nobody knows how the document is cut. `wanted_recipe` is
+    the recipe its file wants while it serves the same bytes under another recipe and indexing costs money;
+    '' otherwise.
     """
 
     id: int
@@ -264,31 +264,31 @@ class Upload:
 
     @property
     def is_marked(self) -> bool:
-        """It was found at the target, and proven ours by more than its path and bytes."""
+        """Found at the target, and proven ours by more than its path and bytes."""
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property
     def is_listed_ready(self) -> bool:
-        """It was found at the target, whose list called it searchable."""
-        ready = (Phase.LISTED_READY, Phase.MARKED_READY)
-        return self.state is UploadState.ADOPTING and self.phase in ready
+        """Found at the target, whose list called it searchable."""
+        ready_phases = (Phase.LISTED_READY, Phase.MARKED_READY)
+        return self.state is UploadState.ADOPTING and self.phase in ready_phases
 
     @property
     def is_without_text(self) -> bool:
-        """The target found nothing in it to search for, which is no fault of anybody's."""
+        """The target found no text to search in it, which is nobody's fault."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """The one of a path's uploads that searches find."""
+    """The one of a path's uploads that searches find; None if none serves."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the folder wants at one path: the input of `planner.decide`.
+    """The wanted state of one path: the input of `planner.decide`.
 
-    `digest` is None while the content is not known (being written, unreadable, over a limit).
+    `digest` is None while the content is unknown (being written, unreadable, over a limit).
     """
 
     path: str
@@ -298,11 +298,11 @@ class Wish:
     size: int
     recipe: str
     by_person: bool = True
-    """A deselection was made by a person, not by an upgrade of the program, which deletes nothing."""
+    """A person deselected it; after an upgrade of the program that deselects it, its document stays."""
     may_renew: bool = True
-    """Its document may be made again under another recipe: that costs nothing, or a person allowed it."""
+    """Its document may be remade under another recipe: that is free, or a person allowed it."""
     keeps: bool = False
-    """What serves the path stays, whatever becomes of its file."""
+    """The document that serves the path stays, whatever happens to its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,14 +311,14 @@ class Abilities:
 
     renames: bool = False
     updates: bool = False
-    texts_once: bool = False  # a renamed file's old document is removed before the new one is there
+    texts_once: bool = False  # removes a renamed file's old document before the new one exists
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False
-    weighs: bool = False  # another recipe costs money: it is weighed how many documents it touches
+    weighs: bool = False  # another recipe costs money: kbsync weighs how many documents it would change
     rename_policy: str = "replace"  # replace | keep
     adopt: str = "content"  # content | name
-    keeps: bool = False  # the document of a file that is gone stays
+    keeps: bool = False  # the document of a deleted file stays
 
 
 @dataclass(frozen=True, slots=True)

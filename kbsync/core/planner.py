@@ -1,33 +1,32 @@
-"""What to do about one path: a pure decision, made again after every change of a file or an upload.
+"""Decides what to do about one path, again after every change of a file or an upload. Pure.
 
-Each rule is a sentence here and a row in `tests/core/test_planner.py`:
+Each rule has a row in `tests/core/test_planner.py`:
 
-- What cannot be looked at, or is being written, is left alone.
-- A file that is gone or deselected loses its document, but one that serves only after it was weighed.
-- With `deletions: never` it keeps what serves it, and what is on its way is let come to its end. What a newer
-  version or a new name replaces makes way all the same. What a delete was sent for in vain is kept if the
-  target still has it.
-- Equal bytes under an equal recipe are served by what already serves.
-- A retirement is called off while its delete was not sent and nothing else serves the path. Once a delete
-  was sent and not answered, it is not sent again before a successor serves: the document may still be
-  found.
-- The target knows a page by its address, whatever its file is called.
-- A change is sent as a successor; what serves goes on serving until the successor is ready.
-- Where indexing costs money, the same bytes under another recipe keep what serves until that recipe is
-  allowed (ADR 23). What has to be sent anyway, for its bytes or its name, goes at once.
+- A path that can't be checked, or is being written, is left alone.
+- A file that is gone or deselected loses its document; if the document serves, only after it was weighed.
+- With `deletions: never` the file keeps the document that serves it, and uploads on their way finish.
+  Documents replaced by a newer version or a new name are still deleted. A document whose delete failed is
+  kept if the target still has it.
+- A document that serves equal bytes under an equal recipe stays.
+- A retirement is called off while its delete was not sent and nothing else serves the path. A delete that
+  was sent and not answered is not repeated before a successor serves: searches may still find the document.
+- The target knows a web page by its address, whatever its file is called.
+- A change is sent as a successor; the document that serves keeps serving until the successor is ready.
+- Where indexing costs money, the same bytes under another recipe keep their document until that recipe is
+  allowed (ADR 23). Uploads that are needed anyway, for bytes or name, go at once.
 - Newer work supersedes: an older version on its way is retired and never waited for. Three exceptions. A
-  target that updates in place has a single document, which must not be written to twice at once. While
-  nothing serves the path, an older version is left: it may be searchable already, and serves until the
-  newer one does. The same version under a name that is no longer wanted is waited for, since nothing is
+  target that updates in place has a single document, which must not be written twice at once. While
+  nothing serves the path, an older version stays: it may be searchable already, and serves until the
+  newer one does. The same version under a name that is no longer wanted finishes first, because nothing is
   sent twice at once.
-- A quarantined version is not sent again; an edit or `retry` makes another one. Under another recipe it is
-  cut again where it lies, if the target can do that: it serves nothing.
-- A document that the target refused to rename is replaced by another, as where nothing can be renamed.
-- A renamed file that was refused has failed, though its bytes are still found by its old name.
-- A document found at the target is taken for ours when its bytes prove it; where its name does not tell, it
-  is read before anything is sent. One that a mark or its base proves ours serves its path at once, whatever
-  its bytes are: an old one is replaced, one without a file is deleted, and a second one makes way. Of
-  several that have to be polled first, one is taken at a time.
+- A quarantined version is not sent again; an edit or `retry` makes a new one. Under another recipe the
+  target cuts it again in place, if it can: the document serves nothing.
+- A document that the target refused to rename is replaced, as where nothing can be renamed.
+- A renamed file whose upload was refused has failed, though searches still find its bytes by its old name.
+- A document found at the target is adopted when its bytes prove it ours; if its name doesn't tell, kbsync
+  reads it before it sends anything. A document that a mark or its base proves ours serves its path at once,
+  whatever its bytes: an old one is replaced, one without a file is deleted, and a second one is retired. Of
+  several that have to be polled first, one is adopted at a time.
 """
 
 from __future__ import annotations
@@ -55,26 +54,26 @@ from kbsync.core.model import (
 from kbsync.core.names import tag_of
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
-"""Why a path shall have no document any more; people see these words."""
+"""Why a path must have no document any more; people see these words."""
 
 UNKNOWN_SIZE = -1
-"""The size of a found document whose length the target does not tell."""
+"""The size of a document at the target whose length the target doesn't give."""
 
 
 class Step(enum.Enum):
-    """What may be done about an upload of a path."""
+    """Something to do about an upload of a path."""
 
-    SEND = enum.auto()  # make another of the wished bytes; this one, if any, serves until that is ready
+    SEND = enum.auto()  # send the wanted bytes; this upload, if any, serves until the new one is ready
     DROP = enum.auto()  # it never reached the target: forget it
     RETIRE = enum.auto()  # delete its document at the target
-    UNWANT = enum.auto()  # its outcome is open and no longer wanted: once known, it is retired
-    WANT = enum.auto()  # its outcome is open and wanted after all
+    UNWANT = enum.auto()  # its outcome is open and no longer wanted: retire it once known
+    WANT = enum.auto()  # its outcome is open and wanted again
     SERVE = enum.auto()  # a hold let go, a retirement called off, an adoption proven, once it is ready
-    WEIGH = enum.auto()  # its deletion is to be weighed with the others
-    KEEP = enum.auto()  # its deletion is not to be weighed any more
+    WEIGH = enum.auto()  # weigh its deletion with the others
+    KEEP = enum.auto()  # stop weighing its deletion
     RELABEL = enum.auto()  # tell the target the new path
     PROVE = enum.auto()  # read the document at the target: is it this file?
-    RESLICE = enum.auto()  # have the target cut the document again under the wished recipe
+    RESLICE = enum.auto()  # have the target cut the document again under the wanted recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +86,38 @@ class Action:
 
 
 def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """What to do now; empty when all is as wished or time must tell. `uploads` are not final ones."""
-    if serving(uploads) is None and (found := _newest_marked(uploads, wish)):
+    """What to do now; empty if nothing is to do or time must tell. `uploads` excludes final ones."""
+    if serving(uploads) is None and (marked := _newest_marked(uploads, wish)):
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
-        return () if is_awaited else (Action(Step.SERVE, found.id),)
+        return () if is_awaited else (Action(Step.SERVE, marked.id),)
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
         uploads = [upload for upload in uploads if not _stands_in(upload, uploads, abilities)]
-        return _kept(uploads) if wish.keeps else _parted(uploads, cause, abilities)
+        return _keep_without_file(uploads) if wish.keeps else _part_all(uploads, cause, abilities)
     if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
     return _keep(wish, uploads, abilities)
 
 
 def _newest_marked(uploads: Sequence[Upload], wish: Wish) -> Upload | None:
-    """Of documents found at the target and proven ours, the one to serve: the file's own, or the newest."""
+    """The document to serve, of those found at the target and proven ours: the file's own, or the newest."""
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, wish), u.id), default=None)
 
 
 def is_undecided(wish: Wish) -> bool:
-    """Whether the path shall have a document, and which, cannot be said now."""
-    # What a person leaves out goes, whether it can be looked at or not: nobody looks there any more.
+    """Whether it is still unknown if the path is to have a document, and which."""
+    # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
     if wish.presence is Presence.UNKNOWN:
         return parting_cause(wish) != DESELECTED
     if wish.presence is Presence.MISSING:
-        return True  # one look is not enough (promise 1)
+        return True  # one check is not enough (promise 1)
     return not parting_cause(wish) and wish.verdict.choice is FileChoice.SELECTED and wish.digest is None
 
 
 def parting_cause(wish: Wish) -> str:
-    """Why the path shall have no document ('' when it shall have one)."""
+    """Why the path must have no document ('' if it must have one)."""
     if wish.presence is Presence.GONE:
         return GONE
     match wish.verdict.choice:
@@ -131,36 +130,36 @@ def parting_cause(wish: Wish) -> str:
             return ""
 
 
-def _parted(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
-    """These uploads are to go, each as far as its state allows."""
+def _part_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
+    """Remove these uploads, each as far as its state allows."""
     actions = (_part(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
 
 def _stands_in(upload: Upload, uploads: Sequence[Upload], abilities: Abilities) -> bool:
-    """What served the path made way for it, or is about to: it goes on, and is weighed once it serves."""
+    """The path's server was or will be deleted for it: it continues, and is weighed once it serves."""
     server = serving(uploads)
     is_same = server is None or server.digest == upload.digest
     return abilities.texts_once and upload.state.in_flight and upload.predecessor is not None and is_same
 
 
-def _kept(uploads: Sequence[Upload]) -> tuple[Action, ...]:
-    """What serves stays, and nobody is asked about it; what was never sent, or is no document, goes."""
+def _keep_without_file(uploads: Sequence[Upload]) -> tuple[Action, ...]:
+    """Keep the document that serves, without asking; remove uploads that were never sent or failed."""
     server = serving(uploads)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Action(Step.SERVE, former.id),)
     stays: tuple[Action, ...] = ()
     if server is not None:
         stays = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
-    rest = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
-    return (*stays, *_parted(rest, GONE, Abilities()))
+    unsent = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
+    return (*stays, *_part_all(unsent, GONE, Abilities()))
 
 
 def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
     match upload.state:
         case UploadState.INTENDED:
             return Action(Step.DROP, upload.id)
-        # Where the target updates in place, what is on its way has overwritten the one document: it goes on.
+        # A target that updates in place has overwritten its one document with this upload: let it finish.
         case UploadState.SENDING | UploadState.UNSURE if not abilities.updates:
             return Action(Step.UNWANT, upload.id) if upload.purpose is Purpose.SERVE else None
         case UploadState.INDEXING if not abilities.updates:
@@ -179,40 +178,40 @@ def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[
     server = serving(uploads)
     if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
         return (Action(Step.SERVE, former.id),)
-    back: tuple[Action, ...] = ()
+    restored: tuple[Action, ...] = ()
     if server is not None:
-        back = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
+        restored = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
     if server is not None and _same_content(server, wish):
-        label = _relabelled(server, wish, abilities)
+        label = _relabel(server, wish, abilities)
         if label is not None:
-            return (*back, *label, *_supersede(wish, uploads, server, abilities))
-    chosen = _chosen(wish, uploads, server, abilities)
+            return (*restored, *label, *_supersede(wish, uploads, server, abilities))
+    chosen = _choose(wish, uploads, server, abilities)
     if chosen is not None:
-        return (*back, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
-    # The one document is being written to, or what may serve has the wished content under another name.
+        return (*restored, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
+    # The one document is being written, or one that may serve has the wanted content under another name.
     if abilities.updates and any(u.state.in_flight for u in uploads):
-        return back
+        return restored
     if server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads):
-        return back
+        return restored
     if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
         return (Action(Step.PROVE, found.id),)
     if server is not None and not wish.may_renew and only_recipe_differs(server, wish, abilities):
-        label = _relabelled(server, wish, abilities) or ()
-        return (*back, *label, *_supersede(wish, uploads, None, abilities))
+        label = _relabel(server, wish, abilities) or ()
+        return (*restored, *label, *_supersede(wish, uploads, None, abilities))
     if failed := next((u for u in uploads if _can_be_cut_again(u, wish, abilities)), None):
-        return (*back, *_supersede(wish, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
+        return (*restored, *_supersede(wish, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
     replaced = server.id if server else None
-    return (*back, *_supersede(wish, uploads, None, abilities), Action(Step.SEND, replaced))
+    return (*restored, *_supersede(wish, uploads, None, abilities), Action(Step.SEND, replaced))
 
 
 def only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
-    """Nothing else would have its bytes sent."""
+    """Nothing else would require sending its bytes."""
     same = server.digest == wish.digest and server.recipe != wish.recipe
-    return same and _relabelled(server, wish, abilities) is not None
+    return same and _relabel(server, wish, abilities) is not None
 
 
 def _can_return(upload: Upload) -> bool:
-    """It used to serve and its delete was not sent."""
+    """It served before, and its delete was not sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
@@ -220,20 +219,20 @@ def _same_content(upload: Upload, wish: Wish) -> bool:
     return upload.digest == wish.digest and upload.recipe == wish.recipe
 
 
-def _relabelled(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Nothing or `RELABEL` where the server's path is or can be made right; None if a successor must."""
+def _relabel(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
+    """Nothing or `RELABEL` if the server's path is or can be made right; None if it needs a successor."""
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == wish.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
-        return ()  # the target knows the page by that, whatever its file is called
+        return ()  # the target knows the web page by its address, whatever its file is called
     return (Action(Step.RELABEL, server.id),) if can_rename else None
 
 
-def _chosen(
+def _choose(
     wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """The upload that will serve the wish, if one is there already."""
+    """The upload that will serve the wish, if there is one already."""
     fitting = [u for u in uploads if _same_content(u, wish) and not u.state.serves]
     # The furthest along first: it is searchable soonest.
     for state in reversed(ON_THE_WAY):
@@ -251,37 +250,37 @@ def _chosen(
 def _adoptable(
     wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """A document found at the target that is proven ours: by its bytes, or by name where that is enough.
+    """A document at the target that is proven ours: by its bytes, or by name if `adopt` allows that.
 
-    Beside a server of other bytes only bytes prove anything: the state may be older than the document.
+    While a document with other bytes serves, only bytes prove anything: the state may be older than it.
     """
-    found = [u for u in uploads if u.state is UploadState.ADOPTING]
-    proven = [u for u in found if proves(u, wish)]
+    candidates = [u for u in uploads if u.state is UploadState.ADOPTING]
+    proven = [u for u in candidates if proves(u, wish)]
     if (
         not proven
         and not server
         and abilities.adopt == "name"
-        and not any(_is_unread(u, wish, abilities) for u in found)
+        and not any(_is_unread(u, wish, abilities) for u in candidates)
     ):
-        proven = found
+        proven = candidates
     return next((u for u in proven if u.is_listed_ready), proven[0] if proven else None)
 
 
-def proves(found: Upload, wish: Wish) -> bool:
-    """What is known of a document's bytes says that they are the wished ones."""
-    return wish.digest is not None and tells(found.digest, found.size, wish.digest, wish.size)
+def proves(document: Upload, wish: Wish) -> bool:
+    """Whether the known part of a document's digest shows that its bytes are the wanted ones."""
+    return wish.digest is not None and tells(document.digest, document.size, wish.digest, wish.size)
 
 
-def tells(known: str, known_size: int | None, digest: str, size: int) -> bool:
-    """What is known of some bytes, their digest or only the tag of it, says that they are these."""
-    if known == digest or not known.startswith(TAG):
-        return known == digest
-    # A tag is 40 bits of the digest; with the length it is proof enough (ADR 12).
-    return known == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
+def tells(known_digest: str, known_size: int | None, digest: str, size: int) -> bool:
+    """Whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
+    if known_digest == digest or not known_digest.startswith(TAG):
+        return known_digest == digest
+    # A tag is 40 bits of the digest; together with the length it is proof enough (ADR 12).
+    return known_digest == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
 
 
 def _is_unread(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
-    """It may be this file, and nobody has looked into it yet."""
+    """It may be this file, and kbsync hasn't read it yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
     return abilities.reads and could_be and upload.size in (wish.size, UNKNOWN_SIZE)
 
@@ -293,7 +292,7 @@ def _can_be_cut_again(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
         and upload.remote_id is not None
         and upload.digest == wish.digest
         and upload.recipe != wish.recipe
-        # Cutting changes nothing of what a target writes behind a `!` in its recipe.
+        # Cutting again changes nothing that a target writes after a `!` in its recipe.
         and upload.recipe.partition("!")[2] == wish.recipe.partition("!")[2]
     )
 
@@ -315,20 +314,20 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 def _supersede(
     wish: Wish, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
-    """Everything that neither serves nor is chosen makes way, but another version not before one serves."""
+    """Remove all uploads but the server and `chosen`. While nothing serves, other versions stay."""
     is_served = any(u.state.serves for u in uploads)
-    others = (u for u in uploads if u is not chosen and not u.state.serves)
-    going = (u for u in others if is_served or not _may_serve(u) or _same_content(u, wish))
-    return _parted(going, GONE, abilities)
+    superseded = (u for u in uploads if u is not chosen and not u.state.serves)
+    going = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, wish))
+    return _part_all(going, GONE, abilities)
 
 
 def _may_serve(upload: Upload) -> bool:
-    """For all we know it is searchable, or will be: it was sent, and not given up."""
+    """It may be searchable, or become so: it was sent, and not given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
 def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
-    """Its delete was sent in vain, and its path is wanted again: not before another upload serves that."""
+    """Its delete was sent without effect, and its path is wanted again: wait until another upload serves."""
     if parting_cause(wish) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
@@ -337,14 +336,14 @@ def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
 
 
 def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
-    """The word that people see for this file."""
+    """The file's status as people see it."""
     server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
     if parting_cause(wish) and server is not None:
         return Status.KEPT if wish.keeps else Status.PENDING
     if parting_cause(wish) and wish.keeps and any(u.state.in_flight for u in uploads):
-        return Status.INDEXING  # it is kept once it serves
+        return Status.INDEXING  # it stays once it serves
     match wish.verdict.choice:
         case FileChoice.EXCLUDED:
             return Status.EXCLUDED
@@ -358,18 +357,18 @@ def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
     if server is not None and is_same and server.wanted_recipe == wish.recipe and not wish.may_renew:
         return Status.HELD  # a person is asked before it costs money (ADR 23)
     if server is None and is_without_text(wish, uploads):
-        return Status.SKIPPED  # while an older version is found, it is out of date, and has failed
+        return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
     return _progress(wish, uploads)
 
 
 def is_without_text(wish: Wish, uploads: Iterable[Upload]) -> bool:
-    """These bytes were sent, and the last that was heard of them is that there is no text in them."""
+    """These bytes were sent, and the target's last word on them is that they hold no text."""
     fitting = [u for u in uploads if _same_content(u, wish)]
     return bool(fitting) and fitting[-1].is_without_text
 
 
 def is_stuck_under_old_name(wish: Wish, server: Upload, uploads: Iterable[Upload]) -> bool:
-    """The renamed file was refused: its bytes are found, by a name that nobody looks for any more."""
+    """The renamed file was refused: searches find its bytes only under the old name."""
     refused = any(u.state is UploadState.FAILED and _same_content(u, wish) for u in uploads)
     return refused and server.label != wish.path
 

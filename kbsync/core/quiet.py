@@ -1,7 +1,7 @@
 """Decides when a path is quiet, with a clock handed in. Pure.
 
-Quiet is measured, not believed: the same stamp at two looks one settle apart (promise 8). The age of a file
-is only a shortcut, since its stamps come from clocks that are not ours.
+Quiet is measured: the same stamp at two checks one settle apart (promise 8). The age of a file is only a
+shortcut, because its stamps come from other clocks.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from kbsync.core.model import Stamp
 
 EMPTY_FACTOR = 3
-"""An empty file needs this many times the quiet: it is most often one that is about to be filled."""
+"""An empty file needs this many times the quiet time: most often it is about to be filled."""
 
 
 @dataclass(frozen=True, slots=True)
 class DueFile:
-    """A path whose time has come, with the stamp of the last look.
+    """A path that is due, with the stamp of the last check.
 
-    `is_quiet`: it has kept that stamp for a settle. `is_overdue`: its longest wait is over.
+    `is_quiet`: the stamp hasn't changed for a settle. `is_overdue`: its longest wait is over.
     """
 
     path: str
@@ -29,7 +29,7 @@ class DueFile:
 
 @dataclass(slots=True)
 class _Wait:
-    """One tracked path: since when, its last stamp, and the times at which it is quiet and due."""
+    """One tracked path: since when, its last stamp, and when it is quiet and due."""
 
     stamp: Stamp
     since: float
@@ -43,7 +43,7 @@ def quiet_time(stamp: Stamp, settle: float) -> float:
 
 
 def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
-    """True if the last change lies so far back that no waiting is needed. `wall_now`: epoch seconds.
+    """Whether the last change is so old that no wait is needed. `wall_now`: epoch seconds.
 
     A stamp from the future has a negative age: it proves nothing and is never old enough.
     """
@@ -51,19 +51,19 @@ def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
 
 
 class Settling:
-    """The paths being written now, and when each is worth reading.
+    """The paths being written now, and when to read each.
 
     `now` is monotonic seconds and never goes back from one call to the next.
     """
 
     def __init__(self, settle: float, longest: float) -> None:
-        """`settle`: seconds of quiet a path needs; `longest`: seconds after which it is due all the same."""
+        """`settle`: seconds of quiet a path needs; `longest`: seconds after which it is due in any case."""
         self._settle = settle
         self._longest = longest
         self._waits: dict[str, _Wait] = {}  # the longest tracked first
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """A look at `now` found `stamp`. The first starts the path's clock, a new stamp its quiet time."""
+        """A check at `now` saw `stamp`. The first starts the path's clock, a new stamp its quiet time."""
         wait = self._waits.get(path)
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)
@@ -71,13 +71,13 @@ class Settling:
             return  # the quiet goes on
         wait.stamp = stamp
         wait.quiet_at = now + quiet_time(stamp, self._settle)
-        # A log that grows for ever is read all the same; who reads it proves that its bytes are whole.
+        # A log that never stops growing is read too; the reader proves that its bytes are whole.
         wait.due_at = min(wait.quiet_at, wait.since + self._longest)
 
     def restart(self, path: str, now: float) -> None:
         """Begin both waits again, as after a forced read that found it being written.
 
-        A path that is not tracked stays so.
+        A path that isn't tracked stays so.
         """
         wait = self._waits.pop(path, None)
         if wait is not None:
@@ -88,23 +88,23 @@ class Settling:
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
-        """The paths worth reading at `now`, at most `limit`: quiet ones first, else in the order of tracking.
+        """The paths to read at `now`, at most `limit`: quiet ones first, then in the order of tracking.
 
-        They stay tracked, and are given again, until `forget`, `restart` or a touch with another stamp.
+        They stay tracked, and are due again, until `forget`, `restart` or a touch with another stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
-        # Looking through 100,000 young files takes milliseconds, and a page of quiet ones ends it early.
+        # Going through 100,000 young files takes milliseconds, and `limit` quiet ones end it early.
         for path, wait in self._waits.items():
             if wait.due_at <= now:
-                due = DueFile(path, wait.stamp, wait.quiet_at <= now, wait.since + self._longest <= now)
-                # Files that are written to without end must not keep a quiet one from being taken.
-                (quiet if due.is_quiet else overdue).append(due)
+                due_file = DueFile(path, wait.stamp, wait.quiet_at <= now, wait.since + self._longest <= now)
+                # Files that are written without end must not block a quiet one.
+                (quiet if due_file.is_quiet else overdue).append(due_file)
                 if len(quiet) == limit:
                     break
         return [*quiet, *overdue][:limit]
 
     def next_due(self) -> float | None:
-        """When the next path is due (monotonic seconds, may lie in the past); None if none is tracked."""
+        """When the next path is due (monotonic seconds, may be in the past); None if none is tracked."""
         return min((wait.due_at for wait in self._waits.values()), default=None)
 
     def paths(self) -> list[str]:
@@ -112,12 +112,12 @@ class Settling:
         return list(self._waits)
 
     def stamp(self, path: str) -> Stamp | None:
-        """What the last look at `path` found; None if it is not tracked."""
+        """The stamp at the last check of `path`; None if it isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.stamp
 
     def since(self, path: str) -> float | None:
-        """When the longest wait of `path` began; None if it is not tracked."""
+        """When the longest wait of `path` began; None if it isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.since
 

@@ -1,15 +1,15 @@
 """Which files are mirrored: include, exclude, ignore files, the defaults and the target's limits. Pure.
 
-Only the path relative to the mirror's root counts, so a mirror may itself lie below `.cache` or in `foo~`.
-The first of these that speaks of an entry decides: `exclude` of the config, the nearest ignore file, the
-ones above it, the defaults. Within each the last matching line wins, `!` takes back, and an excluded folder
-is not entered. What is left must match `include`, where that is given.
+Only the path relative to the mirror's root counts, so a mirror may itself be below `.cache` or in `foo~`.
+The first of these that matches an entry decides: `exclude` of the config, the nearest ignore file, the
+ones above it, the defaults. In each, the last matching line wins, `!` re-includes, and kbsync doesn't enter
+an excluded folder. An entry that none excludes must match `include`, if that is given.
 
-Patterns are gitignore's: one line becomes one regular expression. They are written out here because the
-usual libraries judge a path together with everything above it and trip over names with a newline in them.
-Here a line is asked about one entry only. Two differences from git: `?` and `[…]` stand for one character,
-not for one byte, and a line that could never match (an unclosed bracket, a range from z to a, a lone
-backslash) is an error, since its author meant something by it.
+Patterns are gitignore's: one line becomes one regular expression. The code is our own because the usual
+libraries match a path together with everything above it and fail on names that contain a newline. Here a
+line is matched against one entry only. Two differences from git: `?` and `[…]` match one character, not one
+byte, and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash) is an
+error, because its author meant something by it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class PatternLine:
-    """One line of gitignore syntax. `rule` names where it stands, such as `docs/.kbsyncignore:3`."""
+    """One line of gitignore syntax. `rule` is its location, such as `docs/.kbsyncignore:3`."""
 
     text: str
     rule: str
@@ -56,7 +56,7 @@ class PatternLine:
     above: re.Pattern[str]
 
     def matches(self, path: str, is_folder: bool) -> bool:
-        """Whether it speaks of the entry `path` itself, relative to where the line applies."""
+        """Whether it matches the entry `path` itself, relative to where the line applies."""
         if self.folders_only and not is_folder:
             return False
         subject = path.rpartition("/")[2] if self.by_name else path
@@ -72,13 +72,13 @@ def parse(text: str, rule: str) -> PatternLine | None:
 
     Raises ValueError with `rule`, the line and what is wrong with it.
     """
-    shown = _without_trailing_spaces(text)
-    if shown.startswith("#") or not shown.removeprefix("!").strip("/"):
+    stripped = _without_trailing_spaces(text)
+    if stripped.startswith("#") or not stripped.removeprefix("!").strip("/"):
         return None
     try:
-        return _line(shown, rule)
+        return _parse_line(stripped, rule)
     except ValueError as error:
-        raise ValueError(f"{rule}: {error} in {shown!r}") from None
+        raise ValueError(f"{rule}: {error} in {stripped!r}") from None
 
 
 def parse_file(content: str, path: str) -> tuple[PatternLine, ...]:
@@ -95,14 +95,14 @@ def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
 
 
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """The line that has the last word on the entry `path`, or None; `lines` come last one first."""
+    """The line that decides about the entry `path`, or None; `lines` come last one first."""
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
 def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """The line that has the last word on `path`, or else on the nearest folder above it that any speaks of.
+    """The line that decides about `path`, or else about the nearest folder above it that any line matches.
 
-    Makes a list of patterns one of wanted files: `docs/` means all in it, `!docs/draft.md` but this.
+    Makes a list of patterns select files: `docs/` means everything in it, `!docs/draft.md` all but this file.
     """
     while path:
         if line := decide(lines, path, is_folder):
@@ -113,32 +113,32 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether one pattern means the path of a file, or a folder above it.
+    """Whether one pattern matches the path of a file, or a folder above it.
 
-    Raises ValueError for a pattern that means none.
+    Raises ValueError for a pattern that matches nothing.
     """
     lines = (one_pattern(pattern),)
     return lambda path: decide_upwards(lines, path, False) is not None
 
 
 def one_pattern(pattern: str) -> PatternLine:
-    """A pattern that stands alone. Raises ValueError for one that means no path."""
-    shown = _without_trailing_spaces(pattern)
-    if not shown.strip("/") or shown[0] in "#!":
+    """A single pattern. Raises ValueError for one that matches no path."""
+    stripped = _without_trailing_spaces(pattern)
+    if not stripped.strip("/") or stripped[0] in "#!":
         raise ValueError("it matches nothing")
-    return _line(shown, "")
+    return _parse_line(stripped, "")
 
 
-def _line(shown: str, rule: str) -> PatternLine:
-    pattern = shown.removeprefix("!")
+def _parse_line(text: str, rule: str) -> PatternLine:
+    pattern = text.removeprefix("!")
     body = pattern.removesuffix("/")
     name = body.removeprefix("**/")
     by_name = "/" not in name
     segments = (name,) if by_name else _segments(body)
     return PatternLine(
-        text=shown,
+        text=text,
         rule=rule,
-        is_negated=pattern != shown,
+        is_negated=pattern != text,
         folders_only=body != pattern,
         by_name=by_name,
         segments=segments,
@@ -163,8 +163,8 @@ def _without_trailing_spaces(text: str) -> str:
 def _path(segments: Sequence[str]) -> str:
     """The expression for a whole path.
 
-    What stands between two `**` is matched at the first place where it fits (an atomic group): that is
-    enough for a correct answer, and a hostile line cannot make it slow.
+    A part between two `**` is matched at the first place where it fits (an atomic group): that is enough
+    for a correct answer, and a hostile line can't make it slow.
     """
     first, *others = _chunks(segments)
     if not others:
@@ -217,119 +217,119 @@ def _name(segment: str) -> str:
 
 def _elements(segment: str) -> Iterator[str]:
     """Each element of a name as an expression for exactly one character; `*` stands for itself."""
-    at = 0
-    while at < len(segment):
-        match segment[at]:
+    index = 0
+    while index < len(segment):
+        match segment[index]:
             case "*":
                 yield "*"
             case "?":
                 yield _ONE_NAME
             case "[":
-                expression, at = _bracket(segment, at + 1)
+                expression, index = _bracket(segment, index + 1)
                 yield expression
                 continue
             case "\\":
-                at += 1
-                yield re.escape(_character(segment, at, "a backslash with nothing after it"))
+                index += 1
+                yield re.escape(_character(segment, index, "a backslash with nothing after it"))
             case letter:
                 yield re.escape(letter)
-        at += 1
+        index += 1
 
 
-def _character(segment: str, at: int, problem: str = "a bracket that is not closed") -> str:
-    if at >= len(segment):
+def _character(segment: str, index: int, problem: str = "a bracket that is not closed") -> str:
+    if index >= len(segment):
         raise ValueError(problem)
-    return segment[at]
+    return segment[index]
 
 
-def _bracket(segment: str, at: int) -> tuple[str, int]:
-    """The expression for `[…]` whose inside starts at `at`, and the place after its end."""
-    is_negated = _character(segment, at) in "!^"
-    start = at = at + is_negated
+def _bracket(segment: str, index: int) -> tuple[str, int]:
+    """The expression for `[…]` whose inside starts at `index`, and the place after its end."""
+    is_negated = _character(segment, index) in "!^"
+    start = index = index + is_negated
     members = ""
-    while (letter := _character(segment, at)) != "]" or at == start:
-        if letter == "[" and (found := re.compile(r"\[:([^]]*):\]").match(segment, at)):
-            if found[1] not in _CLASSES:
-                raise ValueError(f"an unknown class [:{found[1]}:]")
-            members += _CLASSES[found[1]]
-            at = found.end()
+    while (letter := _character(segment, index)) != "]" or index == start:
+        if letter == "[" and (match := re.compile(r"\[:([^]]*):\]").match(segment, index)):
+            if match[1] not in _CLASSES:
+                raise ValueError(f"an unknown class [:{match[1]}:]")
+            members += _CLASSES[match[1]]
+            index = match.end()
         else:
-            member, at = _member(segment, at)
+            member, index = _member(segment, index)
             members += member
     if is_negated:
-        return f"[^/{members}]", at + 1
+        return f"[^/{members}]", index + 1
     if not members:
         raise ValueError("a range that is empty")
-    return f"(?!/)[{members}]", at + 1
+    return f"(?!/)[{members}]", index + 1
 
 
-def _member(segment: str, at: int) -> tuple[str, int]:
+def _member(segment: str, index: int) -> tuple[str, int]:
     """One letter or one range inside a bracket, and the place after it."""
-    low, at = _letter(segment, at)
-    if segment[at : at + 1] != "-" or _character(segment, at + 1) == "]":
-        return re.escape(low), at
-    high, at = _letter(segment, at + 1)
-    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), at
+    low, index = _letter(segment, index)
+    if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
+        return re.escape(low), index
+    high, index = _letter(segment, index + 1)
+    return (f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""), index
 
 
-def _letter(segment: str, at: int) -> tuple[str, int]:
-    if _character(segment, at) == "\\":
-        at += 1
-    return _character(segment, at), at + 1
+def _letter(segment: str, index: int) -> tuple[str, int]:
+    if _character(segment, index) == "\\":
+        index += 1
+    return _character(segment, index), index + 1
 
 
 IGNORE_FILE = ".kbsyncignore"
-"""Holds patterns for the folder it lies in and all below; never mirrored itself."""
+"""Holds patterns for its folder and everything below; never mirrored itself."""
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
-    """Names that end in six characters of `mkstemp`, one of them no small letter (`sedentary` is a word)."""
+    """Names that end in six characters of `mkstemp`, one not a small letter (`sedentary` is a word)."""
     letters = ["[A-Za-z0-9]"] * 6
     return tuple(
-        beginning + "".join([*letters[:place], "[A-Z0-9]", *letters[place + 1 :]]) for place in range(6)
+        beginning + "".join([*letters[:index], "[A-Z0-9]", *letters[index + 1 :]]) for index in range(6)
     )
 
 
 HIDDEN = ".*"
 
-# Traces of programs, never documents. Each is one name in gitignore syntax. A person brings one back with a
-# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it. What is only hidden
-# comes back with an `include` that has a name or pattern for it beginning with a dot.
+# Traces of programs, never documents. Each is one name in gitignore syntax. A person re-includes one with a
+# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it. To re-include a name
+# that is only hidden, `include` needs a name or pattern for it that begins with a dot.
 DEFAULTS = (
     # version control
     *(".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/"),
-    # editors; 4913 is how vim tries whether a folder can be written
+    # editors; 4913 is the file with which vim tests whether a folder is writable
     *("*~", ".*.sw?", "4913", ".*.un~", ".#*", r"\#*#", ".*.kate-swp", ".goutputstream-*", "*.bak", "*.orig"),
     # locks of office programs
     *("~$*", ".~lock.*#"),
-    # what is not finished: downloads, copies, files that were deleted while a program had them open
+    # unfinished files: downloads, copies, files deleted while a program had them open
     *("*.tmp", "*.temp", "*.part", "*.partial", "*.filepart", "*.crdownload", "*.download/"),
     *(".nfs????????????????*", ".fuse_hidden*"),
     # rsync and sed -i
     *_with_random_end(".*."),
     *_with_random_end("sed"),
-    # programs that synchronise folders
+    # synchronisation programs
     *(".stfolder", ".stversions/", ".stignore", "~syncthing~*", ".syncthing.*"),
     *(".sync_*.db*", "._sync_*.db*", ".owncloudsync.log*"),
     # desktops and file servers
     *(".DS_Store", "._*", ".AppleDouble/", ".Spotlight-V100/", ".Trashes/", ".fseventsd/", "[Tt]humbs.db"),
     *("[Dd]esktop.ini", "$RECYCLE.BIN/", "System Volume Information/", ".Trash-*/", "lost+found/"),
     *("@eaDir/", r"\#recycle/", ".snapshot/", ".snapshots/"),
-    # what builds make
+    # build output
     *("node_modules/", "__pycache__/", ".venv/", ".tox/", ".nox/", ".mypy_cache/", ".ruff_cache/"),
     *(".pytest_cache/", ".ipynb_checkpoints/"),
-    # copies that Syncthing makes of files that were changed on two machines
+    # Syncthing's copies of files that changed on two machines
     "*.sync-conflict-*",
-    # all that is hidden, such as Obsidian's .obsidian/ and .trash/; last, as the first that matches is named
+    # hidden names, such as Obsidian's .obsidian/ and .trash/; last, because the first match is the one named
     HIDDEN,
 )
 
 
 _REVISION = "2"
-"""Changed whenever this module decides otherwise for equal rules, so that stored verdicts are renewed."""
+"""Change it whenever this module decides differently for equal rules, so that stored verdicts are renewed."""
 
 DEFAULT = "default"
-"""Where the lines of `DEFAULTS` stand."""
+"""Location of the lines of `DEFAULTS`."""
 
 _DEFAULTS = tuple(line for text in DEFAULTS if (line := parse(text, DEFAULT)))
 _NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "holds patterns for kbsync and is not mirrored", IGNORE_FILE)
@@ -338,7 +338,7 @@ _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "incl
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Lines, last one first, that count below the folder `base` ("" is the root)."""
+    """Lines, last one first, that apply below the folder `base` ("" is the root)."""
 
     base: str
     lines: tuple[PatternLine, ...]
@@ -362,12 +362,12 @@ class Rules:
     """Changes when a person changes include, exclude or an ignore file that applies here."""
 
     program_version: str
-    """Changes when the defaults, the target's limits or this program's reading of the rules change."""
+    """Changes when the defaults, the target's limits or this program's treatment of the rules change."""
 
     def __init__(self, include: tuple[str, ...] | None, exclude: tuple[str, ...], limits: Limits) -> None:
         chosen = None if include is None else parse_list(include, "include")
         self._include = None if chosen is None else chosen[::-1]
-        # Every name that `include` spells out brings back a default of that name or pattern.
+        # Every name in `include` re-includes a default of that name or pattern.
         lines = [line for line in chosen or () if not line.is_negated]
         self._named = frozenset(segment for line in lines for segment in line.segments)
         dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
@@ -384,11 +384,11 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """Equal versions give equal verdicts in a folder; both parts in one string."""
+        """Equal versions give equal verdicts in a folder; holds both parts in one string."""
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:
-        """The rules in `folder` and below, whose ignore file holds `content`.
+        """The rules in `folder` and below; `content` is that of its ignore file.
 
         Raises ValueError that names file and line for a pattern that could never match.
         """
@@ -400,23 +400,23 @@ class Rules:
         return rules
 
     def enters(self, folder: str) -> Verdict:
-        """Whether `folder` is looked into; asked only for folders whose parent is entered."""
+        """Whether kbsync enters `folder`; call it only for folders whose parent is entered."""
         if not folder:
             return SELECTED
         decisive = self._decisive(folder, is_folder=True)
         if decisive and not decisive.is_negated:
-            return _excluded(decisive)
+            return _exclusion(decisive)
         if self._include is None:
             return SELECTED
         including = decide_upwards(self._include, folder, is_folder=True)
         if including and not including.is_negated:
             return SELECTED
-        # Something deeper may be included though nothing speaks of the folder itself.
+        # `include` may match something deeper though no line matches the folder itself.
         is_above = any(not line.is_negated and line.reaches_below(folder) for line in self._include)
         return SELECTED if is_above else _NOT_INCLUDED
 
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
-        """Whether the entry `path` of `size` bytes is mirrored; its folder is one that is entered."""
+        """Whether the entry `path` of `size` bytes is mirrored; its folder must be one that is entered."""
         if kind is FileKind.FOLDER:
             return self.enters(path)
         name = path.rpartition("/")[2]
@@ -424,11 +424,11 @@ class Rules:
             return _NEVER_MIRRORED
         decisive = self._decisive(path, is_folder=False)
         if decisive and not decisive.is_negated:
-            return _excluded(decisive)
+            return _exclusion(decisive)
         included = decide_upwards(self._include or (), path, is_folder=False)
         if self._include is not None and (included is None or included.is_negated):
-            return _NOT_INCLUDED if included is None else _excluded(included)
-        # No rule of a person leaves it out; what is left are limits.
+            return _NOT_INCLUDED if included is None else _exclusion(included)
+        # No rule of a person excludes it; only limits remain.
         if kind is FileKind.SYMLINK:
             return Verdict(FileChoice.SKIPPED, "symlink (not followed)")
         if kind is FileKind.SPECIAL:
@@ -437,13 +437,13 @@ class Rules:
             return Verdict(FileChoice.SKIPPED, "empty")
         extension = extension_of(name)
         if extension not in self._limits.extensions and name.lower() not in self._names:
-            what = f"the target does not take .{extension} files"
+            problem = f"the target does not take .{extension} files"
             if not extension:
-                what = "the target does not take files without an extension"
+                problem = "the target does not take files without an extension"
             if included is None:
-                return Verdict(FileChoice.SKIPPED, what, "formats")
-            # A person asked for it by name, so its absence is a failure (exit 1), not a matter of course.
-            reason = f"explicitly included but not accepted: {what}"
+                return Verdict(FileChoice.SKIPPED, problem, "formats")
+            # A person named it, so its absence is a failure (exit 1).
+            reason = f"explicitly included but not accepted: {problem}"
             return Verdict(FileChoice.REFUSED, reason, included.rule)
         limit = self._limits.max_bytes_by_extension.get(extension, self._limits.max_bytes)
         if limit is not None and size > limit:
@@ -458,7 +458,7 @@ class Rules:
         for layer in self._layers:
             if line := layer.decide(path, is_folder):
                 return line
-        # Each default is one name: a single expression for all of them answers for nearly every file.
+        # Each default is one name, so a single expression for all of them settles nearly every file.
         name = path.rpartition("/")[2]
         if name in self._named or not self._gate.fullmatch(name):
             return None
@@ -472,9 +472,9 @@ def person_part(version: str) -> str:
     return version.partition(".")[0]
 
 
-def _excluded(line: PatternLine) -> Verdict:
-    why = "hidden, and left out by default" if (line.rule, line.text) == (DEFAULT, HIDDEN) else ""
-    return Verdict(FileChoice.EXCLUDED, why or f"excluded by {line.text}", line.rule)
+def _exclusion(line: PatternLine) -> Verdict:
+    reason = "hidden, and left out by default" if (line.rule, line.text) == (DEFAULT, HIDDEN) else ""
+    return Verdict(FileChoice.EXCLUDED, reason or f"excluded by {line.text}", line.rule)
 
 
 def _hash(*parts: object) -> str:

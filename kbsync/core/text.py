@@ -1,6 +1,6 @@
-"""Text for people and for protocols: made printable, quoted for a shell, sizes and spans in words. Pure.
+"""Text for people and protocols: make it printable, quote it for a shell, put sizes and spans in words. Pure.
 
-Most of what is shown was written by strangers: file names, what services answer. None of it may move a
+Strangers write most of the text that kbsync shows: file names, answers of services. None of it may move a
 terminal's cursor, forge a line of the log or hide what it says.
 """
 
@@ -31,20 +31,20 @@ def extension_of(path: str) -> str:
 
 def printable(text: str) -> str:
     """`text` on one line: controls and unseen characters as escapes, bytes that are not UTF-8 as `\\xff`."""
-    return text if text.isprintable() else _HARMFUL.sub(_escaped, text)
+    return text if text.isprintable() else _HARMFUL.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """`text` with its line ends and tabs kept, all else as in `printable`."""
-    return _HARMFUL_IN_LINES.sub(_escaped, text)
+    """`text` with its line ends and tabs kept, otherwise as `printable`."""
+    return _HARMFUL_IN_LINES.sub(_escape, text)
 
 
-def shell_word(word: str) -> str:
-    """`word` quoted so that a shell gives it back; where it is not printable, in the form of bash and zsh."""
-    if printable(word) == word:
-        return shlex.quote(word)
-    plain = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{_HARMFUL.sub(_escaped, plain)}'"
+def shell_word(text: str) -> str:
+    """`text` quoted for a shell; if it isn't printable, in the form of bash and zsh."""
+    if printable(text) == text:
+        return shlex.quote(text)
+    plain = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_HARMFUL.sub(_escape, plain)}'"
 
 
 def shell_command(words: Iterable[str]) -> str:
@@ -52,14 +52,14 @@ def shell_command(words: Iterable[str]) -> str:
     return " ".join(map(shell_word, words))
 
 
-def _escaped(found: re.Match[str]) -> str:
-    """As C and shells write it: `\\x` is a byte and `\\u` a character."""
-    number = ord(found[0])
+def _escape(match: re.Match[str]) -> str:
+    """Escape as C and shells do: `\\x` for a byte, `\\u` for a character."""
+    number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
     if 0x80 <= number <= 0x9F:
         return f"\\u{number:04x}"
-    return found[0].encode("unicode_escape").decode()
+    return match[0].encode("unicode_escape").decode()
 
 
 def counted(number: int, noun: str) -> str:
@@ -88,8 +88,8 @@ def lasting(seconds: float) -> str:
 
 
 def number_in(text: str) -> int | None:
-    """The number; None for what is none, and for more digits than anything that is counted has."""
-    # int() takes quadratic time for a stranger's million digits.
+    """The number; None if it isn't one, or has more digits than any count needs."""
+    # int() takes quadratic time for a million digits.
     return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
@@ -107,5 +107,5 @@ _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def fits_header(value: str) -> bool:
-    """Printable ASCII, not empty, without blanks at its ends."""
+    """Printable ASCII, not empty, no spaces at either end."""
     return _FIT.fullmatch(value) is not None

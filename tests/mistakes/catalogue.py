@@ -59,7 +59,7 @@ MISTAKES = {
     "kept-goes-after-all": Mistake(
         "with `deletions: never` the document of a deleted file is deleted",
         "kbsync/core/planner.py",
-        "return _kept(uploads) if wish.keeps else _parted(uploads, cause, abilities)",
+        "return _keep_without_file(uploads) if wish.keeps else _part_all(uploads, cause, abilities)",
         "return _parted(uploads, cause, abilities)",
         ("tests/core/test_planner.py",),
     ),
@@ -103,7 +103,7 @@ MISTAKES = {
     "one-list-is-absence": Mistake(
         "a lost upload is sent again after the first list without it, however late lists are",
         "kbsync/core/lifecycle.py",
-        "looked.elapsed >= timing.horizon:\n        if timing.limits.list_lag == 0:",
+        "checked.elapsed >= timing.horizon:\n        if timing.limits.list_lag == 0:",
         "looked.absences >= 1:\n        if timing.limits.list_lag == 0:",
         ("tests/core", "tests/engine/test_targets_without_marks.py"),
     ),
@@ -184,8 +184,8 @@ MISTAKES = {
     "a-name-proves-it": Mistake(
         "a document of somebody else with a name like ours is taken over and replaced",
         "kbsync/core/planner.py",
-        "    if known == digest or not known.startswith(TAG):\n        return known == digest",
-        "    if known == digest or not known.startswith(TAG):\n        return True",
+        "    if known_digest == digest or not known_digest.startswith(TAG):\n        return known_digest == digest",
+        "    if known_digest == digest or not known_digest.startswith(TAG):\n        return True",
         ("tests/core", "tests/engine/test_verify.py"),
     ),
     "second-state-unseen": Mistake(
