@@ -1,9 +1,9 @@
-"""What waits for a person: deletions beyond the limits, and documents to be made again because settings
+"""What needs a person's decision: deletions over the limits, and documents to remake because settings
 changed.
 
-Deletions are collected as candidates, weighed as one batch, and let through or held; what was let through
-is logged, so that the next batch is weighed together with it. Recipes that cost money are allowed, asked
-about or undecided, one row each (ADR 23).
+Deletions are collected as candidates, weighed as one batch, and released or held. Released ones are logged,
+so that the next batch is weighed together with them. Recipes that cost money are allowed, asked about or
+undecided, one row each (ADR 23).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class HoldItem:
-    """One deletion a hold is about: it runs only for this upload."""
+    """One deletion of a hold: it runs only for this upload."""
 
     path: str
     upload: int
@@ -39,7 +39,7 @@ class HoldItem:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What waits for `approve`. `kind`: deletions or renewals; `detail`: what a person should know of it."""
+    """A request for `approve`. `kind`: deletions or renewals; `detail`: explains it to a person."""
 
     id: int
     mirror: int
@@ -53,17 +53,17 @@ _BATCH = (
     "FROM candidate c JOIN upload u ON u.id = c.upload AND u.state = 5 AND u.path = c.path"
     " WHERE c.mirror = ?1 AND NOT c.let_go AND c.hold IS NULL"
 )
-"""What is weighed as one."""
+"""The candidates that are weighed together."""
 
 _IS_WHOLE = "NOT EXISTS(SELECT 1 FROM candidate c WHERE c.hold = hold.id)"
-"""All that a hold is about has joined it."""
+"""All deletions of the hold have joined it."""
 
 
 class Holds(Table):
     """Candidates, holds and the deletion log of one connection."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float) -> None:
-        """A deletion to be weighed; the time of the first nomination stays."""
+        """Add a deletion to weigh; the time of the first nomination stays."""
         self._db.execute(
             "INSERT INTO candidate(mirror, path, upload, cause, at) VALUES(?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause,"
@@ -76,7 +76,7 @@ class Holds(Table):
         self._db.execute("DELETE FROM candidate WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def candidates(self, mirror: int, *, after: str | None = None, limit: int = -1) -> list[Candidate]:
-        """What waits to be weighed, by path; from the one after `after`."""
+        """Candidates that are not weighed yet, by path, starting after `after`."""
         sql = (
             "SELECT path, upload, cause, at FROM candidate WHERE mirror = ?1 AND NOT let_go AND hold IS NULL"
             " AND (?2 IS NULL OR path > ?2) ORDER BY path LIMIT ?3"
@@ -85,7 +85,7 @@ class Holds(Table):
         return [Candidate(unbind(path), upload, cause, at) for path, upload, cause, at in rows]
 
     def weighed(self, mirror: int, limit: int) -> list[tuple[Candidate, int | None]]:
-        """What was weighed and still is a candidate, with the hold that it joins (None: it is let go)."""
+        """Weighed candidates with the hold that each joins (None: released)."""
         sql = (
             "SELECT path, upload, cause, at, hold FROM candidate WHERE mirror = ?"
             " AND (let_go OR hold IS NOT NULL) ORDER BY path LIMIT ?"
@@ -99,21 +99,21 @@ class Holds(Table):
         return self._db.execute(sql, (mirror, bind(path))).get is not None
 
     def count_batch(self, mirror: int) -> int:
-        """How many of the candidates still serve and are to be weighed."""
+        """How many of the candidates still serve and are not weighed yet."""
         return int(self._db.execute(f"SELECT count(*) {_BATCH}", (mirror,)).get)
 
     def let_batch_go(self, mirror: int) -> None:
-        """All that is to be weighed is let through."""
+        """Release all candidates that are not weighed yet."""
         self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def hold_batch(self, mirror: int, now: float) -> None:
-        """All that is to be weighed waits for a person, in one hold that it is still to join."""
+        """Hold all candidates that are not weighed yet, in one hold that they still have to join."""
         hold = self.open(mirror, now)
         sql = "UPDATE candidate SET hold = ? WHERE mirror = ? AND NOT let_go AND hold IS NULL"
         self._db.execute(sql, (hold, mirror))
 
     def candidate_times(self, mirror: int) -> tuple[int, float, float]:
-        """Number of candidates, and when the first and the last were found (0.0 for none)."""
+        """Number of candidates, and the times of the first and last nomination (0.0 for none)."""
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM candidate WHERE mirror = ?"
         )
@@ -121,16 +121,16 @@ class Holds(Table):
         return n, first, last
 
     def open(self, mirror: int, now: float, kind: str = DELETIONS) -> int:
-        """A new hold."""
+        """Open a hold."""
         self._db.execute("INSERT INTO hold(mirror, made_at, kind) VALUES(?, ?, ?)", (mirror, now, kind))
         return self._db.last_insert_rowid()
 
     def describe(self, hold: int, detail: str) -> None:
-        """What a person should know of a hold."""
+        """Set the explanation of a hold."""
         self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
 
     def add_item(self, hold: int, item: HoldItem) -> None:
-        """One more deletion of a hold."""
+        """Add a deletion to a hold."""
         self._db.execute(
             "INSERT OR REPLACE INTO hold_item VALUES(?, ?, ?, ?, ?)",
             (hold, bind(item.path), item.upload, item.digest, item.cause),
@@ -145,13 +145,13 @@ class Holds(Table):
         return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
 
     def items(self, hold: int) -> Iterator[HoldItem]:
-        """What a hold is about, by path."""
+        """The items of a hold, by path."""
         sql = "SELECT path, upload, digest, cause FROM hold_item WHERE hold = ? ORDER BY path"
         for path, upload, digest, cause in self._db.execute(sql, (hold,)):
             yield HoldItem(unbind(path), upload, digest, cause)
 
     def items_after(self, hold: int, upload: int, limit: int) -> list[HoldItem]:
-        """A page of what a hold is about, in the order of uploads."""
+        """A page of a hold's items, by upload."""
         sql = (
             "SELECT path, upload, digest, cause FROM hold_item"
             " WHERE hold = ? AND upload > ? ORDER BY upload LIMIT ?"
@@ -160,19 +160,21 @@ class Holds(Table):
         return [HoldItem(unbind(path), number, digest, cause) for path, number, digest, cause in rows]
 
     def item_count(self, hold: int) -> int:
-        """How many deletions a hold is about."""
+        """How many deletions a hold has."""
         return int(self._db.execute("SELECT count(*) FROM hold_item WHERE hold = ?", (hold,)).get)
 
     def release(self, upload: int) -> None:
-        """The path came back, or its document went: no hold is about this upload any more."""
+        """Remove this upload from its hold: the path came back, or its document is gone."""
         self._db.execute("DELETE FROM hold_item WHERE upload = ?", (upload,))
 
-    def inherit(self, old: int, new: int, digest: str) -> None:
-        """Another version serves the path now: what is held is its deletion."""
-        self._db.execute("UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new, digest, old))
+    def inherit(self, old_upload: int, new_upload: int, digest: str) -> None:
+        """Another version serves the path now: the hold is about its deletion."""
+        self._db.execute(
+            "UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new_upload, digest, old_upload)
+        )
 
     def end_empty(self, mirror: int, now: float) -> None:
-        """Holds of deletions that are about nothing have ended."""
+        """End the holds of deletions that have no items left."""
         self._db.execute(
             "UPDATE hold SET ended_at = ?"  # noqa: S608 - a constant of ours
             " WHERE mirror = ? AND kind = ? AND ended_at IS NULL"
@@ -181,23 +183,23 @@ class Holds(Table):
         )
 
     def approve(self, hold: int, now: float) -> None:
-        """A person approved exactly this hold; deletions found later are a hold of their own."""
+        """A person approved exactly this hold; later deletions get a hold of their own."""
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Approvals given before then were not used and are void."""
+        """Void approvals given before `before`: nobody used them."""
         self._db.execute(
             "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND ended_at IS NULL AND approved_at < ?",
             (mirror, before),
         )
 
     def log(self, mirror: int, now: float, n: int) -> None:
-        """So many deletions were let through without asking."""
+        """Log that `n` deletions were released without asking."""
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
     def logged_since(self, mirror: int, since: float) -> int:
-        """Deletions let through without asking since then; older ones are forgotten."""
-        # Kept on disk, so that a restart does not open the window again (promise 5).
+        """Deletions released without asking since `since`; forgets older ones."""
+        # Kept on disk, so that a restart doesn't reopen the window (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"
         return int(self._db.execute(sql, (mirror,)).get)
@@ -205,7 +207,7 @@ class Holds(Table):
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a hold is about. `recipes`: pairs of what is and what is wanted."""
+    """The size of a hold. `recipes`: pairs of current and wanted recipe."""
 
     documents: int
     size: int
@@ -213,7 +215,7 @@ class Extent:
 
 
 class Recipes(Table):
-    """Recipes that serving documents are wanted under: allowed, asked about in a hold, or undecided."""
+    """Recipes that files of serving documents want: allowed, asked about in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
         """How many serving documents are wanted under each other recipe."""
@@ -224,38 +226,38 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Those under which documents are made again without asking."""
+        """Recipes under which documents are remade without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
     def asked(self, mirror: int) -> dict[str, int]:
-        """Those that a person is asked about, and for how many documents."""
+        """Recipes that a person is asked about, and for how many documents."""
         sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allow(self, mirror: int, recipes: Iterable[str]) -> None:
-        """Documents may be made under these."""
+        """Allow documents under these recipes."""
         sql = "INSERT OR REPLACE INTO recipe_change(mirror, recipe) VALUES(?, ?)"
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 
     def ask(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
-        """A person is asked about these, for so many documents each."""
+        """Ask a person about these recipes, with the number of documents of each."""
         self._db.executemany(
             "INSERT OR REPLACE INTO recipe_change VALUES(?, ?, ?, ?)",
             ((mirror, recipe, hold, n) for recipe, n in recipes.items()),
         )
 
     def stop_asking(self, mirror: int) -> None:
-        """What a person was asked about the recipes of this mirror is void."""
+        """Void the questions about this mirror's recipes."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL", (mirror,))
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
 
     def forget_allowed(self, mirror: int) -> None:
-        """The settings changed: what was allowed under the old ones is decided again."""
+        """The settings changed: decide again about the recipes allowed under the old ones."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """The mirror has another base now: what was asked and allowed for the last one is void."""
+        """The mirror has another base now: void questions and permissions of the last one."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(
@@ -272,13 +274,13 @@ class Recipes(Table):
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
-        """(path, upload, wanted recipe) of what a hold is about, by path."""
+        """(path, upload, wanted recipe) of a hold's documents, by path."""
         sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} AND u.path IS NOT NULL ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe
 
     def extent(self, hold: Hold) -> Extent:
-        """How much a hold is about."""
+        """The size of a hold."""
         sums = f"SELECT count(*), coalesce(sum(u.size), 0) {_HELD}"
         documents, size = self._db.execute(sums, (hold.mirror, hold.id)).get
         pairs = f"SELECT DISTINCT u.recipe, u.wanted_recipe {_HELD} ORDER BY 1, 2 LIMIT 20"
@@ -290,4 +292,4 @@ _HELD = (
     "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
     " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
 )
-"""Serving documents that a hold of recipes is about."""
+"""Serving documents that a hold of recipes covers."""

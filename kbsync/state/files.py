@@ -1,8 +1,8 @@
-"""The directories of a mirror, as a tree of rows, and its files, one row each, skipped and excluded ones
-included.
+"""The directories of a mirror, as a tree of rows, and its files, one row each, including skipped and
+excluded ones.
 
-Subtrees are walked by `parent`, not by the beginning of a path: a path that is not UTF-8 is a BLOB, and
-BLOBs do not sort among TEXT.
+Subtrees are walked by `parent`, not by path prefix: a path that is not UTF-8 is a BLOB, and BLOBs don't sort
+among TEXT.
 """
 
 from __future__ import annotations
@@ -57,27 +57,27 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """The row's id; asked once for each directory in a transaction."""
-        known = self._ids.get((mirror, path))
-        if known is None:
+        """The row's id, queried once for each directory in a transaction."""
+        number = self._ids.get((mirror, path))
+        if number is None:
             row = self._db.execute(
                 "SELECT id FROM folder WHERE mirror = ? AND path = ?", (mirror, bind(path))
             ).fetchone()
             if row is None:
                 return None
-            known = self._ids[mirror, path] = int(row[0])
-        return known
+            number = self._ids[mirror, path] = int(row[0])
+        return number
 
     def get(self, mirror: int, path: str) -> FolderRow | None:
-        """The stored directory at this path."""
+        """The row of the directory at this path."""
         row = self._db.execute(_FOLDER + "path = ?", (mirror, bind(path))).fetchone()
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
-        """The row's id, made with its ancestors when it is new."""
-        known = self.id(mirror, path)
-        if known is not None:
-            return known
+        """The row's id; creates the row and its ancestors if they are new."""
+        number = self.id(mirror, path)
+        if number is not None:
+            return number
         above, name = split(path)
         parent = self.ensure(mirror, above) if path else None
         self._db.execute(
@@ -87,7 +87,7 @@ class Folders:
         return self._db.last_insert_rowid()
 
     def seen(self, mirror: int, path: str, version: str, is_mount: bool) -> int:
-        """The directory was listed under these rules."""
+        """Record that the directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
             "UPDATE folder SET version = ?, is_mount = ?, problem = '', shut = 0, gone = 0 WHERE id = ?",
@@ -96,33 +96,33 @@ class Folders:
         return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
-        """The directory could not be listed: what is below it is unknown."""
+        """The directory couldn't be listed: everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def unsettle(self, mirror: int, path: str) -> None:
-        """Its files are about to be judged by other rules: if that is cut off, all are judged again."""
-        # The person's part of the version stays: it tells whether a person or an upgrade changed the rules.
+        """Mark its files before other rules are applied: if that is interrupted, all are decided again."""
+        # Keep the person's part of the version: it tells whether a person or an upgrade changed the rules.
         self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def unsettle_tree(self, mirror: int, path: str) -> None:
-        """The same of a directory and everything below it."""
+        """As `unsettle`, for a directory and everything below it."""
         sql = SUBTREE + _UNSETTLED + "id IN (SELECT id FROM tree)"  # noqa: S608
         self._db.execute(sql, (mirror, bind(path)))
 
     def shut(self, mirror: int, path: str) -> None:
-        """Selection does not enter it any more; if it is entered again, all in it is judged again."""
+        """Selection no longer enters it; if it is entered again, everything in it is decided again."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def mounts_over(self, mirror: int, path: str) -> list[str]:
-        """Directories at or above a path in which something was mounted when they were listed last."""
+        """Directories at or above a path that were mount points when last listed."""
         above = itertools.accumulate(path.split("/"), join)
-        known = (self.get(mirror, place) for place in above)
-        return [row.path for row in known if row is not None and row.is_mount]
+        rows = (self.get(mirror, folder) for folder in above)
+        return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """The stored directories directly below one, without the shut ones."""
+        """The stored directories directly below one, except shut ones."""
         sql = (
             "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.shut FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.shut = 0"
@@ -130,23 +130,23 @@ class Folders:
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
 
     def problems(self, mirror: int) -> list[FolderRow]:
-        """Directories that could not be listed."""
+        """Directories that couldn't be listed."""
         rows = self._db.execute(_FOLDER + "problem <> '' ORDER BY path", (mirror,))
         return [_read_folder(row) for row in rows]
 
     def tree(self, mirror: int, path: str) -> Iterator[tuple[int, str]]:
         """(id, path) of a directory and everything below it."""
         sql = "SELECT id, path FROM folder WHERE id IN (SELECT id FROM tree)"
-        for number, found in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
-            yield number, unbind(found)
+        for number, below in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
+            yield number, unbind(below)
 
     def gone(self, mirror: int, path: str) -> None:
-        """A look did not find the directory: it is forgotten once nothing in it is known any more."""
+        """The directory is absent: forget it once nothing in it is known any more."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def remove_gone(self, mirror: int) -> None:
-        """Forget directories that are gone and hold nothing that is still known."""
+        """Forget absent directories that hold nothing known any more."""
         sql = (
             "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
             " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
@@ -164,15 +164,15 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """How a directory is told from a file in a list of paths."""
+    """A directory in a list of paths, distinguishable from a file."""
     return f"{path}/" if path else "./"
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """What is known of one file. `digest` belongs to `stamp`; `since` is when `status` last changed.
+    """A file as last recorded. `digest` belongs to `stamp`; `since` is when `status` last changed.
 
-    `racy`: the stamp was so fresh when the bytes were read that a later change may hide behind it.
+    `racy`: the stamp was so fresh when the bytes were read that it may hide a later change.
     """
 
     path: str
@@ -202,7 +202,7 @@ _UPSERT = (
 )
 
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
-"""Statuses of files that somebody may want to list; there are few of them."""
+"""Statuses of files that somebody may want to list; few files have them."""
 
 _PRESENCES = {int(presence): presence for presence in Presence}
 _STATUSES = {int(status): status for status in Status}
@@ -270,17 +270,17 @@ class Entries:
         self._update(mirror, path, "status = ?, since = ?", (int(status), now))
 
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
-        """A look at the disk ended so."""
+        """Record the result of a check of the disk."""
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
-        """The next scan shall look at this file again, whatever its stamp."""
+        """Have the next scan check this file, whatever its stamp."""
         self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL, missed_by_scan = NULL", ())
 
-    def _update(self, mirror: int, path: str, what: str, values: tuple[object, ...]) -> None:
+    def _update(self, mirror: int, path: str, assignments: str, values: tuple[object, ...]) -> None:
         folder, name = split(path)
         self._db.execute(
-            f"UPDATE entry SET {what} WHERE folder = ? AND name = ?",  # noqa: S608
+            f"UPDATE entry SET {assignments} WHERE folder = ? AND name = ?",  # noqa: S608
             (*values, self._folders.id(mirror, folder), bind(name)),
         )
 
@@ -294,10 +294,10 @@ class Entries:
     def miss(
         self, mirror: int, folder: str, names: Iterable[str], at: float | None, scan: int | None = None
     ) -> None:
-        """The first look that did not find these names.
+        """Record the first check that lacks these names.
 
-        `at` is monotonic and means this process only. It is None for a `scan`, given by its number, that is
-        still under way: it may yet find them elsewhere, so its look counts from its end (`scans_ended`).
+        `at` is monotonic and valid in this process only. It is None for a `scan`, given by its number, that
+        still runs: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
         """
         row = self._folders.get(mirror, folder)
         if row is not None:
@@ -308,7 +308,7 @@ class Entries:
             )
 
     def miss_tree(self, mirror: int, folder: str, at: float | None, scan: int | None = None) -> None:
-        """The first look that did not find this directory; see `miss`."""
+        """Record the first check that lacks this directory; see `miss`."""
         self._db.execute(
             SUBTREE + "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"  # noqa: S608
             " WHERE presence IN (0, 3) AND folder IN (SELECT id FROM tree)",
@@ -316,8 +316,8 @@ class Entries:
         )
 
     def forget_first_looks(self, mirror: int) -> None:
-        """A new process counts both looks itself."""
-        # What is pending is looked at again whatever its stamp: for a missed file nothing is begun.
+        """A new process makes both checks itself."""
+        # Check pending files again whatever their stamp: no work starts for a missed file.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
             " size = iif(status = ?, -1, size) WHERE presence = 1"
@@ -326,7 +326,7 @@ class Entries:
         )
 
     def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
-        """What these scans did not find, they did not find anywhere: it has been missed since now."""
+        """These scans ended without finding some files anywhere: those are missed since `now`."""
         self._db.executemany(
             "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
             " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"
@@ -335,21 +335,21 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """The first look without a file that is missed counts from now on."""
+        """The first check without a missed file counts from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
-    def missed_before(self, mirror: int, then: float, limit: int) -> list[tuple[str, int, float]]:
-        """Paths whose first look without them was at or before `then`, the inodes they had, and that look."""
+    def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
+        """Paths first missed at or before `deadline`, with their inodes and the time of that check."""
         sql = (
             "SELECT f.path, e.name, e.ino, e.missed_at FROM entry e INDEXED BY entry_missing"
             " CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at <= ? AND f.mirror = ? LIMIT ?"
         )
-        rows = self._db.execute(sql, (then, mirror, limit))
+        rows = self._db.execute(sql, (deadline, mirror, limit))
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """A scan under way did not find some file, and may yet find it elsewhere."""
+        """A running scan misses some file, and may still find it elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
@@ -358,9 +358,9 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """When the earliest first look without a file was, of those that wait for the second.
+        """When the earliest first check without a file was, of those that wait for the second.
 
-        What scans under way missed does not wait for it yet (`is_missed_by_scan`).
+        Ignores files missed by running scans (`is_missed_by_scan`).
         """
         sql = (
             "SELECT e.missed_at FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
@@ -370,13 +370,13 @@ class Entries:
         return None if row is None else row[0]
 
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
-        """Files that are pending or indexing, those first that have waited longest."""
+        """Pending or indexing files, longest wait first."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
 
     def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
-        """Files as `shown` gives them, from the one after this path on ('': from the first)."""
+        """A page of the files that `shown` returns, starting after this path ('': the first)."""
         folder, name = split(after)
         where = (
             "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
@@ -386,16 +386,16 @@ class Entries:
         return list(self._select("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit))
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
-        """Files that are there and whose stamp proves nothing yet."""
+        """Present files whose stamp proves nothing yet."""
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
-        """Files last seen with this inode and these bytes."""
+        """Files whose last stamp has this inode and whose bytes these are."""
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
         return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
 
     def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Paths of read files last seen with this inode."""
+        """Paths of read files whose last stamp has this inode."""
         sql = (
             "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
@@ -406,9 +406,9 @@ class Entries:
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:
-        """Files that could not be read at the last look, each with its place in the order of this list.
+        """Files that couldn't be read at the last check, each with its key in the order of this list.
 
-        `after`: the place of the last one of the page before.
+        `after`: the key of the last file of the page before.
         """
         sql = (
             "SELECT e.folder, e.name, f.path FROM entry e INDEXED BY entry_noted"
@@ -423,25 +423,25 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Files in a status, by directory. Sorting them takes memory for all rows.
+        """Files in a status, by directory. Sorting takes memory for all rows.
 
-        Those in one of the `NOTED` statuses are found by an index; for others every row is read.
+        An index finds those in `NOTED` statuses; for others every row is read.
         """
         if status not in NOTED:
             order = " ORDER BY f.path, e.name" if in_order else ""
             where = f"e.status = {int(status)} AND f.mirror = ?"
             return self._select(_JOINED, where + order, (mirror,), limit)
         source = "entry e INDEXED BY entry_noted CROSS JOIN folder f ON e.folder = f.id"
-        # The condition of the index, word for word, so that SQLite uses it.
+        # Repeats the condition of the index literally, so that SQLite uses it.
         where = f"e.status IN (1, 2, 3, 4) AND e.status = {int(status)} AND f.mirror = ?"
         order = " ORDER BY f.path, e.name" if in_order else ""
         return self._select(source, where + order, (mirror,), limit)
 
     def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
-        """The directories that have a file in one of these statuses directly in them."""
+        """The directories that directly contain a file in one of these statuses."""
         sql = (
             "SELECT DISTINCT f.path FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608 (only numbers)
-            f" WHERE f.mirror = ? AND e.status IN ({', '.join(str(int(each)) for each in statuses)})"
+            f" WHERE f.mirror = ? AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
         )
         return [unbind(path) for (path,) in self._db.execute(sql, (mirror,))]
 
@@ -459,17 +459,17 @@ class Entries:
             yield from list(self._in_folder(number, path))
 
     def shown(self, mirror: int) -> Iterator[FileRow]:
-        """Every file but the excluded ones, by directory and name, one row in memory at a time."""
+        """Every file except excluded ones, by directory and name, one row in memory at a time."""
         for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
             yield from self._in_folder(number, path, "AND e.status <> 6")
 
-    def _in_folder(self, number: int, path: str, which: str = "") -> Iterator[FileRow]:
-        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? {which} ORDER BY e.name"  # noqa: S608
+    def _in_folder(self, number: int, path: str, condition: str = "") -> Iterator[FileRow]:
+        sql = f"SELECT {_FIELDS} FROM entry e WHERE e.folder = ? {condition} ORDER BY e.name"  # noqa: S608
         return (_read_entry(path, row) for row in self._db.execute(sql, (number,)))
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
-        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, as SQLite gives it."""
-        # Without those that are gone: one that comes back as it was, say with its mount, is news.
+        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's types."""
+        # Skip deleted files: one that returns unchanged, say with its mount, is a new event.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
@@ -482,7 +482,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Since when the longest waiting file has been pending or indexing."""
+        """Since when the longest waiting file has been pending or indexing; None if none waits."""
         sql = (
             "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"

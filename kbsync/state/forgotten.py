@@ -1,7 +1,7 @@
 """Documents that forgotten mirrors left in their knowledge bases.
 
-Ids and bases are all that is kept: they prove which documents kbsync may still delete (promise 6), and name
-no file.
+Only ids and bases are kept: they prove which documents kbsync may still delete (promise 6), and name no
+file.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""A mirror may have taken a document over since: then that mirror's row proves it, and only that."""
+"""A mirror may have adopted a document since: then that mirror's row, and only that, proves it."""
 
 
 class Forgotten(Table):
-    """What forgotten mirrors left, on one connection."""
+    """Remnants of forgotten mirrors, on one connection."""
 
     def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
         """Keep the ids of a mirror's documents in these states, under its `name`; of one binding, or all."""
@@ -57,7 +57,7 @@ class Forgotten(Table):
         )
 
     def add(self, name: str, base: BindingRecord, remote_ids: Iterable[str]) -> None:
-        """Keep the ids of documents in a base that no mirror is known of."""
+        """Keep the ids of documents in a base for which no mirror is known."""
         key = (name, base.target, base.address, base.base, base.prefix)
         self._db.execute(
             "INSERT OR IGNORE INTO forgotten(name, target, address, base, prefix) VALUES(?, ?, ?, ?, ?)", key
@@ -69,7 +69,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """The bases with documents left in them, by name; those of one mirror, or of all."""
+        """The bases that still hold documents, by name; those of one mirror, or of all."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
@@ -99,9 +99,9 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """A mirror works on this base now: what it has taken over is no longer forgotten.
+        """A mirror works on this base now: documents that it adopted are no longer forgotten.
 
-        `whole`: it takes over everything that a mirror of its name left there.
+        `whole`: it adopts everything that a mirror of its name left there.
         """
         if self._db.execute("SELECT 1 FROM forgotten LIMIT 1").fetchone() is None:
             return

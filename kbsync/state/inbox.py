@@ -1,4 +1,4 @@
-"""What commands ask of the process that holds the lock, and small facts by name."""
+"""Requests of commands to the process that holds the lock, and small facts by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbsync.state.db import Table
 class Message:
     """One request of a person: approve, retry, repair or audit.
 
-    `problem`: why its arguments cannot be read; '' if they can.
+    `problem`: why its arguments can't be read; '' if they can.
     """
 
     id: int
@@ -25,7 +25,7 @@ class Message:
     problem: str = ""
 
 
-# As bytes: SQLite stores whatever it is given, and text that is not UTF-8 could not be read otherwise.
+# As bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
 _SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "
 
 
@@ -46,7 +46,7 @@ class Messages(Table):
     """Messages of one connection."""
 
     def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
-        """Ask for something."""
+        """Send a request."""
         self._db.execute(
             "INSERT INTO inbox(at, verb, mirror, args) VALUES(?, ?, ?, ?)",
             (now, verb, mirror, json.dumps(dict(args))),
@@ -58,40 +58,40 @@ class Messages(Table):
         return [_read(row) for row in rows]
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
-        """Messages for mirrors that neither the state nor the config has, oldest first."""
+        """Messages for mirrors that are in neither the state nor the config, oldest first."""
         where = "WHERE mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror) ORDER BY id"
         messages = (_read(row) for row in self._db.execute(_SELECT + where))
         return [message for message in messages if message.mirror not in configured]
 
     def done(self, message: int) -> None:
-        """It was carried out, or is dropped."""
+        """Remove a message that was carried out or dropped."""
         self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
 
-    def rename_mirror(self, old: str, new: str) -> None:
-        """Messages for a mirror go along with its new name."""
-        self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new, old))
+    def rename_mirror(self, old_name: str, new_name: str) -> None:
+        """Address messages for a mirror to its new name."""
+        self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new_name, old_name))
 
 
 class MirrorFact(StrEnum):
-    """What is remembered of a mirror."""
+    """Facts about a mirror."""
 
-    AUDIT = "audit"  # what the last one found
-    BASE_NAME = "base"  # what its embedded base was to be renamed to when the mirror was
-    JUDGED = "terms"  # what its files were judged by
-    NOTE = "note"  # what its target says while the work goes on
-    SETTINGS = "settings"  # the part of that which a person sets
+    AUDIT = "audit"  # findings of the last one
+    BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
+    JUDGED = "terms"  # the terms under which its files were decided
+    NOTE = "note"  # its target's last notice while work continues
+    SETTINGS = "settings"  # the part of the terms that a person sets
 
 
 class BindingFact(StrEnum):
-    """What is remembered of a binding."""
+    """Facts about a binding."""
 
-    LAG = "lag"  # how late its list is
-    TIMES = "times"  # whether the times it tells agree with the clock
-    WRITER = "writer"  # which states wrote there last
+    LAG = "lag"  # the lag of its list
+    TIMES = "times"  # whether its times agree with the clock
+    WRITER = "writer"  # the states that wrote there last
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by their numbers. They go with the mirror or binding."""
+    """Small facts about mirrors and bindings, by their numbers. They end with the mirror or binding."""
 
     def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
         """The fact, or ''."""
@@ -99,11 +99,11 @@ class Meta(Table):
         return "" if row is None else str(row[0])
 
     def set(self, fact: MirrorFact | BindingFact, owner: int, value: str) -> None:
-        """Remember it."""
+        """Store the fact."""
         key = f"{fact}:{owner}"
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
 
     def forget(self, facts: type[MirrorFact] | type[BindingFact], owner: int) -> None:
-        """Forget all that is remembered of a mirror, or of a binding: its number may be given again."""
+        """Delete all facts about a mirror or a binding: its number may be reused."""
         keys = ((f"{fact}:{owner}",) for fact in facts)
         self._db.executemany("DELETE FROM meta WHERE key = ?", keys)

@@ -1,6 +1,6 @@
-"""One process at a time holds a state directory, and only its user works with what lies in it.
+"""One process at a time holds a state directory, and only its user works with the files in it.
 
-The second half says which files there its user cannot use, and the command that changes that.
+The second half finds files there that its user can't use, and the command that fixes that.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from kbsync.permissions import open_private
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
 _OF_THE_MACHINE = str(0xEFFFFFFC)
-"""The first namespace of processes, PROC_PID_INIT_INO (<linux/proc_ns.h>): all others are below it."""
+"""The first process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>): all others are below it."""
 
 
 _TASK = "task"
-"""What a process notes that holds the lock for one task, such as a single pass, and then ends."""
+"""Noted in the lock by a process that holds it for one task, such as a single pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """The process that holds the lock. `pid`: as seen from here; `since`: epoch seconds.
 
-    `stays`: it keeps mirroring until it is stopped, as a daemon does.
+    `stays`: it mirrors until it is stopped, as a daemon does.
     """
 
     pid: int
@@ -43,16 +43,16 @@ class Holder:
 
 @contextmanager
 def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
-    """Hold the lock of a state directory; the kernel lets it go with the process, however that ends.
+    """Hold the lock of a state directory; the kernel releases it when the process ends in any way.
 
-    `stays`: the holder keeps mirroring. Raises `LockedError` naming the process that has it.
+    `stays`: the holder mirrors until it is stopped. Raises `LockedError` naming the process that has it.
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            process = _noted(state_dir / "lock").process
+            process = _read_note(state_dir / "lock").process
             named = f" (process {process})" if process else ""
             raise LockedError(f"another kbsync{named} works on {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
@@ -63,56 +63,56 @@ def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Whether some process is seen to hold the lock now."""
+    """Whether kbsync sees a process hold the lock now."""
     return bool(holding(state_dir))
 
 
 def holder(state_dir: Path) -> str:
-    """The id of the process that took the lock last; '' where it is none of ours, or none noted it."""
+    """The id of the process that took the lock last; '' if it is in another namespace, or unknown."""
     with contextlib.suppress(OSError):
-        note = _noted(state_dir / "lock")
+        note = _read_note(state_dir / "lock")
         return note.process if note.namespace == _namespace() else ""
     return ""
 
 
 def taken_at(state_dir: Path) -> float | None:
-    """When the lock was taken last, epoch seconds; None where that cannot be told."""
+    """When the lock was last taken, epoch seconds; None if unknown."""
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
 
 
 def holding(state_dir: Path) -> bool | None:
-    """Whether some process holds the lock now; None where that cannot be told from here.
+    """Whether some process holds the lock now; None if that can't be determined from here.
 
-    Reads `/proc/locks` (proc(5)) and takes nothing itself.
+    Reads `/proc/locks` (proc(5)) and takes no lock itself.
     """
-    found = _find(state_dir)
-    return isinstance(found, Holder) if found is not None else None
+    process = _find(state_dir)
+    return isinstance(process, Holder) if process is not None else None
 
 
 def find_holder(state_dir: Path) -> Holder | None:
-    """The process that is seen to hold the lock now; None where none is."""
-    found = _find(state_dir)
-    return found if isinstance(found, Holder) else None
+    """The process that holds the lock now; None if none is visible."""
+    process = _find(state_dir)
+    return process if isinstance(process, Holder) else None
 
 
 def _find(state_dir: Path) -> Holder | Literal[False] | None:
-    """The holder; False where there is none, None where that cannot be told from here."""
+    """The holder; False if there is none, None if that can't be determined from here."""
     try:
-        note = _noted(state_dir / "lock")
-        found = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
+        note = _read_note(state_dir / "lock")
+        locks = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
     except FileNotFoundError as error:
         return None if error.filename == str(LOCKS) else False
     except OSError:
         return None
-    for *_, process, inode, _, _ in found:
-        # Btrfs gives files another device than the kernel knows their locks by: inode and process tell then.
+    for *_, process, inode, _, _ in locks:
+        # Btrfs shows files under another device than the kernel's locks: then inode and process decide.
         if inode == note.place or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, stays=not note.is_task)
-    # What holds a lock in another container is left out of `/proc/locks`; the machine itself sees all.
-    own = _namespace()
-    return False if own in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
+    # `/proc/locks` omits locks held in another container; the machine itself sees all.
+    namespace = _namespace()
+    return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +127,31 @@ class _Note:
     is_task: bool
 
 
-def _noted(path: Path) -> _Note:
+def _read_note(path: Path) -> _Note:
     status = path.stat()
-    process, namespace, *rest = [*path.read_text(errors="replace").split(), "", ""]
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return _Note(status.st_ino, place, status.st_mtime, process, namespace, _TASK in rest)
+    process, namespace, *marks = [*path.read_text(errors="replace").split(), "", ""]
+    kernel_id = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    return _Note(status.st_ino, kernel_id, status.st_mtime, process, namespace, _TASK in marks)
 
 
 def _namespace() -> str:
-    """Which processes this one can see; '' where that has no number."""
+    """The namespace of the processes visible to this one; '' if it has no number."""
     with contextlib.suppress(OSError):
         return str(NAMESPACE.stat().st_ino)
     return ""
 
 
 NOT_OURS = ("lost+found",)
-"""What may lie at the top without being kbsync's: of a disk that is mounted there."""
+"""Names at the top that don't belong to kbsync: those of a disk mounted there."""
 
 
 def user_of(state_dir: Path) -> str:
-    """Who works with the state: the user who runs this or, where that is root, the directory's owner."""
+    """The user who works with the state: the one running this or, for root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 
 def user_name(number: int) -> str:
-    """The user's name, or the number of one that has none."""
+    """The user's name, or the number if there is no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -159,25 +159,25 @@ def user_name(number: int) -> str:
 
 
 def strange(state_dir: Path) -> Iterator[Path]:
-    """Files and folders in the directory that its user may not use, those above others first.
+    """Files and folders in the directory that its user can't use, parents first.
 
-    For root, who may use all: what belongs to another user than a directory that is not root's.
+    Root can use all: then those of another user than the directory's owner, unless that is root.
     """
     owner = state_dir.stat().st_uid
-    for place in _inside(state_dir):
+    for path in _inside(state_dir):
         with contextlib.suppress(FileNotFoundError):
-            if owner not in (0, place.lstat().st_uid) if os.geteuid() == 0 else _is_shut(place):
-                yield place
+            if owner not in (0, path.lstat().st_uid) if os.geteuid() == 0 else _is_shut(path):
+                yield path
 
 
-def _is_shut(place: Path) -> bool:
-    if not place.exists() or place.is_symlink():
+def _is_shut(path: Path) -> bool:
+    if not path.exists() or path.is_symlink():
         return False
-    return not os.access(place, os.R_OK | os.W_OK | (os.X_OK if place.is_dir() else 0))
+    return not os.access(path, os.R_OK | os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """Of folders that cannot be listed, themselves."""
+    """All paths below `folder`; of a folder that can't be listed, the folder itself."""
     for above, folders, files in os.walk(folder):
         if above == str(folder):
             folders[:] = [name for name in folders if name not in NOT_OURS]
@@ -185,19 +185,19 @@ def _inside(folder: Path) -> Iterator[Path]:
         yield from (Path(above, name) for name in sorted(folders + files))
 
 
-def fault_of(state_dir: Path, place: Path) -> str:
-    """Why the user of the directory may not use the `place` in it."""
-    owner, user = user_name(place.lstat().st_uid), user_of(state_dir)
-    return f"{place} belongs to {owner} and cannot be used by {user}"
+def fault_of(state_dir: Path, path: Path) -> str:
+    """Why the user of the directory can't use the `path` in it."""
+    owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
+    return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
-def cure_of(state_dir: Path, place: Path) -> str:
-    """The command that lets the user of the directory use the `place` in it, and all else there."""
+def cure_of(state_dir: Path, path: Path) -> str:
+    """The command that lets the user of the directory use the `path` in it, and everything else there."""
     user, where = user_of(state_dir), shell_word(str(state_dir))
-    is_theirs = user_name(place.lstat().st_uid) == user
+    is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"
 
 
-def refusal(state_dir: Path, place: Path) -> ForeignError:
-    """The error of a `place` in the directory that its user may not use."""
-    return ForeignError(f"{printable(fault_of(state_dir, place))}; run: {cure_of(state_dir, place)}")
+def refusal(state_dir: Path, path: Path) -> ForeignError:
+    """The error for a `path` in the directory that its user can't use."""
+    return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {cure_of(state_dir, path)}")

@@ -15,7 +15,7 @@ from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a mirror does nothing: the contract's word, a sentence, and a command that may cure it."""
+    """Why a mirror is halted: the contract's word, a sentence, and a command that may fix it."""
 
     reason: str
     detail: str
@@ -24,9 +24,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored, `root` as when it last ran.
+    """One mirror as stored; `root` is that of its last run.
 
-    `hold_all`: every deletion of the next pass asks. `place`: how its config named the base it is bound to.
+    `hold_all`: every deletion of the next pass asks. `place`: the bound base as its config names it.
     """
 
     id: int
@@ -45,7 +45,7 @@ class MirrorRecord:
 
 @dataclass(frozen=True, slots=True)
 class BindingRecord:
-    """One knowledge base under one prefix: what a set of documents belongs to."""
+    """One knowledge base under one prefix; every document belongs to one."""
 
     id: int
     target: str
@@ -62,7 +62,7 @@ class BindingRecord:
 
     @property
     def place(self) -> str:
-        """Where it is, for a person."""
+        """The location, for a person."""
         return str(self.folder or f"{self.target} {self.base} at {self.address}")
 
 
@@ -73,8 +73,8 @@ _SELECT = (
 
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
-    number, name, folder, target, binding, *rest = row
-    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, place = rest
+    number, name, folder, target, binding, *columns = row
+    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, place = columns
     return MirrorRecord(
         id=number,
         name=name,
@@ -110,17 +110,17 @@ class Mirrors(Table):
         return None if row is None else _read(row)
 
     def add(self, name: str, folder: str, target: str) -> MirrorRecord:
-        """A new mirror."""
+        """Add a mirror."""
         self._db.execute(
             "INSERT INTO mirror(name, folder, target) VALUES(?, ?, ?)", (name, bind(folder), target)
         )
         record = self.get(self._db.last_insert_rowid())
-        # Earlier versions left them behind.
+        # Earlier versions left facts behind.
         Meta(self._db).forget(MirrorFact, record.id)
         return record
 
     def attach(self, mirror: int, name: str, folder: str, target: str) -> None:
-        """The config speaks of it under this name, folder and target."""
+        """Store the name, folder and target that the config gives the mirror."""
         self._set(mirror, name=name, folder=bind(folder), target=target)
 
     def _set(self, mirror: int, **values: str | bytes | float | None) -> None:
@@ -128,13 +128,13 @@ class Mirrors(Table):
         self._db.execute(f"UPDATE mirror SET {columns} WHERE id = ?", (*values.values(), mirror))  # noqa: S608
 
     def set_root(self, mirror: int, root: RootIdentity) -> None:
-        """Remember the root's identity."""
+        """Store the root's identity."""
         self._set(
             mirror, root_dev=root.dev, root_ino=root.ino, root_fs=root.fs_type, root_is_mount=root.is_mount
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
-        """Say that the mirror waits for a person, or no longer does."""
+        """Set or clear why the mirror waits for a person."""
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:
@@ -142,40 +142,40 @@ class Mirrors(Table):
             self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=cure)
 
     def set_note(self, mirror: int, note: str) -> None:
-        """Something a person should know that halts nothing."""
+        """Set a notice for a person that halts nothing."""
         self._set(mirror, note=note)
 
     def set_hold_all(self, mirror: int, hold: bool) -> None:
-        """Whether every deletion asks, however few."""
+        """Set whether every deletion asks, however few."""
         self._set(mirror, hold_all=hold)
 
     def pass_ended(self, mirror: int, now: float, deep: bool) -> None:
-        """Remember when the folder was last compared as a whole."""
+        """Record when the whole folder was last compared."""
         self._set(mirror, last_pass=now)
         if deep:
             self._set(mirror, last_deep=now)
 
     def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str, place: str = "") -> int:
-        """The binding for this base, made when it is new; the mirror is bound to it, as `place` says."""
+        """Bind the mirror to this base, which the config calls `place`; create the binding if it is new."""
         key = (target, address, base, prefix)
         number = self.binding_for(*key)
         if number is None:
             sql = "INSERT INTO binding(target, address, base, prefix) VALUES(?, ?, ?, ?)"
             self._db.execute(sql, key)
             number = self._db.last_insert_rowid()
-            # Earlier versions left them behind.
+            # Earlier versions left facts behind.
             Meta(self._db).forget(BindingFact, number)
         self._set(mirror, binding=number, place=place)
         return number
 
     def base_moved(self, target: str, base: str, address: str) -> None:
-        """A base that is known by its id alone is at this address now."""
+        """A base that is identified by its id alone has moved to this address."""
         self._db.execute(
             "UPDATE OR IGNORE binding SET address = ? WHERE target = ? AND base = ?", (address, target, base)
         )
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """The same documents under names with another beginning."""
+        """The same documents under names with another prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
@@ -194,7 +194,7 @@ class Mirrors(Table):
         return None if row is None else BindingRecord(*row)
 
     def sharing(self, binding: int) -> list[int]:
-        """The bindings of the same base, whatever their prefixes; this one included."""
+        """The bindings of the same base, whatever their prefixes, including this one."""
         sql = (
             "SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
             " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?"
@@ -202,9 +202,9 @@ class Mirrors(Table):
         return [int(row[0]) for row in self._db.execute(sql, (binding,))]
 
     def remove_unused_bindings(self) -> None:
-        """Forget bindings that no mirror is bound to and no upload belongs to."""
-        # One that stayed would say that its base was taken over already: a mirror that is made again would
-        # send everything a second time.
+        """Forget bindings that no mirror and no upload uses."""
+        # A leftover would say that its base was adopted already: a mirror created again would then send
+        # everything a second time.
         rows = self._db.execute(
             "SELECT id FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
             " AND id NOT IN (SELECT DISTINCT binding FROM upload)"
@@ -214,12 +214,12 @@ class Mirrors(Table):
             self._db.execute("DELETE FROM binding WHERE id = ?", (number,))
 
     def is_adopted(self, binding: int) -> bool:
-        """What was already in the base has been taken over."""
+        """Whether the base's existing documents were adopted."""
         row = self._db.execute("SELECT adopted FROM binding WHERE id = ?", (binding,)).fetchone()
         return bool(row and row[0])
 
     def set_adopted(self, binding: int, *, adopted: bool = True) -> None:
-        """Whether what was already in the base has been taken over."""
+        """Set whether the base's existing documents were adopted."""
         self._db.execute("UPDATE binding SET adopted = ? WHERE id = ?", (adopted, binding))
 
     def tally(self, mirror: int) -> dict[Status, int]:
@@ -228,7 +228,7 @@ class Mirrors(Table):
         return {Status(status): n for status, n in rows}
 
     def remove(self, mirror: int) -> None:
-        """Forget a mirror and everything known of it."""
+        """Forget a mirror and all its rows."""
         self._db.execute(
             "DELETE FROM entry WHERE folder IN (SELECT id FROM folder WHERE mirror = ?)", (mirror,)
         )

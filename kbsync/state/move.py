@@ -1,4 +1,4 @@
-"""A mirror moves from one state into another, with all that is known of it."""
+"""Moves a mirror from one state to another, with all its rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kbsync.state.db import open_writer, state_errors, transaction
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
-"""Their rows get new numbers: each goes up by the highest that is there already."""
+"""Tables whose rows get new numbers: each number rises by the highest one already in use."""
 
-_MOVED: dict[str, dict[str, str]] = {
+_COPIED_TABLES: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},
     "mirror": {"id": "id + :mirror", "binding": "binding + :binding"},
     "folder": {"id": "id + :folder", "mirror": "mirror + :mirror", "parent": "parent + :folder"},
@@ -26,29 +26,29 @@ _MOVED: dict[str, dict[str, str]] = {
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
-"""Tables in the order in which they are filled, and what becomes of their numbers.
+"""Tables in the order in which they are copied, and the new values of their numbers.
 
-Uploads keep theirs, which are marks at the target: they begin at random in each state. `tally` and `serving`
-are counted by triggers.
+Uploads keep their numbers, which are marks at the target and start at random in each state. Triggers fill
+`tally` and `serving`.
 """
 
 
 def obstacle(source: Path, state: Path, name: str) -> str:
-    """Why the mirror of the state `source`, to be called `name`, cannot move into `state`; '' where it can.
+    """Why the mirror of the state `source`, to be called `name`, can't move into `state`; '' if it can.
 
     The caller holds the locks of both. Raises `StateError`.
     """
     with _both(source, state) as connection:
-        known = connection.execute(
+        conflict = connection.execute(
             "SELECT m.name FROM main.mirror m LEFT JOIN source.mirror s"
             " ON m.name = s.name OR m.folder = s.folder WHERE m.name = ? OR s.id IS NOT NULL",
             (name,),
         ).get
-    return "" if known is None else f"the state in {state.parent} has a mirror {known} of it already"
+    return "" if conflict is None else f"the state in {state.parent} already has a mirror {conflict} of it"
 
 
 def move_mirror(source: Path, state: Path) -> None:
-    """Copy what the state `source` knows into `state`, which knows none of its mirrors (see `obstacle`).
+    """Copy all rows of the state `source` into `state`, which has none of its mirrors (see `obstacle`).
 
     The caller holds the locks of both. Raises `StateError`.
     """
@@ -58,22 +58,24 @@ def move_mirror(source: Path, state: Path) -> None:
             for table in _NUMBERED
         }
         with transaction(connection):
-            for table, changed in _MOVED.items():
-                _copy(connection, table, changed, highest)
+            for table, new_values in _COPIED_TABLES.items():
+                _copy(connection, table, new_values, highest)
 
 
 @contextmanager
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
-    """One connection to both, `source` under that name."""
+    """One connection to both; `source` is attached under that name."""
     for path in (source, state):
-        StateStore(path).close()  # both have the tables of today
+        StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:
         connection.execute("ATTACH ? AS source", (str(source),))
         yield connection
 
 
-def _copy(connection: apsw.Connection, table: str, changed: dict[str, str], highest: dict[str, int]) -> None:
+def _copy(
+    connection: apsw.Connection, table: str, new_values: dict[str, str], highest: dict[str, int]
+) -> None:
     columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
-    values = ", ".join(changed.get(column, column) for column in columns)
+    values = ", ".join(new_values.get(column, column) for column in columns)
     into = f"INSERT INTO main.{table}({', '.join(columns)})"
     connection.execute(f"{into} SELECT {values} FROM source.{table}", highest)  # noqa: S608

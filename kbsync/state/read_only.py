@@ -1,4 +1,4 @@
-"""The tables of the state, and the state as commands see it that only look: no lock, no thread, no loop."""
+"""The tables of the state, and the state for commands that only read: no lock, no thread, no loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Tx:
-    """The tables, within one transaction."""
+    """The tables, in one transaction."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.folders = Folders(connection)
@@ -36,30 +36,30 @@ class Tx:
 
 
 class ReadsState(Protocol):
-    """Runs a function on one consistent state: a command's read-only state, or the store of a daemon.
+    """Runs a function on a consistent snapshot: a command's read-only state, or the store of a daemon.
 
     Raises `StateError`.
     """
 
-    async def __call__(self, look: Callable[[Tx], T], /) -> T:
-        """What `look` returns."""
+    async def __call__(self, query: Callable[[Tx], T], /) -> T:
+        """Return the result of `query`."""
 
 
 def within(connection: apsw.Connection, work: Callable[[Tx], T]) -> T:
-    """What `work` gives; it sees one consistent state. Where it raises, nothing is kept of what it wrote."""
+    """Return the result of `work`, run on a consistent snapshot. If it raises, its writes are undone."""
     with transaction(connection):
         return work(Tx(connection))
 
 
 def copy_into(source: apsw.Connection, destination: apsw.Connection) -> None:
-    """Copy a whole database, consistent as of one moment."""
+    """Copy a whole database as one consistent snapshot."""
     with destination.backup("main", source, "main") as copy:
         while not copy.done:
             copy.step(1000)
 
 
 class ReadOnlyState:
-    """The state file for commands that only look: takes no lock, writes nothing, makes no file."""
+    """The state file for commands that only read: takes no lock, writes nothing, creates no file."""
 
     exists = True
 
@@ -74,22 +74,22 @@ class ReadOnlyState:
 
     @property
     def is_made(self) -> bool:
-        """It has its tables; for a moment of its first run it has not."""
+        """It has its tables; during its first run they may still be missing."""
         return schema.version_of(self._reader) > 0
 
     @property
     def version(self) -> int:
-        """Another number whenever somebody has written since it was last asked for."""
+        """A number that changes whenever somebody else writes."""
         with state_errors(self.path):
             return int(self._reader.pragma("data_version"))
 
     @property
     def is_there(self) -> bool:
-        """The file under that name is still the one that is open; never so of a copy."""
+        """Whether the path still names the open file; False for a copy."""
         return self._identity is not None and identity(self.path) == self._identity
 
     def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on one consistent state."""
+        """Run `work` on a consistent snapshot."""
         with state_errors(self.path):
             return within(self._reader, work)
 
@@ -98,12 +98,12 @@ class ReadOnlyState:
         copy_into(self._reader, destination)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._reader.close()
 
 
 def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
-    """The state itself, or a copy in memory with today's tables: an upgrade has not begun its first pass."""
+    """The state itself, or after an upgrade, before its first pass, a copy in memory with current tables."""
     if not schema.is_older(reader):
         return reader
     copy = apsw.Connection(":memory:")
@@ -114,7 +114,7 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
 
 
 class EmptyState(ReadOnlyState):
-    """The state before there is one: every table is empty, and nothing lies on disk."""
+    """The state before there is one: every table is empty, and nothing is on disk."""
 
     exists = False
 
@@ -125,13 +125,13 @@ class EmptyState(ReadOnlyState):
 
 
 def opened(path: Path) -> ReadOnlyState:
-    """The state, or an empty one where there is none yet, or one that is being made at this moment.
+    """The state; an empty one if there is none yet, or while its file is being created.
 
     Raises `StateError`.
     """
     if path.exists():
-        found = ReadOnlyState(path)
-        if found.is_made:
-            return found
-        found.close()
+        state = ReadOnlyState(path)
+        if state.is_made:
+            return state
+        state.close()
     return EmptyState()

@@ -1,4 +1,4 @@
-"""The tables of `state.db`, how an older file becomes a newer one, and which files are not built on.
+"""The tables of `state.db`, migrations from older schemas, and files that kbsync refuses.
 
 Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `db.bind`).
 Enumerations are stored as the integers of `core.model`, phases as words.
@@ -126,36 +126,36 @@ CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(
 NO_ATTACHED = """
 ALTER TABLE mirror DROP COLUMN attached;
 """
-"""Whether the config names a mirror is asked of the config."""
+"""Only the config knows which mirrors it names."""
 
 HELD_BY_PAGES = """
 ALTER TABLE candidate ADD COLUMN hold INTEGER;
 CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
-"""Deletions that were weighed and wait for a person, each with the hold that it is still to join."""
+"""Weighed deletions that wait for a person, each with the hold that it still has to join."""
 
 OLDEST = 12
-"""The first schema that this kbsync reads. Earlier ones were never released."""
+"""The oldest schema that this kbsync reads. Earlier ones were never released."""
 
 MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES)
-"""Script i turns schema `OLDEST` + i into the next; never edited once released, only added to."""
+"""Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)
 """The schema of `TABLES`."""
 
 
 def version_of(connection: apsw.Connection) -> int:
-    """The schema the file has (0: an empty file)."""
+    """The schema of the file (0: an empty file)."""
     return int(connection.pragma("user_version"))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """The file has tables, and a newer kbsync than the one that made them reads it."""
+    """An older kbsync created the tables, and this one upgrades them."""
     return 0 < version_of(connection) < VERSION
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring the file to `VERSION`, each step in its own transaction: a crash leaves a whole older schema."""
+    """Upgrade the file to `VERSION`, one transaction for each step: a crash leaves a whole older schema."""
     if not version_of(connection):
         with transaction(connection):
             connection.execute(TABLES)
@@ -168,58 +168,58 @@ def migrate(connection: apsw.Connection) -> None:
 
 
 def choose_next_upload(connection: apsw.Connection) -> None:
-    """Upload ids begin at random in each state."""
-    # They are marks at a target: those of a lost state must never be given to other documents (promise 6).
+    """Start upload ids at a random number in each state."""
+    # They are marks at a target: ids of a lost state must never be given to other documents (promise 6).
     import secrets
 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
-    first = secrets.randbelow(2**51) + 2**32
+    start = secrets.randbelow(2**51) + 2**32
     highest = connection.execute("SELECT coalesce(max(id), 0) FROM upload").get
-    connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + first,))
+    connection.execute("INSERT INTO sqlite_sequence(name, seq) VALUES('upload', ?)", (highest + start,))
 
 
 CHECK_UP_TO = 256 * 1024 * 1024
-"""Bytes of a file that is checked for damage at the start: a larger one takes too long."""
+"""The largest file in bytes that is checked for damage at the start: larger ones take too long."""
 
-_MADE = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
+_CREATED_NAMES = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raises `DamagedError` for anything but a file: it has to make way, and a pipe would block us."""
+    """Raises `DamagedError` for anything but a file: it must be set aside, and a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if not path.is_symlink():
             return
-        raise DamagedError(f"{path} is a link that leads nowhere") from None
+        raise DamagedError(f"{path} is a broken link") from None
     if not stat.S_ISREG(mode):
         raise DamagedError(f"{path} is not a file")
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
-    """Raises `DamagedError`: another program's, or tables are missing; `UsageError`: of a newer kbsync."""
-    with transaction(connection):  # both as of one moment: it may be being made just now
+    """Raises `DamagedError` for a foreign file or missing tables, `UsageError` for a newer kbsync's file."""
+    with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)
-        made = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-    wanted = _made_by(version)
+        existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    required = _names_in(version)
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by a kbsync from before the first release")
-    if (made and not version) or not wanted <= made:
-        raise DamagedError(f"{path} is not a state of kbsync, or tables of it are missing")
+    if (existing and not version) or not required <= existing:
+        raise DamagedError(f"{path} is not a state of kbsync, or lacks some of its tables")
     if version > VERSION:
         raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
 
 
-def _made_by(version: int) -> set[str]:
+def _names_in(version: int) -> set[str]:
     """Names of tables, indexes and triggers that a file of this schema must have."""
     if not version:
         return set()
-    # Of another schema only these are sure.
-    return set(_MADE.findall(TABLES)) if version == VERSION else {"meta", "mirror", "upload"}
+    # Of other schemas only these are certain.
+    return set(_CREATED_NAMES.findall(TABLES)) if version == VERSION else {"meta", "mirror", "upload"}
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Raises `DamagedError` before anything is built on a damaged file."""
+    """Raises `DamagedError` before kbsync uses a damaged file."""
     if path.stat().st_size > CHECK_UP_TO:
         return  # SQLite notices damage as it reads
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -228,15 +228,15 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
 
 
 def is_turned_back(path: Path) -> bool:
-    """The file is older than the last thing that was done with it."""
-    # Ours always has its WAL file beside it. Without one it came from a backup, or the WAL was taken away
-    # together with the newest changes.
+    """Whether the file is older than its last use."""
+    # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
+    # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()
 
 
 def catch_up(connection: apsw.Connection) -> None:
-    """For a file that is turned back: what was done since it was written is not in it."""
-    # What the bases hold is taken over once more, and no upload gets a number that was given since.
+    """Prepare a restored file: changes since it was written are missing."""
+    # Adopt the bases' documents again, and give no upload a number used since.
     with transaction(connection):
         connection.execute("UPDATE binding SET adopted = 0")
         choose_next_upload(connection)

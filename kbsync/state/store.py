@@ -1,9 +1,9 @@
-"""The state file as the rest of the program sees it: `write` and `read`, and nothing of SQLite.
+"""The state file for the rest of the program: `write` and `read`, without SQLite's details.
 
-One thread owns all writes. Writes that come close together share one commit, each in a savepoint of its
-own, and a `write` returns only after its commit is on disk: then what it announces may be done (promise 3).
-Reads run on another connection and in another thread: they wait neither for a writer nor for threads that
-look at a slow disk.
+One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
+and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on
+another connection and in another thread: they wait neither for a writer nor for threads that wait for a slow
+disk.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class _Job:
 class StateStore:
     """The state of all mirrors.
 
-    `check`: the caller holds the lock, so look for damage first. `on_commit("before"|"after")` lets tests
-    stop the program there.
+    `check`: the caller holds the lock, so check for damage first. Tests stop the program in
+    `on_commit("before"|"after")`.
     """
 
     def __init__(
         self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] | None = None
     ) -> None:
-        """Open or make the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one.
+        """Open or create the file. Raises `DamagedError`, `StateError`, or `UsageError` for a newer one.
 
-        `LockedError` where an older kbsync holds the lock that the caller lacks.
+        Raises `LockedError` if an older kbsync holds the lock that the caller lacks.
         """
         self.path = path
         self._on_commit = on_commit
@@ -65,17 +65,17 @@ class StateStore:
         self._waiting: deque[_Job] = deque()
         self._broken: BaseException | None = None
         self._is_closed = False
-        self._asking = threading.Lock()
+        self._submit_lock = threading.Lock()
         self.damage = ""
         self._on_damage: Callable[[], object] = lambda: None
         with state_errors(path):
             schema.refuse_no_file(path)
-            # Asked before the writer makes the WAL file whose absence tells it.
+            # Check before the writer creates the WAL file, whose absence is the sign.
             turned_back = schema.is_turned_back(path)
             self._writer = open_writer(path)
             schema.refuse_unfit(self._writer, path)
             if not check and schema.is_older(self._writer) and holding(path.parent) is not False:
-                # Its statements name tables and columns that an upgrade may take away.
+                # The older process uses tables and columns that an upgrade may remove.
                 self._writer.close()
                 raise LockedError(
                     f"the kbsync that works on {path.parent} is older than this one; restart it first"
@@ -99,18 +99,18 @@ class StateStore:
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
-        """`write` for threads: the future ends after the commit."""
-        done: Future[T] = Future()
-        with self._asking:  # nothing is put behind the end, where nobody would take it
+        """`write` for threads: the future completes after the commit."""
+        future: Future[T] = Future()
+        with self._submit_lock:  # queue no job after the last commit: nobody would take it
             if not self._is_closed:
-                self._waiting.append(_Job(work, done))
+                self._waiting.append(_Job(work, future))
                 self._writes.submit(self._commit_waiting)
-                return done
-        done.set_exception(self._closed())
-        return done
+                return future
+        future.set_exception(self._closed())
+        return future
 
     def _closed(self) -> StateError:
-        return StateError(f"{self.path} is closed; what was not recorded is found again at the next start")
+        return StateError(f"{self.path} is closed; the next start finds again what was not recorded")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the reading connection, off the loop. Raises `StateError`."""
@@ -126,7 +126,7 @@ class StateStore:
             return within(self._reader, work)
 
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
-        """Paths of all stored files in a directory and below it; each page is read when it is asked for."""
+        """Paths of all stored files in a directory and below it; reads each page on demand."""
         for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
             paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):
@@ -134,7 +134,7 @@ class StateStore:
 
     @contextmanager
     def state_errors(self) -> Iterator[None]:
-        """Within, trouble with the file becomes a `StateError`; `damage` says so of a damaged one."""
+        """Turn errors of the file into a `StateError`; damage also sets `damage`."""
         try:
             with state_errors(self.path):
                 yield
@@ -143,26 +143,26 @@ class StateStore:
             self._on_damage()
             raise
 
-    def when_damaged(self, tell: Callable[[], object]) -> None:
-        """`tell` is called, from any thread, when damage was met. Nothing can be done with the file then."""
-        self._on_damage = tell
+    def when_damaged(self, notify: Callable[[], object]) -> None:
+        """Call `notify`, from any thread, when damage is found. The file is then unusable."""
+        self._on_damage = notify
 
     @property
     def is_there(self) -> bool:
-        """The file under that name is still the one that is open."""
+        """Whether the path still names the open file."""
         return identity(self.path) == self._identity
 
     async def aclose(self) -> None:
-        """Carry out what was asked for, then close."""
+        """Finish pending writes, then close."""
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """`aclose` for threads; repeatable. The holder of the lock leaves nothing of what was deleted."""
-        with self._asking:
+        """`aclose` for threads; may be repeated. The holder of the lock erases deleted data from the WAL."""
+        with self._submit_lock:
             self._is_closed = True
         self._writes.shutdown()
         self.readers.shutdown(wait=False, cancel_futures=True)
-        with self._read_lock:  # a read whose caller was cut off may still be under way
+        with self._read_lock:  # a read whose caller was cancelled may still run
             self._reader.close()
         if self._holds_lock:
             with suppress(apsw.Error):  # a damaged file, or one that is closed
@@ -176,7 +176,7 @@ class StateStore:
     def _commit_waiting(self) -> None:
         """Called once for each write: one call commits all that wait, and the others find nothing."""
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        # A caller that was cut off before its turn no longer wants it; from here on it cannot be cut off.
+        # A caller cancelled before its turn no longer wants it; after this it can't be cancelled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]
         if jobs:
             self._commit_group(jobs)
@@ -186,14 +186,14 @@ class StateStore:
             if self._broken is not None:
                 raise self._broken
             with self.state_errors():
-                answers = self._transact(jobs)
+                results = self._transact(jobs)
         except BaseException as error:
             if not isinstance(error, Exception):  # a test stops the program here
                 self._broken = error
             for job in jobs:
                 job.done.set_exception(error)
             return
-        for job, (result, failure) in zip(jobs, answers, strict=True):
+        for job, (result, failure) in zip(jobs, results, strict=True):
             if failure is None:
                 job.done.set_result(result)
             else:
@@ -201,44 +201,44 @@ class StateStore:
 
     def _transact(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
         with transaction(self._writer, "BEGIN IMMEDIATE"):
-            answers = [self._attempt(job) for job in jobs]
-            self._told("before")
-        self._told("after")
-        return answers
+            results = [self._attempt(job) for job in jobs]
+            self._call_hook("before")
+        self._call_hook("after")
+        return results
 
     def _attempt(self, job: _Job) -> tuple[Any, Exception | None]:
         db = self._writer
-        # One failing write must not undo its neighbours in the group.
+        # One failing write must not undo the others of the group.
         db.execute("SAVEPOINT job")
         try:
             result = job.work(Tx(db))
         except Exception as error:
-            if not db.in_transaction:  # a full disk and the like undo the whole group
+            if not db.in_transaction:  # errors such as a full disk undo the whole group
                 raise
             db.execute("ROLLBACK TO job; RELEASE job")
             return None, error
         db.execute("RELEASE job")
         return result, None
 
-    def _told(self, moment: str) -> None:
+    def _call_hook(self, moment: str) -> None:
         if self._on_commit is not None:
             self._on_commit(moment)
 
 
 class StateCopy(StateStore):
-    """A private copy of a state, to be written to and thrown away. One call at a time; no lock, no thread."""
+    """A private copy of a state to write to and discard. One call at a time; no lock, no thread."""
 
-    # SQLite's own temporary database: in memory while it is small, else in a file that has no name from the
-    # moment it is made, so nothing is left of it however the process ends.
+    # SQLite's own temporary database: in memory while it is small, else in a file that is unlinked at once,
+    # so nothing remains however the process ends.
     def __init__(self, original: ReadOnlyState) -> None:
-        """Copy what a command looks at. Raises `StateError`."""
+        """Copy the state that a command reads. Raises `StateError`."""
         self.path = original.path
         with state_errors(self.path):
             self._db = open_temporary()
             original.backup(self._db)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` in a transaction. What it raises undoes it."""
+        """Run `work` in a transaction; an error undoes it."""
         with state_errors(self.path):
             return within(self._db, work)
 
@@ -252,5 +252,5 @@ class StateCopy(StateStore):
             return work(Tx(self._db))
 
     def close(self) -> None:
-        """Throw it away."""
+        """Discard the copy."""
         self._db.close()

@@ -1,4 +1,4 @@
-"""The journal: one row per upload (see `core.model.Upload`), and what of it is due."""
+"""The journal: one row per upload (see `core.model.Upload`), and which rows are due."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""So many uploads at most and at least, within so many seconds, tell how fast documents become searchable."""
+"""The most and fewest uploads, and the seconds, from which to tell how fast documents become searchable."""
 
 POLL_BATCH = 1000
 LOOK_BATCH = 10_000
 SMALL_BATCH = 100
 
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
-"""What `save` leaves alone: it never changes (`path` only by `move` and `give`), and most has an index."""
+"""Columns that `save` skips: they never change (`path`: only by `move` and `give`); most are indexed."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _TEXTS = tuple(COLUMNS.index(c) for c in ("path", "label", "name", "reason", "code"))
-"""What the disk or a service says: it may hold anything."""
+"""Columns filled by the disk or a service: they may hold anything."""
 
 _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
     (COLUMNS.index(column), {member.value: member for member in kind})
@@ -68,13 +68,13 @@ def _row(upload: Upload) -> list[object]:
 
 
 def _in(states: Iterable[UploadState]) -> str:
-    """As the conditions of the indexes have it, so that SQLite sees that one fits."""
+    """A condition written as in the indexes, so that SQLite sees which one fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
 
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Rows by what they wait for, each by rank; sends by lane, those in which something waits."""
+    """Rows by the work they wait for, each by rank; sends by lane, only lanes with work."""
 
     deletes: list[Upload]
     looks: list[Upload]
@@ -92,7 +92,7 @@ class Uploads(Table):
         return next(self._select("WHERE id = ?", (upload,)), None)
 
     def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
-        """Everything not final that belongs to a path in this binding, oldest first."""
+        """All uploads of a path in this binding that are not final, oldest first."""
         where = f"WHERE mirror = ? AND path = ? AND binding = ? AND state NOT {_in(FINAL)} ORDER BY id"
         return list(self._select(where, (mirror, bind(path), binding)))
 
@@ -104,12 +104,12 @@ class Uploads(Table):
         return replace(upload, id=self._db.last_insert_rowid())
 
     def save(self, upload: Upload) -> None:
-        """Write what can change of an existing row."""
+        """Write the columns of an existing row that can change."""
         values = _row(upload)
         self._db.execute(_UPDATE, [*(values[i] for i in _CHANGING), upload.id])
 
     def set_content(self, upload: int, *, digest: str | None = None, recipe: str | None = None) -> None:
-        """Write down what a document was found to be, or is to become: columns `save` leaves alone."""
+        """Record the digest or recipe of a document: columns that `save` leaves alone."""
         self._db.execute(
             "UPDATE upload SET digest = coalesce(?, digest), recipe = coalesce(?, recipe) WHERE id = ?",
             (digest, recipe, upload),
@@ -126,7 +126,7 @@ class Uploads(Table):
         limit: int,
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
-        """Rows of a state whose next look is due, by rank (smaller first). `ranks`: from, and below."""
+        """Rows of a state that are due, smaller rank first. `ranks`: lower and upper bound (excluded)."""
         where = (
             "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
             " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
@@ -144,10 +144,10 @@ class Uploads(Table):
         looks: bool,
         busy: Collection[int],
     ) -> DueWork:
-        """Everything that is due at `now` (wall seconds) and not being done.
+        """All rows that are due at `now` (wall seconds) and not in work.
 
-        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None where no
-        poll may start now. `looks`: one for lost uploads may. `busy`: uploads that something is done about.
+        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None if no poll
+        may start now. `looks`: a check for lost uploads may start. `busy`: uploads in work.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -157,33 +157,35 @@ class Uploads(Table):
             rows = self.due(mirror, binding, state, now + ahead, limit + len(busy), ranks)
             return [row for row in rows if row.id not in busy][:limit]
 
-        lost: list[Upload] = []
+        unsure_or_lost: list[Upload] = []
         if looks and due(UploadState.UNSURE, 1):
-            # One list tells of all: where one unsure upload is due, every other one is looked for as well.
+            # One list covers all: if one unsure upload is due, check for every other one too.
             unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
-            lost = [row for row in unsure if row.id not in busy]
+            unsure_or_lost = [row for row in unsure if row.id not in busy]
         elif looks:
-            # All of those that were lost or deleted long ago are looked for by every look anyway.
-            lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
+            # Every check covers all that were lost or deleted long ago anyway.
+            unsure_or_lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
         indexing: list[Upload] = []
         if polls is not None and due(UploadState.INDEXING, 1):
-            # One request can tell of many: those that will soon be due are asked about as well.
+            # One request can cover many: also ask about those that will soon be due.
             indexing = due(UploadState.INDEXING, POLL_BATCH, ahead=polls)
         sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
         return DueWork(
             deletes=due(UploadState.RETIRING, requests),
-            looks=lost,
+            looks=unsure_or_lost,
             proofs=due(UploadState.ADOPTING, SMALL_BATCH),
             polls=indexing,
             renames=due(UploadState.SERVING, SMALL_BATCH),
             sends={lane: rows for lane, rows in sends.items() if rows},
         )
 
-    def next_due(self, mirror: int, binding: int, look: float = 0.0, poll: float = 0.0) -> float | None:
-        """When the next row is due, and no look and no poll before these moments; None: nothing waits.
+    def next_due(
+        self, mirror: int, binding: int, earliest_look: float = 0.0, earliest_poll: float = 0.0
+    ) -> float | None:
+        """When the next row is due, with no check and no poll before these times; None: nothing waits.
 
-        Wall seconds. Rows that wait for nothing are not read: nearly every document serves, and this is asked
-        all the time.
+        Wall seconds. Rows that wait for nothing are not read: nearly every document serves, and this is
+        called all the time.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -196,15 +198,15 @@ class Uploads(Table):
 
         looks, polls = first(UploadState.UNSURE), first(UploadState.INDEXING)
         times = (
-            None if looks is None else max(looks, look),
-            None if polls is None else max(polls, poll),
-            # What was given up or deleted is looked for by the way: nothing wakes for it alone.
+            None if looks is None else max(looks, earliest_look),
+            None if polls is None else max(polls, earliest_poll),
+            # Nothing wakes for uploads given up or deleted: other checks cover them.
             first(*TO_BE_DONE),
         )
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """(some documents found no room in the account, whether there is room is being tried just now)."""
+        """(some documents found no room in the account, a test for room is running)."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -214,9 +216,9 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """After a clock was set back: what is due later than the longest pause of its state is due now."""
+        """After a clock was set back: rows due later than their state's longest pause are due now."""
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
-        # A deletion that nobody answered yet waits for nothing, one that was put off now and then for little.
+        # A deletion without an answer yet waits for nothing, a postponed one for at most a short pause.
         refused = LONGEST_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {LONGEST}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
@@ -232,7 +234,7 @@ class Uploads(Table):
     # -- by state --------------------------------------------------------------------------------------
 
     def count(self, mirror: int, binding: int, states: Iterable[UploadState]) -> int:
-        """How many rows are in one of the states."""
+        """How many rows are in these states."""
         sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state {_in(states)}"  # noqa: S608
         return int(self._db.execute(sql, (mirror, binding)).get)
 
@@ -244,8 +246,8 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Those on their way that failed or were not answered before, with an id above `after`."""
-        # What is being sent just now, or was, counts as one loss until it is answered.
+        """Uploads on their way that failed or got no answer before, with an id above `after`."""
+        # An upload that is being sent counts as one loss until it is answered.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
             f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND {before} AND id > ?"
@@ -254,12 +256,12 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
-        """Some file with these bytes is still to become searchable."""
+        """Some file with these bytes is still on its way to being searchable."""
         sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 
     def highest(self) -> int:
-        """The highest id of all."""
+        """The highest id."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
@@ -276,7 +278,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Documents on their way whose predecessors, of the same bytes, serve no more."""
+        """Documents on their way whose predecessors, with the same bytes, no longer serve."""
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
             f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
@@ -287,20 +289,20 @@ class Uploads(Table):
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
         """How many documents still serve in each of the other bindings of this mirror."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
-        return {int(other): int(n) for other, n in self._db.execute(sql, (mirror, binding))}
+        return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Documents a second that became searchable of late, by the newest uploads; 0.0: hardly any did."""
+        """Documents per second that became searchable lately, by the newest uploads; 0.0: too few to tell."""
         newest = (
             "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
         )
-        found = (float(at) for (at,) in self._db.execute(newest, (mirror, binding, NEWEST)))
-        lately = [at for at in found if now - LATELY <= at <= now]
-        return len(lately) / max(1.0, now - min(lately)) if len(lately) >= FEWEST else 0.0
+        ready_times = (float(ready_at) for (ready_at,) in self._db.execute(newest, (mirror, binding, NEWEST)))
+        recent = [ready_at for ready_at in ready_times if now - LATELY <= ready_at <= now]
+        return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Documents that serve a file by another path than the target knows."""
+        """Documents that serve a file under another path than the target has."""
         return self._select(
             "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
         )
@@ -313,23 +315,23 @@ class Uploads(Table):
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id, whatever mirror they belong to."""
-        # The bindings are spelled out for the index, which begins with them.
+        """Rows that hold this remote id, in any mirror."""
+        # Lists the bindings because the index begins with them.
         where = "WHERE binding IN (SELECT id FROM binding) AND remote_id = ?"
         return list(self._select(where, (remote_id,)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
         """How many of these documents serve."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state {_in(SERVING)} LIMIT 1"  # noqa: S608
-        return sum(self._db.execute(sql, (binding, one)).get is not None for one in ids)
+        return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """A row that is not final has this name, though it stands under another path or name of ours."""
+        """A row that isn't final has this name, though its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
     def is_in_doubt(self, name: str) -> bool:
-        """Of an upload of this name, in any base, nobody knows yet whether it is there."""
+        """The outcome of an upload of this name, in any base, is unknown."""
         sql = (
             "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"  # noqa: S608
             f" AND {_NAMED} AND state {_in(UNANSWERED)} LIMIT 1"
@@ -339,42 +341,46 @@ class Uploads(Table):
     # -- many at once ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """The target knows no document by its right name any more; what is intended is not sent."""
+        """The target has no document under its right name any more; intended uploads are dropped."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
         dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
         self._db.execute(dropped, (mirror, binding))
 
-    def move(self, mirror: int, binding: int, old: str, new: str) -> None:
-        """The file was renamed: what belonged to `old` belongs to `new`.
+    def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
+        """The file was renamed: give rows of `old_path` to `new_path`.
 
-        In bases that were left behind, only where nothing belongs to `new`.
+        In bases that the mirror left, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
             " AND (binding = :binding OR NOT EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror"
             f" AND o.binding = upload.binding AND o.path = :new AND o.state NOT {_in(FINAL)}))",
-            {"new": bind(new), "mirror": mirror, "old": bind(old), "binding": binding},
+            {"new": bind(new_path), "mirror": mirror, "old": bind(old_path), "binding": binding},
         )
 
     def give(self, upload: int, path: str) -> None:
-        """The document belongs to another file from now on."""
+        """Give the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def take_over(self, former: int, mirror: int, binding: int) -> bool:
-        """What belonged to a former mirror in this binding belongs to `mirror`; whether there was anything.
+        """Give rows of a former mirror in this binding to `mirror`; return whether there were any.
 
-        Of two that serve one path the new owner's goes on, and the other is deleted; no deletion waits for
-        a person any more.
+        If both serve a path, the new owner's document stays and the other is deleted. No deletion waits for a
+        person any more.
         """
-        mine = (former, binding)
-        if not self._db.execute("SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", mine).get:
+        former_key = (former, binding)
+        if not self._db.execute(
+            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", former_key
+        ).get:
             return False
-        ours = "SELECT id FROM upload WHERE mirror = ? AND binding = ?"
-        self._db.execute(f"DELETE FROM hold_item WHERE upload IN ({ours})", mine)  # noqa: S608
-        self._db.execute(f"DELETE FROM candidate WHERE upload IN ({ours})", mine)  # noqa: S608
-        self._db.execute("UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6", mine)
+        former_rows = "SELECT id FROM upload WHERE mirror = ? AND binding = ?"
+        self._db.execute(f"DELETE FROM hold_item WHERE upload IN ({former_rows})", former_key)  # noqa: S608
+        self._db.execute(f"DELETE FROM candidate WHERE upload IN ({former_rows})", former_key)  # noqa: S608
+        self._db.execute(
+            "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6", former_key
+        )
         for states, also, news in _TWICE:
             twin = (
                 f"EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror AND o.binding = :binding"  # noqa: S608
@@ -395,17 +401,17 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """The base of this binding no longer exists: so do its documents."""
+        """The base of this binding no longer exists, nor do its documents."""
         self._db.execute(
             "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
             (mirror, binding),
         )
-        # Should it come back after all, from a backup or with its disk, what is in it is adopted.
+        # If it comes back, from a backup or with its disk, its documents are adopted.
         self._db.execute("UPDATE binding SET adopted = 0 WHERE id = ?", (binding,))
 
     def prune(self, before: float) -> None:
-        """Forget final rows made before this time."""
+        """Forget final rows created before this time."""
         sql = f"DELETE FROM upload WHERE state {_in(FINAL)} AND created_at < ?"  # noqa: S608
         self._db.execute(sql, (before,))
 
@@ -421,7 +427,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""What two mirrors may both have of a path, and one may not; what becomes of that of the former."""
+"""States that one path may have only once; how to change the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
-"""The condition of the index `upload_named`, word for word, so that SQLite uses it."""
+"""The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

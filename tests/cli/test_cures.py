@@ -595,7 +595,7 @@ def test_a_disk_without_inodes_is_told_with_what_shows_them(
 
 @proves(
     "check its owner and mode",
-    "no free inode is left there (df -i); free some, the work goes on by itself",
+    "no free inode is left there (df -i); free some and kbsync continues by itself",
     "too many open files; raise the limit of open files (ulimit -n, LimitNOFILE=)",
 )
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ MISTAKES = {
     "told-before-it-is-on-disk": Mistake(
         "the answer of a write is given before it is on disk",
         "kbsync/state/store.py",
-        '            self._told("before")\n        self._told("after")\n',
-        '            self._told("before")\n            self._told("after")\n',
+        '            self._call_hook("before")\n        self._call_hook("after")\n',
+        '            self._call_hook("before")\n            self._call_hook("after")\n',
         ("tests/state", "tests/crash"),
     ),
     # 4. The daemon never wakes itself.
