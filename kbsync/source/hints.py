@@ -1,4 +1,4 @@
-"""Hints: which paths to look at again. A hint claims nothing about a file (ADR 10).
+"""Hints: which paths to check again. A hint claims nothing about a file (ADR 10).
 
 Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
 """
@@ -11,20 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MOST_HINTS = 10_000
-"""About 2 MB of paths; looking at the whole folder is cheaper than more of them."""
+"""About 2 MB of paths; beyond that, a scan of the whole folder is cheaper."""
 
 
 class HintKind(enum.IntEnum):
-    """How far to look."""
+    """How much to check."""
 
-    FILE = 0  # at this path
-    TREE = 1  # at this directory and everything below; if it is none any more, at this path
-    GONE_TREE = 2  # at every path known below: a directory vanished or was moved away
+    FILE = 0  # this path
+    TREE = 1  # this directory and everything below; only this path if it is no directory any more
+    GONE_TREE = 2  # every known path below: a directory vanished or was moved away
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """Look at `path` again."""
+    """Check `path` again."""
 
     path: str
     kind: HintKind
@@ -38,19 +38,19 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 class HintSet:
-    """Hints that wait, oldest first, each once; a full set is dropped whole: then all must be looked at.
+    """Waiting hints, oldest first, each once. A full set is dropped: then everything must be checked.
 
-    A waiting TREE stands for every FILE and TREE at or below it, a GONE_TREE for every GONE_TREE below it.
+    A waiting TREE covers every FILE and TREE at or below it, a GONE_TREE every GONE_TREE below it.
     """
 
     def __init__(self, most: int = MOST_HINTS) -> None:
         self._most = most
         self._waiting: OrderedDict[tuple[HintKind, str], Hint] = OrderedDict()
         self.overflowed = False
-        """Hints were dropped: only a look at the whole folder finds what they meant."""
+        """Hints were dropped: only a scan of the whole folder finds their changes."""
 
     def add(self, hint: Hint) -> None:
-        """Remember `hint` unless it is known or covered. May drop all and set `overflowed`."""
+        """Add `hint` unless it is known or covered. May drop all and set `overflowed`."""
         key = (hint.kind, hint.path)
         if key in self._waiting or self._is_covered(hint):
             return
@@ -60,16 +60,16 @@ class HintSet:
         self._waiting[key] = hint
 
     def take(self, count: int) -> list[Hint]:
-        """Remove and return up to `count` hints, oldest first, without those that another one covers."""
-        taken: list[Hint] = []
-        while self._waiting and len(taken) < count:
+        """Remove and return up to `count` hints, oldest first, without those that another covers."""
+        batch: list[Hint] = []
+        while self._waiting and len(batch) < count:
             _, hint = self._waiting.popitem(last=False)
             if not self._is_covered(hint):
-                taken.append(hint)
-        return taken
+                batch.append(hint)
+        return batch
 
     def _is_covered(self, hint: Hint) -> bool:
         if hint.kind is HintKind.FILE and (HintKind.TREE, hint.path) in self._waiting:
             return True
-        by = HintKind.GONE_TREE if hint.kind is HintKind.GONE_TREE else HintKind.TREE
-        return any((by, above) in self._waiting for above in ancestors(hint.path))
+        covering_kind = HintKind.GONE_TREE if hint.kind is HintKind.GONE_TREE else HintKind.TREE
+        return any((covering_kind, folder) in self._waiting for folder in ancestors(hint.path))

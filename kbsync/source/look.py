@@ -1,4 +1,4 @@
-"""Looks at one path (is it there, is it gone, or is that unknown?) and reads the rules of a folder."""
+"""Checks one path (present, gone or unknown) and reads the rules of a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_IGNORE_FILE = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look saw. `stamp` and `kind` are None unless PRESENT; `problem` says why it is UNKNOWN."""
+    """The result of a check. `stamp` and `kind` are None unless PRESENT; `problem` says why it is UNKNOWN."""
 
     presence: Presence
     stamp: Stamp | None = None
@@ -34,16 +34,16 @@ class Look:
 
     @property
     def lacks_file(self) -> bool:
-        """Surely no file is there: nothing at all, or a folder in its place."""
+        """No file is there for sure: nothing at all, or a folder in its place."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
 def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
-    """Look at `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
+    """Check `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
-    MISSING: the root could be entered and the path leads nowhere (a name is not there, or what should be
-    a folder is a file or a symlink). Anything else makes it UNKNOWN: an error, and a root
-    that is not the one of `identity` (taken in this run). `look_in_mounts` knows of disks that are missing.
+    MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
+    takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than the one of
+    `identity` (taken in this run). `look_in_mounts` also detects unmounted disks.
     """
     try:
         with opened_root(root) as root_fd:
@@ -58,7 +58,7 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
                 finally:
                     os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
-                # Gone is said only here, where the root could be entered (promise 5).
+                # Only here, where the root could be entered, may a path be called gone (promise 5).
                 return Look(Presence.MISSING)
             except OSError as error:
                 return _unknown(error_words_at(error))
@@ -70,46 +70,46 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
 def look_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, Look]]:
-    """`look` at paths that should be gone: one that is there only under another spelling is MISSING."""
-    looked = [(path, look(root, path, identity)) for path in paths]
-    aliases = find_aliases(root, [path for path, seen in looked if seen.presence is Presence.PRESENT])
-    return [(path, Look(Presence.MISSING) if path in aliases else seen) for path, seen in looked]
+    """`look` at paths that should be gone: a path that exists only in another spelling is MISSING."""
+    results = [(path, look(root, path, identity)) for path in paths]
+    aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
+    return [(path, Look(Presence.MISSING) if path in aliases else result) for path, result in results]
 
 
 def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
-    """Those of the paths that lead to an entry of another spelling, or through a folder of another one.
+    """The paths that lead to an entry with another spelling, or through such a folder.
 
-    Some file systems do not tell `a.md` from `A.md`, or composed from decomposed letters: after a rename
-    from one to the other, the old path still leads to the file. Only a listing has the name as it is. Lists
-    each folder on the way once. Raises ShortageError, never OSError: where nothing can be listed, nothing is
-    an alias.
+    Some file systems don't distinguish `a.md` from `A.md`, or composed from decomposed letters: after a
+    rename from one to the other, the old path still leads to the file. Only a listing shows the real name.
+    Lists each folder on the way once. Raises ShortageError, never OSError: if nothing can be listed, nothing
+    is an alias.
     """
     if not paths:
         return set()
     names: dict[str, set[str]] = {}
     for path in paths:
-        for place in itertools.accumulate(path.split("/"), "{}/{}".format):
-            folder, _, name = place.rpartition("/")
+        for prefix in itertools.accumulate(path.split("/"), "{}/{}".format):
+            folder, _, name = prefix.rpartition("/")
             names.setdefault(folder, set()).add(name)
     aliases: set[str] = set()
     try:
         with opened_root(root) as root_fd:
-            for folder, wanted in names.items():
+            for folder, folder_names in names.items():
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     fd = descend(root_fd, folder)
                     try:
-                        found = _aliases_in(fd, wanted)
+                        folder_aliases = _aliases_in(fd, folder_names)
                     finally:
                         os.close(fd)
-                    aliases |= {f"{folder}/{name}" if folder else name for name in found}
+                    aliases |= {f"{folder}/{name}" if folder else name for name in folder_aliases}
     except OSError as error:
         error_words_at(error)
         return set()
-    return {path for path in paths if any(place in aliases for place in (path, *ancestors(path)))}
+    return {path for path in paths if any(prefix in aliases for prefix in (path, *ancestors(path)))}
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """Those of the names that a folder does not list, though it has their entry under another spelling."""
+    """The names that a folder doesn't list, although it has their entry in another spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)
@@ -120,13 +120,13 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
                 spellings.setdefault(spelling, []).append(entry.name)
 
     def is_alias(name: str) -> bool:
-        # A listing that is late, as on a network, is no proof: the entry itself must be listed.
-        others = spellings.get(fold(name))
-        if not others:
+        # A late listing, as on a network, proves nothing: the listing must contain the entry itself.
+        listed_names = spellings.get(fold(name))
+        if not listed_names:
             return False
         with contextlib.suppress(FileNotFoundError):
             inode = _inode(fd, name)
-            return any(_inode(fd, other) == inode for other in others)
+            return any(_inode(fd, listed_name) == inode for listed_name in listed_names)
         return False
 
     return {name for name in unlisted if is_alias(name)}
@@ -138,56 +138,56 @@ def _inode(fd: int, name: str) -> tuple[int, int]:
 
 
 def fold(name: str) -> str:
-    """Equal for names or paths that differ in case, or in the normal form of Unicode, alone."""
+    """Equal for names or paths that differ only in case or in Unicode's normal form."""
     if name.isascii():
         return name.casefold()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look:
-    """Look at a path that lies in disks that used to be mounted at `mount_points` (relative, at or above it).
+    """Check a path on disks that used to be mounted at `mount_points` (relative, at or above it).
 
-    It is there or not only while all of them are mounted, before and after the look; else UNKNOWN. Raises
+    The result is known only if all of them are mounted before and after the check; otherwise UNKNOWN. Raises
     ShortageError, never OSError.
     """
     try:
-        # The disk may go between the two, and then what it held would look deleted (promise 5).
-        seen = _diskless(root, mount_points) or look(root, path)
-        return _diskless(root, mount_points) or seen
+        # The disk may be unmounted between the two checks, and its files would look deleted (promise 5).
+        result = _check_mounts(root, mount_points) or look(root, path)
+        return _check_mounts(root, mount_points) or result
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
 
 
-def _diskless(root: Path, mount_points: Collection[str]) -> Look | None:
-    lost = set(mount_points) - mounts_below(root)
-    return _unknown(f"{min(lost)} was a mount point and is not mounted") if lost else None
+def _check_mounts(root: Path, mount_points: Collection[str]) -> Look | None:
+    unmounted = set(mount_points) - mounts_below(root)
+    return _unknown(f"{min(unmounted)} was a mount point and is not mounted") if unmounted else None
 
 
 class RulesUnknown(KbsyncError):
-    """An ignore file cannot be used: what it would leave out is not known, so its folder stays as it is."""
+    """An ignore file can't be used: what it excludes is unknown, so its folder stays as it is."""
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
     """The rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
 
-    Raises RulesUnknown where that file cannot be read or has a line without sense.
+    Raises RulesUnknown if that file can't be read or has an invalid line.
     """
-    place = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
+    path = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
     try:
         try:
-            # O_NONBLOCK: a fifo of that name must not hold us.
-            found = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
+            # O_NONBLOCK: a fifo of that name must not block us.
+            ignore_fd = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=fd)
         except FileNotFoundError:
             return rules
-        with open(found, "rb") as file:
-            if not stat.S_ISREG(os.fstat(found).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file")
+        with open(ignore_fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(ignore_fd).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
             content = file.read(_LONGEST_IGNORE_FILE + 1)
         if len(content) > _LONGEST_IGNORE_FILE:
             raise OSError(errno.EFBIG, f"it is longer than {_LONGEST_IGNORE_FILE:,} bytes")
         return rules.below(folder, os.fsdecode(content))
     except OSError as error:
-        raise RulesUnknown(f"{place} cannot be read: {error_words_at(error)}") from error
+        raise RulesUnknown(f"{path} cannot be read: {error_words_at(error)}") from error
     except ValueError as error:
         raise RulesUnknown(f"{error}; correct that line") from error
 
@@ -195,27 +195,27 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
     """The rules that apply in `folder` below `root`, and SELECTED or why it is not entered.
 
-    In the second case the rules are those of the nearest folder that is entered. Raises RulesUnknown,
-    and OSError when a folder on the way cannot be opened.
+    If it is not entered, the rules are those of the nearest folder that is. Raises RulesUnknown, and OSError
+    if a folder on the way can't be opened.
     """
     with closing(FolderStack(root)) as stack:
         rules = with_ignore_file(rules, "", stack.enter(0, ""))
         for depth, name in enumerate(folder.split("/") if folder else (), 1):
-            place = stack.path_to(depth, name)
-            verdict = rules.enters(place)
+            path = stack.path_to(depth, name)
+            verdict = rules.enters(path)
             if verdict.choice is not FileChoice.SELECTED:
                 return rules, verdict
-            rules = with_ignore_file(rules, place, stack.enter(depth, name))
+            rules = with_ignore_file(rules, path, stack.enter(depth, name))
     return rules, SELECTED
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The part of a stat that tells contents apart."""
+    """The part of a stat that distinguishes contents."""
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def kind_of(mode: int) -> FileKind:
-    """What a stat's mode says the entry is."""
+    """The kind of entry that a stat's mode gives."""
     if stat.S_ISREG(mode):
         return FileKind.FILE
     if stat.S_ISDIR(mode):

@@ -1,7 +1,7 @@
-"""One observer of a tree: the kernel's events as hints, what tells that some are lost, and inotify's limits.
+"""One observer of a tree: the kernel's events as hints, signs that some are lost, and inotify's limits.
 
 Nothing here waits on the event loop. Making, starting and stopping an observer may take seconds and belongs
-in a thread of its own.
+in its own thread.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ ObserverChoice = Literal["auto", "native", "polling"]
 """The setting `observer` of a mirror."""
 
 DESCRIPTORS = 65_536
-"""How many a process is given that has used up its own."""
+"""The limit to give a process that has used up its own."""
 
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
 
 @dataclass(frozen=True, slots=True)
 class InotifyLimits:
-    """The kernel's limits (inotify(7), "/proc interfaces"); None where they cannot be read.
+    """The kernel's limits (inotify(7), "/proc interfaces"); None if they can't be read.
 
-    Both count for all processes of the user together.
+    Both cover all processes of the user together.
     """
 
     watches: int | None = None
@@ -85,9 +85,9 @@ def descriptors_used_up() -> bool:
         return True
 
 
-def cure(name: str, wanted: int) -> str:
-    """The command that raises one inotify limit now and for good."""
-    line = f"fs.inotify.{name}={wanted}"
+def cure(name: str, limit: int) -> str:
+    """The command that raises one inotify limit, now and after reboots."""
+    line = f"fs.inotify.{name}={limit}"
     return f"echo {line} | sudo tee /etc/sysctl.d/60-kbsync-{name}.conf && sudo sysctl -w {line}"
 
 
@@ -98,7 +98,7 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why events cannot be had; `cure` is a command to paste or empty; `lasts`: trying again is no use."""
+    """Why there are no events. `cure`: a command to paste, or empty. `lasts`: trying again is useless."""
 
     why: str
     cure: str = ""
@@ -108,10 +108,10 @@ class Obstacle:
 def foreseen_obstacle(
     choice: ObserverChoice, shared: str, directories: int, limits: InotifyLimits
 ) -> Obstacle | None:
-    """Why events will not work, as far as that is known before they are tried.
+    """Why events will not work, if that is known without trying.
 
-    `shared` names a file system that does not report every change, or is empty; `directories` is how many the
-    folder has (0: not known).
+    `shared` names a file system that doesn't report every change, or is empty; `directories` is how many the
+    folder has (0: unknown).
     """
     if choice == "polling":
         return Obstacle("the setting `observer: polling` asks for it", lasts=True)
@@ -123,7 +123,7 @@ def foreseen_obstacle(
 
 
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
-    """The kernel lets the user watch fewer directories than there are."""
+    """The folder has more directories than the kernel lets the user watch."""
     allowed = "too few" if watches is None else f"only {watches}"
     needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
     return Obstacle(
@@ -133,15 +133,15 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
 
 
 def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
-    """Why starting to watch failed."""
+    """Why watching couldn't start."""
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
     if error.errno != errno.EMFILE:
         return Obstacle(f"starting to watch failed: {error_words(error)}")
     if descriptors_used_up():
-        # For the process as it runs: `ulimit` reaches only those that a shell starts later.
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        is_enough = most == resource.RLIM_INFINITY or most >= DESCRIPTORS
+        # Raises the limit of the running process: `ulimit` affects only processes that a shell starts later.
+        _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        is_enough = hard_limit == resource.RLIM_INFINITY or hard_limit >= DESCRIPTORS
         return Obstacle(
             "this process has used up its file descriptors",
             f"sudo prlimit --pid {os.getpid()} --nofile={DESCRIPTORS}:{'' if is_enough else DESCRIPTORS}",
@@ -163,25 +163,25 @@ EVENTS: list[type[FileSystemEvent]] = [
     DirDeletedEvent,
     DirMovedEvent,
 ]
-"""Without this filter the kernel also queues every opening, our own reads included (promise 4)."""
+"""Without this filter the kernel also queues every open, our own reads included (promise 4)."""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
-"""Of the state directory only closed files count: the state file lies there and is written all the time."""
+"""Of the state directory only closed files count: the state file is there and is written all the time."""
 
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
 
-# The library logs its own shutdown as an error. All that matters becomes a `WatchTrouble`.
+# The library logs its own shutdown as an error. Everything important becomes a `WatchTrouble`.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 
 class TroubleKind(enum.Enum):
-    """What went wrong. While one of the first three lasts, nothing may be deleted."""
+    """Kinds of trouble. While one of the first three lasts, nothing may be deleted."""
 
     ROOT_MISSING = "root-missing"
     ROOT_UNREADABLE = "root-unreadable"
     ROOT_SILENT = "root-silent"  # the file system does not answer
-    ROOT_CHANGED = "root-changed"  # another folder lies there now
+    ROOT_CHANGED = "root-changed"  # another folder has taken its place
     OVERFLOW = "overflow"
     WATCH_LIMIT = "watch-limit"
     THREAD_DIED = "thread-died"
@@ -190,14 +190,14 @@ class TroubleKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WatchTrouble:
-    """One thing that went wrong, with a sentence for a person."""
+    """One problem, with a sentence for a person."""
 
     kind: TroubleKind
     text: str
 
     @property
     def is_of_root(self) -> bool:
-        """The folder itself cannot be looked at now."""
+        """The folder itself can't be checked now."""
         return self.kind in (
             TroubleKind.ROOT_MISSING,
             TroubleKind.ROOT_UNREADABLE,
@@ -206,9 +206,9 @@ class WatchTrouble:
 
 
 class KernelReader(InotifyFD):
-    """The thread that reads the kernel's events. It remembers what the library only logs or swallows.
+    """The thread that reads the kernel's events. It records what the library only logs or swallows.
 
-    Its flags are set by this thread, or the one that starts the observer, and read by the watcher.
+    Set by this thread, or the one that starts the observer; read by the watcher.
     """
 
     def __init__(self) -> None:
@@ -225,10 +225,10 @@ class KernelReader(InotifyFD):
             self.crash = f"{type(error).__name__}: {error}"
 
     def handle_event(self, event: InotifyEvent) -> None:
-        """Hand an event on, except for an overflow.
+        """Forward an event, except an overflow.
 
-        After one the library sets every watch again, and that queues an event for each of them: in a large
-        tree one overflow leads to the next. The watcher starts another observer instead.
+        After an overflow the library sets every watch again, which queues an event for each: in a large tree
+        one overflow leads to the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True
@@ -248,7 +248,7 @@ class KernelReader(InotifyFD):
 
 
 class TreeObserver(BaseObserver):
-    """The threads that watch one tree. Raises OSError where the kernel gives no inotify instance."""
+    """The threads that watch one tree. Raises OSError if the kernel gives no inotify instance."""
 
     def __init__(self) -> None:
         self.reader = KernelReader()
@@ -256,20 +256,20 @@ class TreeObserver(BaseObserver):
         super().__init__(InotifyEmitter, inotify_fd=self.reader)
 
     def on_thread_stop(self) -> None:
-        """End the threads and give back the watches."""
+        """End the threads and release the watches."""
         super().on_thread_stop()
         self.reader.stop()
         self.reader.join()
 
     def dead_threads(self) -> list[str]:
-        """The names of those threads that ended by themselves."""
-        return [one.name for one in (self, self.reader, *self.emitters.copy()) if not one.is_alive()]
+        """The names of the threads that ended by themselves."""
+        return [thread.name for thread in (self, self.reader, *self.emitters.copy()) if not thread.is_alive()]
 
 
 def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint, ...]:
-    """What `event` in the tree of `root` (a real path) asks to look at; empty for what changes no content.
+    """The hints of `event` in the tree of `root` (a real path); empty if it changes no content.
 
-    What the library adds for the entries of a directory that moved is covered by the directory's own hints.
+    The library's extra events for the entries of a moved directory are covered by the directory's own hints.
     """
     if event.is_synthetic:
         return ()
@@ -287,18 +287,18 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
         case _:
             return ()
     prefix = root if root.endswith("/") else root + "/"
-    found = []
+    wanted_hints = []
     for name, kind in hints:
         path = os.fsdecode(name)
-        # What happens to the root itself is found by its identity.
+        # The root's identity shows what happens to the root itself.
         below = path[len(prefix) :] if path.startswith(prefix) else ""
         if below and not ignores(below):
-            found.append(Hint(below, kind))
-    return tuple(found)
+            wanted_hints.append(Hint(below, kind))
+    return tuple(wanted_hints)
 
 
 class TreeEvents(FileSystemEventHandler):
-    """Posts hints from the library's thread. It never raises: an exception would end that thread for good."""
+    """Posts hints from the library's thread. Never raises: an exception would end that thread."""
 
     def __init__(self, root: str, ignores: Ignores, post: Post) -> None:
         self.heard = 0
@@ -308,7 +308,7 @@ class TreeEvents(FileSystemEventHandler):
         self._post = post
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Post what `event` hints at; a fault is kept for the watcher to find."""
+        """Post the hints of `event`; keep an exception in `fault` for the watcher."""
         self.heard += 1
         try:
             if hints := hints_of(event, self._root, self._ignores):
@@ -324,7 +324,7 @@ class WakeEvents(FileSystemEventHandler):
         self._call = call
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Call it, if the event is about that file."""
+        """Call the function if the event is about that file."""
         if os.fsdecode(event.src_path).rpartition("/")[2] == WAKE:
             # The loop may be closed: an exception would end this thread.
             with contextlib.suppress(Exception):

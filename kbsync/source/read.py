@@ -1,7 +1,7 @@
-"""Stable reads (promise 8): bytes count only if the file was the same before, during and after the read.
+"""Stable reads (promise 8): bytes count only if the file is the same before, during and after the read.
 
-They are kept from the moment they were hashed until they are sent. A read cannot tell that a writer pauses in
-the middle; the quiet time before it is there for that.
+The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
+pauses in the middle; the quiet time before the read is for that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from kbsync.source.look import stamp_of
 from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at
 
 IN_MEMORY = 256 * 1024
-"""Files of up to this many bytes are kept in memory, larger ones in the spool folder."""
+"""Files of up to this many bytes stay in memory, larger ones go to the spool folder."""
 
 
 class Spooled:
-    """A `contract.Body` with the digest and the stamp of what it holds; close it, or use `with`."""
+    """A `contract.Body` with the digest and the stamp of its bytes; close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
-        """`content`: the bytes, or a descriptor of a file without a name, which is closed by `close`."""
+        """`content`: the bytes, or a descriptor of a file without a name; `close` closes it."""
         self._content: bytes | int | None = content
         self.size = size
         self.digest = digest
@@ -40,14 +40,14 @@ class Spooled:
 
     def open(self) -> BinaryIO:
         """A fresh stream from the start, independent of all others. Raises ValueError after `close`."""
-        if self._content is None:  # an empty stream would pass for an empty file
+        if self._content is None:  # an empty stream would look like an empty file
             raise ValueError(f"this copy of {self.size} bytes was closed")
         if isinstance(self._content, bytes):
             return io.BytesIO(self._content)
         return Path(f"/proc/self/fd/{self._content}").open("rb")
 
     def close(self) -> None:
-        """Let go of the bytes; repeatable."""
+        """Release the bytes; may be repeated."""
         if isinstance(self._content, int):
             os.close(self._content)
         self._content = None
@@ -63,13 +63,13 @@ class Spool:
     """Hashes the pieces of one file and, given a folder, keeps them; `finish` makes a `Spooled` of them."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
-        """`path` is named in errors. `mark`: see `prefix`.
+        """Errors name `path`. `mark`: see `prefix`.
 
-        Without `folder` nothing is written, and only up to `room` bytes are kept.
+        Without `folder`, writes nothing and keeps only up to `room` bytes.
         """
         self.size = 0
         self.prefix = ""
-        """The digest of the first `mark` bytes, if there were so many."""
+        """The digest of the first `mark` bytes, if the file has that many."""
         self._path = path
         self._folder = folder
         self._mark = mark
@@ -84,12 +84,12 @@ class Spool:
         return self._hash.hexdigest()
 
     def write(self, piece: memoryview) -> None:
-        """Append; raises StateError where the folder cannot take it."""
-        rest = self._mark - self.size
-        if 0 <= rest <= len(piece):
-            self._hash.update(piece[:rest])
+        """Append; raises StateError if the folder can't take it."""
+        until_mark = self._mark - self.size
+        if 0 <= until_mark <= len(piece):
+            self._hash.update(piece[:until_mark])
             self.prefix = self._hash.hexdigest()
-            self._hash.update(piece[rest:])
+            self._hash.update(piece[until_mark:])
         else:
             self._hash.update(piece)
         self.size += len(piece)
@@ -101,19 +101,19 @@ class Spool:
         try:
             if self._fd < 0:
                 self._fd = _nameless_file(self._folder)
-            for unwritten in [*(memoryview(one) for one in self._pieces), piece]:
+            for unwritten in [*(memoryview(buffered) for buffered in self._pieces), piece]:
                 while unwritten:
                     unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
-            cure = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
+            hint = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
             raise StateError(
-                f"{self._folder}: no copy of {self._path!r} can be kept while it is sent "
-                f"({error_words(error)}){cure}"
+                f"{self._folder}: can't keep a copy of {self._path!r} while it is sent "
+                f"({error_words(error)}){hint}"
             ) from error
         self._pieces.clear()
 
     def finish(self, stamp: Stamp) -> Spooled:
-        """Hand over what was collected of the file with this stamp."""
+        """Hand over the bytes collected, as those of the file with this stamp."""
         content: bytes | int = self._fd if self._fd >= 0 else b"".join(self._pieces)
         self._fd = -1
         return Spooled(content, self.size, self.digest, stamp)
@@ -122,13 +122,13 @@ class Spool:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Forget what was not handed over."""
+        """Discard what was not handed over."""
         if self._fd >= 0:
             os.close(self._fd)
 
 
 def _nameless_file(folder: Path) -> int:
-    """A file without a name, which no crash can leave behind."""
+    """A file without a name, so that no crash leaves it behind."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -142,13 +142,13 @@ def _nameless_file(folder: Path) -> int:
 
 PIECE = 1024 * 1024
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-"""O_NONBLOCK: a fifo put in place of the file must not hold us."""
+"""O_NONBLOCK: a fifo in place of the file must not block us."""
 
 BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Reads of a file that never gets quiet, to catch a moment in which nobody writes."""
+"""Reads of a file that never gets quiet, to find a moment without writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What an earlier read of a file that grows had seen."""
+    """The first bytes of a growing file, as an earlier read saw them."""
 
     size: int
     digest: str
@@ -169,7 +169,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """Not the same before and after: look again later. `sample` is of the last read that held still."""
+    """Changed during the read: try again later. `sample` is from the last read that held still."""
 
     reason: str
     sample: Sample | None = None
@@ -177,7 +177,7 @@ class Unstable:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableFile:
-    """There, but it cannot be read; `reason` says why and what to do."""
+    """The file exists but can't be read; `reason` says why and what to do."""
 
     reason: str
 
@@ -193,13 +193,13 @@ _NO_FILE = Unstable("is no longer a regular file")
 
 
 def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem:
-    """The SHA-256 of `path` below `root`, if the file is the one of `expected` before and after the read.
+    """The SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the read.
 
     Reads at most one byte more than `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
-    hashed = Spool(path)
-    stamp = _read(root, path, hashed, expected)
-    return StableDigest(hashed.digest, stamp) if isinstance(stamp, Stamp) else stamp
+    spool = Spool(path)
+    stamp = _read(root, path, spool, expected)
+    return StableDigest(spool.digest, stamp) if isinstance(stamp, Stamp) else stamp
 
 
 def copy_stable(
@@ -207,8 +207,8 @@ def copy_stable(
 ) -> Spooled | ReadProblem:
     """A copy of the bytes of `path`, kept from this stable read on; the caller closes it.
 
-    Unstable where the digest is not `expected_digest`. Raises StateError when `spool_dir` is full or
-    cannot be written, ShortageError; never OSError.
+    Unstable if the digest is not `expected_digest`. Raises StateError if `spool_dir` is full or can't be
+    written, ShortageError; never OSError.
     """
     with Spool(path, spool_dir) as copy:
         stamp = _read(root, path, copy)
@@ -220,17 +220,17 @@ def copy_stable(
 
 
 def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
-    """The bytes of `path`, in memory alone. Unstable where they are not the `size` bytes of that digest.
+    """The bytes of `path`, in memory only. Unstable if they are not the `size` bytes with that digest.
 
     Raises ShortageError, never OSError.
     """
-    with Spool(path, room=size) as kept:
-        stamp = _read(root, path, kept, size=size)
+    with Spool(path, room=size) as spool:
+        stamp = _read(root, path, spool, size=size)
         if not isinstance(stamp, Stamp):
             return stamp
-        if kept.digest != expected_digest:
+        if spool.digest != expected_digest:
             return Unstable("changed since it was hashed")
-        with kept.finish(stamp) as copy, copy.open() as file:
+        with spool.finish(stamp) as copy, copy.open() as file:
             return file.read()
 
 
@@ -243,9 +243,9 @@ def copy_growing(
 ) -> Spooled | ReadProblem:
     """A copy of a file that never gets quiet, if it only grows or holds still for a moment.
 
-    Taken are bytes of a stable read that begin with an earlier sample: `previous` or that of a read
-    `BETWEEN_READS` before, whose digest is the same when nothing was written in between. Otherwise
-    Unstable, with a sample for the next time. Raises StateError as `copy_stable` does.
+    Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
+    `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise Unstable,
+    with a sample for the next time. Raises StateError as `copy_stable` does.
     """
     sample = previous
     for attempt in range(_TRIES):
@@ -267,36 +267,36 @@ def copy_growing(
 def _read(
     root: Path, path: str, spool: Spool, expected: Stamp | None = None, size: int | None = None
 ) -> Stamp | ReadProblem:
-    """Give all bytes of a file to `spool`; the stamp it had before and after, also by its name.
+    """Write all bytes of a file to `spool`; return its stamp, equal before and after, also by its name.
 
-    Nothing is read of a file that is not the `expected` one, or has not `size` bytes.
+    Reads nothing of a file that is not the `expected` one, or doesn't have `size` bytes.
     """
     try:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         return UnreadableFile(f"{root}: {error_words_at(error)}")
-    with ExitStack() as opened:
-        opened.callback(os.close, root_fd)
+    with ExitStack() as resources:
+        resources.callback(os.close, root_fd)
         try:
-            above, _, name = path.rpartition("/")
-            folder = descend(root_fd, above)
-            opened.callback(os.close, folder)
+            parent, _, name = path.rpartition("/")
+            folder = descend(root_fd, parent)
+            resources.callback(os.close, folder)
             fd = os.open(name, _OPEN, dir_fd=folder)
-            opened.callback(os.close, fd)
+            resources.callback(os.close, fd)
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return _NO_FILE
             before = stamp_of(status)
             if expected not in (None, before) or size not in (None, before.size):
                 return Unstable("changed since it was looked at")
-            left = before.size + 1  # one byte beyond its size, so that a file that grows has an end
-            buffer = memoryview(bytearray(min(PIECE, left)))
-            while left and (count := os.readv(fd, [buffer[:left]])):
+            remaining = before.size + 1  # one byte beyond its size, so that reading a growing file ends
+            buffer = memoryview(bytearray(min(PIECE, remaining)))
+            while remaining and (count := os.readv(fd, [buffer[:remaining]])):
                 spool.write(buffer[:count])
-                left -= count
-            # By its name as well: another file may have been put there meanwhile (promise 8).
+                remaining -= count
+            # Also by its name: another file may have replaced it meanwhile (promise 8).
             by_name = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            is_same = left == 1 and _is(before, os.fstat(fd)) and _is(before, by_name)
+            is_same = remaining == 1 and _has_stamp(before, os.fstat(fd)) and _has_stamp(before, by_name)
             return before if is_same else Unstable("changed while it was read")
         except OSError as error:
             match error.errno:
@@ -310,8 +310,8 @@ def _read(
                     return UnreadableFile(f"cannot be read: {error_words_at(error)}")
 
 
-def _is(stamp: Stamp, status: os.stat_result) -> bool:
-    """Whether both say the same; cheaper than to make another stamp, and asked twice for each file."""
+def _has_stamp(stamp: Stamp, status: os.stat_result) -> bool:
+    """Whether both are equal; cheaper than another stamp, and called twice for each file."""
     return (
         status.st_mtime_ns == stamp.mtime_ns
         and status.st_ctime_ns == stamp.ctime_ns

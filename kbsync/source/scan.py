@@ -1,8 +1,8 @@
-"""Finds what differs between a folder on disk and what is stored of it, one directory at a time.
+"""Finds the differences between a folder on disk and its stored rows, one directory at a time.
 
-A directory is listed through its descriptor and compared, as one set of rows, with what is stored of it; only
-differences leave this module. In memory are one directory and the names of those still to visit. It runs in a
-single thread: the time goes into one `stat` a file, and more threads only contend.
+A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; only
+differences leave this module. Memory holds one directory and the names of those still to visit. It runs in a
+single thread: one `stat` a file takes most of the time, and more threads only contend.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kbsync.source.look import RulesUnknown, kind_of, stamp_of, with_ignore_file
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 
 EntryRow = tuple[str, int, int, int, int]
-"""(name, size, mtime_ns, ctime_ns, ino) of an entry that is no folder."""
+"""(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
 _NO_RULES = Rules(None, (), Limits())
 _UNMOUNTED = "was a mount point and is not mounted; mount it again"
@@ -28,7 +28,7 @@ _UNMOUNTED = "was a mount point and is not mounted; mount it again"
 
 @dataclass(frozen=True, slots=True)
 class StoredFolder:
-    """What is stored of a folder: the fields of the `Listing` it was last reported with."""
+    """The stored fields of a folder: those of the `Listing` that last reported it."""
 
     version: str
     is_mount: bool
@@ -36,21 +36,21 @@ class StoredFolder:
 
 
 class StoredTree(Protocol):
-    """What is stored of a mirror; asked twice for each directory."""
+    """The stored rows of a mirror; queried twice for each directory."""
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """Every entry stored directly in `directory` that is no folder, whether mirrored or not."""
+        """Every entry stored directly in `directory` that is not a folder, mirrored or not."""
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """The stored folders directly in `directory`, by name."""
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """What is stored of `directory` itself ("" is the root)."""
+        """The stored fields of `directory` itself ("" is the root)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundEntry:
-    """An entry that is no folder. With NO_STAMP: there, but it could not be looked at."""
+    """An entry that is not a folder. NO_STAMP: it exists, but `stat` failed."""
 
     name: str
     stamp: Stamp
@@ -60,12 +60,13 @@ class FoundEntry:
 
 @dataclass(frozen=True, slots=True)
 class FolderListing:
-    """One directory that differs from what is known.
+    """One directory that differs from its stored rows.
 
-    With a `problem` it could not be listed: everything below is unknown, `version` and all else is empty.
-    `changed`: new, or with another stamp, or every entry when the directory is `new`, stored under
-    another version (`reselect`), or lies at or below one that had a problem before. `gone_folders`: not
-    there any more. `excluded_folders`: there, but the rules do not enter them now. `rules` apply in it.
+    With a `problem` it couldn't be listed: everything below is unknown, and `version` and all other fields
+    are empty. `changed`: entries that are new or have another stamp, or all entries if the directory is
+    `new`, stored under another version (`reselect`), or at or below one that had a problem before.
+    `gone_folders`: no longer there. `excluded_folders`: there, but the rules no longer enter them. `rules`
+    apply in it.
     """
 
     path: str
@@ -83,7 +84,7 @@ class FolderListing:
 
 @dataclass(slots=True)
 class ScanSummary:
-    """What a scan has seen so far; `changes`: folders and entries that are not as they are known."""
+    """Counts of a scan so far; `changes`: folders and entries that differ from their stored rows."""
 
     directories: int = 0
     files: int = 0
@@ -92,24 +93,24 @@ class ScanSummary:
 
 @dataclass(slots=True, eq=False, repr=False)
 class _Folder:
-    """A folder that waits to be listed, and what it holds once that was done.
+    """A folder to list, and its content once it was listed.
 
-    Very many may wait, so the fields of the second part do not exist before.
+    Very many may wait, so the fields of the second part don't exist before.
     """
 
     depth: int  # below the root
     name: str
     rules: Rules  # those of its parent until it was entered, then its own
     known: StoredFolder | None
-    everything: bool = False  # every entry is reported, since the folder or one above it had a problem
+    everything: bool = False  # report every entry, because the folder or one above it had a problem
 
     path: str = field(init=False)
     fd: int = field(init=False)
     is_mount: bool = field(init=False)
     rows: set[EntryRow] = field(init=False)
     folders: set[str] = field(init=False)
-    unclear: set[str] = field(init=False)  # could not be looked at
-    raced: set[str] = field(init=False)  # went while the folder was listed
+    unclear: set[str] = field(init=False)  # `stat` failed
+    raced: set[str] = field(init=False)  # vanished while the folder was listed
 
     @property
     def was_mounted(self) -> bool:
@@ -119,7 +120,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Raises OSError; also where its entries may be named but not looked at."""
+        """Raises OSError, also if entries may be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
         with os.scandir(self.fd) as entries:
             for entry in entries:
@@ -127,7 +128,7 @@ class _Folder:
                     self.folders.add(entry.name)
                     continue
                 try:
-                    seen = entry.stat(follow_symlinks=False)
+                    status = entry.stat(follow_symlinks=False)
                 except PermissionError:
                     # A folder that may be listed but not entered refuses every entry.
                     raise
@@ -136,28 +137,30 @@ class _Folder:
                 except OSError:
                     self.unclear.add(entry.name)
                 else:
-                    self.rows.add((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
+                    self.rows.add(
+                        (entry.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+                    )
 
 
 class _Blocked(Exception):
-    """The folder cannot be listed; `str()` says why."""
+    """The folder can't be listed; `str()` says why."""
 
 
 class _RacedAway(Exception):
-    """A folder is not there any more: the next look at its parent says so."""
+    """A folder vanished: the next check of its parent reports that."""
 
 
 class Scan(Iterator[FolderListing]):
-    """Compares a folder, and all below it, with what is known. `summary` counts what was seen so far."""
+    """Compares a folder, and everything below it, with the stored rows. `summary` counts as it goes."""
 
     def __init__(
         self, root: Path, known: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
     ) -> None:
         """Compare the folder `start` of the mirror at `root`.
 
-        `rules` are those of the config; ignore files are read on the way. `deep`: every directory is
-        reported, with every regular file in `changed`, to be hashed again. A `start` that is not there, or
-        that the rules do not enter, gives nothing: its parent would tell.
+        `rules` are those of the config; the scan reads ignore files on the way. `deep`: report every
+        directory, with every regular file in `changed`, to be hashed again. A `start` that doesn't exist, or
+        that the rules don't enter, gives nothing: a scan of its parent would report it.
         """
         self.summary = ScanSummary()
         self._root = root
@@ -174,7 +177,7 @@ class Scan(Iterator[FolderListing]):
         return next(self._listings)
 
     def close(self) -> None:
-        """Let go of all descriptors; repeatable."""
+        """Close all descriptors; may be repeated."""
         self._listings.close()
 
     def _run(self) -> Generator[FolderListing, None, None]:
@@ -198,16 +201,18 @@ class Scan(Iterator[FolderListing]):
                 except _RacedAway:
                     continue
                 except _Blocked as blocked:
-                    known, problem, mounted = folder.known, str(blocked), folder.was_mounted
-                    # A known problem is reported again only if all below is.
-                    if known is not None and known.problem == problem and not folder.everything:
+                    stored, problem, mounted = folder.known, str(blocked), folder.was_mounted
+                    # Report a known problem again only if everything below is reported.
+                    if stored is not None and stored.problem == problem and not folder.everything:
                         continue
-                    listing = FolderListing(folder.path, is_mount=mounted, problem=problem, new=known is None)
+                    listing = FolderListing(
+                        folder.path, is_mount=mounted, problem=problem, new=stored is None
+                    )
                 if listing:
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """The folder to start from; the one above it that is closed; or none."""
+        """The folder to start from, or the one above it that can't be listed, or none."""
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:
@@ -223,18 +228,18 @@ class Scan(Iterator[FolderListing]):
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
-        """Open a folder and read its rules. Raises _RacedAway and _Blocked, and then may be tried again."""
+        """Open a folder and read its rules. Raises _RacedAway and _Blocked; may then be tried again."""
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)
             folder.is_mount = False
             if folder.was_mounted or folder.path in self._mounts:
-                # Much may have changed since the scan began, so the mount it was opened through is asked.
+                # Much may have changed since the scan began, so check the mount it was opened through.
                 mount = mount_of(folder.fd)
                 point = os.path.join(os.path.realpath(self._root), folder.path)
                 folder.is_mount = mount is not None and mount.point == point
             if folder.was_mounted and not folder.is_mount:
-                raise _Blocked(_UNMOUNTED)  # what lay on that disk is unknown, not gone (promise 5)
+                raise _Blocked(_UNMOUNTED)  # the files on that disk are unknown, not gone (promise 5)
             folder.rules = with_ignore_file(folder.rules, folder.path, folder.fd)
         except (FileNotFoundError, NotADirectoryError):
             if folder.was_mounted:
@@ -246,44 +251,52 @@ class Scan(Iterator[FolderListing]):
             raise _Blocked(str(error)) from error
 
     def _compare(self, folder: _Folder, pending: list[_Folder]) -> FolderListing | None:
-        """Note the folders in a listed one as `pending`, and say what differs, if anything."""
+        """Add the folders in a listed one to `pending`, and return the differences, if any."""
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
-        known, stored, rows = folder.known, self._known.folders(folder.path), self._known.rows(folder.path)
-        everything = folder.everything or (known is not None and bool(known.problem))
+        stored_folder, stored_folders, stored_rows = (
+            folder.known,
+            self._known.folders(folder.path),
+            self._known.rows(folder.path),
+        )
+        everything = folder.everything or (stored_folder is not None and bool(stored_folder.problem))
 
-        # A mount point is visited even if its name is gone, to report it as unknown (promise 1).
-        kept = {name for name, one in stored.items() if one.is_mount}
+        # Visit a mount point even if its name is gone, to report it as unknown (promise 1).
+        mount_points = {name for name, item in stored_folders.items() if item.is_mount}
         excluded = []
-        for name in sorted(folder.folders | kept, reverse=True):  # the first one is taken first
+        for name in sorted(folder.folders | mount_points, reverse=True):  # the first one is popped first
             verdict = folder.rules.enters(folder.path_of(name))
             if verdict.choice is FileChoice.SELECTED:
-                pending.append(_Folder(folder.depth + 1, name, folder.rules, stored.get(name), everything))
-            elif name in stored:
+                pending.append(
+                    _Folder(folder.depth + 1, name, folder.rules, stored_folders.get(name), everything)
+                )
+            elif name in stored_folders:
                 excluded.append((name, verdict))
-        gone = tuple(sorted(stored.keys() - folder.folders - kept))
+        gone_folders = tuple(sorted(stored_folders.keys() - folder.folders - mount_points))
 
         version = folder.rules.version
-        is_new = known is None
-        is_reselected = known is not None and known.version != version
+        is_new = stored_folder is None
+        is_reselected = stored_folder is not None and stored_folder.version != version
         whole = everything or is_new or is_reselected
-        moved = known is not None and known.is_mount != folder.is_mount
-        if rows == folder.rows and not (whole or moved or self._deep or excluded or gone or folder.unclear):
+        moved = stored_folder is not None and stored_folder.is_mount != folder.is_mount
+        if stored_rows == folder.rows and not (
+            whole or moved or self._deep or excluded or gone_folders or folder.unclear
+        ):
             return None
         present = {row[0] for row in folder.rows} | folder.unclear
-        differing = {row[0] for row in folder.rows - rows} | folder.unclear
+        differing = {row[0] for row in folder.rows - stored_rows} | folder.unclear
         changed = _entries_of(folder.fd, present if whole or self._deep else differing)
         if not whole and self._deep:
-            changed = (one for one in changed if one.kind is FileKind.FILE or one.name in differing)
-        certain = {row[0] for row in folder.rows ^ rows} - folder.unclear - folder.raced
-        self.summary.changes += len(gone) + (1 if is_new else len(certain))
+            changed = (item for item in changed if item.kind is FileKind.FILE or item.name in differing)
+        certain = {row[0] for row in folder.rows ^ stored_rows} - folder.unclear - folder.raced
+        self.summary.changes += len(gone_folders) + (1 if is_new else len(certain))
         return FolderListing(
             path=folder.path,
             version=version,
             is_mount=folder.is_mount,
             changed=tuple(changed),
-            missing=tuple(sorted({row[0] for row in rows} - present - folder.raced)),
-            gone_folders=gone,
+            missing=tuple(sorted({row[0] for row in stored_rows} - present - folder.raced)),
+            gone_folders=gone_folders,
             excluded_folders=tuple(excluded),
             new=is_new,
             reselect=is_reselected,
@@ -292,7 +305,7 @@ class Scan(Iterator[FolderListing]):
 
 
 def _entries_of(fd: int, names: Iterable[str]) -> Iterator[FoundEntry]:
-    """Stat these entries for their kind; those that are gone by now are left out."""
+    """Stat these entries for their kind; skip those that vanished."""
     for name in sorted(names):
         try:
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)

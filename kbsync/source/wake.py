@@ -1,6 +1,6 @@
-"""The file that wakes a daemon: a command opens it for writing and closes it, which makes an event.
+"""The file that wakes a daemon: a command opens it for writing and closes it, which creates an event.
 
-Cheap to load, since commands need `wake`.
+Cheap to load, because commands need `wake`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ WAKE = "wake"
 
 
 def wake(state_dir: Path) -> None:
-    """Make the daemon that works on `state_dir` look at its inbox. Raises OSError.
+    """Make the daemon that works on `state_dir` check its inbox. Raises OSError.
 
-    The times are set as well, for a daemon that only looks at the file now and then.
+    Also sets the times, for a daemon that only polls the file.
     """
     fd = open_private(state_dir / WAKE, os.O_WRONLY | os.O_NOFOLLOW)
     try:
@@ -29,33 +29,33 @@ def wake(state_dir: Path) -> None:
 
 
 class WakeFile:
-    """The daemon's end of `wake`: its event or, where there is none, its changed times call `on_wake`."""
+    """The daemon's end of `wake`: calls `on_wake` on its event or, without events, when its times change."""
 
     def __init__(self, state_dir: Path, on_wake: Callable[[], None]) -> None:
         self._file = os.path.join(state_dir, WAKE)
         self._on_wake = on_wake
-        self._seen: tuple[int, int] | None = None
+        self._last_times: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Make the file, so that it belongs to the daemon's user, and take its times as seen."""
-        # Where it cannot be made now, the first command that needs it makes it.
+        """Create the file, so that it belongs to the daemon's user, and record its times."""
+        # If it can't be created now, the first command that needs it creates it.
         with contextlib.suppress(OSError):
             os.close(open_private(Path(self._file), os.O_WRONLY | os.O_NOFOLLOW))
-        self._seen = self._times()
+        self._last_times = self._times()
 
     def look(self) -> None:
-        """Call `on_wake` if the file changed since it was last looked at."""
-        if self._times() != self._seen:
+        """Call `on_wake` if the file changed since the last check."""
+        if self._times() != self._last_times:
             self.touched()
 
     def touched(self) -> None:
         """The file was touched: call `on_wake`."""
-        self._seen = self._times()
+        self._last_times = self._times()
         self._on_wake()
 
     def _times(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._file)
+            status = os.stat(self._file)
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns
+        return status.st_ino, status.st_mtime_ns

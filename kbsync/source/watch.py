@@ -1,9 +1,9 @@
-"""Watches one folder: gives hints where to look, and notices when hints cannot be trusted.
+"""Watches one folder: gives hints of what to check, and notices when hints can't be trusted.
 
-Events are hints only (ADR 10). The watcher does not promise that none is lost but that a loss is noticed:
-then it starts another observer and asks for a full rescan. Where there are no events it polls: `rescan_every`
-gets shorter. Promises 1 and 5 rest on this: while the root cannot be looked at, or is another folder, nothing
-is deleted.
+Events are hints only (ADR 10). The watcher doesn't promise that none is lost but that it notices a loss:
+then it starts another observer and asks for a full rescan. Without events it polls: `rescan_every` gets
+shorter. Promises 1 and 5 depend on this: while the root can't be checked, or is another folder, nothing is
+deleted.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ T = TypeVar("T")
 RESCAN = 900.0
 POLL_SHORTEST = 10.0
 POLL_SHARE = 20.0
-"""Polling pauses for this many times the length of a scan: at most a twentieth of a core."""
+"""Polling pauses for this many times the length of a scan, so it uses at most a twentieth of a core."""
 TRY_AGAIN = 600.0
-"""Seconds until events are tried again after a limit was met."""
+"""Seconds until events are tried again after a limit was reached."""
 ON_THE_WAY = 2.0
-"""Seconds that an event may take; the library holds each back for half a second."""
+"""Seconds that an event may take; the library delays each by half a second."""
 
 LOOK_SECONDS = 5.0
-"""For a folder to be looked at: a dead network mount never answers."""
+"""Time limit of a check of the folder: a dead network mount never answers."""
 
 FREE_FAILURES = 3
-"""Failures after which another observer is started at once; then the pauses get longer."""
+"""Failures after which another observer starts at once; after more, the pauses grow."""
 FAILURE_COUNTS = 600.0
-"""Seconds for which a failure is remembered, and the longest pause after one."""
+"""Seconds for which a failure counts, and the longest pause after one."""
 
 _STOP_SECONDS = 15.0
 _JOIN_SECONDS = 5.0
 
 
 async def run_detached(call: Callable[[], T]) -> T:
-    """What `call` returns or raises, from a thread of its own: it may block for ever (a dead network mount).
+    """Return or raise the outcome of `call`, run in its own thread: a dead network mount may block it.
 
-    When the caller is cancelled the call goes on and its outcome is dropped.
+    If the caller is cancelled, the call continues and its outcome is dropped.
     """
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()
@@ -89,13 +89,13 @@ async def run_detached(call: Callable[[], T]) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    # The default executor will not do: the loop waits for all its threads at the end.
+    # Not the default executor: at its end the loop waits for all of that one's threads.
     threading.Thread(target=run, name="kbsync-aside", daemon=True).start()
     return await asyncio.wrap_future(outcome)
 
 
 class Mode(enum.StrEnum):
-    """Where hints come from: the kernel, or nowhere but the rescan."""
+    """The source of hints: the kernel, or none but the rescan."""
 
     NATIVE = "native"
     POLLING = "polling"
@@ -112,7 +112,7 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """What tells the folder now at this path from another. Raises OSError, also if it may not be read."""
+    """Identifies the folder now at this path. Raises OSError, also if it may not be read."""
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -120,7 +120,7 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What watching asks of the machine; tests give their own. `clock` is monotonic seconds."""
+    """The machine's functions that watching needs; tests replace them. `clock` is monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
@@ -132,10 +132,10 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class RootSurvey:
-    """A folder as it was found before it is watched.
+    """A folder's properties before it is watched.
 
-    `shared` names a file system that does not report every change, `bound` the bind mount by which the
-    folder or a part of it is seen; each is empty where there is none.
+    `shared` names a file system that doesn't report every change, `bound` the bind mount that shows the
+    folder or a part of it; each is empty if there is none.
     """
 
     folder: str
@@ -145,15 +145,15 @@ class RootSurvey:
 
 
 def survey(root: Path, machine: Machine) -> RootSurvey:
-    """Look at `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
+    """Survey `root`, through a symlink as well. Raises OSError, RootTrouble and ShortageError."""
     identity = machine.identify(root)
     folder = os.path.realpath(root)
     if is_shared(identity.fs_type):
         return RootSurvey(folder, identity, shared=f"it is on {identity.fs_type}")
-    found = tuple(machine.mounts())
-    if mount := shared_below(folder, found):
+    all_mounts = tuple(machine.mounts())
+    if mount := shared_below(folder, all_mounts):
         return RootSurvey(folder, identity, shared=f"{mount.point} is {mount.fs_type}")
-    mount = bound(folder, found)
+    mount = bound(folder, all_mounts)
     return RootSurvey(folder, identity, bound=mount.point if mount else "")
 
 
@@ -170,7 +170,7 @@ class Watch:
         on_wake: Callable[[], None],
         ignores: Callable[[str], bool],
     ) -> None:
-        """Needs a running loop: `on_hints` and `on_wake` are called in its thread, `ignores` in another."""
+        """Needs a running loop: its thread calls `on_hints` and `on_wake`, another thread `ignores`."""
         self._folder = folder
         self._state_dir = state_dir
         self._make_observer = make_observer
@@ -178,7 +178,7 @@ class Watch:
         self._tree = TreeEvents(folder, ignores, lambda hints: post(on_hints, hints))
         self._wakes = WakeEvents(partial(post, on_wake))
         self._observer: TreeObserver | None = None
-        # Held while an observer starts, even after the caller gave up waiting for it.
+        # Held while an observer starts, even after the caller stopped waiting for it.
         self._lock = threading.Lock()
         self._scan_began = 0
         self._last_scan_began = -1
@@ -189,12 +189,12 @@ class Watch:
         await run_detached(self._open)
 
     async def close(self) -> None:
-        """End it, also one whose opening was cut off half-way."""
+        """End the watch, even if opening it was interrupted."""
         with contextlib.suppress(TimeoutError):  # its threads are daemons: they end with the program
             await asyncio.wait_for(run_detached(self._close), _STOP_SECONDS)
 
     def _open(self) -> None:
-        # Each text is unique and holds every watched path: megabytes on stderr about a harmless race.
+        # Each warning is unique and holds every watched path: megabytes on stderr about a harmless race.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         with self._lock:
             try:
@@ -214,7 +214,7 @@ class Watch:
         observer, self._observer = self._observer, None
         if observer is not None:
             observer.stop()
-            with contextlib.suppress(RuntimeError):  # it was never started
+            with contextlib.suppress(RuntimeError):  # it never started
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
@@ -237,39 +237,39 @@ class Watch:
         self._scan_began = self.heard
 
     def scan_ended(self) -> None:
-        """The scan that began last was finished."""
+        """The last scan that began has finished."""
         self._was_silent = self._last_scan_began == self._scan_began
         self._last_scan_began = self._scan_began
 
     @property
     def heard(self) -> int:
-        """How many events of the folder have come so far."""
+        """How many events of the folder have arrived so far."""
         return self._tree.heard
 
     @property
     def is_silent(self) -> bool:
-        """Not one event has come since the finished scan before the last one began."""
+        """No event has arrived since the finished scan before the last one began."""
         return self._was_silent and self.heard == self._last_scan_began
 
 
 class RootCheck:
     """Compares the folder with the one it was: it can vanish or be replaced without any event.
 
-    While `is_local` is set the answer is fetched at once (some microseconds); else from a thread, since a
-    dead network mount never answers. At most one question is open.
+    While `is_local` is set, checks at once (some microseconds); otherwise in a thread, because a dead network
+    mount never answers. At most one check is open.
     """
 
     def __init__(self, folder: Path, look: Callable[[Path], tuple[int, int]]) -> None:
         self.is_local = False
         self._folder = folder
         self._look = look
-        self._asked: asyncio.Task[tuple[int, int]] | None = None
+        self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
         """What is wrong with the folder now; None if it can be read and is that of `identity`, if given."""
         folder = self._folder
         try:
-            found = await self._answer()
+            current = await self._check()
         except FileNotFoundError:
             return WatchTrouble(TroubleKind.ROOT_MISSING, f"{folder} is missing")
         except NotADirectoryError:
@@ -278,37 +278,37 @@ class RootCheck:
             return WatchTrouble(TroubleKind.ROOT_SILENT, f"the file system of {folder} does not answer")
         except OSError as error:
             return WatchTrouble(TroubleKind.ROOT_UNREADABLE, f"{folder} cannot be read: {error_words(error)}")
-        if identity is None or found == (identity.dev, identity.ino):
+        if identity is None or current == (identity.dev, identity.ino):
             return None
-        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"another folder lies at {folder} now")
+        return WatchTrouble(TroubleKind.ROOT_CHANGED, f"{folder} is another folder now")
 
     def give_up(self) -> None:
-        """Wait no longer for an open question."""
-        if self._asked is not None:
-            self._asked.cancel()
-            self._asked = None
+        """Stop waiting for an open check."""
+        if self._open_check is not None:
+            self._open_check.cancel()
+            self._open_check = None
 
-    async def _answer(self) -> tuple[int, int]:
+    async def _check(self) -> tuple[int, int]:
         if self.is_local:
             return self._look(self._folder)
-        patience = 0.0 if self._asked else LOOK_SECONDS
-        if self._asked is None:
-            self._asked = asyncio.create_task(run_detached(lambda: self._look(self._folder)))
-            # An answer that comes after the wait was given up is no error of the program.
-            self._asked.add_done_callback(lambda task: task.cancelled() or task.exception())
-        asked = self._asked
-        await asyncio.wait([asked], timeout=patience)
-        if not asked.done():
+        patience = 0.0 if self._open_check else LOOK_SECONDS
+        if self._open_check is None:
+            self._open_check = asyncio.create_task(run_detached(lambda: self._look(self._folder)))
+            # A result that arrives after the wait ended is no error of the program.
+            self._open_check.add_done_callback(lambda task: task.cancelled() or task.exception())
+        check = self._open_check
+        await asyncio.wait([check], timeout=patience)
+        if not check.done():
             raise TimeoutError
-        self._asked = None
-        return asked.result()
+        self._open_check = None
+        return check.result()
 
 
 class Watcher:
-    """The watch on one folder. All methods belong to the loop's thread; `check` is due every 1 to 2 seconds.
+    """The watch on one folder. Call all methods in the loop's thread, and `check` every 1 to 2 seconds.
 
-    The order that loses nothing: `start`, `scan_started`, the scan, `scan_ended`; from then on take
-    hints, scan again when `rescan_wanted`, and at the latest after `rescan_every` seconds.
+    The order that loses nothing: `start`, `scan_started`, the scan, `scan_ended`; after that take hints, and
+    scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
     """
 
     def __init__(
@@ -325,7 +325,7 @@ class Watcher:
     ) -> None:
         """`root`: the folder or a symlink to it. `state_dir`: an existing directory of ours, not below it.
 
-        `on_hint` and `on_wake` are called in the loop's thread: hints came; someone used `wake`.
+        `on_hint` (hints arrived) and `on_wake` (a command used `wake`) are called in the loop's thread.
         `ignores` is called in another thread with a relative path; True drops the hint.
         """
         self.hints = HintSet()
@@ -344,10 +344,10 @@ class Watcher:
         self._started = False
         self._watch: Watch | None = None
         self.identity: RootIdentity | None = None
-        """The folder that is watched; None while it cannot be looked at, and then nothing may be deleted.
+        """The watched folder; None while it can't be checked, and then nothing may be deleted.
 
-        After ROOT_CHANGED it is the new folder's: whether that may stand for the old one, as after a
-        mount, or is an empty mount point, is not decided here.
+        After ROOT_CHANGED it is the new folder's: the caller decides whether that may replace the old one, as
+        after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
         """Why a rescan is wanted, or empty."""
@@ -356,23 +356,23 @@ class Watcher:
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
-        """How it is watched once an event has come, while it polls until then."""
+        """The report to restore when an event arrives, while it polls until then."""
         self._heard_before = 0
 
     @property
     def rescan_wanted(self) -> bool:
-        """Hints may have been lost: the whole folder must be looked at."""
+        """Hints may have been lost: the whole folder must be scanned."""
         return bool(self.rescan_reason)
 
     @property
     def rescan_every(self) -> float:
-        """Seconds after which the folder is to be scanned even if nothing was heard."""
+        """Seconds after which to scan the folder even without any event."""
         return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
-        """Begin to watch; `directories`: how many the folder had when last scanned (0: not known).
+        """Start to watch; `directories`: how many the folder had when last scanned (0: unknown).
 
-        Raises nothing for the folder's or the kernel's sake: the report says why there are no events.
+        Raises nothing about the folder or the kernel: the report says why there are no events.
         """
         async with self._lock:
             await self._close()
@@ -383,16 +383,16 @@ class Watcher:
             return self.report
 
     async def stop(self) -> None:
-        """End the watch and its threads; harmless when it has ended already."""
+        """End the watch and its threads; does nothing if it has already ended."""
         async with self._lock:
             self._started = False
             self._root_check.give_up()
             await self._close()
 
     async def check(self) -> list[WatchTrouble]:
-        """Look whether hints can be trusted; what is wrong is put right, if it can be, before this returns.
+        """Check whether hints can be trusted; fixes what it can before it returns.
 
-        Troubles of the root are told at every check while they last, others once. Cheap when all is well.
+        Reports troubles of the root at every check while they last, others once. Cheap when all is well.
         """
         self._wake.look()
         async with self._lock:
@@ -404,7 +404,7 @@ class Watcher:
                 if self.identity is not None and trouble.kind is not TroubleKind.ROOT_SILENT:
                     await self._close()
                     self.identity = None
-                    # What comes back in its place may be a dead network mount.
+                    # The folder that replaces it may be on a dead network mount.
                     self._root_check.is_local = False
                     self._poll(Obstacle(trouble.text, lasts=True))
                 return [trouble]
@@ -412,7 +412,7 @@ class Watcher:
                 await self._open()
                 if self.identity is None:
                     return [WatchTrouble(TroubleKind.ROOT_UNREADABLE, self.report.why)]
-                self.want_rescan(f"{self._root} can be looked at again")
+                self.want_rescan(f"{self._root} is readable again")
                 return []
             if trouble is None and self._watch is not None:
                 trouble = self._watch.trouble()
@@ -428,20 +428,20 @@ class Watcher:
             return []
 
     def want_rescan(self, reason: str) -> None:
-        """Ask for a full rescan, as when a scan could not be finished."""
+        """Ask for a full rescan, as when a scan couldn't finish."""
         self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
-        """A full scan begins: it answers every wish for a rescan so far."""
+        """A full scan begins and answers all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
         if self._watch is not None:
             self._watch.scan_started()
 
     def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
-        """A full scan found so many directories, the root among them.
+        """A full scan counted `directories`, including the root.
 
-        `changes`: so much was not as it was known. When no event had told of it, none may come at all.
+        `changes`: how many differences it found. If no event reported any, events may not arrive at all.
         """
         self._directories = directories
         self._scan_seconds = seconds
@@ -454,22 +454,22 @@ class Watcher:
         for hint in hints:
             self.hints.add(hint)
         if self.hints.overflowed:
-            self.want_rescan(f"{self._root}: more paths changed at once than are remembered one by one")
+            self.want_rescan(f"{self._root}: more paths changed at once than kbsync remembers one by one")
         self._on_hint()
 
     async def _check_silence(self, watch: Watch) -> None:
-        """Watch anew where nothing is heard although things change; `auto` polls as well until an event."""
+        """Restart the watch if changes arrive without events; `auto` also polls until an event."""
         if self.report.mode is Mode.POLLING:
             if watch.heard > self._heard_before:
                 self.report, self._silent_since = self._report_with_events, None
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
-            # By another observer: this one may hear of nothing any more, though its threads are there.
+            # With another observer: this one may be deaf although its threads run.
             await self._close()
             await self._open()
-            missed = "changes were found of which no event had told"
-            # `native` asks for events alone, so there the next scan that finds changes is the next to doubt.
+            missed = "a scan found changes that no event had reported"
+            # `native` wants events only, so there the next scan that finds changes raises the next doubt.
             if self._choice == "auto" and self.report.mode is Mode.NATIVE:
                 self._poll_as_well(Obstacle(missed, lasts=True))
             self.want_rescan(self.report.why or f"{self._root}: {missed}")
@@ -485,7 +485,7 @@ class Watcher:
         await self._close()
         now = self._machine.clock()
         if trouble.kind is TroubleKind.WATCH_LIMIT:
-            # Another observer would meet the same limit. Until it is raised, only scans see everything.
+            # Another observer would reach the same limit. Until it is raised, only scans see everything.
             self._poll(too_few_watches(self._machine.limits().watches, self._directories))
         else:
             self._failures = self._failures + 1 if now - self._last_failure < FAILURE_COUNTS else 1
@@ -497,28 +497,28 @@ class Watcher:
         self.want_rescan(trouble.text)
 
     async def _open(self) -> None:
-        """Watch, or report why not; `identity` stays None if the folder cannot be looked at."""
+        """Watch, or report why not; `identity` stays None if the folder can't be checked."""
         self._try_at = self.identity = None
         try:
-            looked = run_detached(partial(survey, self._root, self._machine))
-            found = await asyncio.wait_for(looked, LOOK_SECONDS)
+            surveying = run_detached(partial(survey, self._root, self._machine))
+            surveyed = await asyncio.wait_for(surveying, LOOK_SECONDS)
         except (OSError, KbsyncError) as error:
             words = "its file system does not answer" if isinstance(error, TimeoutError) else str(error)
             self._poll(Obstacle(words, lasts=True))
             return
-        self.identity = found.identity
-        # A folder that no listed mount holds may be on any file system.
-        self._root_check.is_local = not found.shared and found.identity.fs_type != UNKNOWN
-        obstacle = foreseen_obstacle(self._choice, found.shared, self._directories, self._machine.limits())
-        obstacle = obstacle or await self._observe(found.folder)
+        self.identity = surveyed.identity
+        # A folder outside all listed mounts may be on any file system.
+        self._root_check.is_local = not surveyed.shared and surveyed.identity.fs_type != UNKNOWN
+        obstacle = foreseen_obstacle(self._choice, surveyed.shared, self._directories, self._machine.limits())
+        obstacle = obstacle or await self._observe(surveyed.folder)
         if obstacle is not None:
             self._poll(obstacle)
-        elif found.bound and self._choice == "auto":
-            why = f"{found.bound} is a bind mount, of whose changes no event has told yet"
+        elif surveyed.bound and self._choice == "auto":
+            why = f"{surveyed.bound} is a bind mount, and no event has reported its changes yet"
             self._poll_as_well(Obstacle(why, lasts=True))
 
     async def _observe(self, folder: str) -> Obstacle | None:
-        # Kept before it is open, so that `stop` finds it even if this is cancelled half-way.
+        # Set before it is open, so that `stop` finds it even if this is cancelled half-way.
         self._watch = watch = Watch(
             folder,
             self._state_dir,
@@ -537,7 +537,7 @@ class Watcher:
 
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.lasts else self._machine.clock() + pause
-        why = f"{self._root} is looked through every {self._polling_pause():g} s: {obstacle.why}."
+        why = f"{self._root} is scanned every {self._polling_pause():g} s: {obstacle.why}."
         self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.cure)
 
     async def _close(self) -> None:

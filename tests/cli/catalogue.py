@@ -29,11 +29,13 @@ def halt(
 
 
 MIRRORS = (
-    halt("gone", "folder-missing", "{folder}: the folder is missing; make it, mount it, or correct `folder`"),
+    halt(
+        "gone", "folder-missing", "{folder}: the folder is missing; mount or create it, or correct `folder`"
+    ),
     halt(
         "unmounted",
         "folder-missing",
-        "{folder}: it was a mount point and is none now",
+        "{folder}: it was a mount point and no longer is one",
         cure="kbsync approve unmounted",
     ),
     halt("shut", "folder-missing", "{folder}: the folder is unreadable: permission denied; let the user"),

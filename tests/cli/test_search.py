@@ -576,7 +576,7 @@ def test_a_missing_folder_and_failed_documents_are_said(failed: Place) -> None:
     missing, *_ = notes(failed, "text")
     assert missing.startswith("handbook: ")
     assert "docs" in missing
-    assert "make it, mount it, or correct `folder`" in missing
+    assert "mount or create it, or correct `folder`" in missing
     assert missing.endswith("; then run: kbsync --once --mirror handbook")
 
 
@@ -588,7 +588,7 @@ def test_a_folder_that_went_after_the_last_pass_is_said(
     place.docs.rename(place.root / "away")
     options = ("--folder", str(place.docs))
     [missing] = notes(place, "alpha", *options)
-    assert missing.startswith(f"docs: {place.docs}: the folder is missing; make it, mount it, ")
+    assert missing.startswith(f"docs: {place.docs}: the folder is missing; mount or create it, ")
     assert missing.endswith(f"; then run: kbsync --once --folder {place.docs}")
     # A disk that does not answer holds up no search.
     monkeypatch.setattr(freshness, "LOOK_SECONDS", 0.05)

@@ -215,7 +215,9 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     world.delete("a.md")
     found = await explained(world, "a.md")
     assert found.answer.startswith("It is found as it was when the folder was last seen: ")
-    assert "it was a mount point and is none now" in found.answer and "kbsync approve docs" in found.answer
+    assert (
+        "it was a mount point and no longer is one" in found.answer and "kbsync approve docs" in found.answer
+    )
 
 
 @pytest.mark.parametrize(

@@ -593,7 +593,7 @@ MISTAKES = {
     "edit-of-equal-length-unnoticed": Mistake(
         "an assistant reads other bytes than those that were mirrored",
         "kbsync/source/read.py",
-        "        if kept.digest != expected_digest:\n",
+        "        if spool.digest != expected_digest:\n",
         "        if False:\n",
         ("tests/mcp/test_services.py",),
     ),

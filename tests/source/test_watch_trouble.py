@@ -215,7 +215,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
             assert hearing.watcher.identity is not None
         finally:
             look.goes_on.set()
-        await eventually(hearing.watcher._root_check._asked.done)  # type: ignore[union-attr]
+        await eventually(hearing.watcher._root_check._open_check.done)  # type: ignore[union-attr]
         assert await hearing.watcher.check() == []
 
 
@@ -259,7 +259,7 @@ async def test_auto_polls_a_bind_mount_until_an_event_tells_of_a_change(root: Pa
     bound = machine(mounts=lambda: [disk, bind])
     async with listening(root, state, machine=bound) as hearing:
         watcher = hearing.watcher
-        assert f"{root} is a bind mount, of whose changes no event has told yet" in watcher.report.why
+        assert f"{root} is a bind mount, and no event has reported its changes yet" in watcher.report.why
         for changes in (2, 0, 1):
             watcher.scan_started()
             watcher.scan_ended(directories=2, seconds=0.1, changes=changes)
@@ -352,7 +352,7 @@ async def test_a_watch_that_hears_of_no_change_is_replaced(
         assert await scans.mode_later() is then
         assert not deaf & library_threads(), "another observer may hear again"
         assert (watcher.rescan_every, watcher.rescan_wanted) == (10 if polls else 900, True)
-        assert "changes were found of which no event had told" in watcher.rescan_reason
+        assert "a scan found changes that no event had reported" in watcher.rescan_reason
         assert await scans.mode_after(changes=0) is then
         assert not watcher.rescan_wanted
         await still_hears(hearing, root, "a.md")
