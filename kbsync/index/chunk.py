@@ -1,13 +1,13 @@
-"""Cuts a text into chunks by what it says, so that an edit changes the chunks around it and no others. Pure.
+"""Cuts a text into chunks by its content, so that an edit changes only the chunks around it. Pure.
 
-First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a stretch of the
-text that a reader sees as one thing. Blocks follow each other, cover every character that is not white space,
-and never overlap.
+First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a stretch of text
+that a reader sees as one thing. Blocks follow each other, cover every character that is not white space, and
+never overlap.
 
-Then blocks are gathered into chunks. Where a chunk may end is decided by a hash of the opening of the block
-that follows, never by counting from the top. The sizes that are weighed against the limits are taken in
-coarse steps. So a paragraph that is edited in its middle and keeps about its length leaves every cut of the
-file where it was; one that is rewritten moves at most the cuts next to it.
+Then blocks are gathered into chunks. A hash of the opening of the next block decides where a chunk may end,
+never a count from the top. Sizes are rounded to coarse steps before they are compared with the limits. So
+editing the middle of a paragraph, at about its length, moves no cut; rewriting one moves at most the cuts
+next to it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kbsync.index.document import Chunk, Flavour, Parsed
 
 
 class Shape(enum.Enum):
-    """What a block is."""
+    """The kind of a block."""
 
     TEXT = "text"
     HEADING = "heading"
-    FENCE = "fence"  # code and whatever else is kept as it stands
+    FENCE = "fence"  # code and other text that is kept as it is
     TABLE = "table"
     ROW = "row"  # one record of many
 
@@ -41,8 +41,8 @@ class Shape(enum.Enum):
 class Block:
     """`text[start:end]`; `level` (1 = outermost) and `title` of a heading.
 
-    The chunker weighs it (`size`, in tokens), divides what is too large into parts, and has `lead` repeated
-    where a chunk begins with it.
+    The chunker sets `size` (in tokens), divides large blocks into parts, and repeats `lead` in a chunk that
+    begins with the block.
     """
 
     start: int
@@ -56,7 +56,7 @@ class Block:
 
     @property
     def is_heading(self) -> bool:
-        """It stands above what follows."""
+        """Whether it heads the blocks after it."""
         return self.shape is Shape.HEADING
 
 
@@ -82,7 +82,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """The lines of `text`, one at a time; of empty ones that follow each other only the first."""
+    """The lines of `text`, one at a time; of consecutive empty ones only the first."""
     start = 0
     while start <= len(text):
         end = text.find("\n", start)
@@ -96,7 +96,7 @@ _NEWLINES = re.compile(r"\n+")
 
 
 def _paragraphs(text: str) -> Iterator[Block]:
-    """A block from each run of lines that are not blank."""
+    """A block for each run of lines that are not blank."""
     start, end = -1, 0
     for line in _lines(text):
         if line.text and not line.text.isspace():
@@ -110,7 +110,7 @@ def _paragraphs(text: str) -> Iterator[Block]:
 
 
 def _code(text: str) -> Iterator[Block]:
-    """A block from each unindented line that follows a blank line up to the next such line."""
+    """A block for each unindented line after a blank line, up to the next such line."""
     start: int | None = None
     end, is_after_blank = 0, True
     for line in _lines(text):
@@ -130,9 +130,9 @@ def _code(text: str) -> Iterator[Block]:
 class _Grammar:
     """How a flavour marks headings, fences and tables.
 
-    `heading` has the groups `mark` and `title`; `levels` says how deep a mark is, else its length does.
-    `underlines` are the characters that make a heading of the line above. `fence` opens one; `_closes`
-    decides where it ends.
+    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark, otherwise its length
+    does. `underlines` are the characters that turn the line above into a heading. `fence` opens a fence;
+    `_closes` decides where it ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -142,8 +142,8 @@ class _Grammar:
     table: re.Pattern[str] | None = None
 
 
-# None of these may try a stretch of a line again from another place: a line may be of any length, and an
-# expression that is at work lets no other thread do anything.
+# None of these may backtrack over a stretch of a line: a line may have any length, and a running expression
+# blocks all other threads.
 _GRAMMARS = {
     Flavour.MARKDOWN: _Grammar(
         heading=re.compile(r" {0,3}(?P<mark>#{1,6})[ \t]+(?P<title>.*)"),
@@ -158,7 +158,7 @@ _GRAMMARS = {
     ),
     Flavour.ORG: _Grammar(
         heading=re.compile(r"(?P<mark>\*+)[ \t]+(?P<title>\S.*)"),
-        # the mark is compared with every line to come, so its length is bounded
+        # the mark is compared with every later line, so its length is bounded
         fence=re.compile(r"[ \t]*#\+begin_(?P<mark>\w{1,40})", re.IGNORECASE),
         table=re.compile(r"[ \t]*\|"),
     ),
@@ -174,7 +174,7 @@ _GRAMMARS = {
 
 
 def plain_title(title: str, flavour: Flavour) -> str:
-    """The words of a heading, without what marks its end, its name for links, or its state."""
+    """The words of a heading, without closing marks, link names and states."""
     title = title.strip()
     match flavour:
         case Flavour.MARKDOWN:
@@ -185,13 +185,13 @@ def plain_title(title: str, flavour: Flavour) -> str:
         case Flavour.ASCIIDOC:
             return _without_closing(title, "=")
         case Flavour.ORG:
-            first, _, rest = title.partition(" ")
-            title = rest.lstrip() if first in ("TODO", "DONE") and rest else title
+            state, _, rest = title.partition(" ")
+            title = rest.lstrip() if state in ("TODO", "DONE") and rest else title
             title = title[4:].lstrip() if _PRIORITY.match(title) else title
-            *words, last = title.rsplit(None, 1) or [""]
-            return words[0] if words and _ORG_TAGS.fullmatch(last) else title
+            *words, tags = title.rsplit(None, 1) or [""]
+            return words[0] if words and _ORG_TAGS.fullmatch(tags) else title
         case Flavour.TEX:
-            return _of_tex(title)
+            return _plain_tex(title)
     return title
 
 
@@ -202,13 +202,13 @@ _LABEL = re.compile(r"\\(?:label|index|footnote|cite)\{[^{}]*\}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
 
 
-def _of_tex(title: str) -> str:
-    """What stands in the braces that were opened before `title`, on one line, without commands."""
+def _plain_tex(title: str) -> str:
+    """The text in the braces opened before `title`, on one line, without commands."""
     depth = 1
-    for found in _BRACE.finditer(title):
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
+    for brace in _BRACE.finditer(title):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if not depth:
-            title = title[: found.start()]
+            title = title[: brace.start()]
             break
     else:
         title = title.partition("\n")[0]
@@ -216,7 +216,7 @@ def _of_tex(title: str) -> str:
 
 
 def _without_closing(title: str, mark: str) -> str:
-    """`title` without the marks that may stand behind it; those of `C#` stay."""
+    """`title` without closing marks; those of `C#` stay."""
     title = title.rstrip(" \t")
     bare = title.rstrip(mark)
     return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
@@ -228,46 +228,46 @@ class _MarkupReader:
     def __init__(self, text: str, flavour: Flavour) -> None:
         self._text = text
         self._flavour, self._grammar = flavour, _GRAMMARS[flavour]
-        self._underlines_seen = ""  # in the order they were met: reStructuredText's levels
+        self._underlines_seen = ""  # in order of appearance: reStructuredText's levels
         self._open: list[_Line] = []  # the first two lines and the last one
         self._is_table = False
 
     def blocks(self) -> Iterator[Block]:
         """The blocks in order."""
-        fence, mark = 0, ""  # where the open fence begins, and what opened it
+        fence, mark = 0, ""  # start of the open fence, and the mark that opened it
         for line in _lines(self._text):
             if mark:
                 if _closes(line.text, mark):
                     yield Block(fence, line.end, Shape.FENCE)
                     mark = ""
             elif opened := self._grammar.fence and self._grammar.fence.match(line.text):
-                yield from self._closed()
+                yield from self._close_block()
                 fence, mark = line.start, opened["mark"]
             else:
                 yield from self._read(line)
         if mark:
             yield Block(fence, len(self._text), Shape.FENCE)
-        yield from self._closed()
+        yield from self._close_block()
 
     def _read(self, line: _Line) -> Iterator[Block]:
-        """Blocks that end because of a line outside of any fence."""
+        """Blocks that end at a line outside of any fence."""
         if not line.text or line.text.isspace():
-            yield from self._closed()
+            yield from self._close_block()
         elif heading := self._heading(line):
-            yield from self._closed()
+            yield from self._close_block()
             yield heading
-        elif heading := self._underlined(line):
+        elif heading := self._underlined_heading(line):
             self._open.clear()
             yield heading
         else:
             is_table = bool(self._grammar.table and self._grammar.table.match(line.text))
             if is_table != self._is_table:
-                yield from self._closed()
+                yield from self._close_block()
             del self._open[2:]
             self._open.append(line)
             self._is_table = is_table
 
-    def _closed(self) -> Iterator[Block]:
+    def _close_block(self) -> Iterator[Block]:
         """The open block, if there is one."""
         if self._open:
             shape = Shape.TABLE if self._is_table else Shape.TEXT
@@ -276,15 +276,15 @@ class _MarkupReader:
         self._is_table = False
 
     def _heading(self, line: _Line) -> Block | None:
-        """The heading that `line` is by itself."""
-        found = self._grammar.heading and self._grammar.heading.match(line.text)
-        if not found:
+        """The heading in `line` alone."""
+        match = self._grammar.heading and self._grammar.heading.match(line.text)
+        if not match:
             return None
-        mark, levels = found["mark"], self._grammar.levels
+        mark, levels = match["mark"], self._grammar.levels
         level = levels.index(mark) + 1 if levels else len(mark)
-        return Block(line.start, line.end, Shape.HEADING, level, plain_title(found["title"], self._flavour))
+        return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
-    def _underlined(self, line: _Line) -> Block | None:
+    def _underlined_heading(self, line: _Line) -> Block | None:
         """The heading that `line` makes of the one line above it (and of an overline before that)."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
@@ -294,13 +294,13 @@ class _MarkupReader:
         if not fits or not (len(self._open) == 1 or is_overlined):
             return None
         levels = self._grammar.underlines
-        if self._grammar.heading is None:  # levels in the order in which the text has them
+        if self._grammar.heading is None:  # levels in their order in the text
             self._underlines_seen += rule[0] if rule[0] not in self._underlines_seen else ""
             levels = self._underlines_seen
         return Block(self._open[0].start, line.end, Shape.HEADING, levels.index(rule[0]) + 1, title)
 
     def _is_rule(self, line: _Line) -> bool:
-        """`line` is nothing but one of the underlining characters, repeated."""
+        """Whether `line` is one of the underlining characters, repeated."""
         bare = line.text.rstrip()
         return len(bare) >= 2 and bare[0] in self._grammar.underlines and bare == bare[0] * len(bare)
 
@@ -316,17 +316,17 @@ def _closes(line: str, mark: str) -> bool:
 
 
 CHUNKER = "blocks-3"
-"""Names what `chunk` makes; another name is another recipe."""
+"""Names the result of `chunk`; a new name makes a new recipe."""
 
 LONGEST = 400
-"""Tokens after which a block is divided, and beyond which no block is added to a chunk."""
+"""Tokens after which a block is divided and no block is added to a chunk."""
 
 _LONGEST_HEADING = 200
 _MOST_HEADINGS = 8
-"""Characters of a heading above a chunk, and how many: each goes into every chunk below it."""
+"""Characters of a heading above a chunk, and how many headings: each goes into every chunk below it."""
 
 _WIDEST_GAP = LONGEST * 4
-"""Characters of white space after which a chunk ends."""
+"""Characters of white space that end a chunk."""
 
 _OPENING = 32
 """Characters of a block that decide whether a chunk may end before it."""
@@ -336,35 +336,35 @@ _NEWLINE = re.compile(r"\n")
 _SENTENCE = re.compile(r"[。！？；…]+[”’」』）】]*|(?<=[.!?;])[\"')\]]*\s+|\n")
 
 
-# When a chunk may end, `(size, share)` with the largest size first: from that size (tokens) on, the opening
+# Where a chunk may end, `(size, share)` with the largest size first: from that size (tokens) on, the opening
 # of the next block allows a cut in `share` of 256 cases.
 _AFTER_WHOLE = ((160, 224), (32, 128))  # paragraphs, fences, tables
 _AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them make a readable chunk
 
 
 def weight(text: str) -> int:
-    """About how many tokens of an embedding model `text` is: a CJK character 1, any other 1/4."""
-    wide = 0 if text.isascii() else sum(found.end() - found.start() for found in _WIDE.finditer(text))
+    """The approximate number of tokens of `text` in an embedding model: a CJK character 1, any other 1/4."""
+    wide = 0 if text.isascii() else sum(run.end() - run.start() for run in _WIDE.finditer(text))
     return wide + (len(text) - wide + 3) // 4
 
 
 MOST_CHARACTERS = 256 * 1024 * 1024
-"""Of all chunks of a document with what stands above each: they are in memory together."""
+"""The most characters in all chunks of a document with their headings: they are in memory together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
     """The chunks of `parsed` in order; together they hold every character that is not white space.
 
-    A chunk is at most about twice `LONGEST` tokens. No path is part of a key: a rename changes none.
-    Besides the text and its chunks nothing grows with the text. Raises `Rejected` beyond `MOST_CHARACTERS`.
+    A chunk has at most about twice `LONGEST` tokens. Keys contain no path: a rename changes none. Memory
+    beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over `MOST_CHARACTERS`.
     """
     parsed = make_legible(parsed)
     text, starts = parsed.text, parsed.page_starts
     chunks = list[Chunk]()
-    trail: list[tuple[int, str]] = []  # level and title of the headings that hold, the outermost first
+    trail: list[tuple[int, str]] = []  # level and title of the current headings, outermost first
     counted, line, characters = 0, parsed.line_offset + 1, 0
     for group in _groups(_pieces(parsed), text):
-        # A chunk stands below the headings that hold at its first piece which is none itself.
+        # A chunk's headings are those in effect at its first piece that is not a heading.
         headings: tuple[str, ...] | None = None
         for piece in group:
             if piece.is_heading:
@@ -379,15 +379,15 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         start = group[0].start
         body = text[start : group[-1].end].rstrip()
         start += len(body) - len(body.lstrip())
-        line += text.count("\n", counted, start)  # never back: chunks follow each other
+        line += text.count("\n", counted, start)  # only forward: chunks follow each other
         counted = start
         lead = group[0].lead
         if lead and not body.lstrip().startswith(lead.strip()):
             body = f"{lead}\n{body}"
         body = body.strip("\n")
-        # The vector knows the title and the headings that are not in the text anyway.
-        own = {piece.title for piece in group if piece.is_heading} | {""}
-        above = [title for title in dict.fromkeys([parsed.title or "", *headings]) if title not in own]
+        # The vector gets the title and the headings that are not in the text itself.
+        own_titles = {piece.title for piece in group if piece.is_heading} | {""}
+        above = [title for title in dict.fromkeys([parsed.title or "", *headings]) if title not in own_titles]
         embed_text = "\n".join([*above, body])
         characters += len(embed_text)
         if characters > MOST_CHARACTERS:
@@ -400,9 +400,9 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
 
 def make_legible(parsed: Parsed) -> Parsed:
-    """`parsed` as it is shown (`kbsync.index.characters`); pages begin where they did."""
-    ends = [*parsed.page_starts, len(parsed.text)]
-    pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *ends])]
+    """`parsed` as shown (`kbsync.index.characters`); pages still begin at the same text."""
+    boundaries = [*parsed.page_starts, len(parsed.text)]
+    pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *boundaries])]
     starts = list(itertools.accumulate(map(len, pages)))[:-1]
     return replace(
         parsed,
@@ -417,16 +417,16 @@ def make_legible(parsed: Parsed) -> Parsed:
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
     """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
     group: list[Block] = []
-    size = headings = 0  # so many headings stand last in the group
+    size = headings = 0  # `headings`: how many end the group
     for piece in pieces:
         is_far = bool(group) and piece.start - group[-1].end > _WIDEST_GAP
         if group and (is_far or _ends_before(piece, size, text)):
-            # Headings wait for what they stand above, unless they are all there is and too much already.
+            # Headings wait for the text below them, unless the group has only headings and is too large.
             is_full = is_far or (headings == len(group) and size > LONGEST)
-            if kept := len(group) if is_full else len(group) - headings:
-                yield group[:kept]
-                group = group[kept:]
-                size = sum(each.size for each in group)
+            if count := len(group) if is_full else len(group) - headings:
+                yield group[:count]
+                group = group[count:]
+                size = sum(block.size for block in group)
                 headings = len(group)
         group.append(piece)
         size += piece.size
@@ -448,7 +448,7 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
 
 
 def _pieces(parsed: Parsed) -> Iterator[Block]:
-    """The blocks of the text, those that are too large as lines or sentences."""
+    """The blocks of the text, the large ones divided into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
@@ -460,7 +460,7 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
         lead = columns if is_row else _table_head(whole) if block.shape is Shape.TABLE else ""
         shape = Shape.TEXT if block.is_heading else block.shape
         marks = (_SENTENCE if block.shape is Shape.TEXT else _NEWLINE).finditer(whole)
-        ends = itertools.chain((found.end() for found in marks), [len(whole)])
+        ends = itertools.chain((mark.end() for mark in marks), [len(whole)])
         for start, end in _spans(whole, ends):
             size = _coarse(weight(whole[start:end]))
             yield Block(block.start + start, block.start + end, shape, size=size, is_part=True, lead=lead)
@@ -470,14 +470,14 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
-        # A very long stretch is not weighed to say so.
+        # A very long stretch is too long by its length alone.
         while end - start > LONGEST * 4 or weight(whole[start:end]) > LONGEST:
-            # Without a mark to cut at: at a space if one is near, else by length.
-            at = min(end, start + LONGEST * 3)
-            if weight(whole[start:at]) > LONGEST:
-                at = start + LONGEST - 1
-            space = whole.rfind(" ", start + (at - start) // 2, at)
-            cut = space + 1 if space > start else at
+            # No mark to cut at: cut at a space nearby, otherwise by length.
+            limit = min(end, start + LONGEST * 3)
+            if weight(whole[start:limit]) > LONGEST:
+                limit = start + LONGEST - 1
+            space = whole.rfind(" ", start + (limit - start) // 2, limit)
+            cut = space + 1 if space > start else limit
             if not whole[start:cut].isspace():
                 yield start, cut
             start = cut
@@ -487,7 +487,7 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def _table_head(table: str) -> str:
-    """The header and rule of a pipe table, to be repeated; "" where it has none."""
+    """The header and rule of a pipe table, to repeat; "" if it has none."""
     lines = table.split("\n", 2)
     is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
     head = "\n".join(lines[:2])
@@ -495,6 +495,6 @@ def _table_head(table: str) -> str:
 
 
 def _coarse(size: int) -> int:
-    """`size` rounded up to steps of a quarter of its power of two, so that a small edit keeps it."""
+    """`size` rounded up to steps of a quarter of its power of two, so that a small edit doesn't change it."""
     step = max(1, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

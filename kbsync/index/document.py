@@ -1,4 +1,4 @@
-"""What a document is on its way into the index: its text, its chunks, and the entry that is stored."""
+"""A document on its way into the index: its text, its chunks, and the entry to store."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LONGEST_TITLE = 500
-"""Characters of a title and of a tag. A title goes into every chunk, so its length is paid as often."""
+"""The most characters of a title or tag. A title goes into every chunk, so its length counts as often."""
 
 
 class Flavour(enum.Enum):
     """How a text is structured, for the chunker."""
 
-    MARKDOWN = "markdown"  # ATX headings, fences, pipe tables; what documents are parsed into as well
+    MARKDOWN = "markdown"  # ATX headings, fences, pipe tables; parsed documents become this
     PLAIN = "plain"  # paragraphs between blank lines
     RST = "rst"  # underlined headings
     ASCIIDOC = "asciidoc"  # = headings
     ORG = "org"  # * headings
     TEX = "tex"  # \section{…}
     CODE = "code"  # top-level blocks
-    ROWS = "rows"  # one record a line (csv, tsv, jsonl, log); `columns` is repeated with each chunk
+    ROWS = "rows"  # one record a line (csv, tsv, jsonl, log); each chunk repeats `columns`
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """The text of one document. `page_starts[i]` is the offset in `text` where page i+1 begins.
 
-    `text` is Unicode without BOM, with `\n` line ends. `columns`: the header line of ROWS, else "".
-    `line_offset`: how many lines of the file come before `text` (front matter that was taken off).
+    `text` is Unicode without BOM, with `\n` line ends. `columns`: the header line of ROWS, otherwise "".
+    `line_offset`: how many lines of the file come before `text` (the removed front matter).
     """
 
     text: str
@@ -51,10 +51,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A searchable piece. `text` is what is shown; `embed_text` adds title and headings for the vector.
+    """A searchable piece. `text` is shown; `embed_text` adds title and headings for the vector.
 
-    `key` is the hex SHA-256 of what the vector is made of, `embed_text` or a `picture`: equal keys share one
-    vector. `line` and `page` are 1-based.
+    `key` is the hex SHA-256 of the vector's input, `embed_text` or a `picture`: equal keys share one vector.
+    `line` and `page` are 1-based.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a document was read as: its title and tags, and its text in chunks."""
+    """The result of reading a document: its title and tags, and its text in chunks."""
 
     title: str | None
     tags: tuple[str, ...]
@@ -77,9 +77,9 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document to be stored. `vectors`: float16 bytes by key, for the keys that need one.
+    """A document to store. `vectors`: float16 bytes by key, for the keys that need one.
 
-    `replaces` is the id of the document whose place it takes, in the same transaction.
+    `replaces` is the id of the document that it replaces in the same transaction.
     """
 
     upload_id: int

@@ -2,8 +2,8 @@
 
 The built-in model is the mean of static token vectors, read from the files that the wordllama package ships.
 Only its two data files are used. The package itself is not imported: its loader looks in a folder that its
-own wheel does not have and would go on to download. The user's own is a sentence-transformer as an ONNX
-graph with its tokenizer. Encoders over a service live with their clients.
+own wheel lacks and would then download. The user's own model is a sentence-transformer as an ONNX graph with
+its tokenizer. Encoders that use a service are in the services' clients.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", list[Any], dict[str, Any])
 
 Vectors = Mapping[str, bytes | Rejected]
-"""The float16 bytes of vectors by the key of their chunk, or why a chunk can have none."""
+"""The float16 bytes of vectors by the key of their chunk, or why a chunk can't have one."""
 
 
 class Encoder(Protocol):
@@ -42,32 +42,32 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Names weights and version, without loading them: another name, another recipe."""
+        """Names weights and version, without loading them; a new name makes a new recipe."""
 
     @property
     def takes_pictures(self) -> bool:
-        """Pictures have vectors too."""
+        """Whether pictures have vectors too."""
 
     @property
     def at_once(self) -> int:
-        """So many chunks are one request; more are begun in several."""
+        """The most chunks in one request; more need several."""
 
     @property
     def least_cosine(self) -> float:
-        """Texts that are no nearer than this have nothing to do with each other, as far as that is known."""
+        """Texts below this cosine are unrelated, as far as that is known."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors under way. The result raises `TargetError` where the service itself is to blame."""
+        """Start making vectors. The result raises `TargetError` if the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, of length 1. Raises `TargetError` where a service does not give it."""
+        """The vector of a question, of length 1. Raises `TargetError` if a service fails."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class LocalEncoder:
-    """The built-in model, or the user's own in ONNX form; read when the first text needs it."""
+    """The built-in model, or the user's own in ONNX form; loaded when the first text needs it."""
 
     takes_pictures = False
     at_once = sys.maxsize
@@ -81,32 +81,32 @@ class LocalEncoder:
 
     @property
     def model(self) -> str:
-        """Of the user's own model the name is a digest of its files, read when it is first asked for."""
+        """For the user's own model, a digest of its files, read on first use."""
         if not self._name and self._onnx:
             self._name = onnx_name(self._onnx)
         return self._name
 
     @property
     def least_cosine(self) -> float:
-        """That of the built-in model was measured; each model has its own, which nobody can tell from it."""
+        """Measured for the built-in model; unknown for the user's own."""
         return LEAST_COSINE if self._onnx is None else 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors that are there when this returns. Raises `UsageError` where the model cannot be read."""
+        """Vectors that are ready when this returns. Raises `UsageError` if the model can't be read."""
         import numpy as np
 
-        # Half the bytes of float32 in the file.
-        vectors = self._loaded().embed([each.embed_text for each in chunks]).astype(np.float16)
-        made = Future[Vectors]()
-        made.set_result({each.key: row.tobytes() for each, row in zip(chunks, vectors, strict=True)})
-        return made
+        # float16 takes half the bytes of float32 in the file.
+        vectors = self._loaded().embed([item.embed_text for item in chunks]).astype(np.float16)
+        future = Future[Vectors]()
+        future.set_result({item.key: row.tobytes() for item, row in zip(chunks, vectors, strict=True)})
+        return future
 
     def query(self, text: str) -> NDArray[np.float32]:
         """The vector of a question, of length 1."""
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Does nothing: no connections."""
 
     def _loaded(self) -> BuiltinEmbedder | OnnxEmbedder:
         with self._loading:
@@ -121,17 +121,17 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
-"""Of the file without white space at its end, in which the wheels 0.2.2.post0 and 0.4 differ."""
+"""Of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
-"""Identity of the built-in vectors, known without loading anything."""
+"""Identity of the built-in vectors, known without loading them."""
 
 LEAST_COSINE = 0.2
-"""Of the built-in vectors: those of unrelated English have 0.1."""
+"""For the built-in vectors: unrelated English texts have 0.1."""
 
 DIMENSIONS = 256
 MOST_TOKENS = 1024
-"""What a text has beyond this many tokens is left out of its vector."""
+"""A text's vector ignores tokens beyond this number."""
 
 _BATCH = 64  # texts whose token vectors are in memory at one time
 
@@ -140,17 +140,17 @@ class BuiltinEmbedder:
     """Reads the wordllama weights in `folder` (default: the installed package's)."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Load the files. Raises `UsageError` where one is missing or not the one that is expected."""
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else it warns after a fork
+        """Load the files. Raises `UsageError` if one is missing or not the expected one."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns after a fork
         from safetensors import safe_open
         from tokenizers import Tokenizer
 
         folder = folder or wordllama_folder()
-        content = _expected(folder / TOKENIZER, TOKENIZER_SHA256)
+        content = _read_expected(folder / TOKENIZER, TOKENIZER_SHA256)
         self._tokenizer = Tokenizer.from_str(content.decode())
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MOST_TOKENS)
-        _expected(folder / WEIGHTS, WEIGHTS_SHA256)
+        _read_expected(folder / WEIGHTS, WEIGHTS_SHA256)
         with safe_open(folder / WEIGHTS, framework="np") as tensors:
             self._table = tensors.get_tensor("embedding.weight")  # float16, shape (tokens, 256)
 
@@ -158,7 +158,7 @@ class BuiltinEmbedder:
         """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens."""
         import numpy as np
 
-        # The weights are kept as float32 from the first document on; one query is quicker without.
+        # Keep the weights as float32 from the first document on; a single query is faster without.
         if self._table.dtype != np.float32:
             self._table = self._table.astype(np.float32)
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
@@ -187,9 +187,9 @@ _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 
 
 def shared() -> BuiltinEmbedder:
-    """The embedder of the installed package: one for all mirrors, for as long as any of them has it.
+    """The embedder of the installed package: one for all mirrors, while any of them uses it.
 
-    Raises `UsageError` where its files are missing or not those that are expected.
+    Raises `UsageError` if its files are missing or not the expected ones.
     """
     with _loading:
         embedder = next(iter(_loaded), None) or BuiltinEmbedder()
@@ -198,17 +198,17 @@ def shared() -> BuiltinEmbedder:
 
 
 def wordllama_folder() -> Path:
-    """Where wordllama is installed."""
+    """The folder of the installed wordllama package."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_cure()}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _expected(path: Path, sha256: str) -> bytes:
-    """The content of the tokenizer, nothing of the weights, which are checked without being kept.
+def _read_expected(path: Path, sha256: str) -> bytes:
+    """The content of the tokenizer; for the weights nothing, because they are only checked.
 
-    Raises `UsageError` where it is not the file whose vectors the index holds.
+    Raises `UsageError` if it is not the file that made the vectors in the index.
     """
     content = b""
     try:
@@ -236,7 +236,7 @@ def _cure() -> str:
 # -- the user's own model ----------------------------------------------------------------------------------
 
 ONNX_TOKENS = 512
-"""Longest input unless the tokenizer's own file says less; what most such models were trained with."""
+"""Longest input unless the tokenizer's file says less; most such models were trained with it."""
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _ONNX_BATCH = 4  # measured: 16 takes four times the memory of 1 and is no faster on two cores
@@ -251,20 +251,20 @@ class OnnxEmbedder:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load the graph. Raises `UsageError` where a file or the package onnxruntime is missing, and where
-        the graph is not one that makes vectors of texts.
+        """Load the graph. Raises `UsageError` if a file or the package onnxruntime is missing, or if the
+        graph doesn't turn texts into vectors.
         """
         graph, tokenizer = _onnx_files(folder)
         self._usage = _read_usage(tokenizer.parent)
         self._session = _session(graph)
         self._tokenizer = _onnx_tokenizer(tokenizer)
-        self._inputs = {each.name: each.type for each in self._session.get_inputs()}
+        self._inputs = {tensor.name: tensor.type for tensor in self._session.get_inputs()}
         if unknown := sorted(self._inputs.keys() - _INPUTS):
             raise UsageError(
                 f"embedding.path: {graph} asks for {', '.join(unknown)}; kbsync can give it "
                 f"{', '.join(sorted(_INPUTS))}; export the model for feature extraction"
             )
-        outputs = [each.name for each in self._session.get_outputs()]
+        outputs = [tensor.name for tensor in self._session.get_outputs()]
         self._is_pooled = "sentence_embedding" in outputs
         self._output = "sentence_embedding" if self._is_pooled else outputs[0]
         if not self._is_pooled and self._usage.pooling not in _POOLINGS:
@@ -281,16 +281,16 @@ class OnnxEmbedder:
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Of passages. Shape (len(texts), dimensions), rows of length 1."""
-        return self._embed([self._usage.passage_prompt + each for each in texts])
+        """Vectors of passages. Shape (len(texts), dimensions), rows of length 1."""
+        return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Of a question. Shape (dimensions,), length 1."""
+        """The vector of a question. Shape (dimensions,), length 1."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts of about one length share a batch."""
+        """Batches texts of similar length."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
@@ -305,15 +305,15 @@ class OnnxEmbedder:
         import numpy as np
 
         encodings = self._tokenizer.encode_batch(list(texts))
-        mask = np.array([each.attention_mask for each in encodings], np.int64)
-        given = {
-            "input_ids": np.array([each.ids for each in encodings], np.int64),
+        mask = np.array([encoding.attention_mask for encoding in encodings], np.int64)
+        inputs = {
+            "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
             "attention_mask": mask,
-            "token_type_ids": np.array([each.type_ids for each in encodings], np.int64),
+            "token_type_ids": np.array([encoding.type_ids for encoding in encodings], np.int64),
             "position_ids": np.broadcast_to(np.arange(mask.shape[1], dtype=np.int64), mask.shape),
         }
         feed = {
-            name: given[name].astype(np.int32) if kind == "tensor(int32)" else given[name]
+            name: inputs[name].astype(np.int32) if kind == "tensor(int32)" else inputs[name]
             for name, kind in self._inputs.items()
         }
         vectors: NDArray[np.float32] = np.asarray(self._session.run([self._output], feed)[0], np.float32)
@@ -331,7 +331,7 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 
 
 def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weighed by token; padding weighs nothing."""
+    """Weighted by token; padding weighs nothing."""
     shares: NDArray[np.float32] = weights[:, :, None].astype(vectors.dtype)
     mean: NDArray[np.float32] = (vectors * shares).sum(axis=1) / shares.sum(axis=1).clip(min=1)
     return mean
@@ -343,7 +343,7 @@ def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDA
 
 
 def _greatest(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The greatest of each dimension."""
+    """The maximum of each dimension."""
     import numpy as np
 
     tokens = np.where(mask[:, :, None] > 0, vectors, -np.inf).max(axis=1, initial=-np.inf)
@@ -358,7 +358,7 @@ def _last(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.f
     return _mean(vectors, mask * (mask.cumsum(axis=1) == mask.sum(axis=1, keepdims=True)))
 
 
-# By the names that sentence-transformers has for them. At length 1 its square-root kind is the mean.
+# By their names in sentence-transformers. At length 1 its square-root kind equals the mean.
 _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]] = {
     "mean": _mean,
     "mean_tokens": _mean,
@@ -375,7 +375,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How a model was trained to be used, which its graph does not say."""
+    """How a model was trained to be used, which its graph doesn't say."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -386,12 +386,13 @@ _E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
-    """What the files of sentence-transformers in the model's folder say. Raises `UsageError`.
+    """The usage given in the sentence-transformers files of the model's folder. Raises `UsageError`.
 
-    Without them: the mean of the tokens and no prompts; the E5 models have theirs in no file.
+    Without them: the mean of the tokens and no prompts. No file has the prompts of E5 models, so the name
+    decides.
     """
-    modules = [each for each in _json(home / "modules.json", list) if isinstance(each, dict)]
-    kinds = {str(each.get("type", "")).rpartition(".")[2]: str(each.get("path", "")) for each in modules}
+    modules = [item for item in _json(home / "modules.json", list) if isinstance(item, dict)]
+    kinds = {str(item.get("type", "")).rpartition(".")[2]: str(item.get("path", "")) for item in modules}
     settings = _json(home / kinds.get("Pooling", "1_Pooling") / "config.json", dict)
     modes = [name.removeprefix("pooling_mode_") for name, value in settings.items() if value is True]
     modes = [str(settings["pooling_mode"])] if "pooling_mode" in settings else modes
@@ -403,12 +404,12 @@ def _read_usage(home: Path) -> _Usage:
     if not prompts and _E5.search(name) and "instruct" not in name.lower():
         prompts = {"query": "query: ", "passage": "passage: "}
     default = prompts.get(settings.get("default_prompt_name"), "")
-    passage = next((prompts[each] for each in ("document", "passage", "corpus") if each in prompts), default)
+    passage = next((prompts[item] for item in ("document", "passage", "corpus") if item in prompts), default)
     return _Usage(" and ".join(pooling), prompts.get("query", default), passage)
 
 
 def _json(path: Path, kind: type[T]) -> T:
-    """What is in a file, an empty one where there is none. Raises `UsageError`."""
+    """The content of a file, empty if there is none. Raises `UsageError`."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -421,7 +422,7 @@ def _json(path: Path, kind: type[T]) -> T:
 
 
 def onnx_name(folder: Path) -> str:
-    """Identity of the vectors a model in `folder` makes: a hash of its files and of how it is used.
+    """Identity of the vectors of the model in `folder`: a hash of its files and its usage.
 
     Raises `UsageError`.
     """
@@ -438,21 +439,21 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _data_files(graph: Path) -> list[Path]:
-    """The files beside a graph that its weights are in, where they are not in the graph itself."""
+    """The files beside a graph that hold its weights, if the graph itself doesn't."""
     with graph.open("rb") as file:
         if not graph.stat().st_size:
             return []
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             names = {
-                content[found.end() : found.end() + found[1][0]] for found in _EXTERNAL.finditer(content)
+                content[match.end() : match.end() + match[1][0]] for match in _EXTERNAL.finditer(content)
             }
     beside = {graph.parent / os.fsdecode(name) for name in names}
     beside |= {graph.with_name(f"{graph.name}_data"), graph.with_name(f"{graph.name}.data")}
-    return sorted(each for each in beside if each.is_file())
+    return sorted(path for path in beside if path.is_file())
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:
-    """The graph and the tokenizer in `folder`, which may name the graph itself."""
+    """The graph and the tokenizer in `folder`, which may also be the path of the graph."""
     if folder.is_file():
         homes = (folder.parent, folder.parent.parent)
         tokenizer = next(
@@ -470,7 +471,7 @@ def _onnx_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _session(graph: Path) -> Any:
-    """An inference session on the processor."""
+    """An inference session on the CPU."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -495,8 +496,8 @@ def _onnx_tokenizer(path: Path) -> Any:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise UsageError(f"embedding.path: {path} is not a tokenizer file: {error}") from error
-    own = tokenizer.truncation or {}
-    tokenizer.enable_truncation(min(ONNX_TOKENS, own.get("max_length", ONNX_TOKENS)))
+    truncation = tokenizer.truncation or {}
+    tokenizer.enable_truncation(min(ONNX_TOKENS, truncation.get("max_length", ONNX_TOKENS)))
     padding = tokenizer.padding or {}
     tokenizer.enable_padding(pad_id=padding.get("pad_id", 0), pad_token=padding.get("pad_token", "[PAD]"))
     return tokenizer

@@ -1,4 +1,4 @@
-"""What SQLite and the disk report, as what has to be done about it."""
+"""Turns errors of SQLite and the disk into what to do about them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kbsync.state.db import lacks_inodes
 
 
 def no_space(what: str, place: Path | str) -> Halted:
-    """The disk that has `place` is full, or can hold no more files however small."""
-    lacking, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
+    """The disk of `place` is full, or can hold no more files."""
+    resource, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
     return Halted(
         "disk-full",
-        f"no {lacking} is left for {what} in {place}; free some, the work goes on by itself",
+        f"no {resource} is left for {what} in {place}; free some and kbsync continues by itself",
         cure=shlex.join(["df", option, str(place)]),
     )
 
 
 def other_dimensions(model: str, before: int, now: int) -> Halted:
-    """A service began to give vectors of another length, which cannot be compared with those it gave."""
+    """A service now gives vectors of another length, which can't be compared with earlier ones."""
     return Halted(
         "embedding-dimensions",
         f"the model {model} gave vectors of {before} numbers until now, and gives {now}",
@@ -34,19 +34,19 @@ def other_dimensions(model: str, before: int, now: int) -> Halted:
 
 
 def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
-    """What to do about a file or scratch folder that cannot be read or written; `failed`: the work."""
-    place = os.fsdecode(error.filename) if error.filename else ""
+    """What to do about a file or scratch folder that can't be read or written; `failed`: the failed work."""
+    path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         from tempfile import gettempdir
 
-        return no_space("what is taken out of documents", spool or place or gettempdir())
-    words = f"{place}: {error_words(error)}" if place else error_words(error)
+        return no_space("the text of documents", spool or path or gettempdir())
+    words = f"{path}: {error_words(error)}" if path else error_words(error)
     reason = f"{failed}: {words}" if failed else words
     return Unavailable(reason, code=errno.errorcode.get(error.errno or 0, ""))
 
 
 def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
-    """What to do about a disk that does not take what is written."""
+    """What to do about a disk that refuses a write."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
         return no_space("the index", folder)
@@ -56,14 +56,14 @@ def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Tar
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({_said(error)}); check owner, mode and mount of "
-            "that folder",
+            f"the index in {folder} cannot be written ({_system_words(error)}); check owner, mode and mount "
+            "of that folder",
             cure=shlex.join(["ls", "-ld", str(folder)]),
         )
-    reason = f"the index in {folder} cannot be used just now ({_said(error)})"
+    reason = f"the index in {folder} cannot be used just now ({_system_words(error)})"
     return Unavailable(reason, code=type(error).__name__)
 
 
-def _said(error: Exception) -> str:
-    """The system's own words without its number."""
+def _system_words(error: Exception) -> str:
+    """The system's own words without the error number."""
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

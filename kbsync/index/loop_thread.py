@@ -1,4 +1,4 @@
-"""An event loop for threads that wait: what talks to services and to a cluster lives in one of its own."""
+"""An event loop for blocking threads: clients of services and of a cluster run in one of their own."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ class LoopThread:
         self._starting = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, or what it raised."""
+        """Run `work`; return its result or raise its error."""
         return self.begin(work).result()
 
     def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """`work` is under way; cancelling it ends it."""
+        """Start `work`; cancelling the future ends it."""
         return asyncio.run_coroutine_threadsafe(work, self._running())
 
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Run `last`, then end the loop; without a loop nothing is run."""
+    def close(self, final_work: Coroutine[Any, Any, None]) -> None:
+        """Run `final_work`, then end the loop; without a loop, run nothing."""
         with self._starting:
             loop, self._loop = self._loop, None
         if loop is None:
-            last.close()
+            final_work.close()
             return
-        asyncio.run_coroutine_threadsafe(last, loop).result()
+        asyncio.run_coroutine_threadsafe(final_work, loop).result()
         loop.call_soon_threadsafe(loop.stop)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                # A daemon: a service that hangs must not keep a command from ending.
+                # A daemon: a hanging service must not keep a command from ending.
                 threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
             return self._loop
 

@@ -1,4 +1,4 @@
-"""From files to entries of the store: read, cut into chunks, and make the vectors that are missing."""
+"""From files to entries of the store: read, cut into chunks, and make the missing vectors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Parse = Callable[[str, Body], Parsed]
 Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
 """Reads and cuts documents, here or elsewhere: an outcome for each, in order. Raises `TargetError`."""
 
-_MOST_CHARACTERS = 8_000_000  # of text in memory at one time, the last document aside
+_MOST_CHARACTERS = 8_000_000  # of text in memory at one time, not counting the last document
 
 _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """The chunks of the document known as `path`. What is wrong with it is its outcome; nothing is raised."""
+    """The chunks of the document known as `path`, or what is wrong with it; never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))):
@@ -40,14 +40,14 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
         return error
     except OSError as error:
         return trouble_with_scratch(error)
-    except Exception as error:  # a parser's surprise is the document's outcome, not the end of the others
-        told = {"event": "document.unreadable"}
-        _log.exception("document could not be read: %s", path, extra=told)
+    except Exception as error:  # a parser's bug fails this document, not the others
+        fields = {"event": "document.unreadable"}
+        _log.exception("document could not be read: %s", path, extra=fields)
         return Rejected(f"it could not be read ({type(error).__name__}: {error})", code="unreadable")
 
 
 def cut_here(parse: Parse) -> Cutter:
-    """One document after the other, in the thread that asks for it."""
+    """Cuts one document after the other, in the calling thread."""
 
     def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
         for entry, body in documents:
@@ -66,24 +66,24 @@ class Pipeline:
         known: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """`known(model, keys)` are the keys that have a vector already. Larger files are refused."""
+        """`known(model, keys)` gives the keys that already have a vector. Refuses files over `max_bytes`."""
         self._cut, self._encoder, self._known, self._max_bytes = cut, encoder, known, max_bytes
 
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """The entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
 
-        What is wrong with a document is its own outcome.
+        A document's error is its own outcome.
         """
-        left = len(documents)
+        remaining = len(documents)
         with closing(self._outcomes(documents)) as outcomes:
-            while left:
+            while remaining:
                 batch, characters = list[Entry | TargetError](), 0
-                # A service makes the vectors of the first while the others are being cut.
+                # A service makes vectors of the first documents while the others are cut.
                 with closing(_VectorsOfBatch(self._encoder, self._known)) as vectors:
                     # Texts, chunks and vectors of a batch are in memory together.
-                    while left and characters <= _MOST_CHARACTERS:
+                    while remaining and characters <= _MOST_CHARACTERS:
                         outcome = next(outcomes)
-                        left -= 1
+                        remaining -= 1
                         batch.append(outcome)
                         if isinstance(outcome, Entry):
                             vectors.want(outcome.chunks)
@@ -110,7 +110,7 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """A picture, which is not read but shown to the service; a file over the limit."""
+        """The outcome of a picture, which the service gets unread, or of a file over the limit."""
         try:
             if body.size > self._max_bytes:
                 reason = f"larger than max_bytes ({body.size} > {self._max_bytes})"
@@ -123,54 +123,54 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Those of one batch that the index lacks. A service is asked as soon as there is a full request."""
+    """The vectors of one batch that the index lacks. Asks a service as soon as a request is full."""
 
     def __init__(self, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]) -> None:
         self._encoder, self._known = encoder, known
         self._seen = set[str]()
         self._unsorted = dict[str, Chunk]()
-        self._lacking = dict[str, Chunk]()
-        self._begun = list[Future[Vectors]]()
+        self._missing = dict[str, Chunk]()
+        self._requests = list[Future[Vectors]]()
 
     def want(self, chunks: Sequence[Chunk]) -> None:
-        """Also those of these chunks."""
-        self._unsorted.update((each.key, each) for each in chunks if each.key not in self._seen)
+        """Add the vectors of these chunks."""
+        self._unsorted.update((item.key, item) for item in chunks if item.key not in self._seen)
         self._seen.update(self._unsorted)
         if len(self._unsorted) >= self._encoder.at_once:
             self._sort()
-            while len(self._lacking) >= self._encoder.at_once:
+            while len(self._missing) >= self._encoder.at_once:
                 self._begin(self._encoder.at_once)
 
     def made(self) -> Vectors:
-        """All of them, by key. Raises `TargetError`."""
+        """All vectors of the batch, by key. Raises `TargetError`."""
         self._sort()
-        self._begin(len(self._lacking))
-        return {key: vector for each in self._begun for key, vector in each.result().items()}
+        self._begin(len(self._missing))
+        return {key: vector for request in self._requests for key, vector in request.result().items()}
 
     def close(self) -> None:
-        """Nobody wants them any more."""
-        for each in self._begun:
-            each.cancel()
+        """Cancel the pending requests."""
+        for request in self._requests:
+            request.cancel()
 
     def _sort(self) -> None:
         if self._unsorted:
-            known = self._known(self._encoder.model, list(self._unsorted))
-            self._lacking.update(item for item in self._unsorted.items() if item[0] not in known)
+            known_keys = self._known(self._encoder.model, list(self._unsorted))
+            self._missing.update(item for item in self._unsorted.items() if item[0] not in known_keys)
             self._unsorted.clear()
 
     def _begin(self, count: int) -> None:
         if count:
-            keys = list(islice(self._lacking, count))
-            self._begun.append(self._encoder.begin([self._lacking.pop(key) for key in keys]))
+            keys = list(islice(self._missing, count))
+            self._requests.append(self._encoder.begin([self._missing.pop(key) for key in keys]))
 
 
-def _with_vectors(entry: Entry, made: Vectors) -> Entry | Rejected:
-    """The entry with those of its vectors that were made; refused with the first of its texts that is."""
-    own = dict[str, bytes]()
-    for each in entry.chunks:
-        vector = made.get(each.key)
+def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
+    """The entry with those of its vectors that were made, or the first rejection of one of its texts."""
+    entry_vectors = dict[str, bytes]()
+    for item in entry.chunks:
+        vector = vectors.get(item.key)
         if isinstance(vector, Rejected):
             return vector
         if vector is not None:
-            own[each.key] = vector
-    return replace(entry, vectors=own)
+            entry_vectors[item.key] = vector
+    return replace(entry, vectors=entry_vectors)

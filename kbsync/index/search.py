@@ -1,15 +1,15 @@
-"""Search: what the words say and what the vectors say, added up chunk by chunk, gathered into documents.
+"""Search: adds up the scores of words and vectors for each chunk, and gathers chunks into documents.
 
 A chunk's score is half lexical, half semantic. Lexical is its BM25 divided by the sum of the idf of the
-question's terms: near 1 where the chunk has all of them about once, near 0 where it has only common ones.
-Semantic is the cosine. Neither is stretched over the candidates of the question, so a question whose words
-occur nowhere is answered by meaning alone, and a bad best match stays a low score.
+question's terms: near 1 if the chunk has all of them about once, near 0 if it has only common ones. Semantic
+is the cosine. Neither is scaled to the candidates of the question: if its words occur nowhere, meaning alone
+decides, and a bad best match keeps a low score.
 
 Measured on XQuAD, 480 paragraphs in two languages, first hit right of 1,190 questions: English 0.947 and
-Chinese 0.922, against 0.942 and 0.912 with each list stretched to 0…1 over its best 50 and weighed 0.7 : 0.3.
+Chinese 0.922, against 0.942 and 0.912 with each list scaled to 0…1 over its best 50 and weighted 0.7 : 0.3.
 
-A rerank service may put the best of them into another order. Where a service does not answer, the search
-does without it, and says so.
+A rerank service may reorder the best chunks. If a service doesn't answer, the search works without it and
+says so.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ LEXICAL = 0.5
 _log = logging.getLogger(__name__)
 
 _NEAR = 0.6  # a further passage has at least this share of the best one's score
-_FAR = 0.2  # share of the best score: what has a rare word exactly leaves the merely similar out
+_FAR = 0.2  # share of the best score: an exact rare word excludes chunks that are only similar
 
 
 class Ranker(Protocol):
-    """Orders texts by how well they answer a question. The caller that opens the index supplies it."""
+    """Orders texts by how well they answer a question. The code that opens the index supplies it."""
 
     @property
     def model(self) -> str:
@@ -46,13 +46,13 @@ class Ranker(Protocol):
 
     @property
     def most_texts(self) -> int:
-        """More are not asked about in one question."""
+        """The most texts in one request."""
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index, score) of every text, best first. Raises `TargetError`."""
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release its connections."""
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -63,28 +63,28 @@ def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def with_unranked(order: Sequence[tuple[int, float]], places: Sequence[int]) -> list[tuple[int, float]]:
-    """The order of the candidates at `places`, with the others where they were, up to the last of `places`.
+    """The order of the candidates at `places`, with the others unmoved, up to the last of `places`.
 
-    (place, score) of each. A candidate that the service was not asked about has the score of the one before
-    it, or the best score where it is before all.
+    (place, score) of each. A candidate that was not sent to the service has the score of the one before it,
+    or the best score if it comes first.
     """
-    placed = {place: (places[index], score) for place, (index, score) in zip(places, order, strict=True)}
+    ranked_at = {place: (places[index], score) for place, (index, score) in zip(places, order, strict=True)}
     merged, before = list[tuple[int, float]](), order[0][1]
     for place in range(places[-1] + 1):
-        merged.append(placed.get(place, (place, before)))
+        merged.append(ranked_at.get(place, (place, before)))
         before = merged[-1][1]
     return merged
 
 
-def behind(scores: Sequence[float], last: float) -> list[float]:
-    """Scores of candidates behind all that were ranked: in their order, below `last`."""
+def behind(scores: Sequence[float], lowest: float) -> list[float]:
+    """Scores of candidates behind all ranked ones: in their order, below `lowest`."""
     best = max(scores, default=1.0) or 1.0
-    return [0.999 * last * score / best for score in scores]
+    return [0.999 * lowest * score / best for score in scores]
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """A chunk with what it is worth."""
+    """A chunk with its score."""
 
     chunk: int
     document: int
@@ -96,17 +96,17 @@ class Search:
 
     def __init__(self, store: Store, encoder: Encoder, ranker: Ranker | None = None) -> None:
         self._store, self._encoder, self._ranker = store, encoder, ranker
-        self._has_vectors = False  # looked for until there are any
+        self._has_vectors = False  # checked until there are any
 
     def search(self, query: Query) -> list[Hit]:
         """The best documents first, never more than `top_k`."""
         text = readable(query.text)
         if not text or query.top_k < 1:
             return []
-        # Services are asked between snapshots: an open one keeps what is deleted in the WAL (promise 11).
+        # Ask services between snapshots: an open snapshot keeps deleted text in the WAL (promise 11).
         if not self._has_vectors:
-            with self._store.snapshot() as seen:
-                self._has_vectors = seen.has_vectors(self._encoder.model)
+            with self._store.snapshot() as snapshot:
+                self._has_vectors = snapshot.has_vectors(self._encoder.model)
         vector = None
         if self._has_vectors:
             try:
@@ -114,79 +114,87 @@ class Search:
             except TargetError as error:
                 _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
-        with self._store.snapshot() as seen:
+        with self._store.snapshot() as snapshot:
             least = self._encoder.least_cosine
-            ranked = _ranked(seen.candidates(terms, self._encoder.model, vector, query, least), least)
+            ranked = _ranked(snapshot.candidates(terms, self._encoder.model, vector, query, least), least)
             if self._ranker is None:
-                return _hits(seen, ranked, query.top_k)
-            shown = seen.passages(each.chunk for each in ranked)
-        ranked = _reranked(self._ranker, text, ranked, shown)
-        with self._store.snapshot() as seen:
-            # A document may have been deleted or replaced since it was found.
-            there = seen.passages(each.chunk for each in ranked)
-            ranked = [e for e in ranked if e.chunk in there and there[e.chunk].document == e.document]
-            return _hits(seen, ranked, query.top_k)
+                return _hits(snapshot, ranked, query.top_k)
+            passages = snapshot.passages(item.chunk for item in ranked)
+        ranked = _reranked(self._ranker, text, ranked, passages)
+        with self._store.snapshot() as snapshot:
+            # A document may have been deleted or replaced since the first snapshot.
+            current = snapshot.passages(item.chunk for item in ranked)
+            ranked = [e for e in ranked if e.chunk in current and current[e.chunk].document == e.document]
+            return _hits(snapshot, ranked, query.top_k)
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Chunks by score, best first, without those that are merely a little similar.
+    """Chunks by score, best first, without those that are only slightly similar.
 
     `least`: the cosine that a chunk without any of the words must have.
     """
     scored = list[tuple[_Scored, bool]]()
-    for each in candidates:
-        if each.words > 0 or each.meaning >= least:
-            score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)
-            scored.append((_Scored(each.chunk, each.document, score), each.words > 0))
+    for item in candidates:
+        if item.words > 0 or item.meaning >= least:
+            score = LEXICAL * item.words + (1 - LEXICAL) * max(0.0, item.meaning)
+            scored.append((_Scored(item.chunk, item.document, score), item.words > 0))
     scored.sort(key=lambda pair: (-pair[0].score, pair[0].chunk))
-    return [each for each, has_words in scored if has_words or each.score >= _FAR * scored[0][0].score]
+    return [item for item, has_words in scored if has_words or item.score >= _FAR * scored[0][0].score]
 
 
 def _reranked(
-    ranker: Ranker, question: str, ranked: list[_Scored], shown: Mapping[int, StoredPassage]
+    ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """The best in the order of the rerank service, where it answers; the others behind them.
+    """The best in the order of the rerank service, if it answers; the others behind them.
 
-    Pictures stay in their places: of them the service would see nothing but the name.
+    Pictures keep their places: the service would see only their names.
     """
-    places = [place for place, each in enumerate(ranked) if not is_picture(shown[each.chunk].path)]
+    places = [index for index, item in enumerate(ranked) if not is_picture(stored[item.chunk].path)]
     places = places[: ranker.most_texts]
     if not places:
         return ranked
-    passages = [shown[ranked[place].chunk] for place in places]
+    passages = [stored[ranked[index].chunk] for index in places]
     try:
-        order = spread(ranker.order(question, ["\n".join([*each.headings, each.text]) for each in passages]))
+        order = spread(ranker.order(question, ["\n".join([*item.headings, item.text]) for item in passages]))
     except TargetError as error:
         _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
         return ranked
-    head, rest = with_unranked(order, places), ranked[places[-1] + 1 :]
-    lower = behind([each.score for each in rest], head[-1][1])
-    return [replace(ranked[place], score=score) for place, score in head] + [
-        replace(each, score=score) for each, score in zip(rest, lower, strict=True)
+    head, unranked = with_unranked(order, places), ranked[places[-1] + 1 :]
+    lower = behind([item.score for item in unranked], head[-1][1])
+    return [replace(ranked[index], score=score) for index, score in head] + [
+        replace(item, score=score) for item, score in zip(unranked, lower, strict=True)
     ]
 
 
-def _hits(seen: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
+def _hits(snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
     """Chunks gathered into documents; both stay best first."""
     groups = dict[int, list[_Scored]]()
-    for each in ranked:
-        if each.score > 0:
-            groups.setdefault(each.document, []).append(each)
+    for item in ranked:
+        if item.score > 0:
+            groups.setdefault(item.document, []).append(item)
     best = {
-        document: [each for each in group[:PASSAGES] if each.score >= _NEAR * group[0].score]
+        document: [item for item in group[:PASSAGES] if item.score >= _NEAR * group[0].score]
         for document, group in list(groups.items())[:top_k]
     }
-    shown = seen.passages(each.chunk for near in best.values() for each in near)
+    stored = snapshot.passages(item.chunk for group in best.values() for item in group)
     hits = list[Hit]()
-    for document, near in best.items():
-        of = shown[near[0].chunk]
+    for document, group in best.items():
+        first = stored[group[0].chunk]
         passages = tuple(
-            Passage(one.text, one.headings, one.page, one.line, each.score)
-            for each in near
-            for one in (shown[each.chunk],)
+            Passage(passage.text, passage.headings, passage.page, passage.line, item.score)
+            for item in group
+            for passage in (stored[item.chunk],)
         )
-        best_score = near[0].score
+        best_score = group[0].score
         hits.append(
-            Hit(str(document), best_score, passages, of.path, of.title, of.modified, origin=of.origin)
+            Hit(
+                str(document),
+                best_score,
+                passages,
+                first.path,
+                first.title,
+                first.modified,
+                origin=first.origin,
+            )
         )
     return hits

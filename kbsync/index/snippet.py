@@ -1,4 +1,4 @@
-"""The part of a passage that shows why it was found, as people read it, with matching words marked. Pure."""
+"""The part of a passage that shows why it matches, as people read it, with matching words marked. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_STEM = 3
 class Snippet:
     """A window of a text on one line. `spans` are the (start, end) of matching words in `text`.
 
-    `starts_late` and `ends_early`: something of the passage comes before or after the window.
+    `starts_late` and `ends_early`: the passage has text before or after the window.
     """
 
     text: str
@@ -39,7 +39,7 @@ _AFTER_HEADING = " ·"
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     """A passage of the document at `path` as people read it: no marks of headings, fences and tables.
 
-    `above`: the headings that are shown above the passage, which are left out of it.
+    `above`: the headings shown above the passage, which are omitted from it.
     """
     flavour = flavour_of(path)
     if flavour in _AS_THEY_ARE:
@@ -69,21 +69,21 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     `unfinished`: words that begin with the last one of `query` count too.
     """
     line = " ".join(text.split())
-    asked = set[str]()  # stems of words, and CJK pairs (single characters where a run is one)
-    for word in _WORD.findall(readable(query)):
-        pairs = [word[at : at + 2] for at in range(len(word) - 1)] or [word]
-        asked.update(pairs if _CJK.match(word) else [_stem(word)])
-    wanted = asked - STOP_WORDS or asked
-    matches = _matches(line, wanted, last_word(query).casefold() if unfinished else "")
+    stems = set[str]()  # stems of words, and CJK pairs (single characters where a run is one)
+    for match in _WORD.findall(readable(query)):
+        pairs = [match[index : index + 2] for index in range(len(match) - 1)] or [match]
+        stems.update(pairs if _CJK.match(match) else [_stem(match)])
+    terms = stems - STOP_WORDS or stems
+    matches = _matches(line, terms, last_word(query).casefold() if unfinished else "")
     start, end = _window(line, matches, width)
     spans = tuple(
-        (left - start, right - start) for left, right, _ in matches if start <= left and right <= end
+        (first - start, last - start) for first, last, _ in matches if start <= first and last <= end
     )
     return Snippet(line[start:end], spans, start > 0, end < len(line))
 
 
 def _stem(word: str) -> str:
-    """`word` folded and without a common English ending; rough, as it only marks words."""
+    """`word` folded and without a common English ending; rough, because it only marks words."""
     folded = word.casefold()
     if folded in STOP_WORDS:
         return folded
@@ -94,39 +94,39 @@ def _stem(word: str) -> str:
     return folded
 
 
-def _matches(line: str, wanted: set[str], beginning: str) -> list[tuple[int, int, str]]:
-    """Where the wanted words, and those with the beginning, are in `line`.
+def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int, str]]:
+    """The wanted words in `line`, and the words with the beginning.
 
-    (start, end, what matched), in order, never overlapping.
+    (start, end, match), in order, never overlapping.
     """
-    found = list[tuple[int, int, str]]()
-    for word in _WORD.finditer(line):
-        run = word[0]
+    spans = list[tuple[int, int, str]]()
+    for match in _WORD.finditer(line):
+        run = match[0]
         if not _CJK.match(run):
             stem = _stem(run)
-            if stem in wanted or (beginning and run.casefold().startswith(beginning)):
-                found.append((*word.span(), stem))
+            if stem in terms or (beginning and run.casefold().startswith(beginning)):
+                spans.append((*match.span(), stem))
             continue
         hit = [False] * len(run)  # the characters of wanted pairs, and wanted characters
-        for at in range(len(run)):
+        for index in range(len(run)):
             for length in (1, 2):
-                if run[at : at + length] in wanted:
-                    hit[at : at + length] = [True] * len(run[at : at + length])
-        for stretch in _ONES.finditer("".join("1" if each else "0" for each in hit)):
+                if run[index : index + length] in terms:
+                    hit[index : index + length] = [True] * len(run[index : index + length])
+        for stretch in _ONES.finditer("".join("1" if is_hit else "0" for is_hit in hit)):
             start, end = stretch.span()
-            found.append((word.start() + start, word.start() + end, run[start:end]))
-    return found
+            spans.append((match.start() + start, match.start() + end, run[start:end]))
+    return spans
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """The stretch of `line` to show, cut at spaces where there are any near."""
+    """The stretch of `line` to show, cut at nearby spaces if there are any."""
     if len(line) <= width or width <= 0:
         return 0, min(len(line), max(0, width))
     left, right = _best(matches, width)
     spare = max(0, width - (right - left))
     start = max(0, min(left - spare // 3, len(line) - width))
     end = min(len(line), start + width)
-    # Without half words at its edges.
+    # Avoid half words at its edges.
     if start and (space := line.find(" ", start - 1, min(left, start + 20))) >= 0:
         start = space + 1
     if end < len(line) and (space := line.rfind(" ", max(start, end - 20), end + 1)) > start:
@@ -136,13 +136,13 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
     """The first and last character of the matches that fit together best."""
-    best, place, last = (0, 0), (0, 0), 0
-    for first, (left, _, _) in enumerate(matches):
-        last = max(last, first)
-        while last + 1 < len(matches) and matches[last + 1][1] - left <= width:
-            last += 1
-        inside = matches[first : last + 1]
-        worth = (len({what for _, _, what in inside}), len(inside))
+    best, window, last_index = (0, 0), (0, 0), 0
+    for first_index, (left, _, _) in enumerate(matches):
+        last_index = max(last_index, first_index)
+        while last_index + 1 < len(matches) and matches[last_index + 1][1] - left <= width:
+            last_index += 1
+        inside = matches[first_index : last_index + 1]
+        worth = (len({match for _, _, match in inside}), len(inside))
         if worth > best:
-            best, place = worth, (left, min(matches[last][1], left + width))
-    return place
+            best, window = worth, (left, min(matches[last_index][1], left + width))
+    return window

@@ -1,7 +1,7 @@
-"""What a store of the index does: documents go in, and candidates for a question come out.
+"""The interface of an index store: documents go in, and candidates for a question come out.
 
-There are two, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. What the candidates are worth
-together is decided above them, in `kbsync.index.search`, so that both rank alike.
+There are two, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search` scores
+the candidates, so that both rank alike.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Stored:
 class CandidateChunk:
     """A chunk that may answer a question.
 
-    `words` is its BM25 divided by the sum of the idf of all terms: near 1 where it has each of them about
-    once, 0 where it has none. `meaning` is the cosine of its vector with the question's, 0 without one.
+    `words` is its BM25 divided by the sum of the idf of all terms: near 1 if it has each of them about once,
+    0 if it has none. `meaning` is the cosine of its vector with the question's, 0 without one.
     """
 
     chunk: int
@@ -52,7 +52,7 @@ class CandidateChunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredPassage:
-    """A chunk as it is shown, with what is known of its document."""
+    """A chunk as shown, with its document's data."""
 
     document: int
     path: str
@@ -66,10 +66,10 @@ class StoredPassage:
 
 
 class StoreSnapshot(Protocol):
-    """The store as of one commit. While one is open, files keep what is deleted (promise 11)."""
+    """The store as of one commit. While one is open, files keep deleted text (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
-        """Any document has vectors of that model."""
+        """Whether any document has vectors of that model."""
 
     def candidates(
         self,
@@ -79,75 +79,75 @@ class StoreSnapshot(Protocol):
         query: Query,
         least: float = 0.0,
     ) -> Sequence[CandidateChunk]:
-        """The best chunks by words and the best by meaning, of as many documents as `query.top_k` at least,
-        or of all that there are, so that few documents cost no more than many.
+        """The best chunks by words and the best by meaning, of at least `query.top_k` documents, or of all if
+        there are fewer, at the same cost.
 
-        Only documents that the filters of `query` admit. By meaning alone, what is no nearer than `least` is
-        of no use. Raises `UsageError` for a path pattern that is none.
+        Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
+        are omitted. Raises `UsageError` for an invalid path pattern.
         """
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that are there and belong to a document."""
+        """Those of the chunks that exist and belong to a document."""
 
 
 class Store(Protocol):
     """Keeps documents. Calls block and may come from any thread.
 
-    Raises `Unavailable` or `Halted` where the store itself is to blame, never a document.
+    Raises `Unavailable` or `Halted` if the store itself is to blame, never a document.
     """
 
     @property
     def address(self) -> str:
-        """Where it is, as an URL without user and password."""
+        """Its location, as a URL without user and password."""
 
     @property
     def writers(self) -> tuple[str, str]:
-        """This opening's own name as a writer ('' where it only reads), and that of the last one before."""
+        """This opening's own name as a writer ('' if it only reads), and that of the last writer before."""
 
     def look(self) -> tuple[str, int]:
-        """Which store this is, and its number of documents. One that is gone or damaged is replaced."""
+        """The identity and number of documents of this store. Replaces a store that is gone or damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and show it, in the place of the one it replaces; its id, or why not.
+        """Store each document and show it, in place of the one it replaces; return its id, or why not.
 
-        Where all of them go into one transaction, trouble of the store is raised; else it is told of those
-        documents that it kept out, and `Unsure` of one that may be in.
+        If all go into one transaction, raises errors of the store. Otherwise a document that was kept out
+        gets the error, and one that may be stored gets `Unsure`.
 
-        `encoder` makes vectors that were known when the entry was made and went away since.
+        `encoder` makes vectors that existed when the entry was made and have vanished since.
         """
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove those that are there; False where `purge` has yet to take out the last trace."""
+        """Remove those that exist; False if `purge` still has to erase the last traces."""
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time; repeatable. Raises `Rejected` for an unknown document."""
 
     def leave(self) -> None:
-        """Whoever stored documents here has ended: forget who that was, where none is left. Repeatable."""
+        """The mirror that stored documents here has ended: if none are left, forget it. Repeatable."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Up to `limit` documents with ids greater than `after`, in order: those with all their passages."""
 
     def present(self, documents: Iterable[int]) -> set[int]:
-        """Those of `documents` that are there with all their passages."""
+        """Those of `documents` that exist with all their passages."""
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that have a vector of `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """The texts of a document's chunks in order; None for an unknown one."""
+        """The texts of a document's chunks in order; None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
-        """For a search. Raises `UnmadeError` where nothing was mirrored yet."""
+        """For a search. Raises `UnmadeError` if nothing was mirrored yet."""
 
     def tidy(self) -> bool:
-        """One step of what a change that was broken off left to be done; whether there may be more."""
+        """One step of the work that an interrupted change left; whether there may be more."""
 
     def purge(self) -> bool:
-        """Do all that is left to be done, so that nothing deleted is in any file; False: try again later."""
+        """Finish all remaining work, so that no file holds deleted text; False: try again later."""
 
     def stop(self) -> None:
-        """Begin no further step of long work."""
+        """Start no further step of long work."""
 
     def close(self) -> None:
-        """Let go of files; repeatable."""
+        """Close files; repeatable."""

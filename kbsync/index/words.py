@@ -1,12 +1,12 @@
-"""What counts as a word: of a text that is indexed, and of a question.
+"""What counts as a word, in a text to index and in a question.
 
 Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a
-word here, and each pair of neighbours another; what is between them is left to SQLite's
-`porter unicode61`, which folds case and accents and stems English. Before that each character is made the one
-that others of its kind compare as (`kbsync.index.characters`).
+word here, and so is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and
+accents and stems English. Before that, variants of a character become the one they compare as
+(`kbsync.index.characters`).
 
-The index keeps no copy of the words: to take a text out again it makes the same words once more. So a
-version of `words` is never changed, only followed by another one.
+The index keeps no copy of the words: to remove a text it makes the same words again. So a version of `words`
+never changes; a new version follows it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import apsw
 from kbsync.index.characters import folded, legible
 
 TOKENISER = 2
-"""The version of `words` that new documents are indexed with."""
+"""The version of `words` for new documents."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
-"""What SQLite makes of the words; part of the schema of the index."""
+"""SQLite's treatment of the words; part of the schema of the index."""
 
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
 """Characters written without spaces, as the inside of a regular expression's brackets."""
@@ -34,9 +34,9 @@ _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
 def words(text: str, version: int = TOKENISER) -> str:
-    """`text` as words divided by spaces, ready for SQLite's tokeniser. Raises KeyError: unknown version.
+    """`text` as words divided by spaces, for SQLite's tokeniser. Raises KeyError: unknown version.
 
-    Of CJK runs come single characters and pairs.
+    CJK runs become single characters and pairs.
     """
     fold = _FOLDS[version]
     return text if text.isascii() else _RUN.sub(_grams, fold(text))
@@ -53,7 +53,7 @@ def _grams(run: re.Match[str]) -> str:
 
 
 LONGEST = 4_000
-"""Characters of a question that are read; a whole pasted document finds nothing better than its beginning."""
+"""Characters of a question that are read; a whole pasted document finds no more than its beginning."""
 
 MOST_TERMS = 64
 
@@ -71,7 +71,7 @@ _CHINESE = """
 為何 爲何 何時 是誰 誰是 是甚 幾個 麼是 麽是 麼時 個是
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
-"""Words that questions are made of; they are looked for only when there are no others."""
+"""Words that most questions contain; searched only if there are no others."""
 
 _WORD = re.compile(r"\w")
 _AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
@@ -79,9 +79,9 @@ _AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word as it is written (`surface`, case and accents folded) and as the index has it (`stem`).
+    """A word as written (`surface`, case and accents folded) and as the index has it (`stem`).
 
-    `goes_on`: any word that begins so.
+    `goes_on`: matches any word with this beginning.
     """
 
     surface: str
@@ -90,15 +90,15 @@ class Term:
 
 
 def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
-    """The distinct terms of `question`, without stop words unless there is nothing else.
+    """The distinct terms of `question`, without stop words unless it has no others.
 
-    `unfinished`: also what the last word begins.
+    `unfinished`: also words that begin with the last word.
     """
-    every = {term.stem: term for term in _terms(readable(question))}
-    telling = [each for each in every.values() if each.surface not in STOP_WORDS]
-    terms = (telling or list(every.values()))[: 2 * MOST_TERMS]
+    by_stem = {term.stem: term for term in _terms(readable(question))}
+    distinctive = [term for term in by_stem.values() if term.surface not in STOP_WORDS]
+    terms = (distinctive or list(by_stem.values()))[: 2 * MOST_TERMS]
     if unfinished:
-        terms += [Term(each.surface, each.stem, goes_on=True) for each in _terms(last_word(question))]
+        terms += [Term(term.surface, term.stem, goes_on=True) for term in _terms(last_word(question))]
     return terms
 
 
@@ -109,24 +109,24 @@ def _terms(text: str) -> list[Term]:
 
 
 class Tokeniser:
-    """SQLite's tokeniser, for an index that SQLite does not keep. Not for several threads at a time."""
+    """SQLite's tokeniser, for an index outside SQLite. Not thread-safe."""
 
     def __init__(self, arguments: Sequence[str] = SQLITE_TOKENISER) -> None:
-        name, *rest = arguments
+        name, *options = arguments
         self._connection = apsw.Connection(":memory:")  # any connection lends it
-        self._tokeniser = self._connection.fts5_tokenizer(name, rest)
+        self._tokeniser = self._connection.fts5_tokenizer(name, options)
 
     def words(self, text: str) -> list[str]:
         """The words of `text`, one after another."""
         raw = words(text).encode()
-        found = self._tokeniser(
+        tokens = self._tokeniser(
             raw, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
-        return list(map(str, found))
+        return list(map(str, tokens))
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """What a document is found by besides its text: title, tags and the stem of its file name."""
+    """The text that finds a document besides its content: title, tags and the stem of its file name."""
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
@@ -134,13 +134,13 @@ def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
 def last_word(question: str) -> str:
     """The word at the very end of `question`, if it may be the beginning of one; "" otherwise.
 
-    Words of fewer than three characters begin too many; what is written without spaces needs no end.
+    Shorter words than three characters begin too many; scripts without spaces need no word end.
     """
-    found = _AT_THE_END.search(readable(question))
-    return found[0] if found else ""
+    match = _AT_THE_END.search(readable(question))
+    return match[0] if match else ""
 
 
 def readable(question: str) -> str:
-    """The part of `question` that is read, as texts are; "" where it holds no word at all."""
+    """The part of `question` that is read, made legible as texts are; "" if it holds no word."""
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

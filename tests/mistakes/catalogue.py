@@ -323,8 +323,8 @@ MISTAKES = {
     "passage-of-another-document": Mistake(
         "a hit has the place of one document and the text of another",
         "kbsync/index/search.py",
-        "if e.chunk in there and there[e.chunk].document == e.document]",
-        "if e.chunk in there]",
+        "if e.chunk in current and current[e.chunk].document == e.document]",
+        "if e.chunk in current]",
         ("tests/index/test_search.py",),
     ),
     "vector-of-the-text-alone": Mistake(
@@ -479,7 +479,7 @@ MISTAKES = {
     "meaning-ignored": Mistake(
         "search finds words and no meaning",
         "kbsync/index/search.py",
-        "            score = LEXICAL * each.words + (1 - LEXICAL) * max(0.0, each.meaning)\n",
+        "            score = LEXICAL * item.words + (1 - LEXICAL) * max(0.0, item.meaning)\n",
         "            score = LEXICAL * each.words\n",
         ("tests/index/test_search.py", "tests/index/test_local_target.py"),
     ),
