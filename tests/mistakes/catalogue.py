@@ -316,7 +316,7 @@ MISTAKES = {
     "old-lines-kept": Mistake(
         "a hit names the line where its passage was before others were put in above",
         "kbsync/index/sqlite/writer.py",
-        "runs.append(replace(kept, lines=lines, pages=pages))",
+        "runs.append(replace(reused, lines=lines, pages=pages))",
         "runs.append(kept)",
         ("tests/index/test_local_target.py",),
     ),

@@ -1,8 +1,8 @@
-"""The tables of the index, and opening its file: a sound one as it is, any other set aside.
+"""The tables of the index, and opening its file: a sound one is used, any other is set aside.
 
-`index.db` is one SQLite file. Texts stand in `chunk` as they are; `words` is the full-text index over
-them and holds no text of its own; vectors lie in `block`, many to a row, so that all of them can be read
-without a step for each (100,000 rows take ten times as long as 400 blocks).
+`index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and holds no
+text of its own; `block` has the vectors, many to a row, so that reading all of them takes few steps (100,000
+rows take ten times as long as 400 blocks).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ APPLICATION_ID = 0x6B62_7379  # "kbsy"
 VERSION = 3
 READABLE = (2, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
-"""SQLite's number for an `auto_vacuum` that is asked for."""
+"""SQLite's number for `auto_vacuum` on request."""
 
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ CREATE TABLE run (
 CREATE INDEX run_document ON run(document, place);
 """
 
-# In layout 1 the chunks of a document followed each other, and each said whose it was.
+# In layout 1 the chunks of a document followed each other, and each named its document.
 _FROM_1 = """
 INSERT INTO run SELECT first, chunks, id, 0, 0, 0, words, tokeniser, NULL FROM document WHERE chunks > 0;
 ALTER TABLE document DROP COLUMN words;
@@ -78,10 +78,10 @@ ALTER TABLE chunk DROP COLUMN document;
 
 _FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB"
 
-# Changes no layout: an older kbsync keeps it up to date.
+# Not a new layout: an older kbsync keeps the index up to date.
 _BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
 
-# Other indexes are counted than the one that holds the texts: these are small.
+# Count in small indexes, not in the large one that holds the texts.
 _LOST = """
 SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize))
 FROM (SELECT coalesce(sum(chunks), 0) AS runs FROM run)
@@ -93,39 +93,39 @@ WHOLE = """(
     SELECT 1 FROM run WHERE run.document = document.id AND run.chunks > (
       SELECT count(*) FROM chunk JOIN words_docsize USING (id)
       WHERE chunk.id BETWEEN run.first AND run.first + run.chunks - 1)))"""
-"""A condition of a row of `document`: all its chunks are there to be found."""
+"""A condition on a row of `document`: all its chunks are present."""
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Which file is the index in `folder` now; None: there is none."""
+    """Device and inode of the index file in `folder`; None if there is none."""
     try:
-        found = (folder / FILE).stat()
+        status = (folder / FILE).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def open_index(folder: Path) -> apsw.Connection:
-    """The writing connection to the index in `folder`, made where there is none.
+    """The writing connection to the index in `folder`; creates the index if there is none.
 
-    A file that is damaged or not an index of ours is renamed to `index.db.damaged-<n>` and a new one, with
-    a new uuid, takes its place. Raises `StateError` where neither can be had.
+    A file that is damaged or not an index of ours is renamed to `index.db.damaged-<n>`, and a new one with a
+    new uuid replaces it. Raises `StateError` if that fails too.
     """
     path = folder / FILE
     with state_errors(path):
-        connection = _sound(path) or open_writer(path)
+        connection = _open_sound(path) or open_writer(path)
         if is_empty(connection):
             _create(connection)
         elif (version := connection.pragma("user_version")) < VERSION:
-            with transaction(connection):  # nothing is read or indexed again
+            with transaction(connection):  # reads and indexes nothing again
                 connection.execute(_RUNS + _FROM_1 if version == 1 else _FROM_2)
                 connection.pragma("user_version", VERSION)
         connection.execute(_BY_PATH)
         return connection
 
 
-def _sound(path: Path) -> apsw.Connection | None:
-    """The connection to `path` if it is an index of ours or empty; else None, and `path` is free."""
+def _open_sound(path: Path) -> apsw.Connection | None:
+    """The connection to `path` if it is an index of ours or empty; otherwise None, and `path` is free."""
     if not path.exists():
         return None
     connection = None
@@ -144,8 +144,8 @@ def _sound(path: Path) -> apsw.Connection | None:
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
-    """Why the open file cannot be used as the index; "" where it can. Raises `StateError`."""
-    if is_empty(connection):  # killed while it was made
+    """Why the open file can't be the index; "" if it can. Raises `StateError`."""
+    if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
         return "it is not an index of kbsync"
@@ -156,34 +156,34 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
         return f"its layout {version} is from an older kbsync"
     connection.execute("SELECT value FROM meta WHERE key = 'uuid'").fetchall()
     connection.execute("SELECT rowid FROM words WHERE words MATCH 'a' LIMIT 1").fetchall()
-    if version > 1 and (lost := connection.execute(_LOST).get):
-        return f"{abs(lost)} of its passages are gone"
+    if version > 1 and (lost_count := connection.execute(_LOST).get):
+        return f"{abs(lost_count)} of its passages are gone"
     return ""
 
 
 def newer(path: Path, version: int) -> StateError:
-    """The error of a file that has a layout of later."""
+    """The error for a file with a later layout."""
     return StateError(
         f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
     )
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Make room for a new index and say so."""
+    """Make room for a new index and log it."""
     aside = files.set_aside(path)
-    told = {"event": "index.set_aside"}
-    _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=told)
+    fields = {"event": "index.set_aside"}
+    _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=fields)
 
 
 def is_empty(connection: apsw.Connection) -> bool:
-    """Nothing was ever put into this file."""
+    """Whether this file has no tables yet."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Make the tables of a new index, all of them or none; what it frees one day can be given back."""
+    """Create all tables of a new index or none; space it frees later can be returned."""
     connection.pragma("auto_vacuum", INCREMENTAL)
-    connection.execute("VACUUM")  # the file has its first page already, and would stay as it is
+    connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):
         tables = _TABLES.replace("@runs", _RUNS)
         connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))

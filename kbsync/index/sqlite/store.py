@@ -1,6 +1,6 @@
 """The store in one SQLite file: one connection writes, one looks documents up, one searches.
 
-Looking and searching leave no trace on the disk, and a search does not wait for a listing.
+Lookups and searches leave no trace on the disk, and a search doesn't wait for a listing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Row = tuple[int, int, int | None, float]
 class Reader:
     """A reading connection to the index in `folder`. Calls may come from any thread; one runs at a time.
 
-    A file that was replaced since is opened again, so every look is at the index that is there now.
+    A replaced file is opened again, so every read is of the current index.
     """
 
     _connection: apsw.Connection
@@ -53,39 +53,39 @@ class Reader:
     _seen: int
 
     def __init__(self, folder: Path) -> None:
-        """Raises `UnmadeError` where nothing was mirrored yet, `StateError` where it cannot be read."""
+        """Raises `UnmadeError` if nothing was mirrored yet, `StateError` if the file can't be read."""
         self._folder = folder
         self._guard = threading.Lock()
         self._is_closed = False
         self._open()
 
     def close(self) -> None:
-        """Let go of the file; repeatable."""
+        """Close the file; repeatable."""
         with self._guard:
             self._is_closed = True
             self._connection.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """All calls and all reads inside see one commit."""
+        """All calls and reads inside see one commit."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
             if identity(self._folder) != self._identity:
                 self._connection.close()
-                self._identity = _NO_FILE  # should opening fail: a new file may get the old one's number
+                self._identity = _NO_FILE  # if opening fails: a new file may get the old one's inode
                 self._open()
             with transaction(self._connection):
                 yield self._connection
 
     def _open(self) -> None:
-        """Open the file that is there now, with nothing remembered of an earlier one."""
+        """Open the current file, without data cached from an earlier one."""
         path = self._folder / FILE
         if not path.exists():
             raise UnmadeError(f"nothing has been mirrored yet: there is no {path}")
         with state_errors(path):
             connection = open_reader(path)
-            with transaction(connection):  # all as of one moment: it may be being made just now
+            with transaction(connection):  # one snapshot: the file may be under creation
                 marks = connection.pragma("application_id"), connection.pragma("user_version")
                 nothing_yet = is_empty(connection)
         if marks[0] != APPLICATION_ID or marks[1] not in READABLE:
@@ -104,7 +104,7 @@ class Reader:
         self._chunks, self._seen = 0, -1
 
     def has_vectors(self, model: str) -> bool:
-        """Any document has vectors of that model."""
+        """Whether any document has vectors of that model."""
         return vectors.find_model(self._connection, model) is not None
 
     def candidates(
@@ -117,7 +117,7 @@ class Reader:
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores."""
         version: int = self._connection.pragma("data_version")
-        # Counts are kept between searches, which ask for the same common words again, until a commit.
+        # Cache counts between searches, which often share common words, until a commit.
         if version != self._seen:
             self._frequencies.clear()
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
@@ -128,19 +128,19 @@ class Reader:
         by_words: Iterator[_Row] = iter(())
         if expression:
             by_words = self._connection.execute(_MATCH, (expression,))
-        wanted = self._count_wanted(admitted, query.top_k)
-        lexical, near = _Taken(admitted, wanted), _Taken(admitted, wanted)
+        document_count = self._count_wanted(admitted, query.top_k)
+        lexical, semantic = _Selection(admitted, document_count), _Selection(admitted, document_count)
         lexical.take(by_words)
-        # What was found by words has its cosine too; what is only near counts as having none of the words.
-        found = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
+        # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
+        locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
         points = {chunk: score / total for chunk, _, _, score in lexical.rows.values()}
-        kept = None if vector is None else vectors.find_model(self._connection, model)
+        stored_model = None if vector is None else vectors.find_model(self._connection, model)
         cosines = None
-        # A service may have begun to give vectors of another length: they cannot be compared.
-        if vector is not None and kept is not None and len(vector) == kept.dimensions:
-            cosines = self._matrix.cosines(kept, vector)
-            self._take_nearest(near, cosines, least)
-            found |= {chunk: (document, slot) for chunk, document, slot, _ in near.rows.values()}
+        # A service may have changed the length of its vectors: old and new ones can't be compared.
+        if vector is not None and stored_model is not None and len(vector) == stored_model.dimensions:
+            cosines = self._matrix.cosines(stored_model, vector)
+            self._take_nearest(semantic, cosines, least)
+            locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
         return [
             CandidateChunk(
                 chunk,
@@ -148,20 +148,20 @@ class Reader:
                 points.get(chunk, 0.0),
                 cosines.of(slot) if cosines is not None and slot is not None else 0.0,
             )
-            for chunk, (document, slot) in found.items()
+            for chunk, (document, slot) in locations.items()
         ]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that are there and belong to a document."""
-        found = dict[int, StoredPassage]()
+        """Those of the chunks that exist and belong to a document."""
+        by_chunk = dict[int, StoredPassage]()
         for chunk in chunks:
             for document, path, title, modified, text, headings, page, line in self._connection.execute(
                 _SHOWN, (chunk,)
             ):
-                found[chunk] = StoredPassage(
+                by_chunk[chunk] = StoredPassage(
                     document, unbind(path), title, modified, text, tuple(json.loads(headings)), page, line
                 )
-        return found
+        return by_chunk
 
     def _admitted(self, query: Query) -> set[int] | None:
         """The documents that the filters of `query` admit; None: all."""
@@ -172,44 +172,46 @@ class Reader:
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _frequency(self, term: Term) -> int:
-        """Number of chunks that have a term; at most, where it goes on."""
+        """Number of chunks with a term; an upper bound if it is a prefix."""
         if term not in self._frequencies:
             sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
             self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
         return min(self._frequencies[term], self._chunks)
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """How many documents a search can find: a search for more would go through all chunks."""
+        """How many documents a search can find: a search for more would read all chunks."""
         if admitted is not None:
             return min(top_k, len(admitted))
         some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
-        wanted: int = self._connection.execute(some, (min(top_k, 2**31),)).get
-        return wanted
+        count: int = self._connection.execute(some, (min(top_k, 2**31),)).get
+        return count
 
-    def _take_nearest(self, taken: _Taken, cosines: Cosines, least: float) -> None:
+    def _take_nearest(self, selection: _Selection, cosines: Cosines, least: float) -> None:
         nearest = self._nearest(cosines, least)
-        taken.take(islice(nearest, _VISITED))
-        if not taken.is_enough:
-            # What is lacking is far away, as behind a filter: where that is little, it is looked at by itself
-            # instead of all that is nearer.
-            own = self._chunks_of(taken)
-            if own is None:
-                taken.take(nearest)
+        selection.take(islice(nearest, _VISITED))
+        if not selection.is_enough:
+            # The missing documents are far away, as behind a filter: if they are few, check them alone
+            # instead of all nearer chunks.
+            candidates = self._chunks_of(selection)
+            if candidates is None:
+                selection.take(nearest)
             else:
-                rows = [(*row, cosines.of(row[2])) for row in own]
-                taken.take(sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0])))
+                rows = [(*row, cosines.of(row[2])) for row in candidates]
+                selection.take(
+                    sorted((row for row in rows if row[3] > least), key=lambda row: (-row[3], row[0]))
+                )
 
-    def _chunks_of(self, taken: _Taken) -> list[tuple[int, int, int]] | None:
-        """(chunk, document, slot) of all documents that are still of use; None where these are many."""
-        scope = taken.admitted
+    def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
+        """(chunk, document, slot) of all documents still needed; None if these are many."""
+        scope = selection.admitted
         if scope is None:
             some = "SELECT id FROM document LIMIT ?"
             scope = {number for (number,) in self._connection.execute(some, (_FEW_DOCUMENTS + 1,))}
-        lacking = scope - taken.documents.keys() if len(taken.rows) >= DEPTH else scope
+        missing = scope - selection.documents.keys() if len(selection.rows) >= DEPTH else scope
         if len(scope) > _FEW_DOCUMENTS:
             return None
         runs, chunks = list[tuple[int, int]](), 0
-        for document in lacking:
+        for document in missing:
             for first, count in self._connection.execute(_RUNS, (document,)):
                 runs.append((first, document))
                 chunks += count
@@ -224,8 +226,8 @@ class Reader:
     def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
         """All chunks, nearest first."""
         start, stop = 0, DEPTH
-        while near := cosines.best(start, stop, least):
-            for slot in near:
+        while slots := cosines.best(start, stop, least):
+            for slot in slots:
                 for chunk, document in self._connection.execute(_IN_SLOT, (slot,)):
                     yield chunk, document, slot, cosines.of(slot)
             start, stop = stop, stop * 4
@@ -239,7 +241,7 @@ PRAGMA query_only = 1;
 _BEYOND = "\U0010ffff"
 _CHUNKS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.vocabulary WHERE term BETWEEN ? AND ?"
 
-# A chunk does not say whose it is: that is the run with the greatest `first` up to it.
+# A chunk doesn't name its document: its run does, the one with the greatest `first` up to it.
 _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
@@ -263,36 +265,36 @@ _SHOWN = (
 
 
 _VISITED = 4 * DEPTH
-"""Nearest chunks that are gone through before anything else is tried."""
+"""Nearest chunks to read before trying anything else."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""So many are looked at one by one in about as many microseconds as chunks in the order of their nearness."""
+"""Checking so many one by one takes microseconds each, about as long as reading chunks by nearness."""
 
 
-class _Taken:
-    """Rows of documents that are admitted: `DEPTH`, and more until they are of `wanted` documents."""
+class _Selection:
+    """Rows of admitted documents: `DEPTH`, and more until they cover `wanted` documents."""
 
-    def __init__(self, admitted: set[int] | None, wanted: int) -> None:
-        """`admitted` None: all. There are `wanted` such documents at least."""
-        self.admitted, self._wanted = admitted, wanted
+    def __init__(self, admitted: set[int] | None, document_count: int) -> None:
+        """`admitted` None: all. At least `document_count` such documents exist."""
+        self.admitted, self._wanted = admitted, document_count
         self.rows = dict[int, _Row]()
-        self.documents = dict[int, int]()  # the number of rows of each
+        self.documents = dict[int, int]()  # number of rows by document
 
     @property
     def is_enough(self) -> bool:
-        """Further rows are of no use."""
-        lacking = len(self.documents) < self._wanted
-        return not self._wanted or (len(self.rows) >= DEPTH and not lacking)
+        """Whether no more rows are needed."""
+        is_short = len(self.documents) < self._wanted
+        return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def take(self, rows: Iterable[_Row]) -> None:
-        """The first of these rows, best first, as many as are needed."""
+        """Add the first of these rows, best first, as many as needed."""
         if self.is_enough:
             return
         for row in rows:
             if self.admitted is not None and row[1] not in self.admitted:
                 continue
             count = self.documents.get(row[1], 0)
-            # Beyond `DEPTH` a large document would have thousands. Some rows come a second time.
+            # Beyond `DEPTH` a large document would add thousands of rows. Some rows appear twice.
             if row[0] not in self.rows and (count < PASSAGES or len(self.rows) < DEPTH):
                 self.rows[row[0]] = row
                 self.documents[row[1]] = count + 1
@@ -319,33 +321,33 @@ class SqliteStore:
     """`Store` in `folder`."""
 
     def __init__(self, folder: Path, *, writer: Callable[[Path], Writer] | None = Writer) -> None:
-        """Open it, or make it. Without a `writer` nothing is locked or written.
+        """Open or create it. Without a `writer` nothing is locked or written.
 
-        Raises `UnmadeError` where there is nothing to read yet, `StateError` where another process writes or
-        the file cannot be used, and `TargetError` where the folder cannot be written.
+        Raises `UnmadeError` if there is nothing to read yet, `StateError` if another process writes or the
+        file can't be used, and `TargetError` if the folder can't be written.
         """
         self._folder = folder
         self._open_writer = writer
         self._writer = None if writer is None else writer(folder)
-        # A listing of a large base holds its connection for long, and a search does not wait for it.
+        # A listing of a large base holds its connection for long, and a search must not wait for it.
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most processes that write never search
         self._opening = threading.Lock()
-        self._damage = ""  # what was found broken: the file is set aside by the next look
+        self._damage = ""  # a description of the damage: the next `look` sets the file aside
 
     @property
     def address(self) -> str:
-        """The file."""
+        """The file's URL."""
         return (self._folder.absolute() / FILE).as_uri()
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Written down with the first change."""
+        """Written with the first change."""
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def look(self) -> tuple[str, int]:
         """The id of the file and its number of documents."""
-        with self._translated():
+        with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
                     self._writer.discard(self._damage)
@@ -353,35 +355,35 @@ class SqliteStore:
                     self._writer.close()
                 self._writer = self._open_writer(self._folder)
                 self._damage = ""
-        with self._looked() as connection:
-            known = "SELECT (SELECT value FROM meta WHERE key = 'uuid'), count(*) FROM document"
-            uuid, count = connection.execute(known).get
+        with self._reading() as connection:
+            query = "SELECT (SELECT value FROM meta WHERE key = 'uuid'), count(*) FROM document"
+            uuid, count = connection.execute(query).get
             return uuid, count
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document."""
-        with self._translated():
+        with self._target_errors():
             outcomes = self._current().put(entries, encoder)
-            # What went into a file that was removed meanwhile is not stored, whatever SQLite says.
+            # Documents written to a file that was removed meanwhile are not stored, whatever SQLite says.
             self._current()
             return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove those that are there."""
-        with self._translated():
+        """Remove the documents that exist."""
+        with self._target_errors():
             return self._current().delete(documents)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time."""
-        with self._translated():
+        with self._target_errors():
             self._current().rename(document, path, name, modified)
 
     def leave(self) -> None:
-        """Nothing in it says whose it is."""
+        """Does nothing: the index names no owner."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Documents in the order of their ids."""
-        with self._looked() as connection:
+        """Documents by id."""
+        with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM document WHERE id > ? AND {WHOLE} ORDER BY id LIMIT ?",  # noqa: S608
                 (after, limit),
@@ -389,34 +391,44 @@ class SqliteStore:
             return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def present(self, documents: Iterable[int]) -> set[int]:
-        """Those that are there."""
-        with self._looked() as connection:
+        """The documents that exist."""
+        with self._reading() as connection:
             find = f"SELECT id FROM document WHERE id = ? AND {WHOLE}"  # noqa: S608
-            return {each for each in documents if connection.execute(find, (each,)).get is not None}
+            return {
+                document for document in documents if connection.execute(find, (document,)).get is not None
+            }
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Those keys that have a vector."""
-        with self._looked() as connection:
-            found = vectors.find_model(connection, model)
+        """The keys that have a vector."""
+        with self._reading() as connection:
+            stored_model = vectors.find_model(connection, model)
             raw = (bytes.fromhex(key) for key in keys)
-            return {key.hex() for key in vectors.find_slots(connection, found, raw)} if found else set()
+            return (
+                {key.hex() for key in vectors.find_slots(connection, stored_model, raw)}
+                if stored_model
+                else set()
+            )
 
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document."""
-        with self._looked() as connection:
+        with self._reading() as connection:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
-        """A document as it was put, for another store; None where it is not there with vectors of `model`."""
-        with self._looked() as connection:
+        """A document as it was put, for another store; None if it is absent or lacks vectors of `model`."""
+        with self._reading() as connection:
             row = connection.execute(_ENTRY, (document,)).get
-            kept = vectors.find_model(connection, model)
+            stored_model = vectors.find_model(connection, model)
             rows: list[Any] = connection.execute(_CHUNKS, (document,)).fetchall()
-            if row is None or kept is None or any(of_model != kept.id for *_, of_model in rows):
+            if (
+                row is None
+                or stored_model is None
+                or any(of_model != stored_model.id for *_, of_model in rows)
+            ):
                 return None
-            found = vectors.read(connection, kept, (slot for *_, slot, _ in rows))
+            by_slot = vectors.read(connection, stored_model, (slot for *_, slot, _ in rows))
         upload_id, path, name, digest, size, recipe, title, tags, modified = row
         return Entry(
             upload_id=upload_id or 0,
@@ -428,18 +440,18 @@ class SqliteStore:
             modified=modified,
             title=title,
             tags=tuple(json.loads(tags)),
-            # What the vectors were made of is not kept, and nobody makes them again.
+            # The vectors' inputs are not kept, and no vector is made again.
             chunks=tuple(
                 Chunk(text, "", key.hex(), tuple(json.loads(headings)), page, line)
                 for text, headings, page, line, key, *_ in rows
             ),
-            vectors={key.hex(): found[slot] for *_, key, slot, _ in rows},
+            vectors={key.hex(): by_slot[slot] for *_, key, slot, _ in rows},
         )
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """The store as of one commit."""
-        with self._translated():
+        with self._target_errors():
             with self._opening:
                 if self._finder is None:
                     self._finder = Reader(self._folder)
@@ -447,18 +459,18 @@ class SqliteStore:
                 yield self._finder
 
     def tidy(self) -> bool:
-        """One step of what is left to be done."""
-        with self._translated():
+        """One step of remaining work."""
+        with self._target_errors():
             return self._writer is not None and self._writer.tidy()
 
     def purge(self) -> bool:
-        """Take out all that is left, and empty the WAL.
+        """Remove all deleted text, and empty the WAL.
 
-        Taking words out of a large index takes long: the texts are taken out of the WAL before that as well.
+        Removing words from a large index takes long, so the WAL is emptied of texts before that, too.
         """
         if self._writer is None:
             return True
-        with self._translated():
+        with self._target_errors():
             is_clear = self._writer.scrub()
             if not self._writer.tidy():
                 return is_clear
@@ -467,18 +479,18 @@ class SqliteStore:
             return self._writer.scrub()
 
     def stop(self) -> None:
-        """Begin no further step."""
+        """Start no further step."""
         if self._writer is not None:
             self._writer.stop()
 
     def close(self) -> None:
-        """Readers go first: they would be in the way of emptying the WAL."""
-        for each in (self._finder, self._reader, self._writer):
-            if each is not None:
-                each.close()
+        """Close readers first: they would block emptying the WAL."""
+        for connection in (self._finder, self._reader, self._writer):
+            if connection is not None:
+                connection.close()
 
     def _current(self) -> Writer:
-        """What writes, if it may and its file is still the one in the folder."""
+        """The writer, if writing is allowed and its file is still the one in the folder."""
         if self._writer is None:
             raise Halted("read-only", f"{self._folder} was opened for reading only")
         if self._damage or not self._writer.is_current:
@@ -489,14 +501,14 @@ class SqliteStore:
         return Unavailable(f"the index in {self._folder} is gone; a new one is made", code="index-gone")
 
     @contextmanager
-    def _looked(self) -> Iterator[apsw.Connection]:
-        """For a look at what is there; all reads inside see one commit."""
-        with self._translated(), self._reader.snapshot() as connection:
+    def _reading(self) -> Iterator[apsw.Connection]:
+        """A connection for reading; all reads inside see one commit."""
+        with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Trouble with the file as a `TargetError`."""
+    def _target_errors(self) -> Iterator[None]:
+        """Turn errors of the file into a `TargetError`."""
         try:
             yield
         except UnmadeError as error:

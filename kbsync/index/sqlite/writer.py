@@ -1,11 +1,11 @@
 """The writing side of the index file: one process, one connection, every change all or nothing.
 
-Short documents are committed together, since each commit waits for the disk. A long one is put in over
+Short documents are committed together, because each commit waits for the disk. A long one is stored over
 several transactions and shown by the last, so that short ones get in between and readers see the old text or
 the new one, never a mixture.
 
-What a deletion takes out is overwritten (promise 11): in the tables by `secure_delete`, in the full-text
-index by its own `secure-delete`, in the write-ahead log by `scrub`.
+Deleted data is overwritten (promise 11): in the tables by `secure_delete`, in the full-text index by its own
+`secure-delete`, in the write-ahead log by `scrub`.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, tra
 LOCK = "index.lock"
 
 STEP = 512
-"""Chunks in the longest run, and that one transaction puts in or takes out: at most about a second."""
+"""Chunks in the longest run, and in one transaction that adds or removes: at most about a second."""
 
-# A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. With
-# longer runs an appended line costs more; with shorter ones a long text has too many rows in `run`.
+# A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
+# runs make an appended line more expensive; shorter ones give a long text too many rows in `run`.
 _SHORTEST_RUN = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""What SQLite and its binding raise over a value; anything else is trouble with the disk."""
+"""Errors of SQLite and its binding about a value; any other is a problem of the disk."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: a first index of many files syncs less often
 _TOGETHER = 2_048  # chunks of short documents in one commit
-_SPARE_PAGES = 1_024  # free pages (4 MB) kept for what comes next, and given back in one step
+_SPARE_PAGES = 1_024  # free pages (4 MB) to keep for later, and to return in one step
 _MERGED_PAGES = 1_000  # pages (4 KB) of the full-text index written in one transaction
 
-# Beyond an eighth of all chunks it is a tenth of the work to mark words as gone and write the full-text index
-# again without them, instead of taking the words of each chunk out of it.
+# Beyond an eighth of all chunks it is ten times as fast to mark words as deleted and rewrite the full-text
+# index without them as to remove the words of each chunk.
 _FEW = 8
 
 
@@ -63,8 +63,8 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are added to what its chunks say. `named` and `tokeniser` say what the full-text index
-    holds besides their texts. `digest` is None for runs that an older kbsync made.
+    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` complete the input of the
+    full-text index, besides the texts. `digest` is None for runs of an older kbsync.
     """
 
     first: int
@@ -82,10 +82,10 @@ class Run:
 
 
 class FairLock:
-    """A lock that goes to the thread that waits longest; the one that holds it may take it again.
+    """A reentrant lock that goes to the thread that waits longest.
 
-    `threading.RLock` nearly always goes back to the thread that has just let go of it, so a long document in
-    many steps would keep all others waiting until its end.
+    `threading.RLock` nearly always goes back to the thread that has just released it, so a long document in
+    many steps would block all others until its end.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """Vectors that a document counted on were deleted with another document since it was cut."""
+    """Vectors that a document needs were deleted with another document since it was cut."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -116,7 +116,7 @@ class _VectorsLackingError(Exception):
 
 
 class _Incoming:
-    """A document on its way in: its runs, and those of them that are in the file already without an owner."""
+    """A document being stored: its runs, and those of them already in the file without an owner."""
 
     outcome: int | Rejected
 
@@ -135,22 +135,22 @@ class _Incoming:
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
     """Runs that end where a chunk's own content says so, so that an edit moves few of the ends."""
     start = 0
-    for at, chunk in enumerate(chunks, 1):
-        size = at - start
+    for index, chunk in enumerate(chunks, 1):
+        size = index - start
         is_end = size >= _SHORTEST_RUN and int(chunk.key[:8], 16) % _ENDS_RUN == 0
-        if is_end or size == STEP or at == len(chunks):
-            yield chunks[start:at]
-            start = at
+        if is_end or size == STEP or index == len(chunks):
+            yield chunks[start:index]
+            start = index
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
     """Equal for chunks that can share their rows: lines and pages count from the first chunk's."""
     first = chunks[0]
     parts = [model]
-    for each in chunks:
-        line = "" if each.line is None else each.line - (first.line or 0)
-        page = "" if each.page is None else each.page - (first.page or 0)
-        parts += (each.key, _dumped(each.headings), f"{line} {page}", each.text)
+    for chunk in chunks:
+        line = "" if chunk.line is None else chunk.line - (first.line or 0)
+        page = "" if chunk.page is None else chunk.page - (first.page or 0)
+        parts += (chunk.key, _dump(chunk.headings), f"{line} {page}", chunk.text)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
 
 
@@ -158,12 +158,12 @@ class Writer:
     """Changes the index in `folder`. Calls block and may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or make it. Raises `StateError` where another process writes or the file cannot be used, and
-        `TargetError` where the folder cannot be written.
+        """Open or create it. Raises `StateError` if another process writes or the file can't be used, and
+        `TargetError` if the folder can't be written.
         """
         self._folder = folder
         self._guard = FairLock()
-        self._lock = _locked(folder)
+        self._lock = _lock_folder(folder)
         try:
             self._connection = open_index(folder)
         except BaseException as error:
@@ -176,45 +176,45 @@ class Writer:
         self._identity = identity(folder)
         self._is_open, self._is_closing = True, False
         self._is_merging = False
-        self._staged = set[int]()  # runs without an owner because their document is on its way
+        self._staged = set[int]()  # runs without an owner whose document is being stored
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
-        # Of two states that write here in turn, each is to notice that the other did.
+        # Two states that write here in turn must each notice the other.
         self.name, self._is_named = os.urandom(8).hex(), False
         self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
         self.scrub()
 
     @property
     def is_current(self) -> bool:
-        """The folder still holds the file that is open."""
+        """Whether the folder still holds the open file."""
         return self._is_open and identity(self._folder) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
-        """Store each document; its id, or why not. `encoder` makes vectors that went away meanwhile."""
+        """Store each document; return its id, or why not. `encoder` makes vectors that vanished meanwhile."""
         documents = [_Incoming(entry, encoder.model) for entry in entries]
-        left = list[int]()
-        # Short ones first: a note that was just saved does not wait for a book of the same batch.
-        for group in _groups(sorted(documents, key=lambda each: each.is_long)):
+        obsolete = list[int]()
+        # Short ones first: a note just saved must not wait for a book of the same batch.
+        for group in _groups(sorted(documents, key=lambda document: document.is_long)):
             try:
-                self._put_together(group, encoder, left)
+                self._put_together(group, encoder, obsolete)
             except (*_UNSTORABLE, Rejected):
-                # Which one? A savepoint for each document would cost good batches a third more.
-                for each in group:
-                    each.ready.clear()
+                # Find the bad one. A savepoint for each document would make good batches a third slower.
+                for document in group:
+                    document.ready.clear()
                     try:
-                        self._put_together([each], encoder, left)
+                        self._put_together([document], encoder, obsolete)
                     except Rejected as error:
-                        each.outcome = error
+                        document.outcome = error
                     except _UNSTORABLE as error:
                         reason = f"it cannot be stored in the index: {error}"
-                        each.outcome = Rejected(reason, code="unstorable")
-        self._clear(left)
-        return [each.outcome for each in documents]
+                        document.outcome = Rejected(reason, code="unstorable")
+        self._clear(obsolete)
+        return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the file's stem where they differ. Raises `Rejected`.
+        """Change path, name and time, and the words of the file's stem if they differ. Raises `Rejected`.
 
-        The words of a long document change over several transactions, its row in the last: a rename that is
-        broken off is asked for again.
+        The words of a long document change over several transactions, its row in the last: the caller repeats
+        an interrupted rename.
         """
         while True:
             with self._transaction():
@@ -234,35 +234,35 @@ class Writer:
         self._clear([])
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove those that are there; False where `scrub` has yet to take the text out of the WAL."""
+        """Remove the documents that exist; False if `scrub` still has to remove text from the WAL."""
         with self._transaction() as version:
-            left = [run.first for each in documents for run in self._runs_of(each)]
+            obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
-            self._clear_some(left, version)
-        is_clear = self._clear(left)
-        # A file that was set aside as damaged may hold the same text (promise 11).
+            self._clear_some(obsolete, version)
+        is_clear = self._clear(obsolete)
+        # A damaged file that was set aside may hold the same text (promise 11).
         forget_set_aside(self._folder / FILE)
         return self.scrub() and is_clear
 
     def tidy(self) -> bool:
-        """One step of what a change that was broken off left to be done; whether there may be more."""
+        """One step of the work that an interrupted change left; whether there may be more."""
         with self._guard:
             if not self._is_open or self._is_closing:
                 return False
-            left = self._ownerless()
-            if not left:
+            obsolete = self._find_ownerless()
+            if not obsolete:
                 return self._merge() or self._shrink()
             with self._transaction() as version:
-                self._clear_some(left, version)
+                self._clear_some(obsolete, version)
             return True
 
     def scrub(self) -> bool:
-        """Copy the WAL into the database and empty it; False where a reader or a full disk is in the way."""
+        """Copy the WAL into the database and empty it; False if a reader or a full disk prevents that."""
         with self._guard:
             return not self._is_open or empty_wal(self._connection)
 
     def discard(self, reason: str) -> None:
-        """Close a damaged index and put its files aside; the next `Writer` makes a new one."""
+        """Close a damaged index and set its files aside; the next `Writer` creates a new one."""
         with self._guard:
             self._connection.close()
             if self.is_current:
@@ -270,16 +270,16 @@ class Writer:
             self._let_go()
 
     def stop(self) -> None:
-        """Begin no further step; what is put in and not shown yet is taken out another time."""
+        """Start no further step; data stored but not shown yet is removed another time."""
         self._is_closing = True
 
     def close(self) -> None:
-        """Empty the WAL and let go of file and lock, whatever the disk says; repeatable."""
+        """Empty the WAL and release file and lock, whatever the disk says; repeatable."""
         self.stop()
         with self._guard:
             if self._is_open:
                 self.scrub()
-                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, and is emptied another time
+                with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, to be emptied another time
                     self._connection.close()
                 self._let_go()
 
@@ -289,11 +289,11 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        """All or nothing; gives the number of this change."""
+        """All or nothing; yields the number of this change."""
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
-            # For writing from the start: a lock that is asked for later can fail in the middle.
+            # Lock for writing from the start: a lock requested later can fail in the middle.
             with transaction(self._connection, "BEGIN IMMEDIATE"):
                 version = self._connection.execute(
                     "UPDATE meta SET value = value + 1 WHERE key = 'changes' RETURNING value"
@@ -309,26 +309,27 @@ class Writer:
 
     # Putting in
 
-    def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, left: list[int]) -> None:
+    def _put_together(self, group: Sequence[_Incoming], encoder: Encoder, obsolete: list[int]) -> None:
         """Store short documents in one transaction, or a long one in as many as it takes."""
         try:
             while True:
                 try:
                     with self._guard:
                         with self._transaction() as version:
-                            steps = [self._put_some(each, version, left) for each in group]
-                            self._clear_some(left, version)
-                        # Only once that is committed, and before another thread may tidy up.
-                        for document, (shown, placed) in zip(group, steps, strict=True):
+                            steps = [self._put_some(document, version, obsolete) for document in group]
+                            self._clear_some(obsolete, version)
+                        # Only after the commit, and before another thread may tidy up.
+                        for document, (document_id, placed) in zip(group, steps, strict=True):
                             document.ready |= placed
                             self._staged.update(run.first for run in placed.values())
-                            if shown is not None:
-                                document.outcome = shown
-                    if all(shown is not None for shown, _ in steps):
+                            if document_id is not None:
+                                document.outcome = document_id
+                    if all(document_id is not None for document_id, _ in steps):
                         return
                     self._refuse_if_closing()
                 except _VectorsLackingError as lacking:
-                    # Outside of the transaction: a service may be asked, and all writes would wait for it.
+                    # Outside of the transaction: a service may answer slowly, and all writes would wait for
+                    # it.
                     for key, vector in encoder.begin(lacking.chunks).result().items():
                         if isinstance(vector, Rejected):
                             raise vector from None
@@ -337,32 +338,32 @@ class Writer:
             for document in group:
                 firsts = [run.first for run in document.ready.values()]
                 self._staged.difference_update(firsts)
-                left += firsts
+                obsolete += firsts
 
     def _put_some(
-        self, document: _Incoming, version: int, left: list[int]
+        self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
-        """Put in up to `STEP` chunks that are not there yet and, where nothing is missing then, show it all.
+        """Store up to `STEP` missing chunks and, if none is missing then, show the whole document.
 
-        Gives the id of the document once it is shown, and the runs that were put in for later, by place. Runs
-        of the version it replaces that have the same content become its own.
+        Returns the id of the document once it is shown, and the runs stored for later, by place. Runs of the
+        replaced version with the same content become its own.
         """
         entry = document.entry
-        # What an earlier try of the same upload left. The number alone does not prove that: with a new state
-        # file the numbers start again. A document of a former state with the same number keeps its place and
+        # Left by an earlier try of the same upload. The number alone doesn't prove that: a new state file
+        # starts the numbers again. A document of a former state with the same number keeps its place and
         # loses the number.
         earlier: int | None = self._connection.execute(
             "SELECT id FROM document WHERE upload_id = ? AND digest = ? AND label = ?",
             (entry.upload_id, entry.digest, bind(entry.path)),
         ).get
-        replaced = [each for each in dict.fromkeys((entry.replaces, earlier)) if each is not None]
+        replaced = [number for number in dict.fromkeys((entry.replaces, earlier)) if number is not None]
         if not document.ready:
             self._refuse_incomplete(bind(entry.path), replaced)
-        old = [run for each in replaced for run in self._runs_of(each)]
-        # Runs that were indexed under another name or tokeniser are found by other words, so they are not
-        # kept; the digest speaks for the model.
+        old_runs = [run for number in replaced for run in self._runs_of(number)]
+        # Runs indexed under another name or tokeniser match other words, so they are not kept; the digest
+        # covers the model.
         keepable = dict[bytes, list[Run]]()
-        for run in reversed(old):
+        for run in reversed(old_runs):
             if run.digest is not None and (run.named, run.tokeniser) == (document.named, TOKENISER):
                 keepable.setdefault(run.digest, []).append(run)
         runs, placed, room = list[Run](), dict[int, Run](), STEP
@@ -370,21 +371,23 @@ class Writer:
             if place in document.ready:
                 runs.append(document.ready[place])
             elif keepable.get(digest):
-                kept, first = keepable[digest].pop(), chunks[0]
-                was = self._connection.execute("SELECT line, page FROM chunk WHERE id = ?", (kept.first,))
-                line, page = was.get
+                reused, first = keepable[digest].pop(), chunks[0]
+                position = self._connection.execute(
+                    "SELECT line, page FROM chunk WHERE id = ?", (reused.first,)
+                )
+                line, page = position.get
                 lines, pages = (first.line or 0) - (line or 0), (first.page or 0) - (page or 0)
-                runs.append(replace(kept, lines=lines, pages=pages))
+                runs.append(replace(reused, lines=lines, pages=pages))
             elif len(chunks) <= room:
                 placed[place] = self._put_in(document, place, version)
                 runs.append(placed[place])
                 room -= len(chunks)
             else:
                 return None, placed
-        # The old version goes and the new one is shown in this one commit: there is no moment with neither
+        # This one commit removes the old version and shows the new one: there is no moment with neither
         # (promise 2).
-        own = {run.first for run in runs}
-        left += [run.first for run in old if run.first not in own]
+        own_firsts = {run.first for run in runs}
+        obsolete += [run.first for run in old_runs if run.first not in own_firsts]
         self._remove(replaced)
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE upload_id = ?", (entry.upload_id,)
@@ -394,41 +397,41 @@ class Writer:
             "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(earlier, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
-                *(entry.recipe, entry.title, _dumped(entry.tags), entry.modified, time.time()),
+                *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, time.time()),
             ),
         )
-        # AUTOINCREMENT gives no number twice: the id of a deleted document names no other one (promise 6).
-        shown = self._connection.last_insert_rowid()
+        # AUTOINCREMENT never reuses a number: the id of a deleted document names no other one (promise 6).
+        document_id = self._connection.last_insert_rowid()
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
-            ((shown, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
+            ((document_id, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
         )
-        return shown, {}
+        return document_id, {}
 
     def _refuse_incomplete(self, path: str | bytes, documents: Sequence[int]) -> None:
-        """Raises `DamagedError` where one of these, or one of this path, has lost chunks.
+        """Raises `DamagedError` if one of these, or one at this path, has lost chunks.
 
-        Their words cannot be taken out without the text, and would find whatever gets the number next.
+        Their words can't be removed without the text, and would match whatever chunk gets the number next.
         """
         find = f"SELECT id FROM document WHERE id = ? AND NOT {WHOLE}"  # noqa: S608
         at_path = f"SELECT id FROM document WHERE path = ? AND NOT {WHOLE}"  # noqa: S608
-        for query, value in ((at_path, path), *((find, each) for each in documents)):
-            lost = self._connection.execute(query, (value,)).get
-            if lost is not None:
-                raise DamagedError(f"document {lost} has lost passages")
+        for query, value in ((at_path, path), *((find, document) for document in documents)):
+            damaged_id = self._connection.execute(query, (value,)).get
+            if damaged_id is not None:
+                raise DamagedError(f"document {damaged_id} has lost passages")
 
     def _remove(self, documents: Iterable[int]) -> None:
-        """Show them no longer; their runs have no owner then."""
-        for each in documents:
-            self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (each,))
-            self._connection.execute("DELETE FROM document WHERE id = ?", (each,))
+        """Stop showing these documents; their runs then have no owner."""
+        for document in documents:
+            self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
+            self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
 
     def _runs_of(self, document: int) -> list[Run]:
         query = f"SELECT {_COLUMNS} FROM run WHERE document = ? ORDER BY place, first"  # noqa: S608
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
     def _put_in(self, document: _Incoming, place: int, version: int) -> Run:
-        """Put in the chunks of a run, which no search finds until it gets its document.
+        """Store the chunks of a run, which no search finds until it gets its document.
 
         Raises `_VectorsLackingError`.
         """
@@ -436,15 +439,15 @@ class Writer:
         slots = self._slots(document, chunks, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
         run = Run(first, len(chunks), 0, 0, document.named, TOKENISER, digest)
-        headings = [_dumped(each.headings) for each in chunks]
+        headings = [_dump(chunk.headings) for chunk in chunks]
         self._connection.executemany(
             "INSERT INTO chunk(id, slot, text, headings, page, line) VALUES (?, ?, ?, ?, ?, ?)",
             (
-                (at, slots[each.key], each.text, above, each.page, each.line)
-                for at, each, above in zip(itertools.count(first), chunks, headings, strict=False)
+                (rowid, slots[chunk.key], chunk.text, above, chunk.page, chunk.line)
+                for rowid, chunk, above in zip(itertools.count(first), chunks, headings, strict=False)
             ),
         )
-        texts = (each.text for each in chunks)
+        texts = (chunk.text for chunk in chunks)
         self._index_words(run, zip(itertools.count(first), headings, texts, strict=False))
         self._connection.execute(
             "INSERT INTO run VALUES (?, ?, NULL, NULL, 0, 0, ?, ?, ?)",
@@ -453,19 +456,19 @@ class Writer:
         return run
 
     def _slots(self, document: _Incoming, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
-        """Where the vector of each key is. Raises `_VectorsLackingError`."""
-        keys = {each.key: bytes.fromhex(each.key) for each in chunks}
+        """The slot of each key's vector. Raises `_VectorsLackingError`."""
+        keys = {chunk.key: bytes.fromhex(chunk.key) for chunk in chunks}
         model = vectors.find_model(self._connection, document.model)
-        found = vectors.find_slots(self._connection, model, keys.values()) if model else {}
-        absent = sorted(key for key, raw in keys.items() if raw not in found)
-        if lost := [each for each in chunks if each.key in absent and each.key not in document.vectors]:
-            raise _VectorsLackingError(document, lost)
+        slots = vectors.find_slots(self._connection, model, keys.values()) if model else {}
+        absent = sorted(key for key, raw in keys.items() if raw not in slots)
+        if unmade := [chunk for chunk in chunks if chunk.key in absent and chunk.key not in document.vectors]:
+            raise _VectorsLackingError(document, unmade)
         if absent:
             dimensions = len(document.vectors[absent[0]]) // vectors.NUMBER_BYTES
             model = vectors.ensure_model(self._connection, document.model, dimensions)
             fresh = {keys[key]: document.vectors[key] for key in absent}
-            found |= vectors.fill(self._connection, model, fresh, version)
-        return {key: found[raw] for key, raw in keys.items()}
+            slots |= vectors.fill(self._connection, model, fresh, version)
+        return {key: slots[raw] for key, raw in keys.items()}
 
     def _index_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
         self._connection.executemany(
@@ -473,7 +476,7 @@ class Writer:
         )
 
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
-        """The full-text index holds no texts, so it has to be told again which words to take out."""
+        """The full-text index holds no texts, so give it the words to remove once more."""
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
             _words_of(run, chunks),
@@ -481,10 +484,12 @@ class Writer:
 
     def _reword(self, document: int, named: str) -> bool:
         """Give up to `STEP` chunks of a document the words of its new name; whether all have them then."""
-        other = [run for run in self._runs_of(document) if (run.named, run.tokeniser) != (named, TOKENISER)]
-        self._mark_if_many(sum(run.chunks for run in other))
+        stale_runs = [
+            run for run in self._runs_of(document) if (run.named, run.tokeniser) != (named, TOKENISER)
+        ]
+        self._mark_if_many(sum(run.chunks for run in stale_runs))
         room = STEP
-        for run in (part for each in other for part in self._parts(each)):
+        for run in (part for stale_run in stale_runs for part in self._parts(stale_run)):
             if run.chunks > room:
                 return False
             room -= run.chunks
@@ -499,7 +504,7 @@ class Writer:
         return True
 
     def _parts(self, run: Run) -> list[Run]:
-        """A run that an older kbsync made longer than `STEP` chunks, divided; they keep its place."""
+        """A run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its place."""
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
             for first in range(run.first, run.last + 1, STEP)
@@ -515,79 +520,79 @@ class Writer:
 
     # Taking out
 
-    def _clear(self, left: list[int]) -> bool:
-        """Take out all that is left, step by step, and give its space back; False where it has to wait."""
-        while left and not self._is_closing:
+    def _clear(self, obsolete: list[int]) -> bool:
+        """Remove all runs in `obsolete`, step by step, and return their space; False if some has to wait."""
+        while obsolete and not self._is_closing:
             with self._transaction() as version:
-                self._clear_some(left, version)
+                self._clear_some(obsolete, version)
         while not self._is_closing and (self._merge() or self._shrink()):
             pass
         with self._guard:
-            return not left and self._is_open and not self._is_marked()
+            return not obsolete and self._is_open and not self._is_marked()
 
-    def _clear_some(self, left: list[int], version: int) -> None:
-        """Take out up to `STEP` chunks of the runs in `left` without an owner; `left` loses what is done."""
+    def _clear_some(self, obsolete: list[int], version: int) -> None:
+        """Remove up to `STEP` chunks of the ownerless runs in `obsolete`; finished runs leave `obsolete`."""
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {
             first: Run(*row)
-            for first in left
+            for first in obsolete
             if first not in self._staged
             for row in self._connection.execute(query, (first,))
         }
         self._mark_if_many(sum(run.chunks for run in runs.values()))
         room = STEP
-        while left and room:
-            run = runs.get(left[-1])
+        while obsolete and room:
+            run = runs.get(obsolete[-1])
             if run is None:
-                left.pop()
+                obsolete.pop()
                 continue
-            taken = min(run.chunks, room)
-            self._take_out(run, taken, version)
-            room -= taken
-            runs[run.first] = replace(run, chunks=run.chunks - taken)
-            if taken == run.chunks:
-                del runs[left.pop()]
+            count = min(run.chunks, room)
+            self._take_out(run, count, version)
+            room -= count
+            runs[run.first] = replace(run, chunks=run.chunks - count)
+            if count == run.chunks:
+                del runs[obsolete.pop()]
 
     def _mark_if_many(self, chunks: int) -> None:
-        """Where so many chunks change, only mark their words as gone from now on; `_merge` takes them out."""
+        """If so many chunks change, from now on only mark their words as deleted; `_merge` removes them."""
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
             self._is_merging = False
 
     def _take_out(self, run: Run, count: int, version: int) -> None:
-        """Take `count` chunks off the end of a run, with their words and the vectors that only they use."""
-        own = (run.last + 1 - count, run.last)
+        """Remove `count` chunks at the end of a run, their words and the vectors that only they use."""
+        rowids = (run.last + 1 - count, run.last)
         rows: list[Any] = self._connection.execute(
-            "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", own
+            "SELECT id, headings, text, slot FROM chunk WHERE id BETWEEN ? AND ?", rowids
         ).fetchall()
         if len(rows) < count:
             raise DamagedError(f"{count - len(rows)} passages are gone")
         self._unindex_words(run, (row[:3] for row in rows))
-        self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", own)
+        self._connection.execute("DELETE FROM chunk WHERE id BETWEEN ? AND ?", rowids)
         if count == run.chunks:
             self._connection.execute("DELETE FROM run WHERE first = ?", (run.first,))
         else:
             self._connection.execute("UPDATE run SET chunks = chunks - ? WHERE first = ?", (count, run.first))
-        used = sorted({slot for *_, slot in rows if slot is not None})
-        vectors.release(self._connection, used, version)
+        slots = sorted({slot for *_, slot in rows if slot is not None})
+        vectors.release(self._connection, slots, version)
 
-    def _ownerless(self) -> list[int]:
-        """The runs without an owner that are not on their way in."""
+    def _find_ownerless(self) -> list[int]:
+        """The runs without an owner whose document is not being stored."""
         rows = self._connection.execute("SELECT first FROM run WHERE document IS NULL")
         return [first for (first,) in rows if first not in self._staged]
 
     def _is_marked(self) -> bool:
-        """Words in the full-text index may be marked as gone, and there all the same."""
+        """Whether words in the full-text index may be only marked as deleted."""
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:
-        """One step of taking out words that are only marked as gone; whether there was one to do."""
+        """One step of removing words that are only marked as deleted; whether there was one to do."""
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
-            if not self._is_merging and self._ownerless():
-                return False  # what takes those out does this as well
+            if not self._is_merging and self._find_ownerless():
+                return False  # removing those continues this, too
             with self._transaction():
                 if not self._is_merging:
                     self._connection.execute(
@@ -597,13 +602,13 @@ class Writer:
                 else:
                     before = self._connection.total_changes()
                     self._connection.execute(_MERGE, (_MERGED_PAGES,))
-                    if self._connection.total_changes() - before < 2:  # so SQLite says that nothing was left
+                    if self._connection.total_changes() - before < 2:  # SQLite's sign that nothing was left
                         self._connection.execute("DELETE FROM meta WHERE key = 'marked'")
             self._is_merging = True
             return True
 
     def _shrink(self) -> bool:
-        """Give back one step of the space that is free, if that is much; whether some was."""
+        """Return one step of free space, if there is much; whether there was."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -619,43 +624,43 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
 def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
-    """(rowid, name, headings, body) of chunks (rowid, headings, text), the same going in and coming out."""
+    """(rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and removing."""
     name = words(run.named, run.tokeniser)
-    for at, headings, text in chunks:
+    for rowid, headings, text in chunks:
         joined = "\n".join(json.loads(headings))
-        yield at, name, words(joined, run.tokeniser), words(text, run.tokeniser)
+        yield rowid, name, words(joined, run.tokeniser), words(text, run.tokeniser)
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would make another one for each call
+_ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one for each call
 
 
-def _dumped(texts: Sequence[str]) -> str:
-    """A list of texts as JSON, readable as it stands."""
+def _dump(texts: Sequence[str]) -> str:
+    """A list of texts as readable JSON."""
     return _ENCODER.encode(texts)
 
 
 def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
-    """Short ones that are committed together; a long one alone."""
+    """Short documents to commit together; a long one alone."""
     group, chunks = list[_Incoming](), 0
-    for each in documents:
-        if group and (each.is_long or chunks + len(each.entry.chunks) > _TOGETHER):
+    for document in documents:
+        if group and (document.is_long or chunks + len(document.entry.chunks) > _TOGETHER):
             yield group
             group, chunks = [], 0
-        group.append(each)
-        chunks += len(each.entry.chunks)
+        group.append(document)
+        chunks += len(document.entry.chunks)
     if group:
         yield group
 
 
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the lock of `folder`, which is made where it is missing."""
+def _lock_folder(folder: Path) -> int:
+    """A descriptor that holds the lock of `folder`, which is created if missing."""
     path = folder / LOCK
     try:
         make_private_folder(folder)
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise trouble_with(folder, error) from error
-    # A lock of the kernel's goes with the process, however that ends: nothing is left to be cleared up.
+    # The kernel releases its lock with the process, however that ends: nothing needs cleaning up.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
