@@ -189,7 +189,7 @@ def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
     async def asked(*_: Any) -> worker.Answer:
         return kind, error
 
-    monkeypatch.setattr(DaskCluster, "_asked", asked)
+    monkeypatch.setattr(DaskCluster, "_call_worker", asked)
     with (
         closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster,
         pytest.raises(Unavailable, match="tcp://there: not ready"),

@@ -1,8 +1,8 @@
-"""The host's side of a Dask cluster: sends documents and passages, waits for what is made of them.
+"""The host's side of a Dask cluster: sends documents and passages, and waits for the results.
 
-A task is one document, a few small texts, or a few passages. One whose worker ends is run again by Dask,
-elsewhere; where the scheduler is lost all are given up with `Unavailable`, and the engine sends the documents
-again. So nothing that happens to the cluster is a document's fault, but to end several workers in a row.
+A task is one document, a few small texts, or a few passages. If its worker ends, Dask runs it again
+elsewhere; if the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
+again. So no failure of the cluster is a document's fault, except several workers in a row that end over it.
 """
 
 from __future__ import annotations
@@ -46,42 +46,42 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PASSAGES_AT_ONCE = 8
-"""Of a task that makes vectors: a heavy model takes half a second for them, so all workers end together."""
+"""In a task that makes vectors: a heavy model takes half a second for them, so all workers end together."""
 
 TEXTS_AT_ONCE, TEXTS_BYTES = 8, 64 * 1024
-"""Of a task that cuts texts: a task costs Dask some milliseconds, and a small text less than one."""
+"""In a task that cuts texts: a task costs Dask some milliseconds, and a small text less than one."""
 
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
-"""Seconds. A scheduler that is asleep keeps its connections, so it is asked now and then."""
+"""Seconds. A suspended scheduler keeps its connections, so it is polled now and then."""
 WORKERS_WITHIN = 600.0
-"""Seconds without any worker until the documents are put off. An adaptive cluster starts workers for tasks,
+"""Seconds without any worker until the documents are postponed. An adaptive cluster starts workers for tasks,
 which may take minutes, and cancels them with the tasks."""
 
 AWAY_FOR = 60.0
-"""Seconds for which this host does the work of a cluster that is away, before the cluster is tried again."""
+"""Seconds for which this host does the work of a lost cluster, before it tries the cluster again."""
 
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
-"""Seconds for which a scheduler that was not there is not tried again: others wait for it too."""
+"""Seconds for which a scheduler that didn't answer is not tried again: other threads wait for it too."""
 
 _HARMLESS = worker.Sent("kbsync.txt", 4, hashlib.sha256(b"word").hexdigest(), b"word")
-"""What no worker can end over."""
+"""A document that can't end any worker."""
 
 _Document = tuple[Entry, Body]
 _Part = tuple[int, Future[Sequence[Cut | TargetError]], asyncio.Event]
-"""Its bytes, what becomes of it, and whether that is wanted: until then it stays with the worker."""
+"""Its bytes, its outcome, and the request for it: until then the outcome stays with the worker."""
 
 
 class KilledWorkers(Exception):
-    """Dask gave a task up: every worker that had it ended. `str()` says how many."""
+    """Dask gave up a task: every worker that had it ended. `str()` says how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterState:
-    """What a cluster is just now. `unfit`: what is wrong with workers that differ from this host."""
+    """The current state of a cluster. `unfit`: how workers differ from this host."""
 
     workers: int
     threads: int
@@ -90,7 +90,7 @@ class ClusterState:
 
 @dataclass(eq=False, slots=True)
 class _Session:
-    """One connection to a scheduler; of no more use once `lost` says why."""
+    """One connection to a scheduler; unusable once `lost` says why."""
 
     client: Client
     lost: asyncio.Future[Unavailable]
@@ -99,7 +99,7 @@ class _Session:
 
 @dataclass
 class _Room:
-    """The bytes that may be on their way. Thread-safe."""
+    """The bytes that may be in flight. Thread-safe."""
 
     most: int
     taken: int = 0
@@ -108,18 +108,18 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Whether there was room; `wait` for it, which only who holds none may do.
+        """Whether there was room. `wait` for it; only a caller that holds none may do that.
 
-        One that is larger than all of the room is taken when there is nothing else. Nobody passes who waits.
+        A size over the whole limit goes through alone. Nobody overtakes a waiting caller.
         """
         with self.changed:
             if not wait and (self.waiting or not self._has(size)):
                 return False
-            own = object()
-            self.waiting.append(own)
-            while not self.is_closed and (self.waiting[0] is not own or not self._has(size)):
+            ticket = object()
+            self.waiting.append(ticket)
+            while not self.is_closed and (self.waiting[0] is not ticket or not self._has(size)):
                 self.changed.wait()
-            self.waiting.remove(own)
+            self.waiting.remove(ticket)
             self.taken += size
             self.changed.notify_all()
             return True
@@ -128,23 +128,23 @@ class _Room:
         return not self.taken or self.taken + size <= self.most
 
     def give(self, size: int) -> None:
-        """So much arrived, or is given up."""
+        """Return the room of bytes that arrived or were given up."""
         with self.changed:
             self.taken -= size
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End all waiting."""
         with self.changed:
             self.is_closed = True
             self.changed.notify_all()
 
 
 class DaskCluster:
-    """The cluster of one mirror. Connects when the first document comes. Safe to use from several threads."""
+    """The cluster of one mirror. Connects on the first document. Safe to use from several threads."""
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
-        """No connection is made. Raises `UsageError` where distributed is not installed."""
+        """Makes no connection. Raises `UsageError` if distributed is not installed."""
         from importlib.util import find_spec
 
         if find_spec("distributed") is None:
@@ -157,9 +157,9 @@ class DaskCluster:
         self._loop = LoopThread("kbsync-dask")
         self._room = _Room(config.bytes_in_flight)
         self._closed = False
-        # A put cuts and has vectors made in one thread.
+        # A put cuts documents and requests vectors in one thread.
         self._numbers, self._put, self._puts = itertools.count(1), threading.local(), set[int]()
-        # Used in the loop's thread only.
+        # Used only in the loop's thread.
         self._connecting: asyncio.Lock | None = None
         self._session: _Session | None = None
         self._failed: tuple[float, Unavailable] | None = None
@@ -172,15 +172,15 @@ class DaskCluster:
 
     @property
     def note(self) -> str:
-        """That it is away, for a person; "" while it is there."""
+        """A note for a person while the cluster is away; "" while it is there."""
         away = self._away
         return "" if away is None else f"{away.reason}; this host does its work meanwhile"
 
     def is_away(self) -> bool:
-        """This host does the work: the cluster was lost, and no look has found it again."""
+        """Whether this host does the work: the cluster was lost, and no check has found it again."""
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
-        if self._trying.acquire(blocking=False):  # the others go on here while one thread looks
+        if self._trying.acquire(blocking=False):  # other threads continue here while one checks
             try:
                 if self.look().workers:
                     self._away = None
@@ -192,7 +192,7 @@ class DaskCluster:
         return self._away is not None
 
     def lose(self, error: Unavailable) -> bool:
-        """Whether that says that the cluster is away; then this host does the work for a while."""
+        """Whether the error means that the cluster is away; if so, this host does the work for a while."""
         if error.code not in _AWAY:
             return False
         if self._away is None:
@@ -203,69 +203,69 @@ class DaskCluster:
         return True
 
     def cut_or(self, here: Cutter) -> Cutter:
-        """Cuts on the cluster, and `here` what that leaves undone while it is away."""
+        """Cuts on the cluster; while that is away, `here` cuts the remaining documents."""
 
         def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
-            done = 0
+            count = 0
             if not self.is_away():
                 try:
                     with closing(self.cut(documents)) as outcomes:
                         for outcome in outcomes:
-                            done += 1
+                            count += 1
                             yield outcome
                 except Unavailable as error:
                     if not self.lose(error):
                         raise
-            yield from here(documents[done:])
+            yield from here(documents[count:])
 
         return cut
 
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
-        """`pipeline.Cutter`: all that there is room for are under way while the first is waited for."""
+        """`pipeline.Cutter`: sends all documents that fit while it waits for the first outcome."""
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
-        waiting, under_way, held = deque(self._shared_out(documents)), deque[_Part](), 0
+        waiting, under_way, held_bytes = deque(self._split_into_tasks(documents)), deque[_Part](), 0
         try:
             while waiting or under_way:
                 while waiting and self._room.take(_size_of(waiting[0]), wait=not under_way):
-                    held += _size_of(waiting[0])
+                    held_bytes += _size_of(waiting[0])
                     size, wanted = _size_of(waiting[0]), asyncio.Event()
                     under_way.append((size, self._begin_cut(waiting.popleft(), wanted), wanted))
-                size, begun, wanted = under_way[0]
-                self._begin(_want(wanted))
-                outcomes = _result(begun)
+                size, future, wanted = under_way[0]
+                self._begin(_set_event(wanted))
+                outcomes = _result(future)
                 under_way.popleft()
                 self._room.give(size)
-                held -= size
+                held_bytes -= size
                 yield from outcomes
         finally:
             self._puts.discard(number)
-            for _, begun, _ in under_way:
-                begun.cancel()
-            self._room.give(held)
+            for _, future, _ in under_way:
+                future.cancel()
+            self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors under way, made by the encoder that the pickled `recipe` makes on a worker."""
-        texts = [(each.key, each.embed_text) for each in chunks]
-        own = getattr(self._put, "number", 0)
-        # Among the puts under way, so that no mirror goes before another for what it did long ago.
-        rank = sum(each < own for each in list(self._puts))
+        """Vectors under way, made by the encoder that a worker makes from the pickled `recipe`."""
+        texts = [(item.key, item.embed_text) for item in chunks]
+        number = getattr(self._put, "number", 0)
+        # Ranked among current puts only, so that old work of a mirror gives it no precedence.
+        rank = sum(item < number for item in list(self._puts))
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
     def look(self) -> ClusterState:
-        """What there is now. Raises `Unavailable`."""
-        return _result(self._begin(self._looked()))
+        """The cluster's current state. Raises `Unavailable`."""
+        return _result(self._begin(self._survey()))
 
     def close(self) -> None:
-        """Give up what is under way, with `Unavailable`, and let go of the connection; repeatable."""
+        """Give up the work under way, with `Unavailable`, and close the connection; repeatable."""
         self._closed = True
         self._room.close()
         self._loop.close(self._aclose())
 
-    def _shared_out(self, documents: Sequence[_Document]) -> Iterator[list[_Document]]:
-        """Each document for itself, but small texts a few together."""
+    def _split_into_tasks(self, documents: Sequence[_Document]) -> Iterator[list[_Document]]:
+        """Each document alone, but small texts a few together."""
         texts, most = list[_Document](), min(TEXTS_BYTES, self._config.bytes_in_flight)
         for entry, body in documents:
             is_small = body.size <= most and not needs_parser(entry.path)
@@ -305,54 +305,54 @@ class DaskCluster:
         documents: Sequence[tuple[worker.Sent, Body] | TargetError],
         wanted: asyncio.Event | None = None,
     ) -> Sequence[Cut | TargetError]:
-        sent = [each[0] for each in documents if not isinstance(each, TargetError)]
-        if not sent:
-            return [each for each in documents if isinstance(each, TargetError)]
+        tasks = [item[0] for item in documents if not isinstance(item, TargetError)]
+        if not tasks:
+            return [item for item in documents if isinstance(item, TargetError)]
         try:
-            asking = self._ask("cut", worker.cut, self._versions, sent, wanted=wanted)
-            # What was sent is with the scheduler: it is not kept here too.
+            asking = self._ask("cut", worker.cut, self._versions, tasks, wanted=wanted)
+            # The scheduler has the bytes now: don't keep them here too.
             documents = [
-                each if isinstance(each, TargetError) else (replace(each[0], content=None), each[1])
-                for each in documents
+                item if isinstance(item, TargetError) else (replace(item[0], content=None), item[1])
+                for item in documents
             ]
-            del sent
-            answer = await asking
+            del tasks
+            response = await asking
         except KilledWorkers as error:
             if len(documents) == 1:
-                await self._prove(error, "cut", worker.cut, self._versions, [_HARMLESS])
-                # Others may have ended them: it is sent again, a bounded number of times (promise 9).
+                await self._check_harmless(error, "cut", worker.cut, self._versions, [_HARMLESS])
+                # Other causes may have ended them: send it again, a bounded number of times (promise 9).
                 reason = f"{error} while they read it; see the log of the cluster's workers"
                 return [Rejected(reason, code="workers-killed", may_pass=True)]
             middle = len(documents) // 2
-            first = await self._cut([_filled_again(each) for each in documents[:middle]])
-            return [*first, *await self._cut([_filled_again(each) for each in documents[middle:]])]
-        made: Iterator[Cut | TargetError | None] = iter(pickle.loads(answer))  # noqa: S301 (of a worker of ours)
-        outcomes = [each if isinstance(each, TargetError) else next(made) for each in documents]
-        # The workers see other bytes at these paths, or none: those that the host read are sent.
-        missing = [each for each, outcome in zip(documents, outcomes, strict=True) if outcome is None]
-        again = iter(await self._cut([_filled(*each) for each in missing if isinstance(each, tuple)]))
-        return [next(again) if outcome is None else outcome for outcome in outcomes]
+            head = await self._cut([_add_content_again(item) for item in documents[:middle]])
+            return [*head, *await self._cut([_add_content_again(item) for item in documents[middle:]])]
+        results: Iterator[Cut | TargetError | None] = iter(pickle.loads(response))  # noqa: S301 (of a worker of ours)
+        outcomes = [item if isinstance(item, TargetError) else next(results) for item in documents]
+        # At these paths the workers see other bytes, or none: send those that the host read.
+        missing = [item for item, outcome in zip(documents, outcomes, strict=True) if outcome is None]
+        resent = iter(await self._cut([_add_content(*item) for item in missing if isinstance(item, tuple)]))
+        return [next(resent) if outcome is None else outcome for outcome in outcomes]
 
     async def _vectors(
         self, recipe: bytes, model: str, texts: Sequence[tuple[str, str]], priority: int
     ) -> Vectors:
         versions = {**self._versions, "model": model}
         try:
-            answer = await self._ask("embed", worker.embed, versions, (recipe, texts), priority)
-            made: Vectors = pickle.loads(answer)  # noqa: S301 (as above)
-            return made
+            response = await self._ask("embed", worker.embed, versions, (recipe, texts), priority)
+            vectors: Vectors = pickle.loads(response)  # noqa: S301 (as above)
+            return vectors
         except KilledWorkers as error:
             if len(texts) == 1:
                 harmless = (recipe, [("", "word " * (len(texts[0][1]) // 5 + 1))])  # about as long
-                await self._prove(error, "embed", worker.embed, versions, harmless)
+                await self._check_harmless(error, "embed", worker.embed, versions, harmless)
                 reason = f"{error} while they made its vectors; see the log of the cluster's workers"
                 return {texts[0][0]: Rejected(reason, code="workers-killed", may_pass=True)}
-        # One of them may be to blame: which one shows when they are asked for apart.
+        # One of them may be to blame: separate requests show which.
         middle = len(texts) // 2
-        first = await self._vectors(recipe, model, texts[:middle], priority)
-        return {**first, **await self._vectors(recipe, model, texts[middle:], priority)}
+        head = await self._vectors(recipe, model, texts[:middle], priority)
+        return {**head, **await self._vectors(recipe, model, texts[middle:], priority)}
 
-    async def _prove(
+    async def _check_harmless(
         self,
         killed: KilledWorkers,
         name: str,
@@ -360,7 +360,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raises `Unavailable` where workers end over harmless work too: then no document is to blame."""
+        """Raises `Unavailable` if harmless work ends workers too: then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
@@ -372,65 +372,65 @@ class DaskCluster:
         name: str,
         function: Callable[..., worker.Answer],
         versions: worker.Versions,
-        sent: object,
-        # Reading is short and gives work to those who make vectors: it goes first. Vectors of an earlier put
-        # go before those of a later one: so puts end one after the other, and the next is read meanwhile.
+        arguments: object,
+        # Reading is short and provides work for vectors, so it goes first. Vectors of an earlier put go
+        # before those of a later one: puts then finish one after another, and the next is read meanwhile.
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
-        """What a worker made, pickled, once it is `wanted`. Raises `TargetError` and `KilledWorkers`."""
-        call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(sent)))]
-        del sent
-        asked = asyncio.ensure_future(self._asked(name, call, priority, wanted))
-        self._asking.add(asked)
+        """A worker's pickled result, once it is `wanted`. Raises `TargetError` and `KilledWorkers`."""
+        call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(arguments)))]
+        del arguments
+        request = asyncio.ensure_future(self._call_worker(name, call, priority, wanted))
+        self._asking.add(request)
         try:
-            kind, *said = await asked
+            kind, *details = await request
         except asyncio.CancelledError:
             if self._closed:
                 raise _stopped() from None
             raise
         finally:
-            self._asking.discard(asked)
+            self._asking.discard(request)
         if kind == worker.DIFFERS:
-            raise self._unfit(self._difference(versions, *said))
+            raise self._unfit(self._difference(versions, *details))
         if kind == worker.FAILED:
-            raise pickle.loads(said[0])  # noqa: S301 (of a worker of ours)
-        return said[0]
+            raise pickle.loads(details[0])  # noqa: S301 (of a worker of ours)
+        return details[0]
 
-    async def _asked(
+    async def _call_worker(
         self, name: str, call: list[bytes], priority: int, wanted: asyncio.Event | None
     ) -> worker.Answer:
         from distributed import CancelledError as TaskCancelled
         from distributed import KilledWorker
 
-        session = await self._connected()
-        # The bytes are part of the task, so that Dask can run it again wherever its worker ended.
+        session = await self._connect()
+        # The bytes are part of the task, so Dask can run it again after its worker ended.
         key = f"kbsync-{name}-{uuid.uuid4().hex}"
         future = session.client.submit(pickle.loads, call.pop(), key=key, pure=False, priority=priority)
-        task = asyncio.ensure_future(_fetched(future, wanted))
+        task = asyncio.ensure_future(_fetch(future, wanted))
         try:
             await asyncio.wait({task, session.lost}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 raise copy(session.lost.result())
-            answer: worker.Answer = task.result()
-            return answer
+            response: worker.Answer = task.result()
+            return response
         except TargetError:
             raise
         except KilledWorker as error:
             raise KilledWorkers(f"{error.allowed_failures + 1} workers of the cluster ended") from error
         except (ImportError, AttributeError) as error:
-            raise await self._lacking(session, error) from error
+            raise await self._explain_missing(session, error) from error
         except (TaskCancelled, OSError) as error:
             raise self._lost(error) from error
-        except Exception as error:  # Dask's own trouble has many classes and no common base
+        except Exception as error:  # Dask's errors have many classes and no common base
             reason = f"the Dask cluster at {self._config.address} failed ({type(error).__name__}: {error})"
             raise Unavailable(reason, code="cluster") from error
         finally:
             task.cancel()
-            future.release()  # where nobody wants it any more, it is not begun
+            future.release()  # Dask doesn't start a task that nobody wants
 
-    async def _connected(self) -> _Session:
-        """The session, a new one where the last was lost. Raises `Unavailable`."""
+    async def _connect(self) -> _Session:
+        """The session, a new one if the last was lost. Raises `Unavailable`."""
         self._connecting = self._connecting or asyncio.Lock()
         async with self._connecting:
             if self._closed:
@@ -442,15 +442,15 @@ class DaskCluster:
                 await self._end(session, self._lost(ConnectionError("the connection was lost")))
             if self._failed is not None and asyncio.get_running_loop().time() < self._failed[0]:
                 raise copy(self._failed[1])
-            # What we begin we wait for; Dask leaves futures of its own behind when a connection breaks.
-            asyncio.get_running_loop().set_exception_handler(_told_elsewhere)
+            # kbsync awaits what it starts; Dask leaves its own futures behind when a connection breaks.
+            asyncio.get_running_loop().set_exception_handler(_log_loop_error)
             try:
                 client = await _client(self._config.address, self._connect_within)
-            except Exception as error:  # Dask has a class for each: no route, no certificate, no such scheme
-                reason = f"no Dask scheduler answers at {self._config.address} ({_said(error)})"
+            except Exception as error:  # Dask has a class for each: no route, no certificate, unknown scheme
+                reason = f"no Dask scheduler answers at {self._config.address} ({_error_text(error)})"
                 failure = Unavailable(reason, code="no-scheduler")
                 self._failed = (asyncio.get_running_loop().time() + _FAILED_FOR, failure)
-                # A copy: with its traceback it would keep all that was to be sent.
+                # A copy: its traceback would keep everything that was to be sent.
                 raise copy(failure) from error
             self._failed = None
             session = self._session = _Session(client, asyncio.get_running_loop().create_future())
@@ -458,16 +458,16 @@ class DaskCluster:
             return session
 
     async def _watch(self, session: _Session) -> None:
-        """Give all up where the scheduler sleeps, or has had no worker for too long."""
+        """End all work if the scheduler is suspended, or has had no worker for too long."""
         clock = asyncio.get_running_loop().time
         had_workers = clock()
         while not session.lost.done():
             await asyncio.sleep(LOOK_EVERY)
             try:
                 async with asyncio.timeout(ANSWER_WITHIN):
-                    # One that is paused, since its memory is full, begins nothing.
+                    # A worker paused because its memory is full starts nothing.
                     workers = await session.client.scheduler.ncores_running()
-            except OSError as error:  # also what was too late
+            except OSError as error:  # also a timeout
                 session.lost.set_result(self._lost(error))
                 return
             if workers or not self._asking:
@@ -476,46 +476,51 @@ class DaskCluster:
                 reason = f"the Dask scheduler at {self._config.address} has no workers; start some there"
                 session.lost.set_result(Unavailable(reason, code="no-workers"))
 
-    async def _looked(self) -> ClusterState:
-        session = await self._connected()
+    async def _survey(self) -> ClusterState:
+        session = await self._connect()
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 workers: Mapping[str, int] = await session.client.scheduler.ncores_running()
-                told = await self._told(session)
+                versions = await self._worker_versions(session)
         except OSError as error:
             raise self._lost(error) from error
         unfit = [
-            self._lack(address, said)
-            if isinstance(said, BaseException)
-            else self._difference(self._versions, address, said)
-            for address, said in told.items()
-            if said != self._versions
+            self._missing_kbsync(address, version)
+            if isinstance(version, BaseException)
+            else self._difference(self._versions, address, version)
+            for address, version in versions.items()
+            if version != self._versions
         ]
         return ClusterState(len(workers), sum(workers.values()), unfit)
 
-    async def _told(self, session: _Session) -> Mapping[str, Any]:
-        """The versions of each worker by its address, or what it raised instead."""
+    async def _worker_versions(self, session: _Session) -> Mapping[str, Any]:
+        """The versions of each worker by its address, or the error it raised instead."""
         call = pickle.dumps(worker.Call(worker.versions))
-        told: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
-        return told
+        versions: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
+        return versions
 
-    async def _lacking(self, session: _Session, error: Exception) -> TargetError:
-        """Some worker has no kbsync, or one without these functions: which?"""
+    async def _explain_missing(self, session: _Session, error: Exception) -> TargetError:
+        """The error that names a worker without kbsync, or without these functions."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
-                told = await self._told(session)
+                versions = await self._worker_versions(session)
         except OSError as lost:
             return self._lost(lost)
-        lacking = {address: said for address, said in told.items() if isinstance(said, BaseException)}
-        address, said = next(iter(lacking.items()), ("of the cluster", error))
-        return self._unfit(self._lack(address, said))
+        failures = {
+            address: failure for address, failure in versions.items() if isinstance(failure, BaseException)
+        }
+        address, failure = next(iter(failures.items()), ("of the cluster", error))
+        return self._unfit(self._missing_kbsync(address, failure))
 
-    def _difference(self, own: worker.Versions, address: str, found: worker.Versions) -> str:
-        names = [name for name in found if found[name] != own.get(name)]
-        has, wanted = (", ".join(f"{name} {each.get(name, '?')}" for name in names) for each in (found, own))
-        return f"worker {address} has {has}, this host has {wanted}"
+    def _difference(self, expected: worker.Versions, address: str, actual: worker.Versions) -> str:
+        names = [name for name in actual if actual[name] != expected.get(name)]
+        has, needs = (
+            ", ".join(f"{name} {versions.get(name, '?')}" for name in names)
+            for versions in (actual, expected)
+        )
+        return f"worker {address} has {has}, this host has {needs}"
 
-    def _lack(self, address: str, error: BaseException) -> str:
+    def _missing_kbsync(self, address: str, error: BaseException) -> str:
         return f"worker {address} cannot run kbsync {__version__} ({error})"
 
     def _unfit(self, reason: str) -> Halted:
@@ -523,98 +528,100 @@ class DaskCluster:
         return Halted("workers-differ", reason, cure=cure)
 
     def _lost(self, error: BaseException) -> Unavailable:
-        reason = f"the Dask scheduler at {self._config.address} is gone or does not answer ({_said(error)})"
+        reason = (
+            f"the Dask scheduler at {self._config.address} is gone or does not answer ({_error_text(error)})"
+        )
         return Unavailable(reason, code="scheduler-lost")
 
-    async def _end(self, session: _Session, why: Unavailable) -> None:
+    async def _end(self, session: _Session, reason: Unavailable) -> None:
         self._session = None
         if session.watch is not None:
             session.watch.cancel()
         if not session.lost.done():
-            session.lost.set_result(why)
+            session.lost.set_result(reason)
         with suppress(OSError, RuntimeError):
             await session.client._close(fast=True)
 
     async def _aclose(self) -> None:
-        for each in list(self._asking):
-            each.cancel()
+        for request in list(self._asking):
+            request.cancel()
         await asyncio.gather(*self._asking, return_exceptions=True)
         if self._session is not None:
             await self._end(self._session, _stopped())
 
 
 class ClusterEncoder:
-    """`Encoder` whose passages get their vectors on the cluster, and whose questions get theirs here."""
+    """`Encoder` that makes vectors of passages on the cluster, and those of questions here."""
 
     at_once = PASSAGES_AT_ONCE
 
     def __init__(self, cluster: DaskCluster, local: Encoder, recipe: Callable[[], Encoder]) -> None:
-        """`recipe` makes on a worker what `local` is here; it can be pickled."""
+        """`recipe` makes the encoder `local` on a worker; it can be pickled."""
         self._cluster, self._local, self._recipe = cluster, local, pickle.dumps(recipe)
         self.takes_pictures = local.takes_pictures
 
     @property
     def model(self) -> str:
-        """The same name here and there, or the workers are refused."""
+        """The same name here and on the workers; others are refused."""
         return self._local.model
 
     @property
     def least_cosine(self) -> float:
-        """As here."""
+        """That of the local encoder."""
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Vectors under way on the cluster, or made here while it is away."""
         if self._cluster.is_away():
             return self._local.begin(chunks)
-        there = self._cluster.vectors(self._recipe, self.model, chunks)
-        return _VectorsOrHere(there, self._cluster, partial(self._local.begin, chunks))
+        remote = self._cluster.vectors(self._recipe, self.model, chunks)
+        return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question: nobody who searches waits for the cluster."""
+        """The vector of a question, made here: no search waits for the cluster."""
         return self._local.query(text)
 
     def close(self) -> None:
-        """Let go of what makes vectors here."""
+        """Close the local encoder."""
         self._local.close()
 
 
 class _VectorsOrHere(Future[Vectors]):
-    """Vectors under way on a cluster, which are made here where that is lost meanwhile."""
+    """Vectors under way on a cluster; if it is lost meanwhile, they are made here."""
 
     def __init__(
-        self, there: Future[Vectors], cluster: DaskCluster, here: Callable[[], Future[Vectors]]
+        self, remote: Future[Vectors], cluster: DaskCluster, make_local: Callable[[], Future[Vectors]]
     ) -> None:
         super().__init__()
-        self._there, self._cluster, self._here = there, cluster, here
+        self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """In the thread of who waits: making them takes long."""
+        """In the waiting thread: making them takes long."""
         try:
-            return self._there.result(timeout)
+            return self._remote.result(timeout)
         except Unavailable as error:
             if not self._cluster.lose(error):
                 raise
-            return self._here().result(timeout)
+            return self._make_local().result(timeout)
 
     def cancel(self) -> bool:
-        """Nobody wants them any more."""
-        return self._there.cancel()
+        """Cancel the request."""
+        return self._remote.cancel()
 
 
 async def _client(address: str, within: float) -> Client:
-    """A client that is connected. Raises OSError and others; what it began is let go of then."""
+    """A connected client. Raises OSError and others, after it has closed what it opened."""
     import dask
     import distributed
 
     _quieten()
-    # A document is one task, however large: Dask would warn of each large one.
+    # A document is one task, however large: Dask would warn about each large one.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "8 GiB"})
-    # TLS and all else by Dask's own files and variables, which it reads by itself.
+    # Dask reads TLS and all other settings from its own files and variables.
     client = distributed.Client(
         address, asynchronous=True, set_as_default=False, timeout=within, name="kbsync"
     )
-    # Of other versions of what Dask needs: whether kbsync's own are equal each task tells.
+    # About versions of Dask's dependencies: each task compares kbsync's own.
     warnings.filterwarnings("ignore", category=distributed.versions.VersionMismatchWarning)
     try:
         await client
@@ -625,7 +632,7 @@ async def _client(address: str, within: float) -> Client:
 
 
 def _quieten() -> None:
-    """What concerns us is raised and told in our own words; distributed would log it once more, to stderr."""
+    """Stop distributed's own log to stderr; kbsync raises and logs the same errors itself."""
     for name in [*logging.root.manager.loggerDict, "distributed"]:
         if name == "distributed" or name.startswith("distributed."):
             logger = logging.getLogger(name)
@@ -634,15 +641,15 @@ def _quieten() -> None:
             logger.setLevel(logging.CRITICAL)
 
 
-def _told_elsewhere(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:
     logging.getLogger("distributed").error(context["message"], exc_info=context.get("exception"))
 
 
-async def _want(wanted: asyncio.Event) -> None:
+async def _set_event(wanted: asyncio.Event) -> None:
     wanted.set()
 
 
-async def _fetched(future: Any, wanted: asyncio.Event | None) -> Any:
+async def _fetch(future: Any, wanted: asyncio.Event | None) -> Any:
     if wanted is not None:
         await wanted.wait()
     return await future.result()
@@ -652,16 +659,18 @@ def _size_of(documents: Sequence[_Document]) -> int:
     return sum(body.size for _, body in documents)
 
 
-def _filled(document: worker.Sent, body: Body) -> tuple[worker.Sent, Body] | TargetError:
+def _add_content(document: worker.Sent, body: Body) -> tuple[worker.Sent, Body] | TargetError:
     try:
         return _with_content(document, body), body
     except (OSError, ValueError) as error:  # ValueError: the body was closed, nobody waits any more
         return Unavailable(f"its bytes cannot be read again ({error})")
 
 
-def _filled_again(document: tuple[worker.Sent, Body] | TargetError) -> tuple[worker.Sent, Body] | TargetError:
-    """One that is sent once more: with its bytes, unless the workers read it themselves."""
-    return document if isinstance(document, TargetError) or document[0].place else _filled(*document)
+def _add_content_again(
+    document: tuple[worker.Sent, Body] | TargetError,
+) -> tuple[worker.Sent, Body] | TargetError:
+    """A document to send once more: with its bytes, unless the workers read it themselves."""
+    return document if isinstance(document, TargetError) or document[0].place else _add_content(*document)
 
 
 def _with_content(document: worker.Sent, body: Body) -> worker.Sent:
@@ -670,9 +679,9 @@ def _with_content(document: worker.Sent, body: Body) -> worker.Sent:
         return replace(document, content=stream.read(), place="")
 
 
-def _result(begun: Future[T]) -> T:
+def _result(future: Future[T]) -> T:
     try:
-        return begun.result()
+        return future.result()
     except CancelledError:
         raise _stopped() from None
 
@@ -681,5 +690,5 @@ def _stopped() -> Unavailable:
     return Unavailable("the work with the Dask cluster was stopped", code="cluster-closed")
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) or type(error).__name__

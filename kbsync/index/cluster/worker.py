@@ -1,7 +1,7 @@
-"""What a Dask worker does for a mirror: it reads and cuts documents, and makes vectors of passages.
+"""The work of a Dask worker for a mirror: it reads and cuts documents, and makes vectors of passages.
 
-It keeps nothing but models and parsers, and knows neither mirror nor target. What travels is `bytes` beside
-the versions of the host that asks: nothing of it is unpickled by a worker of other versions.
+It keeps only models and parsers, and knows neither mirror nor target. Messages are `bytes` beside the
+versions of the host that sends them: a worker of other versions unpickles none of it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""What has to be equal on the host and on a worker, by the name that a person knows it by."""
+"""Versions that must be equal on the host and on a worker, by the name that a person knows."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
-"""What an answer begins with; a pickled result follows, a pickled error, or the address and versions."""
+"""First item of an answer; a pickled result follows, a pickled error, or the address and versions."""
 
 SECONDS_EACH = 120.0
-"""For a document or a passage: a parser gives up after 60, and a model may have to be loaded first."""
+"""For a document or a passage: a parser gives up after 60 s, and a model may have to be loaded first."""
 
 Answer = tuple[Any, ...]
 
@@ -53,28 +53,28 @@ _log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
-    """Those of this machine."""
+    """The versions on this machine."""
     return {"kbsync": __version__, "parser": PARSER, "chunker": CHUNKER, "tokeniser": str(TOKENISER)}
 
 
 class Call:
-    """Unpickled, it is the result of `function(*arguments)`, which is a function of this module.
+    """Unpickles to the result of `function(*arguments)`, a function of this module.
 
-    So a task is `pickle.loads` of bytes: only the workers have to have kbsync, the scheduler need not, and a
-    worker that lacks it says so as the result of the task.
+    So a task is `pickle.loads` of bytes: only the workers need kbsync, the scheduler doesn't, and a worker
+    without it says so in the result of the task.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self._reduced = function, arguments
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """What to call."""
+        """The function to call and its arguments."""
         return self._reduced
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A document as it travels: its bytes, or the path under which the workers see it."""
+    """A document to send: its bytes, or the path under which the workers see it."""
 
     path: str
     size: int
@@ -83,32 +83,32 @@ class Sent:
     place: str = ""
 
 
-def cut(wanted: Versions, sent: bytes) -> Answer:
+def cut(host_versions: Versions, payload: bytes) -> Answer:
     """For each `Sent` a `Cut`, or the `TargetError` that is its outcome.
 
-    None where the file that was named does not lie there with the bytes that the host read.
+    None if the named file is missing or doesn't hold the bytes that the host read.
     """
-    own = versions()
-    if own != wanted:
-        return DIFFERS, _address(), own
-    documents: Sequence[Sent] = pickle.loads(sent)  # noqa: S301 (a worker runs whatever its scheduler sends)
-    return _answer(len(documents), lambda: [_cut(each) for each in documents])
+    own_versions = versions()
+    if own_versions != host_versions:
+        return DIFFERS, _address(), own_versions
+    documents: Sequence[Sent] = pickle.loads(payload)  # noqa: S301 (a worker runs whatever its scheduler sends)
+    return _run_with_limit(len(documents), lambda: [_cut(document) for document in documents])
 
 
-def _answer(count: int, make: Callable[[], object]) -> Answer:
-    """What `make` gives for so many; an error where it does not end: the host would wait for ever."""
-    made = Future[object]()
+def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
+    """The result of `make` for `count` items; an error if it doesn't end, or the host would wait for good."""
+    future = Future[object]()
 
     def run() -> None:
         try:
-            made.set_result(make())
+            future.set_result(make())
         except BaseException as error:
-            made.set_exception(error)
+            future.set_exception(error)
 
-    within = contextvars.copy_context()  # so that it knows its worker
+    within = contextvars.copy_context()  # so that the thread knows its worker
     threading.Thread(target=within.run, args=(run,), name="kbsync", daemon=True).start()
     try:
-        return DONE, pickle.dumps(made.result(count * SECONDS_EACH))
+        return DONE, pickle.dumps(future.result(count * SECONDS_EACH))
     except TimeoutError:
         reason = f"worker {_address()}: not ready after {count * SECONDS_EACH:.0f} s"
         return FAILED, pickle.dumps(Unavailable(reason, code="worker-stuck"))
@@ -124,42 +124,42 @@ def _cut(document: Sent) -> Cut | TargetError | None:
     except OSError as error:
         outcome = trouble_with_scratch(error)
     except Exception as error:
-        outcome = _surprise(error)
-    if isinstance(outcome, Unavailable | Halted):  # a machine is to blame: say which
+        outcome = _reject_unexpected(error)
+    if isinstance(outcome, Unavailable | Halted):  # a machine is to blame: name it
         outcome.reason = f"worker {_address()}: {outcome.reason}"
     return outcome
 
 
-def embed(wanted: Versions, sent: bytes) -> Answer:
-    """`Vectors` of the texts, which come with their keys, by the encoder whose recipe comes with them."""
-    own = versions()
-    if own == {name: wanted[name] for name in wanted if name != "model"}:
-        recipe, texts = pickle.loads(sent)  # noqa: S301 (see above)
+def embed(host_versions: Versions, payload: bytes) -> Answer:
+    """`Vectors` of the texts, given with their keys, by the encoder that the given recipe makes."""
+    own_versions = versions()
+    if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:
+        recipe, texts = pickle.loads(payload)  # noqa: S301 (see above)
         try:
             encoder = _encoder(recipe)
-            own["model"] = encoder.model
-            if own == wanted:
-                return _answer(len(texts), lambda: _vectors(encoder, texts))
-        except UsageError as error:  # the model is not there, or not whole
-            own["model"] = f"none ({error})"
-    return DIFFERS, _address(), own
+            own_versions["model"] = encoder.model
+            if own_versions == host_versions:
+                return _run_with_limit(len(texts), lambda: _vectors(encoder, texts))
+        except UsageError as error:  # the model is missing or incomplete
+            own_versions["model"] = f"none ({error})"
+    return DIFFERS, _address(), own_versions
 
 
 def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
-    """Those of all texts; of a text that the model fails at, why it has none."""
+    """The vectors of all texts; for a text that the model fails on, the reason."""
     try:
         return encoder.begin([Chunk("", text, key) for key, text in texts]).result()
     except UsageError:
         raise
     except Exception as error:
         if len(texts) == 1:
-            return {texts[0][0]: _surprise(error)}
+            return {texts[0][0]: _reject_unexpected(error)}
         middle = len(texts) // 2
         return {**_vectors(encoder, texts[:middle]), **_vectors(encoder, texts[middle:])}
 
 
-def _surprise(error: Exception) -> Rejected:
-    """As on the host: the document's outcome, not the end of the others. The machine may be to blame, too."""
+def _reject_unexpected(error: Exception) -> Rejected:
+    """As on the host: fails this document, not the others. The machine may be to blame, too."""
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)
@@ -168,34 +168,34 @@ def _surprise(error: Exception) -> Rejected:
 @functools.lru_cache(maxsize=4)
 def _encoder(recipe: bytes) -> Encoder:
     """The encoder that the pickled recipe makes; its weights stay loaded."""
-    made: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
-    return made
+    encoder: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
+    return encoder
 
 
 def _read(document: Sent) -> bytes | None:
-    """The bytes that the host read, from the file system that both share; None where they are not there."""
+    """The bytes that the host read, from the shared file system; None if it doesn't have them."""
     with suppress(OSError):
-        # O_NONBLOCK: a fifo put in place of the file must not hold us.
+        # O_NONBLOCK: a fifo in place of the file must not block us.
         descriptor = os.open(document.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if stat.S_ISREG(found.st_mode) and found.st_size == document.size:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_size == document.size:
                 content = file.read(document.size + 1)
-                # Whatever lies there, only what was read on the host counts (promise 8).
+                # Only the bytes that the host read count (promise 8).
                 if hashlib.sha256(content).hexdigest() == document.digest:
                     return content
     return None
 
 
 # A parser reads one document at a time, and a worker may have several threads. Each parser makes its process
-# in a thread of its own, since the kernel ends the process with the thread that made it: Dask's come and go.
+# in its own thread, because the kernel ends the process with the thread that made it: Dask's come and go.
 _idle: dict[Path, LifoQueue[Parser]] = {}
 _numbers = itertools.count(1)
 
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """A parser behind the fence (ADR 8) that no other thread has, in a private folder of this worker's."""
+    """A parser behind the fence (ADR 8) for this thread alone, in a private folder of this worker."""
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser
@@ -205,7 +205,7 @@ def _parser() -> Iterator[Parser]:
     try:
         parser = idle.get_nowait()
     except Empty:
-        # A spool folder for each: a parser removes what it takes for left by a program that ended.
+        # A spool folder for each: a parser removes folders that it takes for those of dead programs.
         parser = Parser(folder / f"kbsync-{next(_numbers)}")
     try:
         yield parser

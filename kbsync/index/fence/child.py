@@ -5,9 +5,8 @@ bytes, the CPU seconds a document may take, a JSON list of import paths), it rea
 answers on stdout, one at a time, until stdin ends. Imports of kbsync come late: they need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
-name and the document's size, then the document. An answer is one frame: a line of
-JSON, then the text. Nothing is ever unpickled: the process has read a stranger's file and may not be itself
-any more.
+name and the document's size, then the document. An answer is one frame: a line of JSON, then the text.
+Nothing is ever unpickled: the process has read a stranger's file, which may have taken it over.
 """
 
 from __future__ import annotations
@@ -32,31 +31,31 @@ LENGTH = struct.Struct(">Q")
 
 _FIELDS = ("title", "tags", "page_starts", "columns", "line_offset")
 
-# Characters of a reason, a title or a tag, and the number of tags: a stranger's file may dictate them.
+# Limits a reason, a title or a tag (characters), and the number of tags: a stranger's file may dictate them.
 _LONGEST_WORDS = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """A frame of one line of JSON and a text, which is not a part of it: there it would be copied twice."""
+    """A frame of one line of JSON and a text; inside the JSON the text would be copied twice."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
-    """What became of a document, and the memory of the process. Raises ValueError for anything else."""
+    """The outcome of a document, and the memory of the process. Raises ValueError for anything else."""
     from kbsync.errors import Rejected
     from kbsync.index.document import Flavour, Parsed
 
-    with _strictly():
+    with _value_errors():
         line, _, text = content.partition(b"\n")
         message = json.loads(line)
         resident = int(message["resident"])
         if refused := message.get("refused"):
-            return Rejected(_words(refused["reason"]), code=_words(refused["code"])[:50]), resident
+            return Rejected(_limited(refused["reason"]), code=_limited(refused["code"])[:50]), resident
         fields = message["text"]
-        title = None if fields["title"] is None else _words(fields["title"])
-        tags = tuple(_words(tag) for tag in fields["tags"][:_LONGEST_WORDS])
+        title = None if fields["title"] is None else _limited(fields["title"])
+        tags = tuple(_limited(tag) for tag in fields["tags"][:_LONGEST_WORDS])
         parsed = Parsed(
             text.decode(),
             Flavour(fields["flavour"]),
@@ -71,19 +70,19 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """The first words of a process: its memory in bytes, and the fences that hold it in."""
-    with _strictly():
+    """The first message of a process: its memory in bytes, and the fences in force."""
+    with _value_errors():
         message = json.loads(content)
         return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
 
 
-def _words(said: object) -> str:
-    return str(said)[:_LONGEST_WORDS]
+def _limited(value: object) -> str:
+    return str(value)[:_LONGEST_WORDS]
 
 
 @contextmanager
-def _strictly() -> Iterator[None]:
-    """Whatever is wrong with a message is a ValueError."""
+def _value_errors() -> Iterator[None]:
+    """Turn every fault in a message into a ValueError."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
@@ -104,9 +103,9 @@ def readers() -> Readers:
 
 
 def main(load: Callable[[], Readers] = readers) -> None:
-    """Raise the fences, load the readers, say so, and answer requests."""
+    """Raise the fences, load the readers, report ready, and answer requests."""
     parent, memory, seconds, paths = sys.argv[1:5]
-    sys.path[:] = json.loads(paths)  # as the parent's, in its order: the same kbsync is found first
+    sys.path[:] = json.loads(paths)  # as the parent's, in its order: finds the same kbsync first
     from kbsync.index.fence import sandbox
 
     sandbox.die_with(int(parent))
@@ -119,7 +118,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
-    known = load()
+    loaded_readers = load()
     # Only now: the PDF library is unpacked into a file when it is loaded.
     sandbox.forbid_writing()
     answers.write(pack({"resident": _resident(), "fences": fences}))
@@ -132,26 +131,26 @@ def main(load: Callable[[], Readers] = readers) -> None:
             break
         sandbox.limit_cpu(float(seconds))
         try:
-            message, text = outcome(known, str(request["name"]), document)
-            answer = pack({**message, "resident": _resident()}, text)
+            message, text = outcome(loaded_readers, str(request["name"]), document)
+            frame = pack({**message, "resident": _resident()}, text)
         except MemoryError:
-            answer = pack({"refused": {"reason": "", "code": "memory"}, "resident": _resident()})
-        answers.write(answer)
+            frame = pack({"refused": {"reason": "", "code": "memory"}, "resident": _resident()})
+        answers.write(frame)
         answers.flush()
 
 
-def outcome(known: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
-    """What became of the document of that name, as the parent is told, and its text. Raises MemoryError."""
+def outcome(loaded_readers: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
+    """The outcome of the document of that name, as a message, and its text. Raises MemoryError."""
     from kbsync.errors import Rejected
     from kbsync.index.read.text import parse_text
 
     reason, code = "no text in it", "no-text"
     try:
-        read = known.get(extension_of(name))
-        parsed = read(document) if read else parse_text(name, document)
+        reader = loaded_readers.get(extension_of(name))
+        parsed = reader(document) if reader else parse_text(name, document)
         if parsed.text.strip():
-            fields = {each: getattr(parsed, each) for each in _FIELDS}
-            fields |= {"flavour": parsed.flavour.value, "has_lines": read is None}
+            fields = {field: getattr(parsed, field) for field in _FIELDS}
+            fields |= {"flavour": parsed.flavour.value, "has_lines": reader is None}
             return {"text": fields}, parsed.text
     except Rejected as error:
         reason, code = error.reason, error.code
@@ -159,14 +158,14 @@ def outcome(known: Readers, name: str, document: bytes) -> tuple[dict[str, Any],
         reason, code = "cannot be read: it is nested too deeply", "damaged"
     except MemoryError:
         raise
-    except Exception as error:  # a stranger's file may raise anything in a parser; it is the file's fault
+    except Exception as error:  # a stranger's file may raise anything in a parser; that is the file's fault
         reason = f"cannot be read: the parser failed with {type(error).__name__}: {error!s:.200}"
         code = "damaged"
     return {"refused": {"reason": reason, "code": code}}, ""
 
 
 def _resident() -> int:
-    """Bytes of memory in use; 0 where the system does not say."""
+    """Bytes of memory in use; 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,8 +1,8 @@
-"""From the bytes of a file to its text: short texts are decoded here, all else is read behind the fence.
+"""From the bytes of a file to its text: decodes short texts here, and reads all else behind the fence.
 
-A parser reads documents in a process of its own (ADR 8), which may neither open files nor talk to anyone. It
-is made when the first document comes, fed over pipes, killed when it takes too long, replaced when it is worn
-and ended when it is idle.
+A parser reads documents in its own process (ADR 8), which may neither open files nor talk to anyone. The
+process starts with the first document, gets documents over pipes, is killed when it takes too long, replaced
+when it is worn and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
 
 LARGEST_TEXT = 64 * 1024 * 1024
-"""Bytes of a file that is text."""
+"""The most bytes of a text file."""
 
 SHORT_TEXT = 2 * 1024 * 1024
-"""Bytes of a text that is read without a process of its own; reading it takes up to thirty times as much."""
+"""Bytes of a text that is read without a separate process; reading takes up to thirty times as much."""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -49,7 +49,7 @@ _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
 # A process costs some tenths of a second to start and some 60 MB while it lives. Parsers leak, and one that
-# was taken over by a document should not see many others.
+# a document has taken over should not see many others.
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
 IDLE_SECONDS = 60.0
@@ -58,14 +58,14 @@ _HOME_PREFIX = "parser-"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one document may cost: wall and CPU time, address space, and the length of its text."""
+    """Limits of one document: wall and CPU time, address space, and the length of its text."""
 
     seconds: float = 60.0
     memory_bytes: int = 1024 * _MIB
     output_bytes: int = 64 * _MIB
 
     def too_long(self) -> Rejected:
-        """What to say of a text over the limit."""
+        """The rejection of a text over the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split it", code="output")
 
@@ -86,7 +86,7 @@ class TimedOut(Exception):
 
 
 class ParserProcess:
-    """A running parser, for one thread at a time. After any exception it is of no more use: `end` it.
+    """A running parser, for one thread at a time. After any exception it is unusable: `end` it.
 
     The kernel ends the process with the *thread* that made it.
     """
@@ -97,7 +97,7 @@ class ParserProcess:
         self._errors = bytearray()
         self.documents = 0
         self.resident = 0
-        # Nothing of ours but the loader's path: a parser has no use for credentials, and no other home.
+        # From our environment only the loader's path: a parser needs no credentials and no other home.
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
                       "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
         environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
@@ -105,12 +105,12 @@ class ParserProcess:
         environment |= {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-        # As the parent's, in its order: the same kbsync is found first.
+        # As the parent's, in its order: finds the same kbsync first.
         paths = json.dumps([str(Path(path).resolve()) for path in sys.path if path])
         limits = [str(os.getpid()), str(bounds.memory_bytes), str(bounds.seconds)]
         try:
             self._process = subprocess.Popen(
-                # -I: nothing from the environment or the working directory is imported; -B: no byte code.
+                # -I: imports nothing from the environment or the working directory; -B: no byte code.
                 [sys.executable, "-I", "-B", "-X", "utf8", str(child), *limits, paths],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -118,7 +118,7 @@ class ParserProcess:
                 env=environment,
                 cwd=self._home,
                 close_fds=True,
-                start_new_session=True,  # a group of its own: whatever it starts is killed with it
+                start_new_session=True,  # its own group: kills whatever it starts along with it
                 bufsize=0,
             )
         except OSError:
@@ -136,11 +136,11 @@ class ParserProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether the process is there to take a request."""
+        """Whether the process can take a request."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """The fences it raised. Raises `Ended` or `TimedOut` where it cannot start."""
+        """The fences it raised. Raises `Ended` or `TimedOut` if it can't start."""
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -153,28 +153,28 @@ class ParserProcess:
 
         def request() -> Iterator[bytes]:
             yield pack({"name": name, "size": size})
-            left = size
-            while left:
-                piece = document.read(min(_PIECE, left))
+            remaining = size
+            while remaining:
+                piece = document.read(min(_PIECE, remaining))
                 if not piece:
-                    raise OSError(f"the document ended {left} bytes early")
-                left -= len(piece)
+                    raise OSError(f"the document ended {remaining} bytes early")
+                remaining -= len(piece)
                 yield piece
 
-        answer = self._exchange(request(), time.monotonic() + self._bounds.seconds)
+        frame = self._exchange(request(), time.monotonic() + self._bounds.seconds)
         try:
-            outcome, self.resident = unpack_answer(answer)
+            outcome, self.resident = unpack_answer(frame)
         except ValueError as error:
             raise Ended(str(error)) from error
         return outcome
 
     def kill(self) -> None:
-        """End the process and whatever it started, without waiting. Another thread may be reading from it."""
+        """End the process and its children, without waiting. Another thread may be reading from it."""
         if self._process.returncode is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
             except ProcessLookupError:
-                self._process.kill()  # it has not made its own group yet
+                self._process.kill()  # it hasn't created its own group yet
 
     def end(self) -> None:
         """Kill it, wait for it, close the pipes, remove its folder."""
@@ -189,13 +189,13 @@ class ParserProcess:
         pending = memoryview(next(pieces, b""))
         received = bytearray()
         length = -1
-        with selectors.DefaultSelector() as ready:
-            ready.register(self._stdout, selectors.EVENT_READ)
-            ready.register(self._stderr, selectors.EVENT_READ)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._stdout, selectors.EVENT_READ)
+            selector.register(self._stderr, selectors.EVENT_READ)
             if pending:
-                ready.register(self._stdin, selectors.EVENT_WRITE)
+                selector.register(self._stdin, selectors.EVENT_WRITE)
             while length < 0 or len(received) < LENGTH.size + length:
-                events = ready.select(max(0.0, deadline - time.monotonic()))
+                events = selector.select(max(0.0, deadline - time.monotonic()))
                 if not events:
                     raise TimedOut
                 for key, _ in events:
@@ -205,32 +205,32 @@ class ParserProcess:
                         except BlockingIOError:
                             continue
                         except BrokenPipeError:
-                            raise self._ended() from None
+                            raise self._describe_end() from None
                         pending = pending or memoryview(next(pieces, b""))
                         if not pending:
-                            ready.unregister(self._stdin)
+                            selector.unregister(self._stdin)
                     elif key.fileobj is self._stderr:
-                        said = os.read(self._stderr.fileno(), _PIECE)
-                        self._errors += said
+                        output = os.read(self._stderr.fileno(), _PIECE)
+                        self._errors += output
                         del self._errors[:-_ERROR_TAIL]
-                        if not said:
-                            ready.unregister(self._stderr)
+                        if not output:
+                            selector.unregister(self._stderr)
                     else:
                         piece = os.read(self._stdout.fileno(), _PIECE)
                         if not piece:
-                            raise self._ended()
+                            raise self._describe_end()
                         received += piece
                 if length < 0 and len(received) >= LENGTH.size:
                     length = LENGTH.unpack_from(received)[0]
-                    # Characters take one byte to four; a text that is a little too long is refused below.
+                    # A character takes one byte to four; a slightly longer text is refused below.
                     if length > 2 * self._bounds.output_bytes + _PIECE:
                         raise self._bounds.too_long()
         if pending:
             raise Ended("it answered before it had the whole document")
         return bytes(received[LENGTH.size :])
 
-    def _ended(self) -> Ended:
-        """How it ended: with its pipes closed it is dying or dead, or it is made to be."""
+    def _describe_end(self) -> Ended:
+        """How it ended: with its pipes closed it is dying or dead, or gets killed."""
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -239,16 +239,16 @@ class ParserProcess:
         with suppress(BlockingIOError, ValueError):
             self._errors += os.read(self._stderr.fileno(), _ERROR_TAIL)
         code = self._process.returncode
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        last = bytes(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        status = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        last_line = bytes(self._errors).decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
         by_memory = any(sign in self._errors for sign in _OUT_OF_MEMORY)
-        return Ended(f"{how}: {last}" if last else how, by_memory=by_memory)
+        return Ended(f"{status}: {last_line}" if last_line else status, by_memory=by_memory)
 
 
 class Parser:
-    """Makes `Parsed` of files, documents one at a time. Thread-safe and synchronous.
+    """Makes `Parsed` of files, one document at a time. Thread-safe and synchronous.
 
-    Nothing is written to disk but an empty home for the parser's process below `spool_dir`.
+    Writes nothing to disk but an empty home for the parser's process below `spool_dir`.
     """
 
     def __init__(
@@ -262,10 +262,11 @@ class Parser:
         self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
         self._home: Path | None = None
         self._home_lock = -1
-        # Its one thread lives as long as the process does: the kernel kills one whose making thread ends.
+        # Its one thread lives as long as the process does: the kernel kills a process whose making thread
+        # ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
-        # Held while a document is read, and by whatever else makes or ends the process.
-        self._lent = threading.Lock()
+        # Held while a document is read, and while the process is started or ended.
+        self._in_use = threading.Lock()
         self._process: ParserProcess | None = None
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -273,9 +274,9 @@ class Parser:
     def parse(self, path: str, body: Body) -> Parsed:
         """The text of the document known as `path`.
 
-        Raises `Rejected` where the document is to blame (its `code`: no-text, scanned, encrypted, damaged,
-        binary, bomb, too-large, timeout, memory, output, crash), `Unavailable` where the parser cannot be
-        started or was closed, and OSError where the body cannot be read.
+        Raises `Rejected` if the document is to blame (its `code`: no-text, scanned, encrypted, damaged,
+        binary, bomb, too-large, timeout, memory, output, crash), `Unavailable` if the parser can't be started
+        or was closed, and OSError if the body can't be read.
         """
         if not body.size:
             raise Rejected("no text in it: it is empty", code="no-text")
@@ -292,7 +293,7 @@ class Parser:
             try:
                 return self._read(name, body)
             except Ended:
-                # Another document, or the age of the process, may be the cause: once more in a new one.
+                # Another document, or the age of the process, may be the cause: try once more in a new one.
                 return self._read(name, body, fresh=True)
         except Ended as ended:
             if ended.by_memory:
@@ -306,18 +307,18 @@ class Parser:
             raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
-        """The processes that run now."""
+        """The running processes."""
         process = self._process
         return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """End the process, also at work: the document being read is given up with `Unavailable`."""
-        # In this order, as `_start` does the opposite: one of the two sees a process that is just being made.
+        """End the process, even at work: the document being read ends with `Unavailable`."""
+        # In this order, opposite to `_start`: one of the two sees a process that is just being created.
         self._closed = True
         process = self._process
         if process is not None:
             process.kill()  # the thread that reads with it sees it end
-        with self._lent:
+        with self._in_use:
             self._end()
             if self._timer is not None:
                 self._timer.cancel()
@@ -328,11 +329,11 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, *, fresh: bool = False) -> Parsed:
-        """What the process makes of the document of that name. Raises `Ended`.
+        """The result of the process for the document of that name. Raises `Ended`.
 
-        `fresh`: a process that has read nothing yet.
+        `fresh`: use a process that has read nothing yet.
         """
-        with self._lent:
+        with self._in_use:
             self._refuse_if_closed()
             if self._timer is not None:
                 self._timer.cancel()
@@ -375,7 +376,7 @@ class Parser:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
     def _start(self) -> ParserProcess:
-        """A process that is ready. Raises `TargetError` where none can be had just now."""
+        """A process that is ready. Raises `TargetError` if none can be started just now."""
         failed = "the parser cannot be started"
         try:
             process = self._process = self._making.submit(self._make).result()
@@ -388,41 +389,42 @@ class Parser:
         try:
             process.wait_until_ready()
         except (Ended, TimedOut) as error:
-            # It needs to make a file at its start: where none can be made that is the cause.
-            trouble = None
+            # It creates a file at its start: if none can be created, that is the cause.
+            cause = None
             try:
                 with tempfile.NamedTemporaryFile(dir=self._home):
                     pass
             except OSError as lacking:
-                trouble = trouble_with_scratch(lacking, self._spool, failed)
+                cause = trouble_with_scratch(lacking, self._spool, failed)
             self._end()
             self._refuse_if_closed()
-            if trouble is not None:
-                raise trouble from error
-            # Where it ran out of time or memory there is no cure, but to try again.
+            if cause is not None:
+                raise cause from error
+            # If it ran out of time or memory, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
-            cure = (
+            hint = (
                 f"; reinstall what it reads with: {install_command('kreuzberg', reinstall=True)}"
                 if is_broken
                 else ""
             )
-            raise Unavailable(f"the parser does not start ({error}){cure}", code="parser-start") from error
+            raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
         except OSError as error:
             self._end()
             raise trouble_with_scratch(error, self._spool, failed) from error
         return process
 
     def _make(self) -> ParserProcess:
-        """A process in the home that all have for cache and temporary files; nothing is ever left in it.
+        """A process in the shared home for cache and temporary files, which always stays empty.
 
-        The home is locked while in use: so the next run tells a dead program's folder from a live one's.
+        The home is locked while in use, so that the next run can tell a dead program's folder from a live
+        one's.
         """
         if self._home is None:
             make_private_folder(self._spool)
-            for left in self._spool.glob(f"{_HOME_PREFIX}*"):
+            for folder in self._spool.glob(f"{_HOME_PREFIX}*"):
                 with suppress(OSError):
-                    lock = _locked(left)
-                    shutil.rmtree(left, ignore_errors=True)
+                    lock = _lock_folder(folder)
+                    shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
             self._home, self._home_lock = _new_home(self._spool)
         return ParserProcess(self._home, self._bounds, self._child)
@@ -434,30 +436,30 @@ class Parser:
 
     def _end_idle(self) -> None:
         """End a process that was not needed for a while."""
-        with self._lent:
+        with self._in_use:
             # Another document may have come while this timer waited for the lock.
             if self._timer is threading.current_thread():
                 self._end()
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:
-    """A folder of its own and the descriptor that locks it. Raises OSError."""
+    """A new folder and the descriptor that locks it. Raises OSError."""
     while True:
-        made = make_passing_folder(_HOME_PREFIX, spool).resolve()
+        home = make_passing_folder(_HOME_PREFIX, spool).resolve()
         try:
-            lock = _locked(made)
+            lock = _lock_folder(home)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another parser that begins has taken it for a dead one's, and removes it
+            continue  # another starting parser takes it for a dead one's, and removes it
         except OSError:
-            made.rmdir()
+            home.rmdir()
             raise
-        if made.exists():
-            return made, lock
+        if home.exists():
+            return home, lock
         os.close(lock)
 
 
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the folder's lock. Raises OSError where another process has it."""
+def _lock_folder(folder: Path) -> int:
+    """A descriptor that holds the folder's lock. Raises OSError if another process has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,9 +1,9 @@
-"""What a parser may not do, set by its process on itself before it loads any parser.
+"""Restrictions of a parser, set by its process on itself before it loads any parser.
 
 Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which leaves a few
-places of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere nothing but
-the refusal inside Python is in force. What cannot be had (an old kernel, a container that forbids namespaces)
-is left out, and `raise_fences` says what was.
+paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere only the
+refusal inside Python is in force. Fences that aren't available (an old kernel, a container that forbids
+namespaces) are skipped, and `raise_fences` returns those in force.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def _calls(table: str) -> dict[str, int]:
-    """System calls by name with their numbers on this machine, of a table for x86_64 and aarch64."""
+    """System calls by name with their numbers on this machine, from a table for x86_64 and aarch64."""
     rows = [row.split() for row in table.split(",") if row.strip()]
     column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
@@ -67,51 +67,51 @@ _CHANGES = _calls(
     fsetxattr 190 7, removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16,
     """
 )
-# Refused or not by their arguments, which `clone3` and `openat2` hide from a filter.
+# Allowed or refused by their arguments, which `clone3` and `openat2` hide from a filter.
 _JUDGED = _calls("clone 56 220, kill 62 129, tgkill 234 131, prlimit64 302 261, open 2 -, openat 257 56")
 _CLONE3, _OPENAT2 = _calls("clone3 435 435"), _calls("openat2 437 437")
 _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def refuse_outside() -> bool:
-    """No socket, no program or process, no signal to others, no look into them, no risky kernel call."""
-    own = os.getpid()
+    """No socket, no program or process, no signal to others, no access to them, no risky kernel call."""
+    pid = os.getpid()
     return _install(
-        *_refused(_OUTSIDE),
+        *_refuse_calls(_OUTSIDE),
         *_only("clone", 0, (_HAS, _CLONE_THREAD)),
-        *_only("kill", 0, (_EQUAL, own)),
-        *_only("tgkill", 0, (_EQUAL, own)),
+        *_only("kill", 0, (_EQUAL, pid)),
+        *_only("tgkill", 0, (_EQUAL, pid)),
         *_only("prlimit64", 0, (_EQUAL, 0)),
-        *_refused(_CLONE3, _UNKNOWN),
+        *_refuse_calls(_CLONE3, _UNKNOWN),
     )
 
 
 def refuse_changes() -> bool:
-    """No file or folder can be made, changed, moved or removed any more; what is open stays open."""
+    """No file or folder can be created, changed, moved or removed any more; open files stay open."""
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
-        *_refused(_CHANGES),
+        *_refuse_calls(_CHANGES),
         *_only("open", 1, *refused_if_changing),
         *_only("openat", 2, *refused_if_changing),
-        *_refused(_OPENAT2, _UNKNOWN),
+        *_refuse_calls(_OPENAT2, _UNKNOWN),
     )
 
 
-def _refused(calls: Mapping[str, int], answer: int = _REFUSE) -> tuple[Step, ...]:
-    return tuple(step for n in calls.values() for step in ((_EQUAL, 0, 1, n), (_ANSWER, 0, 0, answer)))
+def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step, ...]:
+    return tuple(step for n in calls.values() for step in ((_EQUAL, 0, 1, n), (_ANSWER, 0, 0, action)))
 
 
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """`yes` where the low half of an argument passes the test, else `no`; other calls go on."""
+    """`yes` if the low half of an argument passes the test, otherwise `no`; other calls go on."""
     if call not in _JUDGED:
         return ()
-    how, value = test
+    operator, value = test
     return (
         (_EQUAL, 0, 4, _JUDGED[call]),
         (_LOAD, 0, 0, 16 + 8 * argument),  # seccomp_data.args, little-endian
-        (how, 0, 1, value),
+        (operator, 0, 1, value),
         (_ANSWER, 0, 0, yes),
         (_ANSWER, 0, 0, no),
     )
@@ -124,9 +124,9 @@ class _Program(ctypes.Structure):
 
 
 def _install(*rules: Step) -> bool:
-    """For all threads; needs PR_SET_NO_NEW_PRIVS. False where the kernel or the machine has no filters.
+    """For all threads; needs PR_SET_NO_NEW_PRIVS. False if the kernel or the machine has no filters.
 
-    Another architecture's calls are refused, then come the rules, and the rest is allowed.
+    Refuses another architecture's calls, then applies the rules, and allows the rest.
     """
     if _MACHINE not in _SECCOMP:
         return False
@@ -141,8 +141,8 @@ def _install(*rules: Step) -> bool:
         (_ANSWER, 0, 0, _ALLOW),
     )
     program = _Program(len(steps), b"".join(struct.pack("<HBBI", *step) for step in steps))
-    done = _libc().syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program))
-    return bool(done == 0)
+    status = _libc().syscall(_SECCOMP[_MACHINE], _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program))
+    return bool(status == 0)
 
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same number on every architecture
@@ -159,9 +159,9 @@ _SCOPED = 0b11  # abstract sockets and signals end at the fence: since version 6
 
 
 def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Leave this thread, and those it starts, nothing but these files and folders and what is below them.
+    """Restrict this thread, and those it starts, to these files and folders and everything below them.
 
-    Needs PR_SET_NO_NEW_PRIVS. False, and nothing is changed, where the kernel cannot do it.
+    Needs PR_SET_NO_NEW_PRIVS. Returns False and changes nothing if the kernel can't do it.
     """
     libc = _libc()
     version = libc.syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)
@@ -169,18 +169,18 @@ def confine(readable: Iterable[str], writable: Iterable[str]) -> bool:
         return False
     handled = _OF_FIRST | sum(bit for since, bit in _SINCE if version >= since)
     attributes = struct.pack("=QQQ", handled, _TCP, _SCOPED)
-    attributes = attributes[: 24 if version >= 6 else 16 if version >= 4 else 8]  # they grew with it
+    attributes = attributes[: 24 if version >= 6 else 16 if version >= 4 else 8]  # the struct grew
     rules = int(libc.syscall(_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0))
     if rules < 0:
         return False
     try:
-        for place, access in (*((each, _READ) for each in readable), *((each, handled) for each in writable)):
+        for path, access in (*((name, _READ) for name in readable), *((name, handled) for name in writable)):
             try:
-                descriptor = os.open(place, os.O_PATH | os.O_CLOEXEC)
-            except OSError:  # what is not there, or of a file system without paths, is left out
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            except OSError:  # skip paths that are missing, or on a file system without paths
                 continue
             try:
-                fitting = access if Path(place).is_dir() else access & _OF_FILES
+                fitting = access if Path(path).is_dir() else access & _OF_FILES
                 libc.syscall(_ADD, rules, _PATH_BENEATH, struct.pack("=Qi", fitting, descriptor), 0)
             finally:
                 os.close(descriptor)
@@ -200,13 +200,13 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/me
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
 _NEEDED = ("kbsync", "kreuzberg")
-"""Packages that the readers import; each may lie in a folder of its own."""
+"""Packages that the readers import; each may be in its own folder."""
 
 _IS_LINUX = sys.platform == "linux"
 
 
 def die_with(parent: int) -> None:
-    """End this process when the thread that started it ends; at once if `parent` is gone already."""
+    """End this process when the thread that started it ends; at once if `parent` has ended already."""
     if _IS_LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -216,7 +216,8 @@ def die_with(parent: int) -> None:
 def limit(memory_bytes: int) -> None:
     """Bound address space and descriptors; allow no core dump; be the first to go when memory runs out."""
     if _IS_LINUX:
-        # Of all processes the kernel kills the one that can be started again. Not in every container.
+        # Of all processes, let the kernel kill the one that can be restarted. Not possible in every
+        # container.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -227,7 +228,7 @@ def limit(memory_bytes: int) -> None:
 
 
 def forbid_writing() -> None:
-    """From now on no file can grow or be touched: what is read of a document stays in memory."""
+    """From now on no file can grow or be touched: a document's text stays in memory."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
         refuse_changes()
@@ -235,20 +236,20 @@ def forbid_writing() -> None:
 
 def limit_cpu(seconds: float) -> None:
     """Bound the CPU time from now on; SIGXCPU ends the process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
+    soft = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard < 0 else min(soft, hard), hard))
 
 
 def raise_fences() -> tuple[str, ...]:
     """Cut this process off the network, from other processes and from all files but its code and its home.
 
-    Says by which of "namespace", "landlock", "seccomp" and "python".
+    Returns which of "namespace", "landlock", "seccomp" and "python" are in force.
     """
     fences = []
     if _IS_LINUX and _prctl(_PR_SET_NO_NEW_PRIVS, 1):
-        # An empty network namespace: root may have one as it is, others inside a user namespace.
+        # An empty network namespace: root may create one directly, others inside a user namespace.
         libc = _libc()
         if libc.unshare(_CLONE_NEWNET) == 0 or libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
             fences.append("namespace")
@@ -261,22 +262,22 @@ def raise_fences() -> tuple[str, ...]:
 
 
 def _code() -> Iterable[str]:
-    """Where the interpreter, the parsers and their libraries lie, and nothing beside them.
+    """The paths of the interpreter, the parsers and their libraries, and nothing else.
 
-    A path of imports may be anything: a checkout, a home, the folder of a project. Only folders
-    that are made for packages are opened whole; elsewhere each package that a parser needs, by itself.
-    To find one lists every folder before it, which is remembered: once the fences are up they are not listed.
+    An import path may be anything: a checkout, a home, the folder of a project. Only folders for packages
+    are opened whole; elsewhere each package that a parser needs, by itself. Finding one lists every folder
+    before it, and Python caches that: once the fences are up they are not listed.
     """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}
-    own = {sysconfig.get_path(each) for each in ("stdlib", "platstdlib", "purelib", "platlib")}
+    interpreter = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     zipped = {path for path in sys.path if path.endswith(".zip")}
-    own.add(sysconfig.get_config_var("LIBDIR"))  # libpython, where it is a file of its own
-    code = {*installed, *own, *zipped, *libraries} - {None, ""}
+    interpreter.add(sysconfig.get_config_var("LIBDIR"))  # libpython, if it is a separate file
+    code = {*installed, *interpreter, *zipped, *libraries} - {None, ""}
     for name in _NEEDED:
-        found = importlib.util.find_spec(name)
-        for place in (found and found.submodule_search_locations) or ():
-            code |= {place, f"{place}.libs"}  # where wheels put the libraries that they bring along
+        spec = importlib.util.find_spec(name)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            code |= {folder, f"{folder}.libs"}  # where wheels put their bundled libraries
     return {*_LIBRARIES, *_KERNEL, *code}
 
 
