@@ -1,7 +1,7 @@
 """Connections to the database, and transactions that carry all their settings with them.
 
-Behind a pooler in transaction mode each transaction may be another session of the server. So nothing is kept
-in a session: settings are local, locks end with the transaction, and statements are not prepared.
+Behind a pooler in transaction mode each transaction may get another session of the server. So a session keeps
+nothing: settings are local, locks end with the transaction, and statements are not prepared.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction may wait for its client, which may be stopped or cut off: it holds locks."""
+"""Seconds that a transaction may wait for its client, which may be stopped or cut off and holds locks."""
 
-_WAITING = 2 * ASLEEP  # for a lock: longer than one that sleeps can hold it
+_WAITING = 2 * ASLEEP  # for a lock: longer than a stopped client can hold it
 
 _PARAMETERS: dict[str, Any] = {
     "application_name": "kbsync",
     "client_encoding": "utf8",
     "connect_timeout": 10,
-    # A server whose machine is gone says nothing; by default the kernel waits two hours.
+    # A server whose machine is gone sends nothing; by default the kernel waits two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -62,24 +62,24 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 
 
 class Connections:
-    """Makes connections as they are needed and keeps the idle ones. Calls may come from any thread.
+    """Makes connections on demand and keeps the idle ones. Calls may come from any thread.
 
-    psycopg_pool is not used: it connects in threads of its own, and whoever waits learns that there is no
+    psycopg_pool is not used: it connects in its own threads, and a waiting caller learns that there is no
     connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
-        """Connects to nothing yet. Raises `Halted` for a dsn that is none."""
+        """Makes no connection yet. Raises `Halted` for an invalid dsn."""
         reason = "target.dsn is not understood; write it as postgresql://user:password@host/database"
         try:
-            given = conninfo_to_dict(dsn)
+            dsn_parameters = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
-            # Its words may repeat a piece of the password.
+            # The error's text may repeat a piece of the password.
             raise Halted("credentials", reason) from None
-        if may_show_password(dsn, given):
-            how = "write special characters of the password as %40, %2F …"
-            raise Halted("credentials", f"{reason}; {how}")
-        parameters = _PARAMETERS | given
+        if may_show_password(dsn, dsn_parameters):
+            advice = "write special characters of the password as %40, %2F …"
+            raise Halted("credentials", f"{reason}; {advice}")
+        parameters = _PARAMETERS | dsn_parameters
         self._conninfo = make_conninfo(**parameters)
         self.place = Place(parameters, read_only=read_only)
         self._idle = list[Connection]()
@@ -87,19 +87,19 @@ class Connections:
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the idle ones, and the others as they come back; repeatable."""
+        """Close the idle connections, and the others when they are returned; repeatable."""
         with self._guard:
             self._is_closed = True
             idle, self._idle = self._idle, []
-        for each in idle:
-            each.close()
+        for connection in idle:
+            connection.close()
 
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
-        """All or nothing; gives the connection, and whether there are tables of ours.
+        """All or nothing; yields the connection, and whether our tables exist.
 
-        `kind` is what PostgreSQL's BEGIN takes. Raises `TargetError`: `Unsure` where the answer to COMMIT was
-        lost, else nothing was stored.
+        `kind` is an option of PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the answer to COMMIT was
+        lost; otherwise nothing was stored.
         """
         with self.connection() as connection:
             began = connection.execute(f"BEGIN {kind}; {_SET}")  # one round trip: a search has few
@@ -109,8 +109,8 @@ class Connections:
             if not is_open:  # its types would be unknown, whatever else the user may do
                 user, home = self.place.user or "kbsync", identifier(home)
                 reason = f"{self.place} does not let {user} use the schema {home} of its extension vector"
-                cure = self.place.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
-                raise Halted("credentials", reason, cure=cure)
+                grant = self.place.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
+                raise Halted("credentials", reason, cure=grant)
             yield connection, is_made
             try:
                 connection.execute("COMMIT")
@@ -151,13 +151,13 @@ class Connections:
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
-        """Why kbsync does not work with it, if it does not; known without asking."""
+        """Why kbsync can't work with this server, None if it can; needs no query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.place} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
             return Halted("unsuitable-server", reason, cure=self.place.psql("SELECT version()"))
         if encoding not in (None, "UTF8"):
-            # Others cannot hold every text; in SQL_ASCII a filter would compare bytes and no letters.
+            # Others can't hold every text; in SQL_ASCII a filter would compare bytes, not letters.
             reason = f"{self.place} is in {encoding}; kbsync needs UTF8: make another, and name that"
             name = identifier(f"{self.place.name}_utf8")
             create = f"CREATE DATABASE {name} OWNER {self.place.role} ENCODING 'UTF8' TEMPLATE template0"
@@ -176,7 +176,7 @@ class Connections:
             connection.close()
 
     def _require_extension(self, version: str | None) -> None:
-        """Raises `Halted` where pgvector is missing or too old."""
+        """Raises `Halted` if pgvector is missing or too old."""
         least = ".".join(map(str, OLDEST_EXTENSION))
         if version is None:
             reason = f"{self.place} lacks the extension vector (pgvector {least} or newer)"
@@ -189,7 +189,7 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """The server has closed it, or said that it will: nothing else comes without being asked for."""
+    """The server has closed it, or announced that: an idle connection receives nothing else."""
     if connection.closed:
         return True
     poll = select.poll()

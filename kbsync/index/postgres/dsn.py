@@ -1,4 +1,4 @@
-"""Connection strings, read as libpq reads them, without loading psycopg: every command reads configs."""
+"""Connection strings, read as libpq does, without loading psycopg: every command reads configs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-# The first `@` before a `/` ends user and password, whatever else stands in them.
+# The first `@` before a `/` ends user and password, whatever else they contain.
 _URL = re.compile(r"postgres(?:ql)?://(?:([^@/]*)@)?([^/?]*)(?:/([^?]*))?(?:\?(.*))?", re.DOTALL)
 _PAIR = re.compile(r"(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s\\]|\\.)*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -15,27 +15,27 @@ _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(.*))?", re.DOTALL)
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """The parameters that a connection string names. Of one that libpq refuses, anything."""
+    """The parameters in a connection string. For one that libpq refuses, the result is arbitrary."""
     url = _URL.fullmatch(dsn)
     if url is None:
         pairs = ((key, value[1:-1] if value[:1] == "'" else value) for key, value in _PAIR.findall(dsn))
         return {key: _ESCAPED.sub(r"\1", value) for key, value in pairs}
-    user, places, name, more = (each or "" for each in url.groups())
-    hosts = [_HOST.match(each) for each in places.split(",")]
-    given = {
+    user, places, name, options = (part or "" for part in url.groups())
+    hosts = [_HOST.match(part) for part in places.split(",")]
+    parameters = {
         "user": user.partition(":")[0],
-        "host": ",".join((each[1] or each[2] or "") for each in hosts if each),
-        "port": ",".join((each[3] or "") for each in hosts if each),
+        "host": ",".join((part[1] or part[2] or "") for part in hosts if part),
+        "port": ",".join((part[3] or "") for part in hosts if part),
         "dbname": name,
     }
-    given |= dict(each.partition("=")[::2] for each in more.split("&"))
-    return {key: unquote(value) for key, value in given.items() if value}
+    parameters |= dict(part.partition("=")[::2] for part in options.split("&"))
+    return {key: unquote(value) for key, value in parameters.items() if value}
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """A piece of the password would be taken for host, port or database, which are shown.
+    """Whether a piece of the password would be taken for host, port or database, which are shown.
 
-    So it is with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
+    Happens with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):
@@ -43,5 +43,5 @@ def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
     if url is None:
         return False
     host = str(parameters.get("host") or "")
-    # A socket may lie in any folder, or be an abstract one, whose name begins with `@`.
+    # A socket may be in any folder, or be an abstract one, whose name begins with `@`.
     return any("@" in (part or "") for part in url.groups()[1:3]) or "@" in host.lstrip("@").split("/")[0]

@@ -1,4 +1,4 @@
-"""What PostgreSQL reports, as what has to be done about it (ADR 27)."""
+"""Turns PostgreSQL's errors into what to do about them (ADR 27)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from psycopg import sql
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 
 OLDEST_SERVER, OLDEST_EXTENSION = 15, (0, 8)
-"""pgvector 0.7 has `halfvec`, and 0.8 index scans that go on where a filter takes hits away."""
+"""pgvector 0.7 has `halfvec`, and 0.8 index scans that continue when a filter removes hits."""
 
-_INDEX_GONE = ("42P01", "3F000", "42703")  # a table, the schema or a column that is not there
+_INDEX_GONE = ("42P01", "3F000", "42703")  # a missing table, schema or column
 _RIGHTS = ("42501", "28000", "28P01")
 _READ_ONLY = ("25006",)
 CANCELED = "57014"
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
-_UNSTORABLE = ("22", "54")  # classes: a value of a wrong form, and one beyond a limit
+_UNSTORABLE = ("22", "54")  # classes: a value with a wrong form, and one beyond a limit
 
-# What ends a connection that is being made has no code in libpq, so the words have to do. A server that
-# speaks another language is tried again, and its words are shown.
+# libpq has no code for an error during connect, so the message must do. A server with another language is
+# tried again, and its message shown.
 _NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 _REFUSED = re.compile(
     r'authentication failed|no password supplied|role "[^"]*" does not exist|no pg_hba.conf entry'
@@ -38,24 +38,24 @@ class Place:
     """The database, for sentences and commands: never with its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
-        """`parameters` as libpq has them. `read_only`: nothing is to be changed there."""
+        """`parameters` as libpq has them. `read_only`: nothing may be changed there."""
         self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")
         self._host, self._port = str(parameters.get("host") or ""), str(parameters.get("port") or "")
 
     def __str__(self) -> str:
-        at = f" at {self._host}" if self._host else ""
-        return f"the database {self.name}{at}{f':{self._port}' if self._host and self._port else ''}"
+        host = f" at {self._host}" if self._host else ""
+        return f"the database {self.name}{host}{f':{self._port}' if self._host and self._port else ''}"
 
     @property
     def address(self) -> str:
-        """The same as an URL, which is equal for two dsn that spell the database alike."""
+        """The same as a URL, equal for two spellings of one database."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
     def role(self) -> str:
-        """Who connects, as an identifier."""
+        """The user who connects, as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
     @property
@@ -79,17 +79,17 @@ class Place:
 
 
 def identifier(name: str) -> str:
-    """A name in a statement that is shown."""
+    """A name for a statement that is shown."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text in a statement that is shown."""
+    """A text for a statement that is shown."""
     return sql.Literal(text).as_string(None)
 
 
 def unconnected(place: Place, error: psycopg.Error) -> TargetError:
-    """What to do about a connection that cannot be had."""
+    """What to do about a failed connection."""
     words = said(error)
     if _NO_DATABASE.search(words):
         create = f"CREATE DATABASE {identifier(place.name)} OWNER {place.role}"
@@ -97,24 +97,24 @@ def unconnected(place: Place, error: psycopg.Error) -> TargetError:
         return Halted("knowledge-base-missing", reason, cure=place.psql(create, "postgres"))
     if _REFUSED.search(words):
         return Halted("credentials", f"{place} refuses the user ({words}); correct target.dsn")
-    if "unsupported startup parameter" in words:  # PgBouncer's, which never becomes another one by waiting
+    if "unsupported startup parameter" in words:  # from PgBouncer, and waiting doesn't change it
         reason = f"the pooler of {place} refuses what target.dsn asks for ({words}); take it out there"
         return Halted("credentials", reason)
     return Unavailable(f"{place} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 
 
 def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
-    """What to do about a statement that failed. Whatever it had begun is rolled back."""
+    """What to do about a failed statement. Its transaction is rolled back."""
     state, words = error.sqlstate or "", said(error)
     if state in _RIGHTS:
-        what = ["USAGE ON SCHEMA kbsync"]
+        rights = ["USAGE ON SCHEMA kbsync"]
         if place.read_only:
-            what += ["SELECT ON ALL TABLES IN SCHEMA kbsync"]
+            rights += ["SELECT ON ALL TABLES IN SCHEMA kbsync"]
         else:
-            what += [f"ALL ON ALL {each} IN SCHEMA kbsync" for each in ("TABLES", "SEQUENCES")]
+            rights += [f"ALL ON ALL {right} IN SCHEMA kbsync" for right in ("TABLES", "SEQUENCES")]
         if "for database" in words:
-            what = [f"CREATE ON DATABASE {identifier(place.name)}"]
-        grant = "; ".join(f"GRANT {each} TO {place.role}" for each in what)
+            rights = [f"CREATE ON DATABASE {identifier(place.name)}"]
+        grant = "; ".join(f"GRANT {right} TO {place.role}" for right in rights)
         reason = f"{place} does not let {place.user or 'its user'} do what it has to ({words})"
         return Halted("credentials", reason, cure=place.psql(grant), code=state)
     if state in _READ_ONLY:
@@ -137,15 +137,15 @@ def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
 
 
 def gone(place: Place) -> Unavailable:
-    """The tables were dropped, or others are in their place."""
+    """The error for tables that were dropped or replaced."""
     return Unavailable(f"the index in {place} is gone; a new one is made", code="index-gone")
 
 
 def said(error: psycopg.Error) -> str:
-    """The server's words on one line, without its hints."""
+    """The server's message on one line, without its hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = lines[0] if lines else type(error).__name__
-    # Of several addresses that were tried the last one's answer says most.
+    # If several addresses were tried, the last one's answer says most.
     fatal = [line for line in lines if "FATAL:" in line]
     words = fatal[-1].partition("FATAL:")[2].strip() if fatal else words
     return words.removeprefix("connection failed: ").removeprefix("connection is bad: ")

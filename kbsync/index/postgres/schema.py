@@ -1,4 +1,4 @@
-"""The tables of the index (ADR 27): whoever comes first makes or upgrades them."""
+"""The tables of the index (ADR 27): the first process to connect creates or upgrades them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ VERSION = 2
 
 TABLES = Path(__file__).with_name("tables.sql")
 UPGRADES = {1: Path(__file__).with_name("upgrade-2.sql")}
-"""By the layout that each begins with."""
+"""By the layout that each upgrades."""
 
-_LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is made or changed
+_LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is created or changed
 
-# Somebody else's tables can be written to, but not altered.
+# Somebody else's tables can be written, but not altered.
 _FOREIGN_OWNER = """
 SELECT tableowner FROM pg_tables
 WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
@@ -24,13 +24,13 @@ WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
 
 
 def make(connection: Connection, place: Place) -> None:
-    """Make the tables where they are missing, upgrade those of an older layout. Call inside a transaction.
+    """Create the tables if they are missing, upgrade those of an older layout. Call inside a transaction.
 
-    Raises `Halted` where the role may not, and for tables of a newer kbsync.
+    Raises `Halted` if the role may not, and for tables of a newer kbsync.
     """
-    # Two that come at once: the second waits here and finds them made.
+    # If two come at once, the second waits here and finds the tables.
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
-    # The catalogue itself: `to_regclass` may still remember that there were none before the wait.
+    # Query the catalogue itself: `to_regclass` may have cached their absence before the wait.
     if connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'").fetchone() is None:
         connection.execute(TABLES.read_bytes())
     [(version,)] = connection.execute("SELECT version FROM base")
@@ -51,7 +51,7 @@ def make(connection: Connection, place: Place) -> None:
 
 
 def require_version(version: int, place: Place) -> None:
-    """Raises `Halted` for tables that a newer kbsync has made or changed."""
+    """Raises `Halted` for tables that a newer kbsync created or changed."""
     if version > VERSION:
         raise Halted(
             "newer-index",

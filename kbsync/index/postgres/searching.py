@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HNSW_FROM = 50_000
-"""Passages of the base from which on vectors get an index: comparing all takes 0.5 ms for a thousand."""
+"""Passages of the base above which vectors get an index: comparing all takes 0.5 ms for a thousand."""
 
 FEW = 20_000
-"""Passages that are compared one by one where a search is about no more: the index of vectors goes through
-all that are near until it has enough of them."""
+"""Passages up to which a search compares vectors one by one: the index of vectors reads all near ones until
+it has enough of the filtered ones."""
 
 MOST_WEIGHED = 10_000
-"""Passages that are weighed by words. Of terms that are commoner, `telling` has left one at most."""
+"""The most passages to score by words. Of commoner terms `telling` has left at most one."""
 
 MOST_ADMITTED = 5_000
-"""Documents that a filter names to the server; where it admits more, it is asked again for each passage."""
+"""The most documents that a filter names to the server; above it, the server checks each passage."""
 
 LONGEST_PATH = 4_096
-"""Characters of a path that is looked for, as many as a file's may have: the server refuses long patterns."""
+"""Characters of a path filter at most, as in a file's path: the server refuses long patterns."""
 
 _COUNTED = 2_000
-"""Passages of a term that are counted; of a commoner one the server's own statistics say how many it has."""
+"""The most passages of a term to count; for commoner terms the server's statistics give the number."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -49,9 +49,9 @@ _Row = tuple[int, int, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a search is about: a condition of rows of `words` and of `vector`, with its values; "" for all.
+    """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
 
-    `documents`: so many there are, where that may be fewer than a search asks for.
+    `documents`: their number, if it may be less than a search asks for.
     """
 
     condition: str
@@ -64,7 +64,7 @@ class _Scope:
 class Viewpoint:
     """Who searches a base. `owner`: the row that its mirror's prefix or token leads to, if any.
 
-    `is_own`: that row is not another machine's or folder's. `nothing`: the sentence where there is no row.
+    `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
     """
 
     base: str
@@ -75,14 +75,14 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """The documents of all owners as of one commit, or of one where only its own are asked for."""
+    """The documents of all owners as of one commit, or only the own ones if the query asks for that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
         """Inside a transaction of `REPEATABLE READ`."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
-        """Any document has vectors of that model."""
+        """Whether any document has vectors of that model."""
         return self._model(model) is not None
 
     def candidates(
@@ -95,27 +95,29 @@ class PostgresSnapshot:
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores.
 
-        Raises `UnmadeError` where only the asked mirror's are wanted and it has none.
+        Raises `UnmadeError` if the query wants only the mirror's own documents and it has none.
         """
         if query.own and self._viewpoint.owner is None:
             raise UnmadeError(self._viewpoint.nothing)
         scope = self._scope(query)
-        wanted = min(query.top_k, scope.documents)  # with fewer it would go through all passages for more
-        near = list[_Row]()
-        kept = None if vector is None else self._model(model)
-        # A service may have begun to give vectors of another length: they cannot be compared.
-        if vector is not None and kept is not None and len(vector) == kept[1]:
-            near = self._by_meaning(kept, vector, scope, wanted, least)
-        lexical, total = self._by_words(terms, scope, wanted, [passage for passage, *_ in near])
-        documents = {passage: document for passage, document, _ in [*lexical, *near]}
+        document_count = min(
+            query.top_k, scope.documents
+        )  # with fewer it would go through all passages for more
+        nearest = list[_Row]()
+        stored_model = None if vector is None else self._model(model)
+        # A service may have changed the length of its vectors: old and new ones can't be compared.
+        if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
+            nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
+        lexical, total = self._by_words(terms, scope, document_count, [passage for passage, *_ in nearest])
+        documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
         points = {passage: score / total for passage, _, score in lexical}
-        cosines = {passage: score for passage, _, score in near}
-        if vector is not None and kept is not None and near and points.keys() - cosines.keys():
-            # What was found by words has its cosine too; what is only near has none of the words.
+        cosines = {passage: score for passage, _, score in nearest}
+        if vector is not None and stored_model is not None and nearest and points.keys() - cosines.keys():
+            # A passage found by words gets its cosine too; one found by meaning has none of the words.
             rows = self._connection.execute(
-                _COSINES.replace("@distance", _distance(kept[1])),
+                _COSINES.replace("@distance", _distance(stored_model[1])),
                 {
-                    "model": kept[0],
+                    "model": stored_model[0],
                     "vector": _literal(vector),
                     "passages": list(points.keys() - cosines.keys()),
                 },
@@ -127,7 +129,7 @@ class PostgresSnapshot:
         ]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that are there and belong to a document."""
+        """Those of the chunks that exist and belong to a document."""
         rows = self._connection.execute(
             "SELECT p.id, o.id, token::text, host, mirror, folder, extract(epoch FROM seen)::float8,"
             " d.id, path, title, modified, text, headings, page, line"
@@ -143,11 +145,13 @@ class PostgresSnapshot:
             for number, *owner, document, path, title, modified, text, headings, page, line in rows
         }
 
-    def _origin(self, owner: int, token: str, host: str, mirror: str, folder: bytes, seen: float) -> Origin:
+    def _origin(
+        self, owner: int, token: str, host: str, mirror: str, folder: bytes, seen_at: float
+    ) -> Origin:
         viewpoint = self._viewpoint
         is_own = viewpoint.is_own and owner == viewpoint.owner
         return Origin(
-            viewpoint.base, host, mirror, Path(unbind(folder)), seen, is_own, host == viewpoint.host, token
+            viewpoint.base, host, mirror, Path(unbind(folder)), seen_at, is_own, host == viewpoint.host, token
         )
 
     def _model(self, name: str) -> tuple[int, int] | None:
@@ -155,29 +159,29 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """The filters of `query`, the owner among them."""
+        """The filters of `query`, including the owner."""
         owner = self._viewpoint.owner if query.own else None
-        own, own_row, values = "", "", dict[str, Any]()
+        own_condition, own_row, values = "", "", dict[str, Any]()
         if owner is not None:
-            own, own_row, values = "AND owner = %(owner)s", "WHERE id = %(owner)s", {"owner": owner}
-        conditions, asked = _conditions(query)
+            own_condition, own_row, values = "AND owner = %(owner)s", "WHERE id = %(owner)s", {"owner": owner}
+        conditions, filter_values = _conditions(query)
         if not conditions:
             [(few, documents)] = self._connection.execute(
                 f"SELECT sum(passages) <= %(few)s, coalesce(sum(documents), 0)::bigint FROM owner {own_row}",  # noqa: S608
                 {**values, "few": FEW},
             )
-            return _Scope(own, values, documents, bool(own and few))
-        values |= asked
-        where = f"{conditions} {own}"
+            return _Scope(own_condition, values, documents, bool(own_condition and few))
+        values |= filter_values
+        where = f"{conditions} {own_condition}"
         rows = self._connection.execute(
             f"SELECT content FROM document WHERE {where} LIMIT %(most)s",  # noqa: S608
             {**values, "most": MOST_ADMITTED + 1},
         ).fetchall()
         if len(rows) > MOST_ADMITTED:
-            # Looked up for each row that is found. The planner would go through all that are admitted first,
-            # if it could: it does not for what is in the place of a value.
-            here = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
-            return _Scope(f"AND passage = ({here} AND {where})", values, sys.maxsize)
+            # Checked for each row found. The planner would read all admitted documents first if it could: it
+            # doesn't for a subquery in the place of a value.
+            subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
+            return _Scope(f"AND passage = ({subquery} AND {where})", values, sys.maxsize)
         contents = {"contents": [content for (content,) in rows]}
         among = "passage WHERE content = ANY(%(contents)s::bigint[])"
         [(few,)] = self._connection.execute(
@@ -187,39 +191,39 @@ class PostgresSnapshot:
         if few:
             condition = f"AND passage IN (SELECT id FROM {among})"  # noqa: S608
             return _Scope(condition, contents, len(rows), is_few=True)
-        here = "SELECT content FROM passage p WHERE p.id = passage"
-        return _Scope(f"AND ({here}) = ANY(%(contents)s::bigint[])", contents, len(rows))
+        subquery = "SELECT content FROM passage p WHERE p.id = passage"
+        return _Scope(f"AND ({subquery}) = ANY(%(contents)s::bigint[])", contents, len(rows))
 
     # -- words
 
     def _by_words(
-        self, terms: Sequence[Term], scope: _Scope, wanted: int, near: Sequence[int]
+        self, terms: Sequence[Term], scope: _Scope, document_count: int, near: Sequence[int]
     ) -> tuple[list[_Row], float]:
-        """The best by BM25, as SQLite's bm25() has it, and the sum of the idf of all terms.
+        """The best by BM25 as in SQLite's bm25(), and the sum of the idf of all terms.
 
-        Words that very many passages have tell little: only what is `near` is weighed by them.
+        Very common words say little: only passages in `near` are scored by them.
         """
-        # The index has no beginnings of words. An unfinished last word counts only where it is one already.
-        begun = {term.stem for term in terms if term.goes_on}
+        # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
+        prefixes = {term.stem for term in terms if term.goes_on}
         whole = [term for term in terms if not term.goes_on]
         chunks, length, frequencies = self._frequencies(whole)
-        whole = [term for term in whole if term.stem not in begun or frequencies[term]]
-        kept, total = telling(whole, frequencies, chunks)
-        if not kept:
+        whole = [term for term in whole if term.stem not in prefixes or frequencies[term]]
+        weights, total = telling(whole, frequencies, chunks)
+        if not weights:
             return [], total
-        asked = {
-            "terms": [term_of(term.stem) for term in kept],
-            "idf": list(kept.values()),
+        values = {
+            "terms": [term_of(term.stem) for term in weights],
+            "idf": list(weights.values()),
             "length": length / max(1, chunks),
             **scope.values,
         }
-        if near and sum(frequencies[term] for term in kept) > MOST_WEIGHED:
-            asked |= {"near": near}
+        if near and sum(frequencies[term] for term in weights) > MOST_WEIGHED:
+            values |= {"near": near}
             scope = replace(scope, condition=f"{scope.condition} AND passage = ANY(%(near)s::bigint[])")
-        return self._enough(_MATCH.replace("@scope", scope.condition), asked, wanted), total
+        return self._fetch_enough(_MATCH.replace("@scope", scope.condition), values, document_count), total
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
-        """Passages and words in all, and the number of passages that have each term."""
+        """Passages and words in all, and the number of passages with each term."""
         numbers = [term_of(term.stem) for term in terms]
         rows = self._connection.execute(_FREQUENCIES, {"terms": numbers, "most": _COUNTED}).fetchall()
         chunks, length = (rows[0][2], rows[0][3]) if rows else (0, 0)
@@ -233,28 +237,28 @@ class PostgresSnapshot:
         model: tuple[int, int],
         vector: NDArray[np.float32],
         scope: _Scope,
-        wanted: int,
+        document_count: int,
         least: float,
     ) -> list[_Row]:
-        """The nearest, but for those that are not near at all; no nearer ones than `least` are asked for."""
-        asked = {"model": model[0], "vector": _literal(vector), **scope.values}
+        """The nearest passages above cosine 0; stops below `least`."""
+        values = {"model": model[0], "vector": _literal(vector), **scope.values}
         distance = _distance(model[1])
-        # For a sum the index of vectors is not used.
+        # A sum keeps the server from using the index of vectors.
         statement = _NEAREST.replace("@order", f"({distance}) + 0" if scope.is_few else distance)
         statement = statement.replace("@distance", distance).replace("@scope", scope.condition)
-        return [row for row in self._enough(statement, asked, wanted, least) if row[2] > 0]
+        return [row for row in self._fetch_enough(statement, values, document_count, least) if row[2] > 0]
 
-    def _enough(
-        self, statement: str, values: Mapping[str, Any], wanted: int, least: float = 0.0
+    def _fetch_enough(
+        self, statement: str, values: Mapping[str, Any], document_count: int, least: float = 0.0
     ) -> list[_Row]:
-        """The first `DEPTH` rows, and more until they are of `wanted` documents or no better than `least`."""
+        """The first `DEPTH` rows, and more until they cover `document_count` documents or fall to `least`."""
         limit = DEPTH
         while True:
             rows = self._connection.execute(
                 _BEST.replace("@best", statement), {**values, "limit": limit}
             ).fetchall()
             is_all = len(rows) < limit or rows[-1][2] <= least
-            if is_all or len({document for _, document, _ in rows}) >= wanted:
+            if is_all or len({document for _, document, _ in rows}) >= document_count:
                 return [(passage, document, score) for passage, document, score in rows]
             limit *= 4
 
@@ -274,7 +278,7 @@ LEFT JOIN (
 ) common USING (term)
 """
 
-# Term by term: to look for all of them in each passage that has any takes four times as long.
+# Term by term: checking all terms in each passage that has any takes four times as long.
 _MATCH = f"""
 SELECT passage, sum(
     idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))) AS score
@@ -305,7 +309,7 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 
 
 def _distance(dimensions: int) -> str:
-    """The cosine, negated, of vectors of length 1: written as the index of vectors has it."""
+    """The negated cosine of vectors of length 1, written as in the index of vectors."""
     return f"embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})"
 
 
@@ -314,37 +318,37 @@ def _literal(vector: NDArray[np.float32]) -> str:
 
 
 def _conditions(query: Query) -> tuple[str, dict[str, Any]]:
-    """The filters of `query` as conditions of a row of `document`, with their values; "" for all."""
+    """The filters of `query` as conditions on a row of `document`, with their values; "" for all."""
     conditions, values = list[str](), dict[str, Any]()
     if query.after is not None:
         conditions.append("modified >= %(after)s")
         values["after"] = query.after
     if query.types:
         conditions.append("lower(shown) LIKE ANY(%(endings)s)")
-        endings = (_sayable(each).lower().lstrip(".") for each in query.types)
-        values["endings"] = [f"%.{_escaped(each)}" for each in endings]
+        endings = (_storable(ending).lower().lstrip(".") for ending in query.types)
+        values["endings"] = [f"%.{_escape_like(ending)}" for ending in endings]
     if query.path is not None:
-        # Most paths are refused by a look for one part: the pattern takes ten times as long.
+        # Searching for one part first excludes most paths: the pattern takes ten times as long.
         conditions.append("strpos(shown, %(part)s) > 0 AND shown ~ %(path)s")
         values |= {"path": _pattern(query.path), "part": _part(query.path)}
     return " AND ".join(conditions), values
 
 
-def _sayable(text: str) -> str:
-    """What was typed, as PostgreSQL takes texts: paths that are not UTF-8 are `shown` so, too."""
+def _storable(text: str) -> str:
+    """User input as PostgreSQL accepts texts: `shown` has paths that are not UTF-8 in the same form."""
     return clean(_SURROGATE.sub("\ufffd", text))
 
 
-def _escaped(text: str) -> str:
-    for each in "\\%_":
-        text = text.replace(each, f"\\{each}")
+def _escape_like(text: str) -> str:
+    for character in "\\%_":
+        text = text.replace(character, f"\\{character}")
     return text
 
 
 def _part(path: str) -> str:
-    """The longest text that stands in every path that a gitignore pattern matches; "" where none is plain."""
+    """The longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
     parts = [] if set(path) & set("[\\!#") or not path.isascii() else path.replace("?", "*").split("*")
-    return clean(max((each.strip("/ \t\n") for each in parts), key=len, default=""))
+    return clean(max((part.strip("/ \t\n") for part in parts), key=len, default=""))
 
 
 def _pattern(path: str) -> str:
@@ -355,7 +359,7 @@ def _pattern(path: str) -> str:
         line = one_pattern(path)
     except ValueError as error:
         raise UsageError(f"--path {path!r} is not a gitignore pattern: {error}") from error
-    # PostgreSQL has no atomic groups, and needs none: its own matcher does not try one place after another.
+    # PostgreSQL has no atomic groups, and needs none: its matcher doesn't backtrack.
     name = line.expression.pattern.replace("(?>", "(?:")
     begin, end = "(?:^|/)" if line.by_name else "^", "/" if line.folders_only else "(?:/|$)"
-    return _sayable(f"{begin}(?:{name}){end}")
+    return _storable(f"{begin}(?:{name}){end}")

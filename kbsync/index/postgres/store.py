@@ -1,6 +1,6 @@
-"""The store in a PostgreSQL database, of which one mirror sees and changes only what is its own (ADR 27).
+"""The store in a PostgreSQL database, in which one mirror sees and changes only its own documents (ADR 27).
 
-Every method is a transaction. Nothing is connected or made before the first of them.
+Every method is a transaction. The first one connects and creates the tables.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from kbsync.index.store import Stored
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 QUIET = 10.0
-"""Seconds without a put of ours after which a fill counts as over: the index of vectors is made then."""
+"""Seconds without a put of ours after which a fill counts as finished and the index of vectors is made."""
 
-_MOST_DIMENSIONS = 4_000  # that an index of `halfvec` takes
-_MAKING = (0x6B62_7379, 2)  # advisory lock of whoever makes an index of vectors; 1 is that of the schema
+_MOST_DIMENSIONS = 4_000  # limit of an index of `halfvec`
+_MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made; 1 is that of the schema
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose documents they are: a mirror's, by its token, or by its prefix where the token is not known.
+    """The owner of documents: a mirror, by its token, or by its prefix if the token is unknown.
 
-    None: who only looks may be on a machine without the mirror's state. `mirror` and `folder`: as its config
-    has them.
+    A reader may be on a machine without the mirror's state, and then `token` is None. `mirror` and `folder`:
+    as in its config.
     """
 
     prefix: str
@@ -69,18 +69,18 @@ class _OwnerRow:
     seen: str
 
     def is_of(self, owner: Owner) -> bool:
-        """It is the owner's own, or that of a state that was lost on the same machine."""
-        here = (owner.host, bind(owner.folder))
-        return owner.token == self.token or (self.host, bytes(self.folder)) == here
+        """Whether it is the owner's own row, or that of a lost state on the same machine."""
+        own_location = (owner.host, bind(owner.folder))
+        return owner.token == self.token or (self.host, bytes(self.folder)) == own_location
 
     def is_open_to(self, owner: Owner) -> bool:
-        """It is the owner's, or was released."""
+        """Whether it is the owner's, or was released."""
         return self.is_of(owner) or not self.host
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """That this process writes for its owner. Another one's makes the generation greater."""
+    """This process's right to write for its owner. Another claim raises the generation."""
 
     uuid: str
     generation: int
@@ -97,7 +97,7 @@ class PostgresStore:
         read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connects to nothing. Raises `Halted` for a dsn that is none."""
+        """Makes no connection. Raises `Halted` for an invalid dsn."""
         self._clock = clock
         self._connections = Connections(dsn, read_only=read_only)
         self._owner, self._read_only = owner, read_only
@@ -115,7 +115,7 @@ class PostgresStore:
 
     @property
     def address(self) -> str:
-        """The database."""
+        """The database's URL."""
         return self._connections.place.address
 
     @property
@@ -125,29 +125,29 @@ class PostgresStore:
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
     def look(self) -> tuple[str, int]:
-        """Which base this is, and the number of the owner's documents.
+        """The identity of this base, and the number of the owner's documents.
 
-        The first look makes the base where there is none, and claims the owner's row.
+        The first call creates the base if there is none, and claims the owner's row.
         """
         with self._transaction(SNAPSHOT) as (connection, is_made):
-            found = self._found(connection) if is_made else None
-            if self._read_only and found is not None:
-                self._refuse_overlap(connection, found.row)  # as the first pass would
+            base = self._find_base(connection) if is_made else None
+            if self._read_only and base is not None:
+                self._refuse_overlap(connection, base.row)  # as the first pass would
         if self._read_only:
-            if found is not None and found.row is not None and not found.row.is_open_to(self._owner):
-                raise self._prefix_taken(found.row)  # as the first pass would find
-            return ("", 0) if found is None else (found.uuid, found.documents)  # "": what no state knows
+            if base is not None and base.row is not None and not base.row.is_open_to(self._owner):
+                raise self._prefix_taken(base.row)  # as the first pass would find
+            return ("", 0) if base is None else (base.uuid, base.documents)  # "": what no state knows
         claim = self._claim
-        if claim is None or found is None or found.uuid != claim.uuid or found.row is None or self._is_gone:
-            claim = self._claimed(claim)
-        elif found.row.token != self._owner.token:
-            raise self._taken(found.row)
-        elif found.is_to_be_seen:
-            self._tell_seen(claim)
-        return claim.uuid, found.documents if found and found.uuid == claim.uuid else 0
+        if claim is None or base is None or base.uuid != claim.uuid or base.row is None or self._is_gone:
+            claim = self._make_claim(claim)
+        elif base.row.token != self._owner.token:
+            raise self._superseded(base.row)
+        elif base.is_to_be_seen:
+            self._record_seen(claim)
+        return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
-        """Store each document in a transaction of its own; its id, or why not."""
+        """Store each document in its own transaction; return its id, or why not."""
         outcomes = list[int | TargetError]()
         failed: TargetError | None = None
         for entry in entries:
@@ -163,19 +163,19 @@ class PostgresStore:
         return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove those that are there and ours."""
+        """Remove the documents that exist and are ours."""
         with self._repeatable(), self._writing() as writing:
             writing.delete(list(filter(_is_id, documents)))
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the file's stem where they differ."""
+        """Change path, name and time, and the words of the file's stem if they differ."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
                 raise Rejected(f"the index holds no document {document}", code="unknown-document")
 
     def leave(self) -> None:
-        """Give the prefix back to whoever wants it next."""
+        """Release the prefix for others."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made and self._claim is not None:
                 ours = (self._owner.token, self._claim.generation)
@@ -184,7 +184,7 @@ class PostgresStore:
                 )
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Documents in the order of their ids."""
+        """Documents by id."""
         self._settle()
         rows = self._rows(
             "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document d"
@@ -195,16 +195,16 @@ class PostgresStore:
         return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def present(self, documents: Iterable[int]) -> set[int]:
-        """Those that are there and ours."""
+        """The documents that exist and are ours."""
         self._settle()
         rows = self._rows(
             "SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND @whole",
             ids=list(filter(_is_id, documents)),
         )
-        return {each for (each,) in rows}
+        return {number for (number,) in rows}
 
     def known(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Those keys that have a vector, whoever stored it."""
+        """The keys that have a vector, whoever stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -227,39 +227,37 @@ class PostgresStore:
     def snapshot(self) -> Iterator[PostgresSnapshot]:
         """The store as of one commit."""
         if not self._read_only and self._claim is None:
-            self._claimed()
+            self._make_claim()
         with self._transaction(SNAPSHOT) as (connection, is_made):
-            found = self._found(connection) if is_made else None
-            place, row = self._connections.place, None if found is None else found.row
+            base = self._find_base(connection) if is_made else None
+            place, row = self._connections.place, None if base is None else base.row
             if row is None and not self._read_only:
                 raise gone(place)
             nothing = f"nothing has been mirrored into {place} under the prefix {self._owner.prefix!r} yet"
-            if found is None:
+            if base is None:
                 raise UnmadeError(nothing)
             owner, is_own = (None, False) if row is None else (row.id, row.is_of(self._owner))
-            yield PostgresSnapshot(
-                connection, Viewpoint(found.uuid, self._owner.host, owner, is_own, nothing)
-            )
+            yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
 
     def tidy(self) -> bool:
-        """Make the index of vectors where a look at all of them takes long; whether `purge` is to do so.
+        """Make the index of vectors if comparing all takes long; whether `purge` is to do so.
 
-        At the start it is made here and waited for: a single pass has no later. After that a mirror at work
-        would wait.
+        The first call makes it and waits: a single pass has no later moment. After that a working mirror
+        would have to wait.
         """
         if self._has_begun:
-            return self._lacking() is not None
+            return self._find_unindexed_model() is not None
         self._has_begun = True
-        while self._lacking() is not None and self._index():
+        while self._find_unindexed_model() is not None and self._index():
             pass
         return False
 
     def purge(self) -> bool:
-        """Do what is left. What is deleted is out of reach at once; the server's own vacuum takes it away.
+        """Finish remaining work. Deleted text is out of reach at once; the server's own vacuum removes it.
 
-        False: the index of vectors waits for the end of a fill, which would pay for it with each passage.
+        False: the index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
-        while self._lacking() is not None:
+        while self._find_unindexed_model() is not None:
             if self._clock() - self._last_put < QUIET:
                 return False
             if not self._index():
@@ -267,46 +265,46 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Begin no further document, and break off the making of an index."""
+        """Start no further document, and cancel making an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):
                 building.cancel_safe(timeout=1)
 
     def close(self) -> None:
-        """Let go of connections; repeatable."""
+        """Close connections; repeatable."""
         self.stop()
         self._connections.close()
 
     # -- the index of vectors
 
-    def _lacking(self) -> tuple[Any, ...] | None:
-        """A model with many vectors and no index, that nobody makes one for."""
+    def _find_unindexed_model(self) -> tuple[Any, ...] | None:
+        """A model with many vectors and no index that nobody is making; None if there is none."""
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
-        self._may_lack_index = False  # before it is asked: what is stored meanwhile sets it again
-        lacking = None
+        self._may_lack_index = False  # before the query: documents stored meanwhile set it again
+        model = None
         try:
             with self._transaction() as (connection, is_made):
                 if is_made:
-                    asked = (HNSW_FROM, _MOST_DIMENSIONS)
-                    lacking = connection.execute(_LACKING_INDEX, asked).fetchone()
+                    limits = (HNSW_FROM, _MOST_DIMENSIONS)
+                    model = connection.execute(_UNINDEXED_MODEL, limits).fetchone()
         except TargetError:
             self._may_lack_index = True
             raise
-        self._may_lack_index = self._may_lack_index or lacking is not None
-        return lacking
+        self._may_lack_index = self._may_lack_index or model is not None
+        return model
 
     def _index(self) -> bool:
-        """Make one; False where another is at it, or none may be made.
+        """Make one index; False if another process is making one, or none may be made.
 
-        One at a time in the whole base: a transaction beside the making holds the lock. It has touched no
-        table and ends its snapshot, so the making does not wait for it.
+        One at a time in the whole base: another transaction holds the lock meanwhile. It has touched no table
+        and ends its snapshot, so making the index doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
                 row = guard.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", _MAKING).fetchone()
-                if row != (True,) or (lacking := self._lacking()) is None:
+                if row != (True,) or (model := self._find_unindexed_model()) is None:
                     return False
                 # A statement without values, sent as a simple query, ends the snapshot of the one before.
                 guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -314,7 +312,7 @@ class PostgresStore:
                     self._building = connection
                     try:
                         if not self._is_stopping:
-                            _make_index(connection, *lacking)
+                            _make_index(connection, *model)
                     finally:
                         self._building = None
         except Halted as error:
@@ -340,10 +338,10 @@ class PostgresStore:
             raise
 
     def _settle(self) -> None:
-        """Wait until commits whose answer was lost are over.
+        """Wait until commits whose answer was lost have ended.
 
-        The server may still be at them, and what is listed before then counts as absent (promise 3). They
-        hold the owner's row. Raises `Unavailable` where one is still open when the wait for a lock ends.
+        The server may still be working on them, and a list from before counts as absent (promise 3). They
+        hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock ends.
         """
         unanswered = self._unanswered
         if unanswered != self._settled:
@@ -354,33 +352,33 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """For what may be done twice: an answer to COMMIT that was lost is a reason to do it again."""
+        """For work that may be done twice: if the answer to COMMIT was lost, it is done again."""
         try:
             yield
         except Unsure as error:
             raise Unavailable(error.reason, code=error.code) from error
 
     def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement; none where nothing was made yet."""
+        """The rows of one statement; none if no tables exist yet."""
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
-            # A writer's own are its token's alone: another may have taken the prefix since.
-            named = self._named() | ({} if self._claim is None else {"prefix": None})
+            # A writer's own rows are its token's alone: another may have taken the prefix since.
+            named = self._owner_values() | ({} if self._claim is None else {"prefix": None})
             if "@whole" in statement:
                 [(version,)] = connection.execute("SELECT version FROM base")
-                # Before the upgrade, which a reader cannot make, nothing says how many passages there were.
+                # A reader can't upgrade older tables, which don't tell how many passages there were.
                 statement = statement.replace("@whole", "true" if version < 2 else WHOLE)
             return connection.execute(statement.replace("@own", _OWN), named | values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:
-        """A transaction that begins with the owner's row, locked and proven to be still ours."""
+        """A transaction that begins with the owner's row, locked and checked to be still ours."""
         if self._read_only:
             raise Halted("read-only", f"{self._connections.place} was opened for reading only")
         if self._is_stopping:
             raise Unavailable(f"{self._connections.place} is being closed", code="closed")
-        claim = self._claim or self._claimed()
+        claim = self._claim or self._make_claim()
         with self._transaction() as (connection, is_made):
             row, self._may_lack_index = None, True
             if is_made and not self._is_gone:
@@ -391,19 +389,19 @@ class PostgresStore:
             yield writing
             writing.count()
 
-    def _claimed(self, before: _Claim | None = None) -> _Claim:
-        """A claim on the owner's row in the place of `before`, unless another thread has made it."""
+    def _make_claim(self, before: _Claim | None = None) -> _Claim:
+        """A claim on the owner's row in place of `before`, unless another thread has made one."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
             with self._transaction() as (connection, _):
                 schema.make(connection, self._connections.place)
                 [(uuid,)] = connection.execute("SELECT uuid::text FROM base")
-                # The lock of `make` is held: nobody else claims anything meanwhile.
-                rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._named())]
+                # The lock of `make` is held: nobody else can claim meanwhile.
+                rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
                 for row in rows:
-                    # Two rows: our own under another prefix, and one under this. Host and folder prove
-                    # nothing then, since each of the two may have documents.
+                    # Two rows: our own under another prefix, and one under this. Host and folder then prove
+                    # nothing, because each of the two may have documents.
                     is_open = not row.host if len(rows) > 1 else row.is_open_to(self._owner)
                     if row.token != self._owner.token and not is_open:
                         raise self._prefix_taken(row)
@@ -412,7 +410,7 @@ class PostgresStore:
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
                 if rows:
                     connection.execute(_END_THE_SLEEPER, (f"{ASLEEP + 5}s", rows[0].id, ASLEEP))
-                    # One that was released gets the prefix we leave: its documents stay its own.
+                    # A released row gets the prefix that we leave: its documents stay its own.
                     for released in rows[1:]:
                         connection.execute(_PUT_ASIDE, (released.id,))
                     claimed = connection.execute(_CLAIM_AGAIN, (*values, rows[0].id)).fetchone()
@@ -425,26 +423,30 @@ class PostgresStore:
             self._claim, self._is_gone = _Claim(uuid, claimed[0]), False
             return self._claim
 
-    def _refuse_overlap(self, connection: Connection, own: _OwnerRow | None) -> None:
-        """Raises `Halted` where the prefix begins another owner's, or the reverse: names could be equal.
+    def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
+        """Raises `Halted` if the prefix begins another owner's, or the reverse: names could be equal.
 
-        Of two that were let in by an earlier kbsync the older one goes on.
+        If an earlier kbsync admitted two, the older one continues.
         """
-        is_kept = own is not None and own.prefix == self._owner.prefix
-        asked = {"prefix": self._owner.prefix, "id": own.id if own is not None else 0, "is_kept": is_kept}
-        if row := connection.execute(_OVERLAPPING, asked).fetchone():
+        is_kept = own_row is not None and own_row.prefix == self._owner.prefix
+        values = {
+            "prefix": self._owner.prefix,
+            "id": own_row.id if own_row is not None else 0,
+            "is_kept": is_kept,
+        }
+        if row := connection.execute(_OVERLAPPING, values).fetchone():
             raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
         """Why the owner's row is not as we left it."""
-        found = self._found(connection) if is_made else None
-        if found is None or found.row is None or found.uuid != claim.uuid or self._is_gone:
+        base = self._find_base(connection) if is_made else None
+        if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
             return gone(self._connections.place)
-        return self._taken(found.row)
+        return self._superseded(base.row)
 
-    def _taken(self, row: _OwnerRow) -> Halted:
-        """Another one writes where we did."""
+    def _superseded(self, row: _OwnerRow) -> Halted:
+        """The error if another process writes under our claim."""
         if not row.is_open_to(self._owner):
             return self._prefix_taken(row)
         return Halted(
@@ -455,10 +457,10 @@ class PostgresStore:
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
-        """It is another machine's or folder's; nothing here proves that one to be gone."""
-        prefix, who = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
+        """The prefix is another machine's or folder's, and nothing here proves that owner to be gone."""
+        prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
-            f"the prefix {prefix!r} in {self._connections.place} belongs to {printable(who)}, last seen "
+            f"the prefix {prefix!r} in {self._connections.place} belongs to {printable(owner)}, last seen "
             f"{row.seen} UTC; give each mirror a prefix of its own"
         )
         if prefix != self._owner.prefix:
@@ -466,56 +468,56 @@ class PostgresStore:
                 f"the prefix {self._owner.prefix!r} and the prefix {prefix!r} begin each other; {reason}, "
                 "such as guides/ and faq/"
             )
-        # The generation: pasted late, it takes nothing from one that has come back or come since.
+        # The generation: pasted late, the command takes nothing from a mirror that has come back since.
         release = (
             f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
         )
-        cure = self._connections.place.psql(release)
-        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=cure)
+        command = self._connections.place.psql(release)
+        return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
 
-    def _tell_seen(self, claim: _Claim) -> None:
-        """That this host is at work, for whoever reads how old its documents may be."""
+    def _record_seen(self, claim: _Claim) -> None:
+        """Record that this host is at work, for readers who want to know how old its documents are."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made:
                 connection.execute(_SEEN, (self._owner.token, claim.generation))
 
     def _put(self, entry: Entry, encoder: Encoder) -> int:
-        made = dict(entry.vectors)
+        vectors = dict(entry.vectors)
         while True:
             try:
                 with self._writing() as writing:
                     try:
-                        return writing.put(entry, encoder.model, made)
+                        return writing.put(entry, encoder.model, vectors)
                     except QueryCanceled as error:
-                        # It holds the owner's row: it waits for nobody, so the document is what takes long.
+                        # It holds the owner's row and waits for nobody, so the document is what takes long.
                         place = self._connections.place
                         reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
                         reason = f"{reason} {place}; to raise it: {place.longer_statements}"
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
-                # Outside of the transaction: a service may be asked.
+                # Outside of the transaction: a service may answer slowly.
                 for key, vector in encoder.begin(lacking.chunks).result().items():
                     if isinstance(vector, Rejected):
                         raise vector from None
-                    made[key] = vector
+                    vectors[key] = vector
 
-    def _found(self, connection: Connection) -> _Found | None:
-        """The base as its owner sees it. Raises `Halted` where a newer kbsync wrote it."""
-        row = connection.execute(_FOUND.replace("@own", _OWN), self._named()).fetchone()
+    def _find_base(self, connection: Connection) -> _Base | None:
+        """The base as its owner sees it. Raises `Halted` if a newer kbsync wrote it."""
+        row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
         schema.require_version(row[0], self._connections.place)
         uuid, documents, is_to_be_seen, *owner = row[1:]
-        return _Found(uuid, documents, is_to_be_seen, None if owner[0] is None else _OwnerRow(*owner))
+        return _Base(uuid, documents, is_to_be_seen, None if owner[0] is None else _OwnerRow(*owner))
 
-    def _named(self) -> dict[str, Any]:
+    def _owner_values(self) -> dict[str, Any]:
         """The values of `_OWN`."""
         return {"token": self._owner.token, "prefix": self._owner.prefix}
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Base:
     """The base, and the row that `_OWN` finds. `is_to_be_seen`: its time is more than a minute old."""
 
     uuid: str
@@ -529,7 +531,7 @@ _OWN = """(
 )"""
 _ROW = """o.id, token, host, mirror, folder, generation, prefix,
   to_char(seen AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')"""
-_FOUND = f"""
+_FIND_BASE = f"""
 SELECT version, uuid::text, coalesce(documents, 0), coalesce(seen < now() - interval '1 minute', false),
   {_ROW}
 FROM base LEFT JOIN owner o ON o.id = @own
@@ -541,7 +543,7 @@ WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC
 _FENCE = """
 SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid = %s::uuid FOR UPDATE OF o
 """
-# Nothing is stored, so nothing need be on a disk or a standby, which a lost answer may have waited for.
+# Stores nothing, so it waits for no disk or standby, as a commit with a lost answer may have done.
 _WAIT_FOR_OWN = """
 SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s FOR UPDATE
 """
@@ -551,7 +553,7 @@ WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND p
   AND host <> '' AND id <> %(id)s AND (id < %(id)s OR NOT %(is_kept)s)
 ORDER BY id LIMIT 1
 """  # noqa: S608
-# The generation: a writer that still had it notices. A token is nobody's prefix.
+# The generation tells a writer that still had it. A token is nobody's prefix.
 _PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
 _CLAIM = """
@@ -562,13 +564,13 @@ UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s, g
   seen = now()
 WHERE id = %s RETURNING generation
 """
-# Whoever holds the row is writing, and tells the time itself.
+# The holder of the row is writing, and records the time itself.
 _SEEN = """
 UPDATE owner SET seen = now()
 WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)
 """
 # No timeout of PostgreSQL ends a client that sleeps in the middle of a COPY: while the server waits for data,
-# it looks at no clock. Whoever holds the row has its transaction in `xmax`.
+# it checks no clock. The holder's transaction is in `xmax` of the row.
 _END_THE_SLEEPER = """
 SELECT set_config('lock_timeout', %s, true), (
   SELECT count(pg_terminate_backend(pid)) FROM owner o JOIN pg_stat_activity a ON a.backend_xid = o.xmax
@@ -576,9 +578,9 @@ SELECT set_config('lock_timeout', %s, true), (
     AND a.wait_event_type = 'Client' AND a.state_change < now() - make_interval(secs => %s))
 """
 
-# A host that was killed leaves the server at work on its index. Whose it is, not every role may see; that one
-# is made, and on which table, everybody may.
-_LACKING_INDEX = """
+# A killed host leaves the server at work on its index. Not every role may see whose it is, but every role may
+# see that one is being made, and on which table.
+_UNINDEXED_MODEL = """
 SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
 FROM model m
 JOIN pg_extension ON extname = 'vector' JOIN pg_namespace n ON n.oid = extnamespace
@@ -594,18 +596,18 @@ LIMIT 1
 
 
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
-    """The index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
-    # Broken off, it leaves an index that is not used and in the way of another.
+    """Make the index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
+    # An interrupted one leaves an index that is unused and blocks another.
     if is_broken:
         connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")
     connection.execute(
         f"CREATE INDEX CONCURRENTLY IF NOT EXISTS vector_hnsw_{model} ON kbsync.vector USING hnsw"
         f" ((embedding::{home}.halfvec({dimensions})) {home}.halfvec_ip_ops)"
-        # With pgvector's own 64 three times as many of the nearest are missed, whatever is searched with.
+        # With pgvector's own 64, three times as many of the nearest are missed, at any search setting.
         f" WITH (ef_construction = 200) WHERE model = {model}"
     )
 
 
 def _is_id(number: int) -> bool:
-    """It may be the id of a document: more digits than these no id has."""
+    """Whether it may be the id of a document: no id has more digits."""
     return number < 2**63

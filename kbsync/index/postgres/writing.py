@@ -1,4 +1,4 @@
-"""Changes of one transaction: a document put, renamed or deleted, with its passages, words and vectors."""
+"""Changes in one transaction: a document put, renamed or deleted, with its passages, words and vectors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kbsync.index.weights import FIELDS
 from kbsync.index.words import TOKENISER, Tokeniser, naming_text
 
 NUMBER_BYTES = 2
-"""Of a vector: float16."""
+"""Bytes of one number of a vector: float16."""
 
 UNIT = 0.5
-"""What one of `counts` is worth: half of a word in a text."""
+"""The worth of one in `counts`: half of a word in a text."""
 
 _COUNTED = [round(field / UNIT) for field in FIELDS]
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document counted on were deleted with another document since it was cut."""
+    """Vectors that a document needs were deleted with another document since it was cut."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -49,7 +49,7 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A row of `document`. `named`: the text of its name that is searched.
+    """A row of `document`. `named`: the searched text of its name.
 
     `is_earlier`: an earlier try of the same upload left it.
     """
@@ -67,11 +67,11 @@ WHOLE = """(
   d.passages = (
     SELECT count(*) FROM passage p JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id
     WHERE p.content = d.content))"""
-"""A condition of a row `d` of `document`: all its passages are there to be found."""
+"""A condition on a row `d` of `document`: all its passages are present."""
 
 
 class Writing:
-    """The changes of one owner in one transaction. `count` comes last."""
+    """The changes of one owner in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
         """The owner's row is locked. `state`: its token."""
@@ -79,25 +79,25 @@ class Writing:
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
-        """Store a document and show it, in the place of the one it replaces; its id.
+        """Store a document and show it, in place of the one it replaces; return its id.
 
         Raises `VectorsLackingError`.
         """
         label, named = bind(entry.path), naming_text(entry.title, entry.tags, entry.path)
-        old, earlier = self._find_old(entry, label)
-        content, kept = None, dict[bytes, list[_Passage]]()
-        if old:
-            content = old[0].content
-            # Passages under another name or tokeniser are found by other words, so they are made anew.
-            if (old[0].named, old[0].tokeniser) == (named, TOKENISER):
-                kept = self._passages_of(content)
+        old_documents, earlier = self._find_old(entry, label)
+        content, reusable = None, dict[bytes, list[_Passage]]()
+        if old_documents:
+            content = old_documents[0].content
+            # Passages under another name or tokeniser match other words, so they are made again.
+            if (old_documents[0].named, old_documents[0].tokeniser) == (named, TOKENISER):
+                reusable = self._passages_of(content)
         else:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
         fresh, moved = list[tuple[int, bytes, Chunk]](), list[tuple[_Passage, int, Chunk]]()
         stay = set[int]()
         for place, chunk in enumerate(entry.chunks):
             digest = _digest(chunk, model)
-            if same := kept.get(digest):
+            if same := reusable.get(digest):
                 passage = same.pop()
                 stay.add(passage.id)
                 if (passage.place, passage.page, passage.line) != (place, chunk.page, chunk.line):
@@ -105,31 +105,31 @@ class Writing:
             else:
                 fresh.append((place, digest, chunk))
         self._move(moved)
-        # Vectors that are there are copied before what they belong to is taken out.
+        # Copy existing vectors before deleting the passages that they belong to.
         stay.update(self._insert(content, named, fresh, model, vectors))
         self._connection.execute(
             "DELETE FROM passage WHERE content = %s AND id <> ALL(%s::bigint[])", (content, list(stay))
         )
-        return self._show(entry, content, earlier, old, label)
+        return self._show(entry, content, earlier, old_documents, label)
 
     def delete(self, documents: Sequence[int]) -> None:
-        """Take out those documents that are there and ours, with all that belongs to them."""
-        gone = self._connection.execute(
+        """Delete those documents that exist and are ours, with everything that belongs to them."""
+        deleted_counts = self._connection.execute(
             "DELETE FROM document WHERE owner = %s AND id = ANY(%s::bigint[]) RETURNING passages, words",
             (self._owner, documents),
         ).fetchall()
-        for passages, words in gone:
+        for passages, words in deleted_counts:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words where they differ; whether it is there and ours."""
+        """Change path, name and time, and the words if they differ; whether it exists and is ours."""
         self._free(bind(path), document)
         row = self._connection.execute(
             "UPDATE document d"
             " SET path = %s, name = %s, shown = %s, modified = %s, state = %s, is_current = true"
             " FROM document old WHERE d.owner = %s AND d.id = %s AND old.id = d.id"
             " RETURNING d.content, d.title, d.tags, old.path, d.words",
-            (bind(path), bind(name), _shown(path), modified, self._state, self._owner, document),
+            (bind(path), bind(name), _readable_path(path), modified, self._state, self._owner, document),
         ).fetchone()
         if row is None:
             return False
@@ -139,7 +139,8 @@ class Writing:
                 "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
             ).fetchall()
             self._connection.execute(
-                "DELETE FROM words WHERE passage = ANY(%s::bigint[])", ([each for each, _, _ in passages],)
+                "DELETE FROM words WHERE passage = ANY(%s::bigint[])",
+                ([number for number, _, _ in passages],),
             )
             self._add_words(named, passages)
             words = self._count_words(content)
@@ -151,7 +152,7 @@ class Writing:
         return True
 
     def count(self) -> None:
-        """Write down how many there are now, for BM25 and for `look`."""
+        """Record the new numbers, for BM25 and for `look`."""
         self._connection.execute(
             "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
             " seen = now() WHERE id = %s",
@@ -166,61 +167,61 @@ class Writing:
     # -- documents
 
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
-        """The documents that one put makes way for, and the id that it keeps from an earlier try.
+        """The documents that one put replaces, and the id that it keeps from an earlier try.
 
-        They are: what an earlier try of the same upload left, the one it replaces, and what has its path
-        though this state does not know of it. The first of them gives its passages.
+        They are: the one left by an earlier try of the same upload, the one it replaces, and one at its path
+        that this state doesn't know. The first of them gives its passages.
         """
         rows = [
-            _Document(number, content, naming_text(title, tags, unbind(path)), *rest)
-            for number, content, title, tags, path, *rest in self._connection.execute(
+            _Document(number, content, naming_text(title, tags, unbind(path)), *columns)
+            for number, content, title, tags, path, *columns in self._connection.execute(
                 "SELECT id, content, title, tags, path, tokeniser, passages, words,"
-                # The number alone proves nothing: with a new state the numbers start again. A document of a
+                # The number alone proves nothing: a new state starts the numbers again. A document of a
                 # former state keeps its place and loses the number.
                 " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
                 " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
                 (entry.upload_id, entry.digest, label, self._owner, entry.replaces, entry.upload_id),
             )
         ]
-        old = [row for row in rows if row.is_earlier or row.id == entry.replaces]
-        old.sort(key=lambda row: not row.is_earlier)
-        self._free(label, *(row.id for row in old))
-        return old, next((row.id for row in old if row.is_earlier), None)
+        old_documents = [row for row in rows if row.is_earlier or row.id == entry.replaces]
+        old_documents.sort(key=lambda row: not row.is_earlier)
+        self._free(label, *(row.id for row in old_documents))
+        return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Let no other document than these have a path.
+        """Let only the documents in `but` have this path.
 
-        One that this state stored is found until the state renames or deletes it, which is on its way. One
-        that it cannot know of, or that lost passages, nobody would ever take out (promise 3).
+        A document that this state stored stays searchable until the state renames or deletes it, which will
+        happen. One that the state can't know, or that lost passages, nobody would ever delete (promise 3).
         """
-        there = self._connection.execute(
+        occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
             " WHERE owner = %s AND sha256(path) = sha256(%s) AND is_current AND id <> ALL(%s::bigint[])",
             (self._state, self._owner, path, list(but)),
         ).fetchall()
-        self.delete([number for number, is_known in there if not is_known])
+        self.delete([number for number, is_known in occupants if not is_known])
         self._connection.execute(
             "UPDATE document SET is_current = false WHERE owner = %s AND id = ANY(%s::bigint[])",
-            (self._owner, [number for number, is_known in there if is_known]),
+            (self._owner, [number for number, is_known in occupants if is_known]),
         )
 
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """Those that can be found, by digest; of equal ones the last comes first."""
+        """The searchable passages, by digest; of equal ones the last comes first."""
         rows = self._connection.execute(
             "SELECT p.id, digest, place, page, line FROM passage p"
             " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
             " WHERE content = %s ORDER BY place DESC",
             (content,),
         )
-        found = dict[bytes, list[_Passage]]()
+        by_digest = dict[bytes, list[_Passage]]()
         for row in rows:
-            found.setdefault(row[1], []).append(_Passage(*row))
-        return found
+            by_digest.setdefault(row[1], []).append(_Passage(*row))
+        return by_digest
 
     def _move(self, moved: Sequence[tuple[_Passage, int, Chunk]]) -> None:
-        """Passages that stay as they are, at another place of the document."""
+        """Update the place of unchanged passages in the document."""
         if not moved:
             return
         self._connection.execute(
@@ -243,12 +244,12 @@ class Writing:
         model: str,
         vectors: Mapping[str, bytes],
     ) -> list[int]:
-        """Passages with their words and vectors; their ids. Raises `VectorsLackingError`."""
+        """Insert passages with their words and vectors; return their ids. Raises `VectorsLackingError`."""
         if not fresh:
             return []
         ids = [
-            each
-            for (each,) in self._connection.execute(
+            number
+            for (number,) in self._connection.execute(
                 "SELECT nextval('passage_id_seq') FROM generate_series(1, %s)", (len(fresh),)
             )
         ]
@@ -265,44 +266,57 @@ class Writing:
         return ids
 
     def _show(
-        self, entry: Entry, content: int, earlier: int | None, old: Sequence[_Document], label: bytes
+        self,
+        entry: Entry,
+        content: int,
+        earlier: int | None,
+        old_documents: Sequence[_Document],
+        label: bytes,
     ) -> int:
-        """Make the document's row out of the first of the `old` ones and delete the others; its id."""
-        self.delete([each.id for each in old[1:]])
+        """Turn the first of `old_documents` into the document's and delete the others; return its id."""
+        self.delete([document.id for document in old_documents[1:]])
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
             (self._owner, entry.upload_id),
         )
         words = self._count_words(content)
         values = (
-            *(self._owner, content, entry.upload_id, label, label, bind(entry.name), _shown(entry.path)),
+            *(
+                self._owner,
+                content,
+                entry.upload_id,
+                label,
+                label,
+                bind(entry.name),
+                _readable_path(entry.path),
+            ),
             *(entry.digest, entry.size, entry.recipe, entry.title and clean(entry.title)),
             *(list(map(clean, entry.tags)), TOKENISER, entry.modified, time.time()),
             *(len(entry.chunks), words, self._state, True),
         )
-        # No number is given twice: the id of a deleted document names no other one (promise 6). A base put
-        # back to what it was has its sequence put back too, and the clock not.
+        # No number is reused: the id of a deleted document names no other one (promise 6). A restored base
+        # has its sequence restored too, but not the clock.
         number = f"coalesce(%s, {_NEW_ID})"
         blanks = ", ".join(["%s"] * len(values))
-        if old:
-            # The passages that stay belong to this row: without it they would go.
-            self._add(0, len(entry.chunks) - old[0].passages, words - old[0].words)
-            [(shown,)] = self._connection.execute(
+        if old_documents:
+            # The passages that stay belong to this row: deleting it would delete them.
+            self._add(0, len(entry.chunks) - old_documents[0].passages, words - old_documents[0].words)
+            [(document_id,)] = self._connection.execute(
                 f"UPDATE document SET ({_COLUMNS}) = ({number}, {blanks}) WHERE id = %s RETURNING id",  # noqa: S608
-                (earlier, *values, old[0].id),
+                (earlier, *values, old_documents[0].id),
             )
         else:
             self._add(1, len(entry.chunks), words)
-            [(shown,)] = self._connection.execute(
+            [(document_id,)] = self._connection.execute(
                 f"INSERT INTO document ({_COLUMNS}) VALUES ({number}, {blanks}) RETURNING id",  # noqa: S608
                 (earlier, *values),
             )
-        return int(shown)
+        return int(document_id)
 
     # -- words
 
     def _add_words(self, named: str, passages: Iterable[tuple[int, Sequence[str], str]]) -> None:
-        """Those of passages (id, headings, text), and those of the document's name with each."""
+        """Add the words of passages (id, headings, text), and those of the document's name with each."""
         tokeniser = Tokeniser()
         of_name = tokeniser.words(named)
 
@@ -310,8 +324,8 @@ class Writing:
             for number, headings, text in passages:
                 fields = of_name, tokeniser.words("\n".join(headings)), tokeniser.words(text)
                 counts = dict[int, int]()
-                for found, worth in zip(fields, _COUNTED, strict=True):
-                    for word in found:
+                for field_words, worth in zip(fields, _COUNTED, strict=True):
+                    for word in field_words:
                         term = term_of(word)
                         counts[term] = counts.get(term, 0) + worth
                 length = sum(map(len, fields))
@@ -332,32 +346,38 @@ class Writing:
     # -- vectors
 
     def _add_vectors(self, chunks: Mapping[int, Chunk], model: str, vectors: Mapping[str, bytes]) -> None:
-        """One for each passage: as it was made, or as another passage of the same text has it."""
-        own = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
-        dimensions = len(next(iter(own.values()))) // NUMBER_BYTES if own else None
-        kept = self._model(model, dimensions)
-        if shared := {number: chunk for number, chunk in chunks.items() if number not in own}:
-            found = self._connection.execute(
+        """Add a vector for each passage: a new one, or that of another passage with the same text."""
+        new_vectors = {number: vectors[chunk.key] for number, chunk in chunks.items() if chunk.key in vectors}
+        dimensions = len(next(iter(new_vectors.values()))) // NUMBER_BYTES if new_vectors else None
+        model_id = self._model(model, dimensions)
+        if shared := {number: chunk for number, chunk in chunks.items() if number not in new_vectors}:
+            copied = self._connection.execute(
                 "INSERT INTO vector SELECT s.passage, %s, %s, s.key, v.embedding"
                 " FROM unnest(%s::bigint[], %s::bytea[]) s(passage, key) CROSS JOIN LATERAL"
                 " (SELECT embedding FROM vector WHERE model = %s AND key = s.key LIMIT 1) v"
                 " RETURNING passage",
-                (self._owner, kept, list(shared), [bytes.fromhex(c.key) for c in shared.values()], kept),
+                (
+                    self._owner,
+                    model_id,
+                    list(shared),
+                    [bytes.fromhex(c.key) for c in shared.values()],
+                    model_id,
+                ),
             ).fetchall()
-            there = {number for (number,) in found}
-            if lost := [chunk for number, chunk in shared.items() if number not in there]:
-                raise VectorsLackingError(lost)
+            copied_ids = {number for (number,) in copied}
+            if unmade := [chunk for number, chunk in shared.items() if number not in copied_ids]:
+                raise VectorsLackingError(unmade)
         with self._connection.cursor().copy("COPY vector FROM STDIN (FORMAT BINARY)") as copy:
             copy.write(_BINARY_HEAD)
-            for number, vector in own.items():
+            for number, vector in new_vectors.items():
                 key = bytes.fromhex(chunks[number].key)
-                ints = struct.pack(">hiqiiii", 5, 8, number, 4, self._owner, 4, kept)
+                ints = struct.pack(">hiqiiii", 5, 8, number, 4, self._owner, 4, model_id)
                 wire = _wire(vector)
                 copy.write(ints + struct.pack(">i", len(key)) + key + struct.pack(">i", len(wire)) + wire)
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """The model of that name, made where it is new. Raises `Halted` for vectors of another length."""
+        """The model of that name, created if it is new. Raises `Halted` for vectors of another length."""
         find = "SELECT id, dimensions FROM model WHERE name = %s"
         row = self._connection.execute(find, (name,)).fetchone()
         if row is None and dimensions is None:
@@ -389,7 +409,7 @@ _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 
 def _wire(vector: bytes) -> bytes:
-    """float16 as they lie in memory, as pgvector's `halfvec` receives them."""
+    """float16 in memory order, as pgvector's `halfvec` receives it."""
     numbers = array.array("H", vector)
     if sys.byteorder == "little":
         numbers.byteswap()
@@ -397,7 +417,7 @@ def _wire(vector: bytes) -> bytes:
 
 
 def term_of(word: str) -> int:
-    """A word as the index has it: 32 bits with a sign, no text that would outlive its document."""
+    """A word in the index: 32 bits with a sign, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 
@@ -412,12 +432,12 @@ def unbind(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-def _shown(path: str) -> str:
+def _readable_path(path: str) -> str:
     return bind(path).decode("utf-8", "replace")
 
 
 def clean(text: str) -> str:
-    """PostgreSQL takes no NUL in a text."""
+    """`text` without NUL, which PostgreSQL accepts in no text."""
     return text.replace("\0", "\ufffd")
 
 
