@@ -314,11 +314,13 @@ def test_a_damaged_pdf_is_told_once_in_plain_words(parser):
 
 
 def test_what_a_parser_says_is_told_once_without_the_names_of_its_errors():
-    from kbsync.index.read.office import _rejected  # loads the parser
+    from kbsync.index.read.office import _translate_error  # loads the parser
 
-    said = _rejected("ParsingError: Invalid X: ZipError: no end: Invalid X: ZipError: no end\nmore").reason
+    said = _translate_error(
+        "ParsingError: Invalid X: ZipError: no end: Invalid X: ZipError: no end\nmore"
+    ).reason
     assert said.startswith("cannot be read: the parser says 'Invalid X: no end'; ")
-    assert "'ParsingError'" in _rejected("ParsingError: ParsingError").reason
+    assert "'ParsingError'" in _translate_error("ParsingError: ParsingError").reason
 
 
 MEDIA = [

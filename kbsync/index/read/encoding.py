@@ -1,21 +1,21 @@
 """From bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
 
-A wrong decoder seldom fails on East Asian text; it gives rare characters. So each script has its
-commonest characters, which make up well over half of any real text, and everything else counts
-little or against. A wrong decoder of one byte a character gives letters too, but not those of any one
-language, and not in places where letters stand.
+A wrong decoder seldom fails on East Asian text; it produces rare characters. So each script has its commonest
+characters, which make up well over half of any real text, and all others count little or against. A wrong
+decoder of one byte a character produces letters too, but not those of any one language, and not in places
+where letters belong.
 
-Measured on the table of the tests, by which this was tuned (117 samples of 26 languages): chardet 7.7,
-of 3.6 MB, reads 104 right, charset-normalizer 3.5 58. Of 34 sentences that it was not tuned by, this read
-33 at first and chardet 29; of 39 older samples, most of them short and Chinese, all and 34.
+Measured on the table of the tests, with which this was tuned (117 samples of 26 languages): chardet 7.7,
+3.6 MB large, reads 104 right, charset-normalizer 3.5 58. Of 34 sentences not used for tuning, this read 33 at
+first and chardet 29; of 39 older samples, most of them short and Chinese, all and 34.
 
 A text may be damaged: a byte lost, doubled or wrong, a character cut in two. So a candidate may have a few
-bytes that it cannot decode, and each counts against it. Of 930 such texts, made of those of the tests, 10 are
-read as another language; with no bad byte allowed it was 209.
+bytes that it can't decode, and each counts against it. Of 930 such texts, made from those of the tests, 10
+are read as another language; with no bad byte allowed it was 209.
 
-In a text of ASCII with a few signs or accents the western encoding is likelier than the rarer Latin ones,
-and signs count where English has them. Chinese, Japanese and Korean tables often hold no more of these
-languages than a few names, so the commonest characters of names are among the others.
+For ASCII text with a few signs or accents the western encoding is likelier than the rarer Latin ones, and
+signs count where English has them. Chinese, Japanese and Korean tables often hold only a few names in these
+languages, so the commonest characters of names are included.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from kbsync.errors import Rejected
 
-# What each language writes most, tuned by hand on real texts.
+# The most frequent letters of each language, tuned by hand on real texts.
 _LETTERS_OF = tomllib.loads(Path(__file__).with_name("letters.toml").read_text("utf-8"))
 _SIMPLIFIED, _TRADITIONAL, _JAPANESE, _HANGUL = (
     frozenset("".join(_LETTERS_OF["common"][script].split()))
@@ -46,7 +46,7 @@ Weight = Callable[[str], float]
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
     """Commonest characters count most; those of the standard's first level a little; the rest against."""
-    # GB2312 and EUC characters have a high second byte; below it lie the later, rare additions.
+    # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
 
     def weigh(character: str) -> float:
@@ -66,15 +66,15 @@ def _with_kana(weigh: Weight) -> Weight:
 
 
 def _count_foreign(text: str) -> dict[str, int]:
-    """How often each character outside ASCII is in `text`."""
+    """How often each character outside ASCII occurs in `text`."""
     return {character: count for character, count in Counter(text).items() if character > "\x7f"}
 
 
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
-    """The mean of `weigh` over the characters outside ASCII; -2 where there are none.
+    """The mean of `weigh` over the characters outside ASCII; -2 if there are none.
 
-    `flawless` is added where there are several and none is rare, which chance seldom makes of other writing,
-    and taken away where there is but one: any two bytes may be one.
+    `flawless` is added if there are several and none is rare, which other writing seldom yields by chance,
+    and subtracted if there is only one: any two bytes may form one.
     """
 
     def score(text: str) -> float:
@@ -108,7 +108,7 @@ _HANDICAPS = {
     **dict.fromkeys(("cp850", "mac_roman", "cp852"), 0.35),
 }
 _HANDICAP = 0.25
-"""What a rarer encoding has to fit better: two bytes of Chinese are as good as any two letters of Greek."""
+"""How much better a rarer encoding has to fit: two bytes of Chinese look like any two letters of Greek."""
 
 _NO_MARKS = dict.fromkeys(map(ord, _LATIN_MARKS))
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
@@ -124,8 +124,8 @@ _SIGN_IN_PLACE = re.compile(
     )(?![^\x00-\x7f])""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""What English writes beyond ASCII; the Š, Ł and ą of the same bytes stand in words."""
-_BETWEEN_LETTERS = re.compile(  # but for Catalan l·l and the dash of two names
+"""Signs beyond ASCII in English; the Š, Ł and ą of the same bytes are parts of words."""
+_BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )
 _ASTRAY = re.compile(  # above or below no letter, in Thai and Hebrew
@@ -161,17 +161,17 @@ def _faults(text: str) -> int:
 
 
 def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
-    """How well a text fits the best of the languages of encoding `first`."""
+    """Scores how well a text fits the best of the languages of encoding `first`."""
     alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
     is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
     tables, least = list[dict[str, float]](), 0.6 if is_latin else 0.2
     for letters in alphabets:  # from 1 for the commonest letter down to `least`
         falling = ((1.0 - rank / len(letters)) ** 1.5 for rank in range(len(letters)))
         weights = {c: least + (1.0 - least) * share for c, share in zip(letters, falling, strict=True)}
-        # A capital counts less, so that KOI8 is not Windows.
+        # A capital counts less, so that KOI8 is not taken for Windows.
         capitals = {c.upper(): weight * 0.75 for c, weight in weights.items() if len(c.upper()) == 1}
         tables.append(capitals | weights)
-    if is_western:  # its names stand together in one text, which those of other languages seldom do
+    if is_western:  # western names occur together in one text, which those of other languages seldom do
         tables.append(dict.fromkeys(_LATIN_LETTERS, 0.65))
 
     def score(text: str) -> float:
@@ -182,14 +182,14 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
         marks = sum(n * 0.6 for c, n in counts.items() if c in _LATIN_MARKS)
         if marks:
             marks += 0.4 * sum(
-                len(found[0])
-                for found in _FOREIGN.finditer(text)
-                if len(found[0]) <= 2
-                and _LATIN_MARKS.issuperset(found[0])
-                and _SIGN_IN_PLACE.match(text, found.start())
+                len(run[0])
+                for run in _FOREIGN.finditer(text)
+                if len(run[0]) <= 2
+                and _LATIN_MARKS.issuperset(run[0])
+                and _SIGN_IN_PLACE.match(text, run.start())
             )
-        told = {c: n for c, n in counts.items() if c not in _LATIN_MARKS}
-        best = max(sum(n * table.get(c, -1.0) for c, n in told.items()) for table in tables)
+        letters_only = {c: n for c, n in counts.items() if c not in _LATIN_MARKS}
+        best = max(sum(n * table.get(c, -1.0) for c, n in letters_only.items()) for table in tables)
         fitting = (best + marks - 2 * _faults(text)) / total - handicap
         if not is_latin:
             return fitting
@@ -197,17 +197,17 @@ def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
             words = {word for word in _LETTERS.findall(text) if not word.isascii()}
             return fitting - (0.2 / max(1, len(words)) ** 2 + (0.3 if _ENGLISH.search(text) else 0.0))
         fitting -= 2 * sum(map(len, _UNWESTERN.findall(text))) / total
-        # a stray accent among ASCII, as of half a character at the end: western rather than UTF-16
+        # a stray accent in ASCII, as of half a character at the end: western rather than UTF-16
         return max(fitting, 0.15) if total < 3 and total * 3 < len(text) else fitting
 
     return score
 
 
-_LEAST_WIDE = 0.3  # texts have 0.7 and more, any other bytes 0.1: they are nearly always good UTF-16
+_LEAST_WIDE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nearly always valid UTF-16
 
 
 def _score_wide(text: str) -> float:
-    """UTF-16 that has neither a BOM nor a NUL: text without a single ASCII character."""
+    """UTF-16 without a BOM or a NUL: text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
     return score if score >= _LEAST_WIDE else -2.0
 
@@ -221,7 +221,7 @@ def _wide(character: str) -> float:
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")
-"""The supersets of what files are in: Big5 with 裏 or Cantonese, Korean and Japanese with rare characters."""
+"""The supersets of real files' encodings: Big5 with 裏 or Cantonese, Korean and Japanese with rare ones."""
 
 _FLAWLESS = 0.2  # two names in a table of ASCII
 
@@ -239,7 +239,7 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings in the order in which a tie is settled, each with the score of a text decoded by it."""
+"""Legacy encodings in the order that settles a tie, each with its score of a text decoded by it."""
 
 
 _BOMS = (
@@ -250,55 +250,55 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _SAMPLE = 64 * 1024
-_JUDGED = 16 * 1024  # bytes that the legacy encodings are told apart by
+_JUDGED = 16 * 1024  # bytes used to distinguish the legacy encodings
 _MAGIC = (
     b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"\x7fELF", b"\x1f\x8b", b"GIF8", b"\xff\xd8\xff", b"7z\xbc\xaf",
 )  # fmt: skip
 _BINARY = "looks like a binary file, not text; give it the extension of its format or exclude it"
-_BAD_SHARE = 0.02  # characters of a damaged text that cannot be decoded, each of which counts against it
+_BAD_SHARE = 0.02  # limit of undecodable characters in a damaged text; each counts against it
 _NOISE_SHARE = 0.02  # random bytes have ten per cent control characters, text with stray ones far less
 _HARMLESS = frozenset("\t\n\r\f\v\b\x1b")  # back-space and escape: manual pages and coloured logs
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _STRAY = re.compile("[\x00\b\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
-"""Form feeds, vertical tabs and others stand between two words; the rest has nothing to say, and no width."""
+"""Form feeds, vertical tabs and others separate two words; other controls have no meaning and no width."""
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs", "euc-jp": "euc_jis_2004"}  # fmt: skip
-"""What files declare and what they hold: everybody decodes these labels by the superset."""
+"""Declared labels and actual encodings: all programs decode these labels by the superset."""
 
 
 _NEVER_DECLARED = frozenset(
     ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-16", "utf-32")
 )
-"""Codecs of Python that no document is in, or that need the mark which would have been believed first."""
+"""Codecs of Python that no document uses, or that need the BOM, which was checked first."""
 
 
 def decode(raw: bytes) -> str:
-    """The text of `raw` with `\\n` line ends and no BOM; a character cut off at the end is left out.
+    """The text of `raw` with `\\n` line ends and no BOM; drops a character cut off at the end.
 
-    Raises `Rejected` where it is no text.
+    Raises `Rejected` if it is not text.
     """
     for bom, encoding in _BOMS:
         if raw.startswith(bom):
-            return _tidied(_loose(raw[len(bom) :], encoding))
+            return _finish(_loose(raw[len(bom) :], encoding))
     if raw.startswith(_MAGIC):
         raise Rejected(_BINARY, code="binary")
     if wide := _looks_wide(raw):
-        return _tidied(_loose(raw, wide))
+        return _finish(_loose(raw, wide))
     utf8 = _as_utf8(raw)
     if utf8 is not None:
-        return _tidied(utf8)
-    encoding = _likeliest(raw)
-    return _tidied(_loose(raw, encoding), _unwritten(encoding))
+        return _finish(utf8)
+    encoding = _guess_encoding(raw)
+    return _finish(_loose(raw, encoding), _unwritten(encoding))
 
 
 def decode_declared(raw: bytes, label: str | None = None) -> str:
-    """Like `decode` for HTML, XML and mail, which may say what they are in: `label`, or their first lines.
+    """Like `decode` for HTML, XML and mail, which may declare their encoding: `label`, or their first lines.
 
-    A BOM and valid UTF-8 are believed before the declaration, which is often left from a template.
+    A BOM and valid UTF-8 override the declaration, which is often left over from a template.
     """
     head = raw[:4096]
     declared = _DECLARED.search(head) or _META.search(head)
@@ -307,19 +307,19 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
         return decode(raw)
     utf8 = _as_utf8(raw)
     if utf8 is not None:
-        return _tidied(utf8 if not utf8.isascii() else _loose(raw, encoding))
+        return _finish(utf8 if not utf8.isascii() else _loose(raw, encoding))
     text = _loose(raw, encoding)
-    return _tidied(text) if text.count("\ufffd") <= len(text) * _BAD_SHARE else decode(raw)
+    return _finish(text) if text.count("\ufffd") <= len(text) * _BAD_SHARE else decode(raw)
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode, bad bytes replaced, a cut-off character at the end dropped."""
+    """Decode, replacing bad bytes, dropping a cut-off character at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
-    """Decode, or None; a cut-off character at the end is no fault."""
+    """Decode, or None; a cut-off character at the end is allowed."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(raw, final=False)
     except UnicodeDecodeError:
@@ -327,7 +327,7 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode, U+FFFD for bad bytes; None where there are too many of them for damage to a real text."""
+    """Decode, U+FFFD for bad bytes; None if there are too many for a damaged real text."""
     text = _strict(raw, encoding)
     if text is not None:
         return text
@@ -336,7 +336,7 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """UTF-16 without a BOM: ASCII characters in it have their NUL always on the same side."""
+    """UTF-16 without a BOM: its ASCII characters have their NUL always on the same side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None
@@ -349,7 +349,7 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """`raw` as UTF-8, even with a stray bad byte among many good ones; None where it is something else."""
+    """`raw` as UTF-8, even with a stray bad byte among many good ones; None if it is something else."""
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
         text = decoder.decode(raw, final=False)
@@ -359,22 +359,22 @@ def _as_utf8(raw: bytes) -> str | None:
         good = len(text) - len(text.encode("ascii", "ignore")) - bad
         return text if good >= 9 * bad else None
     tail = decoder.getstate()[0]
-    # One high byte after nothing but ASCII is rather the é of a Latin-1 "café" than half a character.
+    # One high byte after only ASCII is rather the é of a Latin-1 "café" than half a character.
     return None if len(tail) == 1 and text.isascii() else text
 
 
-def _likeliest(raw: bytes) -> str:
+def _guess_encoding(raw: bytes) -> str:
     """The legacy encoding that gives the likeliest text."""
     sample = raw
     if len(raw) > _JUDGED:
-        # Lines from their first byte outside ASCII on, as many as are needed to judge by.
-        kept, size = [], 0
+        # Lines from their first byte outside ASCII on, as many as needed for a score.
+        lines, size = [], 0
         for line in _FROM_FOREIGN.finditer(raw):
-            kept.append(line[0][:_JUDGED])
-            size += len(kept[-1])
+            lines.append(line[0][:_JUDGED])
+            size += len(lines[-1])
             if size >= _JUDGED:
                 break
-        sample = b"".join(kept)
+        sample = b"".join(lines)
     best, best_score = "latin-1", -1.5
     for encoding, score in _SCORES:
         text = _lenient(sample, encoding)
@@ -389,30 +389,32 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Whether it is printable ASCII and common white space, as most texts are: bytes tell that fastest."""
+    """Whether it is printable ASCII and common white space, as most texts are: bytes show that fastest."""
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 
 _UNWRITTEN = ("Cc", "Cn", "Co")  # Unicode's categories: control, unassigned, private use
 _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
-"""A byte that is missing makes other pairs of those behind it, some of which stand for private characters."""
+"""A missing byte changes the pairs after it, and some of those are private characters."""
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """The share of characters that no writing has: of the Unicode categories `unwritten`."""
+    """The share of characters that no writing has: those of the Unicode categories `unwritten`."""
     sample = text[:_SAMPLE]
     if _has_only_common(sample):
         return 0.0
-    odd = {each for each in set(sample) - _HARMLESS if unicodedata.category(each) in unwritten}
-    return sum(n for each, n in Counter(sample).items() if each in odd) / len(sample) if odd else 0.0
+    odd = {character for character in set(sample) - _HARMLESS if unicodedata.category(character) in unwritten}
+    return (
+        sum(n for character, n in Counter(sample).items() if character in odd) / len(sample) if odd else 0.0
+    )
 
 
 def _unwritten(encoding: str) -> Collection[str]:
-    """What counts as noise in a text decoded by `encoding`."""
+    """The categories that count as noise in a text decoded by `encoding`."""
     return _UNWRITTEN_AFTER_DAMAGE if encoding in _TWO_BYTES else _UNWRITTEN
 
 
-def _tidied(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
+def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
     if _noise(text, unwritten) > _NOISE_SHARE:
         raise Rejected(_BINARY, code="binary")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -427,13 +429,13 @@ def separate_controls(text: str) -> str:
 
 
 def _codec(label: str | None) -> str | None:
-    """The codec for a declared label; None for none, unknown ones and what is no text encoding."""
+    """The codec for a declared label; None for none, unknown ones and those that are no text encoding."""
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())
     try:
-        found = codecs.lookup(name)
+        codec = codecs.lookup(name)
     except (LookupError, ValueError):
         return None
-    is_text = getattr(found, "_is_text_encoding", True) and found.name not in _NEVER_DECLARED
-    return found.name if is_text and found.incrementaldecoder else None
+    is_text = getattr(codec, "_is_text_encoding", True) and codec.name not in _NEVER_DECLARED
+    return codec.name if is_text and codec.incrementaldecoder else None

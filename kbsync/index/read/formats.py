@@ -1,8 +1,8 @@
-"""Which files are taken, and how each is read: to read one more format, begin here.
+"""The supported files and their readers: to support one more format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
-folder, and a line in `READERS`. Pictures are documents too, found by what they show, where a service has
-vectors for them.
+folder, and a line in `READERS`. Pictures are documents too, searchable by their content if a service makes
+vectors of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
 PARSER = "5"
-"""Raised whenever a document is read otherwise than before: it is part of every recipe."""
+"""Raise it whenever a document is read differently: it is part of every recipe."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -38,7 +38,7 @@ READERS: Mapping[str, tuple[str, str]] = {
 """By extension, the module of this folder and its function. All run behind the fence (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
-"""What is not text that kbsync decodes itself."""
+"""Extensions of files that are not text for kbsync to decode itself."""
 
 _CODE = _words(
     """
@@ -80,38 +80,38 @@ EXTENSIONS: frozenset[str] = frozenset(_FLAVOURS)
 """Lower-case, without the dot."""
 
 NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
-"""Exact file names taken although they have no extension."""
+"""Exact file names accepted without an extension."""
 
 
 def flavour_of(path: str) -> Flavour:
-    """How the text of `path` will be structured; PLAIN for what is not known."""
+    """How the text of `path` will be structured; PLAIN if unknown."""
     if path.rpartition("/")[2] in _CODE_NAMES:
         return Flavour.CODE
     return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
 
 
 def needs_parser(path: str) -> bool:
-    """Whether `path` is a document that is read behind the fence, not a text."""
+    """Whether `path` is a document to read behind the fence, not a text."""
     return extension_of(path) in DOCUMENTS
 
 
 MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"}
-"""By extension."""
+"""Media types by extension."""
 
 LARGEST = 10_000_000
-"""Bytes; a request holds it a third larger, and in memory."""
+"""The most bytes of a picture; a request holds it a third larger, and in memory."""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536
 
 
 def is_picture(path: str) -> bool:
-    """By its extension."""
+    """Whether the extension is one of a picture."""
     return extension_of(path) in MEDIA_TYPES
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """The one chunk of a picture, shown by its name. Raises `Rejected` for what is none, or is too large."""
+    """The one chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too large."""
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
         raise Rejected(f"{body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large")

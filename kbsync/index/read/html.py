@@ -1,7 +1,7 @@
-"""HTML as markdown, and books made of it (EPUB).
+"""HTML as markdown, and books in HTML (EPUB).
 
-Headings, lists, tables and code are kept; navigation, scripts and styles are left out. Both are read here
-because the general parser drops without a word what is nested deeper than 64 elements.
+Headings, lists, tables and code are kept; navigation, scripts and styles are omitted. Both are read here
+because the general parser silently drops elements nested deeper than 64.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _BLOCKS = _tags(
     footer form header hgroup hr html legend li main menu nav ol option p pre section select summary ul
     """
 )
-_RAW = _tags("script style")  # nothing in them is ever a text, closed or not
+_RAW = _tags("script style")  # they never contain text, closed or not
 _CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _tags("table tr td th")
-"""What stays open until its end or that of something around it. The body's end ends nothing else."""
+"""Stay open until their own end or that of an outer element. The body's end ends nothing else."""
 
 _APART = _tags("button label textarea output meter progress")
-"""Stands in a line, and is drawn apart from what is beside it."""
+"""Inline, but drawn apart from its neighbours."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""What begins a new part of what is open around it, and so ends what the part before left open."""
+"""Each starts a new part of an open element, and so ends elements left open in the part before."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -54,11 +54,11 @@ class _Table:
     """A table being read; `cells` are lists of blocks."""
 
     rows: list[list[list[str]]] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)  # a caption, and text that stands in no cell
+    outside: list[str] = field(default_factory=list)  # a caption, and text outside of cells
     nested: bool = False
 
     def blocks(self) -> list[str]:
-        """One pipe table; the cells one after another where the table only laid out the page."""
+        """One pipe table; just the cells in order if the table only laid out the page."""
         rows = [row for row in self.rows if any(row)]
         cells = [cell for row in rows for cell in row]
         is_layout = self.nested or max(map(len, rows), default=0) < 2
@@ -77,12 +77,12 @@ class _Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.title = ""
         self._unseen = unseen
-        self._open: list[str] = []  # containers, the outermost first
-        self._count = Counter[str]()  # of each kind among them
-        self._around = Counter[str]()  # the same, for those around the unseen one
-        self._hidden: int | None = None  # where the outermost unseen one stands among them
+        self._open: list[str] = []  # containers, outermost first
+        self._count = Counter[str]()  # of each kind in `_open`
+        self._around = Counter[str]()  # the same, outside of the unseen one
+        self._hidden: int | None = None  # index of the outermost unseen one in `_open`
         self._in_title = False
-        self._sinks: list[list[str]] = [[]]  # the page, then the cells that are open
+        self._sinks: list[list[str]] = [[]]  # the page, then the open cells
         self._tables: list[_Table] = []
         self._lists: list[_List] = []
         self._inline: list[str] = []
@@ -100,12 +100,12 @@ class _Page(HTMLParser):
 
     @property
     def left_open(self) -> frozenset[str]:
-        """The unseen elements that nothing closed: the rest of the page went with them."""
+        """The unseen elements that were never closed: they hide the rest of the page."""
         return frozenset(self._open[self._hidden :] if self._hidden is not None else ()) & self._unseen - _RAW
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open an element."""
-        if self._hidden is not None and self._begins_anew(tag):
+        if self._hidden is not None and self._starts_new_part(tag):
             self._close(self._hidden)
         if tag in _CONTAINERS:
             if tag in self._unseen and self._hidden is None:
@@ -126,12 +126,12 @@ class _Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         """Close an element."""
         was_hidden = self._hidden
-        if self._count[tag]:  # as browsers do: an end closes all that was left open inside
-            at = len(self._open) - 1
-            while self._open[at] != tag:
-                at -= 1
-            self._close(at)
-            if at == was_hidden:
+        if self._count[tag]:  # as in browsers: an end closes all elements left open inside
+            index = len(self._open) - 1
+            while self._open[index] != tag:
+                index -= 1
+            self._close(index)
+            if index == was_hidden:
                 return
         if self._hidden is not None:
             return
@@ -155,20 +155,20 @@ class _Page(HTMLParser):
         elif self._hidden is None:
             self._inline.append(data)
 
-    def _begins_anew(self, tag: str) -> bool:
-        """Whether `tag` can only belong to what is around the unseen element, which was left open."""
-        if tag == "main":  # never inside a navigation
+    def _starts_new_part(self, tag: str) -> bool:
+        """Whether `tag` can only belong outside of the unseen element, which was left open."""
+        if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())
-        return any(self._around[one] for one in parents) and not any(
-            self._count[one] - self._around[one] for one in parents
+        return any(self._around[parent] for parent in parents) and not any(
+            self._count[parent] - self._around[parent] for parent in parents
         )
 
-    def _close(self, at: int) -> None:
-        """The container at `at`, with what is open in it."""
-        self._count.subtract(self._open[at:])
-        del self._open[at:]
-        if self._hidden is not None and at <= self._hidden:
+    def _close(self, index: int) -> None:
+        """Close the container at `index`, with the elements open in it."""
+        self._count.subtract(self._open[index:])
+        del self._open[index:]
+        if self._hidden is not None and index <= self._hidden:
             self._hidden = None
 
     def _start_block(self, tag: str) -> None:
@@ -230,7 +230,7 @@ class _Page(HTMLParser):
                 self._inline.append(" ")
 
     def _end_link(self) -> None:
-        """An address that leads elsewhere may be the very answer; one within the page or site is noise."""
+        """Keep an address elsewhere, which may be the answer; one within the page or site is noise."""
         if not self._links:
             return
         target, start = self._links.pop()
@@ -255,7 +255,7 @@ class _Page(HTMLParser):
 
 
 def read_html(text: str) -> Parsed:
-    """The markdown of a page that was decoded already; its title is the page's own or the first heading."""
+    """The markdown of a decoded page; its title is the page's own or the first heading."""
     unseen = _UNSEEN
     while True:
         page = _Page(unseen)
@@ -264,7 +264,7 @@ def read_html(text: str) -> Parsed:
         seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript"}
         if not seen_after_all & unseen:
             break
-        unseen -= seen_after_all  # what nothing closes hides nothing, and a menu is better than an empty page
+        unseen -= seen_after_all  # unclosed elements hide nothing, and a menu is better than an empty page
     body = tidied(body)
     return Parsed(body, title=document_title(page.title, body))
 
@@ -278,7 +278,7 @@ _CHAPTERS = ("application/xhtml+xml", "text/html")
 
 
 def read_epub(raw: bytes) -> Parsed:
-    """The book as markdown. Raises `Rejected` for one that is locked, damaged, or all pictures."""
+    """The book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
     archive = Archive(raw)
     container = archive.xml("META-INF/container.xml")
     named = None if container is None else next(container.iter("rootfile"), None)
@@ -287,7 +287,7 @@ def read_epub(raw: bytes) -> Parsed:
     if package is None:
         raise damaged("it is not an EPUB, or its main part is missing")
     items = {item.get("id", ""): item for item in package.iter("item")}
-    chapters = list[str]()  # the part names of the pages in the order of the spine
+    chapters = list[str]()  # part names of the pages in the order of the spine
     for entry in package.iter("itemref"):
         item = items.get(entry.get("idref", ""))
         if item is not None and item.get("media-type") in _CHAPTERS:

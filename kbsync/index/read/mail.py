@@ -1,4 +1,4 @@
-"""E-mails: the headers a person looks for, the text, and the names of what is attached."""
+"""E-mails: the headers that people look for, the text, and the names of attachments."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from kbsync.index.read.html import read_html
 from kbsync.index.read.text import tidied
 from kbsync.index.read.zip import damaged
 
-_SHOWN = ("From", "To", "Cc", "Date")
-_KNOWN = (*_SHOWN, "Subject", "Message-ID", "Received", "Return-Path")
+_FIELDS = ("From", "To", "Cc", "Date")
+_KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
 
 def read_eml(raw: bytes) -> Parsed:
-    """The message as markdown. Raises `Rejected` for what has none of a mail's headers."""
+    """The message as markdown. Raises `Rejected` for a file without any mail headers."""
     message = email.message_from_bytes(raw, policy=email.policy.compat32)
     if not any(message.get(name) for name in _KNOWN):
         raise damaged("it has no mail headers")
     subject = _header(message, "Subject")
-    fields = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
-    attached = [_plain_header(name) for part in message.walk() if (name := part.get_filename())]
+    fields = [f"{name}: {value}" for name in _FIELDS if (value := _header(message, name))]
+    attachments = [_plain_header(name) for part in message.walk() if (name := part.get_filename())]
     parts = [f"# {subject}" if subject else "", "\n".join(fields), *_bodies(message)]
-    if attached:
-        parts.append("Attachments: " + ", ".join(attached))
+    if attachments:
+        parts.append("Attachments: " + ", ".join(attachments))
     return Parsed(tidied("\n\n".join(part for part in parts if part)), title=subject or None)
 
 
@@ -37,7 +37,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain_header(value: str) -> str:
-    """A header with its encoded words decoded; what declares no charset is guessed."""
+    """A header with its encoded words decoded; guesses an undeclared charset."""
     try:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):
@@ -54,13 +54,13 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message) -> Iterator[str]:
-    """The text of each message inside: a forwarded one is a message of its own."""
+    """The text of each message inside: a forwarded one is a separate message."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
-        # The plain text where it says anything, else the best, which mail programs put last.
-        spoken = [m for m in children if m.get_content_type() == "text/plain" and _text(m)]
-        texts = (list(_bodies(alternative)) for alternative in (*spoken, *reversed(children)))
+        # The plain text if it has any, otherwise the best version, which mail programs put last.
+        plain = [m for m in children if m.get_content_type() == "text/plain" and _text(m)]
+        texts = (list(_bodies(alternative)) for alternative in (*plain, *reversed(children)))
         yield from next(filter(None, texts), ())
     elif message.is_multipart():
         for child in children:

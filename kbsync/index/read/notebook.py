@@ -13,13 +13,13 @@ from kbsync.index.read.text import document_title, fenced, tidied
 from kbsync.index.read.zip import damaged
 
 LONGEST_OUTPUT = 4000
-"""Characters of one cell's output that are kept: a printed table may have a million lines."""
+"""The most characters of one cell's output: a printed table may have a million lines."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def read_ipynb(raw: bytes) -> Parsed:
-    """The cells as markdown. Raises `Rejected` where it is no notebook."""
+    """The cells as markdown. Raises `Rejected` if it is not a notebook."""
     try:
         notebook = json.loads(decode(raw))
         if "cells" not in notebook and "worksheets" not in notebook:
@@ -36,27 +36,27 @@ def read_ipynb(raw: bytes) -> Parsed:
 
 
 def _parts(cell: Mapping[str, Any], language: str) -> Iterator[str]:
-    source = _joined(cell.get("source", cell.get("input", "")))
+    source = _join(cell.get("source", cell.get("input", "")))
     if cell.get("cell_type") == "heading":
         yield "#" * int(cell.get("level") or 1) + " " + source
     elif cell.get("cell_type") != "code":
         yield source
     elif source.strip():
         yield fenced(source, language)
-    printed = "\n".join(_printed(output) for output in cell.get("outputs") or ()).strip()
-    if printed:
-        yield fenced(printed[:LONGEST_OUTPUT] + (" …" if len(printed) > LONGEST_OUTPUT else ""))
+    output_text = "\n".join(_output_text(output) for output in cell.get("outputs") or ()).strip()
+    if output_text:
+        yield fenced(output_text[:LONGEST_OUTPUT] + (" …" if len(output_text) > LONGEST_OUTPUT else ""))
 
 
-def _printed(output: Mapping[str, Any]) -> str:
+def _output_text(output: Mapping[str, Any]) -> str:
     if output.get("output_type") in ("error", "pyerr"):
         return f"{output.get('ename', '')}: {output.get('evalue', '')}"
-    shown = _mapping(output.get("data"))
-    text = output.get("text", shown.get("text/plain", shown.get("text/markdown", "")))
-    return _COLOUR.sub("", _joined(text)).rstrip()
+    data = _mapping(output.get("data"))
+    text = output.get("text", data.get("text/plain", data.get("text/markdown", "")))
+    return _COLOUR.sub("", _join(text)).rstrip()
 
 
-def _joined(lines: str | Iterable[str]) -> str:
+def _join(lines: str | Iterable[str]) -> str:
     return lines if isinstance(lines, str) else "".join(str(line) for line in lines)
 
 

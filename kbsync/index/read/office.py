@@ -1,9 +1,9 @@
-"""PDF, Word, Excel, OpenDocument and RTF through kreuzberg with what it loses put right, and PowerPoint.
+"""PDF, Word, Excel, OpenDocument and RTF through kreuzberg, with its losses repaired, and PowerPoint.
 
-Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and every
-tab, its markdown hides `snake_case` behind backslashes, its PDF markdown knows no pages (the document
-structure does), and a PDF of pictures is an empty text and no error. Presentations are read here, since it
-takes slides in the order of their part names and leaves the notes out.
+Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and every tab,
+its markdown hides `snake_case` behind backslashes, its PDF markdown has no pages (the document structure
+does), and a PDF of pictures gives an empty text and no error. Presentations are read here, because kreuzberg
+takes slides in the order of their part names and omits the notes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg")
 
 
 def read_pptx(raw: bytes) -> Parsed:
-    """The slides as markdown, a page each. Raises `Rejected` where no slide has a text."""
+    """The slides as markdown, a page each. Raises `Rejected` if no slide has text."""
     archive = Archive(raw)
     root = archive.xml(_MAIN)
     if root is None:
         raise damaged("it is not a presentation, or its main part is missing")
     relations = archive.related(_MAIN)
-    shown = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
-    slides = [part for kind, part in shown if kind == "slide"]
+    listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
+    slides = [part for kind, part in listed if kind == "slide"]
     pages = [_slide(archive, part, number) for number, part in enumerate(slides, 1)]
     if not any(pages):
         raise without_text(pictures=archive.has_pictures())
@@ -80,18 +80,18 @@ def _slide(archive: Archive, part: str, number: int) -> str:
             case "diagramData":
                 blocks += _paragraphs(related)
             case "chart":
-                cached = (value.text or "" for kept in related.iter("strCache") for value in kept.iter("v"))
+                cached = (value.text or "" for cache in related.iter("strCache") for value in cache.iter("v"))
                 words = dict.fromkeys([*_paragraphs(related), *filter(None, map(str.strip, cached))])
                 if words:
                     blocks.append("Chart: " + ", ".join(words))
     if not (title or blocks or notes):
         return ""
-    spoken = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
-    return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *spoken]))
+    notes_blocks = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
+    return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *notes_blocks]))
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Shapes and tables in drawing order, groups opened, the fallback twins of newer shapes left out."""
+    """Shapes and tables in drawing order, groups expanded, without the fallback twins of newer shapes."""
     for child in root:
         if child.tag in ("sp", "graphicFrame"):
             yield child
@@ -105,7 +105,7 @@ def _placeholder(shape: Element) -> str:
 
 
 def _paragraphs(part: Element) -> list[str]:
-    """The paragraphs below an element that hold text."""
+    """The paragraphs with text below an element."""
     texts = list[str]()
     for paragraph in part.iter("p"):
         runs = (run for run in paragraph.iter() if run.tag in ("t", "br", "tab"))
@@ -128,7 +128,7 @@ _BLANK = (
     b"2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
     b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 )
-_EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # a sheet's gaps; never its header
+_EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # gaps of a sheet, never its header
 _NAME_OF_ERROR = re.compile(r"\w+Error")
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
 
@@ -140,7 +140,7 @@ _HYPHEN = re.compile(rb"<w:noBreakHyphen\s*/>")
 
 
 def warm_up() -> None:
-    """Load the PDF library, which kreuzberg unpacks into the temporary folder, and remove that file again.
+    """Load the PDF library, which kreuzberg unpacks into the temporary folder, and delete that file again.
 
     Once loaded it needs no file, so the process can then be forbidden to write any.
     """
@@ -149,12 +149,12 @@ def warm_up() -> None:
 
 
 def read_pdf(raw: bytes) -> Parsed:
-    """The pages as markdown; headings are guessed from sizes of letters."""
+    """The pages as markdown; headings are guessed from letter sizes."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
     result = _extract(raw, "pdf", include_document_structure=True)
     nodes = (result.document or {}).get("nodes", ())
-    text, starts = _paged((int(node.get("page") or 1), _block(node["content"])) for node in nodes)
+    text, starts = _join_pages((int(node.get("page") or 1), _block(node["content"])) for node in nodes)
     if not text and (content := tidied(unescaped(result.content))):
         text, starts = content, ()
     if not text:
@@ -164,12 +164,12 @@ def read_pdf(raw: bytes) -> Parsed:
 
 def read_docx(raw: bytes) -> Parsed:
     """A Word document."""
-    return _read_archive(_checked(raw, "word/document.xml", "Word document"), "docx", _plain)
+    return _read_archive(_open_archive(raw, "word/document.xml", "Word document"), "docx", _plain)
 
 
 def read_xlsx(raw: bytes) -> Parsed:
     """A workbook: each sheet as a heading and a table."""
-    workbook = _read_archive(_checked(raw, "xl/workbook.xml", "workbook"), "xlsx")
+    workbook = _read_archive(_open_archive(raw, "xl/workbook.xml", "workbook"), "xlsx")
     text = _EMPTY_ROW.sub("", workbook.text + "\n").rstrip()
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is no title
     return replace(workbook, text=text, title=None if is_sheet_name else workbook.title)
@@ -177,7 +177,7 @@ def read_xlsx(raw: bytes) -> Parsed:
 
 def read_odt(raw: bytes) -> Parsed:
     """An OpenDocument text."""
-    archive = _checked(raw, "content.xml", "OpenDocument text")
+    archive = _open_archive(raw, "content.xml", "OpenDocument text")
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
     return _read_archive(archive, "odt")
@@ -190,7 +190,7 @@ def read_rtf(raw: bytes) -> Parsed:
     return _read(raw, "rtf")
 
 
-def _checked(raw: bytes, part: str, kind: str) -> Archive:
+def _open_archive(raw: bytes, part: str, kind: str) -> Archive:
     archive = Archive(raw)
     if part not in archive.names:
         raise damaged(f"the archive holds no {kind}, or its main part is missing")
@@ -222,19 +222,19 @@ def _extract(raw: bytes, extension: str, **options: Any) -> Any:
     try:
         return kreuzberg.extract_bytes_sync(raw, _TYPES[extension], config)
     except kreuzberg.KreuzbergError as error:
-        raise _rejected(str(error)) from error
+        raise _translate_error(str(error)) from error
 
 
-def _rejected(message: str) -> Rejected:
-    words = message.lower()
-    if "password" in words or "encrypt" in words:
+def _translate_error(message: str) -> Rejected:
+    lowered = message.lower()
+    if "password" in lowered or "encrypt" in lowered:
         return encrypted()
-    if "limit" in words or "bomb" in words or "exceed" in words:
-        return Rejected(f"the parser refuses it: {_said_once(message)}", code="bomb")
-    for word, detail in _OF_PDFIUM.items():
-        if word in message:
+    if "limit" in lowered or "bomb" in lowered or "exceed" in lowered:
+        return Rejected(f"the parser refuses it: {_first_line(message)}", code="bomb")
+    for sign, detail in _OF_PDFIUM.items():
+        if sign in message:
             return damaged(detail)
-    return damaged(f"the parser says {_said_once(message)!r}")
+    return damaged(f"the parser says {_first_line(message)!r}")
 
 
 _OF_PDFIUM = {
@@ -244,11 +244,11 @@ _OF_PDFIUM = {
 }
 
 
-def _said_once(message: str) -> str:
-    """The first line without the names of errors; each that wrapped another had its words repeated."""
+def _first_line(message: str) -> str:
+    """The first line without the names of errors; wrapped errors repeat their words, which are kept once."""
     parts = message.strip().split("\n")[0].split(": ")
-    said = [part for part in dict.fromkeys(parts) if not _NAME_OF_ERROR.fullmatch(part)]
-    return ": ".join(said or parts[-1:])[:200]
+    words = [part for part in dict.fromkeys(parts) if not _NAME_OF_ERROR.fullmatch(part)]
+    return ": ".join(words or parts[-1:])[:200]
 
 
 def _title(result: Any, text: str) -> str | None:
@@ -257,7 +257,7 @@ def _title(result: Any, text: str) -> str | None:
 
 
 def _plain(part: bytes) -> bytes:
-    """A part of a Word document with entities and tabs written as plain characters."""
+    """A part of a Word document with entities and tabs as plain characters."""
     part = _TAB.sub(b'<w:t xml:space="preserve"> </w:t>', part)
     part = _HYPHEN.sub(b"<w:t>-</w:t>", part)
 
@@ -274,8 +274,8 @@ def _with_entities(text: str) -> str:
     return text
 
 
-def _paged(blocks: Iterable[tuple[int, str]]) -> tuple[str, tuple[int, ...]]:
-    """Blocks as one text, and where each page begins in it (one without text: where the next does)."""
+def _join_pages(blocks: Iterable[tuple[int, str]]) -> tuple[str, tuple[int, ...]]:
+    """Blocks as one text, and the start of each page in it (of a page without text: the next one's)."""
     pieces: list[str] = []
     starts: list[int] = []
     offset = 0
@@ -297,11 +297,11 @@ def _block(content: Mapping[str, Any]) -> str:
     text = str(content.get("text") or "")
     match content["node_type"]:
         case "group" | "list" | "page_break" | "image":
-            return ""  # what is in them comes as nodes of its own
+            return ""  # its content comes as separate nodes
         case "title" | "heading":
-            return "#" * min(6, int(content.get("level") or 1)) + " " + _joined(text)
+            return "#" * min(6, int(content.get("level") or 1)) + " " + _join_lines(text)
         case "list_item":
-            return "- " + _joined(text).lstrip("•◦▪‣·-– ")
+            return "- " + _join_lines(text).lstrip("•◦▪‣·-– ")
         case "code":
             return fenced(text)
         case "table":
@@ -309,14 +309,14 @@ def _block(content: Mapping[str, Any]) -> str:
             for cell in (content.get("grid") or {}).get("cells", ()):
                 rows.setdefault(int(cell["row"]), {})[int(cell["col"])] = str(cell.get("content") or "")
             ordered = (row for _, row in sorted(rows.items()))
-            return pipe_table([[row.get(at, "") for at in range(max(row) + 1)] for row in ordered])
-    return _joined(text)
+            return pipe_table([[row.get(column, "") for column in range(max(row) + 1)] for row in ordered])
+    return _join_lines(text)
 
 
 _CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
 _CJK_BREAK = re.compile(f"(?<=[{_CJK}])[ \t]*\n[ \t]*(?=[{_CJK}])")
 
 
-def _joined(text: str) -> str:
-    """The lines of a paragraph as one: Chinese and Japanese have no blank between them."""
+def _join_lines(text: str) -> str:
+    """The lines of a paragraph as one: Chinese and Japanese have no space between them."""
     return " ".join(_CJK_BREAK.sub("", text.replace("\r\n", "\n")).split("\n")).strip()

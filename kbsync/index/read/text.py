@@ -1,9 +1,8 @@
-"""Files that are text already, Markdown among them, and the markdown that every reader writes.
+"""Files that are already text, Markdown among them, and the markdown that every reader writes.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
-so nothing in it may cost more than its length: it has a bound, YAML's merge keys (each line of which can
-double all before it) are not followed, and TOML's dotted keys, which cost the cube of their parts, may have
-only so many.
+so nothing in it may cost more than its length. It has a bound, YAML's merge keys are not followed (each line
+of them can double all before it), and TOML's dotted keys, whose cost is the cube of their parts, are limited.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from kbsync.index.read.formats import flavour_of
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
-_MARK = re.compile(r"<([^<>]*)>")  # no `<` in it: each is looked at from one place only
+_MARK = re.compile(r"<([^<>]*)>")  # no `<` inside: each is tried from one place only
 _CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
 
 
 def parse_text(path: str, raw: bytes) -> Parsed:
-    """The text of a file that needs no parser. Raises `Rejected` for binaries and for what holds no text."""
+    """The text of a file that needs no parser. Raises `Rejected` for binaries and files without text."""
     extension = extension_of(path)
     flavour = flavour_of(path)
     text = decode_declared(raw) if extension == "xml" else decode(raw)
@@ -38,13 +37,13 @@ def parse_text(path: str, raw: bytes) -> Parsed:
         raise Rejected("no text in it: it is empty or only blanks", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
-        if not matter.text.strip():  # nothing but metadata: that is then its text
+        if not matter.text.strip():  # only metadata, which is then the text
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
     if extension in ("vtt", "srt"):
         lines = text.split("\n")
-        # What is said, each cue on its own line of the file; times, numbers and marks become blank.
-        spoken = [_spoken(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
+        # The spoken text, each cue on its own line of the file; times, numbers and marks become blank.
+        spoken = [_cue_text(line, following) for line, following in zip(lines, [*lines[1:], ""], strict=True)]
         if not any(spoken):
             raise Rejected("no text in it: it has no cues", code="no-text")
         return Parsed("\n".join(spoken), Flavour.PLAIN)
@@ -55,9 +54,9 @@ def parse_text(path: str, raw: bytes) -> Parsed:
 
 _ESCAPING = ("json", "jsonl", "ndjson", "yaml", "yml", "properties")
 _REFERRING = ("xml", "xsd", "xsl")
-"""Formats that programs write with escapes for all but ASCII."""
+"""Formats that programs write with escapes for everything but ASCII."""
 
-_ESCAPED = re.compile(  # a pair of surrogates, one character, or a backslash with what it escapes
+_ESCAPED = re.compile(  # a pair of surrogates, one character, or a backslash with its character
     r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|x([0-9a-fA-F]{2}))|.)"
 )
@@ -65,7 +64,7 @@ _REFERRED = re.compile("&#(?:([0-9]{3,7})|x([0-9a-fA-F]{2,6}));")
 
 
 def _without_escapes(text: str, extension: str) -> str:
-    """`text` with the letters that its escapes stand for."""
+    """`text` with its escapes decoded."""
     if extension in _ESCAPING and "\\" in text:
         return _ESCAPED.sub(_decode_escape, text)
     if extension in _REFERRING and "&#" in text:
@@ -87,17 +86,17 @@ def _decode_reference(reference: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """The character of that code; `escape` where the format gives it a meaning, or it is not printed."""
+    """The character of that code; `escape` if the format gives it a meaning, or it is not printable."""
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
 
 _LONGEST_COLUMNS = 1_000
-"""Characters; a longer header would not be repeated above each chunk."""
+"""The most characters of a header; a longer one is not repeated above each chunk."""
 
 
 def _columns(text: str, extension: str) -> str:
-    """The header line; "" where the first line is a record: it holds a number, or is one cell."""
+    """The header line; "" if the first line is a record: it holds a number, or is one cell."""
     line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
     if not newline and len(text) > _LONGEST_COLUMNS:
         return ""
@@ -107,15 +106,15 @@ def _columns(text: str, extension: str) -> str:
     return "" if is_record or line.count('"') % 2 else line
 
 
-def _spoken(line: str, following: str) -> str:
+def _cue_text(line: str, following: str) -> str:
     is_label = _CUE_TIME.match(following) is not None  # the number or name above a cue's times
     if is_label or _CUE_TIME.match(line) or line.startswith("WEBVTT"):
         return ""
-    return _MARK.sub(_unmarked, line).rstrip()
+    return _MARK.sub(_strip_mark, line).rstrip()
 
 
-def _unmarked(mark: re.Match[str]) -> str:
-    """Who speaks, of `<v.loud Ada>`; nothing of other marks; what is none stays."""
+def _strip_mark(mark: re.Match[str]) -> str:
+    """The speaker in `<v.loud Ada>`; nothing for other marks; other text in angle brackets stays."""
     kind, *name = mark[1].split(None, 1)[:2] or [""]
     if name and (kind == "v" or kind.startswith("v.")):
         return f"{name[0]}: "
@@ -123,7 +122,7 @@ def _unmarked(mark: re.Match[str]) -> str:
 
 
 _LONGEST = 64 * 1024
-_MOST_DOTS = 100  # on one line of TOML, where a key with so many parts would be
+_MOST_DOTS = 100  # on one line of TOML, where a key may have many parts
 _BLOCK = {
     "---": re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
     "+++": re.compile(r"\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE),
@@ -134,13 +133,13 @@ _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 
 
 def split_front_matter(text: str) -> Parsed:
-    """Take the front matter off `text`. What cannot be read as such stays in the text, so nothing is lost."""
+    """Split the front matter off `text`. If it can't be read it stays in the text, so nothing is lost."""
     pattern = _BLOCK.get(text[:3])
-    found = pattern.match(text, 0, _LONGEST) if pattern else None
-    if found is None:
+    match = pattern.match(text, 0, _LONGEST) if pattern else None
+    if match is None:
         return Parsed(text)
     try:
-        block = found[1]
+        block = match[1]
         if text[:3] == "---":
             loaded = _yaml(block)
         elif any(line.count(".") > _MOST_DOTS for line in block.split("\n")):
@@ -154,14 +153,14 @@ def split_front_matter(text: str) -> Parsed:
         fields = {str(key).lower(): value for key, value in loaded.items()}
         title = _scalar(fields.get("title"))
         tags = tuple(dict.fromkeys(t for key in _TAG_KEYS for t in _words(fields.get(key))))
-    except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError only when it is written
+    except (ValueError, RecursionError):  # a number of 5,000 digits raises ValueError only when written
         return Parsed(text)
-    rest, lines = text[found.end() :], found[0].count("\n")
+    remaining, lines = text[match.end() :], match[0].count("\n")
     prose = "".join(f"{line}\n" for line in _prose_of(block, title is not None))
     if not prose.strip():
-        return Parsed(rest, title=title, tags=tags, line_offset=lines)
-    closing = "\n" if found[0].endswith("\n") else ""
-    return Parsed(f"\n{prose}{closing}{rest}", title=title, tags=tags)
+        return Parsed(remaining, title=title, tags=tags, line_offset=lines)
+    closing = "\n" if match[0].endswith("\n") else ""
+    return Parsed(f"\n{prose}{closing}{remaining}", title=title, tags=tags)
 
 
 _NAMING_KEYS = frozenset(
@@ -170,11 +169,11 @@ _NAMING_KEYS = frozenset(
         *("subtitle", "summary", "teaser"),
     }
 )
-"""What is said of a document in one word as well."""
+"""Keys whose value counts as prose even if it is one word."""
 
 
 def _prose_of(block: str, has_title: bool) -> Iterator[str]:
-    """The lines of front matter, blank but for those that people wrote to be read."""
+    """The lines of front matter; lines that people didn't write to be read become blank."""
     segments = list[list[str]]()
     for line in block.split("\n")[:-1]:
         if segments and (not line[:1].strip() or line[0] in "-#]})"):
@@ -182,29 +181,29 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
         else:
             segments.append([line])
     for segment in segments:
-        first, *value = _ASSIGNMENT.split(segment[0], maxsplit=1)
-        key = first.strip(" \t\"'").lower()
-        is_taken = key in _TAG_KEYS or (key == "title" and has_title)
-        is_prose = key in _NAMING_KEYS or _is_prose(first) or _is_prose(" ".join([*value, *segment[1:]]))
+        key_text, *value = _ASSIGNMENT.split(segment[0], maxsplit=1)
+        key = key_text.strip(" \t\"'").lower()
+        is_used = key in _TAG_KEYS or (key == "title" and has_title)
+        is_prose = key in _NAMING_KEYS or _is_prose(key_text) or _is_prose(" ".join([*value, *segment[1:]]))
         for line in segment:
-            yield line if is_prose and not is_taken and not line.lstrip().startswith("#") else ""
+            yield line if is_prose and not is_used and not line.lstrip().startswith("#") else ""
 
 
 def _is_prose(text: str) -> bool:
-    """It has two words beside each other, or some that are written without spaces."""
+    """Whether it has two adjacent words, or some in a script without spaces."""
     words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
     are_words = [len(word) > 1 and word.isalpha() for word in words]
     return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
 
 
 def _yaml(block: str) -> object:
-    import yaml  # not needed for files that have no front matter
+    import yaml  # not needed for files without front matter
 
     class Loader(yaml.SafeLoader):
-        """Leaves merge keys (`<<`) as they stand, and then has no value to make of them: YAMLError."""
+        """Leaves merge keys (`<<`) as they are, and then has no value for them: YAMLError."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Nothing is merged."""
+            """Merges nothing."""
 
     try:
         return yaml.load(block, Loader)  # noqa: S506 # a SafeLoader all the same
@@ -229,8 +228,8 @@ def _scalar(value: object) -> str | None:
 
 _HEAD = 16 * 1024
 _UNDERLINE = r"(?P<mark>[=\-`:'\"~^_*+#<>.])(?P=mark){2,}[ \t]*$"
-# What follows a mark begins with a letter and goes on to the end of the line, and is trimmed afterwards: an
-# expression that looks for the blanks at the end tries them all at each of its steps.
+# The text after a mark begins with a letter, goes on to the end of the line, and is trimmed afterwards: an
+# expression that matches trailing blanks tries them all at each of its steps.
 _PATTERNS = {
     Flavour.MARKDOWN: re.compile(r"^#{1,6}[ \t]+(?P<title>\S.*)|^(?P<under>\S.*)\n=+[ \t]*$", re.MULTILINE),
     Flavour.RST: re.compile(rf"^(?P<title>\S.*)\n{_UNDERLINE}", re.MULTILINE),
@@ -244,14 +243,14 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 def first_heading(text: str, flavour: Flavour) -> str | None:
-    """The first heading of `text`, or None where it has none or its flavour has no headings."""
+    """The first heading of `text`; None if it has none or its flavour has no headings."""
     pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
         head = _FENCED.sub("", head)  # a comment of a shell script is no heading
-    found = pattern and pattern.search(head)
-    if not found:
+    match = pattern and pattern.search(head)
+    if not match:
         return None
-    title = plain_title(found["title"] or found.groupdict().get("under") or "", flavour)
+    title = plain_title(match["title"] or match.groupdict().get("under") or "", flavour)
     return " ".join(title.split())[:LONGEST_TITLE] or None
 
 
@@ -268,7 +267,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is the header; short rows are filled up. "" without rows."""
+    """A table whose first row is the header; pads short rows. "" without rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
@@ -286,7 +285,7 @@ def fenced(code: str, language: str = "") -> str:
 
 
 def document_title(stated: str | None, text: str) -> str | None:
-    """The title a document states of itself, unless it is what programs put there; else its first heading."""
+    """The document's own title, unless a program filled it in; otherwise its first heading."""
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title
@@ -295,34 +294,34 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def unescaped(text: str) -> str:
-    """Markdown without the backslashes a converter put before punctuation.
+    """Markdown without the backslashes that a converter put before punctuation.
 
-    They would hide `snake\\_case` from a search. A backslash stays where it keeps a line from being read
+    They would hide `snake\\_case` from a search. A backslash stays if it keeps a line from being read
     as a heading or a list, in code, and before a table's bars.
     """
     pieces, end = [], 0
     for fence in _FENCE.finditer(text):
-        pieces += [_unescaped(text[end : fence.start()]), fence[0]]
+        pieces += [_unescape(text[end : fence.start()]), fence[0]]
         end = fence.end()
-    return "".join([*pieces, _unescaped(text[end:])])
+    return "".join([*pieces, _unescape(text[end:])])
 
 
 _LINE_START = re.compile(r"^(\\[#>+\-*=]|\d+\\[.)])")
 
 
-def _unescaped(prose: str) -> str:
+def _unescape(prose: str) -> str:
     if "\\" not in prose:
         return prose
     lines = list[str]()
     for line in prose.split("\n"):
-        kept = _LINE_START.match(line)
-        start = kept.end() if kept else 0
+        prefix = _LINE_START.match(line)
+        start = prefix.end() if prefix else 0
         lines.append(line[:start] + _ESCAPE.sub(r"\1", line[start:]))
     return "\n".join(lines)
 
 
 def tidied(text: str) -> str:
-    """`\\n` line ends, no control characters, no more than one blank line together, none at the ends."""
+    """`\\n` line ends, no control characters, no consecutive blank lines, none at the ends."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _NO_CHARACTER.sub("", separate_controls(text))
     return _BLANK_LINES.sub("\n\n", text).strip()

@@ -1,6 +1,6 @@
 """Documents that are zip archives: opened with bounds, their XML read without entities.
 
-Pictures, sound and films are not read, so they may be as large as they like and count for no bound.
+Pictures, sound and films are not read, so they may have any size and count for no bound.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from xml.parsers import expat
 from kbsync.errors import Rejected
 
 LARGEST_UNPACKED = 512 * 1024 * 1024
-"""Bytes that all parts together may unpack to."""
+"""The most bytes that all parts together may unpack to."""
 
 _LARGEST_XML = 64 * 1024 * 1024
 _MOST_PARTS = 20_000
-_HIGHEST_RATIO = 200  # deflate manages 1032:1; XML of real documents stays below 60:1
+_HIGHEST_RATIO = 200  # deflate reaches 1032:1; XML of real documents stays below 60:1
 _RATIO_FROM = 16 * 1024 * 1024
 _OLE = bytes.fromhex("D0CF11E0A1B11AE1")
 _PICTURES = (
@@ -47,7 +47,7 @@ def encrypted() -> Rejected:
 
 
 def without_text(*, pictures: bool) -> Rejected:
-    """Nothing to search for is in it; where it has pictures they are probably scans."""
+    """It has no text to search; if it has pictures they are probably scans."""
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
@@ -91,14 +91,14 @@ class Archive:
         return self._zip.namelist()
 
     def has_pictures(self) -> bool:
-        """Whether any part is a picture; the thumbnail that programs add is none of the document's."""
+        """Whether any part is a picture, not counting the thumbnail that programs add."""
         return any(
             name.lower().endswith(_PICTURES) and not name.startswith(("docProps/", "Thumbnails/"))
             for name in self.names
         )
 
     def for_parser(self, rewritten: Callable[[bytes], bytes] | None = None) -> bytes:
-        """The archive for a parser that unpacks whatever is in it: pictures, sounds and films are empty.
+        """The archive for a parser that unpacks everything: pictures, sounds and films become empty.
 
         `rewritten` is applied to each part in XML.
         """
@@ -110,20 +110,20 @@ class Archive:
         return out.getvalue()
 
     def read(self, name: str) -> bytes:
-        """The bytes of a part; b"" where there is none."""
+        """The bytes of a part; b"" if there is none."""
         try:
             part = self._zip.getinfo(name)
             if _is_medium(name):
-                self._check([part])  # a text under the name of a picture
+                self._check([part])  # a text under a picture's name
             with self._zip.open(part) as content:
-                return content.read(part.file_size + 1)  # one that is longer than it says is not unpacked
+                return content.read(part.file_size + 1)  # never unpacks more than the declared size
         except KeyError:
             return b""
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
             raise damaged("it is damaged or incomplete") from error
 
     def xml(self, name: str) -> Element | None:
-        """The root of an XML part; None where there is none."""
+        """The root of an XML part; None if there is none."""
         raw = self.read(name)
         return parse_xml(raw) if raw else None
 
@@ -131,12 +131,12 @@ class Archive:
         """The relations of an Office part, without external ones: id → (last word of the type, part name)."""
         folder, base = posixpath.split(name)
         root = self.xml(f"{folder}/_rels/{base}.rels")
-        found = {}
+        relations = {}
         for row in root if root is not None else ():
             if row.get("TargetMode") != "External" and (target := row.get("Target")):
                 part = posixpath.normpath(posixpath.join("/" + folder, target)).lstrip("/")
-                found[row.get("Id", "")] = (row.get("Type", "").rpartition("/")[2], part)
-        return found
+                relations[row.get("Id", "")] = (row.get("Type", "").rpartition("/")[2], part)
+        return relations
 
 
 def _is_medium(name: str) -> bool:
@@ -168,7 +168,7 @@ def _refuse_doctype(*_: object) -> None:
 
 
 def _local(tag: str) -> str:
-    """Names without namespaces: strict and transitional documents differ in nothing else."""
+    """Names without namespaces: strict and transitional documents differ only in these."""
     return tag.rpartition("}")[2]
 
 
