@@ -103,7 +103,7 @@ _CURES = {
     errno.EDQUOT: "; free some space",
     errno.EROFS: "; name a place that can be written",
     errno.EMFILE: "; raise the limit of open files (ulimit -n)",
-    errno.EIO: "; look at the disk and its kernel log",
+    errno.EIO: "; check the disk and the kernel log",
 }
 
 
