@@ -105,10 +105,10 @@ class Spool:
                 while unwritten:
                     unwritten = unwritten[os.write(self._fd, unwritten) :]
         except OSError as error:
-            hint = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
+            fix = "" if error.errno in SHORTAGES else "; free space there or move state_dir"
             raise StateError(
                 f"{self._folder}: can't keep a copy of {self._path!r} while it is sent "
-                f"({error_words(error)}){hint}"
+                f"({error_words(error)}){fix}"
             ) from error
         self._pieces.clear()
 

@@ -93,16 +93,21 @@ def _cures_in(node: ast.AST) -> Iterator[str]:
         case ast.Call(func=func, args=args):
             name = getattr(func, "attr", getattr(func, "id", ""))
             yield from (text for one in args[PLACES.get(name, 99) :][:1] for text in _texts(one))
-        case ast.keyword(arg="cure", value=value):
+        case ast.keyword(arg="cure" | "fix", value=value):
             yield from _texts(value)
-        case ast.Assign(targets=[target], value=value) if "cure" in ast.unparse(target).lower():
+        case ast.Assign(targets=[target], value=value) if _names_cure(ast.unparse(target)):
             values = value.values if isinstance(value, ast.Dict) else [value]
             yield from (text for one in values for text in _texts(one))
-        case ast.FunctionDef(name=name) if "cure" in name:
+        case ast.FunctionDef(name=name) if _names_cure(name):
             returned = [one.value for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
             yield from (text for one in returned for text in _texts(one))
         case ast.Constant() | ast.JoinedStr() if any(map(_COMMAND.search, _texts(node))):
             yield from _texts(node)
+
+
+def _names_cure(name: str) -> bool:
+    words = re.split(r"\W|_", name.lower())
+    return "cure" in name.lower() or "fix" in words or "fixes" in words
 
 
 def _texts(node: ast.AST) -> list[str]:
