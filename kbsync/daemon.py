@@ -175,7 +175,7 @@ class Daemon:
             # Somebody may have deleted the state, or put another one there: what is written to the old file
             # would be lost.
             if not store.is_there and not self._state_lost.is_set():
-                detail = f"{store.path} was removed or replaced; starting again with the file there is"
+                detail = f"{store.path} was removed or replaced; restarting with the file now there"
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
@@ -272,7 +272,7 @@ class Daemon:
             await self._listen(new)
         except (UsageError, OSError) as error:
             log.error("config.refused", reason="; ".join(str(error).splitlines()))
-            self._reports.complaint = "the config was refused, the old one goes on"
+            self._reports.complaint = "the config was refused; the old one stays in use"
             self._reports.nudge()
             return
         self._notifications.turn_to(new.config.notify)

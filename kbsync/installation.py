@@ -39,7 +39,7 @@ class Installation:
             if name not in names:
                 near = nearest(name, names)
                 hint = f"; did you mean {near}?" if near else ""
-                raise UsageError(f"there is no mirror {name!r}; known are: {', '.join(names)}{hint}")
+                raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(names)}{hint}")
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
     @property

@@ -344,5 +344,5 @@ def _set_aside(path: Path, damage: str) -> str:
         aside = set_aside(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise StateError(f"{damage}, and it cannot be set aside ({why}): see to {path.parent}") from error
-    return f"{damage}; it was set aside as {aside.name}, and what is at the target is adopted"
+        raise StateError(f"{damage}, and it cannot be set aside ({why}): check {path.parent}") from error
+    return f"{damage}; it was set aside as {aside.name}; kbsync adopts what is at the target"

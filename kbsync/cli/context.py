@@ -102,7 +102,7 @@ def choose(
     nothing names a folder, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
-        raise UsageError("--config and --folder exclude each other; --folder stands in for a config")
+        raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
     if choices.folder is not None:
         chosen = _of_folder(
@@ -163,7 +163,7 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             # Ids that are not there yet are not all that is wrong.
             raise error from None
         raise UsageError(
-            f"{error}\nto list those of the account: {choices.typed('kb list')}"
+            f"{error}\nto list the account's knowledge bases: {choices.typed('kb list')}"
             f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
@@ -189,11 +189,11 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(known.folder)) for known in folders)
         is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
-        lines.append(is_in_none if folders else "no folder is known from an earlier run with --folder")
+        lines.append(is_in_none if folders else "no earlier run used --folder")
     elif (mirrored := _folder_here()) is not None:
         # A pass guesses no folder, as the working directory may be any; so it is offered.
         command = dataclasses.replace(choices, folder=mirrored).typed("--once")
-        lines.append(f"for one pass of the folder around you, run: {command}")
+        lines.append(f"for one pass over the folder you are in, run: {command}")
     lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
     return "\n".join(lines)
 
@@ -311,12 +311,12 @@ def unmade(installation: Installation) -> Iterator[None]:
     try:
         yield
     except UnmadeError as error:
-        raise UsageError(f"{error}; {_pass(installation, 'a kbsync is working on it')}") from error
+        raise UsageError(f"{error}; {_pass(installation, 'kbsync is working on it')}") from error
 
 
 def _pass(installation: Installation, under_way: str) -> str:
     if lock.is_held(installation.state_dir):
-        return f"{under_way}; see how far it is: {installation.cure('status')}"
+        return f"{under_way}; check progress: {installation.cure('status')}"
     return f"run: {installation.cure('--once')}"
 
 

@@ -92,16 +92,16 @@ def _cure(error: OSError) -> str:
             # Another user's file in a folder of ours is given back.
             is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
             if is_astray and (command := cure_of(place.parent, place)):
-                return f"; give it back: {command}"
+                return f"; restore its owner: {command}"
     return _CURES.get(error.errno or 0, "")
 
 
 _CURES = {
-    errno.EACCES: "; run as the user it belongs to",
-    errno.EPERM: "; run as the user it belongs to",
+    errno.EACCES: "; run as the user who owns it",
+    errno.EPERM: "; run as the user who owns it",
     errno.ENOSPC: "; free some space",
     errno.EDQUOT: "; free some space",
-    errno.EROFS: "; name a place that can be written",
+    errno.EROFS: "; choose a writable location",
     errno.EMFILE: "; raise the limit of open files (ulimit -n)",
     errno.EIO: "; check the disk and the kernel log",
 }

@@ -97,7 +97,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
                 contents.folders += 1
                 yield path, rules
             else:
-                contents.leave_out(f"{path}/", "folders that are left out")
+                contents.leave_out(f"{path}/", "excluded folders")
         else:
             kind = FileKind.SYMLINK if entry.is_symlink() else FileKind.SPECIAL
             if entry.is_file(follow_symlinks=False):
@@ -132,7 +132,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
     """For a person: totals, extensions, what is left out, and what is known of the cost."""
-    so_far = "" if contents.is_complete else " so far; there was no time to see all of it"
+    so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), sized(contents.bytes.total())
     yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"
     named = contents.selected.most_common(KINDS_NAMED)
@@ -147,6 +147,6 @@ def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[
         yield f"  left out: … for {counted(more, 'other reason')}"
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
-        yield f"  not read: {example}; to leave out what it names, copy it to {IGNORE_FILE}"
+        yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
     if is_paid and files:
         yield f"  cost: {counted(files, 'document')} with {size}, at the service's prices"

@@ -1,4 +1,4 @@
-"""Runs a command line: loads the command's module, and turns an error into a sentence and an exit code."""
+"""Runs a command line: loads the command's module, and turns an error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ COMMANDS = {
     "plan": "Show what a pass would do.",
     "status": "Show the state of mirrors and documents.",
     "search": "Search the mirrored documents.",
-    "ask": "Answer a question, and show from which documents.",
-    "mcp": "Serve assistants by the Model Context Protocol.",
+    "ask": "Answer a question and cite the documents.",
+    "mcp": "Serve assistants over the Model Context Protocol.",
     "explain": "Explain why a file is or is not found.",
     "verify": "Compare folder, state and knowledge base.",
     "retry": "Try failed documents again.",
     "approve": "Approve what is held.",
     "forget": "Forget a mirror.",
     "kb": "Manage knowledge bases at a target.",
-    "state": "Back up the state, and discard what is damaged.",
+    "state": "Back up the state or discard damaged files.",
     "doctor": "Check everything kbsync needs.",
     "completion": "Complete commands in your shell.",
 }
@@ -46,15 +46,15 @@ SECTIONS = {
 
 
 NEAR_MISS = 0.75
-"""How alike a mistyped command has to be: `serch` and `search` are, `version` and `verify` are not."""
+"""How similar a mistyped command has to be: `serch` and `search` are, `version` and `verify` are not."""
 
 
 MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
-"""Commands that are folders."""
+"""Commands with a package of their own."""
 
 
 class LazyCommands(click.Group):
-    """Loads one command at a time: `search` must not wait for what only the daemon needs."""
+    """Loads one command at a time: `search` must not wait for imports that only the daemon needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names."""
@@ -94,7 +94,7 @@ class LazyCommands(click.Group):
 
 
 def _unknown(ctx: click.Context, name: str) -> click.UsageError:
-    """No such command: names the nearest or, for a folder, the command line that mirrors it."""
+    """No such command: suggests the nearest or, for a folder, the command line that mirrors it."""
     if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
         once = "--once " if ctx.params.get("once") else ""
         return click.UsageError(
@@ -120,7 +120,7 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
         "kbsync search --help                  every command has examples",
     ),
 )
-@click.option("--once", is_flag=True, help="One full pass, then exit.")
+@click.option("--once", is_flag=True, help="Run one full pass, then exit.")
 @json_option
 @click.option("--dry-run", is_flag=True, help="With --once: only show what it would do, as `plan` does.")
 @shared_options
@@ -132,7 +132,7 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 
     \b
     Exit codes: 0 mirrored · 1 some documents failed · 2 wrong usage or config ·
-    3 waits for a person · 4 passing trouble · 130, 143 interrupted
+    3 needs your decision · 4 temporary problem, try again · 130, 143 interrupted
     """
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
@@ -156,9 +156,9 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
     """Raise `click.UsageError` for the first option of a pass that was given without a pass."""
     choices = ctx.ensure_object(Choices)
     instead = {
-        "--once": f"takes no command: run `{choices.typed('--once')}`, then `kbsync {command} …`",
-        "--json": f"goes with --once, or after a command: kbsync {command} … --json",
-        "--dry-run": f"goes with --once and without a command; or run: {choices.typed('plan')}",
+        "--once": f"takes no command; run `{choices.typed('--once')}`, then `kbsync {command} …`",
+        "--json": f"needs --once or belongs after a command: kbsync {command} … --json",
+        "--dry-run": f"needs --once and takes no command; or run: {choices.typed('plan')}",
     }
     for flag, is_set in flags.items():
         if is_set:
@@ -168,11 +168,11 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
 def run_cli(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code. Raises nothing but `SystemExit` of click's completion."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        # The next file that is opened would take the place of a stream that is closed (`2>&-`).
+        # The next file that is opened would replace a closed stream (`2>&-`).
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
     for stream in (sys.stdout, sys.stderr):
-        # A document may have a character that the locale lacks.
+        # A document may contain a character that the locale lacks.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="backslashreplace")
@@ -182,7 +182,7 @@ def run_cli(arguments: Sequence[str]) -> int:
             with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
         except OSError as error:
-            # Such as a full disk: what a script reads would be cut off.
+            # Such as a full disk: a script would read truncated output.
             tell(sentence_of(error))
             code = Code.PASSING
         finally:
@@ -194,7 +194,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """The code that the command returned; one that returns nothing did what was asked."""
+    """The code that the command returned; a command that returns nothing succeeded."""
     try:
         done = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False

@@ -56,7 +56,7 @@ class PathArgument(click.Path):
         """The path as typed."""
         text = os.fsdecode(value)
         if not text or "\0" in text:
-            self.fail("is empty" if not text else "holds a NUL character", param, ctx)
+            self.fail("is empty" if not text else "contains a NUL character", param, ctx)
         return Path(text)
 
 
@@ -79,7 +79,7 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         given = dict.fromkeys((*([] if known is None else [known]), *value))
         if len(given) > 1:
             both = " and ".join(printable(str(each)) for each in given)
-            raise click.BadParameter(f"takes one place, not {both}", ctx, parameter)
+            raise click.BadParameter(f"takes one path, not {both}", ctx, parameter)
         setattr(choices, parameter.name, next(iter(given), None))
     elif parameter.name == "mirrors":
         choices.mirrors += tuple(name for name in value if name not in choices.mirrors)
@@ -121,15 +121,15 @@ def _name_one(ctx: click.Context) -> None:
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (
-    _option("--config", type=FILE, multiple=True, metavar="FILE", help="The config to use."),
+    _option("--config", type=FILE, multiple=True, metavar="FILE", help="Use this config."),
     _option(
         "--folder",
         type=FOLDER,
         multiple=True,
         metavar="DIR",
-        help="The mirror of this folder; if there is none, mirror it into a built-in knowledge base.",
+        help="Use the mirror of this folder; without one, mirror it into a built-in knowledge base.",
     ),
-    _option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="The directory of the state."),
+    _option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="Keep the state in DIR."),
     _option(
         "--mirror",
         "mirrors",
@@ -141,9 +141,9 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
     _option(
         "--log-format",
         type=click.Choice(("console", "json")),
-        help="Form of the log; default: console on a terminal, else json.",
+        help="Log format; default: console on a terminal, else json.",
     ),
-    _option("--log-level", type=click.Choice(LEVELS), help="The least severe level to log."),
+    _option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
     _option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
     click.option(
         "--version",
@@ -187,7 +187,7 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     callback=_pairs,
-    help="A setting of the service; an unknown KEY lists all of them. Can be repeated.",
+    help="Set an option of the service; an unknown KEY lists all. Can be repeated.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

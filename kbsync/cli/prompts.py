@@ -47,10 +47,7 @@ def confirm_by_typing(
     shown = printable(name)
     if given is None:
         if not sys.stdin.isatty():
-            raise UsageError(
-                f"to {what}, its {called} has to be typed; there is no terminal to ask on, "
-                f"so add --yes {metavar}"
-            )
+            raise UsageError(f"not a terminal; to {what}, pass its {called} with --yes {metavar}")
         try:
             given = ask(f"Type its {called}, {shown}")
         except NoAnswer:

@@ -130,7 +130,12 @@ def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
     for entry in tx.entries.of_status(record.id, Status.HELD):
         uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
         is_recipe = any(u.wanted_recipe for u in uploads)
-        yield entry.path, "held as it is, though settings changed" if is_recipe else "its deletion is held"
+        yield (
+            entry.path,
+            "settings changed; waiting for approval to index it again"
+            if is_recipe
+            else "its deletion is held",
+        )
 
 
 def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
@@ -153,10 +158,10 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
         since = datetime.fromtimestamp(holder.since)
         is_today = since.date() == datetime.now().date()
         clock = since.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
-        what = "running" if holder.stays else "not running; a single pass or command is at work"
+        what = "running" if holder.stays else "not running; a single pass or command at work"
         return f"{what} since {clock} (pid {holder.pid})"
     passes = [each.since_pass for each in reports if each.has_passed]
-    last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has ended yet"
+    last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"
     if any(each.is_worked_on is None for each in reports):
         return f"can't tell from here whether it runs; {last}"
     return f"not running; {last}"
@@ -256,10 +261,10 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
         approve = installation.cure(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
     if report.trouble and not report.is_troubled:
-        line = f"{report.trouble}; the next pass goes on from there"
+        line = f"{report.trouble}; the next pass continues from there"
         yield problem(line, "pass.unfinished", reason=report.trouble)
     for path in report.busy[:LISTED]:
-        why = "still being written; the next pass takes it"
+        why = "still being written; the next pass picks it up"
         yield problem(f"{path}: {why}", "document.pending", path=path, reason=why)
     if (more := len(report.busy) - LISTED) > 0:
         yield problem(f"… and {more:,} more")
@@ -296,7 +301,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
             yield f"{name}: … and {left:,} more: {every}"
     if any(each.status.documents.failed for each in reports):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
-        yield f"to see why one of them failed: {explain}; to retry all of them: {retry}"
+        yield f"to see why one failed: {explain}; to retry all of them: {retry}"
 
 
 @dataclass(slots=True)
@@ -368,17 +373,17 @@ def late(
     if not report.has_passed:
         if report.is_in_first_pass:
             if check:
-                yield f"{name}: no pass has ended yet; the first one is under way"
+                yield f"{name}: no pass has finished yet; the first one is under way"
         elif report.status.halt is None:
-            yield f"{name}: no pass has ended yet; {run}"
+            yield f"{name}: no pass has finished yet; {run}"
         elif report.is_unattended:
             # Else the halt itself says what to do.
-            yield f"{name}: no pass has ended yet and no kbsync is running; {run}"
+            yield f"{name}: no pass has finished yet and kbsync isn't running; {run}"
         return
     if report.is_unattended and report.waiting:
-        yield f"{name}: {report.waits} and no kbsync is running; {run}"
+        yield f"{name}: {report.waits} and kbsync isn't running; {run}"
     elif report.is_forsaken and not is_old:
-        yield f"{name}: last pass {lasting(report.since_pass)} ago and no kbsync is running; {run}"
+        yield f"{name}: last pass {lasting(report.since_pass)} ago and kbsync isn't running; {run}"
     elif check and max_age is None and report.waiting and report.status.halt is None:
         yield f"{name}: {report.waits}, {oldest}"
     if max_age is None:

@@ -27,7 +27,7 @@ def conflicts(config: Config) -> Iterator[Conflict]:
     yield from folder_conflicts(config)
     yield from listener_conflicts(config)
     if config.notify is not None and config.notify.command is None and config.notify.url is None:
-        yield Conflict(("notify",), "tells nobody; allowed: command, url or url_file, or both")
+        yield Conflict(("notify",), "has nowhere to send to; allowed: command, url or url_file, or both")
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
@@ -44,11 +44,11 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
             continue
         loc: Loc = ("mirrors", index, "target", "callback_base")
         if http is None:
-            message = "needs a listener that is called; add http: {listen: 127.0.0.1:9753}, or remove it"
+            message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove it"
             yield Conflict(loc, message, (("http",),))
         # A callback is known by the secret in its path, and by nothing else.
         if is_in_the_clear(mirror.target.callback_base):
-            message = "is not https, so the secret in its path would travel in the clear; write https://"
+            message = "is not https, so the secret in its path would be sent unencrypted; write https://"
             yield Conflict(loc, message)
 
 
@@ -68,10 +68,8 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
             for key, message in TARGETS[target].rule_conflicts(rule.match, settings):
                 yield Conflict((*here, target, key), message, ((*here, "match"),))
     if mirror.prepare is not None and not mirror.target.keeps_index:
-        allowed = ", ".join(name for name, block in TARGETS.items() if block.keeps_index)
-        message = (
-            f"{mirror.target.type} prepares documents itself; remove this, or use a target of: {allowed}"
-        )
+        allowed = " or ".join(name for name, block in TARGETS.items() if block.keeps_index)
+        message = f"{mirror.target.type} prepares documents itself; remove this, or use {allowed}"
         yield Conflict((*loc, "prepare"), message, ((*loc, "target", "type"),))
     yield from mirror.target.conflicts(mirror, (*loc, "target"))
 
@@ -101,7 +99,7 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
     here, there = ("mirrors", second), ("mirrors", first)
     targets: tuple[Loc, ...] = ((*there, "target"), (*here, "target"))
     if not other.target.shares_base:
-        message = f"is the knowledge base of mirror {mirror.name} already; each mirror needs its own"
+        message = f"is already the knowledge base of mirror {mirror.name}; each mirror needs its own"
         yield Conflict((*here, "target", "path"), message, targets)
     if overlap(mirror.folder, other.folder):
         message = (
@@ -147,8 +145,8 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
         )
         for loc, place, what in ours:
             if place.is_relative_to(mirrored):
-                message = f"{what} lies inside {folder_what}; name a place outside of it"
+                message = f"{what} is inside {folder_what}; choose a place outside it"
                 yield Conflict(loc, message, (folder_loc,))
             elif mirrored.is_relative_to(place):
-                message = f"{folder_what} lies inside {what}; name a place outside of it"
+                message = f"{folder_what} is inside {what}; choose a place outside it"
                 yield Conflict(folder_loc, message, (loc,))

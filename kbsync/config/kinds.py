@@ -96,7 +96,7 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
     reason = (
         f"this version has no {what} {value_shown(value)}"
         if what and isinstance(value, str)
-        else f"{value_shown(value)} is not taken"
+        else f"{value_shown(value)} is not valid"
     )
     # What came from the environment may be a secret: no word that resembles it is named either.
     close = None if isinstance(value, Substituted) else nearest(str(value), words)
@@ -142,7 +142,7 @@ class Duration(ValueKind):
             raise RefusedValue(f"{value_shown(value)} is not a duration; allowed: {DURATION_FORMS}")
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
-            raise RefusedValue(f"{value_shown(value)} is out of bounds; allowed: {bounds}")
+            raise RefusedValue(f"{value_shown(value)} is out of range; allowed: {bounds}")
         return seconds
 
     def json(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Whole(ValueKind):
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
-            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: a whole number, {bounds}")
+            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: a whole number, {bounds}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class Fraction(ValueKind):
         ):
             return float(value)
         bounds = f"{self.least:g} to {self.most:g}"
-        raise RefusedValue(f"{value_shown(value)} is not taken; allowed: a number from {bounds}, such as 0.2")
+        raise RefusedValue(f"{value_shown(value)} is not valid; allowed: a number from {bounds}, such as 0.2")
 
     def json(self) -> dict[str, Any]:
         """A number."""
@@ -225,19 +225,19 @@ class Text(ValueKind):
     """A text of at most `longest` characters; `pattern` (anchored) and `allowed` say which."""
 
     pattern: str = r"[^\x00-\x1f\x7f]*"
-    allowed: str = "a text on one line"
+    allowed: str = "text on one line"
     longest: int = 1000
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The text."""
         if not isinstance(value, str):
-            raise RefusedValue(f"{value_shown(value)} is not a text; allowed: {self.allowed}, in quotes")
+            raise RefusedValue(f"{value_shown(value)} is not text; allowed: {self.allowed}, in quotes")
         if len(value) > self.longest:
             raise RefusedValue(
                 f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters"
             )
         if re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: {self.allowed}")
+            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: {self.allowed}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -273,7 +273,7 @@ class Pattern(ValueKind):
         """The pattern."""
         if not isinstance(value, str):
             raise RefusedValue(
-                f'{value_shown(value)} is not a pattern; allowed: a text in quotes, such as "**/*.md"'
+                f'{value_shown(value)} is not a pattern; allowed: text in quotes, such as "**/*.md"'
             )
         if self.positive and value.startswith("!"):
             raise RefusedValue(
@@ -303,7 +303,7 @@ class Address(ValueKind):
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
             raise RefusedValue(
-                f"{value_shown(value)} is not taken; allowed: host:port, such as 127.0.0.1:9753"
+                f"{value_shown(value)} is not valid; allowed: host:port, such as 127.0.0.1:9753"
             )
         return str(value)
 

@@ -57,7 +57,7 @@ class DocumentRule:
     In a file each target type is a key beside `match`: `{match: "faq/*.csv", <type>: {…}}`.
     """
 
-    match: Annotated[str, Pattern("gitignore pattern of the documents this is for", positive=True)]
+    match: Annotated[str, Pattern("gitignore pattern of the documents that get the settings", positive=True)]
     settings: Annotated[
         Mapping[str, Mapping[str, Any]],
         Others(
@@ -78,7 +78,7 @@ class DeletionRules:
     ] = 0.2
     hold_count: Annotated[int, Whole("… and more than this many")] = 5
     hold_window: Annotated[
-        float, Duration("deletions of this long ago still count, so that bursts add up", most=30 * 86400.0)
+        float, Duration("deletions within this time count together, so bursts add up", most=30 * 86400.0)
     ] = 3600.0
     never: Annotated[bool, NotAKey()] = False
 
@@ -98,15 +98,15 @@ class PrepareConfig:
     folder: Annotated[
         str,
         Text(
-            "where the workers see the mirror's folder, on a file system that they share; "
-            "default: documents are sent to them",
+            "where the workers see the mirror's folder, on a shared file system; "
+            "default: send documents to them",
             r"(/[^\x00-\x1f\x7f]*)?",
             "a path from the root, such as /mnt/share/handbook",
             4096,
         ),
     ] = ""
     bytes_in_flight: Annotated[
-        int, Whole("bytes of documents on their way at most; a larger one goes alone", least=1)
+        int, Whole("most bytes of documents in flight; a larger one is sent alone", least=1)
     ] = 268435456
 
     @property
@@ -139,29 +139,29 @@ class MirrorConfig:
     include: Annotated[
         tuple[Annotated[str, Pattern()], ...] | None,
         About(
-            "files to mirror, gitignore syntax; default: every format the target takes",
+            "files to mirror, gitignore syntax; default: every format the target accepts",
             empty="is empty, so nothing would be mirrored; name patterns such as "
-            '"**/*.md", or remove the key to take every format',
+            '"**/*.md", or remove the key to include every format',
         ),
     ] = None
     exclude: Annotated[
         tuple[Annotated[str, Pattern()], ...],
-        About("files to leave out, gitignore syntax; .kbsyncignore files in the tree count too"),
+        About("files to exclude, gitignore syntax; .kbsyncignore files in the tree count too"),
     ] = ()
     settle: Annotated[
-        float, Duration("a file is taken when it has been quiet this long …", least=0.1, most=86400.0)
+        float, Duration("mirror a file once it has not changed for this long …", least=0.1, most=86400.0)
     ] = 2.0
     settle_longest: Annotated[
         float,
-        Duration("… and at the latest after this, if a stable read can be had", least=0.1, most=86400.0),
+        Duration("… and at the latest after this, if it can be read stably", least=0.1, most=86400.0),
     ] = 60.0
     rescan: Annotated[
-        float, Duration("full reconcile; repairs whatever events missed", least=1.0, most=30 * 86400.0)
+        float, Duration("full reconcile; repairs what events missed", least=1.0, most=30 * 86400.0)
     ] = 900.0
     deep_rescan: Annotated[float, Duration("full reconcile that also hashes every file", least=1.0)] = 86400.0
     prefix: Annotated[
         str,
-        Text("put before document names; in a shared knowledge base none may begin another", longest=200),
+        Text("begins document names; in a shared knowledge base none may begin another", longest=200),
     ] = ""
     renames: Annotated[
         Literal["replace", "keep"],
@@ -169,29 +169,29 @@ class MirrorConfig:
     ] = "replace"
     names: Annotated[
         Literal["tagged", "plain"],
-        Choice("whether document names carry our mark, where the target keeps none"),
+        Choice("whether document names carry our mark, where the target stores no mark"),
     ] = "tagged"
     observer: Annotated[
         Literal["auto", "native", "polling"],
-        Choice("how changes are noticed; polling for network and bind mounts"),
+        Choice("how to detect changes; polling for network and bind mounts"),
     ] = "auto"
     deletions: Annotated[
         DeletionRules,
         About(
-            "when a mass deletion waits for a person; never: documents stay when their files go",
+            "when a mass deletion needs approval; never: keep documents when their files are deleted",
             words={"never": DeletionRules(never=True)},
         ),
     ] = field(default_factory=DeletionRules)
     adopt: Annotated[
         Literal["content", "name"],
-        Choice("what proves a document ours when the state was lost"),
+        Choice("what proves a document ours after the state was lost"),
     ] = "content"
     documents: Annotated[
         tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
     ] = ()
     prepare: Annotated[
         PrepareConfig | None,
-        About("who reads, cuts and embeds documents for local and postgres; absent: kbsync itself"),
+        About("what reads, splits and embeds documents for local and postgres; absent: kbsync itself"),
     ] = None
     target: Annotated[
         TargetConfig,
@@ -207,7 +207,7 @@ class HttpConfig:
     token: Annotated[
         Secret | None,
         Confidential(
-            "clients send it as Bearer token or as password; required beyond this machine",
+            "clients send it as a Bearer token or as the password; required beyond this machine",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),
@@ -229,7 +229,7 @@ class NotifyConfig:
     """Whom to tell: a command (JSON on stdin), an address (JSON by POST), or both."""
 
     command: Annotated[
-        tuple[Annotated[str, Text(allowed="a text on one line", longest=4096)], ...] | None,
+        tuple[Annotated[str, Text(allowed="text on one line", longest=4096)], ...] | None,
         About(
             "program and arguments; gets JSON on stdin, 10 s",
             empty="is empty; name a program, such as [/usr/local/bin/tell]",
@@ -245,7 +245,7 @@ class NotifyConfig:
     ] = None
     on: Annotated[
         tuple[Annotated[Occasion, Choice()], ...],
-        About("what to tell of", empty="is empty; name what to tell of, or remove the key for all"),
+        About("which events to send", empty="is empty; name events, or remove the key for all"),
     ] = get_args(Occasion)
 
 
@@ -258,14 +258,14 @@ class Config:
         About("the folders to mirror", empty="is empty; name at least one folder to mirror"),
     ]
     state_dir: Annotated[
-        Path | None, Location("where the state lies; a local file system, outside of every mirrored folder")
+        Path | None, Location("where the state is; a local file system, outside every mirrored folder")
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        Choice("what the daemon logs; --log-level goes before it, SIGHUP takes a new one"),
+        Choice("lowest level the daemon logs; --log-level overrides it, SIGHUP reloads it"),
     ] = None
     http: Annotated[HttpConfig | None, About("health, readiness and callbacks; absent: no listener")] = None
-    notify: Annotated[NotifyConfig | None, About("whom to tell when a person is needed")] = None
+    notify: Annotated[NotifyConfig | None, About("where to send notices that need your decision")] = None
     path: Annotated[Path | None, NotAKey()] = None
 
 

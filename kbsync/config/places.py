@@ -141,18 +141,18 @@ def check_state_dir(
     one of them inside it) or on a network file system; and when it cannot be written. With `create`
     False, for commands that write nothing, only the former is checked.
     """
-    elsewhere = "name another place with --state-dir, or with state_dir: in the config"
+    elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:
         if is_inside(path, folder):
-            reason = f"the state directory {path} lies inside the mirrored folder {folder}"
+            reason = f"the state directory {path} is inside the mirrored folder {folder}"
             raise UsageError(f"{reason}; {elsewhere}")
         if is_inside(folder, path):
-            reason = f"the mirrored folder {folder} lies inside the state directory {path}"
+            reason = f"the mirrored folder {folder} is inside the state directory {path}"
             raise UsageError(f"{reason}; {elsewhere}")
     kind = network_file_system(path, mountinfo)
     if kind is not None:
         raise UsageError(
-            f"the state directory {path} lies on a network file system ({kind}), where locks do not hold; "
+            f"the state directory {path} is on a network file system ({kind}), where locks do not hold; "
             f"{elsewhere} on a local disk"
         )
     if not create:
@@ -164,13 +164,13 @@ def check_state_dir(
         make_private_folder(path)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
-        raise UsageError(f"the state directory {path} cannot be made ({why}); {elsewhere}") from None
+        raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(
-            f"the state directory {path} cannot be written; run as the user it belongs to, or {elsewhere}"
+            f"the state directory {path} cannot be written; run as the user who owns it, or {elsewhere}"
         )
     if path.stat().st_mode & stat.S_IWOTH:  # anybody could put another state in its place
-        raise UsageError(f"everybody may write into the state directory {path}; chmod o-w it, or {elsewhere}")
+        raise UsageError(f"anyone can write to the state directory {path}; chmod o-w it, or {elsewhere}")
 
 
 def read_only_mount(path: Path) -> Path | None:

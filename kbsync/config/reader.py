@@ -132,7 +132,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
 def read_secret(value: Value, where: Whereabouts) -> str:
     """The text of the file that `value` names, without one newline at its end. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
-        raise RefusedValue("is not a path; allowed: the path of a file that holds the text")
+        raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
     # What was filled in may be the secret itself, put here by mistake: no message repeats it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else path_shown(path)
@@ -163,9 +163,9 @@ def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     kinds = [name for _, block in homes for name, one in TARGETS.items() if one is block]
     if homes and len(kinds) == len(homes):
-        return f"{sentence}; {key} belongs into target type {' or '.join(kinds)}"
+        return f"{sentence}; {key} belongs in target type {' or '.join(kinds)}"
     if len(homes) == 1:
-        return f"{sentence}; {key} belongs into {homes[0][0] or 'the top of the file'}"
+        return f"{sentence}; {key} belongs in {homes[0][0] or 'the top level'}"
     close = nearest(key, words)
     return f"{sentence}; did you mean {close}?" if close else sentence
 
@@ -235,7 +235,7 @@ class _Reader:
             if name is None:
                 continue
             if value.get(key) is not None:
-                self._draft.refuse(file, f"stands beside {key}; keep one of the two")
+                self._draft.refuse(file, f"conflicts with {key}; keep one of the two")
                 continue
             text: str | None
             try:
@@ -351,8 +351,8 @@ class _Reader:
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Not with the text of `value`: where a block is expected, it may hold a secret."""
         self._check_references(value, loc)
-        form = "a text" if isinstance(value, str) else value_shown(value)
-        self._draft.refuse(loc, f"{form} is not taken; allowed: {allowed}")
+        form = "text" if isinstance(value, str) else value_shown(value)
+        self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
 
 
 # Far more than any config has: a log or a database that was named by mistake is not read into memory.
@@ -377,7 +377,7 @@ def load(
     draft = Draft(file, tree)
     where = Whereabouts(file.parent, home(environ))
     if not isinstance(tree.value, dict):
-        what = "is empty" if tree.value is None else "is no block of keys"
+        what = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
     # Where a value was refused there is its default or a stand-in, so that the rest can be checked.
     reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
@@ -398,7 +398,7 @@ def _read_file(file: Path) -> Tree:
         raise UnreadableConfig(None, f"cannot be read ({why}); check the path and who may read it") from None
     if len(content) > _LARGEST_FILE:
         raise UnreadableConfig(
-            None, f"is larger than {_LARGEST_FILE} bytes; that is no config; name another file"
+            None, f"is larger than {_LARGEST_FILE} bytes, too large for a config; name another file"
         )
     try:
         text = content.decode("utf-8-sig")

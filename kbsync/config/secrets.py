@@ -63,7 +63,7 @@ class Confidential(ValueKind):
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"the value is not taken; allowed: {self.allowed}")
+            raise RefusedValue(f"the value is not valid; allowed: {self.allowed}")
         return Secret(str(value))
 
     def json(self) -> dict[str, Any]:

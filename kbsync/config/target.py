@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 IN_THE_CLEAR = (
-    "is not https, so the API key would travel in the clear; write https://, "
+    "is not https, so the API key would be sent unencrypted; write https://, "
     "plain http:// is for hosts of your own network"
 )
 
@@ -46,14 +46,12 @@ class BaseUrl(ValueKind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The address in its canonical form; no message repeats it, a key may stand in it by mistake."""
         if not isinstance(value, str):
-            raise RefusedValue(f"{value_shown(value)} is not a text; allowed: {_ALLOWED}")
+            raise RefusedValue(f"{value_shown(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
-            raise RefusedValue(
-                "has a user or password in it; write it without, keys have settings of their own"
-            )
+            raise RefusedValue("contains a user or password; remove it, keys have their own settings")
         if "?" in value or "#" in value:
-            raise RefusedValue("has a ? or # in it; write what comes before")
+            raise RefusedValue("contains a ? or #; keep only what comes before")
         return canonical(value)
 
     def json(self) -> dict[str, Any]:
@@ -73,7 +71,7 @@ def _parts(url: str) -> SplitResult:
     except ValueError:  # a port beyond 65535, a bracket that is not closed
         is_address = False
     if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
-        raise RefusedValue(f"the value is not taken; allowed: {_ALLOWED}")
+        raise RefusedValue(f"the value is not valid; allowed: {_ALLOWED}")
     return parts
 
 
@@ -122,7 +120,7 @@ class BaseId(ValueKind):
         """The id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
             raise RefusedValue(
-                f'{value_shown(value)} is not taken; allowed: an id in quotes, such as "{self.example}"'
+                f'{value_shown(value)} is not valid; allowed: an id in quotes, such as "{self.example}"'
             )
         return str(value)
 
@@ -137,7 +135,7 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 """What a key may be, as a pattern and in words."""
 
 CHAT_MODEL = Text(
-    "the model that answers questions where there are no applications; empty: none",
+    "the model that answers questions if there are no applications; empty: none",
     r"[!-~]*",
     'the name of a model, such as glm-4-flash, or ""',
     200,
@@ -145,12 +143,12 @@ CHAT_MODEL = Text(
 """For services that have chat completions."""
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""For targets and for services alike."""
+"""The same."""
 
-REQUESTS_PER_MINUTE = Whole("requests in a minute at most; 0: no limit of ours")
-CA_FILE = Location("certificates to trust besides the usual ones, PEM")
+REQUESTS_PER_MINUTE = Whole("most requests per minute; 0: no limit of ours")
+CA_FILE = Location("more certificates to trust, in PEM")
 PROXY = Confidential(
-    "the proxy to go through; default: HTTPS_PROXY and the like",
+    "the proxy to use; default: HTTPS_PROXY and the like",
     r"https?://[^\s/?#]+/?",
     "an address such as http://proxy:3128 or http://user:password@proxy:3128",
 )
@@ -171,19 +169,19 @@ class VectorizationConfig:
     """How a remote target's own work on a document is waited for."""
 
     poll_first: Annotated[
-        float, Duration("first look at a document, this long after it was sent …", least=0.01, most=3600.0)
+        float, Duration("first poll of a document, this long after it was sent …", least=0.01, most=3600.0)
     ] = 1.0
-    poll_longest: Annotated[
-        float, Duration("… and then less and less often, up to this", least=0.01, most=3600.0)
-    ] = 15.0
+    poll_longest: Annotated[float, Duration("… and then less often, up to this", least=0.01, most=3600.0)] = (
+        15.0
+    )
     give_up: Annotated[
-        float, Duration("a document that is not searchable by then has failed", least=0.1, most=7 * 86400.0)
+        float, Duration("a document not searchable by then has failed", least=0.1, most=7 * 86400.0)
     ] = 1800.0
     reembed_tries: Annotated[
-        int, Whole("how often a failed document is tried again before it is quarantined", most=10)
+        int, Whole("how often to retry a failed document before it is quarantined", most=10)
     ] = 3
     absent_after: Annotated[
-        float, Duration("how long a lost upload is looked for before it is sent again", most=86400.0)
+        float, Duration("how long to look for a lost upload before it is sent again", most=86400.0)
     ] = 15.0
 
 
@@ -266,9 +264,9 @@ class RemoteTargetConfig(TargetConfig):
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
-    upload_bytes_per_second: Annotated[int, Whole("speed of uploads at most; 0: no limit of ours")] = 0
+    upload_bytes_per_second: Annotated[int, Whole("top upload speed; 0: no limit of ours")] = 0
     vectorization: Annotated[
-        VectorizationConfig, About("how long the target's own work on a document is waited for")
+        VectorizationConfig, About("how long to wait for the target's own work on a document")
     ] = field(default_factory=VectorizationConfig)
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
@@ -313,7 +311,7 @@ class RemoteTargetConfig(TargetConfig):
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     """What is wrong with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
-        message = f"{path_shown(ca_file)} is no file; name one of certificates"
+        message = f"{path_shown(ca_file)} is not a file; name a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 

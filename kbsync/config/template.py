@@ -24,10 +24,10 @@ _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
 # kbsync: which folders are mirrored, and into which knowledge bases.
 # Commented lines show the defaults. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
-# directory, ~ is your home. ${{NAME}} is taken from the environment.
+# directory, ~ is your home. ${{NAME}} comes from the environment.
 
-{state_dir:<37} # local file system, outside of every mirrored folder
-# log_level: info                     # debug, info, warning, error; SIGHUP takes a new one
+{state_dir:<37} # local file system, outside every mirrored folder
+# log_level: info                     # debug, info, warning, error; SIGHUP reloads it
 # http: {{listen: 127.0.0.1:9753}}      # health, metrics, a page; absent: no listener
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
 
@@ -35,21 +35,21 @@ mirrors:
   - name: "{name}"
     folder: {folder}
 
-    # Which files, in gitignore syntax. Without include: every format the target takes.
+    # Which files, in gitignore syntax. Without include: every format the target accepts.
     # .kbsyncignore files in the folder count too.
     # include: ["**/*.md", "**/*.pdf"]
     # exclude: ["drafts/"]
 
-    # settle: 2s                      # a file is taken when it has been quiet this long ...
-    # settle_longest: 60s             # ... and at the latest after this, if a stable read can be had
-    # rescan: 15m                     # full reconcile; repairs whatever events missed
+    # settle: 2s                      # mirror a file once it has not changed for this long ...
+    # settle_longest: 60s             # ... and at the latest after this, if it can be read stably
+    # rescan: 15m                     # full reconcile; repairs what events missed
     # deep_rescan: 24h                # full reconcile that also hashes every file
     # observer: auto                  # auto | native | polling (network and bind mounts)
 
     # More deletions than both, within the window, wait for `kbsync approve`; `never` keeps every document.
     # deletions: {{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}}
 
-    # adopt: content                  # content | name: what proves a document ours when the state was lost
+    # adopt: content                  # content | name: what proves a document ours after the state was lost
 
 {target}"""
 
@@ -57,8 +57,8 @@ _LOCAL = """\
     # The knowledge base: here an embedded one, under the state directory.
     target:
       type: local
-      # path: /srv/kb                 # another place for it; not inside a mirrored folder
-      # max_bytes: 100000000          # larger files are refused
+      # path: /srv/kb                 # somewhere else; not inside a mirrored folder
+      # max_bytes: 100000000          # refuse larger files
       # embedding: {type: builtin}    # or {type: onnx, path: /srv/models/mine}
 """
 

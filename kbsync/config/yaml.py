@@ -76,32 +76,35 @@ def _sentence(error: Exception, text: str) -> UnreadableConfig:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        return UnreadableConfig(line, f"holds the character U+{code:04X}, which no YAML file may; remove it")
+        return UnreadableConfig(line, f"contains the character U+{code:04X}, which YAML forbids; remove it")
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         return UnreadableConfig(mark.line + 1 if mark else None, _cause(error, text, mark))
-    return UnreadableConfig(None, "holds an escape (\\x, \\u or \\U) that is no character")
+    return UnreadableConfig(None, "contains an escape (\\x, \\u or \\U) that is not a character")
 
 
 _CAUSES = (
-    (r"could not find expected ':'", "a `:` is missing behind a key, or a quote is not closed"),
+    (r"could not find expected ':'", "a `:` is missing after a key, or a quote is not closed"),
     (
         r"mapping values are not allowed",
-        "`: ` cannot stand here; is a `:` missing in the line above, or quotes around the text?",
+        "`: ` is not allowed here; is a `:` missing in the line above, or quotes around the text?",
     ),
-    (r"expected a single document", "holds a second document (`---`); keep one"),
+    (r"expected a single document", "contains a second document (`---`); keep one"),
     (
         r"undefined alias|while scanning an? (alias|anchor)",
         '`*` and `&` have a meaning in YAML; put quotes around a pattern, such as "*.md"',
     ),
     (r"^end of stream|unexpected end of stream", "a quote is not closed"),
-    (r"expected <block end>", "the line does not fit its neighbours; check the indentation and the quotes"),
+    (
+        r"expected <block end>",
+        "the line does not match those around it; check the indentation and quotes",
+    ),
     (r"expected ',' or|while parsing a flow", "a `]` or `}` or a comma is missing"),
     (
         r"undefined tag|while scanning a (tag|directive)|undefined.*handle",
         "`!` and `%` have a meaning in YAML; put quotes around the text",
     ),
-    (r"cannot start any token", "a text cannot begin like this; put quotes around it"),
+    (r"cannot start any token", "text cannot begin like this; put quotes around it"),
 )
 
 
@@ -111,7 +114,7 @@ _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
     if mark is not None and text[mark.index : mark.index + 1] == "\t":
-        return "a tab stands here; YAML is indented with spaces only"
+        return "a tab is used here; indent YAML with spaces only"
     if mark is not None and (variable := _VARIABLE.match(text, max(0, mark.index - 1))):
         return f'not valid YAML: inside {{ }} and [ ] a variable needs quotes; put "{variable[0]}" in quotes'
     words = f"{error.problem or ''} {error.context or ''}".strip()
@@ -135,11 +138,11 @@ class _TreeBuilder:
         self.tree.lines.setdefault(loc, line)
         if self._count > _MOST_VALUES:
             raise UnreadableConfig(
-                line, f"holds more than {_MOST_VALUES} values, aliases counted; that is no config"
+                line, f"contains more than {_MOST_VALUES} values, aliases counted; too many for a config"
             )
         if len(loc) > _DEEPEST:
             raise UnreadableConfig(
-                line, "is nested too deeply, or an alias (`*`) stands inside its own anchor (`&`)"
+                line, "is nested too deeply, or an alias (`*`) is inside its own anchor (`&`)"
             )
         reason = _why_unusable(node)
         if reason is not None:
@@ -162,7 +165,7 @@ class _TreeBuilder:
                 merged.extend(self._merged(child, loc))
             elif key.value in value:  # YAML forbids it, PyYAML takes the last one without a word
                 here = (*loc, key.value)
-                message = f"is written twice, first in line {self.tree.lines[here]}; keep one"
+                message = f"is set twice, first on line {self.tree.lines[here]}; keep one"
                 self.tree.notes.append((here, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
@@ -181,7 +184,7 @@ class _TreeBuilder:
             if isinstance(key, yaml.ScalarNode) and _is_text(key.value):
                 yield key, child
             else:
-                self.tree.notes.append((loc, key.start_mark.line + 1, "holds a key that is not a word"))
+                self.tree.notes.append((loc, key.start_mark.line + 1, "contains a key that is not a word"))
 
     def _merged(
         self, child: yaml.Node, loc: Loc, depth: int = 0
@@ -214,11 +217,11 @@ def _why_unusable(node: yaml.Node) -> str | None:
     if node.tag == _TAG + "null":
         return "has no value; write one or remove the key"
     if not _is_text(node.value):
-        return "holds a character that no text may hold (NUL or half of a pair)"
+        return "contains a character that text cannot contain (NUL or half of a pair)"
     try:
         _scalar_value(node)
     except ValueError:
-        return f"{shown(node.value)!r} is no {node.tag.removeprefix(_TAG)} that can be used"
+        return f"{shown(node.value)!r} is not a valid {node.tag.removeprefix(_TAG)}"
     return None
 
 

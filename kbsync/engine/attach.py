@@ -1,9 +1,9 @@
-"""The beginning of the work on one mirror: its rows, the base it is bound to, and what changed meanwhile.
+"""The start of the work on one mirror: its rows, the base it is bound to, and what changed meanwhile.
 
-Where the state was lost and the documents are there, they are adopted instead of being sent again. Where the
-settings changed, every file is judged again; `RecipeChanges` decides whether documents may be indexed again
-that have the same bytes under another recipe. Where indexing costs money they keep serving until that is
-allowed (ADR 23): at once when they are at most a fifth of all documents, else by `approve`.
+If the state was lost but the documents exist, kbsync adopts them and does not send them again. If settings
+changed, it judges every file again; `RecipeChanges` decides whether to index documents again that have the
+same bytes under another recipe. If indexing costs money, they keep serving until that is allowed (ADR 23): at
+once if they are at most a fifth of all documents, else by `approve`.
 """
 
 from __future__ import annotations
@@ -55,28 +55,28 @@ from kbsync.state.store import StateStore
 PAGE = 256
 
 UNASKED_SHARE = 0.2
-"""Of the documents: settings that touch more of them ask before they cost money (ADR 23)."""
+"""A share of the documents: settings that affect more of them ask before they cost money (ADR 23)."""
 
 
 class RecipeChanges:
-    """Decides for one mirror under which recipes its documents may be made again."""
+    """Decides for one mirror with which recipes its documents may be indexed again."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self.may_wait = True
-        """Something may wait to be decided; False only while nothing does."""
+        """Whether a decision may be pending; False only if none is."""
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
-        """Allowed recipes whose documents are still to be sent; None: those of the last run are not known."""
+        """Allowed recipes whose documents are still to be sent; None: those of the last run are unknown."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Recipes wait to be decided about, or documents of an allowed one to be sent."""
+        """Whether recipes wait for a decision, or documents of an allowed one to be sent."""
         if not self._journal.binding.abilities.weighs:
             self.may_wait = False
             return False
@@ -90,15 +90,15 @@ class RecipeChanges:
         return is_void or any(n > asked.get(recipe, 0) for recipe, n in wanted.items())
 
     def _undecided(self, tx: Tx) -> dict[str, int]:
-        """Recipes that nobody has allowed, and how many documents are wanted under them."""
+        """Recipes that nobody has allowed, and how many documents need them."""
         allowed = tx.recipes.allowed(self._mirror)
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Steady time from which `weigh` has something to do; None where nothing waits.
+        """Steady time from which `weigh` has something to do; None if nothing waits.
 
-        Deletions are weighed before: what goes does not count. They are waited for as long as a file is that
-        never gets quiet, and no longer: in some folders files go all the time.
+        Deletions are weighed first: deleted documents do not count. The wait for them is as long as for a
+        file that keeps changing, and no longer: in some folders files are deleted all the time.
         """
         now = self._clock.steady()
         if not await self.is_due():
@@ -106,7 +106,7 @@ class RecipeChanges:
             return None
 
         def some_may_go(tx: Tx) -> bool:
-            """Files wait for their second look, or their deletions to be weighed."""
+            """Whether files wait for their second check, or their deletions to be weighed."""
             is_missed = tx.entries.first_missed(self._mirror) is not None
             return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
 
@@ -117,13 +117,13 @@ class RecipeChanges:
         return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
     async def weigh(self) -> Extent | None:
-        """Decide about all that waits, and send what is allowed from now on; returns what is newly held."""
+        """Decide about all waiting documents, and send the newly allowed ones; returns what is newly held."""
         due = await self.next_due()
         if due is None or due > self._clock.steady():
             return None
         self._put_off_since = None
         held = await self._store.write(self._decide)
-        # The planner decides again about every document of an allowed recipe, a page a transaction.
+        # The planner decides again about every document of an allowed recipe, a batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
@@ -132,15 +132,15 @@ class RecipeChanges:
         return held
 
     def _decide(self, tx: Tx) -> Extent | None:
-        """Allow what is undecided, or hold all of it as one; returns how much is newly held."""
+        """Allow undecided documents, or hold all of them together; returns how many are newly held."""
         mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
-        # An approval that could not be used for a week is no approval any more.
+        # An approval that could not be used for a week has expired.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
             self._to_release = set(tx.recipes.allowed(mirror))
         undecided, asked = self._undecided(tx), tx.recipes.asked(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
-        # More documents than a person was asked about are another question (promise 5).
+        # More documents than in the question need another question (promise 5).
         is_as_asked = bool(holds) and all(n <= asked.get(recipe, 0) for recipe, n in undecided.items())
         if undecided and is_as_asked and holds[0].approved_at is None:
             return None
@@ -172,12 +172,12 @@ ADOPT_PAGE = 200
 
 
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
-    """List a base that this state has not seen, or not since another wrote there; returns how many are new.
+    """List a base that is new to this state, or that another state wrote to; returns how many are new.
 
-    Each document that may be ours and has no row becomes an ADOPTING row at its path. Where its mark or its
-    base proves it ours it serves, whatever its bytes are: what is out of date is replaced, and what has no
-    file is deleted like any other. Else the digest of the file proves it, once that is known: against the tag
-    in the name, or the document's bytes (ADR 12). What is never proven is left alone and told by `verify`.
+    Each document that may be ours and has no row becomes an ADOPTING row at its path. If its mark or its base
+    proves it ours, it serves, whatever its bytes are: an outdated one is replaced, and one without a file is
+    deleted like any other. Otherwise the digest of the file proves it, once known: against the tag in the
+    name, or the document's bytes (ADR 12). Unproven documents are left alone; `verify` reports them.
     """
     page: list[Listed] = []
     found, listed_ids = 0, set[str]()
@@ -186,8 +186,8 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     def record(page: Sequence[Listed], tx: Tx) -> int:
         added = 0
         for listed in page:
-            # A crash in the middle costs a second listing: what has a row already is passed over, and so is
-            # what an upload is looked for that got no answer.
+            # A crash in the middle costs a second listing: documents that have a row are skipped, and so are
+            # those that may belong to an upload without an answer.
             known = tx.uploads.by_remote(binding.id, listed.remote_id)
             marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
             is_looked_for = marked is not None and marked.state in OUTCOME_OPEN
@@ -214,9 +214,9 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
-    """Documents that served by the state, and that another state deleted or replaced.
+    """End documents that the state says serve, but that another state deleted or replaced.
 
-    Where too many are missing without another in their place, the audit is left to say so (ADR 14).
+    If too many are missing without a replacement, the audit reports it (ADR 14).
     """
     binding, now = journal.binding, journal.timing.now
     ended, unreplaced = list[Upload](), list[Upload]()
@@ -247,7 +247,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 async def ours(binding: Binding, target: Target) -> AsyncIterator[Listed]:
-    """Every listed document whose marker or name tells a path of this mirror, with that path."""
+    """Every listed document whose marker or name has a path of this mirror, with that path."""
     shortened: Mapping[str, str] | None = None
     async for listed in target.list():
         read = binding.read(listed)
@@ -259,7 +259,7 @@ async def ours(binding: Binding, target: Target) -> AsyncIterator[Listed]:
 
 
 def _shortened(binding: Binding) -> Mapping[str, str]:
-    """Paths in the folder that are too long for a name, by the hash that stands for them there."""
+    """Paths in the folder that are too long for a name, by the hash that replaces them there."""
     root = os.fspath(binding.settings.root)
     found: dict[str, str] = {}
     for folder, _, names in os.walk(root):
@@ -271,7 +271,7 @@ def _shortened(binding: Binding) -> Mapping[str, str]:
 
 
 def adopting(binding: Binding, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
-    """The row of a document found at the base that may be ours."""
+    """The row of a document in the base that may be ours."""
     is_marked = binding.limits.embedded or (binding.limits.marks and listed.upload_id is not None)
     is_ready = listed.state is DocState.READY
     if is_marked:
@@ -300,13 +300,13 @@ EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
-    """The mirror's rows, under the name that it has in the config; see `find_record`."""
+    """The mirror's row, under its name in the config; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
         record = tx.mirrors.add(settings.name, folder, settings.target_type)
     elif record.folder != folder:
-        # Another folder: a person may have mistyped it, so every deletion asks (promise 5).
+        # Another folder: it may be a typo, so every deletion asks (promise 5).
         tx.mirrors.set_hold_all(record.id, True)
     if record.name != settings.name:
         tx.inbox.rename_mirror(record.name, settings.name)
@@ -318,12 +318,12 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
 def find_record(
     tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
 ) -> MirrorRecord | None:
-    """The mirror's row: by name, or that of a mirror whose name left the config, as it was called before.
+    """The mirror's row: by name, or the row of a mirror whose name left the config, as its former name.
 
-    That is one of the same folder, knowledge base and prefix, else of the same knowledge base and prefix,
-    else of the same folder: with the same knowledge base first, then with the same type of target. No row is
-    taken that fits another new mirror of the config better. It is the same one before and after another
-    mirror took its own.
+    That is one with the same folder, knowledge base and prefix, else with the same knowledge base and prefix,
+    else with the same folder: first with the same knowledge base, then with the same type of target. It never
+    uses a row that fits another new mirror of the config better. The result does not change when another
+    mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -355,22 +355,21 @@ def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Only the prefix may differ, which renames documents."""
+    """Whether only the prefix may differ, which renames documents."""
     key = base_key(mirror.place)
     return bool(key) and _is_same_folder(record, mirror) and base_key(record.place) == key
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """The state of an earlier kbsync says no more of the base."""
+    """Whether the type matches, if an earlier kbsync recorded no more about the base."""
     is_like = not record.place and base_key(mirror.place)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with what it was last time; '' or why a person must look before anything is deleted.
+    """Compare the root with the last one; '' or why somebody must check it before anything is deleted.
 
-    A mount that is missing halts (the sentence is returned); any other difference holds the deletions of
-    the first pass.
+    A missing mount halts (returns the message); any other difference holds the deletions of the first pass.
     """
     if not is_root_accepted(tx, name):
         difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)
@@ -383,12 +382,12 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
 
 
 def is_root_accepted(tx: Tx, name: str) -> bool:
-    """A person has said that the folder is right as it is."""
+    """Whether somebody approved the folder as it is."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
 def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
-    """How the root differs from what it was ('' for not at all), and whether a mount is missing."""
+    """How the root differs from before ('' for not at all), and whether a mount is missing."""
     if stored is None:
         return "", False
     difference = compare(stored, now)
@@ -396,7 +395,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """The root's identity. Raises `Halted` where a person must look at it, and `ShortageError`."""
+    """The root's identity. Raises `Halted` if somebody must check it, and `ShortageError`."""
     found = await same_root(settings)
     difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, found))
     if difference:
@@ -405,7 +404,7 @@ async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) ->
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
-    """The root's identity now. Raises `Halted` where there is none, or it is another one than `before`."""
+    """The root's identity now. Raises `Halted` if there is none, or it differs from `before`."""
     try:
         now = await asyncio.to_thread(identify, settings.root)
     except RootTrouble as error:
@@ -417,12 +416,12 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(trouble: RootTrouble) -> Halted:
-    """The halt of a root that is not there: nobody can approve what cannot be seen."""
+    """The halt of a missing root: nobody can approve it."""
     return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
-    """The halt of a root that is another one than before."""
+    """The halt of a root that is not the same as before."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
     return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
@@ -437,12 +436,12 @@ async def bind(
     configured: Sequence[MirrorIdentity] = (),
 ) -> Binding:
     """Bind the mirror to the base. Raises `TargetError`."""
-    if target.limits.embedded and base.id:  # wherever it was moved to, it is the same base
+    if target.limits.embedded and base.id:  # it is the same base even after a move
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
     base = await _counted(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
     former = await store.read(partial(_former_bases, record))
-    # Outside of the write: such a file may be on a disk that no longer answers.
+    # Outside the transaction: such a file may be on a disk that no longer answers.
     removed = await asyncio.to_thread(lambda: {address for address in former if _is_removed(address)})
     number = await store.write(
         lambda tx: _rebind(tx, settings, record, base, target, repair, configured, removed)
@@ -464,9 +463,9 @@ async def bind(
 async def _counted(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """The base with its documents counted one by one, where its own figure says that many are gone."""
-    # A figure may lag behind what was just uploaded, and it counts what others put there (ADR 14). So a base
-    # that was found emptied stays so until its list says otherwise: what the list has of ours is there.
+    """The base with its documents counted one by one, if its own count says that many are gone."""
+    # The base's count may lag behind uploads, and includes documents of others (ADR 14). So an emptied base
+    # stays emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
     binding = await store.read(lambda tx: tx.mirrors.binding_for(*key))
     if binding is None or target.limits.embedded:
@@ -490,7 +489,7 @@ def _rebind(
     configured: Sequence[MirrorIdentity],
     removed: Collection[str],
 ) -> int:
-    """The binding to the base. Raises `Halted` where it lost many documents behind our back.
+    """The binding to the base. Raises `Halted` if it lost many documents behind our back.
 
     `removed`: addresses of knowledge bases whose files are gone.
     """
@@ -516,7 +515,7 @@ def _rebind(
             EMPTIED, f"{lost} of {serving} documents are no longer in the knowledge base", cure=repair
         )
     left = sum(tx.uploads.left_behind(record.id, binding).values())
-    note = f"{left} documents were left behind in the knowledge base used before" if left else ""
+    note = f"{left} documents remain in the previous knowledge base" if left else ""
     tx.mirrors.set_note(record.id, note)
     return binding
 
@@ -524,10 +523,10 @@ def _rebind(
 def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
-    """Whatever else wrote into this base under this prefix, in this state or another, was this mirror."""
+    """Take over the rows of this base and prefix: whoever wrote them was this mirror."""
     stays = {each.name: each.place for each in configured}
     for other in tx.mirrors.all():
-        # Two ways to write one address can make two mirrors of a config share a binding.
+        # Two spellings of one address can make two mirrors of a config share a binding.
         is_its_own = other.binding == binding and stays.get(other.name) in (other.place, "")
         if other.id == record.id or is_its_own or not tx.uploads.take_over(other.id, record.id, binding):
             continue
@@ -538,30 +537,30 @@ def _take_over_rows(
         known = (base.last_writer, base.writer)
         if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
             tx.mirrors.set_adopted(binding, adopted=False)
-        # What opens a base need not write there: the next opening may tell of either.
+        # Opening a base need not write to it: the next opening may report either.
         tx.meta.set(BindingFact.WRITER, binding, "\n".join(known))
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
-    """Addresses of the knowledge bases in which the mirror has documents."""
+    """Addresses of the former knowledge bases in which the mirror has documents."""
     bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
     return {binding.address for binding in bindings if binding is not None}
 
 
 def _is_removed(address: str) -> bool:
-    """The file that held a knowledge base is gone. Blocks."""
+    """Whether the file of a knowledge base is gone. Blocks."""
     if not address.startswith("file:"):
         return False
     file = os.fsdecode(unquote_to_bytes(address.removeprefix("file://")))
-    # Where its folder is missing as well, it may be the disk that is.
+    # If its folder is missing as well, the disk may be missing.
     return os.path.isdir(os.path.dirname(file)) and _is_missing(file)  # noqa: PTH112, PTH120
 
 
 def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """Another base is where this one was. Any other has its documents, to be used again (ADR 27)."""
+    """Whether another base replaced this one. Others keep their documents for reuse (ADR 27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
-    return former.address in (base.address, "")  # "": an older kbsync wrote down no address
+    return former.address in (base.address, "")  # "": an older kbsync recorded no address
 
 
 def _is_missing(file: str) -> bool:
@@ -569,7 +568,7 @@ def _is_missing(file: str) -> bool:
         os.stat(file)
     except FileNotFoundError:
         return True
-    except OSError:  # one that may not be looked at is there
+    except OSError:  # one that cannot be accessed exists
         return False
     return False
 
@@ -577,7 +576,7 @@ def _is_missing(file: str) -> bool:
 def _rename_all(
     tx: Tx, settings: MirrorSettings, record: MirrorRecord, base: Base, abilities: Abilities
 ) -> None:
-    """Another prefix in the same base renames every document; the base stays the same (ADR 17)."""
+    """Rename every document to another prefix in the same base (ADR 17)."""
     last = None if record.binding is None else tx.mirrors.binding(record.binding)
     here = (settings.target_type, base.address, base.id)
     if last is None or last.prefix == settings.prefix or (last.target, last.address, last.base) != here:
@@ -590,12 +589,12 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """So many of the documents believed ready are gone that it is no accident of one or two."""
+    """Whether so many ready documents are gone that it is more than an accident of one or two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
-    """Recover from the last stop, take over what the base holds, and renew what the config changed."""
+    """Recover from the last stop, adopt the documents of the base, and renew what the config changed."""
     binding = journal.binding
     await store.write(lambda tx: tx.entries.forget_first_looks(binding.mirror))
     await store.write(journal.recover)
@@ -609,16 +608,16 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _judge_everything(store: StateStore, journal: Journal) -> None:
-    """Have the planner judge every file again where the binding is not the one by which it did so last."""
+    """Have the planner judge every file again if the binding is not the one of its last judgement."""
     binding, mirror = journal.binding, journal.binding.mirror
-    # Changes when files that did not change may have to be sent again: another base, another recipe.
+    # Changes when unchanged files may have to be sent again: another base, another recipe.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
     judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
     if await store.read(lambda tx: tx.meta.get(MirrorFact.JUDGED, mirror)) == judged_by:
         return
-    # Changes when a person, and not an upgrade, says otherwise how documents are made. Where recipes differ
-    # and settings do not, the program does: what is there stays as it is, where indexing it costs money.
+    # Changes when a person, not an upgrade, changes how documents are made. If recipes differ but settings do
+    # not, the program changed them: existing documents stay as they are if indexing them costs money.
     by_person = _hashed(binding.id, fingerprint)
     is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
     is_upgraded = binding.abilities.weighs and is_same
@@ -628,7 +627,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
     def begin(tx: Tx) -> None:
         unjudge(tx, mirror)
         if not binding.abilities.keeps and tx.mirrors.tally(mirror).get(Status.KEPT):
-            # `deletions: never` is over: what it kept, maybe for years, goes only when a person says so.
+            # `deletions: never` is over: the documents it kept, maybe for years, go only after an approval.
             tx.mirrors.set_hold_all(mirror, True)
         if not is_upgraded:
             tx.meta.set(MirrorFact.SETTINGS, mirror, "")
@@ -655,12 +654,12 @@ def _hashed(*parts: object) -> str:
 
 
 def unjudge(tx: Tx, mirror: int) -> None:
-    """From the first change on: a run that is cut off and gets the old settings back judges by both."""
+    """Record the first change: an interrupted run that gets the old settings back judges by both."""
     tx.meta.set(MirrorFact.JUDGED, mirror, "")
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """What serves counts as made by today's recipe, but for what a person's change is still to reach."""
+    """Treat serving documents as made by today's recipe, except those a change of settings must reach."""
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:
@@ -676,7 +675,7 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 async def _pages(
     store: StateStore, binding: Binding, states: Sequence[UploadState]
 ) -> AsyncIterator[list[Upload]]:
-    """All uploads in these states, a page at a time."""
+    """All uploads in these states, a batch at a time."""
     after = 0
 
     def page(tx: Tx) -> list[Upload]:
@@ -688,7 +687,7 @@ async def _pages(
 
 
 async def _look_for_files(store: StateStore, journal: Journal) -> None:
-    """Documents of a base that was used before: files may have gone that nothing is known of any more.
+    """Expect the files of a former base's documents: some may be gone that have no row any more.
 
     A scan finds each, or misses it like any other.
     """

@@ -1,8 +1,8 @@
-"""The audit: the target's own list against what the state knows of it, and the repair of what differs.
+"""The audit: compares the target's own list with the state, and repairs differences.
 
-`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder to it and changes nothing. A
-daemon audits by itself, slowly and about once in every `deep_rescan` (`BackgroundAudit`, ADR 18). The target
-goes on meanwhile, so whatever looks wrong is looked at a second time before it counts.
+`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. A daemon
+audits by itself, slowly and about once per `deep_rescan` (`BackgroundAudit`, ADR 18). The target changes
+meanwhile, so anything that seems wrong is checked a second time before it counts.
 """
 
 from __future__ import annotations
@@ -56,21 +56,21 @@ UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 
 class Proof(enum.Enum):
-    """Why a document is ours; without one it is left alone (promise 6)."""
+    """Why a document is ours; without a proof it is left alone (promise 6)."""
 
     ROW = "row"  # an upload of this state made it
-    MARK = "mark"  # it carries the mark of an upload of this state that never got an answer
+    MARK = "mark"  # it has the mark of an upload of this state that never got an answer
     BASE = "base"  # the whole base is ours
-    FILE = "file"  # it has the bytes of a file of ours or, with `adopt: name`, its name
+    FILE = "file"  # it has the bytes of our file or, with `adopt: name`, its name
     NONE = "none"  # its marker names one of our paths, as another kbsync's might
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A document at the target that serves nothing, though it is ours or may be, and the path it is for.
+    """A document at the target that is or may be ours but serves nothing, and its path.
 
-    `listed`: as the list has it, with the digest and size of its upload's `row` where there is one. `reason`:
-    the target's own words, where it refuses to delete it.
+    `listed`: the list entry, with the digest and size of its upload's `row` if there is one. `reason`: the
+    target's own words if it refuses to delete it.
     """
 
     listed: Listed
@@ -86,11 +86,11 @@ class Stray:
 
     @property
     def digest(self) -> str:
-        """What is known of its bytes, as in `Upload`."""
+        """What is known about its bytes, as in `Upload`."""
         return self.listed.digest or ""
 
     def to_json(self) -> dict[str, Any]:
-        """As the inbox message `repair` has it."""
+        """The form in the inbox message `repair`."""
         return {
             "remote_id": self.remote_id,
             "path": self.path,
@@ -104,7 +104,7 @@ class Stray:
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
-        """Why these are no fields that `to_json` writes; '' where they are."""
+        """Why `to_json` cannot have written these fields; '' if it can."""
         texts = ("remote_id", "name", "digest", "path")
         wrong = [name for name in texts if not isinstance(fields.get(name), str)]
         wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
@@ -113,7 +113,7 @@ class Stray:
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Stray:
-        """What a `repair` message says, with the row as it is now; `verify --repair` had a proof."""
+        """The stray of a `repair` message, with its current row; `verify --repair` had a proof."""
         number = fields.get("upload")
         listed = Listed(
             fields["remote_id"],
@@ -128,13 +128,13 @@ class Stray:
 
 
 def _is_number(value: object) -> bool:
-    """A whole number that SQLite can store, or none at all."""
+    """Whether it is None or a whole number that SQLite can store."""
     return value is None or (type(value) is int and abs(value) < 2**63)
 
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One thing that is wrong. `remote_id` is None where there is no document. `why` is a sentence."""
+    """One problem. `remote_id` is None if there is no document. `why` is a sentence."""
 
     path: str
     remote_id: str | None
@@ -143,13 +143,13 @@ class Discrepancy:
 
     @property
     def is_deleted(self) -> bool:
-        """A delete of its document was carried out or is under way, and it is listed all the same."""
+        """Whether a delete of its document is done or under way, but the list still has it."""
         row = None if self.stray is None else self.stray.row
         return row is not None and row.state in (UploadState.TOMBSTONE, UploadState.RETIRING)
 
 
 class Audit:
-    """One audit of one mirror's documents: `read_list` first.
+    """One audit of one mirror's documents; call `read_list` first.
 
     `seen`: ids of listed documents that the state counts on; `others` counts, by mirror, those that only
     other mirrors of this state count on. At most `most` strays are kept, `beyond` counts the rest, so that
@@ -161,19 +161,19 @@ class Audit:
         self._target = target
         self._read = read
         self._most = most
-        # An embedded base lists what this mirror put there and nothing else, whoever shares it.
+        # An embedded base lists only this mirror's documents, even if it is shared.
         self._unproven = Proof.BASE if binding.limits.embedded else Proof.NONE
         self.seen: set[str] = set()
         self.strays: list[Stray] = []
         self.foreign: set[str] = set()
         self.others = Counter[int]()
         self.beyond = 0
-        self._tags: dict[str, str] = {}  # of the strays, what names that only kbsync gives tell of bytes
+        self._tags: dict[str, str] = {}  # of strays with names that only kbsync gives: the digest in the name
 
     # -- the list --------------------------------------------------------------------------------------
 
     async def read_list(self) -> None:
-        """Go through the whole list. Raises `TargetError` where it is not complete."""
+        """Read the whole list. Raises `TargetError` if it is not complete."""
         page: list[Listed] = []
         async for listed in self._target.list():
             page.append(self._binding.read(listed))
@@ -190,7 +190,7 @@ class Audit:
                 if not any(self._is_mine(row) for row in counting):
                     self.others[counting[0].mirror] += 1
                 continue
-            # What no row of ours proves is never touched (promise 6); at most a person is told of it.
+            # Documents that no row proves ours are never touched (promise 6), at most reported.
             stray = self._ended(rows, listed) if rows else self._without_row(tx, listed)
             if stray is None:
                 continue
@@ -201,14 +201,14 @@ class Audit:
 
     def _rows(self, tx: Tx, remote_id: str) -> list[Upload]:
         """Every upload of this base that has the id, newest first."""
-        bindings = tx.mirrors.sharing(self._binding.id)  # under other prefixes are other mirrors of ours
+        bindings = tx.mirrors.sharing(self._binding.id)  # other prefixes belong to other mirrors of ours
         return [row for binding in bindings for row in tx.uploads.by_remote(binding, remote_id)]
 
     def _is_mine(self, row: Upload) -> bool:
         return (row.mirror, row.binding) == (self._binding.mirror, self._binding.id)
 
     def _ended(self, rows: Sequence[Upload], listed: Listed) -> Stray | None:
-        """A document whose upload came to an end; None where it is another mirror's business."""
+        """A document whose upload has ended; None if it belongs to another mirror."""
         row = next((row for row in rows if self._is_mine(row)), None)
         if row is None:
             return None
@@ -221,9 +221,9 @@ class Audit:
         return Stray(listed, row.path or row.label, proof, row, reason)
 
     def _without_row(self, tx: Tx, listed: Listed) -> Stray | None:
-        """A document whose id no row has; None where it is foreign, or an open upload waits for it."""
+        """A document whose id no row has; None if it is foreign, or an open upload waits for it."""
         binding, proof, path = self._binding, self._unproven, listed.path
-        # The upload of this state whose mark the document carries: same id, same bytes.
+        # The upload of this state whose mark the document has: same id, same bytes.
         marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
         if marked is not None and self._is_mine(marked) and marked.digest == listed.digest:
             if marked.state in UNANSWERED:
@@ -243,7 +243,7 @@ class Audit:
             may_be_copy = True
             self._tags[listed.remote_id] = listed.digest
         elif proof is Proof.NONE and path is not None and not binding.limits.marks:
-            # Its name says that it is a file of ours as it is now, or may be: a second document for it.
+            # Its name says that it has, or may have, our file's current bytes: a second document for it.
             entry = tx.entries.get(binding.mirror, path)
             if entry is not None:
                 can_be_read = not listed.digest and binding.abilities.reads
@@ -253,11 +253,11 @@ class Audit:
         if path is None or (proof is Proof.NONE and not may_be_copy):
             self.foreign.add(listed.remote_id)
             return None
-        # Of what has no length nothing is told by a tag alone.
+        # Without a length a tag alone proves nothing.
         return Stray(replace(listed, size=listed.size or 0), path, proof, marked)
 
     async def count_foreign(self) -> int:
-        """Listed documents that are still none of ours."""
+        """How many listed documents are still not ours."""
         ids, count = list(self.foreign), 0
         for start in range(0, len(ids), PAGE):
             page = ids[start : start + PAGE]
@@ -267,13 +267,13 @@ class Audit:
     # -- documents that the list lacks -------------------------------------------------------------------
 
     async def unseen(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
-        """Serving uploads that the list did not show, by pages; none made after `before`."""
+        """Serving uploads that the list lacked, in batches; none made after `before`."""
         binding, after = self._binding, 0
         while rows := await self._read(
             lambda tx, after=after: tx.uploads.in_states(binding.mirror, binding.id, SERVING, after, PAGE)  # type: ignore[misc]
         ):
             after = rows[-1].id
-            # What was made while the list was read may rightly not be in it.
+            # Documents made while the list was read may be missing from it.
             unseen = [
                 row
                 for row in rows
@@ -283,7 +283,7 @@ class Audit:
                 yield unseen
 
     async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Those that the target says are missing and that still serve."""
+        """Those that the target reports missing and that still serve."""
         there = await self._there([row.remote_id or "" for row in rows])
         missing = [row for row in rows if row.remote_id not in there]
 
@@ -294,13 +294,13 @@ class Audit:
         return await self._read(lambda tx: [row for row in missing if serves(tx, row)])
 
     async def _there(self, ids: Sequence[str]) -> set[str]:
-        """Those that the target does not say are missing."""
+        """Those that the target does not report missing."""
         if not ids:
             return set()
         known = dict(await self._target.status(ids))
         unsaid = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
-        # A target may leave a few for another request. Silence about all of them is no answer at all, and
-        # counts as "there": only a clear word makes a document missing.
+        # A target may leave a few for another request. Silence about all of them is no answer and counts
+        # as present: only a clear answer makes a document missing.
         if unsaid and len(unsaid) < len(ids):
             known |= await self._target.status(unsaid)
         return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
@@ -308,9 +308,9 @@ class Audit:
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def still_strays(self, strays: Sequence[Stray]) -> list[Stray]:
-        """Those that are there at a second look, and that the state still does not count on.
+        """Those that exist at a second check, and that the state still does not need.
 
-        Where nothing but a name says that one is ours, its bytes are read, if the target gives them.
+        If only a name says that one is ours, its bytes are read, if the target returns them.
         """
         left: list[Stray] = []
         for start in range(0, len(strays), PAGE):
@@ -329,13 +329,13 @@ class Audit:
         return stray
 
     def _without_claimed(self, strays: Sequence[Stray], tx: Tx) -> list[Stray]:
-        """Those that neither the state counts on by now nor, by their bytes, somebody else."""
+        """Those that neither the state needs by now nor, by their bytes, anybody else."""
         left = []
         for stray in strays:
             if any(_counts_on_document(row) for row in self._rows(tx, stray.remote_id)):
                 continue
             if stray.row is None and stray.proof is Proof.NONE:
-                # Anybody may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A
+                # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A
                 # person is told of it where another state marked it, or where it has a tag of ours and the
                 # bytes of that tag.
                 entry = tx.entries.get(self._binding.mirror, stray.path)
@@ -356,14 +356,14 @@ class Audit:
     async def compare(
         self, strays: Sequence[Stray], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Orphaned documents and duplicates; what may yet be adopted is neither.
+        """Orphaned documents and duplicates; documents that may yet be adopted are neither.
 
-        Without the folder nothing is said of files that the state does not have.
+        Without the folder it reports nothing about files that the state does not have.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
             page = strays[start : start + PAGE]
-            # Outside of the read: while a dead mount keeps it waiting, all mirrors need the state.
+            # Outside the transaction: a dead mount may block it while other mirrors need the state.
             without_file = await asyncio.to_thread(self._without_file, page) if with_folder else set[str]()
             found = await self._read(partial(self._compare, page, without_file))
             orphaned += found[0]
@@ -371,7 +371,7 @@ class Audit:
         return orphaned, duplicate
 
     def _without_file(self, strays: Sequence[Stray]) -> set[str]:
-        """Paths of strays where surely no file is. Blocks."""
+        """Paths of strays that certainly have no file. Blocks."""
         looked = look_exactly(self._binding.settings.root, {stray.path for stray in strays})
         return {path for path, seen in looked if seen.lacks_file}
 
@@ -385,20 +385,20 @@ class Audit:
             server = serving(tx.uploads.at(binding.mirror, binding.id, stray.path))
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
-                why = f"{document} has the name of this file and its bytes could not be read"
+                why = f"{document} has the name of this file, but its bytes could not be read"
                 if stray.digest not in ("", UNREADABLE):
                     is_same = tells(stray.digest, stray.listed.size, server.digest, server.size)
-                    why = f"{document} has {'the same' if is_same else 'other'} bytes under this path"
+                    why = f"{document} has {'the same' if is_same else 'different'} bytes under this path"
                 duplicate.append(
                     self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
                 )
             elif is_gone and stray.path in without_file:
-                orphaned.append(self._discrepancy(stray, entry, f"the file is gone, {document} is left"))
+                orphaned.append(self._discrepancy(stray, entry, f"the file is gone, but {document} remains"))
             elif entry is not None and not is_gone and entry.verdict.choice is FileChoice.EXCLUDED:
-                why = f"the file is not selected, {document} is left"
+                why = f"the file is not selected, but {document} remains"
                 orphaned.append(self._discrepancy(stray, entry, why))
             elif (
-                # The state has decided about the file and did not take this document for it.
+                # The state has decided about the file and did not choose this document.
                 entry is not None
                 and entry.status in (Status.PENDING, Status.INDEXING, Status.FAILED)
                 and (stray.row is None or not _has_bytes(entry, stray.listed))
@@ -415,24 +415,24 @@ class Audit:
         if stray.reason:
             why += f"; the target refused to delete it: {stray.reason}"
         if stray.proof is Proof.NONE:
-            why += "; nothing proves that it is ours, so it is left alone"
+            why += "; nothing proves it is ours, so kbsync leaves it alone"
         return Discrepancy(stray.path, stray.remote_id, why, stray)
 
 
 def _has_mark(binding: Binding, listed: Listed) -> bool:
-    """It has the mark of an upload of a kbsync, and is for a path of ours."""
+    """Whether it has the mark of a kbsync's upload, and is for a path of ours."""
     return binding.limits.marks and listed.upload_id is not None and listed.path is not None
 
 
 def _has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """The file's bytes are, as far as is known, those of the document."""
+    """Whether the file's bytes are, as far as known, those of the document."""
     return entry.digest is not None and tells(
         listed.digest or "", listed.size, entry.digest, entry.stamp.size
     )
 
 
 def _counts_on_document(row: Upload) -> bool:
-    """The row needs its document, or is about to be done with it."""
+    """Whether the row needs its document, or is about to finish with it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -446,13 +446,13 @@ def _counts_on_document(row: Upload) -> bool:
 
 
 class Repairs:
-    """Repairs documents of one mirror, within one transaction, and only what is proven ours (promise 6)."""
+    """Repairs documents of one mirror in one transaction, and only proven ones (promise 6)."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """The document is no longer at the target: its file wants another. False where none served."""
+        """Replace a document that is no longer at the target. False if none served."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         served = [row for row in rows if row.state.serves]
         for row in served:
@@ -463,9 +463,9 @@ class Repairs:
         return bool(served)
 
     def adopt(self, tx: Tx, stray: Stray, missing: Collection[str]) -> None:
-        """A copy of a document that is `missing` (remote ids) takes its place, rather than a new one.
+        """Let a copy replace a document that is `missing` (remote ids), so that none is sent.
 
-        To be told before `send_again`: the planner takes a document that is proven by its bytes.
+        Call it before `send_again`: the planner uses a document that its bytes prove.
         """
         binding = self._journal.binding
         server = serving(self._journal.uploads(tx, stray.path))
@@ -476,13 +476,13 @@ class Repairs:
         tx.uploads.add(adopting(binding, stray.listed, stray.path, self._journal.timing.now))
 
     def retire_stray(self, tx: Tx, stray: Stray) -> bool:
-        """Delete a document that nothing needs, by a row that has its id, gets it back, or is made for it.
+        """Delete a document that nothing needs, by a row that has its id, gets it back, or is created for it.
 
-        One is made only where it is proven ours.
+        A row is created only for a document proven ours.
         """
         binding, timing = self._journal.binding, self._journal.timing
         if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
-            # Work went on since it was found: it may serve by now (promise 2).
+            # Work continued since it was listed: it may serve by now (promise 2).
             if any(row.state.serves or row.state.in_flight for row in rows):
                 return False
             if rows[0].state is not UploadState.RETIRING:
@@ -493,11 +493,11 @@ class Repairs:
         if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
-        # Somebody copied what carries the mark, and the file is gone.
+        # Somebody copied the marked document, and the file is gone.
         is_left = is_marked and self._is_gone(tx, stray.path)
         if not (binding.limits.embedded or is_left or self._is_copy(tx, stray)):
             return False
-        # It answers for no recipe: nothing takes it for what a file wants.
+        # It has no recipe, so nothing mistakes it for a document that a file needs.
         found = adopting(binding, replace(stray.listed, recipe=""), stray.path, timing.now)
         tx.uploads.add(lifecycle.retire(found, timing))
         return True
@@ -507,7 +507,7 @@ class Repairs:
         return entry is None or entry.presence is Presence.GONE
 
     def _is_copy(self, tx: Tx, stray: Stray) -> bool:
-        """Another document serves the file at this path, and this one has the file's own bytes."""
+        """Whether another document serves the file at this path, and this one has the file's bytes."""
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         server = serving(self._journal.uploads(tx, stray.path))
         return entry is not None and server is not None and _has_bytes(entry, stray.listed)
@@ -517,14 +517,14 @@ class Repairs:
 
 LONGEST_REST = 3600.0
 PUT_OFF = 1800.0
-"""Seconds until an audit that was cut short starts again."""
+"""Seconds until an interrupted audit starts again."""
 
 PATIENCE, LOOK_EVERY = 60.0, 1.0
-"""Seconds that a request waits for fresh work to end at most, and between two looks whether it did."""
+"""The most seconds a request waits for fresh work to end, and the seconds between two checks."""
 
 MOST_STRAYS, MOST_TOLD = 200, 20
 SAMPLE = 20
-"""So many of very many missing documents are asked for before the mirror halts."""
+"""How many of very many missing documents to query before the mirror halts."""
 
 
 class PutOffError(Exception):
@@ -533,10 +533,10 @@ class PutOffError(Exception):
 
 @dataclass(slots=True)
 class AuditResult:
-    """What one audit came to: documents by what is wrong; `mended` counts those among them that it repaired.
+    """The result of one audit: documents by problem; `mended` counts those that it repaired.
 
-    `beyond`: documents that serve nothing and were too many to look at; the next audit sees to them. `left`:
-    those that were found and left alone, by what is wrong.
+    `beyond`: documents that serve nothing and were too many to check; the next audit handles them. `left`:
+    those that it left alone, by problem.
     """
 
     missing: int = 0
@@ -581,11 +581,11 @@ class BackgroundAudit:
     on_halt: Callable[[Halted], Awaitable[None]]
     on_work: Callable[[], None]
     asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a person wants an audit now."""
+    """Set when an audit is requested now."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def keep(self) -> None:
-        """Audit whenever it is time, until cancelled."""
+        """Audit whenever an audit is due, until cancelled."""
         while True:
             try:
                 left = await self._until_due()
@@ -596,7 +596,7 @@ class BackgroundAudit:
             await rest(self.clock, min(LONGEST_REST, left), self.asked)
             if self.asked.is_set():
                 self.asked.clear()
-                if self.may_work():  # else it is audited when it is time
+                if self.may_work():  # otherwise the next audit is due later
                     await self.try_once()
 
     async def _until_due(self) -> float:
@@ -604,17 +604,17 @@ class BackgroundAudit:
         binding, now = self.journal.binding, self.clock.wall()
         known = await self.store.read(lambda tx: last_audit(tx, binding.mirror))
         if known is None or known.binding != binding.id:
-            # As good as audited: all that is known of a new base was learnt just now.
+            # As good as audited: everything known about a new base was read just now.
             last = LastAudit(binding.id, now)
         else:
-            # After a clock was set back the period counts from now: an audit is late once, and no more.
+            # After a clock was set back the period starts now: an audit is late only once.
             last = replace(known, ended=min(known.ended, now))
         if last != known:
             await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return last.ended + binding.settings.deep_rescan - now
 
     async def try_once(self) -> bool:
-        """One audit; False where it was cut short."""
+        """Run one audit; False if it was interrupted."""
         name = self.journal.binding.settings.name
         try:
             await self.audit()
@@ -629,19 +629,19 @@ class BackgroundAudit:
     # -- one audit -------------------------------------------------------------------------------------
 
     async def audit(self) -> AuditResult:
-        """Go through all of it. Raises `TargetError`, `StateError` or `PutOffError`: nothing is recorded."""
+        """Run the audit. Raises `TargetError`, `StateError` or `PutOffError`, and then records nothing."""
         began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
         target = self.target.unhurried(self.pace)
         audit = Audit(binding, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
-        # The list may lag: what it lacks is asked for by id, and not before it had the time to show it.
+        # The list may lag: documents it lacks are queried by id, after it had time to show them.
         await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
         async for page in audit.unseen(began):
             await self._mend_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
-        if binding.abilities.keeps:  # what a lost state left behind is kept like the rest
+        if binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
             orphaned = [one for one in orphaned if one.is_deleted]
         self._go_on()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
@@ -673,10 +673,10 @@ class BackgroundAudit:
         return result
 
     async def pace(self) -> None:
-        """Returns when one more request may be made, one caller after the other."""
+        """Wait until one more request is allowed, one caller at a time."""
         async with self._turn:
             await self.clock.sleep(self.journal.binding.limits.unhurried)
-            # Fresh work goes first, yet not for ever: a mirror that never rests would never be audited.
+            # Fresh work goes first, but not forever: a mirror that is always busy would never be audited.
             latest = self.clock.steady() + PATIENCE
             while not await self.is_idle() and self.clock.steady() < latest:
                 await self.clock.sleep(LOOK_EVERY)
@@ -687,7 +687,7 @@ class BackgroundAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, began: float) -> None:
-        """Halt over a base that lost many documents. A sample has to confirm what the list says."""
+        """Halt over a base that lost many documents. A sample must confirm the list."""
         binding = self.journal.binding
         sample: list[Upload] = []
         missing = 0
@@ -703,7 +703,7 @@ class BackgroundAudit:
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _mend_missing(self, audit: Audit, lost: Sequence[Upload], result: AuditResult) -> None:
-        """Documents that may take the place of lost ones do, the others are sent again."""
+        """Replace lost documents by copies where possible, and send the others again."""
         paths = {row.path for row in lost}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.still_strays(copies)
@@ -724,7 +724,7 @@ class BackgroundAudit:
             self.on_work()
 
     def _retire(self, kind: str, stray: Stray | None, tx: Tx) -> bool:
-        # Only what an upload of this state made: what merely looks like ours is left to a person (promise 6).
+        # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
         if stray is None or stray.row is None or stray.proof not in (Proof.ROW, Proof.MARK):
             return False
         row = tx.uploads.get(stray.row.id)

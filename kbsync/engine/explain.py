@@ -210,7 +210,7 @@ def _state_word(upload: Upload) -> str:
 def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
     """The explanation of a path that lies in no mirrored folder."""
     known = ", ".join(map(str, roots)) or "none"
-    answer = f"It is not found because it lies in no mirrored folder; mirrored are: {known}."
+    answer = f"It is not found because it is in no mirrored folder; mirrored folders: {known}."
     return PathExplanation(None, given, Look(Presence.UNKNOWN), answer=answer)
 
 
@@ -384,7 +384,7 @@ def clause(reason: str) -> str:
 def _why(chosen: Selection) -> str:
     """Why it is left out, with the rule."""
     reason = chosen.verdict.reason
-    told = f"a directory above it is not entered: {reason}" if chosen.closed else clause(reason)
+    told = f"a directory above it is not scanned: {reason}" if chosen.closed else clause(reason)
     return f"{told}{_decided_by(chosen)}"
 
 
@@ -399,19 +399,19 @@ def _undo(chosen: Selection) -> str:
     rule = chosen.verdict.rule
     match chosen.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
-            return "take it back with a negated pattern in `exclude`, or name it in `include`"
+            return "re-include it with a negated pattern in `exclude`, or name it in `include`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED:
             return f"change {rule}" + (
-                "" if chosen.closed else ", or take it back with a negated pattern below it"
+                "" if chosen.closed else ", or re-include it with a negated pattern below it"
             )
         case FileChoice.REFUSED if rule == "max_bytes":
-            return "make it smaller, or raise the limit if it is yours"
+            return "make it smaller, or raise the limit if you set it"
         case FileChoice.REFUSED:
-            return "convert it to a format that the target takes, or leave it out"
+            return "convert it to a format that the target accepts, or exclude it"
         case _:
-            return "that needs no action unless you want it found"
+            return "nothing to do unless you want it found"
 
 
 # -- sentences -----------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ class _Sentences:
     def _next_pass(self) -> str:
         """How a pass comes about."""
         # Beside a running kbsync a second one would find the state locked.
-        return "the running kbsync does it by itself" if self.context.at_work else self._run("--once")
+        return "the running kbsync takes care of it" if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
         pass_ = self._next_pass()
@@ -452,9 +452,10 @@ class _Sentences:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
             return f"It is not found because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
-            return f"It is found as it was when the folder was last seen: {self._halt_and_cure()}."
+            halted = self._halt_and_cure()
+            return f"It is still searchable, as of the last time the folder was readable: {halted}."
         if seen.presence is Presence.UNKNOWN:
-            return f"It is found as it was when it was last seen: it cannot be looked at: {seen.problem}."
+            return f"It is still searchable, as of the last time the file was readable: {seen.problem}."
         if seen.presence is Presence.MISSING:
             return f"It is still found although the file is gone: {self._why_still_found()}."
         if chosen is not None and chosen.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
@@ -463,8 +464,8 @@ class _Sentences:
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
             return (
-                "It is searchable as it was indexed before settings changed, and indexing it with the new "
-                f"settings waits for your approval; {approve}."
+                "It is searchable as indexed before settings changed; indexing it with the new ones "
+                f"needs your approval; {approve}."
             )
         if (reason := self._why_outdated()) == "":
             return "It is searchable."
@@ -479,7 +480,7 @@ class _Sentences:
         if chosen is not None and chosen.verdict.choice is not FileChoice.SELECTED:
             return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
         if problem := self.evidence.folder_problem:
-            return f"It is a directory that cannot be looked into: {problem}; documents of files in it stay."
+            return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
         if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
         is_gone = self.evidence.seen.presence is Presence.MISSING
@@ -503,7 +504,7 @@ class _Sentences:
         if seen.presence is Presence.MISSING:
             return "there is no such file; check the path"
         if chosen is None:
-            return f"it cannot be looked at: {seen.problem}"
+            return f"it cannot be accessed: {seen.problem}"
         if chosen.problem:
             return chosen.problem
         if chosen.verdict.choice is not FileChoice.SELECTED:
@@ -518,8 +519,8 @@ class _Sentences:
         if evidence.held_for and not evidence.is_approved:
             return f"its deletion waits for your approval; {self._run(f'approve {self.settings.name}')}"
         if evidence.entry is not None and not evidence.entry.by_person:
-            return "an upgrade of kbsync left it out, which never deletes"
-        return self._why_halted() or "its document goes with the next pass, unless too many go at once"
+            return "a kbsync upgrade excluded it, and upgrades never delete"
+        return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
 
     def _why_outdated(self) -> str:
         """Why what is found is not what the file holds now; '' when it is."""
@@ -562,7 +563,7 @@ class _Sentences:
         if entry.status is Status.SKIPPED:
             return f"it is skipped: {words}"
         retry = self._run(f"retry {shlex.quote(self.evidence.path)}")
-        return f"the target refused it ({words}); edit it, leave it out in .kbsyncignore, or {retry}"
+        return f"the target refused it ({words}); edit it, exclude it in .kbsyncignore, or {retry}"
 
     def _progress(self) -> str:
         """How far it has come."""
@@ -571,11 +572,11 @@ class _Sentences:
         states, known = {upload.state for upload in self.evidence.uploads}, self.evidence.status
         if UploadState.INDEXING in states:
             if known is not None and known.state is DocState.READY:
-                return f"the knowledge base has it ready; {self._wait()}"
+                return f"the knowledge base has indexed it; {self._wait()}"
             return self._indexing()
         if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
-            return f"it waits to be sent; {self._wait()}"
-        return f"no pass has taken it yet; {self._wait()}"
+            return f"it is waiting to be sent; {self._wait()}"
+        return f"no pass has picked it up yet; {self._wait()}"
 
     def _indexing(self) -> str:
         """How long it has been at it, and when there is news at the latest."""
@@ -591,7 +592,9 @@ class _Sentences:
             return f"{told}; {self._next_pass()}"
         due = max(0.0, (row.next_look_at or self.now) - self.now)
         return (
-            f"{told}; kbsync looks again in {lasting(due)}" if due >= 1 else f"{told}; kbsync looks again now"
+            f"{told}; kbsync checks again in {lasting(due)}"
+            if due >= 1
+            else f"{told}; kbsync checks again now"
         )
 
     def _settling(self) -> str:
@@ -600,8 +603,8 @@ class _Sentences:
         if age is None or not left or not self.evidence.is_changed:
             return ""
         if age < 0:
-            return "its time of change lies in the future, so it is watched for a while before it is taken"
-        return f"it changed {age:.1f} s ago; it is taken after {left:.1f} s more of quiet"
+            return "its modification time is in the future, so kbsync watches it before mirroring it"
+        return f"it changed {age:.1f} s ago; kbsync mirrors it after {left:.1f} s more without changes"
 
     # -- what it rests on ------------------------------------------------------------------------------
 
@@ -610,9 +613,9 @@ class _Sentences:
         evidence = self.evidence
         seen, age = evidence.seen, evidence.age
         if seen.presence is Presence.MISSING:
-            yield f"Nothing is at {self.settings.root / evidence.path}."
+            yield f"{self.settings.root / evidence.path} does not exist."
         elif seen.stamp is not None and age is not None:
-            ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its stamps"
+            ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its timestamps"
             yield f"The file has {seen.stamp.size:,} bytes and changed {ago}."
         if evidence.folder_problem:
             yield f"At the last scan {evidence.folder_problem}."
@@ -628,12 +631,12 @@ class _Sentences:
         for upload in evidence.uploads:
             yield self._of_upload(upload)
         if evidence.trouble:
-            yield f"The knowledge base could not be asked: {evidence.trouble}."
+            yield f"Could not query the knowledge base: {evidence.trouble}."
         elif (status := evidence.status) is not None:
             words = f" ({status.reason})" if status.reason else ""
             yield f"The knowledge base says that the document is {status.state.value}{words}."
         if evidence.chunks is not None:
-            yield f"It was cut into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
+            yield f"It was split into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
 
     def _of_state(self) -> Iterator[str]:
         entry = self.evidence.entry
@@ -656,7 +659,7 @@ class _Sentences:
         word = upload.code or upload.phase.value
         code = f" [{word}]" if word else ""
         due = upload.next_look_at
-        later = f", next look in {max(0.0, due - self.now):.0f} s" if due is not None else ""
+        later = f", next check in {max(0.0, due - self.now):.0f} s" if due is not None else ""
         label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""
         return f"Upload {upload.id} is {_state_word(upload)}{known}{label}{tries}{words}{code}{later}."
 
@@ -665,6 +668,6 @@ def _of_rules(chosen: Selection) -> str:
     if chosen.problem:
         return f"The rules of its directory are not known: {chosen.problem}."
     if chosen.verdict.choice is FileChoice.SELECTED and not chosen.verdict.rule:
-        return "It is selected: nothing excludes it, and the target takes its format."
+        return "It is selected: nothing excludes it, and the target accepts its format."
     what = "A directory above it is" if chosen.closed else "It is"
     return f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{_decided_by(chosen)}."

@@ -74,8 +74,8 @@ async def forget(
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):
             raise KbsyncError(
-                f"{record.name}: the target is another knowledge base than the one its documents are in; "
-                "nothing was deleted; correct the target, or forget the mirror without deleting"
+                f"{record.name}: its documents are in another knowledge base than the target's; "
+                "nothing was deleted; fix the target, or forget the mirror without deleting"
             )
         deleted = await _delete_all(store, record, number, target)
         await target.leave()
@@ -174,7 +174,7 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
             answers = await target.delete(batch)
         except TargetError as error:
             return dict.fromkeys(batch, error)
-        silent = Unsure("the target did not say what became of it")
+        silent = Unsure("the target returned no result for it")
         return {one: answers.get(one, silent) for one in batch}
 
     limits, unique = target.limits, list(dict.fromkeys(ids))

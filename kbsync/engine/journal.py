@@ -181,8 +181,8 @@ class Journal:
         tx.meta.set(BindingFact.TIMES, self.binding.id, known)
         if known == DIFFER:
             detail = (
-                "what the service says about when documents were made differs from the clock by "
-                f"{abs(created - now):.0f} s; it is not used as evidence"
+                "the service's creation times differ from the clock by "
+                f"{abs(created - now):.0f} s; kbsync does not use them as evidence"
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
@@ -296,7 +296,7 @@ class Journal:
     def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
         for place, upload in enumerate(uploads):
             if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
-                # The target knows a page by its address, so a renamed link file only gets its new name here.
+                # The target identifies a page by its address: a renamed link file only gets a new name here.
                 uploads[place] = replace(upload, label=entry.path)
             if self.binding.abilities.weighs and not is_undecided(wish):
                 # What serves says which other recipe its file wants, so that such documents can be counted.
@@ -437,11 +437,11 @@ class Journal:
             address = addresses.get(number)
             if address is not None and tx.uploads.is_in_doubt(address):
                 # One after the other: were both answers lost, nothing would tell whose document is whose.
-                reason = "waits for another document of the same address"
+                reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
             if self.binding.abilities.texts_once and self._is_kept_out(tx, upload):
-                reason = "waits until an earlier upload of the same text is deleted"
+                reason = "waiting for an earlier upload of the same text to be deleted"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, KEPT_OUT_PAUSE))
                 continue
             sending = lifecycle.send(
@@ -554,7 +554,7 @@ class Journal:
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
-                    reason = "accepted, and soon after no longer at the target"
+                    reason = "accepted, but soon missing at the target"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
@@ -646,7 +646,7 @@ class Journal:
     ) -> Happened | None:
         """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
         # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
-        # be asked. Where the account is to blame it costs the document no try. What a person hid stays so.
+        # be asked. If the account is to blame it costs the document no try. What a person hid stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
@@ -719,8 +719,8 @@ class Journal:
             return None
         name = printable(doubt.name)[:100]
         reason = (
-            "its upload was not answered, and a document of that moment may be its page "
-            f"({name}, {doubt.remote_id}); delete that one at the service if it is, then retry this one"
+            "its upload got no answer, and a document from that moment may be its page "
+            f"({name}, {doubt.remote_id}); if it is, delete that one at the service, then retry this one"
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)
         self._take_step(tx, failed)

@@ -472,7 +472,7 @@ class BoundMirror:
 
 
 def _down(trouble: str) -> Halt:
-    return Halt(TARGET_DOWN, f"{trouble}; the work goes on by itself when it answers", "")
+    return Halt(TARGET_DOWN, f"{trouble}; work resumes when it answers", "")
 
 
 @dataclass(slots=True, eq=False)
@@ -680,14 +680,14 @@ class MirrorRun:
             if reason == TARGET_DOWN:
                 halt = _down(trouble)
             else:
-                halt = Halt(reason, f"{trouble}; it is tried again within a minute", self._retry())
+                halt = Halt(reason, f"{trouble}; retrying within a minute", self._retry())
             await self.set_halt(halt)
 
     async def note_unfinished(self, reason: str, trouble: str) -> None:
         """Say in `status` why a pass could not end, until the next one begins."""
         if self.halt is None:
             cure = self.context.cure(f"--once --mirror {self.settings.name}")
-            halt = Halt(reason, f"{trouble}; the next pass goes on from there", cure)
+            halt = Halt(reason, f"{trouble}; the next pass continues from there", cure)
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
             self.halt = halt
 

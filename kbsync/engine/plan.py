@@ -53,8 +53,8 @@ PAGE = 500
 RECIPE = "recipe"
 """The cause of what is held because settings want it indexed again."""
 
-BUSY = "it is being written now; it is sent once it is quiet"
-LOST = "its answer was lost; it is looked for before it is sent again"
+BUSY = "it is being written; kbsync sends it once it stops changing"
+LOST = "its upload got no answer; kbsync looks for it before sending it again"
 AGAIN = "the target cannot rename"
 
 
@@ -291,7 +291,7 @@ class PrivatePass:
         except Halted:
             raise
         except TargetError as error:
-            self.note = f"what the knowledge base holds could not be listed ({error.reason})"
+            self.note = f"the documents in the knowledge base could not be listed ({error.reason})"
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
             await attach.prepare(copy, self.journal, self._target, self._clock)
 
@@ -301,7 +301,7 @@ class PrivatePass:
         except Halted:
             raise
         except TargetError as error:
-            self.note = f"the knowledge base could not be looked at ({error.reason})"
+            self.note = f"the knowledge base could not be checked ({error.reason})"
         last = self._copy.read_now(lambda tx: tx.mirrors.binding(record.binding or 0))
         if last is None or last.target != self._settings.target_type:
             return Base("")
@@ -329,7 +329,7 @@ class PrivatePass:
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
         if await self._identity() is None:  # then nothing that was seen can be trusted
-            raise attach.root_differs(self._settings, "it changed while it was looked at")
+            raise attach.root_differs(self._settings, "it changed while it was read")
 
     async def _identity(self) -> RootIdentity | None:
         """The root's, if it is still the one of the beginning."""
@@ -425,7 +425,7 @@ class PrivatePass:
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
         note, settle = lost, self._settings.settle
         if not lost and not is_old_enough(entry.stamp, self._now, settle):
-            note = f"it changed just now; it is sent once it has been quiet for {settle:g} s"
+            note = f"it changed just now; kbsync sends it after {settle:g} s without changes"
         planned = Planned(entry.path, wish.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path

@@ -157,7 +157,7 @@ def judge(
     """
     path, stamp, root = sight.path, sight.stamp, binding.settings.root
     if stamp == NO_STAMP:
-        return FileSeen(path, stamp, problem="cannot be looked at; check its permissions")
+        return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
     is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:

@@ -40,8 +40,8 @@ SHOWN = (
 )
 DELETIONS_HELD = "deletions-held"
 RECIPE_HELD = "recipe-held"
-OUT_OF_DATE = "an older version is still found, out of date"
-OLD_NAME = "it is still found by its old name, {}"
+OUT_OF_DATE = "an older version is still searchable, out of date"
+OLD_NAME = "it is still searchable under its old name, {}"
 
 Cure = Callable[[str], str]
 """Makes of a command one that can be pasted, with the options in use."""
@@ -86,7 +86,7 @@ def in_words(halt: Halt) -> str:
     """Detail and command of a halt, for a person."""
     if not halt.cure:
         return halt.detail
-    return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'cure'}: {halt.cure}"
+    return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'fix'}: {halt.cure}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
@@ -188,7 +188,7 @@ class Items:
                 found = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
                 return "; ".join(filter(None, [words, found]))
             case Status.HELD if awaits_renewal(entry, server):
-                return "settings changed; indexing it with the new ones waits for approval"
+                return "settings changed; waiting for approval to index it again"
             case Status.HELD:
                 return "its deletion waits for approval"
             case Status.KEPT:
@@ -236,7 +236,7 @@ CAUSES = {
 }
 """Why a file shall have no document, as a sentence."""
 
-UNSEEN = "nobody can tell whether the file is there"
+UNSEEN = "kbsync can't tell if the file exists"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
@@ -251,7 +251,7 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
         return ""
     if last.code == SCANNED and path.suffix.lower() == ".pdf":
         file = shell_word(os.fspath(path))
-        return f"{last.reason}; `ocrmypdf --skip-text {file} {file}` makes it a text"
+        return f"{last.reason}; `ocrmypdf --skip-text {file} {file}` adds a text layer"
     return last.reason
 
 
@@ -400,14 +400,14 @@ def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
     if deletions:
         details.append(
             f"{deletions} of {_serving_count(tx, record)} documents would be deleted; "
-            "they stay until you say yes"
+            "they stay until you approve"
         )
     renewals = waiting_renewals(tx, record.id)
     if renewals.documents:
         details.append(
             f"{renewals.documents} of {_serving_count(tx, record)} documents ({sized(renewals.size)}) would "
-            f"be indexed again, since settings changed ({renewals.changes}); until you say yes they are "
-            "found as they are"
+            f"be indexed again with the new settings ({renewals.changes}); until you approve, searches find "
+            "them as they are"
         )
     if not details:
         return None

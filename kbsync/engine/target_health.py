@@ -153,7 +153,7 @@ class TargetHealth:
                 if len(self.blamed) >= BLAME_LIMIT:
                     reason = (
                         f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
-                        "look at the service and at the settings of the target"
+                        "check the service and the target's settings"
                     )
                     return Halted("target-rejects", reason, code=answer.code)
         return None

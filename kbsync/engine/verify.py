@@ -239,7 +239,7 @@ def _check_folder(
     for one in [*plan.delete, *plan.held]:
         found = None if one.cause == RECIPE else state.read(partial(orphan, one.path))
         if found is not None and is_left(one, found[1]):
-            why = f"{CAUSES[one.cause]}, its document is still found"
+            why = f"{CAUSES[one.cause]}, but its document is still searchable"
             orphaned.append(Discrepancy(one.path, found[0].remote_id, why))
     kept = []
     for one in plan.keep or ():

@@ -682,4 +682,4 @@ class Worker:
             await self._on_proof()
 
 
-_SILENT = Unsure("the target did not say what became of it")
+_SILENT = Unsure("the target returned no result for it")

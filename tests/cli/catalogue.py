@@ -51,9 +51,9 @@ MIRRORS = (
         "recipe-held",
         3,
         (
-            "8 of 8 documents (152 B) would be indexed again, since settings changed "
+            "8 of 8 documents (152 B) would be indexed again with the new settings "
             "(from knowledge_type 1 to knowledge_type 2)",
-            "2.md: held as it is, though settings changed",
+            "2.md: settings changed; waiting for approval to index it again",
         ),
         "kbsync approve recut",
     ),
@@ -69,7 +69,7 @@ MIRRORS = (
         "occupied",
         "failing",
         4,
-        ("{base} is in use by another kbsync; end it or wait for it", "the next pass goes on from there"),
+        ("{base} is in use by another kbsync; end it or wait for it", "the next pass continues from there"),
         "kbsync --once --mirror occupied",
         "failing",
     ),
@@ -81,7 +81,7 @@ MIRRORS = (
             "no.pdf: cannot be read: ",
             "odd.bin: explicitly included but not accepted",
             "large.md: 1,001 bytes, over the limit of 1,000 bytes",
-            "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still found",
+            "grows.md: 1,200 bytes, over the limit of 1,000 bytes; an older version is still searchable",
             "shut.md: cannot be read: permission denied; let the user that runs kbsync read it",
             "closed/: cannot be listed: permission denied; let the user that runs kbsync read it",
         ),
@@ -121,7 +121,7 @@ MIRRORS = (
         "down",
         "target-down",
         4,
-        ("answered 503", "the next pass goes on from there"),
+        ("answered 503", "the next pass continues from there"),
         "kbsync --once --mirror down",
         "target-down",
     ),

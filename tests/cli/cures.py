@@ -27,7 +27,7 @@ _COMMAND = re.compile(rf"\bkbsync (?:--once|{'|'.join(COMMANDS)})\b|`[a-z]+ -")
 """One of ours, or another program's in a sentence."""
 
 _HANDED_ON = re.compile(
-    r"(; (cure|then|give it back|reinstall what it reads with): |reinstall it: |kbsync )?\{\}"
+    r"(; (cure|fix|then|restore its owner|reinstall what it reads with): |reinstall it: |kbsync )?\{\}"
     r"|#|\{\"version|kbsync: "
 )
 """Texts that show a cure made elsewhere, the config that `init` writes, and JSON."""

@@ -98,7 +98,7 @@ class Ran:
 
 def _sentence(line: dict[str, Any]) -> str:
     parts = (line.get(key) for key in ("mirror", "path", "reason", "detail"))
-    cure = f"; cure: {line['cure']}" if line.get("cure") else ""
+    cure = f"; fix: {line['cure']}" if line.get("cure") else ""
     return ": ".join(filter(None, parts)) + cure
 
 

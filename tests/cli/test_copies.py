@@ -63,7 +63,7 @@ def test_what_was_mirrored_with_folder_is_taken_over_and_found_by_all_commands(
     (tried.root / "way").symlink_to("docs")
     env = {name: str(tried.root / value) for name, value in env.items()}
     ran = tried.run("init", folder, *options, env=env)
-    assert (ran.code, "taken over" in ran.out, trial(tried).exists()) == (0, True, False)
+    assert (ran.code, "moved here" in ran.out, trial(tried).exists()) == (0, True, False)
     found = tried.run("search", SECRET, "--json").json["hits"]
     assert {hit["path"] for hit in found} >= {"secret.md", "sub/deep/secret.md"}
     again = tried.run("--once", "--json").json
@@ -92,14 +92,14 @@ def test_init_changes_nothing_while_a_kbsync_holds_what_it_would_take_over_or_wh
     assert "stop it first" in ran.err
     assert not tried.config.exists()
     assert tried.run("search", SECRET, "--folder", "docs", "--files").out.startswith(str(tried.docs))
-    assert "taken over" in tried.run("init", "docs").out
+    assert "moved here" in tried.run("init", "docs").out
 
 
 def test_a_config_for_a_service_leaves_the_copy_and_names_the_command_that_deletes_it(tried: Place) -> None:
     ran = tried.run("init", "docs", "--target", "zhipu", "--base", "1")
     assert ran.code == 0
-    [line] = [line for line in ran.out.splitlines() if "to delete its documents: " in line]
-    end = line.partition("to delete its documents: ")[2]
+    [line] = [line for line in ran.out.splitlines() if "to delete them: " in line]
+    end = line.partition("to delete them: ")[2]
     assert tried.run(*words_of(end)).code == 2  # there is no terminal to ask on
     assert paste(tried, f"{end} --yes").code == 0
     assert traces(tried) == []
@@ -148,7 +148,7 @@ def test_doctor_ends_no_mirror_whose_disk_may_be_missing(place: Place) -> None:
     folder.parent.rename(place.root / "unmounted")
     place.configure()
     [found] = copies(place)
-    assert f"{folder} is not there: 1 document in" in found["detail"]
+    assert f"{folder} does not exist: 1 document in" in found["detail"]
     assert found["cure"] == ""
     folder.parent.mkdir()
     [found] = copies(place)
@@ -172,7 +172,7 @@ def test_doctor_names_the_copy_of_a_mirror_that_left_the_config(tried: Place) ->
     [found] = copies(tried)
     assert "kb/docs" in found["detail"]
     assert found["cure"] == ""
-    command = words_of(found["detail"].partition("end it with: ")[2])
+    command = words_of(found["detail"].partition("remove it with: ")[2])
     assert tried.run(*command).code == 2  # there is no terminal to ask on
     assert tried.run(*command, "--yes").code == 0
     assert copies(tried) == []
@@ -184,7 +184,7 @@ def test_doctor_names_the_copy_of_a_folder_that_is_gone(tried: Place) -> None:
     (tried.root / "other").mkdir()
     assert tried.run("init", "other").code == 0
     [found] = copies(tried)
-    assert f"{tried.docs} is not there: 10 documents in {trial(tried)}" in found["detail"]
+    assert f"{tried.docs} does not exist: 10 documents in {trial(tried)}" in found["detail"]
     assert paste(tried, f"{found['cure']} --yes").code == 0
     assert copies(tried) == [] and traces(tried) == []
 
@@ -207,7 +207,7 @@ def test_doctor_names_a_base_that_the_state_does_not_know(tried: Place) -> None:
     other = beside(tried, "other")
     assert tried.run("--once", *other).code == 0
     [found] = copies(tried, *other)
-    assert "of no mirror that the config or the state knows" in found["detail"]
+    assert "belongs to no mirror in the config or the state" in found["detail"]
     assert paste(tried, f"{found['cure']} --yes").code == 0
     assert copies(tried, *other) == [] and traces(tried) == []
     assert tried.run("search", "other", "--json", *other).json["hits"]
@@ -297,14 +297,14 @@ def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
 def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
     tried.run("init", "docs")
     assert tried.run("--once").code == 0
-    options, says = (), f"docs is mirrored into {tried.root}/kb"
+    options, says = (), f"docs goes into {tried.root}/kb"
     if trouble == "another path":
         text = tried.config.read_text()
         tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
     else:
         options, says = beside(tried, "other"), "docs is not in this config"
     if trouble == "no state":
-        says = "there is no state that says whose"
+        says = "no state says whose it is"
         for file in tried.state.glob("state.db*"):
             file.unlink()
     [found] = copies(tried, *options)
@@ -322,11 +322,11 @@ def test_doctor_names_the_base_that_a_mirror_had_before_with_the_command_that_em
     tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))
     assert tried.run("--once").code == 0
     [found] = copies(tried)
-    assert f"{tried.state}/kb/docs is the base it had before" in found["detail"]
+    assert f"{tried.state}/kb/docs is its former knowledge base" in found["detail"]
     asked = tried.run(*words_of(found["cure"]))
     assert (asked.code, f"10 documents in {tried.state}/kb/docs" in asked.err) == (2, True)
     ran = tried.run(*words_of(found["cure"]), "--yes")
-    assert ran.out == "10 documents of docs deleted; the mirror goes on\n"
+    assert ran.out == "10 documents of docs deleted; the mirror continues\n"
     assert (copies(tried), traces(tried)) == ([], [])
     again = tried.run("--once", "--json").json
     assert (again["uploaded"], again["deleted"], "note" in again["mirrors"][0]) == (0, 0, False)
@@ -370,7 +370,7 @@ def test_what_the_state_knows_already_is_not_taken_over_and_nothing_is_lost(trie
     tried.config.unlink()
     ran = tried.run("init", "docs")
     assert ran.code == 0
-    assert "taken over" not in ran.out
+    assert "moved here" not in ran.out
     assert "already" in ran.out
     assert (trial(tried) / "state.db").exists()
     assert (trial(tried) / "kb" / "docs" / "index.db").exists()
@@ -384,7 +384,7 @@ def test_init_leaves_a_state_alone_in_which_a_config_has_mirrors_too(tried: Plac
     assert tried.run("--once", *other, "--state-dir", trial(tried)).code == 0
     ran = tried.run("init", "docs")
     assert ran.code == 0
-    assert "taken over" not in ran.out
+    assert "moved here" not in ran.out
     assert "rm -r" not in ran.out
     assert tried.run("search", "other", *other, "--state-dir", trial(tried), "--json").json["hits"]
 
@@ -400,7 +400,7 @@ def test_a_base_that_was_used_before_has_its_documents_when_it_is_used_again(pla
         assert ran.code == 0, ran.err
         return ran.json["uploaded"], ran.json["deleted"], ran.json["mirrors"][0].get("note", "")
 
-    left = "documents were left behind in the knowledge base used before"
+    left = "documents remain in the previous knowledge base"
     assert pass_into("first") == (3, 0, "")
     assert pass_into("second") == (3, 0, f"3 {left}")
     (place.docs / "0.md").unlink()

@@ -126,7 +126,7 @@ class Said:
 
 
 HERE = (
-    Said("--once status", "takes no command: run `", "--once", "1 document searchable"),
+    Said("--once status", "takes no command; run `", "--once", "1 document searchable"),
     Said("--dry-run", "or run: ", "plan", "nothing to do"),
     Said("ask 'where is alpha'", "search its passages: ", "", "a.md"),
 )
@@ -135,7 +135,7 @@ THERE = (
     Said("kb show", "list them with ", LISTS, HOME_ID, before=with_unknown_base),
     Said("kb create guides", "look with ", LISTS, HOME_ID, before=fails("create-base")),
     Said("kb list", NEW, "kb create NAME", MADE, "NAME=guides", with_no_base_at_all),
-    Said("--once", "of the account: ", "kb list", HOME_ID, before=without_base),
+    Said("--once", "account's knowledge bases: ", "kb list", HOME_ID, before=without_base),
     Said("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
     Said("kb retry", "of handbook: ", "retry --mirror {}", "a.md", before=with_a_failure),
     Said("ask alpha", NEW, "kb app create NAME --mirror {}", given="NAME=one"),
@@ -240,7 +240,7 @@ def test_who_searches_during_the_first_pass_is_told_how_to_see_it_go(place: Plac
     with lock.held(place.root / "odd state"):
         early = place.run("search", "alpha", *flags)
         assert "the first pass is under way" in early.err and "--once" not in early.err
-        seen = paste(place, after(early.err, "see how far it is: "))
+        seen = paste(place, after(early.err, "check progress: "))
     assert (early.code, seen.code, "handbook" in seen.out) == (2, 0, True)
 
 
@@ -252,7 +252,7 @@ def test_a_screen_too_small_for_all_names_the_command_that_tells_it(place: Place
     flags = elsewhere(place)
     assert place.run("--once", *flags).code == 1
     watching = terminal(place, "status", "--watch", *flags, rows=6, columns=500)
-    frame = watching.until("Ctrl-C ends")
+    frame = watching.until("Ctrl-C to quit")
     watching.process.send_signal(signal.SIGINT)
     assert watching.end() == 130
     [command] = re.findall(r"(?:more; see|in full:) (kbsync status[^\x1b\r\n]*)", frame)
@@ -267,7 +267,7 @@ def test_what_to_do_about_a_document_that_failed(place: Place) -> None:
     place.configure()
     flags = elsewhere(place)
     ran = place.run("--once", *flags, tty=True)
-    _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one of them failed: ")
+    _, _, advice = ran.err.strip().splitlines()[-1].partition("to see why one failed: ")
     explain, _, retry = advice.partition("; to retry all of them: ")
     in_json = json.loads(place.run("--once", *flags).err.splitlines()[-1])
     assert (in_json["explain"], in_json["cure"]) == (explain, retry)

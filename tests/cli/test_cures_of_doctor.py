@@ -206,7 +206,7 @@ def test_how_full_a_disk_is_is_shown(
 ) -> None:
     monkeypatch.setattr(stands_on, little, 10**18)
     cure = cure_of(in_this_process(place, check)())
-    assert cure.startswith("delete files that nobody needs on the disk of /")
+    assert cure.startswith("free some space on the disk of /")
     assert Path(cure.rpartition(" of ")[2]) in (place.state, *place.state.parents)
 
 
@@ -238,7 +238,7 @@ def test_a_state_that_everybody_may_write_into_is_refused_by_all(place: Place, w
     place.state.chmod(0o1777)
     ran = place.run(*words)
     assert ran.code == 2
-    assert "everybody may write into the state directory" in ran.out + ran.err
+    assert "anyone can write to the state directory" in ran.out + ran.err
     if words == ["doctor"]:
         is_cured(place, looks(place, "state"))
 
@@ -364,7 +364,7 @@ def test_a_host_without_an_address_is_looked_up_by_another_program(zhipu: ZhipuP
     assert "127.0.0.1" in paste(zhipu, cure, **{"nowhere.invalid": "127.0.0.1"}).out
 
 
-@proves("name an http proxy with proxy: in the config, or add {} to NO_PROXY")
+@proves("set proxy: to an http proxy in the config, or add {} to NO_PROXY")
 def test_a_socks_proxy_is_named_where_it_would_be_used(zhipu: ZhipuPlace) -> None:
     socks = {"ALL_PROXY": "socks5://127.0.0.1:7890"}
     assert looks(zhipu, "handbook: proxy", socks)() == []  # the service is on this machine
@@ -420,12 +420,12 @@ def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place:
     assert "127.0.0.1" in paste(place, command).out
 
 
-@proves("if process {} is the daemon, have it read its config again: kill -HUP {}")
+@proves("if process {} is the daemon, reload its config: kill -HUP {}")
 def test_a_daemon_that_listens_on_nothing_reads_its_config_again(zhipu: ZhipuPlace) -> None:
     daemon = zhipu.watch()
     daemon.says("daemon.started")
     listen(zhipu, f"127.0.0.1:{free_port()}")
-    command = found_by(zhipu, "listener")["cure"].partition(" read its config again: ")[2]
+    command = found_by(zhipu, "listener")["cure"].partition(" reload its config: ")[2]
     assert paste(zhipu, command).code == 0
     eventually(lambda: found_by(zhipu, "listener")["result"] == "ok")
     assert daemon.end() == 0

@@ -79,9 +79,9 @@ def test_a_person_sees_what_is_watched_and_a_short_line_for_each_change(
     config, port = place.configure(), free_port()
     config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
     daemon = terminal(place, columns=200)
-    begun = daemon.until("Ctrl-C stops it\r\n")
+    begun = daemon.until("press Ctrl-C to stop\r\n")
     assert f"using {config}\r\n" in begun
-    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; Ctrl-C stops it" in begun
+    assert f"\r\nwatching 1 folder, 2 documents; http://127.0.0.1:{port}; press Ctrl-C to stop" in begun
     said = begun
     for change, line in (
         (lambda: place.write("office/note.md", "a note"), r"\d\d:\d\d:\d\d \+ office/note\.md \d+\.\d s\r\n"),
@@ -126,7 +126,7 @@ def test_a_daemon_ends_with_the_terminal_that_it_was_started_from(
     place.write("a.md", "alpha")
     place.configure()
     daemon = terminal(place, *log, columns=200)
-    daemon.until("daemon.watching" if log else "Ctrl-C stops it")
+    daemon.until("daemon.watching" if log else "press Ctrl-C to stop")
     end(daemon)
     assert daemon.process.wait(30) == 0
     assert not lock.is_held(place.state)

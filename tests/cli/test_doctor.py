@@ -45,14 +45,14 @@ def test_a_fresh_folder_is_well_and_nothing_is_written(place: Place) -> None:
     assert "1 file in 1 folder" in results(ran)["docs: folder"]["detail"]
 
 
-@proves("mount it, or correct `folder` in the config")
+@proves("mount the folder, or fix its path in the config")
 def test_people_read_a_line_each_and_quietly_only_what_is_not_well(place: Place) -> None:
     ran = place.run("doctor", "--folder", "docs")
     assert all(line.startswith(("ok  ", "warning  ")) for line in ran.out.splitlines())
     place.docs.rmdir()
     ran = place.run("doctor", "--folder", "docs", "-q")
     [line] = [line for line in ran.out.splitlines() if line.startswith("wrong")]
-    assert line.endswith("docs does not exist; cure: mount it, or correct `folder` in the config")
+    assert line.endswith("docs does not exist; fix: mount the folder, or fix its path in the config")
     assert ran.code == 3
     assert "\nok" not in ran.out
 
@@ -152,7 +152,7 @@ def test_credentials_of_systemd_are_told_by_name_only(place: Place) -> None:
     assert "credentials" not in results(alone)
 
 
-@proves("look for a disk or a network that hangs")
+@proves("check for a hung disk or network")
 def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     never = threading.Event()
 
@@ -168,7 +168,7 @@ def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     found = run_checks(checks, limit=0.1)
     told = [(one.subject, one.grade.value, int(one.code)) for one in found]
     assert told == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
-    assert found[1].cure == "look for a disk or a network that hangs"
+    assert found[1].cure == "check for a hung disk or network"
     never.set()
 
 
@@ -194,17 +194,17 @@ async def nothing_more(_reader: asyncio.StreamReader, _writer: asyncio.StreamWri
     pass
 
 
-@proves("tell the operator of the service")
+@proves("ask the operator of the service to renew it")
 async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> None:
     found, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
     assert f"{url} answers" in found.detail
     assert "expires in 2 days" in found.detail
-    assert found.cure == "tell the operator of the service"
+    assert found.cure == "ask the operator of the service to renew it"
 
 
-@proves("name the authority with ca_file: in the config, or correct base_url")
+@proves("set ca_file: to its CA in the config, or fix base_url")
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_named: bool) -> None:
     """Of an authority nobody named, or for another name."""
@@ -230,5 +230,5 @@ def test_a_password_in_a_dsn_that_others_can_read_is_told(place: Place, dsn: str
     config = place.configure(f"target: {{type: postgres, dsn: {json.dumps(dsn.strip(chr(34)))}}}")
     config.chmod(0o644)
     ran = place.run("doctor", "--json", env={"PG_PASSWORD": "hunter2"})
-    told = [one for one in ran.json["checks"] if "may hold a secret" in one["detail"]]
+    told = [one for one in ran.json["checks"] if "may contain a secret" in one["detail"]]
     assert bool(told) is is_secret

@@ -31,7 +31,7 @@ def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
 def test_explain_says_that_a_service_does_not_show_the_text(zhipu: ZhipuPlace) -> None:
     zhipu.write("install.md", "Run the installer.")
     assert zhipu.run("--once").code == 0
-    sentence = "The knowledge base does not tell which text it made of the document."
+    sentence = "The knowledge base does not show the text it extracted from the document."
     assert sentence in zhipu.run("explain", "install.md", "--text").out
     assert sentence not in zhipu.run("explain", "install.md").out
 
@@ -156,5 +156,5 @@ def test_a_directory_that_may_not_be_listed_is_said_to_be_shut(tmp_path: Path, i
     ran = place.go("explain", "shut", "--folder", "docs")
     (place.docs / "shut").chmod(0o755)
     assert ran.code == 0
-    assert "It is a directory that cannot be looked into: permission denied" in ran.out
+    assert "It is a directory that cannot be read: permission denied" in ran.out
     place.close()

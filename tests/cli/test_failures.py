@@ -74,7 +74,7 @@ def test_a_pass_says_what_is_wrong_where_and_the_cure(row: Trouble, evidence: Ev
         lines = lines_about(row, text)
         assert [words for words in said(row, evidence) if not any(words in line for line in lines)] == []
         # The command alone helps, or what was said before it has to be done first.
-        ends = tuple(f"; {word}: {cure_of(row, evidence)}" for word in ("cure", "then run"))
+        ends = tuple(f"; {word}: {cure_of(row, evidence)}" for word in ("fix", "then run"))
         assert any(line.endswith(ends) for line in lines) or not row.reason
         assert cure_of(row, evidence) in text
 

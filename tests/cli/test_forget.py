@@ -48,7 +48,7 @@ def test_forget_of_a_folder_with_its_documents_leaves_nothing_and_no_known_folde
     ran = place.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs")
     assert (ran.code, ran.out) == (0, "docs is forgotten; 1 document deleted\n")
     assert [each for each in place.state.rglob("*") if each.is_file()] == []
-    assert "no folder is known" in place.run("status").err
+    assert "no earlier run used --folder" in place.run("status").err
     options = ("--folder", "docs", "--state-dir", "own")
     assert place.run("--once", *options).code == 0
     (place.root / "own" / "notes.txt").write_text("mine")

@@ -56,7 +56,7 @@ def test_the_defaults_in_the_comments_are_good_when_they_are_taken(place: Place)
     [
         (("--target", "lokal"), "did you mean local?"),
         (("--key-env", "id.secret-of-mine", "--base", BASE), "not the name of an environment variable"),
-        (("--key-env", "A", "--key-file", "b", "--base", BASE), "exclude each other"),
+        (("--key-env", "A", "--key-file", "b", "--base", BASE), "cannot be used together"),
         ((), "add --base ID"),
         (("--key-file", "nowhere", "--base", BASE), "nothing was written: "),
         (("--base", "not an id"), "nothing was written: "),
@@ -107,7 +107,7 @@ def test_what_is_mistyped_is_asked_again(place: Place, answers: list[str]) -> No
         "docs/a.md is a file; name a folder",
         "did you mean local?",
         "that is not the name of an environment variable",
-        "there is no such file",
+        "no such file",
     ]
     assert [words for words in told if words not in ran.err] == []
     assert "secret-of-mine" not in ran.err + place.config.read_text()
@@ -135,7 +135,7 @@ def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> Non
     (tmp_path / ".kbsyncignore").write_text("drafts/\n")
     contents = look_through(tmp_path, Rules(None, (), MARKDOWN))
     assert contents.selected == {"md": 1}
-    assert contents.example["folders that are left out"] == "drafts/"
+    assert contents.example["excluded folders"] == "drafts/"
     (tmp_path / "a.\x1b[2J").write_text("alpha")
     contents = look_through(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
     lines = list(describe("docs", contents, is_paid=True))
@@ -149,7 +149,7 @@ def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
         (tmp_path / name).write_text("*.log\n")
     lines = describe("docs", look_through(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
     [line] = [line for line in lines if "not read" in line]
-    assert line == "  not read: git/.gitignore; to leave out what it names, copy it to .kbsyncignore"
+    assert line == "  git/.gitignore is not read; to exclude what it lists, copy it to .kbsyncignore"
 
 
 ENV = {"ZHIPU_API_KEY": KEY}

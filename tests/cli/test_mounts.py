@@ -75,7 +75,7 @@ def test_a_state_on_a_disk_that_is_mounted_read_only_is_said_to_be(tmp_path: Pat
     assert check["cure"] == f"sudo mount -o remount,rw {small}"
     assert once.returncode == 2
     reason = f"the state directory {small / name} is on a file system that is mounted read-only"
-    assert f"{reason}; name another place" in once.stderr
+    assert f"{reason}; choose another" in once.stderr
 
 
 @long

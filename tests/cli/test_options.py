@@ -158,7 +158,7 @@ def test_of_two_places_none_is_dropped(place: Place, option: str, where: str) ->
     }[where]
     ran = place.run(*words)
     assert (ran.code, ran.out) == (2, "")
-    assert f"{option}: takes one place, not one and two" in ran.err.replace("'", "")
+    assert f"{option}: takes one path, not one and two" in ran.err.replace("'", "")
 
 
 def test_a_place_may_be_named_twice(mirrored: Place) -> None:
@@ -169,7 +169,7 @@ def test_a_pass_that_lacks_a_folder_offers_the_one_around_the_person(mirrored: P
     for inside, folder in ((mirrored, mirrored.docs / "guides"), (place, place.docs)):
         ran = inside.run("--once", cwd=folder)
         assert ran.code == 2
-        [line] = [line for line in ran.err.splitlines() if "for one pass of the folder around you" in line]
+        [line] = [line for line in ran.err.splitlines() if "for one pass over the folder you are in" in line]
         command = line.partition("run: ")[2]
         assert command == f"kbsync --once --folder {inside.docs}"
         assert inside.run(*words_of(command)).code == 0

@@ -111,5 +111,5 @@ def test_a_plan_that_could_not_ask_the_service_says_so_first_and_exits_4(zhipu: 
     ran = zhipu.go("plan", hurried=True)
     assert ran.code == 4
     first, *others = ran.out.splitlines()
-    assert first.startswith("handbook: the knowledge base could not be looked at (")
+    assert first.startswith("handbook: the knowledge base could not be checked (")
     assert len([line for line in others if line.startswith("+ ")]) == 5

@@ -74,7 +74,7 @@ def wrong(words: str, *says: str, before: Before = nothing, code: int = 2) -> Wr
 
 
 WRONG = (
-    wrong("status --config x.yaml --folder docs", "--config and --folder exclude each other"),
+    wrong("status --config x.yaml --folder docs", "--config and --folder cannot be used together"),
     wrong("--once --folder docs/a.md", "--folder: docs/a.md is a file; name a folder"),
     wrong(
         "status",
@@ -91,14 +91,14 @@ WRONG = (
     wrong("docs", "docs is a folder, not a command; to mirror it: kbsync --folder docs"),
     wrong("--once docs", "to mirror it: kbsync --once --folder docs"),
     wrong("search x --after yesterday", "2026-01-31", before=mirrored),
-    wrong("status --mirror nobody", "there is no mirror 'nobody'; known are: handbook"),
+    wrong("status --mirror nobody", "there is no mirror 'nobody'; known mirrors: handbook"),
     wrong("search alpha", "{root}/docs has not been mirrored yet; run: kbsync --once"),
     wrong(
         "--once --state-dir docs/state",
-        "the state directory {root}/docs/state lies inside the mirrored folder {root}/docs; name ",
+        "the state directory {root}/docs/state is inside the mirrored folder {root}/docs; choose ",
     ),
-    wrong("--once --state-dir .", "{root}/docs lies inside the state directory {root}; name another"),
-    wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "name another place with --state-dir"),
+    wrong("--once --state-dir .", "{root}/docs is inside the state directory {root}; choose another"),
+    wrong("--once --state-dir docs/a.md/x", "docs/a.md/x", "choose another with --state-dir"),
     wrong("init docs", "{config} exists; edit it, or name another file with --config FILE"),
     wrong("init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
@@ -110,13 +110,13 @@ WRONG = (
     ),
     wrong("search -i", "search -i needs a terminal; leave -i out"),
     wrong("search -i --json", "-i goes without --files, --json and --rerank"),
-    wrong("status --watch --json", "--watch goes without ", "see: kbsync status --help"),
+    wrong("status --watch --json", "--watch cannot be used with ", "see: kbsync status --help"),
     wrong("init docs --target zhipu", "add --base ID", before=bare),
     wrong("search ' '", "the query is empty; say what to look for"),
     wrong("search x -0", "-0 goes with --files"),
     wrong("search x --files --json", "--files and --json exclude each other"),
     wrong("status --check --max-age soon", "15m", "see: kbsync status --help"),
-    wrong("status --max-age 1h", "--max-age goes with --check; see: kbsync status --help"),
+    wrong("status --max-age 1h", "--max-age needs --check; see: kbsync status --help"),
     wrong("stauts", "No such command 'stauts'. Did you mean 'status'?; see: kbsync --help"),
     wrong("status --nothing", "No such option", "--nothing", "see: kbsync status --help"),
     wrong("state backup docs/a.md", "docs/a.md exists; name a new file", before=mirrored),
@@ -126,10 +126,10 @@ WRONG = (
         "name another file",
         before=mirrored,
     ),
-    wrong("retry no.md", "no.md is in no mirror; name a mirrored file", before=mirrored),
+    wrong("retry no.md", "no mirror has no.md; name a mirrored file", before=mirrored),
     wrong(
         "forget nobody",
-        "there is no mirror 'nobody' in the state; there are: handbook",
+        "the state has no mirror 'nobody'; it has: handbook",
         before=mirrored,
     ),
     wrong(

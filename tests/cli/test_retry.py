@@ -36,7 +36,7 @@ def test_retry_reaches_what_failed_before_and_is_on_its_way_again(place: Place) 
     assert place.run("retry").out == "nothing has failed\n"
     with contextlib.closing(apsw.Connection(os.fspath(place.state / "state.db"))) as database:
         database.execute("UPDATE upload SET state = ?, repairs = 2", (int(UploadState.INDEXING),))
-    assert "handbook: 1 document on the way will be tried again\n" in place.run("retry").out
+    assert "handbook: 1 document in progress will be tried again\n" in place.run("retry").out
 
 
 @pytest.mark.parametrize("command", ["retry", "approve", "state backup copy.db"])

@@ -204,7 +204,7 @@ def test_an_index_that_is_gone_is_told_with_what_helps(place: Place, command: st
     options = ("--config", place.config)
     with lock.held(place.state):
         err = place.run(*command.split(), *options).err
-        assert f"a kbsync is working on it; see how far it is: kbsync status --config {place.config}" in err
+        assert f"kbsync is working on it; check progress: kbsync status --config {place.config}" in err
         assert "--once" not in err
     ran = place.run(*command.split(), *options)
     assert ran.code == 2
@@ -552,7 +552,7 @@ def test_a_search_without_anything_missing_has_no_notes(mirrored: Place) -> None
 
 
 def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(lagging: Place) -> None:
-    waits = "handbook: 1 document waits and no kbsync is running; run: kbsync --once"
+    waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):
         assert notes(lagging, word) == [waits]
         assert waits in lagging.run("search", word, "--files").err

@@ -118,7 +118,7 @@ def runs(place: Place, *words: str) -> str:
 def test_the_first_line_tells_a_living_daemon_from_a_killed_one(place: Place) -> None:
     place.write("a.md", "alpha")
     place.configure()
-    assert runs(place) == "not running; no pass has ended yet"
+    assert runs(place) == "not running; no pass has finished yet"
     daemon = place.watch()
     daemon.says("document.ready")
     daemon.says("daemon.watching")
@@ -143,7 +143,7 @@ def test_since_when_it_runs_has_its_date_when_that_is_not_today(waiting: Place) 
 
 def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
     with lock.held(waiting.state, stays=False):
-        assert re.match(r"not running; a single pass or command is at work since \d\d:\d\d", runs(waiting))
+        assert re.match(r"not running; a single pass or command at work since \d\d:\d\d", runs(waiting))
         assert waiting.run("status", "--json").json["running"] is None
 
 
@@ -159,7 +159,7 @@ def test_who_cannot_tell_whether_it_runs_says_so(waiting: Place, monkeypatch: py
 def test_what_waits_while_nothing_runs_is_said_with_the_command_and_no_time_left(waiting: Place) -> None:
     ran = waiting.run("status")
     assert ran.code == 0
-    assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and no kbsync is running; {RUN}"
+    assert ran.out.splitlines()[1] == f"! handbook: 1 document waits and kbsync isn't running; {RUN}"
     assert "documents/s" not in ran.out
     assert wrong(waiting, "-q") == wrong(waiting)
     with lock.held(waiting.state):
@@ -178,7 +178,7 @@ def test_the_command_has_the_options_in_use_and_helps(place: Place) -> None:
     with contextlib.closing(apsw.Connection(str(place.root / "my state" / "state.db"))) as database:
         database.execute("UPDATE mirror SET last_pass = last_pass - 86400")
     (line,) = wrong(place, *options)
-    assert line.startswith("docs: last pass 24 h ago and no kbsync is running; run: kbsync --once ")
+    assert line.startswith("docs: last pass 24 h ago and kbsync isn't running; run: kbsync --once ")
     cure = line.partition("run: ")[2]
     assert shlex.split(cure)[2:] == [*options]
     assert paste(place, cure).code == 0
@@ -270,7 +270,7 @@ def test_a_halt_speaks_for_what_waits_as_long_as_somebody_works(place: Place) ->
     assert list(late(installation, standing(pending=5, halt=halted), check=True)) == []
     for last in (NOW, None):
         (line,) = late(installation, standing(last=last, pending=5, halt=halted, runs=False))
-        assert "no kbsync is running; run: kbsync --once" in line
+        assert "kbsync isn't running; run: kbsync --once" in line
 
 
 # -- the first pass -------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_during_the_first_pass_nothing_is_to_be_run_and_one_that_was_cut_short_i
     last = out.splitlines()[-1]
     assert last.startswith("handbook: first pass under way, 6 found so far")
     assert "left" not in last
-    assert wrong(waiting) == [f"handbook: no pass has ended yet; {RUN}"]
+    assert wrong(waiting) == [f"handbook: no pass has finished yet; {RUN}"]
     assert "documents/s" not in waiting.run("status").out
 
 
@@ -305,7 +305,7 @@ def test_watching_tells_of_a_first_pass_from_the_first_look_and_of_nobody_at_wor
     assert in_one_line(stand) == "docs: 3 ready, 5 pending; first pass under way"
     forsaken = standing(pending=5, runs=False)
     assert speed(replace(forsaken, rate=2.0)) == ""
-    assert in_one_line(forsaken) == "docs: 3 ready, 5 pending; no kbsync is running"
+    assert in_one_line(forsaken) == "docs: 3 ready, 5 pending; kbsync isn't running"
     assert in_one_line(standing(runs=False)) == "docs: 3 ready"
 
 
@@ -395,7 +395,7 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
 def test_the_terminal_is_left_as_it_was(terminal: Begin, mirrored: Place, number: int, code: int) -> None:
     watching = terminal(mirrored, "status", "--watch", "--folder", "docs")
     watching.until(SECOND_SCREEN)
-    shown = watching.until("Ctrl-C ends")
+    shown = watching.until("Ctrl-C to quit")
     assert "MIRROR" in shown
     watching.process.send_signal(number)
     watching.until(FIRST_SCREEN)

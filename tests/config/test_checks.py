@@ -37,7 +37,7 @@ def test_one_local_knowledge_base_for_two_mirrors_is_told(tmp_path: Path) -> Non
         - {name: b, folder: /srv/b, target: {path: link}}
         """
     assert told(tmp_path, text) == [
-        "3 mirrors[1].target.path: is the knowledge base of mirror a already; each mirror needs its own"
+        "3 mirrors[1].target.path: is already the knowledge base of mirror a; each mirror needs its own"
     ]
 
 
@@ -80,8 +80,8 @@ def test_what_we_write_lies_outside_of_what_we_mirror(tmp_path: Path, text: str,
     (tmp_path / "link").symlink_to("docs")
     [problem] = problems(tmp_path, text)
     assert problem.key == key
-    assert " lies inside " in problem.message
-    assert problem.message.endswith("; name a place outside of it")
+    assert " is inside " in problem.message
+    assert problem.message.endswith("; choose a place outside it")
 
 
 def test_a_local_knowledge_base_on_a_network_file_system_is_told(

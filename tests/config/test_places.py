@@ -111,7 +111,7 @@ def test_the_state_directory_is_created_for_its_owner_alone(tmp_path: Path) -> N
 def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
     check_state_dir(tmp_path / "state", create=False)
     assert not (tmp_path / "state").exists()
-    with pytest.raises(UsageError, match="lies inside"):
+    with pytest.raises(UsageError, match="is inside"):
         check_state_dir(tmp_path / "state", [tmp_path], create=False)
 
 
@@ -121,7 +121,7 @@ def test_commands_that_write_nothing_create_nothing(tmp_path: Path) -> None:
 def test_a_state_directory_and_a_mirrored_folder_do_not_nest(tmp_path: Path, state: str, folder: str) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "link").symlink_to("docs")
-    with pytest.raises(UsageError, match=r"lies inside .*--state-dir"):
+    with pytest.raises(UsageError, match=r"is inside .*--state-dir"):
         check_state_dir(tmp_path / state, [tmp_path / "other", tmp_path / folder])
     assert not (tmp_path / "docs/st").exists()
 
@@ -129,7 +129,7 @@ def test_a_state_directory_and_a_mirrored_folder_do_not_nest(tmp_path: Path, sta
 def test_a_state_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/below", Path("/proc/kbsync")):
-        with pytest.raises(UsageError, match=r"cannot be made \(.*\); name another place with --state-dir"):
+        with pytest.raises(UsageError, match=r"cannot be created \(.*\); choose another with --state-dir"):
             check_state_dir(place)
 
 
@@ -137,7 +137,7 @@ def test_a_state_directory_that_cannot_be_written_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write anywhere
-    with pytest.raises(UsageError, match="cannot be written; run as the user it belongs to"):
+    with pytest.raises(UsageError, match="cannot be written; run as the user who owns it"):
         check_state_dir(tmp_path)
 
 

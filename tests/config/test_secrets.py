@@ -144,7 +144,7 @@ def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -
         (b"\n", "is empty"),
         (b"\xff", "is not text"),
         (b"x" * 70_000, "is too large for a secret; allowed: 65536 bytes"),
-        (b"T0KEN", "2 notify.url: the value is not taken; allowed: an address that begins with https://"),
+        (b"T0KEN", "2 notify.url: the value is not valid; allowed: an address that begins with https://"),
     ],
 )
 def test_a_secret_file_that_cannot_be_used_is_told(
@@ -177,7 +177,7 @@ def test_what_a_target_lacks_besides_is_told_at_once(tmp_path: Path) -> None:
 def test_a_secret_given_twice_is_told(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(URL)
     [problem] = told(tmp_path, f"{HEAD}notify: {{url: {URL!r}, url_file: secret}}\n")
-    assert problem == "2 notify.url_file: stands beside url; keep one of the two"
+    assert problem == "2 notify.url_file: conflicts with url; keep one of the two"
 
 
 def test_a_secret_file_that_is_no_file_is_told_and_not_waited_for(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_key_never_travels_in_the_clear(tmp_path: Path, hosts: str, clear: boo
         assert is_in_the_clear(f"http://{host}:8080/api") is clear
         assert not is_in_the_clear(f"https://{host}/api")
         found = told(tmp_path, with_settings(f'target: {{{LEAST}, base_url: "http://{host}/api"}}'))
-        assert ["API key would travel in the clear; write https://" in one for one in found] == [True] * clear
+        assert ["API key would be sent unencrypted; write https://" in one for one in found] == [True] * clear
 
 
 @pytest.mark.parametrize(("prefix", "good"), [("x" * 90, True), ("x" * 150, False), ("手" * 60, False)])
@@ -202,9 +202,9 @@ LISTENER = "http: {listen: 127.0.0.1:9753}"
         ("https://kb.example:8443/in/", LISTENER, ""),
         ("http://127.0.0.1:9753", LISTENER, ""),
         ("https://kb.example", "", "callback_base: needs a listener"),
-        ("http://kb.example", LISTENER, "is not https, so the secret in its path would travel in the clear"),
-        ("https://user:x@kb.example", LISTENER, "has a user or password in it"),
-        ("https://kb.example/?a=b", LISTENER, "has a ? or # in it"),
+        ("http://kb.example", LISTENER, "is not https, so the secret in its path would be sent unencrypted"),
+        ("https://user:x@kb.example", LISTENER, "contains a user or password"),
+        ("https://kb.example/?a=b", LISTENER, "contains a ? or #"),
         ("kb.example", LISTENER, "allowed: an address"),
     ],
 )

@@ -16,30 +16,30 @@ BOMB = b"a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + b"".join(
     [
         (b"", None, "is empty; begin with `mirrors:`"),
         (b"# only a comment\n", None, "is empty; begin with `mirrors:`"),
-        (b"- a\n- b\n", 1, "is no block of keys; begin with `mirrors:`"),
-        (b"mirrors\n", 1, "is no block of keys"),
+        (b"- a\n- b\n", 1, "is not a block of keys; begin with `mirrors:`"),
+        (b"mirrors\n", 1, "is not a block of keys"),
         (b"~\n", 1, "has no value"),
-        (b"mirrors:\n\t- name: a\n", 2, "a tab stands here; YAML is indented with spaces only"),
-        (b"a: 1\nmirrors: \0\n", 2, "holds the character U+0000"),
+        (b"mirrors:\n\t- name: a\n", 2, "a tab is used here; indent YAML with spaces only"),
+        (b"a: 1\nmirrors: \0\n", 2, "contains the character U+0000"),
         (b"mirrors:\n  - name: caf\xe9\n", 2, "is not UTF-8"),
         ("mirrors: []".encode("utf-16"), 1, "is not UTF-8"),
         (b"a: 1\nmirrors: [\n- a: b\n", 3, "a `]` or `}` or a comma is missing"),
         (b"a: 1\nb: {c: d, api_key: ${NOPE}}\n", 2, 'put "${NOPE}" in quotes'),
         (b"a: [x/${NOPE}]\n", 1, 'put "${NOPE}" in quotes'),
         (b'mirrors: "abc\n', 2, "a quote is not closed"),
-        (b"a:\n  - name: a: b\n", 2, "`: ` cannot stand here"),
+        (b"a:\n  - name: a: b\n", 2, "`: ` is not allowed here"),
         (b"a:\n  - name: a\n   folder: b\n", 3, "check the indentation"),
-        (b"a: 1\n---\na: 2\n", 2, "holds a second document"),
-        (b"a: 1\nb: @x\n", 2, "a text cannot begin like this; put quotes around it"),
+        (b"a: 1\n---\na: 2\n", 2, "contains a second document"),
+        (b"a: 1\nb: @x\n", 2, "text cannot begin like this; put quotes around it"),
         (b"a:\n- b\n- *.md\n", 3, "put quotes around a pattern"),
         (b"a:\n- b\n- **/*.md\n", 3, "put quotes around a pattern"),
         (b"a: [*md]\n", 1, "put quotes around a pattern"),
-        (b'a: "\\UFFFFFFFF"\n', None, "holds an escape"),
+        (b'a: "\\UFFFFFFFF"\n', None, "contains an escape"),
         (b"[" * 600, None, "is nested too deeply"),
         (b"- " * 600, None, "is nested too deeply"),
-        (b"a: &a [*a]\n", 1, "an alias (`*`) stands inside its own anchor"),
+        (b"a: &a [*a]\n", 1, "an alias (`*`) is inside its own anchor"),
         (b"a: &a {<<: *a, b: 1}\n", 1, "`<<` merges too much"),
-        (BOMB, 1, "holds more than 20000 values"),
+        (BOMB, 1, "contains more than 20000 values"),
         (b"#" * 300_000, None, "is larger than 262144 bytes"),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> N
 
 def test_a_key_written_twice_is_told_with_both_lines(tmp_path: Path) -> None:
     assert told(tmp_path, with_settings("settle: 1s\nrescan: 1m\nsettle: 2s")) == [
-        "6 mirrors[0].settle: is written twice, first in line 4; keep one"
+        "6 mirrors[0].settle: is set twice, first on line 4; keep one"
     ]
 
 

@@ -340,7 +340,10 @@ async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: 
     world.delete("f0.md")
     await world.once()
     world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "f0.md", Presence.UNKNOWN))
-    assert told(world)["f0.md"] == ("kept", "nobody can tell whether the file is there; its document is kept")
+    assert told(world)["f0.md"] == (
+        "kept",
+        "kbsync can't tell if the file exists; its document is kept",
+    )
     assert (await verified(world)).ok
 
 

@@ -70,13 +70,13 @@ WHY = "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3
     ("files", "path", "words"),
     [
         (SECRET, "sub/secret1.md", [WHY, "change sub/.kbsyncignore:3"]),
-        ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not entered", "exclude[0]"]),
+        ({"drafts/deep/a.md": "x"}, "drafts/deep/a.md", ["directory above it is not scanned", "exclude[0]"]),
         ({"notes~": "x"}, "notes~", ["negated pattern"]),
         ({"a.txt": "x"}, "a.txt", ["add a pattern for it to `include`"]),
         ({"image.png": "x"}, "image.png", ["explicitly included but not accepted"]),
         ({}, "nothing.md", ["there is no such file"]),
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
-        ({"a.md": "x"}, "a.md", ["no pass has taken it yet", "kbsync --once --folder docs"]),
+        ({"a.md": "x"}, "a.md", ["no pass has picked it up yet", "kbsync --once --folder docs"]),
         ({"sub/a.md": "x"}, "sub", ["It is a directory; the files in it"]),
         ({"node_modules/b.md": "x"}, "node_modules", ["whose files are not found because"]),
     ],
@@ -116,9 +116,9 @@ async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None
     path = world.write("a.md")
     world.clock.started = path.stat().st_mtime + 0.5
     found = await explained(world, "a.md")
-    assert "changed 0.5 s ago" in found.answer and "1.5 s more of quiet" in found.answer
+    assert "changed 0.5 s ago" in found.answer and "1.5 s more without changes" in found.answer
     os.utime(path, (9e9, 9e9))
-    assert "lies in the future" in (await explained(world, "a.md")).answer
+    assert "is in the future" in (await explained(world, "a.md")).answer
 
 
 def refuse(world: World) -> None:
@@ -144,7 +144,7 @@ def refuse_a_change(world: World) -> None:
             ["the target refused it (too ugly)", "kbsync retry 'a b.md' --folder docs"],
             ["failed", "[42]"],
         ),
-        (delay, None, ["it waits to be sent"], ["busy", "next look in", "attempts"]),
+        (delay, None, ["it is waiting to be sent"], ["busy", "next check in", "attempts"]),
         (None, refuse_a_change, ["older version because the target refused it (no can do)"], []),
     ],
 )
@@ -169,7 +169,9 @@ async def test_what_cannot_be_asked_or_listed_is_one_sentence_of_several(world: 
     assert "At the last scan sub" in told(await explained(world, "sub/a.md"))
     world.base.faults.append(Fault("status", error=lambda: Unavailable("no route")))
     found = await explained(world, "a.md")
-    assert found.answer == "It is searchable." and "could not be asked: no route" in told(found)
+    assert found.answer == "It is searchable." and "Could not query the knowledge base: no route" in told(
+        found
+    )
     assert found.to_json()["document"]["trouble"] == "no route"
 
 
@@ -197,7 +199,7 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
         await world.once()
     found = await explained(world, "a.md")
     assert found.found
-    assert found.answer.startswith("It is found as it was when the folder was last seen: ")
+    assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")
     assert "the folder is missing" in found.answer and "kbsync --once --mirror docs" in found.answer
     assert "older version" not in found.answer
     found = await explained(world, "never.md")
@@ -214,7 +216,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
     world.delete("a.md")
     found = await explained(world, "a.md")
-    assert found.answer.startswith("It is found as it was when the folder was last seen: ")
+    assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")
     assert (
         "it was a mount point and no longer is one" in found.answer and "kbsync approve docs" in found.answer
     )
@@ -270,7 +272,7 @@ async def test_a_refused_rename_is_told_as_failed_with_the_reason_and_the_old_na
     assert renamed.statuses() == {"ready": 3, "failed": 1}
     found = items(renamed)[NEW]
     assert (found["state"], found["document_id"]) == ("failed", document.remote_id)
-    assert found["reason"] == f"too large; it is still found by its old name, {OLD}"
+    assert found["reason"] == f"too large; it is still searchable under its old name, {OLD}"
 
 
 async def test_a_refused_rename_is_sent_once_and_again_when_a_person_asks(renamed: World) -> None:

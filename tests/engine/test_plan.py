@@ -39,7 +39,7 @@ async def test_a_young_file_counts_as_an_upload_and_says_so(world: World) -> Non
     world.clock.started -= 1000  # the wall clock of the files themselves
     world.write("a.md")
     plan = await planned(world)
-    assert paths(plan.upload) == ["a.md"] and "quiet for 2 s" in plan.upload[0].note
+    assert paths(plan.upload) == ["a.md"] and "after 2 s without changes" in plan.upload[0].note
 
 
 async def test_after_a_lost_state_equal_documents_are_adopted(world: World) -> None:
@@ -58,7 +58,7 @@ async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
     await world.mirrored(1)
     plan = await planned(world)
-    assert paths(plan.upload) == ["f0.md"] and "answer was lost" in plan.upload[0].note
+    assert paths(plan.upload) == ["f0.md"] and "got no answer" in plan.upload[0].note
 
 
 @pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])

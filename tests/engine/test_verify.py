@@ -69,7 +69,7 @@ CHANGED = ["f0.md", "moved.md", "new.md"]
         (lambda world: world.write("f0.md", "text of f0"), False, {}, 0, ""),
         (lambda w: w.write(".kbsyncignore", "f3.md\n"), False, {"orphaned": ["f3.md"]}, 0, "longer selected"),
         (lambda world: world.base.add("f0.md", b"not ours either"), False, {}, 1, ""),
-        (lambda world: twin(world, "f0.md", b"x"), False, {"duplicate": ["f0.md"]}, 0, "left alone"),
+        (lambda world: twin(world, "f0.md", b"x"), False, {"duplicate": ["f0.md"]}, 0, "leaves it alone"),
         (delay, True, {}, 0, ""),  # it is pending
         (refuse_change, True, {"stale": ["f0.md"]}, 0, "no can do"),
         (refuse_new, True, {}, 0, ""),  # it never served

@@ -150,8 +150,8 @@ def test_a_file_that_root_left_is_told_with_its_cure(served: Place, name: str, c
     os.chown(served.state / name, 0, 0)
     ran = as_service(served, command)
     assert ran.code == 2
-    assert f"{name}: permission denied; give it back: sudo chown -R {SERVICE} {served.state}" in ran.err
-    assert paste(served, after(ran.words, "give it back: ")).code == 0
+    assert f"{name}: permission denied; restore its owner: sudo chown -R {SERVICE} {served.state}" in ran.err
+    assert paste(served, after(ran.words, "restore its owner: ")).code == 0
     assert as_service(served, command).code == (1 if command == "--once" else 0)
 
 

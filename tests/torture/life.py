@@ -225,7 +225,7 @@ class Life:
         """The daemon watches at a terminal while files change; then its window is closed."""
         self.configure()
         terminal = Terminal(self.place, columns=200)
-        terminal.until("Ctrl-C stops it")
+        terminal.until("press Ctrl-C to stop")
         self.edit_files()
         time.sleep(self.chance.uniform(0.0, 1.0))
         os.close(terminal.mine)

@@ -85,13 +85,13 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
 def _print(output: Output, held: list[HeldDocuments]) -> None:
     for each in held:
         if each.folder:
-            output.line(f"{each.mirror}: {printable(each.folder)} is accepted as it is now")
+            output.line(f"{each.mirror}: accepted {printable(each.folder)} as it is now")
         if each.delete:
             output.line(f"{each.mirror}: {counted(len(each.delete), 'held deletion')} approved")
         for path in each.delete:
             output.line(f"  {output.red('-')} {printable(path)}")
         if each.reindex:
             which = counted(len(each.reindex), "document")
-            output.line(f"{each.mirror}: {which} to be indexed again as settings changed, approved")
+            output.line(f"{each.mirror}: {which} approved for indexing with the new settings")
         for path in each.reindex:
             output.line(f"  {output.yellow('~')} {printable(path)}")

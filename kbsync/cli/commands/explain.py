@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("path", type=DOCUMENT)
-@click.option("--text", is_flag=True, help="Also print the text that was extracted.")
+@click.option("--text", is_flag=True, help="Also print the extracted text.")
 @json_option
 @shared_options
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
@@ -119,4 +119,4 @@ def _print(output: Output, told: PathExplanation, *, text: bool) -> None:
         output.line()
         output.line(printable_lines(told.text))
     elif text and told.status is not None and not told.is_lost:
-        output.line("  The knowledge base does not tell which text it made of the document.")
+        output.line("  The knowledge base does not show the text it extracted from the document.")

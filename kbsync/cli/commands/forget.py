@@ -54,10 +54,10 @@ class UnreachableBase(UsageError):
 
 @click.command(
     epilog=examples(
-        "kbsync forget handbook                             its documents stay",
-        "kbsync forget handbook --delete-documents          ours are deleted, no others",
+        "kbsync forget handbook                             keep its documents",
+        "kbsync forget handbook --delete-documents          also delete ours, and no others",
         "kbsync forget handbook --delete-documents --yes    in a script",
-        "kbsync forget handbook --left-behind               what its former targets have; it goes on",
+        "kbsync forget handbook --left-behind               only delete what its former targets have",
     )
 )
 @click.argument("mirror", shell_complete=complete_mirror)
@@ -98,7 +98,9 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         again = installation.cure(f"forget {mirror} --delete-documents")
         # A search of another mirror goes through a whole database that several fill.
         is_shared = any(TARGETS[each.base.target].searches_all for each in left)
-        searched = "other mirrors in that database find them" if is_shared else "kbsync no longer finds them"
+        searched = "kbsync can no longer search them"
+        if is_shared:
+            searched = "searches of other mirrors in that database still find them"
         Output().line(printable(f"{searched}; to delete them: {again}"))
 
 
@@ -131,9 +133,9 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
         return found[0]
     if found:
         commands = [each.cure(f"forget {name}") for each, _ in found]
-        raise UsageError("\n".join([f"there are several mirrors {name!r}; run one of:", *commands]))
+        raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
     known = sorted({each for one in [chosen, *others] if one is not None for each in _names(one)})
-    raise UsageError(f"there is no mirror {name!r} in the state; there are: {', '.join(known) or 'none'}")
+    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(known) or 'none'}")
 
 
 def _others(choices: Choices) -> list[Installation]:
@@ -279,7 +281,7 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     with open_state(installation, tell) as store, concerning(stake.name):
         deleted = asyncio.run(work(store))
     if not choices.quiet:
-        Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror goes on")
+        Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror continues")
 
 
 def _is_of_folder_option(installation: Installation) -> bool:
@@ -329,7 +331,7 @@ async def _opened(
         finally:
             await target.aclose()
     raise UnreachableBase(
-        f"no mirror in the config leads to {base.place}, so its documents cannot be deleted there; "
+        f"no mirror in the config uses {base.place}, so kbsync cannot delete its documents there; "
         f"put {name} back into the config with that knowledge base"
     )
 

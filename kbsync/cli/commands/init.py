@@ -91,7 +91,7 @@ def take_over(trial: Trial, fresh: Installation) -> str:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
         # Another config has this as its `state_dir`, and must keep it.
-        return f"{printable(str(place))} holds other mirrors too, and stays as it is"
+        return f"{printable(str(place))} has other mirrors too, so it was left unchanged"
     if base is None:
         return _left(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
     if trial.into is None or base.exists():
@@ -105,15 +105,13 @@ def take_over(trial: Trial, fresh: Installation) -> str:
         shutil.move(source, base)
     move_mirror(place / STATE_FILE, fresh.state_file)
     shutil.rmtree(place)
-    return "what was mirrored with --folder is taken over, and nothing is indexed again"
+    return "the documents mirrored with --folder moved here; nothing is indexed again"
 
 
 def _left(trial: Trial, folder: Path, why: str) -> str:
     place, name = trial.place, folder_name(Path(os.path.realpath(folder)))
     end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(place)])
-    return printable(
-        f"{why}: what was mirrored with --folder stays in {place}; to delete its documents: {end}"
-    )
+    return printable(f"{why}: the documents mirrored with --folder stay in {place}; to delete them: {end}")
 
 
 Value = TypeVar("Value")
@@ -139,7 +137,7 @@ MOST = 50
 @click.argument("directory", metavar="[DIR]", required=False, type=FOLDER)
 @click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
 @click.option("--base", metavar="ID", help="The knowledge base at the service.")
-@click.option("--create", metavar="NAME", help="Create a knowledge base of this name there instead.")
+@click.option("--create", metavar="NAME", help="Create a knowledge base with this name there instead.")
 @click.option("--base-url", metavar="URL", help="The address of the service, if it is not the usual one.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key or dsn.")
@@ -177,7 +175,7 @@ def command(
     # Who names the folder is asked nothing about the target: the built-in one needs no answers.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
-        raise UsageError("--base and --create exclude each other")
+        raise UsageError("--base and --create cannot be used together")
     state_dir = _state_dir(place, choices, os.environ)
     # Locked before a service creates anything: repeated, the command would find the name taken.
     with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
@@ -279,7 +277,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
         return None
     what = secret.rpartition("_")[2]
     if env is not None and file is not None:
-        raise UsageError("--key-env and --key-file exclude each other")
+        raise UsageError("--key-env and --key-file cannot be used together")
     if file is not None:
         return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
 
@@ -287,12 +285,12 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
         # Without repeating what was said: it may be the key.
         if "/" in said:
             is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
-            return "" if is_there else f"there is no such file; it has to hold the {what} and nothing else"
+            return "" if is_there else f"no such file; it must contain the {what} and nothing else"
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
             return ""
         return f"that is not the name of an environment variable; never type the {what} itself"
 
-    question = f"Environment variable that holds the {what}, or path of a file"
+    question = f"Environment variable that holds the {what}, or path of a file with it"
     said = _answer(env, question, f"{kind.upper()}_{secret.upper()}", fault)
     if "/" in said:
         return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
@@ -306,7 +304,7 @@ def _target_lines(
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):
-        raise UsageError(f"a target of type {kind} has no --base and no --create")
+        raise UsageError(f"--base and --create do not apply to a target of type {kind}")
 
     values = {}
     if base_url is not None:
@@ -389,7 +387,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
         except Exception as error:
             if code_of(error) is None:
                 raise
-            tell(f"the knowledge bases of the account cannot be listed: {sentence_of(error)}")
+            tell(f"cannot list the account's knowledge bases: {sentence_of(error)}")
             return None
         if not cards:
             tell("the account has no knowledge base yet")
@@ -414,7 +412,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
             return cards[int(said) - 1].id
         if (known := next((card.id for card in cards if said in (card.id, card.name)), None)) is not None:
             return known
-        if agrees(f"There is no {printable(said)}; create a knowledge base of this name?"):
+        if agrees(f"No knowledge base {printable(said)}; create one with this name?"):
             return created(said)
     return _required(one.key, one.about)
 
@@ -482,7 +480,7 @@ def _say_what_next(
         why = getattr(error, "strerror", None) or str(error)
         tell(f"{mirror.folder} cannot be read: {why.lower()}")
     if key is not None and key.env and not os.environ.get(key.env):
-        output.line(f"  export {key.env}=…  # first of all")
+        output.line(f"  export {key.env}=…  # first")
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
         next_steps.insert(0, ("doctor", "check everything it needs"))

@@ -188,9 +188,9 @@ def report(
     if end.signal is not None:
         again = installation.cure("--once")
         if told is not None:
-            say("pass.interrupted", detail="what was done is recorded", cure=again)
+            say("pass.interrupted", detail="progress is saved", cure=again)
         else:
-            tell(f"interrupted; what was done is recorded; to continue: {again}")
+            tell(f"interrupted; progress is saved; to continue: {again}")
     elif not quiet:
         output = Output()
         for line in summary(end, reports, apart=output.is_terminal):

@@ -94,17 +94,17 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     yield from section(plus, [_with_size(item) for item in plan.upload])
     yield from section(tilde, [_with_size(item) for item in plan.replace])
     again = [_with_size(item) for item in plan.reembed]
-    yield from section(tilde, again, "indexed again, as settings changed:")
+    yield from section(tilde, again, "indexed again with new settings:")
     yield from section(output.cyan(">"), [_renamed(item) for item in plan.rename])
     yield from section(minus, gone(plan.delete))
     yield from section(minus, deselected(plan.delete), "no longer selected:")
-    yield from section(held, gone(plan.held), "deletions that wait for `approve`:")
-    yield from section(held, deselected(plan.held), "no longer selected, and waiting for `approve`:")
+    yield from section(held, gone(plan.held), "deletions waiting for `approve`:")
+    yield from section(held, deselected(plan.held), "no longer selected, waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
-    why = f"to be indexed again as settings changed ({size}), waiting for `approve`:"
+    why = f"to index again with new settings ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
-    keep, still = output.dim("="), "kept, though gone from the folder or left out (deletions: never):"
+    keep, still = output.dim("="), "kept, though gone or excluded (deletions: never):"
     yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
     failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
     yield from section(output.red("x"), failed, "cannot be mirrored:")

@@ -96,7 +96,7 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
         places = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
         if not places:
             raise UsageError(
-                f"{typed} is in no mirror; "
+                f"no mirror has {typed}; "
                 "name a mirrored file, relative to its mirror or to the working directory"
             )
         for name, path in places:
@@ -125,7 +125,7 @@ def _tell(output: Output, asked: Sequence[Failed]) -> None:
         elif each.record.halt is not None:
             what = "the halted mirror"
         else:
-            what = f"{counted(each.under_way, 'document')} on the way"
+            what = f"{counted(each.under_way, 'document')} in progress"
         output.line(f"{each.record.name}: {what} will be tried again")
         for path in each.paths[:SHOWN]:
             output.line(f"  {printable(path)}")

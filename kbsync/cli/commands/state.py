@@ -22,7 +22,7 @@ from kbsync.permissions import hand_over
 @click.group(cls=CommandGroup)
 @shared_options
 def command() -> None:
-    """Back up the state, and discard what is damaged."""
+    """Back up the state or discard damaged files."""
 
 
 @command.command(epilog=examples("kbsync state backup /backups/kbsync-$(date +%F).db"))

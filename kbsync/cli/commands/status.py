@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
 )
 @click.option("--documents", is_flag=True, help="Also show every document with its state and reason.")
-@click.option("--check", is_flag=True, help="Exit with the code that a pass would exit with now.")
+@click.option("--check", is_flag=True, help="Exit with the code a pass would exit with now.")
 @click.option(
     "--max-age",
     type=ParsedOption("time", parse_duration),
@@ -49,9 +49,9 @@ def command(
 ) -> int:
     """Show whether kbsync runs and the state of every mirror, what is wrong first."""
     if max_age is not None and not check:
-        raise click.UsageError("--max-age goes with --check")
+        raise click.UsageError("--max-age needs --check")
     if watch and (documents or check or as_json):
-        raise click.UsageError("--watch goes without --documents, --check and --json")
+        raise click.UsageError("--watch cannot be used with --documents, --check or --json")
     installation = choose(choices, here=True, with_secrets=False)
     if watch:
         # Ended by Ctrl-C alone.

@@ -60,7 +60,7 @@ class Frame:
                 return [*table, "", *shown, rest, ""]
             shown += lines
             left -= len(lines)
-        return [*table, "", *shown, f"in full: {self.status}", ""]
+        return [*table, "", *shown, f"see all: {self.status}", ""]
 
 
 def wrapped(line: str, columns: int) -> list[str]:
@@ -102,7 +102,7 @@ async def _on_screen(
 
     def shown() -> ANSI:
         size = screen.output.get_size()
-        return ANSI("\n".join([*frame.within(size.columns, size.rows - 1), output.dim("Ctrl-C ends")]))
+        return ANSI("\n".join([*frame.within(size.columns, size.rows - 1), output.dim("Ctrl-C to quit")]))
 
     async def keep_looking() -> None:
         nonlocal frame
@@ -140,5 +140,5 @@ def in_one_line(report: MirrorReport) -> str:
     halt = "" if status.halt is None else f"; {status.halt.reason}: {in_words(status.halt)}"
     who = "; first pass under way" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
-        who = "; no kbsync is running"
+        who = "; kbsync isn't running"
     return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{who}")

@@ -83,7 +83,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 
 def _print(output: Output, found: Verification, *, quiet: bool) -> None:
     if found.halt is not None:
-        cure = f"; cure: {found.halt.cure}" if found.halt.cure else ""
+        cure = f"; fix: {found.halt.cure}" if found.halt.cure else ""
         output.line(output.red("! ") + printable(f"{found.name}: {found.halt.detail}{cure}"))
     counts = []
     for kind in ("missing", "stale", "orphaned", "duplicate"):
@@ -100,10 +100,10 @@ def _print(output: Output, found: Verification, *, quiet: bool) -> None:
             f"{output.green('kept'.ljust(9))}  {printable(one.path)}  {output.dim(printable(one.why))}"
         )
     for name, documents in found.detached.items():
-        left = f"{counted(documents, 'document')} of the mirror {name}, which the config no longer has"
+        left = f"{counted(documents, 'document')} of the mirror {name}, which is no longer in the config"
         delete = f"kbsync forget {name} --delete-documents"
         output.line(f"{output.dim('detached')}   {printable(left)}; to delete: {printable(delete)}")
     result = ", ".join(counts) or ("all is well" if found.ok else "the folder could not be compared")
     kept = f"; {counted(len(found.kept), 'document')} kept" if found.kept else ""
-    others = f"; {counted(found.foreign, 'document')} of others" if found.foreign else ""
+    others = f"; {counted(found.foreign, 'document')} not ours" if found.foreign else ""
     output.line(output.bold(f"{found.name}: {result}{kept}{others}"))

@@ -57,21 +57,21 @@ class Foreground:
                 folders, documents = fields["folders"], fields["documents"]
                 watching = f"watching {counted(folders, 'folder')}, {counted(documents, 'document')}"
                 page = f"; http://{fields['listen']}" if fields.get("listen") else ""
-                return f"{watching}{page}; Ctrl-C stops it"
+                return f"{watching}{page}; press Ctrl-C to stop"
             case "daemon.stopped":
                 return "stopped"
             case "config.read":
-                return self._at(f"config read again: {counted(fields['mirrors'], 'mirror')}")
+                return self._at(f"config reloaded: {counted(fields['mirrors'], 'mirror')}")
             case "mirror.resumed":
                 return self._at(f"{fields['mirror']} resumed")
             case "watch.started" | "watch.changed" if fields.get("cure"):
-                return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; cure: {fields['cure']}")
+                return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
                 what = counted(fields.get("count", 0), "document")
                 fate = "would be indexed again; they stay as they are until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"
-                return self._at(f"! {fields['mirror']}: {what} {fate}; cure: {fields['cure']}")
+                return self._at(f"! {fields['mirror']}: {what} {fate}; fix: {fields['cure']}")
             case "document.failed":
                 return self._document("!", fields, f": {fields.get('reason') or 'it failed'}")
             case "document.skipped":
@@ -97,7 +97,7 @@ def _trouble(fields: logs.Fields) -> str:
     said = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += said or [str(fields["event"]).replace(".", " ")]
-    cure = f"; cure: {fields['cure']}" if fields.get("cure") else ""
+    cure = f"; fix: {fields['cure']}" if fields.get("cure") else ""
     trace = f"\n  {fields['exception']}" if fields.get("exception") else ""
     return f"{': '.join(parts)}{cure}{trace}"
 

@@ -95,7 +95,7 @@ class KnowledgeType(ValueKind):
     def read(self, value: object, where: Whereabouts) -> int:
         """The number."""
         if type(value) is not int or value not in SLICES:
-            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: {_listed(SLICES)}")
+            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: {_listed(SLICES)}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Separators(ValueKind):
         """The texts."""
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
             raise RefusedValue(
-                f'{value_shown(value)} is not taken; allowed: a list of texts, such as ["\\n\\n"]'
+                f'{value_shown(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
             )
         return value
 
@@ -125,7 +125,7 @@ class Flag(ValueKind):
     def read(self, value: object, where: Whereabouts) -> bool:
         """The answer."""
         if not isinstance(value, bool):
-            raise RefusedValue(f"{value_shown(value)} is not taken; allowed: true, false")
+            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: true, false")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -215,7 +215,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
                 )
         extension = _extension(match)
         if extension in LINKS and "word_num_limit" in settings:
-            yield "word_num_limit", f"is not taken for pages; remove it from what is for {extension} files"
+            yield "word_num_limit", f"does not apply to pages; remove it from the rules for {extension} files"
         taken = SLICES.get(number) if isinstance(number, int) else None
         if taken and extension and extension not in taken:
             legal = [one for one, extensions in SLICES.items() if extension in extensions]

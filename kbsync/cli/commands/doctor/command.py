@@ -102,7 +102,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         told += list(found)
         if not is_over:
             detail = f"no answer within {limit:g} s"
-            told.append(wrong(check.subject, detail, "look for a disk or a network that hangs", Code.PASSING))
+            told.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
     return told
 
 
@@ -183,6 +183,6 @@ def _print(output: Output, found: Sequence[CheckResult], *, quiet: bool) -> None
         if quiet and one.grade is Grade.OK:
             continue
         room = " " * (width - cells(one.subject))
-        cure = f"; cure: {one.cure}" if one.cure else ""
+        cure = f"; fix: {one.cure}" if one.cure else ""
         grade = styles[one.grade](f"{one.grade.value:7}")
         output.line(f"{grade}  {one.subject}{room}  {printable(one.detail + cure)}")

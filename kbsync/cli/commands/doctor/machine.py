@@ -31,7 +31,7 @@ from kbsync.state.read_only import Tx
 
 
 def config(installation: Installation) -> Iterator[CheckResult]:
-    """Which config is used, and whether others may read a key in it."""
+    """Which config is used, and whether other users can read a key in it."""
     path = installation.config.path
     if path is None:
         yield CheckResult("config", f"none; --folder {installation.config.mirrors[0].folder}")
@@ -44,11 +44,11 @@ def config(installation: Installation) -> Iterator[CheckResult]:
             continue
         if is_open and _may_hold_secrets(file):
             cure = f"chmod o-rwx {shell_word(str(file))}"
-            yield warning("config", f"every user can read {file}, which may hold a secret", cure)
+            yield warning("config", f"any user can read {file}, which may contain a secret", cure)
 
 
 def _may_hold_secrets(file: Path) -> bool:
-    """A config with a key written out, or any other file: it was named because it holds one."""
+    """Whether a config contains a literal key; true of any other file, named because it holds one."""
     if file.suffix not in (".yaml", ".yml"):
         return True
     text = file.read_text("utf-8", "replace")
@@ -60,7 +60,7 @@ def _may_hold_secrets(file: Path) -> bool:
 
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Files named by settings that end in `_file`, except certificates, which are no secret."""
+    """Files named by settings that end in `_file`, except certificates, which are not secret."""
     import yaml
 
     def walk(value: object) -> Iterator[Path]:
@@ -78,7 +78,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:
-    """The state directory can be used, and the state in it can be read."""
+    """Whether the state directory is usable and its state readable."""
     from kbsync.state.lock import cure_of, fault_of, strange
 
     place = installation.state_dir
@@ -100,14 +100,14 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         yield wrong("state", f"{place} cannot be written by {user()}", cure, Code.USAGE)
         return
     if place.stat().st_mode & stat.S_IWOTH:
-        # A pass refuses it too.
+        # A pass refuses it as well.
         cure = f"chmod go-rwx {shell_word(str(place))}"
-        yield wrong("state", f"everybody may write into the state directory {place}", cure, Code.USAGE)
+        yield wrong("state", f"anyone can write to the state directory {place}", cure, Code.USAGE)
     elif place.stat().st_mode & 0o077:
         cure = f"chmod go-rwx {shell_word(str(place))}"
-        yield warning("state", f"other users can look into {place}", cure)
+        yield warning("state", f"other users can read {place}", cure)
     if astray := list(strange(place)):
-        # Left by a command that ran as another user: the next pass would fail over it.
+        # Left by a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
         return
@@ -118,15 +118,15 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Documents on this machine that no mirror of this config keeps up to date.
+    """Documents on this machine that no mirror in this config keeps up to date.
 
-    The only cure is `kbsync forget`, which shows what it would delete and asks.
+    The only fix is `kbsync forget`, which shows what it would delete and asks.
     """
     served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
     with closing(look_at(installation)) as state:
         records = state.read(lambda tx: tx.mirrors.all())
-    # Whatever the config says, without a pass nothing is mirrored here.
+    # Before the first pass nothing is mirrored here, even if the config says so.
     copied = {each.folder for each in records if each.last_pass is not None and each.folder in mirrored}
     found = [
         *_states_of_folder_option(installation, served, mirrored, copied),
@@ -134,8 +134,8 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
         *_bases_of_former_mirrors(installation, served, mirrored),
     ]
     for file in list_damaged(installation):
-        # It may hold texts of files that were deleted since.
-        detail = f"{file} was set aside as damaged, for anybody who wants to inspect it"
+        # It may hold the text of files deleted since then.
+        detail = f"{file} is damaged and was set aside for inspection"
         found.append(warning("copies", detail, installation.cure("state discard")))
     yield from found or [CheckResult("copies", "none")]
 
@@ -146,7 +146,7 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Mirrors of `--folder` whose folder this config mirrors too, or is not there, and what they left.
+    """Mirrors of `--folder` whose folder is missing or also in this config, and what they left.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -171,7 +171,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Mirrors of another state whose folder is mirrored here, or is not there."""
+    """Mirrors of another state whose folder is mirrored here or is missing."""
     from kbsync.engine.forget import belongings
 
     def look(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -186,18 +186,18 @@ def _documents_in(
         if record.folder in mirrored:
             why, may_end = f"{record.folder} is also mirrored with --folder", record.folder in copied
         elif not os.path.lexists(record.folder):
-            why, may_end = f"{record.folder} is not there", _is_surely_gone(record)
+            why, may_end = f"{record.folder} does not exist", _is_surely_gone(record)
         else:
             continue
         waiting = f", {counted(held, 'deletion')} waiting for approval" if held else ""
         detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{waiting}"
-        # What is held is in no other place.
+        # Held documents exist nowhere else.
         end = other.cure(f"forget {record.name} --delete-documents") if may_end and not held else ""
         yield warning("copies", detail, end)
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """No disk that is missing explains why the mirror's folder is not there: its parent can be read."""
+    """Whether the mirror's folder is missing for good: its parent is readable, and no disk is unmounted."""
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
         return False
@@ -209,7 +209,7 @@ def _is_surely_gone(record: MirrorRecord) -> bool:
 
 
 def _forgotten(installation: Installation) -> Iterator[CheckResult]:
-    """Documents that forgotten mirrors left."""
+    """Documents that forgotten mirrors left behind."""
     from kbsync.engine.status import forgotten_bases
 
     def look(tx: Tx) -> list[ForgottenBase]:
@@ -229,9 +229,9 @@ def _bases_of_former_mirrors(
 ) -> Iterator[CheckResult]:
     """Built-in knowledge bases that no mirror of this config uses.
 
-    Another config may use it, and a mirror that comes back into its config continues with it.
+    Another config may use them, and a mirror that returns to its config continues with its own.
     """
-    # What else may be there, such as the proof whose documents in a database are ours, is no copy.
+    # Other files there, such as the proof of which documents in a database are ours, are not copies.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
     left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not left:
@@ -248,25 +248,25 @@ def _bases_of_former_mirrors(
     for base in left:
         name = base.name
         if folders is None:
-            yield warning("copies", f"{base} is a knowledge base, and there is no state that says whose")
+            yield warning("copies", f"{base} is a knowledge base, but no state says whose it is")
         elif base in forgotten or not _holds_documents(base):
             continue
         elif name not in folders:
-            detail = f"{base} is the knowledge base of no mirror that the config or the state knows"
+            detail = f"{base} is a knowledge base that belongs to no mirror in the config or the state"
             yield warning("copies", detail, installation.cure(f"forget {name} --delete-documents"))
         elif name in targets:
-            detail = f"{name} is mirrored into {targets[name]}; {base} is the base it had before"
+            detail = f"{name} goes into {targets[name]}; {base} is its former knowledge base"
             end = installation.cure(f"forget {name} --left-behind") if base in behind else ""
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
-            # A mirror of the same folder carries the base on under its new name.
+            # A mirror of the same folder continues with the base under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
             end = installation.cure(f"forget {name} --delete-documents")
-            yield warning("copies", f"{detail}; if it is in no other config either, end it with: {end}")
+            yield warning("copies", f"{detail}; if no other config has it, remove it with: {end}")
 
 
 def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:
-    """The folders of the known mirrors by name, bases of forgotten ones, and bases that were used before."""
+    """The folders of the known mirrors by name, bases of forgotten mirrors, and former bases."""
     from kbsync.engine.forget import belongings
 
     records = tx.mirrors.all()
@@ -293,17 +293,17 @@ def user() -> str:
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The folder exists, and the user who runs this can read what is to be mirrored of it."""
+    """Whether the folder exists and this user can read the files to mirror."""
     subject = f"{mirror.name}: folder"
     try:
         limits = limits_of(installation, mirror)
     except (KbsyncError, OSError):
-        # The check of the service says that the target cannot be opened.
+        # The service check reports a target that cannot be opened.
         limits = Limits()
     try:
         contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
-        cure = "mount it, or correct `folder` in the config"
+        cure = "mount the folder, or fix its path in the config"
         yield wrong(subject, f"{mirror.folder} does not exist", cure, Code.PERSON)
         return
     except OSError as error:
@@ -314,7 +314,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     more = "" if contents.is_complete else " at least"
     if contents.unreadable:
         first = contents.first_unreadable
-        detail = f"{contents.unreadable:,}{more} in it cannot be read by {user()}, the first is {first}"
+        detail = f"{user()} cannot read {contents.unreadable:,}{more} of its entries, such as {first}"
         yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
@@ -325,14 +325,14 @@ def _cure_of_rights(folder: Path, shut: Path) -> str:
     """A command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
     place = shell_word(str(folder))
     with suppress(OSError):
-        # An access control list gives the owner of a file nothing.
+        # An access control list does not apply to the owner of a file.
         if shut.stat().st_uid == os.geteuid():
             return f"chmod -R u+rX {place}"
     return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """The address is free, or our daemon listens on it."""
+    """Whether the address is free, or our daemon listens on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -355,8 +355,8 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         why = (error.strerror or str(error)).lower()
         cure = "restart the daemon that holds the state"
         if process:
-            # A daemon listens once it has read its config again; a pass never does.
-            cure = f"if process {process} is the daemon, have it read its config again: kill -HUP {process}"
+            # A daemon listens after it reloads its config; a pass never listens.
+            cure = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
         yield warning("listener", f"kbsync is running, but does not listen on {shown} ({why})", cure)
 
 
@@ -392,9 +392,9 @@ def disk(place: Path) -> Iterator[CheckResult]:
     there = next(each for each in (place, *place.parents) if each.exists())
     stat = os.statvfs(there)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, cure = f"{sized(free)} free at {place}", f"delete files that nobody needs on the disk of {there}"
+    detail, cure = f"{sized(free)} free at {place}", f"free some space on the disk of {there}"
     found = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, cure)]
-    # On btrfs and others there are as many inodes as there is space for, and none are counted.
+    # btrfs and others create inodes as needed and count none.
     if stat.f_files:
         detail = f"{inodes:,} inodes free at {place}"
         found.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, cure))
@@ -408,7 +408,7 @@ def disk(place: Path) -> Iterator[CheckResult]:
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """The kernel's limits are high enough for all folders together."""
+    """Whether the kernel's limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
     from kbsync.source.observer import cure, read_limits, roomy
 
@@ -418,22 +418,22 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
             yield CheckResult(
-                "inotify", f"{mirror.folder} is on {kind}, which tells of no changes; it is polled"
+                "inotify", f"{mirror.folder} is on {kind}, which reports no changes; kbsync polls it"
             )
     looks = (look_through(each.folder, Rules(each.include, each.exclude, Limits())) for each in watched)
     limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
-        yield warning("inotify", "the limits cannot be read; folders may be polled")
+        yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
     elif needed * 1.2 >= limits.watches:
         # A fifth is left for other programs of the user.
         detail = (
-            f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; some may be polled"
+            f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; kbsync may poll some"
         )
         yield warning("inotify", detail, cure("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
     if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
-        detail = f"a user's programs may have only {limits.instances} instances together"
+        detail = f"only {limits.instances} instances are allowed per user"
         yield warning("inotify", detail, cure("max_user_instances", max(1024, 2 * limits.instances)))
 
 
@@ -445,7 +445,7 @@ def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     names = sorted(os.listdir(place))
     unreadable = [name for name in names if not os.access(f"{place}/{name}", os.R_OK)]
     if unreadable:
-        # systemd passes them on when it starts a service, to the user of that service alone.
+        # systemd passes them to the service's user alone, when it starts the service.
         unit = shell_word(Path(place).name.removesuffix(".service"))
         cure = f"systemctl --user restart {unit}" if "/user/" in place else f"sudo systemctl restart {unit}"
         yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", cure, Code.USAGE)

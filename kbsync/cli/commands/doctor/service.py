@@ -97,7 +97,7 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     try:
         proxy = connection.proxy_host(endpoint, trust)
     except connection.UnusableProxyError as error:
-        cure = f"name an http proxy with proxy: in the config, or add {url.host} to NO_PROXY"
+        cure = f"set proxy: to an http proxy in the config, or add {url.host} to NO_PROXY"
         yield wrong(f"{mirror.name}: proxy", str(error).partition(";")[0], cure, Code.PASSING)
         return
     host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
@@ -132,7 +132,7 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
             with trust.wrap_socket(plain, server_hostname=url.host) as secured:
                 certificate, version = secured.getpeercert() or {}, secured.version()
     except ssl.SSLCertVerificationError as error:
-        cure = "name the authority with ca_file: in the config, or correct base_url"
+        cure = "set ca_file: to its CA in the config, or fix base_url"
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
         yield wrong(subject, detail, cure, Code.PASSING)
         return
@@ -145,7 +145,7 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
     detail = f"{endpoint.base_url} answers with {version}"
     if days < CERTIFICATE_DAYS:
         detail = f"{detail}; its certificate expires in {days:.0f} days"
-        yield warning(subject, detail, "tell the operator of the service")
+        yield warning(subject, detail, "ask the operator of the service to renew it")
     else:
         yield CheckResult(subject, detail)
 
@@ -156,7 +156,7 @@ def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart
     if abs(apart) <= CLOCK_APART:
-        yield CheckResult(subject, "agrees with the service")
+        yield CheckResult(subject, "in step with the service")
         return
     side = "behind" if apart > 0 else "ahead of"
     detail = f"this machine is {abs(apart):,.0f} s {side} the service, which may refuse signed keys"
