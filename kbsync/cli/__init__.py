@@ -1,1 +1,1 @@
-"""The command line: words in, words out. A command imports what it needs when it runs."""
+"""The command line. Each command imports what it needs when it runs."""

@@ -1,6 +1,6 @@
 """What a command works on: its config, folder and state, targets opened for reading, and the inbox.
 
-It also decides which file a person means by a path.
+It also decides which file a user means by a path.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def resolve(
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
 ) -> list[Place]:
-    """The places that a person may mean by `typed`; one answer for all commands that take a path.
+    """The places that a user may mean by `typed`; the same for all commands that take a path.
 
-    It is tried below the working directory, then below each root (`roots`: real paths by mirror). What exists
-    or is known to the state goes before what is not; if several mirrors have it, each is meant. Empty: it
-    lies in none of them.
+    Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
+    exist or are in the state come before others; if several mirrors have the path, all of them count. Empty:
+    it is in no mirror.
     """
     here = _real(cwd / typed)
     from_here = [(name, below) for name, root in roots.items() if (below := _below(root, here)) is not None]
@@ -65,12 +65,12 @@ def resolve(
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:
-    """The state has a file or a directory at `path`."""
+    """Whether the state has a file or a directory at `path`."""
     return tx.entries.get(mirror, path) is not None or tx.folders.get(mirror, path) is not None
 
 
 def _real(path: Path) -> Path:
-    # Symlinks of directories are followed; that of the file itself is not: it may be what is meant.
+    # Follows symlinks of directories, but not of the file itself: the symlink may be meant.
     folder, name = os.path.split(os.path.normpath(path))
     return Path(os.path.realpath(folder), name)
 
@@ -95,10 +95,10 @@ def choose(
 ) -> Installation:
     """The config and state that options, environment and the usual places name. Creates nothing.
 
-    `here`: without a config and `--folder`, take the known folder around the working directory.
-    `with_secrets`: keys have to be there; a command that asks no service does without.
-    `with_bases`: so have ids of knowledge bases; what lists or creates one does without.
-    `mistyped`: take a `--folder` that does not exist and never was mirrored. Raises `UsageError` where
+    `here`: without a config and `--folder`, use the known folder around the working directory.
+    `with_secrets`: require keys; a command that calls no service needs none.
+    `with_bases`: require ids of knowledge bases; commands that list or create one need none.
+    `mistyped`: accept a `--folder` that does not exist and never was mirrored. Raises `UsageError` if
     nothing names a folder, for a bad config and for an unknown `--mirror`.
     """
     if choices.config is not None and choices.folder is not None:
@@ -116,7 +116,7 @@ def choose(
         )
     else:
         raise UsageError(_nothing_found(choices, here))
-    # Raises for an unknown name, before anything is attempted.
+    # Raises for an unknown name before anything is done.
     _ = chosen.mirrors
     return chosen
 
@@ -124,7 +124,7 @@ def choose(
 def _of_folder(
     choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
 ) -> Installation:
-    """The mirror that has this folder, or one that holds it; else one of its own.
+    """The mirror of this folder, or of a folder around it; else a new one.
 
     One folder is one mirror, whichever symlink leads there: its real path counts.
     """
@@ -141,7 +141,7 @@ def _of_folder(
     state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
     chosen = Installation(folder_config(real), state_dir, flags, choices.mirrors)
-    # A folder that was mirrored before may come back: its mirror halts. Any other is a mistake (exit 2).
+    # A folder that was mirrored before may return: its mirror halts. Any other is a mistake (exit 2).
     if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
         raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
@@ -160,14 +160,14 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
         try:
             load(file, environ, with_secrets=with_secrets, with_bases=False)
         except UsageError:
-            # Ids that are not there yet are not all that is wrong.
+            # The config has other problems than missing ids.
             raise error from None
         raise UsageError(
             f"{error}\nto list the account's knowledge bases: {choices.typed('kb list')}"
             f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    # A cure names only a config in none of the usual places, and a state that is not where it would be.
+    # A command to paste names the config and state only if they are not in their usual places.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):
@@ -182,7 +182,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Where kbsync looked, and what to type instead."""
+    """Where kbsync searched, and what to type instead."""
     searched = ", ".join(str(place) for place in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
@@ -191,7 +191,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     elif (mirrored := _folder_here()) is not None:
-        # A pass guesses no folder, as the working directory may be any; so it is offered.
+        # A pass never guesses a folder, as the working directory may be anything; the message offers it.
         command = dataclasses.replace(choices, folder=mirrored).typed("--once")
         lines.append(f"for one pass over the folder you are in, run: {command}")
     lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
@@ -199,7 +199,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """The known folder around the working directory, or that itself; None where it is gone."""
+    """The known folder around the working directory, else that directory; None if it is gone."""
     try:
         known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if known is None else known.folder
@@ -208,7 +208,7 @@ def _folder_here() -> Path | None:
 
 
 def again(installation: Installation) -> Installation:
-    """The same installation with its config read again. Raises `UsageError`."""
+    """The same installation with its config reloaded. Raises `UsageError`."""
     path = installation.config.path
     if path is None:
         return installation
@@ -217,17 +217,17 @@ def again(installation: Installation) -> Installation:
     fresh = dataclasses.replace(installation, config=load(path, os.environ))
     moved = fresh.config.state_dir
     if moved is not None and moved != installation.config.state_dir:
-        # The daemon refuses that: it holds the lock of the state that it began with.
+        # The daemon refuses that: it holds the lock of the state it started with.
         return dataclasses.replace(fresh, state_dir=moved)
     _refuse_bad_places(fresh)
     return fresh
 
 
 def prepare(installation: Installation) -> None:
-    """Make the state directory ready for a pass. Raises `UsageError` where it cannot hold a state."""
+    """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state."""
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
-        # A later command from within the folder needs no option then.
+        # Then a later command in the folder needs no option.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
 
 
@@ -237,7 +237,7 @@ def _refuse_bad_places(installation: Installation) -> None:
 
 
 def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
-    """What `look` finds in the state, or in an empty one where nothing was mirrored yet.
+    """What `look` returns for the state, or for an empty one if nothing was mirrored yet.
 
     Takes no lock and writes nothing. Raises `StateError`, which says what to run.
     """
@@ -246,9 +246,9 @@ def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
 
 
 def reader(installation: Installation) -> ReadsState:
-    """`read_state` for a loop: each look is in a thread, with a connection that is closed there.
+    """`read_state` for a loop: each read runs in a thread, with a connection that is closed there.
 
-    So a look that never ends, as on a dead mount, may outlive whoever stopped waiting for it.
+    So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.
     """
     import asyncio
 
@@ -259,7 +259,7 @@ def reader(installation: Installation) -> ReadsState:
 
 
 def existing_state(installation: Installation) -> ReadOnlyState:
-    """The state, for looking only. Raises `UsageError` with what to run before anything was mirrored."""
+    """The state, read-only. Raises `UsageError` with the command to run if nothing was mirrored yet."""
     found = look_at(installation)
     if not found.exists:
         found.close()
@@ -268,7 +268,7 @@ def existing_state(installation: Installation) -> ReadOnlyState:
 
 
 def look_at(installation: Installation) -> ReadOnlyState:
-    """The state for looking only, empty where there is none yet. Raises `StateError` with what to run."""
+    """The state, read-only, empty if there is none yet. Raises `StateError` with the command to run."""
     from kbsync.state.db import DamagedError
     from kbsync.state.read_only import opened
 
@@ -280,7 +280,7 @@ def look_at(installation: Installation) -> ReadOnlyState:
 
 
 def list_damaged(installation: Installation) -> list[Path]:
-    """State and built-in knowledge bases that were set aside as damaged."""
+    """Damaged state files and built-in knowledge bases that were set aside."""
     from kbsync.state.db import list_set_aside
 
     bases = (installation.embedded_base(mirror) for mirror in installation.config.mirrors)
@@ -289,7 +289,7 @@ def list_damaged(installation: Installation) -> list[Path]:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Nothing was mirrored yet; says what to run, which beside a running kbsync is no pass."""
+    """Nothing was mirrored yet: the error says what to run. That is no pass while a kbsync runs."""
     from kbsync.engine.status import describe_forgotten, forgotten_bases
 
     def find_forgotten(tx: Tx) -> list[str]:
@@ -307,7 +307,7 @@ def not_yet(installation: Installation) -> UsageError:
 
 @contextmanager
 def unmade(installation: Installation) -> Iterator[None]:
-    """An error over something that a pass has yet to make says what to run."""
+    """Add the command to run to an error about something that only a pass creates."""
     try:
         yield
     except UnmadeError as error:
@@ -321,7 +321,7 @@ def _pass(installation: Installation, under_way: str) -> str:
 
 
 def mirror_names(choices: Choices) -> list[str]:
-    """The names in the config, for completion; none where it cannot be read."""
+    """The names in the config, for completion; none if it cannot be read."""
     try:
         chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except (UsageError, OSError):
@@ -330,7 +330,7 @@ def mirror_names(choices: Choices) -> list[str]:
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Log only what is wrong, for a command that looks; where stderr is JSON, so are our own messages."""
+    """Log only problems, for a read-only command; if stderr is JSON, so are our own messages."""
     from kbsync import logs
 
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -339,7 +339,7 @@ def set_up_logs(choices: Choices) -> None:
     def say(text: str, error: BaseException | None) -> None:
         logs.say("error", "command.said", detail=text, exc_info=error)
 
-    # Prose until the first line is logged: most commands log nothing, and their messages are for a person.
+    # Plain text until the first line is logged: most commands log nothing.
     def has_begun(_fields: logs.Fields) -> bool:
         tell_through(None if is_prose else say)
         return True
@@ -348,7 +348,7 @@ def set_up_logs(choices: Choices) -> None:
 
 
 def command_context(installation: Installation) -> CommandContext:
-    """What the engine's plan, verify and explain need to know of the installation."""
+    """What the engine's plan, verify and explain need to know about the installation."""
     from kbsync.engine.plan import CommandContext
     from kbsync.once import identities_of
 
@@ -360,7 +360,7 @@ async def for_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
-    """Plan or verify every mirror asked for, with its target and the state opened for reading."""
+    """Plan or verify every requested mirror, with its target and the state opened for reading."""
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
@@ -375,9 +375,9 @@ async def for_each_mirror(
 
 @asynccontextmanager
 async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """The mirror's target; an empty one in its place where the first pass has yet to make it.
+    """The mirror's target; an empty one if no pass has created it yet.
 
-    An error within names the mirror.
+    An error inside names the mirror.
     """
     import asyncio
 
@@ -394,7 +394,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
     """Leave messages for the running kbsync or the next pass: all of them or none.
 
     Each is a verb (approve, retry or repair), the name of a mirror, and the arguments that the engine's inbox
-    reads. Raises `UsageError` where the state cannot be written.
+    reads. Raises `UsageError` if the state cannot be written.
     """
     import time
 
@@ -404,7 +404,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
     prepare(installation)
 
     def leave(tx: Tx) -> None:
-        # In one transaction: half of what was asked for is worse than none.
+        # In one transaction: half of the request is worse than none.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
@@ -414,7 +414,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
 
 
 def when_done(installation: Installation) -> str:
-    """Who carries out such messages, for a person."""
+    """Who carries out such messages, as text."""
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
     return printable(f"the next pass does it: {installation.cure('--once')}")

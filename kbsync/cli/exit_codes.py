@@ -1,4 +1,4 @@
-"""Exit codes: what each means, which wins where several apply; and the code and sentence of an error."""
+"""Exit codes: what each means and which wins if several apply; the code and message of an error."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Code(enum.IntEnum):
     FAILED = 1
     # Wrong usage or config; nothing was attempted.
     USAGE = 2
-    # Waits for a person.
+    # Needs a decision.
     PERSON = 3
-    # Trouble that goes away by itself.
+    # A temporary problem.
     PASSING = 4
     # An error of ours, with a traceback (sysexits.h: EX_SOFTWARE).
     BROKEN = 70
@@ -40,17 +40,17 @@ class Code(enum.IntEnum):
 
 
 ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
-"""Where several apply, the first of these wins."""
+"""If several apply, the first of these wins."""
 
 
 def worst(codes: Iterable[Code]) -> Code:
-    """The one code for all of them; MIRRORED where there are none."""
+    """The one code for all of them; MIRRORED if there are none."""
     found = set(codes)
     return next((code for code in ORDER if code in found), Code.MIRRORED)
 
 
 class OfMirror(KbsyncError):
-    """What went wrong with one mirror: `str()` names it, `code` is that of the cause."""
+    """An error of one mirror: `str()` names it, `code` is that of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         said = sentence_of(cause)
@@ -60,7 +60,7 @@ class OfMirror(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """An error within that a person can cause names this mirror."""
+    """Make an error inside that a user can cause name this mirror."""
     try:
         yield
     except OfMirror:
@@ -73,7 +73,7 @@ def concerning(mirror: str) -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str:
-    """The error for a person: what happened, to which file, and what to do."""
+    """The error as a message: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}{_cure(error)}"
@@ -89,7 +89,7 @@ def _cure(error: OSError) -> str:
         return "; free some inodes (df -i)"
     if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
         with suppress(OSError):
-            # Another user's file in a folder of ours is given back.
+            # Another user's file in a folder of ours: restore its owner.
             is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
             if is_astray and (command := cure_of(place.parent, place)):
                 return f"; restore its owner: {command}"
@@ -108,7 +108,7 @@ _CURES = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """The code of an error that a person can cause; None for a bug of ours."""
+    """The code of an error that a user can cause; None for a bug of ours."""
     match error:
         case OfMirror():
             return error.code
@@ -119,7 +119,7 @@ def code_of(error: Exception) -> Code | None:
         case Halted():
             return Code.PERSON
         case NotOffered():
-            # A call that the service does not have: trying again will not help.
+            # The service lacks this call: a retry will not help.
             return Code.USAGE
         case TargetError():
             return Code.PASSING

@@ -1,6 +1,6 @@
-"""A quick look through a folder: what would be mirrored, what is left out, what cannot be read.
+"""A quick scan of a folder: what would be mirrored, what is excluded, what cannot be read.
 
-`kbsync init` shows it as a preview; `kbsync doctor` looks for what cannot be read, and counts folders.
+`kbsync init` shows it as a preview; `kbsync doctor` reports unreadable files and counts folders.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
 
 SECONDS = 5.0
-"""The longest that a person waits for such a look."""
+"""How long a user waits for the scan at most."""
 
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
 
 @dataclass(slots=True)
 class FolderContents:
-    """What was seen of a folder. Folders that are left out are not looked into, symlinks not followed.
+    """The contents of a folder. Excluded folders are not scanned, symlinks not followed.
 
     `selected`, `bytes`: what would be mirrored, by extension. `left_out`: by reason; `example`: one of each.
-    `unreadable`: files and folders that are wanted and cannot be read. `unread_gitignores`: ignore files of
-    git without one of ours beside them. `is_complete`: there was time for all of it.
+    `unreadable`: selected files and folders that cannot be read. `unread_gitignores`: ignore files of
+    git without one of ours beside them. `is_complete`: the scan finished in time.
     """
 
     folders: int = 1
@@ -48,18 +48,18 @@ class FolderContents:
     is_complete: bool = True
 
     def leave_out(self, path: str, reason: str) -> None:
-        """Count one that is not mirrored."""
+        """Count an entry that is not mirrored."""
         self.left_out[reason] += 1
         self.example.setdefault(reason, path)
 
     def count_unreadable(self, path: str) -> None:
-        """Count one that is wanted."""
+        """Count a selected entry that cannot be read."""
         self.unreadable += 1
         self.first_unreadable = self.first_unreadable or path
 
 
 def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
-    """What is in a folder, as far as that many seconds allow. Raises OSError where it cannot be listed."""
+    """Scan a folder for at most that many seconds. Raises OSError if it cannot be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()
     left = [("", rules)]
@@ -78,7 +78,7 @@ def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> Folder
 
 
 def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -> Iterator[tuple[str, Rules]]:
-    """The folders in it that are to be looked into, each with its rules."""
+    """Count the entries of a folder; yields the folders in it to scan, each with its rules."""
     with os.scandir(root / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     names = {entry.name for entry in listed}
@@ -86,7 +86,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
         try:
             rules = rules.below(below, (root / below / IGNORE_FILE).read_text("utf-8", "replace"))
         except ValueError as error:
-            # A pattern that can never match: a pass tells it.
+            # A pattern that can never match: a pass reports it.
             contents.leave_out(f"{below}/", str(error))
     elif ".gitignore" in names:
         contents.unread_gitignores.append(f"{below}/.gitignore" if below else ".gitignore")
@@ -117,7 +117,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
-    """What the target takes; nothing is asked over any network. Raises `KbsyncError`."""
+    """What the target accepts, without using the network. Raises `KbsyncError`."""
     import asyncio
 
     async def look() -> Limits:
@@ -131,7 +131,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 
 def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
-    """For a person: totals, extensions, what is left out, and what is known of the cost."""
+    """The contents as lines: totals, extensions, what is excluded, and what is known about the cost."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), sized(contents.bytes.total())
     yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"

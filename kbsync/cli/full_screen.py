@@ -1,6 +1,6 @@
 """Programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
 
-However one ends, by a key, a signal, an error or a window that closes, the terminal is as it was before.
+However one ends, by a key, a signal, an error or a closed window, the terminal is restored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.layout import AnyContainer, Layout
 
 ESCAPE_WITHIN = 0.05
-"""Seconds within which the rest of a key's sequence comes; an escape alone is the key."""
+"""Seconds to wait for the rest of a key's sequence; an escape alone is the Escape key."""
 
 
 def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
@@ -32,10 +32,10 @@ def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
 
 
 async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any:
-    """What the screen was left with, None where the terminal is gone.
+    """Show the screen until it exits, and return its result; None if the terminal is gone.
 
-    `work` runs beside it and stops with it; what `work` raises ends both and is raised here, and `SystemExit`
-    for SIGTERM and SIGHUP.
+    `work` runs beside it and stops with it. An error in `work` ends both and is raised here; SIGTERM and
+    SIGHUP raise `SystemExit`.
     """
 
     def end(error: BaseException) -> None:
@@ -47,7 +47,7 @@ async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any
             end(error)
 
     loop, working = asyncio.get_running_loop(), asyncio.create_task(work)
-    # At once they would end the process and leave the terminal without echo.
+    # By default they would end the process at once and leave the terminal without echo.
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, SystemExit(128 + number))
     working.add_done_callback(finished)

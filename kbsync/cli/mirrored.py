@@ -1,4 +1,4 @@
-"""Finds the mirror that has a folder, or holds it, wherever its config or state is."""
+"""Finds the mirror of a folder, or of a folder around it, wherever its config or state is."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class MirroredFolder:
 
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
-    """The innermost mirrored folder that is `folder`, a real path, or whose mirrors enter it."""
-    # Of equal ones the first is taken: a config goes before the trial that it followed.
+    """The innermost mirrored folder that is `folder`, a real path, or whose mirrors scan it."""
+    # The first of equal ones wins: a config comes before the trial that it replaced.
     found = [*_configured(folder, environ), *_known(folder, environ)]
     return max(found, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
 
@@ -51,7 +51,7 @@ def _configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
     from kbsync.config.reader import load
 
     for file in places.config_places(environ):
-        # A config that cannot be used is no obstacle for a command that does not name it.
+        # An unusable config must not stop a command that does not name it.
         with suppress(KbsyncError, OSError):
             config = load(file, environ, with_secrets=False, with_bases=False)
             by_root: dict[Path, list[MirrorConfig]] = {}
@@ -68,13 +68,13 @@ def _configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 def _is_mirrored(
     config: Config, root: Path, names: tuple[str, ...], environ: Mapping[str, str]
 ) -> bool | None:
-    """Whether a pass of one of these mirrors has ended; None where this user may not read the state."""
+    """Whether a pass of one of these mirrors has finished; None if this user may not read the state."""
     from kbsync.installation import STATE_FILE
     from kbsync.state.read_only import ReadOnlyState
 
     def has_passed(tx: Tx) -> bool:
         records = [record for name in names if (record := tx.mirrors.named(name)) is not None]
-        # One of that name may have been another folder's.
+        # A mirror with that name may have had another folder.
         return any(each.last_pass is not None and Path(each.folder) == root for each in records)
 
     file = places.state_dir(environ, config=config) / STATE_FILE
@@ -93,7 +93,7 @@ def _is_mirrored(
 
 
 def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
-    """Whether the mirror of `root` looks into the folder below it: what it leaves out may have its own."""
+    """Whether the mirror of `root` scans the folder below it: an excluded folder may be another mirror."""
     if folder == root:
         return True
     from kbsync.core.model import FileChoice, Limits
@@ -110,6 +110,6 @@ def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> boo
             with suppress(OSError):
                 rules = rules.below(at, (root / above / IGNORE_FILE).read_text())
     except ValueError:
-        # A line that is no pattern stops the mirror there.
+        # An invalid pattern stops the mirror there.
         return False
     return True

@@ -1,6 +1,6 @@
-"""Options that several commands have in common, above all those that every command takes.
+"""Options that several commands share, above all those of every command.
 
-Those may stand before or after the command's name.
+The latter may come before or after the command's name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(slots=True)
 class Choices:
-    """What the shared options say; None where one was not given, paths as they were typed."""
+    """The values of the shared options; None for one that was not given, paths as typed."""
 
     config: Path | None = None
     folder: Path | None = None
@@ -47,7 +47,7 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """A path. An empty one, as of an unset variable, is an error and does not mean the working directory."""
+    """A path. An empty one, as from an unset variable, is an error and not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
@@ -62,16 +62,16 @@ class PathArgument(click.Path):
 
 FOLDER, FILE = PathArgument(is_folder=True), PathArgument(is_folder=False)
 DOCUMENT = click.Path(readable=False)
-"""A file in a mirror; whether it can be read is for the command to say, not for click to refuse."""
+"""A file in a mirror; the command, not click, reports whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
-"""Options that name one place: of two, neither may be dropped silently."""
+"""Options with one path: with two values, neither may be dropped silently."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Note a value. Of options that are no places, the one after the command comes later and wins."""
+    """Store a value. Except for paths, the option after the command comes later and wins."""
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
     if parameter.name in ONCE:
@@ -105,7 +105,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 class CommandGroup(click.Group):
-    """A command that does nothing by itself: one of those below it has to be named."""
+    """A command that does nothing by itself: it requires a subcommand."""
 
     def __init__(self, *names: Any, **settings: Any) -> None:
         settings |= {"callback": _name_one, "invoke_without_command": True}
@@ -194,7 +194,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
-    """A value that `read` makes of a text; its `ValueError` becomes the error message."""
+    """A value that `read` parses from text; its `ValueError` becomes the error message."""
 
     def __init__(self, name: str, read: Callable[[str], float]) -> None:
         self.name, self._read = name, read

@@ -18,13 +18,13 @@ from kbsync.terminal import can_move_cursor, is_styled
 
 PLAIN_COLUMNS = 100
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that JSON allows in a string, but that harm a terminal or fail to encode."""
+"""Characters that JSON allows in a string, but that break a terminal or fail to encode."""
 
 Style = Callable[[str], str]
 
 
 class Output:
-    """Stdout. Once its reader is gone (`… | head`), what is written goes nowhere."""
+    """Stdout. Once its reader is gone (`… | head`), writes are dropped."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -50,7 +50,7 @@ class Output:
         self.write(f"{text}\n")
 
     def write(self, text: str, *, flush: bool = False) -> None:
-        """Write a part of a line; `flush`: at once, as somebody waits for it."""
+        """Write a part of a line; `flush`: at once, for a reader who waits."""
         with ignore_closed_pipe(self._stream):
             self._stream.write(text)
             if flush:
@@ -59,7 +59,7 @@ class Output:
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
         """Write a JSON document, on a terminal indented unless `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
-        # What the stream cannot write it would replace by escapes that JSON does not know.
+        # The stream would replace characters it cannot encode by escapes that JSON does not know.
         is_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
         self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
@@ -74,19 +74,19 @@ class Output:
             self._stream.buffer.write(os.fsencode(path) + end)
 
     def bold(self, text: str) -> str:
-        """For what the eye should find first."""
+        """For what should stand out."""
         return self._style(text, "1")
 
     def dim(self, text: str) -> str:
-        """For what may be overlooked."""
+        """For what matters less."""
         return self._style(text, "2")
 
     def red(self, text: str) -> str:
-        """For what is wrong, or is deleted."""
+        """For errors and deletions."""
         return self._style(text, "31")
 
     def green(self, text: str) -> str:
-        """For what is well, or new."""
+        """For success and new documents."""
         return self._style(text, "32")
 
     def yellow(self, text: str) -> str:
@@ -94,7 +94,7 @@ class Output:
         return self._style(text, "33")
 
     def cyan(self, text: str) -> str:
-        """For what is renamed or marked."""
+        """For renames and marks."""
         return self._style(text, "36")
 
     def link(self, text: str, path: Path) -> str:
@@ -111,13 +111,13 @@ _log: Say | None = None
 
 
 def tell_through(log: Say | None) -> None:
-    """From now on `tell` writes through the log, so that stderr has a single form; None: prose again."""
+    """Make `tell` write through the log, so that stderr has one format; None: plain text again."""
     global _log  # noqa: PLW0603 - there is one stderr
     _log = log
 
 
 def tell(text: str, error: BaseException | None = None) -> None:
-    """Say something on stderr: each line begins with our name, or it is a line of the log (`tell_through`).
+    """Print a message on stderr: each line begins with our name, or is a line of the log (`tell_through`).
 
     `error`: a bug of ours, shown with its traceback.
     """
@@ -136,7 +136,7 @@ def tell(text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
-    """The reader of `stream` may be gone: what is written afterwards goes nowhere.
+    """The reader of `stream` may be gone: later writes are dropped.
 
     Messages that cannot be written stop no work; results that cannot be written are an error.
     """
@@ -165,14 +165,14 @@ def cells(text: str) -> int:
 
 GAP = 2
 SHORTEST_PATH = 12
-"""Cells of a path below which it is better left out."""
+"""Show no path in fewer cells than this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may be cut at its beginning.
+    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may lose its beginning.
 
-    `blank`: the text of a row that has nothing to say. `is_key`: the column is never left out.
+    `blank`: the text of a row without a value. `is_key`: the column is never omitted.
     """
 
     head: str
@@ -188,7 +188,7 @@ class Column:
         return max(map(cells, (self.head, *self.texts)))
 
     def padded(self) -> list[str]:
-        """The heading and the texts, all of one width."""
+        """The heading and the texts, padded to one width."""
         found = []
         for text in (self.head, *self.texts):
             room = " " * (self.width - cells(text))
@@ -199,8 +199,8 @@ class Column:
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
     """The heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
 
-    Columns that say nothing are left out first, then long paths lose their beginning. Where that is not
-    enough, each row becomes a block of lines.
+    It omits empty columns first, then the beginning of long paths. If that is not enough, each row becomes a
+    block of lines.
     """
     fitting = list(columns)
     if room is not None:
@@ -226,7 +226,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def elided(path: str, room: int) -> str:
-    """The end of a path, from the start of a name where that fits: `…/handbook/guides`."""
+    """The end of a path, from the start of a name if that fits: `…/handbook/guides`."""
     if cells(path) <= room:
         return path
     end = path
@@ -237,7 +237,7 @@ def elided(path: str, room: int) -> str:
 
 
 def _blocks(columns: Sequence[Column]) -> list[str]:
-    """`head text` in lines below the key, without what is blank."""
+    """`head text` in lines below the key, without blank values."""
     key, *others = columns
     lines = []
     for number, name in enumerate(key.texts):
@@ -291,7 +291,7 @@ def _shown(field: str, value: Any) -> str:
 
 
 def print_deleted(id_: str, name: str, *, as_json: bool, quiet: bool) -> None:
-    """Say what was deleted for good."""
+    """Print what was deleted permanently."""
     if as_json:
         Output().json({"deleted": id_, "name": name})
     elif not quiet:

@@ -1,4 +1,4 @@
-"""Questions to a person at a terminal, on stderr, as stdout is for results."""
+"""Questions to a user at a terminal, on stderr, as stdout is for results."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ AGAIN = 0.05
 
 
 class NoAnswer(Exception):
-    """The input ended (Ctrl-D), which agrees to nothing."""
+    """The input ended (Ctrl-D), which is no consent."""
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """What is typed; "" is asked again or stands for the default. Raises `NoAnswer` at the end of input."""
+    """What the user types; "" asks again or means the default. Raises `NoAnswer` at the end of input."""
     with _end_of_input_is_no_answer():
         return str(click.prompt(question, default=default, err=True))
 
 
 def agrees(question: str) -> bool:
-    """Whether a person said yes; no answer is a no."""
+    """Whether the user says yes; no answer means no."""
     try:
         with _end_of_input_is_no_answer():
             return click.confirm(question, err=True)
@@ -40,9 +40,9 @@ def agrees(question: str) -> bool:
 def confirm_by_typing(
     what: str, name: str, given: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
-    """A person typed the name, now or with `--yes`. Raises `UsageError` for another, or where nobody can.
+    """Require the typed name, now or with `--yes`. Raises `UsageError` for another, or without a terminal.
 
-    `called`: what it is, where it is no name; `metavar`: in the help of `--yes`.
+    `called`: what to type if not a name; `metavar`: in the help of `--yes`.
     """
     shown = printable(name)
     if given is None:
@@ -58,7 +58,7 @@ def confirm_by_typing(
 
 @contextlib.contextmanager
 def _end_of_input_is_no_answer() -> Iterator[None]:
-    # click raises Abort for an interrupt and for the end of the input: what came before it tells them apart.
+    # click raises Abort for an interrupt and for the end of the input; its context tells them apart.
     try:
         with interruptible():
             yield
@@ -70,10 +70,10 @@ def _end_of_input_is_no_answer() -> Iterator[None]:
 
 
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
-    """Questions that are not empty, `first` before all, then from the terminal or from the lines of stdin.
+    """Questions that are not empty: `first`, then lines from the terminal or stdin.
 
-    `on_stdout`: the prompt may go where answers go. A signal raises `KeyboardInterrupt` or `SystemExit`
-    out of a wait for a key.
+    `on_stdout`: the prompt may go to stdout like the answers. While it waits for a key, a signal raises
+    `KeyboardInterrupt` or `SystemExit`.
     """
     if first:
         yield first
@@ -107,11 +107,11 @@ def _typed_lines(*, on_stdout: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, a signal ends the wait for a key, whenever it comes.
+    """Inside, a signal ends the wait for a key, whenever it arrives.
 
-    Python would notice one that comes between the prompt and the wait only at the next key, and `input` drops
-    what is raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and
-    raises what the signal asked for.
+    Python would notice a signal between the prompt and the wait only at the next key, and `input` drops
+    exceptions raised while it flushes its prompt. So a timer interrupts the wait every `AGAIN` seconds and
+    raises the signal's exception again.
     """
     caught: BaseException | None = None
     is_over = False
@@ -121,8 +121,8 @@ def interruptible() -> Iterator[None]:
         if number != signal.SIGALRM:
             caught = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         if caught is not None and not is_over:
-            # The same exception again: `input` may call this while it is being raised, when nothing that
-            # makes an object is allowed.
+            # The same exception again: `input` may call this while it is being raised, and then no object
+            # may be created.
             raise caught
 
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)

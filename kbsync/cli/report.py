@@ -1,6 +1,6 @@
-"""What is said of mirrors: at the end of a pass, in `status`, and by the exit code.
+"""What kbsync reports about mirrors: at the end of a pass, in `status`, and by the exit code.
 
-A problem is a line for a person, or an event where stderr has the form of a log.
+A problem is a line of text, or an event if stderr is a log.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 
 LISTED = 20
-"""How many documents of one kind are named; `status --documents` names all."""
+"""How many documents of one kind to list; `status --documents` lists all."""
 
 LOOKED_AT = 1000
-"""How many failed documents are read to find those with one reason: `status` has to stay quick."""
+"""How many failed documents to read to group them by reason: `status` has to stay fast."""
 
 FEW = 3
-"""Up to so many documents with one reason get a line each; of more, only so many are named."""
+"""Up to this many documents with one reason get a line each; of more, the line names only this many."""
 
 Reason = tuple[str, str]
 """A path and why it failed or is held."""
@@ -67,7 +67,7 @@ class MirrorReport(Freshness):
 
     @property
     def settled_code(self) -> Code:
-        """The exit code of a pass that left the mirror so, apart from what still waits."""
+        """The exit code of a pass that left the mirror so, apart from waiting documents."""
         documents, halt = self.status.documents, self.status.halt
         needs_person = (halt is not None and not self.is_troubled) or documents.held
         return worst(
@@ -86,7 +86,7 @@ class MirrorReport(Freshness):
 
     @property
     def checked_code(self) -> Code:
-        """The same for `status --check`: a mirror without a pass, or long without one, is not up to date."""
+        """The same for `status --check`: a mirror without a recent pass is not up to date."""
         is_kept_up = self.has_passed and not self.is_forsaken
         return worst([self.code, Code.MIRRORED if is_kept_up else Code.PASSING])
 
@@ -94,7 +94,7 @@ class MirrorReport(Freshness):
 def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
-    """A report on each mirror asked for. `ends`: how its pass ended, by name."""
+    """A report on each requested mirror. `ends`: how its pass ended, by name."""
     cure, state_dir = installation.cure, installation.state_dir
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
@@ -144,7 +144,7 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
             yield f"{folder.path}/", folder.problem
     for entry in tx.entries.of_status(record.id, Status.FAILED):
         uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
-        # The latest attempt speaks: earlier ones may have failed over something else.
+        # The latest attempt counts: earlier ones may have failed for another reason.
         words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
         reason = entry.verdict.reason if entry.verdict.choice is FileChoice.REFUSED else words
         serves = any(u.state.serves for u in uploads)
@@ -152,7 +152,7 @@ def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Whether a kbsync runs, since when and as which process; or when it last made a pass."""
+    """Whether a kbsync runs, since when and as which process; else when it last made a pass."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         since = datetime.fromtimestamp(holder.since)
@@ -174,7 +174,7 @@ def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
 
 
 def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
-    """What a pass did: one line for all mirrors, or with `apart` one for each."""
+    """What a pass did: one line for all mirrors, or with `apart` one each."""
     if apart or len(reports) == 1:
         for each in reports:
             yield _line(each.status.name, [end.runs[each.status.name].counts], [each], end.seconds)
@@ -187,7 +187,7 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
     def documents(state: str) -> int:
         return sum(getattr(each.status.documents, state) for each in reports)
 
-    # What is held serves in its old version, and what is kept as it was: both are searchable.
+    # Held documents serve in their old version and kept ones unchanged: both are searchable.
     searchable = sum(map(documents, ("ready", "held", "kept")))
     parts = [f"{counted(searchable, 'document')} searchable"]
     done = [
@@ -197,7 +197,7 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
     ]
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
     parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
-    # Of a halted mirror nobody knows whether it has changed, and what is held would change it.
+    # Nobody knows whether a halted mirror changed, and held documents would change it.
     if len(parts) == 1 and not documents("held"):
         parts.append("nothing changed")
     for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
@@ -219,15 +219,15 @@ LEVELS = {
     "list.shortened": "warning",
     "run.failed": "error",
 }
-"""Every event that a pass may end with, and how it is logged."""
+"""Every event that a pass may end with, and its log level."""
 
 HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
-"""Halts that have events of their own in the log."""
+"""Halts with log events of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """What keeps a mirror waiting: a line for a person, and an event for a log. "" where one has none."""
+    """What keeps a mirror waiting: a line of text, and an event for a log; "" for one that is missing."""
 
     line: str
     event: str = ""
@@ -235,7 +235,7 @@ class MirrorProblem:
 
 
 def mirror_problems(installation: Installation, report: MirrorReport) -> Iterator[MirrorProblem]:
-    """What halts a mirror, and what is held or unfinished."""
+    """Why a mirror is halted, and what is held or unfinished."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
@@ -250,13 +250,13 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
             detail=halt.detail,
             cure=halt.cure,
         )
-    # A line for each would bury what there is to do.
+    # A line for each would bury what to do.
     for path, why in report.held[:FEW]:
         yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
     if (more := number - len(report.held[:FEW])) > 0:
         every = installation.cure("status --documents")
         yield problem(f"… and {more:,} more: {every}", "list.shortened", of="held", count=more, cure=every)
-    # A halt over what is held says how to approve it; any other halt is about something else.
+    # Only a halt over held documents says how to approve them.
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.cure(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
@@ -271,7 +271,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """What keeps whole mirrors waiting, the worst first, in lines for a person."""
+    """What keeps whole mirrors waiting, the worst first, as lines of text."""
     for each in worst_first(reports):
         yield from (one.line for one in mirror_problems(installation, each) if one.line)
 
@@ -279,7 +279,8 @@ def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterat
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """The documents that failed, and what to do about them.
 
-    A reason that many share is one line, before the others with a line each; at most `LISTED` lines a mirror.
+    Documents that share a reason get one line, before the others with a line each; at most `LISTED` lines
+    per mirror.
     """
     every = installation.cure("status --documents")
     for report in worst_first(reports):
@@ -306,7 +307,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 
 @dataclass(slots=True)
 class ToldEvents:
-    """What this process has logged, so that the report at the end repeats none of it.
+    """What this process has logged, so that the final report does not repeat it.
 
     `keys`: event, mirror and path of each.
     """
@@ -315,7 +316,7 @@ class ToldEvents:
     keys: set[tuple[str, str, str]] = field(default_factory=set)
 
     def listen(self, fields: Fields) -> bool:
-        """Whether to log an event: not what is held, of which the report knows more."""
+        """Whether to log an event: not about held documents, of which the report knows more."""
         event = fields.get("event")
         if self.has_report and event in HELD.values():
             return False
@@ -325,20 +326,20 @@ class ToldEvents:
 
 
 def say(event: str, **fields: Any) -> None:
-    """A line of the report, where stderr has the form of a log."""
-    # Loads structlog, which `status` does without.
+    """Log a line of the report, if stderr is a log."""
+    # Loads structlog, which `status` does not need.
     from kbsync import logs
 
     logs.say(LEVELS[event], event, **fields)
 
 
 def told_as_log(text: str, error: BaseException | None = None) -> None:
-    """What ends a run too early, as a line of its log."""
+    """Log the error that ends a run early."""
     say("run.failed", detail=text, exc_info=error)
 
 
 def log_problems(installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents) -> None:
-    """What is wrong at the end as events, the worst first, without what was logged before."""
+    """Log the problems at the end as events, the worst first, without those logged before."""
     for each in worst_first(reports):
         name = each.status.name
         for problem in mirror_problems(installation, each):
@@ -362,10 +363,10 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], to
 def late(
     installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
 ) -> Iterator[str]:
-    """Why a mirror lags behind its folder though nothing failed, with the command that helps.
+    """Why a mirror lags behind its folder though nothing failed, with the command to run.
 
-    With `check` everything that makes `status --check` fail. `max_age`: seconds that files may wait and a
-    pass may lie back; None: no file may wait.
+    With `check` everything that makes `status --check` fail. `max_age`: the age in seconds that waiting files
+    and the last pass may have; None: no file may wait.
     """
     name, run = report.status.name, f"run: {installation.cure('--once')}"
     oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
@@ -377,7 +378,7 @@ def late(
         elif report.status.halt is None:
             yield f"{name}: no pass has finished yet; {run}"
         elif report.is_unattended:
-            # Else the halt itself says what to do.
+            # Otherwise the halt itself says what to do.
             yield f"{name}: no pass has finished yet and kbsync isn't running; {run}"
         return
     if report.is_unattended and report.waiting:

@@ -1,1 +1,1 @@
-"""The commands, a module each; each is imported when it is run."""
+"""The commands, one module each, imported when they run."""

@@ -1,4 +1,4 @@
-"""`kbsync approve`: a person approves exactly what is held at this moment."""
+"""`kbsync approve`: approve exactly what is held now."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class HeldDocuments:
     """What is held in a mirror: documents to `delete` and to `reindex`, by path, under `holds` by number.
 
-    `folder`: the root, where another folder has come in its place.
+    `folder`: the root, if another folder replaced it.
     """
 
     mirror: str
@@ -39,8 +39,8 @@ class HeldDocuments:
 def command(choices: Choices, mirror: str | None) -> None:
     """Approve what is held in MIRROR, or in all mirrors, and list it.
 
-    These are deletions, and documents to be indexed again because settings changed. What is held later needs
-    another approval. If another folder has taken the place of a mirror's folder, it is accepted.
+    That includes deletions, and documents to index again with new settings. What is held later needs another
+    approval. If another folder replaced a mirror's folder, approve accepts it.
     """
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
@@ -61,21 +61,21 @@ def command(choices: Choices, mirror: str | None) -> None:
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
-    """What waits for a person in this mirror."""
+    """What needs a decision in this mirror."""
     from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
 
     record = tx.mirrors.named(mirror.name)
     if record is None:
         return HeldDocuments(mirror.name, (), ())
-    # By their numbers: what is held later joins none of them and asks again (promise 5).
+    # By hold number: a later hold is not part of this approval and asks again (promise 5).
     deletions = [hold.id for hold in tx.holds.current(record.id)]
     delete = sorted({item.path for hold in deletions for item in tx.holds.items(hold)})
     renewals = tx.holds.current(record.id, RENEWALS)
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
     holds, folder = (*deletions, *(hold.id for hold in renewals)), ""
     if record.halt is not None and record.halt.reason == "folder-missing":
-        # A folder that is missing cannot be accepted: that would accept whatever comes in its place later.
+        # A missing folder cannot be accepted: that would accept any folder that replaces it later.
         with suppress(RootTrouble):
             identify(mirror.folder.resolve())
             folder = str(mirror.folder)

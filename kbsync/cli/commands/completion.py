@@ -1,4 +1,4 @@
-"""`kbsync completion`: a script for a shell, made by click, that completes the command line."""
+"""`kbsync completion`: click's completion script for a shell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kbsync.cli.output import Output
 @click.argument("shell", metavar="SHELL", type=click.Choice(("bash", "zsh", "fish")))
 @shared_options
 def command(_choices: Choices, shell: str) -> None:
-    """Print a script that completes commands, options and names of mirrors in SHELL: bash, zsh or fish.
+    """Print a script that completes commands, options and mirror names in SHELL: bash, zsh or fish.
 
     If zsh says `command not found: compdef`, put this before it in ~/.zshrc:
     autoload -Uz compinit && compinit

@@ -47,7 +47,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     """Explain why the file PATH is or is not found: rules, stability, state, document, extracted text.
 
     PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files
-    in it. Exits 2 for a PATH that neither the folders nor the state have.
+    in it. Exits 2 for a PATH that is in neither the folders nor the state.
     """
     import asyncio
 
@@ -63,7 +63,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
 
 async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
-    """The explanation of what a person in `cwd` means by `path`; one that is said to lie outside, if it does.
+    """Explain what a user in `cwd` means by `path`, also if it is in no mirror.
 
     `text`: with the extracted text. Raises `KbsyncError`, also where several mirrors have the path.
     """
@@ -73,7 +73,7 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
-    # In a thread: on a dead mount a look at the disk may never end.
+    # In a thread: on a dead mount a disk access may never return.
     def located() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
         with closing(look_at(installation)) as state:
@@ -93,7 +93,7 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
 
 
 def places_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[Place]:
-    """The places in the mirrors that somebody in `cwd` may mean by `path`, the likeliest first."""
+    """The places in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
     from kbsync.cli.context import is_known, resolve
 
     def known(mirror: str, path: str) -> bool:

@@ -1,4 +1,4 @@
-"""`kbsync forget`: end a mirror, and delete what kbsync put into its knowledge base if asked to."""
+"""`kbsync forget`: end a mirror and, if asked, delete what kbsync put into its knowledge base."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """What the state has of a mirror. `record`: None if it was forgotten; `left`: what it left then."""
+    """What the state has of a mirror. `record`: None if it was forgotten; `left`: what it left behind."""
 
     name: str
     record: MirrorRecord | None
@@ -49,7 +49,7 @@ class Stake:
 
 
 class UnreachableBase(UsageError):
-    """Nothing in the config leads to a knowledge base."""
+    """No mirror in the config leads to the knowledge base."""
 
 
 @click.command(
@@ -66,10 +66,10 @@ class UnreachableBase(UsageError):
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: bool, yes: bool) -> None:
-    """Forget everything about MIRROR, after showing what that is. Needs the state for itself.
+    """Forget everything about MIRROR, after showing what that is. No other kbsync may be running.
 
-    Documents that stay can be deleted later: run it again with --delete-documents. A mirror that is still in
-    the config starts from scratch at the next pass.
+    To delete documents that stay, run it again with --delete-documents. A mirror that is still in the config
+    starts from scratch at the next pass.
     """
     installation, stake = _find(choices, mirror)
     if left_behind:
@@ -96,7 +96,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         from kbsync.targets.registry import TARGETS
 
         again = installation.cure(f"forget {mirror} --delete-documents")
-        # A search of another mirror goes through a whole database that several fill.
+        # A search of another mirror covers the whole shared database.
         is_shared = any(TARGETS[each.base.target].searches_all for each in left)
         searched = "kbsync can no longer search them"
         if is_shared:
@@ -105,7 +105,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _agrees(question: str, name: str, *, yes: bool) -> bool:
-    """Ask after what is at stake was shown, also in a script: its log then says what that was."""
+    """Ask for a yes. The caller shows what is at stake first, also in a script: its log then has it."""
     if not (yes or sys.stdin.isatty()):
         raise UsageError(f"not a terminal; pass --yes to forget {name}")
     if yes or agrees(question):
@@ -115,9 +115,9 @@ def _agrees(question: str, name: str, *, yes: bool) -> bool:
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
-    """The installation whose state has the mirror: the one the options choose, or a known one by the name.
+    """The installation whose state has the mirror: the one the options choose, else a known one.
 
-    Raises `UsageError` where none has it, or several have.
+    Raises `UsageError` if none or several have it.
     """
     chosen: Installation | None = None
     try:
@@ -139,14 +139,14 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """States that a mirror may be in though no config leads there any more."""
+    """States that may have the mirror though no config leads there any more."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 
     if choices.state_dir is not None:
         state_dirs = [places.state_dir(os.environ, explicit=choices.state_dir)]
     else:
-        # Raises where no home is known.
+        # Raises if no home directory is known.
         below = places.state_home(os.environ)
         state_dirs = [below, *sorted(below.glob("folders/*/"))]
     config = Config(mirrors=())
@@ -155,7 +155,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def _look_into(installation: Installation, name: str) -> Stake | None:
-    """What the state has of the mirror; None where it knows none of this name."""
+    """What the state has of the mirror; None if it has no mirror with this name."""
     from kbsync.engine.forget import Belongings, belongings
 
     def look(tx: Tx) -> Stake | None:
@@ -164,7 +164,7 @@ def _look_into(installation: Installation, name: str) -> Stake | None:
             left = left or _find_unknown_base(installation, name)
             return Stake(name, None, None, Belongings(), left) if left else None
         binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-        # Only documents that a row proves ours count (promise 6).
+        # Only documents count that a row proves ours (promise 6).
         return Stake(name, record, binding, belongings(tx, record), left)
 
     with closing(look_at(installation)) as state:
@@ -172,7 +172,7 @@ def _look_into(installation: Installation, name: str) -> Stake | None:
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
-    """The built-in knowledge base of a name that the state does not know, as after a lost state."""
+    """The built-in knowledge base for a name that the state does not know, such as after its loss."""
     from kbsync.index.sqlite.store import SqliteStore
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.mirrors import BindingRecord
@@ -181,7 +181,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     place = installation.state_dir / BASES / name
     others = (each for each in installation.config.mirrors if each.name != name)
     used = [base for each in others if (base := installation.embedded_base(each)) is not None]
-    # A name is one folder, and nothing above it.
+    # A name is one folder and leads nowhere else.
     if Path(name).name != name or any(places.is_inside(base, place) for base in used):
         return []
     try:
@@ -202,7 +202,7 @@ def _names(installation: Installation) -> list[str]:
 
 
 def _show(stake: Stake, delete_documents: bool) -> None:
-    """What is at stake, on stderr as the question is."""
+    """Show what is at stake, on stderr like the question."""
     name, owned = stake.name, stake.owned
     if stake.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"
@@ -223,7 +223,7 @@ def _show(stake: Stake, delete_documents: bool) -> None:
 def _forget(
     installation: Installation, stake: Stake, deleting: Choices | None
 ) -> tuple[int, list[ForgottenBase]]:
-    """Under the lock: how many documents were deleted, and what is left. `deleting`: documents, too."""
+    """Forget it under the lock; returns how many documents were deleted, and what is left."""
     import asyncio
 
     from kbsync.index.sqlite.schema import FILE
@@ -233,7 +233,7 @@ def _forget(
     prepare(installation)
     with open_state(installation, tell) as store:
         deleted = asyncio.run(_end(installation, store, stake, deleting))
-        # What was set aside as damaged names the mirror's files too, or has their text (promise 11).
+        # Damaged files that were set aside hold the mirror's paths or texts as well (promise 11).
         forget_set_aside(installation.state_file)
         bases = [stake.binding, *(each.base for each in stake.left)] if deleting is not None else []
         for base in bases:
@@ -241,7 +241,7 @@ def _forget(
                 forget_set_aside(base.folder / FILE)
         left = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
-            # As long as it is noted its folder is known.
+            # While the state directory has this note, its folder is known.
             places.forget_folder(installation.state_dir)
             if not store.read_now(lambda tx: tx.forgotten.bases()):
                 shutil.rmtree(installation.state_dir)
@@ -249,7 +249,7 @@ def _forget(
 
 
 def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
-    """Delete what the mirror has in knowledge bases that it used before; the mirror goes on."""
+    """Delete what the mirror has in former knowledge bases; the mirror continues."""
     import asyncio
 
     from kbsync.engine.forget import delete_left, release
@@ -290,7 +290,7 @@ def _is_of_folder_option(installation: Installation) -> bool:
     try:
         return places.is_of_folder_option(installation.state_dir, places.state_home(os.environ))
     except UsageError:
-        # No home is known.
+        # No home directory is known.
         return False
 
 
@@ -317,7 +317,7 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
 async def _opened(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
-    """The target that leads to a base that the mirror `name` used. Raises `UsageError` where none does."""
+    """The target that leads to a base that the mirror `name` used. Raises `UsageError` if none does."""
     import asyncio
 
     from kbsync.engine.forget import leads_to
@@ -339,22 +339,22 @@ async def _opened(
 def _ways_to(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> Iterator[MirrorConfig]:
-    """Configs of the mirror `name` that may lead to a base."""
+    """Configs of the mirror `name` that may lead to the base."""
     from kbsync.config.model import MirrorConfig
     from kbsync.index.sqlite.schema import FILE
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     if base.target == DEFAULT_TARGET:
-        # Where it was, and where it is if the state directory has moved. Opening one makes it.
+        # Where it was, and where it is if the state directory moved. Opening a base would create it.
         folders = filter(None, (base.folder, installation.state_dir / BASES / name))
         named = (each.target.path for each in installation.config.mirrors if each.name == name)
         for folder in dict.fromkeys([*folders, *filter(None, named)]):
             if (folder / FILE).exists():
                 yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
         return
-    # Only now its keys are needed.
+    # Keys are needed only from here on.
     chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
     mirrors = [each for each in chosen.config.mirrors if each.target.type == base.target]
     for mirror in sorted(mirrors, key=lambda each: each.name != name):
-        # What a mirror of another name leads to is the same for this one.
+        # A mirror with another name leads to the same base.
         yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

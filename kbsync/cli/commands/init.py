@@ -1,7 +1,7 @@
-"""`kbsync init`: writes a commented config for a folder, and says what is in the folder.
+"""`kbsync init`: writes a commented config for a folder, and shows what is in the folder.
 
-For a service it lists the knowledge bases of the account, and creates one after a yes. What was mirrored with
-`--folder` before moves to the new config: nothing would ever be deleted from a second copy (promise 11).
+For a service it lists the account's knowledge bases and creates one after a yes. Documents mirrored with
+`--folder` before move to the new config: nothing would ever be deleted from a second copy (promise 11).
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Trial:
 
 @contextmanager
 def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[Trial | None]:
-    """What `--folder` made for `folder`, locked; None where it made nothing.
+    """What `--folder` made for `folder`, locked; None if it made nothing.
 
-    `state_dir`, that of the new config, is locked too if the trial can move there, which needs a built-in
-    knowledge base that does not exist yet. Both are locked before anything is written, so that a person who
-    is refused can repeat the command. Raises `LockedError` while a kbsync works on one of them, and
-    `UsageError` for a state directory that cannot be one.
+    Also locks `state_dir`, the one of the new config, if the trial can move there. That needs a built-in
+    knowledge base that does not exist yet. Both are locked before anything is written, so that the user can
+    repeat a refused command. Raises `LockedError` while a kbsync works on one of them, and `UsageError` for
+    an unusable state directory.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state import lock
@@ -60,10 +60,10 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
         # As `--folder` does, whichever symlink leads there.
         place = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
     except UsageError:
-        # No home is known.
+        # No home directory is known.
         yield None
         return
-    # If the new config keeps its state in there, it continues with what is there.
+    # If the new config keeps its state there, it continues with that state.
     if not (place / STATE_FILE).exists() or places.is_inside(state_dir, place):
         yield None
         return
@@ -77,9 +77,9 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
 
 
 def take_over(trial: Trial, fresh: Installation) -> str:
-    """Move state and knowledge base of a trial to a new config, and say so.
+    """Move the state and knowledge base of a trial to a new config, and return a message about it.
 
-    If they cannot move they stay as they are, and the sentence has the command that ends them.
+    If they cannot move, they stay unchanged, and the message has the command that deletes them.
     """
     from kbsync.installation import BASES, STATE_FILE
     from kbsync.state.move import move_mirror, obstacle
@@ -90,7 +90,7 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     with closing(ReadOnlyState(place / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
-        # Another config has this as its `state_dir`, and must keep it.
+        # It is the `state_dir` of another config, which must keep it.
         return f"{printable(str(place))} has other mirrors too, so it was left unchanged"
     if base is None:
         return _left(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
@@ -98,7 +98,7 @@ def take_over(trial: Trial, fresh: Installation) -> str:
         return _left(trial, mirror.folder, f"{mirror.name} has {base} already")
     if why := obstacle(place / STATE_FILE, fresh.state_file, mirror.name):
         return _left(trial, mirror.folder, why)
-    # The knowledge base first: if this ends half way, the next pass adopts what is in it.
+    # The knowledge base first: if the move stops half way, the next pass adopts what is in it.
     make_private_folder(base.parent)
     source = place / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
@@ -117,13 +117,13 @@ def _left(trial: Trial, folder: Path, why: str) -> str:
 Value = TypeVar("Value")
 
 PLACEHOLDER = "user=not-the-key"
-"""Stands for a key or a dsn while a new config is checked: the environment may not have it yet."""
+"""Replaces a key or dsn while a new config is checked: the environment may not have it yet."""
 
 UNNAMED = "not-named-yet"
-"""Stands for the base until one is chosen."""
+"""Replaces the base until one is chosen."""
 
 MOST = 50
-"""How many bases are listed; any other can be named by its id."""
+"""How many bases are listed; the user can name any other by its id."""
 
 
 @click.command(
@@ -155,10 +155,10 @@ def command(
     """Write a commented config that mirrors DIR (default: the working directory).
 
     Writes to --config FILE or $XDG_CONFIG_HOME/kbsync/config.yaml (~/.config/kbsync/config.yaml), and never
-    overwrites a file. On a terminal it asks for what is not given, but with DIR and without --target it takes
-    the built-in knowledge base. For a service it lists the knowledge bases of the account and offers to
-    create one. It never writes a key, only where the key is. What was mirrored with --folder before is taken
-    over. A --state-dir is written into the config.
+    overwrites a file. On a terminal it asks for what is not given; with DIR and without --target it uses the
+    built-in knowledge base. For a service it lists the account's knowledge bases and offers to create one. It
+    never writes a key, only where the key is. It takes over what was mirrored with --folder before, and
+    writes a --state-dir into the config.
     """
     from kbsync.installation import Installation
     from kbsync.targets.registry import DEFAULT_TARGET
@@ -172,12 +172,12 @@ def command(
     if os.path.lexists(place):
         raise _taken(place)
     folder = _folder(directory)
-    # Who names the folder is asked nothing about the target: the built-in one needs no answers.
+    # With a folder given, nothing is asked about the target: the built-in one needs no answers.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
     state_dir = _state_dir(place, choices, os.environ)
-    # Locked before a service creates anything: repeated, the command would find the name taken.
+    # Locked before a service creates anything: a repeated command would find the name in use.
     with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
         lines, key = None, None
         if kind is not None:
@@ -196,7 +196,7 @@ def _taken(place: Path) -> UsageError:
 
 
 def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
-    """That of a config at `place`. Raises `UsageError` where no home is known and none is named."""
+    """The state directory of a config at `place`. Raises `UsageError` if no home is known."""
     from kbsync.config.model import Config
     from kbsync.config.places import state_dir
 
@@ -205,15 +205,15 @@ def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Pat
 
 
 def _is_only_here(place: Path, state_dir: Path) -> bool:
-    """The config at `place` leads there only with the $STATE_DIRECTORY of this moment.
+    """Whether the config at `place` leads there only with the current $STATE_DIRECTORY.
 
-    A service gets that from systemd each time; every other command has to find it in the config.
+    A service gets it from systemd each time; every other command has to find it in the config.
     """
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
         return _state_dir(place, Choices(), usual) != state_dir
     except UsageError:
-        # No home is known.
+        # No home directory is known.
         return True
 
 
@@ -229,9 +229,9 @@ def _ask(what: str, default: str | None = None) -> str:
 
 
 def _answer(given: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """What was given, or what a person answers, who is asked again as long as `fault` has a complaint.
+    """What was given, or what the user answers; asks again while `fault` has a complaint.
 
-    Without a terminal `default` is taken, and a complaint is a `UsageError`.
+    Without a terminal it uses `default`, and a complaint is a `UsageError`.
     """
     said = given if given is not None else _ask(question, default) if _asks() else default
     while wrong := fault(said):
@@ -243,7 +243,7 @@ def _answer(given: str | None, question: str, default: str, fault: Callable[[str
 
 
 def _folder(given: Path | None) -> Path:
-    """A folder that exists; the working directory is offered if none was named."""
+    """A folder that exists; offers the working directory if none was given."""
 
     def fault(said: str) -> str:
         place = os.path.expanduser(said)  # noqa: PTH111
@@ -270,7 +270,7 @@ def _kind(given: str | None) -> str | None:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
-    """Where the key of a service or the dsn of a database is; None for a target without such a secret."""
+    """Where the service's key or the database's dsn is; None for a target without such a secret."""
     from kbsync.config.template import KeyPlace, secret_key
 
     if (secret := secret_key(kind)) is None:
@@ -282,7 +282,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
         return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
 
     def fault(said: str) -> str:
-        # Without repeating what was said: it may be the key.
+        # Without repeating the answer: it may be the key.
         if "/" in said:
             is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
             return "" if is_there else f"no such file; it must contain the {what} and nothing else"
@@ -300,7 +300,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
 def _target_lines(
     kind: str, key: KeyPlace | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """The block of a service in the config; its required keys are given, chosen or asked for."""
+    """The service's block in the config; required keys are given, chosen or asked for."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):
@@ -321,7 +321,7 @@ def _target_lines(
 
 
 def _address(kind: str, given: str) -> str:
-    """The address as a config has it. Raises `UsageError`."""
+    """The address in the form the config needs. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
@@ -337,7 +337,7 @@ def _address(kind: str, given: str) -> str:
 def _asked(
     kind: str, place: KeyPlace, settings: dict[str, str], work: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
-    """What `work` gets from the account behind a key. `settings`: the rest of the target's config."""
+    """What `work` returns for the account behind a key. `settings`: the rest of the target's config."""
     import asyncio
     from contextlib import aclosing
 
@@ -372,7 +372,7 @@ def _asked(
 
 
 def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
-    """The id of the base: created, chosen from those of the account, or typed if those cannot be listed."""
+    """The id of the base: created, chosen from the account's bases, or typed if they cannot be listed."""
     from kbsync.contract.managing import BaseWish
 
     def created(name: str) -> str:
@@ -381,7 +381,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
         return made.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Every base, shown on stderr as the question is; None where the account cannot be asked."""
+        """Every base, shown on stderr like the question; None if the account cannot be queried."""
         try:
             cards = _asked(kind, key, settings, lambda bases: bases.all())
         except Exception as error:
@@ -432,7 +432,7 @@ def _written(
     *,
     is_told: bool,
 ) -> Config:
-    """Write the config and read it back; a bad one is removed again. `is_told`: it names the `state_dir`."""
+    """Write the config and read it back; remove a bad one. `is_told`: it names the `state_dir`."""
     from kbsync.config.reader import load
     from kbsync.config.template import commented_config
 
@@ -440,7 +440,7 @@ def _written(
     text = commented_config(folder, target=target, state_dir=named, usual_state_dir=state_dir)
     try:
         make_private_folder(place.parent)
-        # A person may add a key later.
+        # The user may add a key later.
         descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         hand_over(descriptor, place.parent)
     except OSError as error:

@@ -45,17 +45,17 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds before a bar is drawn: most passes take less, and a bar that only flickers tells nothing."""
+"""Seconds before a bar is drawn: most passes take less, and a flickering bar is no use."""
 
 OFTEN, SELDOM = 0.25, 15.0
-"""Seconds between two looks, for a terminal and for a log."""
+"""Seconds between two updates, for a terminal and for a log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far all mirrors are: files that are searchable or have failed, of those that are wanted.
+    """How far all mirrors are: files that are searchable or failed, out of all selected ones.
 
-    `left`: bytes that the account with the least room still takes; None where none tells.
+    `left`: bytes left in the account with the least space; None if no account reports it.
     """
 
     settled: int
@@ -81,7 +81,7 @@ async def _look(store: StateStore, runs: Mapping[str, MirrorRun]) -> Reached:
 
 
 async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
-    """A bar with rate and time left; it disappears when the pass is over."""
+    """A bar with rate and time left; it disappears when the pass ends."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
@@ -97,7 +97,7 @@ async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
         leave=False,
         bar_format="{desc} |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]",
         dynamic_ncols=True,
-        # A terminal that does not tell its size has 0 rows, and tqdm would draw nothing.
+        # A terminal that does not report its size has 0 rows, and tqdm would draw nothing.
         nrows=2,
         file=sys.stderr,
     )
@@ -127,11 +127,11 @@ async def _lines(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
-"""Events that the report at the end tells a person all about."""
+"""Events that the report at the end covers."""
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
-    """One full pass of every mirror asked for; the exit code tells how it ended."""
+    """One full pass of every requested mirror; the exit code says how it ended."""
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -166,7 +166,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         except LockedError:
             if not choices.quiet:
                 raise
-            # It passes by itself, and nobody is needed for that.
+            # It goes away by itself; nobody needs to act.
             return Code.PASSING
 
 
@@ -179,7 +179,7 @@ def report(
     quiet: bool = False,
     told: ToldEvents | None = None,
 ) -> None:
-    """What is wrong, and the summary. `told`: stderr has the form of a log, with these events in it."""
+    """What is wrong, and the summary. `told`: stderr is a log that has these events already."""
     if told is not None:
         log_problems(installation, reports, told)
     else:
@@ -205,7 +205,7 @@ def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
 
     return {
         "version": __version__,
-        "running": None,  # no daemon can have the state that this pass held
+        "running": None,  # this pass held the state, so no daemon can have it
         "mirrors": [each.status.to_json() for each in reports],
         **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 def command(choices: Choices, as_json: bool, limit: int | None) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept.
 
-    Nothing is changed. With --json every path is listed, whatever the limit.
+    Changes nothing. With --json it lists every path, whatever the limit.
     """
     return plan(choices, as_json=as_json, limit=limit)
 
 
 def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
-    """Plan a pass of every mirror asked for. PERSON where one is halted, PASSING where a target is silent."""
+    """Plan a pass of every requested mirror. PERSON if one is halted, PASSING if a target does not answer."""
     import asyncio
 
     from kbsync.config.target import RemoteTargetConfig
@@ -52,7 +52,7 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
         for number, (mirror, planned) in enumerate(zip(installation.mirrors, plans, strict=True)):
             if number:
                 output.line()
-            # What kbsync indexes itself is read here, and passages go where the index is.
+            # kbsync reads these documents here and sends only passages to the index.
             work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
             for line in _lines(output, planned, limit, work):
                 output.line(line)
@@ -66,7 +66,7 @@ DESELECTED = "deselected"
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
-    """A line for each path, what is deleted and held apart, totals last."""
+    """A line for each path; deletions and held documents in sections of their own, totals last."""
     from kbsync.engine.plan import RECIPE
     from kbsync.engine.status import in_words
 
@@ -88,7 +88,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:
-        # Before many lines, which would bury it.
+        # First, since many lines would bury it.
         yield output.red(f"{plan.name}: {printable(plan.note)}")
     plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
     yield from section(plus, [_with_size(item) for item in plan.upload])
@@ -120,7 +120,7 @@ def _renamed(item: Planned) -> str:
     sent = f"{sized(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [sent, item.note]))
     if item.source in (None, item.path):
-        # The file has its old path; only the prefix of its name is new.
+        # The file keeps its path; only the prefix of its name is new.
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
     return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
 

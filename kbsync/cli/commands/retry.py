@@ -1,4 +1,4 @@
-"""`kbsync retry`: another try for failed documents."""
+"""`kbsync retry`: try failed documents again."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What failed in a mirror, among what was asked for. `is_whole`: the whole mirror was asked for.
+    """What failed in a mirror, among the requested paths. `is_whole`: the whole mirror was requested.
 
-    `under_way`: documents that failed before and are being tried again; a retry gives them all tries back.
+    `under_way`: documents that failed before and are being retried; a retry resets their attempts.
     """
 
     record: MirrorRecord
@@ -43,7 +43,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Something failed or may fail soon, or the mirror is halted and should try again."""
+        """Whether something failed or may fail soon, or the mirror is halted and should try again."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
@@ -59,7 +59,7 @@ class Failed:
 def command(choices: Choices, paths: tuple[str, ...]) -> None:
     """Try failed and quarantined documents again: those named by PATH, or all of them.
 
-    PATH may be a folder, and is relative to the mirror or to the working directory.
+    PATH may be a folder. It is relative to the mirror or to the working directory.
     """
     installation = choose(choices, here=True, with_secrets=False)
     with closing(existing_state(installation)) as state:
@@ -74,7 +74,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
-    """What failed, by mirror. Raises `UsageError` for a path that no mirror knows."""
+    """What failed, by mirror. Raises `UsageError` for a path that is in no mirror."""
     from kbsync.cli.context import is_known, resolve
 
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
@@ -105,11 +105,11 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """The failed file at `path`, or what failed below it, including directories that cannot be listed."""
+    """The failed file at `path`, or all that failed below it, including directories that cannot be listed."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED
-        # A page is fetched again only when a person asks.
+        # A web page is fetched again only on request.
         is_page = entry.status is Status.READY and is_link(path)
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""

@@ -1,4 +1,4 @@
-"""`kbsync state`: back up the state, and discard what was set aside as damaged."""
+"""`kbsync state`: back up the state, or discard files that were set aside as damaged."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def backup(choices: Choices, file: Path) -> None:
     with closing(existing_state(installation)) as state:
         try:
             made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-            # The copy belongs to the user who asks; in the state directory it has to belong to its owner.
+            # The copy belongs to this user; in the state directory it must belong to the state's owner.
             if is_inside(file, installation.state_dir):
                 hand_over(made, installation.state_dir)
             os.close(made)
@@ -63,7 +63,7 @@ def backup(choices: Choices, file: Path) -> None:
 def discard(choices: Choices, yes: bool) -> None:
     """Delete files that were set aside as damaged, after showing them.
 
-    They are kept for whoever wants to inspect them, and may hold the text of files that were deleted since.
+    kbsync keeps them for inspection. They may contain the text of files deleted since then.
     """
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)

@@ -1,4 +1,4 @@
-"""`kbsync status`: the state of every mirror and document, what is wrong first."""
+"""`kbsync status`: the state of every mirror and document, problems first."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ if TYPE_CHECKING:
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
-    """Show whether kbsync runs and the state of every mirror, what is wrong first."""
+    """Show whether kbsync runs, and the state of every mirror, problems first."""
     if max_age is not None and not check:
         raise click.UsageError("--max-age needs --check")
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch cannot be used with --documents, --check or --json")
     installation = choose(choices, here=True, with_secrets=False)
     if watch:
-        # Ended by Ctrl-C alone.
+        # Only Ctrl-C ends it.
         from kbsync.cli.commands.status_watch import watch as keep_watching
 
         keep_watching(installation)
@@ -85,9 +85,9 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """As a pass would exit; a mirror that never had one is not there yet, and time may excuse what waits.
+    """The code a pass would exit with. A mirror without a pass fails; `max_age` excuses waiting files.
 
-    What decides is said by `report.late`, given the same `max_age`.
+    `report.late`, given the same `max_age`, prints the reasons.
     """
     from kbsync.cli.exit_codes import worst
     from kbsync.engine.status import is_fresh
@@ -101,7 +101,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
-    """The contract's document, piece by piece: there may be very many documents."""
+    """Print the contract's JSON piece by piece: there may be very many documents."""
     from kbsync.engine.status import running_json
     from kbsync.freshness import status_in
 

@@ -1,4 +1,4 @@
-"""What `kbsync status` shows a person: what is wrong first, then a line for each mirror and document."""
+"""What `kbsync status` prints: problems first, then a line for each mirror and document."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def problems(
 
 
 def speed(report: MirrorReport) -> str:
-    """How fast a mirror at work is, and how long it will take; '' for others."""
+    """How fast a working mirror is, and how long it will take; '' for others."""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
-        # With nothing found, the running kbsync may not have begun with this mirror, or not know of it.
+        # With no files so far, the running kbsync may not have started this mirror, or not know of it.
         found = sum(report.status.documents.to_json().values())
         first = f"first pass under way, {found:,} found so far" if found else "the first pass has not started"
         words.insert(0, first)
@@ -53,14 +53,14 @@ def speed(report: MirrorReport) -> str:
 
 
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Which promises the targets of the mirrors do not keep, and what holds instead."""
+    """Which promises the mirrors' targets do not keep, and what holds instead."""
     for each in reports:
         for subject, sentence in promises.told(each.status.unkept):
             yield f"{each.status.name}: {subject} {sentence}"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """A line for each mirror, the worst first; on a terminal no wider than that."""
+    """A line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
     shown, now = [each.status for each in ordered], time.time()
     waiting = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in shown)
@@ -91,7 +91,7 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
 
 
 def print_documents(output: Output, installation: Installation, mirror: MirrorConfig) -> None:
-    """A line for each document; those that are not as they should be come first."""
+    """A line for each document, those with a problem first."""
     styles = {
         Status.READY: output.green,
         Status.KEPT: output.green,

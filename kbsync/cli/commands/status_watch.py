@@ -1,4 +1,4 @@
-"""`kbsync status --watch`: the table on a full screen; a line for each change where there is no terminal."""
+"""`kbsync status --watch`: the table on a full screen; without a terminal a line for each change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kbsync.engine.status import in_words, iso
 from kbsync.installation import Installation
 
 EVERY = 1.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -36,18 +36,18 @@ def watch(installation: Installation) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What is shown at a moment, in styled lines. `status`: the command that tells all of it."""
+    """One screen in styled lines. `status`: the command that shows everything."""
 
     table: Sequence[str]
     wrong: Sequence[str]
     status: str
 
     def left(self) -> list[str]:
-        """All of it in the order of `status`: above a prompt it is the end that stays in sight."""
+        """Everything in the order of `status`: above a prompt the end stays visible."""
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
     def within(self, columns: int, rows: int) -> list[str]:
-        """As much as fits, the table first, with an empty row at the end; says how much does not fit."""
+        """As much as fits, the table first, with an empty row at the end; says how many lines do not fit."""
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
         if len(whole) <= rows:
@@ -64,7 +64,7 @@ class Frame:
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """The line in rows of at most so many cells, broken at spaces where there are any: nothing is cut off."""
+    """The line in rows of at most `columns` cells, broken at spaces if possible; nothing is cut off."""
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):
         taken = cells(_STYLE.sub("", word.rstrip()))
@@ -122,7 +122,7 @@ async def _on_screen(
 def changes(
     look: Callable[[], Sequence[MirrorReport]], sleep: Callable[[float], None], wall: Callable[[], float]
 ) -> Iterator[str]:
-    """A line for each mirror, and another one whenever it has changed. `wall`: epoch seconds."""
+    """A line for each mirror, and another whenever it changes. `wall`: epoch seconds."""
     before: dict[str, str] = {}
     while True:
         for each in look():

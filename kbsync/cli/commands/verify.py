@@ -39,9 +39,9 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
     stale      a file newer than its document, with nothing pending for it
     orphaned   a document of ours whose file is gone
     duplicate  a second document for one file
-    kept       a document whose file is gone, as `deletions: never` wants it: nothing is wrong
+    kept       a document whose file is gone, kept by `deletions: never`: nothing is wrong
 
-    Exits 1 if anything was found. Nothing is changed here: --repair asks the running kbsync, or the next
+    Exits 1 if it finds anything. It changes nothing itself: --repair asks the running kbsync, or the next
     pass, to do what is needed.
     """
     import asyncio
@@ -61,7 +61,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         clock: Clock,
         context: CommandContext,
     ) -> Verification:
-        # Without a state and a base nothing was mirrored; with a base its list can be compared.
+        # Without a state and a base nothing was mirrored; a base has a list to compare.
         if not state.exists and not (await target.base()).id:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)

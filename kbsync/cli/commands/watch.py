@@ -1,7 +1,7 @@
-"""`kbsync` alone: the daemon, and what a person sees of it at a terminal.
+"""`kbsync` alone: the daemon, and what it prints on a terminal.
 
-That is a short line for each change, made from the same events as the log. Off a terminal, and with
---log-format or --log-level, it is the log itself.
+It prints a short line for each change, made from the events of the log. Without a terminal, and with
+--log-format or --log-level, it prints the log itself.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ BAD = ("warning", "error", "exception", "critical")
 
 
 class Foreground:
-    """Turns events into lines, or drops them. `mirrors`: how many there are; a single one needs no name."""
+    """Turns events into lines, or drops them. `mirrors`: how many; with one, lines omit its name."""
 
     def __init__(self, mirrors: int) -> None:
         self._mirrors = mirrors
 
     def __call__(self, _logger: Any, method: str, fields: logs.Fields) -> str:
-        """The line for an event. Raises `structlog.DropEvent` for one that a person need not see."""
+        """The line for an event. Raises `structlog.DropEvent` for one that needs no line."""
         event = fields["event"]
         match event:
             case "daemon.started":
@@ -93,7 +93,7 @@ class Foreground:
 
 
 def _trouble(fields: logs.Fields) -> str:
-    """Which mirror, what happened, and what to do; below it the traceback of a bug of ours."""
+    """The mirror, what happened, and what to do; below it the traceback of a bug of ours."""
     said = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += said or [str(fields["event"]).replace(".", " ")]
@@ -103,9 +103,9 @@ def _trouble(fields: logs.Fields) -> str:
 
 
 def watch(choices: Choices) -> int:
-    """Watch every mirror until told to stop.
+    """Watch every mirror until stopped.
 
-    SIGHUP makes a service read the config again, and ends a kbsync that was started from a terminal.
+    SIGHUP makes a service reload the config, and ends a kbsync that was started from a terminal.
     """
     terminal = find_terminal()
     ending = ENDING if terminal is None else (*ENDING, signal.SIGHUP)
@@ -124,7 +124,7 @@ def watch(choices: Choices) -> int:
 
 
 def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[int]) -> None:
-    # Loaded after the signal handlers are set: a signal in that second must not be lost.
+    # Imported after the signal handlers are set: a signal during the import must not be lost.
     from kbsync.cli.commands.mcp.command import assistant_app
     from kbsync.cli.report import told_as_log
     from kbsync.daemon import Daemon
@@ -134,7 +134,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
     prepare(installation)
 
     def configure_logs(config: Config) -> None:
-        # The command line goes before the config.
+        # The command line overrides the config.
         level = choices.log_level or ("warning" if choices.quiet else config.log_level or "info")
         renderer = None
         if logs.is_for_a_person(choices.log_format, choices.log_level, config.log_level):
@@ -145,7 +145,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
     configure_logs(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
         if manager.watchdog is not None:
-            # A watchdog ends what hangs with SIGABRT: say where it hung.
+            # A watchdog ends a hung process with SIGABRT: show where it hung.
             faulthandler.enable()
         daemon = Daemon(
             installation,

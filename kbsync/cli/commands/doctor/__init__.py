@@ -1,1 +1,1 @@
-"""`kbsync doctor`: the checks, by what they look at."""
+"""`kbsync doctor`: the checks, grouped by what they check."""

@@ -1,4 +1,4 @@
-"""`kbsync doctor`: runs the checks side by side and prints a line for each result, with the cure."""
+"""`kbsync doctor`: runs the checks in parallel and prints a line for each result, with the fix."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, cure: str = "") -> CheckResult:
-    """A result that is no trouble yet."""
+    """A result that is not a problem yet."""
     return CheckResult(subject, detail, Grade.WARNING, cure)
 
 
 def wrong(subject: str, detail: str, cure: str, code: Code) -> CheckResult:
-    """A result that keeps documents from being mirrored."""
+    """A result that stops documents from being mirrored."""
     return CheckResult(subject, detail, Grade.WRONG, cure, code)
 
 
 def troubled(subject: str, error: Exception) -> CheckResult:
-    """The result of a check that failed; an error that no person can cause is a bug of ours."""
+    """The result of a check that raised; an error that no user can cause is a bug of ours."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
@@ -66,16 +66,16 @@ def troubled(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` yields results; those from before it failed or took too long count."""
+    """`look` yields results; those before an error or a timeout count."""
 
     subject: str
     look: Callable[[], Iterable[CheckResult]]
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
-    """All results in the order of the checks, after `limit` seconds at the latest.
+    """All results, in the order of the checks, within `limit` seconds.
 
-    Each check runs in a thread of its own: one that hangs in a disk or a network can only be left behind.
+    Each check runs in its own thread: a thread that hangs on a disk or network can only be abandoned.
     """
 
     def run(check: Check, found: list[CheckResult]) -> None:
@@ -89,7 +89,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     threads = [
         threading.Thread(target=run, args=each, daemon=True) for each in zip(checks, results, strict=True)
     ]
-    # All together, as a person waits for all of them.
+    # All at once, since the user waits for all of them.
     until = time.monotonic() + limit
     for thread in threads:
         thread.start()
@@ -97,7 +97,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         thread.join(max(0.0, until - time.monotonic()))
     told = []
     for check, found, thread in zip(checks, results, threads, strict=True):
-        # Asked before the results are read: no last one is lost.
+        # Checked before the results are read, so that the last result is not lost.
         is_over = not thread.is_alive()
         told += list(found)
         if not is_over:
@@ -114,8 +114,8 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 def command(choices: Choices, as_json: bool) -> int:
     """Check everything kbsync needs: config, permissions, disk, kernel limits, network, clock, key, quota.
 
-    Prints a line for each: ok, warning or wrong, with the cure. Changes nothing. Exits 0 if nothing is wrong,
-    else with the code that a pass would exit with.
+    Prints a line for each: ok, warning or wrong, with the fix. Changes nothing. Exits 0 if nothing is wrong,
+    else with the code a pass would exit with.
     """
     set_up_logs(choices)
     found = run_checks(_checks(choices))
@@ -132,7 +132,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """All checks; without a readable config those that need none."""
+    """All checks; without a readable config only those that need no config."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError
@@ -144,7 +144,7 @@ def _checks(choices: Choices) -> list[Check]:
     try:
         return [*_checks_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
-        # A bad config has a problem per line; any other error is a single problem.
+        # A bad config error has a problem per line; any other error is one problem.
         lines = str(error).splitlines()
         problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
     refused = Check("config", lambda: [troubled("config", UsageError(line)) for line in problems])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 CLOCK_APART = 60.0
-"""Seconds by which clocks may differ; signed keys tolerate a few minutes."""
+"""Seconds the clocks may differ; signed keys tolerate a few minutes."""
 
 ANSWER_WITHIN = 6.0
 CERTIFICATE_DAYS = 14
@@ -64,13 +64,13 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Those that the mirror's target does not keep, which no one can cure."""
+    """The promises that the mirror's target does not keep. Nobody can fix them."""
     for subject, sentence in told(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The Dask cluster that prepares the mirror's documents: does it answer, and do its workers fit?"""
+    """Whether the Dask cluster that prepares the mirror's documents answers, and its workers fit."""
     from kbsync.index.cluster.client import DaskCluster
 
     assert mirror.prepare is not None
@@ -113,12 +113,12 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     addresses = sorted({str(address[0]) for *_, address in found})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
     if not proxy:
-        # Through a proxy only a request of the target can tell.
+        # Behind a proxy only a request by the target can show it.
         yield from _reached(endpoint, trust, mirror)
 
 
 def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """A connection and its certificate; no request, as that would have to be one the service knows."""
+    """A connection and its certificate, without a request: that would have to be one the service knows."""
     from kbsync.targets.http import connection
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
@@ -172,7 +172,7 @@ async def _looked_at(
         base = await target.base()
     except Halted as error:
         if is_remote and error.halt != "credentials":
-            # The service answered, and complains about something else.
+            # The service answered and accepted the key: the error is about something else.
             yield CheckResult(f"{mirror.name}: key", "accepted")
         yield _halted(installation, mirror, error)
         return
@@ -189,7 +189,7 @@ async def _looked_at(
 
 
 def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """The halt with the cure that a pass would name; for a refused key also where it comes from."""
+    """The halt, with the fix that a pass would name; for a refused key also where the key comes from."""
     from kbsync.engine.status import as_halt, going_on
 
     write, at_work = installation.cure, lock.is_held(installation.state_dir)
@@ -201,9 +201,9 @@ def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> 
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" where that is unknown.
+    """Where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
 
-    The key itself is not read.
+    It does not read the key itself.
     """
     from kbsync.config.yaml import UnreadableConfig, read_yaml
 
@@ -217,7 +217,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
             return f"api_key_file is {printable(str(target['api_key_file']))}"
         names = re.findall(r"\$\{(\w+)", target["api_key"])
     except (OSError, ValueError, UnreadableConfig, LookupError, TypeError, AttributeError, StopIteration):
-        # The config was good when it was read, and has changed since.
+        # The config was valid when it was read, and has changed since.
         return ""
     return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
