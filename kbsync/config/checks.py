@@ -1,6 +1,6 @@
-"""What must hold between settings that are each fine: order of times, names, folders, knowledge bases.
+"""Checks between settings that are each valid: order of times, names, folders, knowledge bases.
 
-What concerns one target alone is checked by its own block (`TargetConfig.conflicts`).
+A target's own block checks what concerns it alone (`TargetConfig.conflicts`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """Everything that does not hold in `config`; looks at the disk where a setting names a place there."""
+    """All conflicts in `config`; checks the disk if a setting names a path there."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -31,7 +31,7 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """A listener open to other machines without a token, and callbacks without a listener or in the clear."""
+    """A listener open to other machines without a token, and callbacks without a listener or unencrypted."""
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
@@ -46,14 +46,14 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
         if http is None:
             message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove it"
             yield Conflict(loc, message, (("http",),))
-        # A callback is known by the secret in its path, and by nothing else.
+        # Only the secret in its path identifies a callback.
         if is_in_the_clear(mirror.target.callback_base):
             message = "is not https, so the secret in its path would be sent unencrypted; write https://"
             yield Conflict(loc, message)
 
 
 def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-    """What does not hold within one mirror, which stands at `loc`."""
+    """Conflicts within one mirror, which is at `loc`."""
     if mirror.settle_longest < mirror.settle:
         message = (
             f"{write_duration(mirror.settle_longest)} is shorter than settle; "
@@ -75,7 +75,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Names that two mirrors have, reported at the later one."""
+    """Names used by two mirrors, reported at the later one."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -85,13 +85,13 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Mirrors that get into each other's way in one knowledge base, reported at the later one."""
+    """Mirrors that conflict in one knowledge base, reported at the later one."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
     for indices in users.values():
         for first, second in itertools.combinations(indices, 2):
-            if mirrors[first].name != mirrors[second].name:  # else `name_conflicts` says it
+            if mirrors[first].name != mirrors[second].name:  # otherwise `name_conflicts` reports it
                 yield from _pair_conflicts(mirrors[first], first, mirrors[second], second)
 
 
@@ -116,17 +116,17 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(one: str, other: str) -> bool:
-    """One begins the other, so a document name would not tell which mirror it belongs to."""
+    """Whether one begins the other, so that a document name would not identify its mirror."""
     return one.startswith(other) or other.startswith(one)
 
 
 def overlap(one: Path, other: Path) -> bool:
-    """The two are one directory, or one lies in the other; symlinks are followed."""
+    """Whether both are one directory, or one is inside the other; follows symlinks."""
     return is_inside(one, other) or is_inside(other, one)
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
-    """State or knowledge bases within mirrored folders, and the reverse: what we write would wake us."""
+    """State or knowledge bases inside mirrored folders, and the reverse: our own writes would wake us."""
     ours: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
         what = f"the state directory {path_shown(config.state_dir)}"
@@ -136,7 +136,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
         if path is not None:
             what = f"the knowledge base {path_shown(path)}"
             ours.append((("mirrors", index, "target", "path"), Path(os.path.realpath(path)), what))
-    # Real paths on both sides: a symlink would hide that one lies in the other.
+    # Real paths on both sides: a symlink would hide that one is inside the other.
     for index, mirror in enumerate(config.mirrors):
         mirrored = Path(os.path.realpath(mirror.folder))
         folder_loc, folder_what = (

@@ -1,7 +1,7 @@
-"""What a setting may be: how it is read from the file, refused in plain words and described for editors.
+"""The kinds of settings: how each is read from the file, refused with a message and described for editors.
 
-Each kind stands in an annotation of the model (`Annotated[float, Duration("…")]`), the one place where that
-setting is described. Lists, blocks and a block that is one of several have marks of their own at the end.
+Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the one place that describes
+that setting. Lists, blocks and unions of blocks have their own marks at the end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `text`. Raises ValueError, with the forms there are, for anything else."""
+    """Seconds of `text`. Raises ValueError, with the allowed forms, for anything else."""
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
@@ -40,30 +40,30 @@ def write_duration(seconds: float) -> str:
 
 
 class RefusedValue(ValueError):
-    """A value that is not taken; `str()` says why and what is allowed."""
+    """An invalid value; `str()` says why and what is allowed."""
 
 
 class Substituted(str):
-    """A text that came out of `${ENV}` or a file: it may be a secret, so no message repeats it."""
+    """Text from `${ENV}` or a file: it may be a secret, so no message repeats it."""
 
     __slots__ = ()
 
 
 class Absent(str):
-    """Stands for a secret that cannot be had, and says why."""
+    """Replaces a secret that is not available, and says why."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """What paths in a config are relative to: the config's directory, and the home for `~`."""
+    """The base of paths in a config: the config's directory, and the home for `~`."""
 
     base: Path
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """`text` made absolute, symlinks kept. Raises `RefusedValue` for a home that is not known."""
+        """`text` as an absolute path, symlinks kept. Raises `RefusedValue` for an unknown home."""
         first, slash, rest = text.partition("/")
         if first == "~" and self.home is not None:
             text = f"{self.home}{slash}{rest}"
@@ -75,7 +75,7 @@ class Whereabouts:
 
 
 def value_shown(value: object) -> str:
-    """`value` as a message may repeat it, in the words of YAML."""
+    """`value` as a message may show it, in YAML's terms."""
     match value:
         case Substituted():
             return "the value of ${…}"
@@ -92,25 +92,25 @@ def value_shown(value: object) -> str:
 
 
 def not_among(value: object, words: Iterable[str], what: str = "") -> str:
-    """The sentence for a value that is none of `words`; `what` names the thing where the key would not."""
+    """The message for a value that is not in `words`; `what` names the thing if the key does not."""
     reason = (
         f"this version has no {what} {value_shown(value)}"
         if what and isinstance(value, str)
         else f"{value_shown(value)} is not valid"
     )
-    # What came from the environment may be a secret: no word that resembles it is named either.
+    # A value from the environment may be a secret: suggest no similar word either.
     close = None if isinstance(value, Substituted) else nearest(str(value), words)
     return f"{reason}; allowed: {', '.join(words)}" + (f"; did you mean {close}?" if close else "")
 
 
 @dataclass(frozen=True, eq=False)
 class ValueKind:
-    """Base of all kinds. `about` is the sentence editors show for the key."""
+    """Base of all kinds. `about` is the text editors show for the key."""
 
     about: str = ""
 
     def read(self, value: object, where: Whereabouts) -> object:
-        """The setting that `value`, as YAML gave it, stands for. Raises `RefusedValue`."""
+        """The setting for a `value` from YAML. Raises `RefusedValue`."""
         raise NotImplementedError
 
     def json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class ValueKind:
         raise NotImplementedError
 
     def written(self, value: Any) -> object:
-        """A setting as it is written in a file, for the default that editors show."""
+        """A setting as written in a file, for the default that editors show."""
         return value
 
 
@@ -131,7 +131,7 @@ class Duration(ValueKind):
 
     def read(self, value: object, where: Whereabouts) -> float:
         """Seconds."""
-        # Not guessed: 5 may have been meant as seconds or as minutes.
+        # Not guessed: 5 could mean seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{value_shown(value)} has no unit; allowed: {DURATION_FORMS}")
         try:
@@ -146,7 +146,7 @@ class Duration(ValueKind):
         return seconds
 
     def json(self) -> dict[str, Any]:
-        """A text with a unit."""
+        """A string with a unit."""
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
@@ -154,7 +154,7 @@ class Duration(ValueKind):
         return write_duration(value)
 
 
-_MOST = 10**15  # far below what SQLite and JSON readers can hold
+_MOST = 10**15  # far below the limit of SQLite and JSON readers
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +203,7 @@ class Fraction(ValueKind):
 class Choice(ValueKind):
     """One of `words`: those of the annotated `Literal`, where there is one.
 
-    `what` names the thing chosen where the key alone would not say it.
+    `what` names the choice if the key alone does not.
     """
 
     words: tuple[str, ...] = ()
@@ -222,7 +222,7 @@ class Choice(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Text(ValueKind):
-    """A text of at most `longest` characters; `pattern` (anchored) and `allowed` say which."""
+    """Text of at most `longest` characters; `pattern` (anchored) and `allowed` describe it."""
 
     pattern: str = r"[^\x00-\x1f\x7f]*"
     allowed: str = "text on one line"
@@ -316,7 +316,7 @@ class Address(ValueKind):
 class About:
     """Describes a key whose value is a list or a block; `empty` says why an empty list is refused.
 
-    `words`: what may stand in place of a block, with the block that it means.
+    `words`: words allowed in place of a block, with the block that each means.
     """
 
     about: str
@@ -326,7 +326,7 @@ class About:
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """A block whose key `type` says which of `choices` it is; `default` where the key is absent."""
+    """A block whose key `type` selects one of `choices`; `default` without the key."""
 
     about: str
     what: str
@@ -334,7 +334,7 @@ class OneOf:
     choices: Mapping[str, type]
 
     def chosen(self, value: object) -> type | None:
-        """The class that the block `value` is to be read as; None where there is none."""
+        """The class to read the block `value` as; None if there is none."""
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
@@ -343,9 +343,9 @@ class OneOf:
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """A field that holds what a block's other keys say: by each of `names`, the settings `known` for it.
+    """A field for a block's other keys: for each of `names`, the settings `known` for it.
 
-    `about` describes the block, `what` names the things that the keys stand for.
+    `about` describes the block, `what` names what the keys are.
     """
 
     about: str
@@ -359,4 +359,4 @@ class NotAKey:
 
 
 Mark = ValueKind | About | OneOf | Others
-"""What stands in the annotation of every setting."""
+"""The marks in the annotations of settings."""

@@ -1,8 +1,8 @@
-"""The settings as values: what a config may say, with the defaults. Nothing here reads a file.
+"""The settings as values: what a config may contain, with the defaults. Nothing here reads a file.
 
-Every key is described once, in its annotation; validation, the JSON schema and the list of known keys
-are all made from these classes, by `settings_of` and `blocks`. Durations are seconds. Paths are absolute
-with `~` expanded and symlinks kept.
+Each key is described once, in its annotation; `settings_of` and `blocks` make validation, the JSON schema
+and the list of known keys from these classes. Durations are seconds. Paths are absolute, with `~` expanded
+and symlinks kept.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
 LONGEST_NAME = 100
-"""It names a directory, with a hash behind it; file systems take 255 bytes."""
+"""It names a directory, followed by a hash; file systems allow 255 bytes."""
 
 
 def _document_settings(target: str) -> Mapping[str, ValueKind]:
@@ -54,7 +54,7 @@ def _document_settings(target: str) -> Mapping[str, ValueKind]:
 class DocumentRule:
     """Settings for the documents that `match`; `settings` by target type.
 
-    In a file each target type is a key beside `match`: `{match: "faq/*.csv", <type>: {…}}`.
+    In a file each target type is a key next to `match`: `{match: "faq/*.csv", <type>: {…}}`.
     """
 
     match: Annotated[str, Pattern("gitignore pattern of the documents that get the settings", positive=True)]
@@ -71,7 +71,7 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """When deletions wait for a person: more than both, counted over the window. `never`: there are none."""
+    """When deletions need approval: more than both limits within the window. `never`: delete nothing."""
 
     hold_fraction: Annotated[
         float, Fraction("hold when more than this share of the documents would be deleted …")
@@ -111,7 +111,7 @@ class PrepareConfig:
 
     @property
     def cluster(self) -> Cluster:
-        """What a target is told of it."""
+        """The cluster as the target gets it."""
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
@@ -122,7 +122,7 @@ def _default_target() -> TargetConfig:
 
 @dataclass(frozen=True, slots=True)
 class MirrorConfig:
-    """One folder and the knowledge base it is kept in. `include` None: every format the target takes."""
+    """One folder and its knowledge base. `include` None: every format the target accepts."""
 
     name: Annotated[
         str,
@@ -226,7 +226,7 @@ class HttpConfig:
 
 @dataclass(frozen=True, slots=True)
 class NotifyConfig:
-    """Whom to tell: a command (JSON on stdin), an address (JSON by POST), or both."""
+    """Where to send notices: a command (JSON on stdin), an address (JSON by POST), or both."""
 
     command: Annotated[
         tuple[Annotated[str, Text(allowed="text on one line", longest=4096)], ...] | None,
@@ -251,7 +251,7 @@ class NotifyConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. `path` is the file they came from, None where there was none."""
+    """All settings. `path` is the file they came from, None if there was none."""
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
@@ -270,7 +270,7 @@ class Config:
 
 
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
-    """The settings of the first rule that matches `path` (relative, with `/`); empty where none does."""
+    """The settings of the first rule that matches `path` (relative, with `/`); empty if none does."""
     for rule in mirror.documents:
         if path_matcher(rule.match)(path):
             return rule.settings.get(target_type, {})
@@ -279,21 +279,21 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 def folder_name(folder: Path) -> str:
     """The name of a mirror of `folder`: basename in lower case, other characters as `-`, none at the ends."""
-    # Not resolved: the mirror has the name that the person typed, and not that of a symlink's target.
+    # Not resolved: the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:
-    """What `--folder DIR` stands for: one mirror of `folder` into the embedded knowledge base."""
-    # Not the methods of Path: absolute keeps `..`, expanduser raises where a user is unknown.
+    """The config that `--folder DIR` means: one mirror of `folder` into the embedded knowledge base."""
+    # Not the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a block. `hint` is its type without None, `default` is MISSING where it has no plain one."""
+    """A field of a block. `hint` is its type without None, `default` is MISSING if it has no plain one."""
 
     hint: Any
     mark: Mark
@@ -304,7 +304,7 @@ class Field:
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
     """The settings of `block` by their names, in the order of the model."""
-    # Evaluating the hints is slow, and reading a config asks for them again and again.
+    # Evaluating the hints is slow, and reading a config needs them many times.
     hints = get_type_hints(block, include_extras=True)
     marked = [(one, *bare(hints[one.name])) for one in fields(block)]
     return {
@@ -321,7 +321,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
         hint, mark = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(one for one in get_args(hint) if one is not type(None))
-    # The words of a choice stand in its type, once.
+    # The words of a choice are in its type, once.
     if isinstance(mark, Choice) and get_origin(hint) is Literal:
         mark = replace(mark, words=get_args(hint))
     return hint, mark
@@ -329,7 +329,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
 
 @functools.cache
 def secret_keys(block: type) -> tuple[str, ...]:
-    """The keys of `block` that hold a secret, each of which may instead be given with `_file`."""
+    """The keys of `block` that hold a secret; each has a `_file` variant."""
     return tuple(key for key, one in settings_of(block).items() if isinstance(one.mark, Confidential))
 
 
@@ -342,7 +342,7 @@ def known_keys(block: type) -> tuple[str, ...]:
 
 
 def blocks() -> Iterator[tuple[str, type]]:
-    """Every class of the model with the place it stands at, such as `mirrors[].deletions`."""
+    """Every class of the model with its place, such as `mirrors[].deletions`."""
     return _blocks(Config, None, "")
 
 

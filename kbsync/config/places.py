@@ -1,4 +1,4 @@
-"""Where config and state lie, which folders are known from earlier runs, what is a network file system."""
+"""Where config and state are, which folders earlier runs used, and what is a network file system."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kbsync.permissions import make_private_folder, open_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
-    """The type of the network file system that `path`, which need not exist, lies on; None for others.
+    """The type of the network file system of `path`, which need not exist; None for others.
 
-    None as well where there is no mountinfo (proc(5)) to look it up in.
+    Also None without mountinfo (proc(5)).
     """
     try:
         mounted = mounts(mountinfo)
     except OSError:
         return None
     real = os.path.realpath(path)
-    # The innermost mount that holds the path counts; at one place the last one covers the others.
+    # The innermost mount around the path counts; at one mount point the last mount covers the others.
     around = [mount for mount in mounted if holds(mount.point, real)]
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     return innermost.fs_type if innermost is not None and is_network(innermost.fs_type) else None
@@ -39,14 +39,14 @@ _FOLDER_NOTE = "folder"
 
 
 class KnownFolder(NamedTuple):
-    """A folder mirrored earlier with `--folder`: its real path and where its state lies."""
+    """A folder mirrored earlier with `--folder`: its real path and its state directory."""
 
     folder: Path
     state_dir: Path
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """The home directory: `$HOME`, else that of the user; None where there is none."""
+    """The home directory: `$HOME`, else that of the user; None if there is none."""
     named = environ.get("HOME", "")
     if named.startswith("/"):
         return Path(named)
@@ -66,7 +66,7 @@ def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Pat
 
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where a config is looked for without `--config`, in order."""
+    """Where kbsync searches for a config without `--config`, in order."""
     # Never the working directory: the config of a stranger's repository must not aim our keys.
     if environ.get("KBSYNC_CONFIG"):
         return (Path(environ["KBSYNC_CONFIG"]),)
@@ -75,21 +75,20 @@ def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The config to use; None where there is none in `config_places`.
+    """The config to use; None if there is none in `config_places`.
 
-    One that was named, by `--config` or `$KBSYNC_CONFIG`, is the answer even if it is missing: another
-    must not stand in for it.
+    Returns one named by `--config` or `$KBSYNC_CONFIG` even if it is missing: no other config may replace it.
     """
     if explicit is not None:
         return explicit
-    # Also where it does not exist: another config must not stand in for one that was named.
+    # Even if it does not exist: no other config may replace a named one.
     if environ.get("KBSYNC_CONFIG"):
         return Path(environ["KBSYNC_CONFIG"])
     return next((place for place in config_places(environ) if os.path.lexists(place)), None)
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """`$XDG_STATE_HOME/kbsync`. Raises UsageError where no home is known."""
+    """`$XDG_STATE_HOME/kbsync`. Raises UsageError if no home is known."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
         raise UsageError(
@@ -105,18 +104,18 @@ def state_dir(
     config: Config | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """The state directory, absolute; nothing is created. Raises UsageError where no home is known.
+    """The state directory, absolute; nothing is created. Raises UsageError if no home is known.
 
-    `explicit` is `--state-dir`, `folder` is `--folder` (it has a state directory of its own under the
-    state home, whatever else is set).
+    `explicit` is `--state-dir`, `folder` is `--folder` (which has its own state directory under the state
+    home, whatever else is set).
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
-    if folder is not None:  # a state of its own, which never mixes with that of a service
+    if folder is not None:  # its own state, which never mixes with a service's
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir
-    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd lists several with colons
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd separates several with colons
     if given:
         return Path(os.path.abspath(given))  # noqa: PTH100
     if config is not None and config.path is not None and config.path.is_relative_to(SYSTEM_CONFIG.parent):
@@ -135,11 +134,11 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state; it is created, 0700, if it is missing.
+    """Make sure that `path` can hold the state; creates a missing one, 0700.
 
-    Raises UsageError, before anything is created, when it lies inside one of the mirrored `folders` (or
-    one of them inside it) or on a network file system; and when it cannot be written. With `create`
-    False, for commands that write nothing, only the former is checked.
+    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders` (or
+    one of them inside it) or on a network file system; and if it is not writable. With `create` False, for
+    commands that write nothing, it checks only the former.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:
@@ -169,29 +168,29 @@ def check_state_dir(
         raise UsageError(
             f"the state directory {path} cannot be written; run as the user who owns it, or {elsewhere}"
         )
-    if path.stat().st_mode & stat.S_IWOTH:  # anybody could put another state in its place
+    if path.stat().st_mode & stat.S_IWOTH:  # anyone could replace the state
         raise UsageError(f"anyone can write to the state directory {path}; chmod o-w it, or {elsewhere}")
 
 
 def read_only_mount(path: Path) -> Path | None:
-    """Where the file system of `path`, which need not exist, is mounted, if it is mounted read-only."""
+    """The mount point of `path`, which need not exist, if it is mounted read-only."""
     places = (path, *path.parents)
     try:
         there = next(each for each in places if each.exists())
         if os.statvfs(there).f_flag & os.ST_RDONLY:
             return next(each for each in places if os.path.ismount(each))
     except OSError:
-        return None  # whoever uses the path says what is wrong with it
+        return None  # the code that uses the path reports the error
     return None
 
 
 def is_inside(inner: Path, outer: Path) -> bool:
-    """`inner` is `outer` or lies below it; symlinks are followed, neither need exist."""
+    """Whether `inner` is `outer` or below it; follows symlinks, neither need exist."""
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def is_no_directory(path: Path) -> bool:
-    """Something else than a directory lies there for certain; what cannot be looked at is not judged."""
+    """Whether the path is certainly not a directory; False if it cannot be accessed."""
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -199,13 +198,13 @@ def is_no_directory(path: Path) -> bool:
 
 
 def note_folder(state_dir: Path, folder: Path) -> None:
-    """Remember in `state_dir`, which exists, that it belongs to `folder`."""
+    """Record in `state_dir`, which exists, that it belongs to `folder`."""
     content = os.fsencode(os.path.realpath(folder))
     note = state_dir / _FOLDER_NOTE
     with contextlib.suppress(OSError):
         if note.read_bytes() == content:
             return
-    # Written beside and renamed: a note that was cut off would name another folder.
+    # Written to a temporary file and renamed: a truncated note would name another folder.
     fresh = state_dir / f".{_FOLDER_NOTE}-{os.urandom(4).hex()}"
     with open(open_private(fresh, os.O_WRONLY), "wb") as file:
         file.write(content)
@@ -213,17 +212,17 @@ def note_folder(state_dir: Path, folder: Path) -> None:
 
 
 def is_of_folder_option(state_dir: Path, below: Path) -> bool:
-    """`--folder` made this state directory under the state home `below`: it belongs to one folder alone."""
+    """Whether `--folder` made this state directory under the state home `below`, for one folder only."""
     return state_dir.parent == below / _FOLDERS
 
 
 def forget_folder(state_dir: Path) -> None:
-    """The folder that this state directory belongs to is no longer known. Raises OSError."""
+    """Forget the folder that this state directory belongs to. Raises OSError."""
     (state_dir / _FOLDER_NOTE).unlink(missing_ok=True)
 
 
 def known_folders(below: Path) -> list[KnownFolder]:
-    """The folders of earlier `--folder` runs whose state lies under the state home `below`, by path."""
+    """The folders of earlier `--folder` runs with a state under the state home `below`, by path."""
     try:
         entries = list((below / _FOLDERS).iterdir())
     except OSError:
@@ -241,7 +240,7 @@ def _noted(state_dir: Path) -> KnownFolder | None:
 
 
 def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
-    """The innermost known folder that contains `directory`; None where none does."""
+    """The innermost known folder that contains `directory`; None if none does."""
     real = Path(os.path.realpath(directory))
     containing = [known for known in known_folders(below) if real.is_relative_to(known.folder)]
     return max(containing, key=lambda known: len(known.folder.parts), default=None)

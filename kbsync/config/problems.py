@@ -1,4 +1,4 @@
-"""What is wrong in a config file: every problem with its file, line and key."""
+"""The problems of a config file, each with file, line and key."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from kbsync.errors import UsageError
 
 Loc = tuple[str | int, ...]
-"""The way to a value: keys and indices, such as `("mirrors", 0, "settle")`."""
+"""The path to a value: keys and indices, such as `("mirrors", 0, "settle")`."""
 
 _LONGEST_SHOWN = 60
 
 
 def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """`text` fit for one line of a terminal: nothing unprintable, not endless."""
+    """`text` for one line of a terminal: printable and shortened."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -23,7 +23,7 @@ def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
 
 
 def path_shown(path: Path) -> str:
-    """`path` in full, fit for one line of a terminal."""
+    """`path` in full, for one line of a terminal."""
     return shown(str(path), 10_000)
 
 
@@ -34,8 +34,8 @@ def key_of(loc: Loc) -> str:
 
 
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
-    """The known word most like `word`; None where none is. `alike`: how much at least, 1.0 is equal."""
-    import difflib  # late: only a mistake needs it
+    """The known word most similar to `word`, or None. `alike`: the least similarity; 1.0 is equal."""
+    import difflib  # imported late: only a mistake needs it
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
     close = difflib.get_close_matches(plain, list(known), n=1, cutoff=alike)
@@ -44,7 +44,7 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to mend. `line` is 1-based, None for the whole file; `key` is empty where none is meant."""
+    """One thing to fix. `line` is 1-based, None for the whole file; `key` is empty without a key."""
 
     file: Path
     line: int | None
@@ -57,7 +57,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """A config that is refused whole. `str()` lists every problem, one a line."""
+    """A refused config. `str()` lists every problem, one per line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -66,7 +66,7 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that are each fine and do not go together, reported at `loc`. `rests_on`: the others."""
+    """Settings that are each valid but conflict, reported at `loc`. `rests_on`: the others."""
 
     loc: Loc
     message: str

@@ -1,8 +1,8 @@
-"""Reads a config file: YAML in, and a `Config` out or every problem at once.
+"""Reads a config file: from YAML to a `Config`, or to all problems at once.
 
-The file becomes a `Draft`. One walk over the model reads it, with what the environment and the secret files
-hold, and `checks` looks at what must hold between settings. A refused value becomes None, which no file holds
-otherwise: the rest can still be checked, and all problems appear at once.
+The file becomes a `Draft`. One walk over the model reads it, including values from the environment and secret
+files, and `checks` checks the conditions between settings. A refused value becomes None, which no file
+contains otherwise: the rest can still be checked, and all problems appear at once.
 """
 
 from __future__ import annotations
@@ -55,35 +55,35 @@ class Draft:
         self.file = file
         self._lines = tree.lines
         self._refused: set[Loc] = set()
-        # A dictionary as an ordered set: two mirrors may suffer from one value, which is reported once.
+        # A dictionary as an ordered set: one value may affect two mirrors, but is reported once.
         self._problems = {Problem(file, line, key_of(loc), text): None for loc, line, text in tree.notes}
         for loc, message in tree.refused:
             self.refuse(loc, message)
 
     def line(self, loc: Loc) -> int | None:
-        """The line of the value at `loc`, or of the block it should be in."""
+        """The line of the value at `loc`, or of the block where it should be."""
         while loc and loc not in self._lines:
             loc = loc[:-1]
         return self._lines.get(loc)
 
     def move(self, old: Loc, new: Loc) -> None:
-        """The value at `new` is what `old` stands for: that is its line."""
+        """Give the value at `new` the line of `old`, which it came from."""
         self._lines[new] = self._lines[old]
 
     def refuse(self, loc: Loc, message: str) -> None:
-        """Note a problem with the value at `loc` and go on without that value."""
+        """Record a problem with the value at `loc` and continue without that value."""
         if not any(loc[:length] in self._refused for length in range(len(loc) + 1)):
             self._note(loc, message)
         self._refused.add(loc)
 
     def withdraw(self, loc: Loc) -> None:
-        """What was wrong with the value at `loc` does not matter: another one takes its place."""
+        """Drop the problems of the value at `loc`: another one replaces it."""
         self._refused.discard(loc)
         self._problems = {one: None for one in self._problems if one.key != key_of(loc)}
 
     def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
-        """Note a problem between values, unless one it rests on was refused already."""
-        # A stand-in took the place of a refused value; what is wrong with that is nobody's fault.
+        """Record a conflict, unless one of its values was already refused."""
+        # A stand-in replaced a refused value; a problem with the stand-in is nobody's fault.
         for one in (loc, *rests_on):
             if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._refused):
                 return
@@ -92,26 +92,26 @@ class Draft:
     def raise_problems(self) -> None:
         """Raises ConfigError if there was any problem."""
         if self._problems:
-            # In the order of the file, so that an editor is walked through once.
+            # In file order, so that the user goes through the file once.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
     def problem(self, loc: Loc, message: str) -> Problem:
-        """What is wrong with the value at `loc`, with the place it stands at."""
+        """A problem with the value at `loc`, with its line and key."""
         return Problem(self.file, self.line(loc), key_of(loc), message)
 
     def _note(self, loc: Loc, message: str) -> None:
         self._problems[self.problem(loc, message)] = None
 
 
-# Far more than any key or token has; a device such as /dev/zero would never end.
+# Far more than any key or token needs; a device such as /dev/zero would never end.
 _LARGEST_SECRET = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with each `${NAME}` replaced and `$${` made `${`. Raises `RefusedValue` for what cannot be."""
+    """`text` with each `${NAME}` replaced and `$${` as `${`. Raises `RefusedValue` for invalid references."""
 
-    # One pass: what is filled in is not looked into again, so a secret may hold `${`.
+    # One pass: values are not substituted again, so a secret may contain `${`.
     def replacement(match: re.Match[str]) -> str:
         if match[0] == "$${":
             return "${"
@@ -130,14 +130,14 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
 
 
 def read_secret(value: Value, where: Whereabouts) -> str:
-    """The text of the file that `value` names, without one newline at its end. Raises `RefusedValue`."""
+    """The text of the file `value`, without one final newline. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
-    # What was filled in may be the secret itself, put here by mistake: no message repeats it.
+    # A substituted path may be the secret itself, by mistake: no message repeats it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else path_shown(path)
     try:
-        # Without waiting: a FIFO at this place would hold up every command.
+        # Without blocking: a FIFO at this path would hang every command.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RefusedValue(f"{named} is not a file")
@@ -157,7 +157,7 @@ def read_secret(value: Value, where: Whereabouts) -> str:
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
-    """The sentence for the key at `loc`, which is not known: what is, and where it may have been meant."""
+    """The message for the unknown key at `loc`: the known keys, and where it may belong."""
     words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
@@ -175,13 +175,13 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     MirrorConfig: {"name": "unnamed", "folder": Path("/")},
     DocumentRule: {"match": "*"},
 }
-"""What is checked instead of a value that was refused; findings that rest on it are dropped."""
+"""Values to check instead of refused ones; conflicts that rest on them are dropped."""
 
 _LIST = "a list, each item in a line of its own with `- ` before it, or all in [ ]"
 
 
 class _Reader:
-    """Reads what can be used, and gives None for the rest, which was refused and is reported already."""
+    """Reads valid values; returns None for others, which it has refused and reported."""
 
     def __init__(
         self,
@@ -194,11 +194,11 @@ class _Reader:
     ) -> None:
         self._draft, self._environ, self._where = draft, environ, where
         self._with_secrets = with_secrets
-        # Each base without an id gets one of its own, so that no two mirrors seem to share theirs.
+        # Each base without an id gets a unique one, so that no two mirrors seem to share one.
         self._unnamed = None if with_bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
-        """A `block` of what `value` says and of stand-ins; None where that is not enough for one."""
+        """A `block` from `value` and stand-ins; None if they do not suffice."""
         given: dict[str, Any] = dict(_STAND_INS.get(block, {}))
         if isinstance(value, dict):
             given |= self._settings(value, block, loc)
@@ -218,15 +218,15 @@ class _Reader:
                 if one is not None:
                     read[key] = one
                 elif key == "type":
-                    return {}  # the other keys depend on the type: they would all be called unknown
-            elif setting.is_required and f"{key}_file" not in value:  # else the file was refused
+                    return {}  # the other keys depend on the type: they would all be unknown
+            elif setting.is_required and f"{key}_file" not in value:  # otherwise the file was refused
                 file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
                 self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
         return read
 
     def _with_files(self, value: dict[str, Value], block: type, loc: Loc) -> dict[str, Value]:
-        """`value` with the content of each secret file under the key that it stands for."""
+        """`value` with the content of each secret file under its key."""
         value = dict(value)
         for key in secret_keys(block):
             here, file = (*loc, key), (*loc, f"{key}_file")
@@ -248,8 +248,8 @@ class _Reader:
         return value
 
     def _filled(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
-        """`value` with its references filled in; None where the environment lacks one."""
-        # Never twice: what was filled in may hold `${`.
+        """`value` with its references substituted; None if the environment lacks one."""
+        # Never twice: a substituted value may contain `${`.
         if type(value) is not str or "${" not in value:
             return value
         try:
@@ -258,7 +258,7 @@ class _Reader:
             return self._lacking(loc, reason, is_secret=is_secret)
 
     def _check_references(self, value: Value, loc: Loc) -> None:
-        """Refuse what cannot be filled in within a value that is not read: all problems are told at once."""
+        """Refuse invalid references in a value that is not read, so that all problems appear at once."""
         if isinstance(value, dict | list):
             for step, one in value.items() if isinstance(value, dict) else enumerate(value):
                 self._check_references(one, (*loc, step))
@@ -266,7 +266,7 @@ class _Reader:
             self._filled(value, loc)
 
     def _lacking(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
-        """What stands for a value that cannot be had: it is refused, unless it is a secret not needed yet."""
+        """The replacement of an unavailable value, which is refused unless it is a secret not needed yet."""
         if is_secret and not self._with_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
         self._draft.refuse(loc, str(reason))
@@ -335,7 +335,7 @@ class _Reader:
         return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
-        """What `value` says."""
+        """The valid setting for `value`, or None."""
         if not isinstance(value, dict):
             self._refuse_form(value, "a block of keys", loc)
             return {}
@@ -349,13 +349,13 @@ class _Reader:
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
-        """Not with the text of `value`: where a block is expected, it may hold a secret."""
+        """Refuse a value of the wrong form, without its text: in place of a block it may be a secret."""
         self._check_references(value, loc)
         form = "text" if isinstance(value, str) else value_shown(value)
         self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
 
 
-# Far more than any config has: a log or a database that was named by mistake is not read into memory.
+# Far more than any config needs: a log or database named by mistake is not read into memory.
 _LARGEST_FILE = 262_144
 _UNNAMED = "not-named-yet-"
 
@@ -363,11 +363,11 @@ _UNNAMED = "not-named-yet-"
 def load(
     path: Path, environ: Mapping[str, str], *, with_secrets: bool = True, with_bases: bool = True
 ) -> Config:
-    """The config in `path`, references filled in from `environ`. Raises ConfigError with all problems.
+    """The config in `path`, references substituted from `environ`. Raises ConfigError with all problems.
 
-    `with_secrets`: else keys and tokens may be missing, such as those that only a service's own environment
-    has, until somebody asks for them. `with_bases`: else ids of knowledge bases may be left out, which get
-    stand-ins: nobody can know the id of a base that is still to be made.
+    Without `with_secrets` keys and tokens may be missing until they are used, such as those that only a
+    service's own environment has. Without `with_bases` ids of knowledge bases may be missing and get
+    stand-ins: a base that does not exist yet has no id.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     try:
@@ -379,7 +379,7 @@ def load(
     if not isinstance(tree.value, dict):
         what = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
-    # Where a value was refused there is its default or a stand-in, so that the rest can be checked.
+    # A refused value has its default or a stand-in here, so that the rest can be checked.
     reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
     config: Config = reader.block(tree.value, Config, ())
     for finding in conflicts(config):
@@ -409,11 +409,11 @@ def _read_file(file: Path) -> Tree:
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """`config` with the named mirrors as they are in `fresh`, where they differ in nothing but secrets."""
+    """`config` with the named mirrors from `fresh`, if they differ only in secrets."""
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
     mirrors = []
     for mirror in config.mirrors:
         new = read.get(mirror.name, mirror)
-        # `repr` shows every secret as ***, so what is equal there differs in secrets alone.
+        # `repr` shows every secret as ***, so mirrors with equal `repr` differ only in secrets.
         mirrors.append(new if repr(new) == repr(mirror) else mirror)
     return dataclasses.replace(config, mirrors=tuple(mirrors))

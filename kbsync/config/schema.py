@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 
 def schema() -> Schema:
-    """The schema as one document without references, made from the model."""
+    """The schema as one document without references, generated from the model."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_block(Config),
@@ -28,7 +28,7 @@ def schema() -> Schema:
 
 def _block(block: type, about: str = "") -> Schema:
     required = _required(block)
-    # A secret stands in the file or in a file of its own, which `required` alone cannot say.
+    # A secret is in the config or in its own file, which `required` alone cannot express.
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
         for key in secret_keys(block)
@@ -50,14 +50,14 @@ def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
 
 
 def _required(block: type) -> list[str]:
-    """Without secrets, which may be given in either form; with the type where it is not the default."""
+    """Required keys without secrets, which have two forms; with the type if it is not the default."""
     required = [key for key, one in settings_of(block).items() if one.is_required]
     needs_type = block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
     return [*(["type"] if needs_type else []), *(key for key in required if key not in secret_keys(block))]
 
 
 def _properties(block: type) -> Iterator[tuple[str, Schema]]:
-    """The keys of a file, in the order of the model: last the `_file` beside each secret."""
+    """The keys of a file, in the order of the model, then the `_file` key of each secret."""
     for key, setting in settings_of(block).items():
         if isinstance(setting.mark, Others):
             yield from _others(setting.mark)
@@ -86,7 +86,7 @@ def _property(setting: Field) -> Schema:
         words = list(setting.mark.words) if isinstance(setting.mark, About) else []
         if not words:
             return block
-        # A reference may stand for a word.
+        # A reference may replace a word.
         text = {"type": "string", "pattern": f"^({'|'.join(words)})$|" + r"\$\{"}
         return {"description": block.pop("description"), "oneOf": [block, text]}
     hint, mark = bare(get_args(setting.hint)[0])
@@ -98,7 +98,7 @@ def _property(setting: Field) -> Schema:
 
 def _single(kind: ValueKind) -> Schema:
     described = ({"description": kind.about} if kind.about else {}) | kind.json()
-    if "pattern" in described:  # a reference may stand for anything
+    if "pattern" in described:  # a reference may replace any value
         described["pattern"] += r"|\$\{"
     return described
 

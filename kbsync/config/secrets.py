@@ -1,4 +1,4 @@
-"""Secrets of a config: where each comes from (`${ENV}`, `*_file`), and what keeps it from being shown."""
+"""Secrets of a config: where each comes from (`${ENV}`, `*_file`), and how it stays hidden."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from kbsync.errors import UsageError
 class Secret:
     """A key, a token, an address that carries one. Printing, formatting or logging it shows `***`.
 
-    Only `reveal` gives it. `absent`: why there is no text, in a config read by somebody who need not have
-    its secrets.
+    Only `reveal` returns it. `absent`: why there is no text, in a config read without its secrets.
     """
 
     __slots__ = ("_text", "absent")
@@ -24,7 +23,7 @@ class Secret:
         self.absent = absent
 
     def reveal(self) -> str:
-        """The text itself: for the request that needs it, never for a message. Raises `UsageError`."""
+        """The text itself, for the request that needs it, never for a message. Raises `UsageError`."""
         if self.absent:
             raise UsageError(self.absent)
         return self._text
@@ -53,7 +52,7 @@ class Secret:
 
 @dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
-    """A text held as `Secret`; the key with `_file` behind it reads the text from a file instead."""
+    """Text held as `Secret`; the key with `_file` appended reads the text from a file instead."""
 
     pattern: str = ""
     allowed: str = ""
@@ -67,7 +66,7 @@ class Confidential(ValueKind):
         return Secret(str(value))
 
     def json(self) -> dict[str, Any]:
-        """A string that editors need not show."""
+        """A string that editors may hide."""
         return {"type": "string", "minLength": 1, "writeOnly": True}
 
     def written(self, value: Secret) -> object:

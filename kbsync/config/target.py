@@ -1,4 +1,4 @@
-"""The config block of a target: what every type has, and what all of those at a service have besides."""
+"""The config block of a target: what every type has, and what all types at a service add."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class BaseUrl(ValueKind):
     """What comes before the paths of an API: http or https, host, perhaps a port and a path."""
 
     def read(self, value: object, where: Whereabouts) -> str:
-        """The address in its canonical form; no message repeats it, a key may stand in it by mistake."""
+        """The address in its canonical form; no message repeats it, as it may contain a key by mistake."""
         if not isinstance(value, str):
             raise RefusedValue(f"{value_shown(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
@@ -63,12 +63,12 @@ _ALLOWED = "an address that begins with https:// or http://, such as https://kb.
 
 
 def _parts(url: str) -> SplitResult:
-    """Raises `RefusedValue` for what is no address of the web."""
+    """Split the address. Raises `RefusedValue` for an invalid one."""
     # No message repeats the address: a key may have been pasted into it by mistake.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port beyond 65535, a bracket that is not closed
+    except ValueError:  # a port above 65535, an unclosed bracket
         is_address = False
     if not is_address or re.search(r"[\s\x00-\x1f\x7f\\]", url):
         raise RefusedValue(f"the value is not valid; allowed: {_ALLOWED}")
@@ -85,7 +85,7 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """What is sent to `url` can be read on its way: it is not https, and leaves the private network."""
+    """Whether others can read requests to `url`: it is not https, and outside the private network."""
     parts = urlsplit(url)
     if parts.scheme == "https":
         return False
@@ -95,12 +95,12 @@ def is_in_the_clear(url: str) -> bool:
     # Plain http within a private network is common: gateways there have no certificate.
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_global
-    except ValueError:  # a name: is it one that only a private network knows?
+    except ValueError:  # a name: does only a private network know it?
         return "." in host and not host.endswith(_PRIVATE_DOMAINS)
 
 
 def is_loopback(host: str) -> bool:
-    """A name or an address (without brackets) that leads to this machine wherever it is used."""
+    """Whether a name or address (without brackets) means this machine wherever it is used."""
     import ipaddress
 
     if host == "localhost" or host.endswith(".localhost"):
@@ -112,7 +112,7 @@ def is_loopback(host: str) -> bool:
 
 
 class BaseId(ValueKind):
-    """The id of a knowledge base; each service has an `example` of its own."""
+    """The id of a knowledge base; each service has its own `example`."""
 
     example: ClassVar[str]
 
@@ -143,7 +143,7 @@ CHAT_MODEL = Text(
 """For services that have chat completions."""
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""The same."""
+"""For targets and for services alike."""
 
 REQUESTS_PER_MINUTE = Whole("most requests per minute; 0: no limit of ours")
 CA_FILE = Location("more certificates to trust, in PEM")
@@ -152,12 +152,12 @@ PROXY = Confidential(
     r"https?://[^\s/?#]+/?",
     "an address such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""The same."""
+"""For targets and for services alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAddress:
-    """A service, and the way to it."""
+    """A service and how to reach it."""
 
     base_url: str
     ca_file: Path | None = None
@@ -166,7 +166,7 @@ class ServiceAddress:
 
 @dataclass(frozen=True, slots=True)
 class VectorizationConfig:
-    """How a remote target's own work on a document is waited for."""
+    """How to wait for a remote target's own work on a document."""
 
     poll_first: Annotated[
         float, Duration("first poll of a document, this long after it was sent …", least=0.01, most=3600.0)
@@ -195,34 +195,34 @@ class TargetConfig(ABC):
     """Several mirrors may put their documents into one knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
-    """A search finds the documents of other hosts in it as well."""
+    """A search also finds documents of other hosts in it."""
 
     keeps_index: ClassVar[bool] = False
-    """kbsync itself reads, cuts and embeds the documents of this type."""
+    """kbsync itself reads, splits and embeds the documents of this type."""
 
     unkept: ClassVar[Mapping[int, str]] = {}
-    """Promises that this service does not allow to keep: by number, what holds instead, as a sentence."""
+    """The promises that this service makes impossible: by number, what holds instead, as a sentence."""
 
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
-    """What a rule under `documents` may set for this type."""
+    """The settings that a rule under `documents` may have for this type."""
 
     @abstractmethod
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
+        """A key that is equal for two mirrors exactly if they use one knowledge base."""
 
     @abstractmethod
     def open(self, surroundings: Surroundings) -> Target:
-        """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` where it cannot be had.
+        """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be opened.
 
-        What is heavy is imported in here: every command reads configs, few of them open a target.
+        Heavy imports belong in here: every command reads configs, few open a target.
         """
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The target for looking only; where it was not made yet, one that is empty and makes nothing."""
+        """The target, read-only; if it does not exist yet, an empty one that creates nothing."""
         return self.open(surroundings)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """What does not hold between settings that are each fine; the block stands at `loc`."""
+        """Conflicts between settings that are each valid; the block is at `loc`."""
         yield from ()
 
     @classmethod
@@ -231,33 +231,33 @@ class TargetConfig(ABC):
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
-        """Where the knowledge base lies on this machine; None for one at a service."""
+        """The folder of the knowledge base on this machine; None for one at a service."""
         return None
 
     @property
     def path(self) -> Path | None:
-        """The place on this machine that the config names for it."""
+        """The path on this machine that the config sets for it."""
         return None
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """Those that a search of this target asks."""
+        """The services that a search of this target calls."""
         return ()
 
     @property
     def callback_base(self) -> str | None:
-        """Where the service reaches our listener from outside; None where it calls nobody."""
+        """The address at which the service reaches our listener from outside; None without callbacks."""
         return None
 
     @property
     def vectorization(self) -> VectorizationConfig:
-        """How the target's own work on a document is waited for."""
+        """How to wait for the target's own work on a document."""
         return VectorizationConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTargetConfig(TargetConfig):
-    """What the block of every target at a service has. Sizes are bytes; 0 is no limit of ours."""
+    """The keys that every target at a service has. Sizes are bytes; 0 is no limit of ours."""
 
     type: Annotated[str, Choice("the type of the target")]
     base_url: Annotated[str, BaseUrl("the API's address")]
@@ -290,11 +290,11 @@ class RemoteTargetConfig(TargetConfig):
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """The one."""
+        """The target's own service."""
         return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """A type with checks of its own yields these as well."""
+        """A type with its own checks yields these as well."""
         if is_in_the_clear(self.base_url):
             yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
         yield from ca_file_conflicts(self.ca_file, loc)
@@ -309,14 +309,14 @@ class RemoteTargetConfig(TargetConfig):
 
 
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
-    """What is wrong with the certificates that the block at `loc` names."""
+    """Problems with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
         message = f"{path_shown(ca_file)} is not a file; name a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 
 def _may_be_file(path: Path) -> bool:
-    """A file lies there, or it cannot be looked at."""
+    """Whether the path is a file, or cannot be accessed."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -329,21 +329,21 @@ CALLBACK_PATH = "/callback/"
 
 
 def callback_url(mirror: MirrorConfig) -> str | None:
-    """Where the mirror's service is to call; None where it is not. Never to be shown."""
+    """The secret URL that the mirror's service should call; None without callbacks. Never show it."""
     target = mirror.target
     if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
         return None
-    import hashlib  # late: few configs name a callback
+    import hashlib  # imported late: few configs have a callback
     import hmac
 
     _, *base = target.base_key(mirror.name)
     about = "\0".join(("kbsync callback", mirror.name, *base))
-    # Derived and not stored: the same after the state was lost, and another one with another key.
+    # Derived, not stored: the same after the state was lost, and different with another key.
     secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()
     return f"{target.callback_base}{CALLBACK_PATH}{secret[:40]}"
 
 
 def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
-    """What stands behind `CALLBACK_PATH` for each mirror that is called back."""
+    """The secret after `CALLBACK_PATH` for each mirror with callbacks."""
     urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
     return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

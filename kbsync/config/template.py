@@ -1,6 +1,6 @@
 """The commented config that `kbsync init` writes.
 
-The block of its target is made from what the model says of the keys, for every type of target there is.
+It generates the target's block from the model's keys, for every type of target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
 
 SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
-"""The JSON schema as it is installed, so that editors complete a config without any network."""
+"""The installed JSON schema, so that editors complete a config without a network."""
 
 _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
@@ -75,7 +75,7 @@ def commented_config(
     state_dir: Path | None = None,
     usual_state_dir: Path = Path("/var/lib/kbsync"),
 ) -> str:
-    """A config that mirrors `folder`, with every default shown. `schema`: the address editors look at.
+    """A config that mirrors `folder`, with every default. `schema`: the schema's address for editors.
 
     `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
     `state_dir`: where the state is, absolute; None: in `usual_state_dir`. Raises UsageError for a path that
@@ -91,14 +91,14 @@ def commented_config(
 
 
 def quoted(text: str) -> str:
-    """`text` as a YAML text that gives it back, references kept from being filled in."""
+    """`text` as a quoted YAML string, with references escaped."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(
             f"the name of {os.fsencode(text)!r} is not UTF-8, so no config can hold it; use --folder instead"
         ) from None
-    # Double quotes: the only style of YAML that can hold every character.
+    # Double quotes: the only YAML style for every character.
     return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
 
 
@@ -114,43 +114,43 @@ _INDENT, _COMMENT = " " * 6, 38
 
 @dataclass(frozen=True, slots=True)
 class KeyPlace:
-    """Where a key is taken from: an environment variable or a file, never the config itself."""
+    """Where a key comes from: an environment variable or a file, never the config itself."""
 
     env: str = ""
     file: str = ""
 
     def line(self, key: str) -> str:
-        """The setting `key`, as it is written."""
+        """The setting `key`, as a line of the config."""
         return f"{key}_file: {quoted(self.file)}" if self.file else f"{key}: ${{{self.env}}}"
 
 
 @dataclass(frozen=True, slots=True)
 class RequiredKey:
-    """A key that has to be set. `about`: what it is, in a sentence."""
+    """A required key. `about`: what it is, in a sentence."""
 
     key: str
     about: str
 
 
 def base_key(target: str) -> str | None:
-    """The key that takes the id of a knowledge base; None for a type without one."""
+    """The key for the id of a knowledge base; None for a type without one."""
     named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
     return next(named, None)
 
 
 def has_address(target: str) -> bool:
-    """The address of its service may be another one than the usual."""
+    """Whether the address of its service can be set."""
     return "base_url" in settings_of(TARGETS[target])
 
 
 def secret_key(target: str) -> str | None:
-    """The setting that is secret and has to be there: the key of a service, the dsn of a database."""
+    """The required secret: the key of a service, the dsn of a database."""
     required = ((name, one) for name, one, kind in _settings(target) if isinstance(kind, Confidential))
     return next((name for name, one in required if one.is_required), None)
 
 
 def required_keys(target: str) -> list[RequiredKey]:
-    """What has to be known of a target of this type, its secret aside."""
+    """The required keys of a target of this type, except its secret."""
     return [
         RequiredKey(name, kind.about)
         for name, one, kind in _settings(target)
@@ -159,7 +159,7 @@ def required_keys(target: str) -> list[RequiredKey]:
 
 
 def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -> list[str]:
-    """The block's lines below `target:`: what is set, then what else could be, with the defaults."""
+    """The block's lines below `target:`: the set keys, then the others with their defaults."""
     secret = secret_key(target)
     set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
     set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]
@@ -175,7 +175,7 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
-    """Single values only; blocks have a page of their own in the docs."""
+    """Only single values; blocks have their own page in the docs."""
     for name, one in settings_of(TARGETS[target]).items():
         if isinstance(one.mark, ValueKind) and name != "type":
             yield name, one, one.mark

@@ -1,7 +1,7 @@
-"""YAML text as plain values, each with the line it stands on.
+"""YAML text as plain values, each with its line.
 
-Plain scalars are read as YAML 1.2 reads them (`on`, `no` and dates are texts), the way editors do.
-Anchors, aliases and merges (`<<`) work; what would grow beyond bounds is refused.
+Plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings), like in editors. Anchors, aliases
+and merges (`<<`) work; documents that would grow too large are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kbsync.config.problems import Loc, shown
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
-# Aliases are counted each time they are used: a few lines of them can stand for billions of values.
+# Aliases count each time they are used: a few lines can mean billions of values.
 _MOST_VALUES = 20_000
 _DEEPEST = 30
 _TAG = "tag:yaml.org,2002:"
@@ -24,7 +24,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(slots=True)
 class Tree:
-    """`value` is the document; `refused` are values that cannot be used, `notes` other problems, by line."""
+    """`value` is the document; `refused` are unusable values, `notes` other problems, by line."""
 
     value: Value = None
     lines: dict[Loc, int] = field(default_factory=dict)
@@ -33,14 +33,14 @@ class Tree:
 
 
 class UnreadableConfig(ValueError):
-    """The text is no YAML that can be used at all; `line` is 1-based, None for the whole file."""
+    """The text is not usable YAML; `line` is 1-based, None for the whole file."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
         self.line = line
 
 
-# Only what YAML 1.2 reads as a number, a boolean or null: `on` and a date are texts, as editors have it.
+# Only numbers, booleans and null of YAML 1.2: `on` and dates are strings, as in editors.
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (as the base)
 
@@ -59,7 +59,7 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str) -> Tree:
-    """The tree of `text`. Raises `UnreadableConfig` where there is none; other problems are in the tree."""
+    """The tree of `text`. Raises `UnreadableConfig` if there is none; other problems are in the tree."""
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:
@@ -109,7 +109,7 @@ _CAUSES = (
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
-"""As far as YAML lets one begin in a list or block within brackets, where `{` begins another block."""
+"""A variable inside brackets as far as YAML reads it: there `{` begins another block."""
 
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
@@ -125,14 +125,14 @@ def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> st
 
 
 class _TreeBuilder:
-    """Builds one tree; counts what it builds, so that aliases of aliases come to an end."""
+    """Builds one tree; counts its values, so that aliases of aliases end."""
 
     def __init__(self) -> None:
         self.tree = Tree()
         self._count = 0
 
     def build(self, node: yaml.Node, loc: Loc) -> Value:
-        """The value of `node`, which stands at `loc`."""
+        """The value of `node`, which is at `loc`."""
         self._count += 1
         line = node.start_mark.line + 1
         self.tree.lines.setdefault(loc, line)
@@ -163,13 +163,13 @@ class _TreeBuilder:
             if key.value == "<<" and key.style is None:
                 self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
-            elif key.value in value:  # YAML forbids it, PyYAML takes the last one without a word
+            elif key.value in value:  # YAML forbids it, PyYAML silently uses the last one
                 here = (*loc, key.value)
                 message = f"is set twice, first on line {self.tree.lines[here]}; keep one"
                 self.tree.notes.append((here, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
-        for key, child in merged:  # last, since a key of the block itself wins over a merged one
+        for key, child in merged:  # last, since the block's own key wins over a merged one
             if key.value not in value:
                 value[key.value] = self._entry(key, child, loc)
         return value
@@ -226,7 +226,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    # SQLite ends a text at NUL, and half of a surrogate pair cannot be encoded.
+    # SQLite ends a string at NUL, and half of a surrogate pair cannot be encoded.
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
