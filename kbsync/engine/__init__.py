@@ -1,1 +1,1 @@
-"""The engine: brings what the disk says, what the state knows and what the target holds together."""
+"""The engine: reconciles the disk, the state and the target."""

@@ -1,8 +1,8 @@
 """Time, chance, tasks and threads, for everything that runs for long.
 
-`Clock` is given to whatever waits, so that tests turn it by hand. `keep_running` is for work that goes on as
-long as the program does: where it fails the log says so, and it begins again. `Threads` keeps the threads of
-one mirror apart from those of the others: one whose disk hangs holds up no other.
+Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
+the program: it logs a failure and starts the work again. `Threads` separates the threads of the mirrors: a
+hanging disk must not block other mirrors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 
 class Clock(Protocol):
-    """Two clocks: `wall` may be set back by a person, `steady` never goes back."""
+    """Two clocks: a person may set `wall` back, `steady` never goes back."""
 
     def wall(self) -> float:
         """Seconds since the epoch."""
@@ -54,7 +54,7 @@ class SystemClock:
 
 async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
     """Wait until one of the events is set or the time is up."""
-    # Other tasks get their turn even when there is nothing to wait for.
+    # Other tasks get their turn even if there is nothing to wait for.
     if seconds <= 0 or any(event.is_set() for event in events):
         await asyncio.sleep(0)
         return
@@ -71,24 +71,24 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """A bug of kbsync, in words for a person; the traceback is in the log."""
+    """A bug of kbsync as a message; the traceback is in the log."""
     return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
 
 
 def pause_after(failures: int) -> float:
-    """Seconds until it is tried again, after so many failures in a row (from 1 on)."""
+    """Seconds until the next retry, after so many failures in a row (at least 1)."""
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
 async def keep_running(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
-    """Run `work` until it ends by itself. Where it fails, log that and run it again after a pause."""
+    """Run `work` until it returns. If it fails, log that and run it again after a pause."""
     failures = 0
     while True:
         began = clock.steady()
         try:
             return await work()
         except Exception:
-            # What went well for a while before it failed is not failing all the time: the pause starts small.
+            # Work that ran well for a while does not fail all the time: the pause starts small.
             failures = 1 if clock.steady() - began > LONGEST_PAUSE else failures + 1
             seconds = pause_after(failures)
             # Here, since a search does without it.
@@ -104,14 +104,14 @@ _whose: ContextVar[str] = ContextVar("whose", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """To be the loop's default: a call made within `in_own_threads` runs in threads of that name's own."""
+    """The loop's default executor: a call inside `in_own_threads` runs in threads of that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run it in a thread of the mirror that asks, or in a common one."""
+        """Run it in a thread of the calling mirror, or in a common one."""
         whose = _whose.get()
         if not whose:
             return super().submit(fn, *args, **kwargs)
@@ -120,7 +120,7 @@ class Threads(ThreadPoolExecutor):
         return self._pools[whose].submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """No more calls, by anybody."""
+        """Accept no more calls."""
         for pool in self._pools.values():
             pool.shutdown(wait, cancel_futures=cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)
@@ -154,6 +154,6 @@ async def apart(mirror: str, work: Awaitable[T]) -> T:
 
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:
-    """What runs in a task of its own, and all tasks that it makes, uses threads of `name`."""
+    """Run `work` in a task that, like all tasks it creates, uses threads of `name`."""
     _whose.set(name)
     return await work

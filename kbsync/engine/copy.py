@@ -1,8 +1,8 @@
-"""The documents of a base that was used before, put into the one used now without reading a file.
+"""Copies the documents of a former base into the current one without reading a file.
 
-`kbsync kb copy` calls this in the place of a pass. A document goes the way of every upload: on disk before it
-is sent, then what the target answered. So one that was killed leaves what a killed pass leaves, running it
-again continues, and the next pass finds a base of which it knows each document (promises 3 and 11).
+`kbsync kb copy` calls this instead of a pass. It records a document like every upload: before it is sent, and
+again with the target's answer. So a killed copy leaves what a killed pass leaves, running it again continues,
+and the next pass knows every document of the base (promises 3 and 11).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Documents that are announced in one commit; after a kill so many are looked for."""
+"""Documents announced in one commit; after a kill, at most this many must be looked for."""
 
 
 @dataclass(slots=True)
 class Copied:
-    """What was done. `there`: documents that the base had already; `left`: what the next pass sees to."""
+    """What was done. `there`: documents that the base had already; `left`: those the next pass handles."""
 
     documents: int = 0
     passages: int = 0
@@ -48,10 +48,10 @@ async def copy(
     put: Callable[[Entry], Awaitable[PutOutcome]],
     copied: Copied,
 ) -> None:
-    """Copy what serves in the bindings `origins`; `copied` grows meanwhile.
+    """Copy the serving documents of the bindings `origins`; `copied` counts them.
 
-    `read` gives a document by its id in the old base, None where it cannot be had; `put` stores one in the
-    base of `journal`. Raises the `TargetError` of what concerns all documents.
+    `read` returns a document by its id in the old base, None if it is not available; `put` stores one in the
+    base of `journal`. Raises a `TargetError` that concerns all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)
@@ -59,7 +59,7 @@ async def copy(
     await _settle(store, journal, target)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
-    # The next pass asks of every file what it wants here, also of those that went or changed meanwhile.
+    # The next pass judges every file for this base, also those that were deleted or changed meanwhile.
     await store.write(lambda tx: unjudge(tx, binding.mirror))
     for origin in origins:
         after = 0
@@ -74,7 +74,7 @@ async def copy(
 
 
 async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
-    """Find out what a copy that was killed has stored: that is not sent again."""
+    """Find what a killed copy has stored: that is not sent again."""
     binding, began, after = journal.binding, journal.timing.now, 0
 
     def unsure(tx: Tx) -> list[Upload]:
@@ -90,12 +90,12 @@ async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
 def _announce(
     journal: Journal, rows: Sequence[Upload], copied: Copied, tx: Tx
 ) -> list[tuple[Upload, Upload]]:
-    """What is to be copied, each with the row under which it is sent."""
+    """The documents to copy, each with the row for its upload."""
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
     there = left = 0
     for row in rows:
-        # The rows of the old base say for ever that they serve. A file of which the state knows nothing any
-        # more was deleted or renamed since, and its document with it.
+        # The rows of the old base serve forever. A file without a row was deleted or renamed since, and its
+        # document with it.
         if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
             continue
         here = journal.uploads(tx, row.path)
@@ -165,7 +165,7 @@ async def _send(
                 copied.left += 1
             case TargetError():
                 failed = outcome
-        # Not waited for: the next document goes meanwhile, and what is not recorded is looked for.
+        # Not awaited: the next document is sent meanwhile, and an unrecorded one would be looked for.
         recording.append(store.submit(partial(journal.put_ended, number=new.id, outcome=outcome)))
         if failed is not None:
             break

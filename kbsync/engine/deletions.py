@@ -1,7 +1,7 @@
-"""Files that are gone: the second look, the limits beyond which a batch waits for a person, and approvals.
+"""Files that are gone: the second check, the limits beyond which a batch needs approval, and approvals.
 
-Nothing here deletes a document. A deletion that is let through sets its upload to RETIRING; the worker sends
-it, after a last look at the file (`returned`, `begin`), because days may lie in between.
+Nothing here deletes a document. An allowed deletion sets its upload to RETIRING; the worker sends it after a
+last check of the file (`returned`, `begin`), because days may pass in between.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUIET_LEAST = 3.0
 """Seconds without another deletion before a batch is weighed: `rm -r` takes a moment, and is one batch."""
 
 ROUNDING = 1e-6
-"""Seconds: what `next_due` calls due at this very moment is due, however the sum was rounded."""
+"""Seconds of tolerance: what `next_due` reports as due now is due, despite rounding."""
 
 APPROVAL_KEPT = 7 * 86400.0
 
@@ -39,14 +39,14 @@ APPROVAL_KEPT = 7 * 86400.0
 def must_hold(
     batch: int, executed: int, serving: int, limits: DeletionLimits, before: int | None = None
 ) -> bool:
-    """Whether `batch` deletions wait for a person (promise 5).
+    """Whether `batch` deletions need approval (promise 5).
 
-    `executed`: deletions let through without asking within the window. `serving`: documents that serve now,
-    those of the batch included. `before`: how many served when the files began to go.
+    `executed`: deletions allowed without asking within the window. `serving`: documents that serve now,
+    including the batch. `before`: how many served when the first file went missing.
     """
     if batch == 0:
         return False
-    # What was uploaded meanwhile must not hide that everything that was there goes.
+    # Later uploads must not hide that all earlier documents would be deleted.
     if batch >= min(serving, before or serving):
         return True
     gone = batch + executed
@@ -56,8 +56,8 @@ def must_hold(
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` gives the root's identity, None while it cannot be trusted; `coming` the inodes of files that
-    will be taken when they are quiet.
+    `identity` returns the root's identity, None while it cannot be trusted; `coming` the inodes of files that
+    are still changing.
     """
 
     def __init__(
@@ -74,28 +74,28 @@ class Deletions:
         self._identity = identity
         self._coming = coming
         self.may_wait = True
-        """Something may wait for its second look or to be weighed; False only when surely nothing does."""
+        """Whether a file may wait for its second check or to be weighed; False only if none does."""
         self._served = deque[tuple[float, int]]()
-        """How many documents served of late, and since when, steady seconds."""
+        """How many documents served recently, and since when, in steady seconds."""
         self._missed: dict[str, float] = {}
-        """Files that are gone and not weighed yet: when a look did not find them, steady seconds."""
+        """Missing files that are not weighed yet: when a check missed them, in steady seconds."""
         self._waiting: dict[str, float] = {}
-        """Missed files that may have moved: since when they wait to be known again, steady seconds."""
+        """Missed files that may have moved: since when they wait to be recognized, in steady seconds."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
     async def second_looks(self) -> list[str]:
-        """Look again at what one look, a settle ago, did not find. Returns paths that are back."""
+        """Check again the files that a check, one `settle` ago, missed. Returns paths that are back."""
         then = self._clock.steady() - self._journal.binding.settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
             for path, _, missed in rows:
                 self._missed.setdefault(path, missed)
-            # A file may be known again by its inode, once what is written to elsewhere is taken. It is waited
-            # for as long as a file that is written to would be at most: it may change again and again.
+            # A file may be recognized by its inode, once changing files elsewhere are read. The wait is
+            # at most that for a changing file: it may change again and again.
             now, longest = self._clock.steady(), self._journal.binding.settings.settle_longest
             coming = self._coming()
             may_have_moved = [path for path, inode, _ in rows if inode in coming]
@@ -118,7 +118,7 @@ class Deletions:
         return back
 
     async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
-        """Looks that count: the root was the same before and after. None when it was not."""
+        """Checks that count: the root was the same before and after. None if it was not."""
         before = await self._identity()
         if before is None:
             return None
@@ -130,7 +130,7 @@ class Deletions:
     def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
         for path, found in looked:
             match found.presence:
-                case _ if found.lacks_file:  # absent at two looks below a root that was checked (promise 1)
+                case _ if found.lacks_file:  # absent at two checks below a verified root (promise 1)
                     self._journal.gone(tx, path)
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
@@ -138,14 +138,14 @@ class Deletions:
                     tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
-        """Steady time of the next second look or weighing; None when nothing waits."""
+        """Steady time of the next second check or weighing; None if nothing waits."""
         missed, is_missed_by_scan = await self._store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
         times = [] if missed is None else [missed + self._journal.binding.settings.settle]
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
-            # What waits for its second look may still join the batch, see `weigh`.
+            # Files waiting for their second check may still join the batch, see `weigh`.
             longest = first + self._journal.binding.settings.settle_longest
             at = self._weigh_at(first, last) if missed is None else longest
             times.append(self._clock.steady() + at - self._clock.wall())
@@ -157,11 +157,11 @@ class Deletions:
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """So many documents serve at this moment: a batch that begins to go now is measured by that."""
+        """Record how many documents serve now: a batch that starts now is compared with that."""
         binding, now = self._journal.binding, self._clock.steady()
 
         def count(tx: Tx) -> int | None:
-            # What a scan under way misses counts from its end, and began to go before.
+            # Files that a running scan misses count from its end, but went missing before.
             if tx.entries.is_missed_by_scan(self._mirror):
                 return None
             return self._count_served(tx)
@@ -178,52 +178,52 @@ class Deletions:
     def _count_served(self, tx: Tx) -> int:
         binding = self._journal.binding
         serving = tx.uploads.serving_count(self._mirror, binding.id)
-        # A document that took the place of another is one all the while: what is renamed is not gone.
+        # A document and its replacement count as one: a renamed file is not gone.
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.abilities.texts_once else 0
         return serving + standing_in
 
     def _weigh_at(self, first: float, last: float) -> float:
         settings, now = self._journal.binding.settings, self._clock.wall()
         if last > now:
-            return now  # the clock was set back: nobody knows how long ago it was
+            return now  # the clock was set back: the age is unknown
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Something missed by `until` (steady seconds) waits for its second look, or to be weighed."""
+        """Whether a file missed by `until` (steady seconds) waits for its second check, or to be weighed."""
         n, _, _ = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         return n > 0 or await self.are_missed(until)
 
     async def are_missed(self, until: float) -> bool:
-        """Something missed by `until` (steady seconds) waits for its second look."""
+        """Whether a file missed by `until` (steady seconds) waits for its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
     async def weigh(self, *, now: bool = False) -> int:
         """Weigh the collected deletions once none came for a while (`now`: the collection is complete).
 
-        One short transaction decides about all of them, and the rest follows by pages, also after a crash.
-        Returns how many of them wait for a person from now on.
+        One short transaction decides about all of them, and the rest follows in batches, also after a crash.
+        Returns how many of them newly need approval.
         """
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         held = 0
         if n:
-            await self._carry_out_weighed()  # of a run that was cut off
+            await self._carry_out_weighed()  # of an interrupted run
             if not (now or self._clock.wall() >= self._weigh_at(first, last)):
                 return 0
             longest = first + self._journal.binding.settings.settle_longest
             if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
-                return 0  # files wait for their second look: what goes together is weighed together
+                return 0  # files wait for their second check: weigh related deletions together
             if await self._identity() is None:
                 return 0
             began = await self._withdraw_others()
             held = await self._store.write(partial(self._weigh, began))
             await self._carry_out_weighed()
-        # Nothing is to be weighed any more; only what may have moved is still waited for.
+        # Nothing is left to weigh; only files that may have moved still wait.
         self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
         return held
 
     async def _withdraw_others(self) -> float:
-        """Withdraw candidates that are none any more; returns when the first file of the others went."""
+        """Withdraw candidates that no longer qualify; returns when the others' first file went missing."""
         ahead = self._clock.wall() - self._clock.steady()
         began, after = math.inf, None
 
@@ -240,13 +240,13 @@ class Deletions:
         return began
 
     def _weigh(self, began: float, tx: Tx) -> int:
-        """Decide about all at once. `began`: when the first file of them went, steady seconds."""
+        """Decide about all at once. `began`: when their first file went missing, in steady seconds."""
         binding, now = self._journal.binding, self._clock.wall()
         batch = tx.holds.count_batch(self._mirror)
         serving = self._count_served(tx)
-        # Deletions that come in bursts are one: otherwise a folder could be emptied a few files at a time.
+        # Bursts of deletions count as one: otherwise a folder could be emptied a few files at a time.
         executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
-        # How many documents served when the first file of the batch went.
+        # How many documents served when the first file of the batch went missing.
         counts = [count for at, count in self._served if at < began]
         before = counts[-1] if counts else next((count for _, count in self._served), None)
         asks = tx.mirrors.get(self._mirror).hold_all
@@ -259,7 +259,7 @@ class Deletions:
         return 0
 
     async def _carry_out_weighed(self) -> None:
-        """Set to be deleted what was let through, and to be approved what was held."""
+        """Mark allowed documents for deletion, and held ones for approval."""
 
         def carry_out(tx: Tx) -> int:
             page = tx.holds.weighed(self._mirror, PAGE)
@@ -285,7 +285,7 @@ class Deletions:
         self._journal.decide(tx, candidate.path)
 
     def _is_still_to_go(self, tx: Tx, candidate: Candidate) -> bool:
-        """The path still has to part with exactly this upload; else the candidate is withdrawn."""
+        """Whether exactly this upload of the path must still be deleted; else the candidate is withdrawn."""
         entry = tx.entries.get(self._mirror, candidate.path)
         upload = tx.uploads.get(candidate.upload)
         if (
@@ -298,7 +298,7 @@ class Deletions:
         ):
             return True
         tx.holds.withdraw(self._mirror, candidate.path)
-        self._journal.decide(tx, candidate.path)  # one that is held now is shown so
+        self._journal.decide(tx, candidate.path)  # shown as held
         return False
 
     def _release(self, tx: Tx, number: int) -> None:
@@ -310,14 +310,14 @@ class Deletions:
         self._journal.decide(tx, upload.path)
 
     async def run_approved(self) -> int:
-        """Let go what a person approved and is still as it was then; returns how many deletions."""
+        """Delete what was approved and has not changed since; returns how many deletions."""
 
         def approved(tx: Tx) -> list[int]:
             return [hold.id for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
 
         if not await self._store.read(approved):
             return 0
-        # An approval that could not be used for a week says nothing about the folder of today.
+        # An approval that could not be used for a week says nothing about today's folder.
         old, done = self._clock.wall() - APPROVAL_KEPT, 0
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
         for hold in await self._store.read(approved):
@@ -346,16 +346,16 @@ class Deletions:
     def _run_item(self, tx: Tx, item: HoldItem, *, is_lacking: bool) -> bool:
         entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
         held = upload is not None and upload.state is UploadState.HELD and upload.path == item.path
-        # An approval is for exactly this document: another one that serves by now is weighed again.
+        # An approval is for exactly this document: another one that serves now is weighed again.
         if not held or entry is None:
             tx.holds.release(item.upload)
             return False
         wish = self._journal.wish(entry)
         if wish.presence is Presence.GONE and not is_lacking:
-            wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be looked at
+            wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be accessed
         if not parting_cause(wish) or wish.keeps:
-            if wish.presence is not Presence.MISSING:  # there the second look is on its way
-                tx.entries.doubt(self._mirror, item.path)  # the next scan looks at it again
+            if wish.presence is not Presence.MISSING:  # its second check is pending
+                tx.entries.doubt(self._mirror, item.path)  # the next scan checks it again
             return False
         self._release(tx, item.upload)
         tx.holds.release(item.upload)
@@ -363,13 +363,13 @@ class Deletions:
 
 
 async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
-    """Those whose file used to be gone and is not now, by id; False where nobody can say.
+    """Those whose file was gone and is not now, by id; False if that is unknown.
 
-    Days may lie between the decision and the delete: the target was down, or kbsync did not run.
+    Days may pass between the decision and the delete: the target was down, or kbsync did not run.
     """
 
     def find_gone(tx: Tx) -> dict[int, str]:
-        """The paths, by row, of what is deleted for being gone and would not be if it were there."""
+        """The paths, by row, of documents to delete only because their file is gone."""
         wishes = {row.id: _wish(journal, tx, row) for row in rows}
         return {
             number: wish.path
@@ -393,9 +393,9 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
 
 
 async def spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
-    """Those whose delete was sent and not answered with success, while their documents are kept by now.
+    """Those whose delete was sent without a success, but whose documents are now kept.
 
-    Only a look at the target can tell whether the document is still there.
+    Only a check at the target shows whether the document still exists.
     """
     return await store.read(lambda tx: [row for row in rows if _is_spared(journal, tx, row)])
 
@@ -411,19 +411,19 @@ def begin(
 ) -> list[Upload]:
     """Count the attempt of those still retiring; only they may be deleted.
 
-    What used to serve a path that is wanted again goes on serving, and a document that another row counts on
-    (an update in place shares it) is left alone. `kept`: not now. `is_full`: no successor is waited for,
-    since it may need the room. `known`: what the target says of those that are `spared`, by remote id.
+    A document whose path is selected again continues to serve, and one that another row needs (an update in
+    place shares it) is left alone. `kept`: not now. `is_full`: wait for no successor, since it may
+    need the space. `known`: what the target says about the `spared` ones, by remote id.
     """
     begun = []
     for number in numbers:
         before = tx.uploads.get(number)
         if before is not None and before.path is not None:
-            journal.decide(tx, before.path)  # it may be decided otherwise by now
+            journal.decide(tx, before.path)  # the decision may have changed
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             continue
-        # An update in place leaves two rows with one document: it is deleted only when neither counts on it.
+        # An update in place leaves two rows with one document: it is deleted only if neither needs it.
         rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
@@ -443,7 +443,7 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """The row, waiting: for its file to be read, or for a successor. None: its document may go."""
+    """The row, waiting for its file to be read or for a successor. None: its document may be deleted."""
     if not is_full and _may_be_renamed(journal, tx, upload):
         return lifecycle.await_successor(upload, journal.timing)
     wish = _wish(journal, tx, upload)
@@ -458,9 +458,9 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
 
 
 def _may_be_renamed(journal: Journal, tx: Tx, upload: Upload) -> bool:
-    """The state was lost, and its file may have another name since, under which it is not searchable yet."""
+    """Whether the state was lost and the renamed file may not be searchable by its new name yet."""
     binding = journal.binding
-    # Where each text is stored once, the other is not taken before this one is deleted.
+    # If each text is stored once, the other is refused until this one is deleted.
     if upload.sent_at is not None or upload.purpose is not Purpose.SERVE or binding.abilities.texts_once:
         return False
     return tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest)
@@ -469,7 +469,7 @@ def _may_be_renamed(journal: Journal, tx: Tx, upload: Upload) -> bool:
 def _state_of_spared(
     journal: Journal, tx: Tx, upload: Upload, known: Mapping[str, DocStatus]
 ) -> DocState | None:
-    """Of a document that is kept; None for one that may go."""
+    """The state of a kept document; None for one that may be deleted."""
     if not _is_spared(journal, tx, upload):
         return None
     status = known.get(upload.remote_id or "")
@@ -484,7 +484,7 @@ def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:
-    """What is wanted at the path that a document used to serve; None for one that never served any."""
+    """What the folder needs at the path that a document served; None if it never served one."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

@@ -1,8 +1,8 @@
-"""Why a file is found in searches, or is not: one sentence, what to do about it, and what that rests on.
+"""Why searches find a file or not: one sentence, what to do, and the evidence.
 
-`kbsync explain` gathers what the disk, the rules, the state and the target say of one path, and puts it into
-sentences (`_Sentences`). It takes no lock and writes nothing. The first thing that holds is the answer: what
-a person has to do about the whole mirror comes before what is wrong with one file.
+`kbsync explain` collects what the disk, the rules, the state and the target say about one path, and puts it
+into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is the
+answer: a problem of the whole mirror comes before a problem of one file.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadsState, Tx
 
 NAMED = 5
-"""Failed files of a directory that are named one by one."""
+"""How many failed files of a directory to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the rules say. `closed`: not of the file itself, a directory above it is not entered.
+    """What the rules say. `closed`: about a directory above the file, which is not scanned.
 
-    `problem`: the rules of its directory cannot be known, and why.
+    `problem`: why the rules of its directory are unknown.
     """
 
     verdict: Verdict
@@ -75,17 +75,17 @@ class Selection:
 
 @dataclass(slots=True)
 class PathExplanation:
-    """What disk, rules, state and target say of one path; the `answer`, and the `sentences` it rests on.
+    """What disk, rules, state and target say about one path; the `answer`, and the `sentences` behind it.
 
-    `mirror` is None for a path outside of all mirrors, of which nothing else is known.
+    `mirror` is None for a path outside all mirrors; then nothing else is known.
 
-    `age`: seconds since the file last changed; `settle_left`: for how long it must still be quiet (0.0: it
-    is). `held_for`: why its deletion is in a hold, '' where it is in none. `folder_problem`: its directory,
-    or one above, could not be listed by the last scan.
+    `age`: seconds since the file last changed; `settle_left`: how much longer it must not change (0.0:
+    ready). `held_for`: why its deletion is held, '' if it is not. `folder_problem`: why the last scan could
+    not list its directory, or one above.
 
-    Of the document at the target: its `status`, how many `chunks` it was cut into and its `text`; `trouble`:
-    the target could not be asked, and why. Of a directory: how many files `below` it are in each state, and
-    the first that failed.
+    For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
+    target could not be queried. For a directory: how many files `below` it are in each state, and the first
+    that failed.
     """
 
     mirror: str | None
@@ -112,34 +112,34 @@ class PathExplanation:
 
     @property
     def server(self) -> Upload | None:
-        """The upload that is found in searches."""
+        """The upload that searches find."""
         return serving(self.uploads)
 
     @property
     def is_unknown(self) -> bool:
-        """Neither the folders nor the state have anything of this name."""
+        """Whether neither the folders nor the state have this path."""
         is_missing = self.seen.presence is Presence.MISSING and self.below is None
         return self.mirror is None or (is_missing and self.entry is None and not self.uploads)
 
     @property
     def is_changed(self) -> bool:
-        """The file is not the one that the state knows."""
+        """Whether the file differs from the one in the state."""
         return self.entry is None or self.seen.stamp != self.entry.stamp
 
     @property
     def is_lost(self) -> bool:
-        """The target does not know the document."""
+        """Whether the target lacks the document."""
         return self.status is not None and self.status.state is DocState.MISSING
 
     @property
     def found(self) -> bool:
-        """A search finds it, if only in an older version; or something in it, for a directory."""
+        """Whether a search finds it, maybe in an older version; for a directory, any file in it."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """One object; `file` to `document` may be null, and `below` is there for a directory alone."""
+        """One object; `file` to `document` may be null, and only a directory has `below`."""
         chosen, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
@@ -208,7 +208,7 @@ def _state_word(upload: Upload) -> str:
 
 
 def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
-    """The explanation of a path that lies in no mirrored folder."""
+    """The explanation of a path that is in no mirrored folder."""
     known = ", ".join(map(str, roots)) or "none"
     answer = f"It is not found because it is in no mirrored folder; mirrored folders: {known}."
     return PathExplanation(None, given, Look(Presence.UNKNOWN), answer=answer)
@@ -226,8 +226,8 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `text`: with the extracted text. Trouble with the target
-    becomes a sentence. Raises `StateError` where the state cannot be read.
+    `text`: include the extracted text. An error of the target becomes a sentence. Raises `StateError` if the
+    state cannot be read.
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
@@ -245,12 +245,12 @@ async def explain_path(
 def _look_at_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
-    """What disk and rules say, and the root or what is wrong with it. Blocks."""
+    """What disk and rules say, and the root or its problem. Blocks."""
     seen = look(settings.root, path)
     found = PathExplanation(settings.name, path, seen, _selection(settings, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
         found.age = now - seen.stamp.newest
-        # A stamp from the future proves nothing: the file is watched for the whole of its quiet time.
+        # A time in the future proves nothing: the file is watched for its whole quiet time.
         left = quiet_time(seen.stamp, settings.settle) - max(found.age, 0.0)
         found.settle_left = 0.0 if is_old_enough(seen.stamp, now, settings.settle) else left
     if seen.kind is FileKind.FOLDER:
@@ -268,14 +268,14 @@ def _add_state(
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> None:
-    """What the state says of the path. It touches no disk: a read that waits for one keeps the state open."""
+    """Add what the state says about the path. It touches no disk: a blocked read keeps the state open."""
     path, seen = found.path, found.seen
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return
     found.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    # Uploads in the base of the last pass; under another target or prefix none of them count.
+    # Uploads in the base of the last pass; with another target or prefix none of them count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         found.uploads = tx.uploads.at(record.id, binding.id, path)
     holds = (
@@ -293,7 +293,7 @@ def _add_state(
         if folder is not None and folder.problem:
             found.folder_problem = f"{place or 'the folder'} {folder.problem}"
     found.was_scanned = record.last_pass is not None
-    # A directory that is gone is one as long as the state knows it.
+    # A missing directory counts as one while the state has it.
     is_known = tx.folders.get(record.id, path) is not None
     if seen.kind is FileKind.FOLDER or (seen.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
@@ -315,7 +315,7 @@ def _why_not_listed(folder: Path) -> str:
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) -> Selection | None:
-    """None where nothing is there to be judged."""
+    """What the rules say about the path; None if there is no file to judge."""
     if seen.kind is None or seen.stamp is None or not path:
         return None
     try:
@@ -337,7 +337,7 @@ def _halt(
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> Halt | None:
-    # Of the root, what is there now: it may have come or gone since a pass met it.
+    # The current root counts: it may have appeared or vanished since the last pass.
     if isinstance(root, RootTrouble):
         return as_halt(attach.root_missing(root), settings.name, context.cure)
     difference, is_lost = attach.difference_from(record.root, root)
@@ -347,7 +347,7 @@ def _halt(
 
 
 async def _ask_target(target: Target, evidence: PathExplanation, text: bool) -> None:
-    """What the target says of the document that serves, else of the newest that is being indexed."""
+    """Add what the target says about the serving document, else about the newest one being indexed."""
     late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (late[-1] if late else None)
     if upload is None or upload.remote_id is None:
@@ -370,11 +370,11 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"holds|matches|cannot be", "it"),
 )
-"""How the reasons of the rules begin, and what makes each a clause with a subject."""
+"""How the rules' reasons begin, and the subject that makes each a clause."""
 
 
 def clause(reason: str) -> str:
-    """A reason as a clause: with the file as its subject, where it has none."""
+    """A reason as a clause, with the file as its subject if it has none."""
     for beginning, subject in _BEGINNINGS:
         if re.match(rf"(?:{beginning})\b", reason):
             return f"{subject} {reason}"
@@ -382,20 +382,20 @@ def clause(reason: str) -> str:
 
 
 def _why(chosen: Selection) -> str:
-    """Why it is left out, with the rule."""
+    """Why it is excluded, with the rule."""
     reason = chosen.verdict.reason
     told = f"a directory above it is not scanned: {reason}" if chosen.closed else clause(reason)
     return f"{told}{_decided_by(chosen)}"
 
 
 def _decided_by(chosen: Selection) -> str:
-    """Where it was decided, in brackets, where a person can change it."""
+    """The deciding rule in brackets, if a person can change it."""
     rule = chosen.verdict.rule
     return f" ({rule})" if rule and chosen.verdict.choice is not FileChoice.SKIPPED else ""
 
 
 def _undo(chosen: Selection) -> str:
-    """What to do to have it found."""
+    """What to do to make it searchable."""
     rule = chosen.verdict.rule
     match chosen.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
@@ -419,7 +419,7 @@ def _undo(chosen: Selection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Sentences:
-    """Puts evidence into sentences: the answer, then what it rests on."""
+    """Puts evidence into sentences: the answer, then the evidence."""
 
     settings: MirrorSettings
     evidence: PathExplanation
@@ -430,8 +430,8 @@ class _Sentences:
         return f"run `{self.context.cure(command)}`"
 
     def _next_pass(self) -> str:
-        """How a pass comes about."""
-        # Beside a running kbsync a second one would find the state locked.
+        """How to get a pass."""
+        # Next to a running kbsync a second one would find the state locked.
         return "the running kbsync takes care of it" if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
@@ -441,7 +441,7 @@ class _Sentences:
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
-        """One sentence: whether it is found, why not, and what to do."""
+        """One sentence: whether searches find it, why not, and what to do."""
         evidence = self.evidence
         seen, chosen, server = evidence.seen, evidence.selection, evidence.server
         if seen.kind is FileKind.FOLDER or evidence.below is not None:
@@ -475,7 +475,7 @@ class _Sentences:
         return f"It is found {older} because {reason}."
 
     def _of_folder(self) -> str:
-        """What becomes of the files in it: a directory is no document itself."""
+        """The state of the files in it: a directory is not a document itself."""
         chosen, below = self.evidence.selection, self.evidence.below
         if chosen is not None and chosen.verdict.choice is not FileChoice.SELECTED:
             return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
@@ -512,7 +512,7 @@ class _Sentences:
         return self._why_halted() or self._why_failed() or self._progress()
 
     def _why_still_found(self) -> str:
-        """Of a file that is gone or left out."""
+        """Why searches still find a file that is gone or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
             return "its document is kept, since the config says `deletions: never`"
@@ -523,7 +523,7 @@ class _Sentences:
         return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
 
     def _why_outdated(self) -> str:
-        """Why what is found is not what the file holds now; '' when it is."""
+        """Why searches find other content than the file's; '' if they do not."""
         failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
         if not (failed or is_on_its_way or self.evidence.is_changed):
@@ -535,7 +535,7 @@ class _Sentences:
         return self._settling() or f"no pass has seen the change yet; {self._next_pass()}"
 
     def _is_folder_lost(self) -> bool:
-        """The whole folder is missing, so nothing can be said of what is in it."""
+        """Whether the whole folder is missing, so that nothing is known about its files."""
         halt, presence = self.evidence.halt, self.evidence.seen.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 
@@ -546,14 +546,14 @@ class _Sentences:
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
-        """'' where nobody has to do something about the mirror first."""
+        """Why the mirror is halted; '' if nobody has to act on the mirror first."""
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
         return f"the mirror is halted: {self._halt_and_cure()}"
 
     def _why_failed(self) -> str:
-        """What is wrong with the file as it is now, in the words of the rules or the target."""
+        """What is wrong with the current file, in the words of the rules or the target."""
         entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self.evidence.folder_problem
@@ -579,7 +579,7 @@ class _Sentences:
         return f"no pass has picked it up yet; {self._wait()}"
 
     def _indexing(self) -> str:
-        """How long it has been at it, and when there is news at the latest."""
+        """How long the indexing has lasted, and when kbsync checks again."""
         [*_, row] = (one for one in self.evidence.uploads if one.state is UploadState.INDEXING)
         since = row.accepted_at
         told = "the knowledge base is still indexing it"
@@ -598,7 +598,7 @@ class _Sentences:
         )
 
     def _settling(self) -> str:
-        """For how long it must still be quiet; '' where it is quiet, or no news."""
+        """How much longer it must not change; '' if it is ready, or unchanged."""
         age, left = self.evidence.age, self.evidence.settle_left
         if age is None or not left or not self.evidence.is_changed:
             return ""
@@ -609,7 +609,7 @@ class _Sentences:
     # -- what it rests on ------------------------------------------------------------------------------
 
     def grounds(self) -> Iterator[str]:
-        """Disk, rules, state, uploads, target: in this order, only what there is to say."""
+        """The evidence of disk, rules, state, uploads and target, in this order."""
         evidence = self.evidence
         seen, age = evidence.seen, evidence.age
         if seen.presence is Presence.MISSING:
@@ -645,7 +645,7 @@ class _Sentences:
             return
         yield f"Status: {entry.status.word} since {iso(entry.since)}."
         if entry.digest is not None:
-            # A later write may hide behind the same stamp, so it is read once more.
+            # A later write may have the same timestamp, so the file is read again.
             again = "; it changed just before that, so it is read again" if entry.racy else ""
             yield f"SHA-256 of the bytes that were read: {entry.digest}{again}."
         if self.evidence.held_for:

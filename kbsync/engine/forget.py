@@ -1,7 +1,7 @@
-"""The end of a mirror: what it owns, and how its state and its documents are removed.
+"""The end of a mirror: what it owns, and how to remove its state and documents.
 
-A mirror that is forgotten without its documents leaves their ids in the state (`state.forgotten`), so that
-they can still be deleted by its name.
+A mirror forgotten without its documents leaves their ids in the state (`state.forgotten`), so that they can
+still be deleted by its name.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class StillThere(KbsyncError):
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What a mirror owns: `documents` in the knowledge base it is bound to, `elsewhere` in those used before.
+    """What a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
 
-    `unsure`: uploads that may have become documents nobody knows of.
+    `unsure`: uploads that may have become unknown documents.
     """
 
     documents: int = 0
@@ -51,8 +51,8 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, found: Base, base: BindingRecord) -> bool:
-    """Whether the target, whose base was `found`, leads to this base: ids mean nothing in another one."""
-    # A base that kbsync made is known by its id, also where it has moved since the last pass.
+    """Whether the target, whose base is `found`, leads to this base: ids mean nothing in another one."""
+    # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == found.id and (target.limits.embedded or base.address == found.address)
 
 
@@ -93,9 +93,9 @@ async def forget(
 
 
 async def release(store: StateStore, record: MirrorRecord, binding: BindingRecord) -> ForgottenBase | None:
-    """Note what the mirror has in a base that it used before as left there; None where that is nothing.
+    """Record the mirror's documents in a former base as left behind; None if there are none.
 
-    The mirror goes on without it. The caller holds the lock.
+    The mirror continues without them. The caller holds the lock.
     """
 
     def note(tx: Tx) -> list[ForgottenBase]:
@@ -108,7 +108,7 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
-    """Note all documents of a base that kbsync made as left by a mirror that the state does not know."""
+    """Record all documents of a base that kbsync made as left by a mirror that the state does not know."""
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     noted = await store.read(lambda tx: tx.forgotten.bases(base.name))
@@ -116,10 +116,10 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
 
 
 async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
-    """Delete what a forgotten mirror left in a base; returns how many documents that were.
+    """Delete what a forgotten mirror left in a base; returns the number of documents.
 
-    The caller holds the lock and has seen that the target leads there. Raises `StillThere`; what was deleted
-    by then is no longer remembered.
+    The caller holds the lock and has checked that the target leads there. Raises `StillThere`; documents
+    deleted before that are no longer in the state.
     """
     deleted, after = 0, ""
     failures: list[tuple[str, str]] = []
@@ -188,7 +188,7 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
 
 def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
-    # Recorded also when the rest fails: where the mirror goes on, a pass sends those files again.
+    # Recorded even if the rest fails: if the mirror continues, a pass sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
         tx.holds.release(row.id)

@@ -1,8 +1,8 @@
-"""What people asked for while this process holds the lock: approve, retry, repair, audit.
+"""Requests of commands while this process holds the lock: approve, retry, repair, audit.
 
-A command leaves a message in the state and wakes the process that holds it. What a message asks for is done a
-page of documents a transaction, the last one together with the end of the message. A crash in the middle does
-some of it again, which changes nothing.
+A command leaves a message in the state and wakes the process that holds it. That carries out a message one
+batch of documents per transaction, the last together with the end of the message. After a crash in the middle
+it repeats some of it, which changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """A message does not say what to do in the way that commands do; nothing of it is done."""
+    """A message does not have the form that commands write; nothing of it is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """What follows for the run: files to look at again, whether a halt may be over, whether to audit now."""
+    """What follows for the run: files to check again, whether a halt may be over, whether to audit now."""
 
     look_at: set[str] = field(default_factory=set)
     resumed: bool = False
@@ -67,10 +67,10 @@ class Inbox:
         self._repairs = Repairs(journal)
 
     async def carry_out(self) -> InboxResult:
-        """Do what was asked, oldest first.
+        """Carry out all messages, oldest first.
 
-        A message that cannot be carried out is dropped: kept, it would end every pass from now on. Of one
-        that is malformed nothing is done. Its author can ask again.
+        It drops a message that cannot be carried out, which would otherwise end every later pass. It does
+        nothing of a malformed one. Its author can ask again.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
@@ -81,7 +81,7 @@ class Inbox:
             try:
                 await self._carry_out(message, answer)
             except StateError:
-                raise  # nothing is wrong with the message
+                raise  # the message itself is valid
             except MalformedMessage as error:
                 answer.dropped.append(Dropped(message, str(error)))
             except Exception as error:
@@ -117,7 +117,7 @@ class Inbox:
         tx.inbox.done(message.id)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
-        """What could not be read, all of it or of these paths."""
+        """The unreadable files and directories, all or those of these paths."""
         mirror, wanted = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
         unread = {folder.path for folder in folders if not folder.shut}
@@ -158,7 +158,7 @@ class Inbox:
         def failed_before(tx: Tx, after: int) -> list[Upload]:
             return tx.uploads.failed_before(binding.mirror, binding.id, after, PAGE)
 
-        # The tries of those on their way are forgotten: the same trouble may have caught them, and they would
+        # Documents in progress get their tries back: they may have had the same trouble, and would
         # fail right after it is over.
         for find, change in ((failed, release), (failed_before, forgive)):
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
@@ -168,18 +168,18 @@ class Inbox:
                 await self._store.write(partial(change, wanted))
 
     def _fetch_again(self, tx: Tx, path: str) -> None:
-        # A page changes without its link file, so naming the file in `retry` means the page as it is now.
-        # Without a digest the document is sent again and replaced like that of an edited file.
+        # A web page changes without its link file: `retry` with that file means the current page.
+        # Without a digest the document is sent again, like that of an edited file.
         for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
                 tx.uploads.set_content(upload.id, digest="")
                 self._journal.decide(tx, path, fresh=True)
 
     async def _repair(self, message: Message) -> None:
-        """`missing` ones are sent again, `strays` deleted.
+        """Send `missing` documents again and delete `strays`.
 
-        Where a stray is a copy of a missing one, it takes its place and nothing is sent. A base that took
-        the place of the one that was looked at may give the same ids to other documents.
+        If a stray is a copy of a missing one, it replaces that one and nothing is sent. Another base than the
+        audited one may use the same ids for other documents.
         """
         if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:
             return
@@ -217,7 +217,7 @@ def _remove(messages: Sequence[Message], tx: Tx) -> None:
 
 def _list(args: Mapping[str, Any], name: str, kind: type[T]) -> list[T]:
     values = args.get(name, [])
-    # Python calls True a number.
+    # In Python, True is a number.
     if not isinstance(values, list) or any(not isinstance(v, kind) or isinstance(v, bool) for v in values):
         raise MalformedMessage(f"`{name}` is not a list of {_KINDS[kind]}")
     return values
@@ -251,7 +251,7 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def refuse_malformed(message: Message) -> None:
-    """Raises `MalformedMessage` for what no command of ours leaves."""
+    """Raises `MalformedMessage` for a message that none of our commands writes."""
     args = message.args
     if message.problem:
         raise MalformedMessage(message.problem)

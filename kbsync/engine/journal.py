@@ -1,9 +1,9 @@
-"""The rows of files and uploads of one mirror, and what is decided about them, in one transaction.
+"""The rows of files and uploads of one mirror, and decisions about them, in one transaction.
 
-Every method takes the transaction it runs in. What changes a file's row or an upload's row ends with
+Every method takes the transaction it runs in. A method that changes the row of a file or upload ends with
 `decide`, which asks the planner what follows, so that rows and intentions never disagree on disk. A method
-that takes an upload's number reads its row again: the planner may have decided otherwise while a request
-was on its way. They return what is worth a line in the log.
+that takes an upload's number reads its row again: the planner may have changed its decision during a request.
+They return what is worth a log line.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Decisions about a path in a row: each may call for another, and none goes round for ever."""
+"""The most decisions about a path in a row: each may require another, but never endlessly."""
 
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = KEPT_OUT_PAUSE = 2.0
@@ -71,14 +71,14 @@ TIMES_AGREE = 120.0
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""Code of a page that failed because nothing proves which document is its own."""
+"""Code of a web page that failed because nothing proves which document is its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
-    """What a look at one file found. `digest` None: its bytes were not read (skipped, unreadable).
+    """The result of checking one file. `digest` None: its bytes were not read (skipped, unreadable).
 
-    `problem`: it could not be read, and why; what is known of it stays. `fresh`: a person waits for it.
+    `problem`: why it could not be read; what is known about it stays. `fresh`: a user waits for it.
     `renamed_from`: the path the same file had before.
     """
 
@@ -95,9 +95,9 @@ class FileSeen:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One canonical line: `event` is `noun.past_verb`, of an `upload` as it is then.
+    """One canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
 
-    `phases`: the seconds from its intent to its end by what they were spent with; None for what was not sent.
+    `phases`: the seconds from its intent to its end, by phase; None if it was not sent.
     """
 
     event: str
@@ -111,12 +111,12 @@ class Happened:
 
     @property
     def seconds(self) -> float:
-        """From intent to end; 0.0 for what was not sent."""
+        """From intent to end; 0.0 if it was not sent."""
         return sum((self.phases or {}).values())
 
     @property
     def replaced(self) -> bool:
-        """It was sent in place of an older version."""
+        """Whether it replaced an older version."""
         return self.phases is not None and self.upload.predecessor is not None
 
 
@@ -125,11 +125,11 @@ class Remedy(enum.Enum):
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
-    AWAITED = enum.auto()  # the account is full: nothing is done until there is room
+    AWAITED = enum.auto()  # the account is full: nothing happens until there is space
     NOT_OFFERED = enum.auto()  # the target cannot be asked
     LATER = enum.auto()  # the target could not be asked now, or it is not this document's turn
-    QUEUED = enum.auto()  # it has not failed: the target gets done with others that came with it
-    ORPHAN = enum.auto()  # a document with its text was found at the target, and no file has it any more
+    QUEUED = enum.auto()  # it has not failed: the target still finishes others of the same time
+    ORPHAN = enum.auto()  # the target has a document with its text that belongs to no file any more
 
 
 class Journal:
@@ -147,32 +147,32 @@ class Journal:
 
     @property
     def timing(self) -> Timing:
-        """The moment, chance, limits and the lag known so far, for lifecycle steps."""
+        """The time, chance, limits and the known lag, for lifecycle steps."""
         after = self.binding.settings.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
     def recall_recipes(self, tx: Tx) -> None:
-        """Which recipes documents may be made again under; to be called after each change of them."""
+        """Reload the allowed recipes; call it after each change of them."""
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
-        """What earlier runs found out: allowed recipes, how late the list is, whether times agree."""
+        """Load what earlier runs learned: allowed recipes, the list's lag, whether times agree."""
         self.recall_recipes(tx)
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     @property
     def trusts_times(self) -> bool:
-        """When documents were made, by the target's word, may disprove that one is ours."""
+        """Whether the target's creation times may disprove that a document is ours."""
         # Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
         # base have agreed with the clock, and never again once one did not.
         return self._times == AGREE
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
-        """An upload was answered just now, and the target says when its document was made."""
+        """Compare the target's creation time of a document just uploaded with the clock."""
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
-            return  # it says nothing, or a clock that was set back does
+            return  # it reports none, or a clock was set back
         is_right = upload.sent_at - TIMES_AGREE <= created <= now + TIMES_AGREE
         known = AGREE if is_right else DIFFER
         if known == self._times:
@@ -187,7 +187,7 @@ class Journal:
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     def observe(self, tx: Tx, seen: FileSeen) -> None:
-        """A look at a file ended: record it and decide about its path."""
+        """Record the check of a file and decide about its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), seen.renamed_from
         rows = [] if old is None else self.uploads(tx, seen.path)
         # The uploads go along with a renamed file, unless a document answers or is on its way at its new path
@@ -218,9 +218,9 @@ class Journal:
         self._decide(tx, entry, seen.fresh)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
-        """The file is being written: pending, and looked at again by any later scan (promise 8).
+        """The file is being written: pending, and any later scan checks it again (promise 8).
 
-        `wanted`: the rules take it as it is now; an earlier verdict that they do not is void.
+        `wanted`: the rules select it as it is now, whatever an earlier verdict says.
         """
         now = self._clock.wall()
         known = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -233,32 +233,32 @@ class Journal:
         tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """A document has no file's row: with one, the next scan finds the file, or misses it."""
+        """Create a file row for a document without one: the next scan finds the file, or misses it."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
     def gone(self, tx: Tx, path: str) -> None:
-        """Two looks did not find the file."""
+        """Two checks did not find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
     def unseen(self, tx: Tx, path: str) -> None:
-        """A look could not tell whether the file is there."""
+        """A check could not tell whether the file exists."""
         known = tx.entries.get(self.binding.mirror, path)
-        # Where a document is kept for a file that was gone, nothing is news that cannot be looked at: else a
+        # If a document is kept for a missing file, an inaccessible path is no news: otherwise a
         # person would not be asked about it once `deletions: never` is over.
         if known is not None and (known.status, known.presence) != (Status.KEPT, Presence.GONE):
             tx.entries.set_presence(self.binding.mirror, path, Presence.UNKNOWN)
             self.decide(tx, path)
 
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
-        """The file is there and no longer selected."""
+        """The file exists and is no longer selected."""
         known = tx.entries.get(self.binding.mirror, path)
         if known is not None:
             tx.entries.put(self.binding.mirror, replace(known, verdict=verdict, by_person=by_person))
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
-        """Decide about a path until nothing more follows, then say its status."""
+        """Decide about a path until nothing more follows, then set its status."""
         entry = tx.entries.get(self.binding.mirror, path)
         if entry is not None:
             self._decide(tx, entry, fresh)
@@ -274,7 +274,7 @@ class Journal:
         self._conclude(tx, entry, wish, list(rows.values()))
 
     def wish(self, entry: FileRow) -> Wish:
-        """What the folder wants at this path."""
+        """What the folder requires at this path."""
         known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Wish(
@@ -290,7 +290,7 @@ class Journal:
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
-        """What is not final at a path."""
+        """The uploads of a path that are not final."""
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
@@ -299,7 +299,7 @@ class Journal:
                 # The target identifies a page by its address: a renamed link file only gets a new name here.
                 uploads[place] = replace(upload, label=entry.path)
             if self.binding.abilities.weighs and not is_undecided(wish):
-                # What serves says which other recipe its file wants, so that such documents can be counted.
+                # The serving row records the other recipe its file needs, so that these can be counted.
                 is_other = upload.state is UploadState.SERVING and not parting_cause(wish)
                 is_other = is_other and only_recipe_differs(upload, wish, self.binding.abilities)
                 wanted = wish.recipe if is_other else ""
@@ -307,7 +307,7 @@ class Journal:
             if uploads[place] != upload:
                 tx.uploads.save(uploads[place])
         if any(upload.state.serves for upload in uploads):
-            # Their deletes waited for a look at the file; with another document that serves none is needed.
+            # Their deletes waited for a check of the file; if another document serves, none is needed.
             for upload in filter(lifecycle.awaits_file, uploads):
                 tx.uploads.save(lifecycle.delete_after_all(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
@@ -320,7 +320,7 @@ class Journal:
             self._on_decided(tx, entry.path)
 
     def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
-        """True when rows changed in a way that may call for more."""
+        """Carry out a decision; True if rows changed so that more may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
         tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
@@ -380,15 +380,15 @@ class Journal:
                 tx.uploads.set_content(upload.id, recipe=wish.recipe)
                 changed = lifecycle.reslice(upload, self.timing)
             case _:
-                return False  # it is to be done already
+                return False  # it is already to be done
         tx.uploads.save(changed)
         return True
 
     def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
         """A name at the target for these bytes that no document or upload of this base has, or may have.
 
-        `taken`: names at the path itself; `start`: the first number to try. Where our marker tells documents
-        apart, names need not.
+        `taken`: names at the path itself; `start`: the first number to try. If our marker identifies
+        documents, names need not be unique.
         """
         naming = self.binding.naming
         if self.binding.limits.marks:
@@ -405,12 +405,12 @@ class Journal:
         return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
     def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
-        """A row that is SERVING now is saved and its predecessor retired, in one transaction (promise 2)."""
+        """Save a row that now is SERVING and retire its predecessor, in one transaction (promise 2)."""
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and parting_cause(self.wish(entry)):
-                    # The deletion of the predecessor waits for a person: now that of the new one does.
+                    # The predecessor's deletion needs approval: now that of the new document does.
                     tx.holds.inherit(old.id, upload.id, upload.digest)
                     upload = lifecycle.hold(upload)
                 tx.holds.release(old.id)
@@ -427,7 +427,7 @@ class Journal:
     ) -> list[Upload]:
         """INTENDED → SENDING for those still intended; only they may be sent.
 
-        `addresses`: of pages, by upload. The target knows a page by its address, so that becomes its name.
+        `addresses`: of web pages, by upload. The address of a page identifies it and becomes its name.
         """
         claimed = []
         for number in numbers:
@@ -436,7 +436,7 @@ class Journal:
                 continue
             address = addresses.get(number)
             if address is not None and tx.uploads.is_in_doubt(address):
-                # One after the other: were both answers lost, nothing would tell whose document is whose.
+                # One after the other: if both answers were lost, nothing would tell their documents apart.
                 reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
@@ -452,14 +452,14 @@ class Journal:
         return claimed
 
     def _is_kept_out(self, tx: Tx, upload: Upload) -> bool:
-        """A document with its text failed and is still to be deleted: the target would take no other."""
+        """Whether a failed document with its text is still to be deleted: the target accepts no other."""
         return any(
             (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
             for row in self.uploads(tx, upload.path or "")
         )
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """The file no longer holds the bytes that were intended: the next look decides again."""
+        """The file no longer has the intended bytes: the next check decides again."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
@@ -468,7 +468,7 @@ class Journal:
                 self.decide(tx, upload.path)
 
     def put_ended(self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True) -> Happened | None:
-        """A put was answered, or its answer was lost. `spent`: the document may be to blame for a loss."""
+        """A put was answered, or its answer was lost. `spent`: the document may have caused the loss."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
@@ -478,10 +478,10 @@ class Journal:
             case Accepted():
                 self._note_time(tx, upload, outcome.created)
                 if outcome.replaced:
-                    # The predecessor is no more: whatever was wanted meanwhile, this one serves (promise 2).
+                    # The predecessor is gone: whatever changed meanwhile, this one serves (promise 2).
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
-                # The target may call it otherwise than it was sent.
+                # The target may have given it another name.
                 named = replace(changed, name=outcome.name or changed.name)
                 return self._take_up(tx, named, outcome.replaced)
             case NameTaken() if upload.names_tried < NAME_TRIES and upload.path is not None:
@@ -504,12 +504,12 @@ class Journal:
         return self._ended(changed) if changed.state is UploadState.FAILED else None
 
     def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
-        """Save a row that the target has; if it serves from now on, its predecessor makes way."""
+        """Save a row that the target has; if it serves from now on, retire its predecessor."""
         others = [] if upload.path is None else self.uploads(tx, upload.path)
         former = [u for u in others if u.state.serves and u.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
             self._removed_before(tx, upload)
-        # The same bytes served the file under another name until now: that was a rename.
+        # The same bytes served the file under another name before: that was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             former.append(before)
         content = (upload.digest, upload.recipe)
@@ -525,7 +525,7 @@ class Journal:
         return replace(event, event="document.renamed") if is_renamed else event
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """What served its file was removed for it: nothing serves now, whatever becomes of this one."""
+        """Its file's old document was removed for it: nothing serves now, whatever happens to this one."""
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
                 tx.holds.release(old.id)
@@ -535,7 +535,7 @@ class Journal:
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """A document that was indexing was looked at, and if it failed, something was done about it."""
+        """A document that was being indexed was polled, and if it failed, that was handled."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
@@ -573,9 +573,9 @@ class Journal:
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
-        """The document `twin`, if it was found at the target and has the bytes of this upload and no file.
+        """The document `twin`, if it was adopted and has the bytes of this upload and no file.
 
-        No file: none is known at its path, or one that has other bytes or is not wanted.
+        No file: none is stored at its path, or one that has other bytes or is not selected.
         """
         for found in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = found.state is UploadState.ADOPTING and found.path not in (None, upload.path)
@@ -587,9 +587,9 @@ class Journal:
         return None
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
-        """The file was renamed while the state was lost: its old document is its own again.
+        """The file was renamed while the state was lost: its old document belongs to it again.
 
-        The one that failed makes way.
+        It replaces the failed one.
         """
         found = self.orphan_with(tx, upload, twin)
         if found is None or upload.path is None or upload.purpose is not Purpose.SERVE:
@@ -600,13 +600,13 @@ class Journal:
         return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """The target is still to cut this document again."""
+        """Whether the target must still index this document again."""
         upload = tx.uploads.get(number)
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
-        """The target was asked to cut a document again; if it cannot, a fresh upload takes its place."""
+        """The target was asked to index a document again; if it cannot, a fresh upload replaces it."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
@@ -621,7 +621,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
-        """The bytes of a found document were read; None: they cannot be had now."""
+        """The bytes of an adopted document were read; None: they are not available now."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
             return
@@ -634,7 +634,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """The target was to blame for these rejections: no document spends a try on them (promise 9)."""
+        """The target was to blame for these rejections: they cost no document a try (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -644,7 +644,7 @@ class Journal:
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """Indexing failed for good this time: a fresh upload while tries are left, else quarantine."""
+        """Indexing failed finally: send a fresh upload while tries are left, else quarantine."""
         # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
         # be asked. If the account is to blame it costs the document no try. What a person hid stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
@@ -670,13 +670,13 @@ class Journal:
         began: float,
         doubt: Listed | None = None,
     ) -> Happened | None:
-        """A complete list, asked for from `began` on, was gone through for this unsure, lost or deleted row.
+        """A complete list, requested at `began`, was searched for this unsure, lost or deleted row.
 
-        `doubt`: a document that may be this page's, and that nothing proves to be.
+        `doubt`: a document that may be this web page's, but unproven.
         """
         upload = tx.uploads.get(number)
         if upload is not None and seen is not None and is_address(upload.name):
-            # Addresses are no names of ours, so that many may have one: another row may hold this document.
+            # Addresses are not our names, so several rows may have one: another row may hold this document.
             is_taken = any(other.id != upload.id for other in tx.uploads.holders(seen.remote_id))
             seen = None if is_taken else seen
         match upload:
@@ -700,7 +700,7 @@ class Journal:
         return None
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
-        """What is sent in place of a lost upload goes on counting, and fails after too many (promise 9)."""
+        """Send a lost upload again; it keeps counting, and fails after too many losses (promise 9)."""
         for row in self.uploads(tx, lost.path or ""):
             is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
             if row.state is UploadState.INTENDED and is_same:
@@ -712,8 +712,8 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
-        """A page whose answer was lost, and a document that may be it."""
-        # Sent again, it may be there twice; taken for ours, it may be foreign (promise 6): a person decides.
+        """A web page whose answer was lost, and a document that may be it."""
+        # Sent again, it may exist twice; adopted, it may be foreign (promise 6): a person decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
             return None
@@ -727,8 +727,8 @@ class Journal:
         return self._ended(failed)
 
     def _found_again(self, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
-        """One that was given up serves only if nothing else does."""
-        # The target's list was this late: from now on absence takes twice as long to be believed.
+        """An upload that was given up and found serves only if nothing else does."""
+        # The target's list was this late: from now on, wait twice as long before believing an absence.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
@@ -744,7 +744,7 @@ class Journal:
         return self._take_up(tx, replace(found, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
-        """What serves the path was removed for this upload."""
+        """Whether the document that served the path was removed for this upload."""
         if upload.path is None:
             return False
         return any(
@@ -752,13 +752,13 @@ class Journal:
         )
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
-        """The old document was removed for this upload: the target has each text once."""
+        """Whether the old document was removed for this upload: the target stores each text once."""
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.abilities.texts_once
 
     def _doubt_server(self, tx: Tx, ended: Upload) -> None:
-        """A rename that was tried came to nothing, and the file has its old name again."""
-        # Its old document may have been removed for the new one: a look tells.
+        """A rename failed, and the file has its old name again."""
+        # Its old document may have been removed for the new one: check that.
         if not (ended.attempts or ended.reason) or not self._has_text_of_server(tx, ended):
             return
         for row in self.uploads(tx, ended.path or ""):
@@ -766,9 +766,9 @@ class Journal:
                 tx.uploads.save(lifecycle.look_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
-        """Something else serves this path, or brings the same version and this one is not `ready`."""
+        """Whether another upload serves this path, or brings the same version and this is not `ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
-            return True  # no file wants it any more
+            return True  # no file needs it any more
         version = (upload.digest, upload.recipe)
         others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
         is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
@@ -795,11 +795,11 @@ class Journal:
         self._take_step(tx, changed)
         if outcome is not None:
             return None
-        ended = replace(upload, reason="", code="")  # what was said of earlier tries is over
+        ended = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
         return Happened("document.retired" if made_way else "document.deleted", ended)
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
-        """The target knows the document under its new path."""
+        """The target has the document under its new path."""
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves:
             return None
@@ -816,15 +816,15 @@ class Journal:
             tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, self.timing))
 
     def rename_refused(self, tx: Tx, number: int) -> None:
-        """The target does not take the new path for this document."""
+        """The target refuses the new path for this document."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
             self._take_step(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
-        """Every upload that was being sent is unsure, but those that still are, `busy`. Returns how many.
+        """Mark every upload in flight as unsure, except those still running, `busy`. Returns how many.
 
-        `spent`: a document may be to blame, as where kbsync was killed while it was sent.
+        `spent`: a document may be to blame, as when kbsync was killed while sending it.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
@@ -849,7 +849,7 @@ class Journal:
             self.decide(tx, upload.path)
 
     def _ended(self, upload: Upload) -> Happened:
-        """The line of a document that is ready, failed, or was skipped for having no text."""
+        """The log line of a document that is ready, failed, or skipped because it has no text."""
         now, word = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
             is_skipped = upload.is_without_text and upload.predecessor is None
@@ -860,7 +860,7 @@ class Journal:
         return Happened(word, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
-        """Look soon at those of these remote ids that are being indexed; True where there are any."""
+        """Poll soon those of these remote ids that are being indexed; True if there are any."""
         binding, found = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):

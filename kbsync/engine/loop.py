@@ -1,7 +1,7 @@
 """The daemon's loop for one mirror: hints as they come, a rescan now and then, retries in between.
 
-`keep` begins the mirror, watches it, and begins it again after trouble; `_turn` is one round of the loop. One
-event wakes it, whatever happened; what is to be done then is found out from the state and the clock.
+`keep` starts the mirror, watches it, and starts it again after an error; `_turn` is one round of the loop.
+One event wakes it for any reason; the state and the clock then tell what to do.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class Reread(Enum):
-    """What a halted mirror has read again, since a person may have corrected there what halts it."""
+    """What a halted mirror reloads, since somebody may have fixed the cause of the halt there."""
 
     CONFIG = "config"
-    """All of it: a person asked for something, so may have changed it."""
+    """The whole config: a person sent a request, so may have changed it."""
     SECRETS = "secrets"
-    """The secrets of this mirror alone: its key was refused, and it may have been rotated since."""
+    """Only this mirror's secrets: its key was refused, and may have been rotated since."""
 
 
 AskReread = Callable[[Reread, asyncio.Event], None]
-"""Has it read, and sets the event when that is done. A mirror whose config changed is stopped before."""
+"""Requests the reload, and sets the event when it is done. It first stops a mirror whose config changed."""
 
 
 def nothing_to_read(_wish: Reread, read: asyncio.Event) -> None:
-    """Where no config stands behind a mirror."""
+    """For a mirror without a config."""
     read.set()
 
 
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-"""Seconds between two looks at what tells of itself by no event: root, watcher, target."""
+"""Seconds between two checks of what sends no events: root, watcher, target."""
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 DOWN_AFTER = 10.0
-"""Seconds a target is down before that is shown as a halt: a restart of the service is none."""
+"""Seconds a target is down before that is shown as a halt: a restart of the service is no halt."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_READING = 10.0
-"""Seconds that a halted mirror waits for what it has read again."""
+"""Seconds a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 
 
@@ -68,9 +68,9 @@ class MirrorLoop:
     make_watcher: Callable[..., Watcher] = Watcher
     on_wish: AskReread = nothing_to_read
     begun: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the folder is watched, or it was said why it is not."""
+    """Set when the folder is watched, or the reason why not is logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when all that is in the folder has been seen once, or it was said why it cannot be."""
+    """Set when the whole folder was scanned once, or the reason why not is logged."""
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _asked: bool = True
     _scan: asyncio.Task[None] | None = None
@@ -86,7 +86,7 @@ class MirrorLoop:
     _mode: Mode | None = None
 
     async def keep(self) -> None:
-        """Run until `stop`. Whatever happens to folder or target, go on when it is over."""
+        """Run until `stop`. After any problem of folder or target, continue when it is over."""
         self.run.on_news = self._wake.set
         wait = FIRST_RETRY
         while not self.stop.is_set():
@@ -103,14 +103,14 @@ class MirrorLoop:
                 self.begun.set()
                 self.compared.set()
                 await self.run.end()
-            # Before the next beginning; a new message ends the rest.
+            # Before the next start; a new message ends the pause.
             until = self.run.clock.steady() + wait
             while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
-                self._wake.clear()  # by a message, or by what ended just now: the state tells which
+                self._wake.clear()  # woken by a message, or by the run that just ended: the state tells which
                 await self._rest(min(CHECK_EVERY / 2, left))
                 if await self._newest_message() > known:
                     break
-            # What halts the mirror may be corrected in the config by now; a new message is a person's.
+            # The config may be fixed by now; a new message comes from a person.
             if self.run.halt is not None and await self._newest_message() > known:
                 await self._have_read(Reread.CONFIG)
             elif self._halted_over(CREDENTIALS):
@@ -125,11 +125,11 @@ class MirrorLoop:
         else:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
-        with contextlib.suppress(StateError):  # for `status`, where the state can still be written
+        with contextlib.suppress(StateError):  # for `status`, if the state can still be written
             await self.run.show_trouble(FAILING, reason)
 
     async def _have_read(self, wish: Reread) -> None:
-        """Where that changes this mirror, `stop` is set meanwhile."""
+        """Request a reload. If it changes this mirror, `stop` is set meanwhile."""
         if not self.stop.is_set():
             read = asyncio.Event()
             self.on_wish(wish, read)
@@ -143,7 +143,7 @@ class MirrorLoop:
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
-        """Follow the folder until it or the base is another one, or the daemon ends."""
+        """Follow the folder until it or the base is replaced, or the daemon ends."""
         settings = self.run.settings
         watcher = self.make_watcher(
             settings.root,
@@ -178,7 +178,7 @@ class MirrorLoop:
             await asyncio.gather(*scans, return_exceptions=True)
             ending = [watcher.stop()]
             if self.stop.is_set():
-                ending.append(bound.worker.stop())  # what is on its way gets its time meanwhile
+                ending.append(bound.worker.stop())  # requests in flight get their time meanwhile
             await asyncio.gather(*ending)
             await asyncio.gather(auditing, return_exceptions=True)
 
@@ -223,7 +223,7 @@ class MirrorLoop:
             self._tree_scan.add_done_callback(self._tree_scan_ended)
         if hints or self._asked or await bound.is_due(now):
             self._asked = False
-            # What a person asks of a halted mirror is done by the config as it is now.
+            # A request to a halted mirror uses the current config.
             if self.run.halt is not None and await self._newest_message():
                 await self._have_read(Reread.CONFIG)
             if not self.stop.is_set():
@@ -240,11 +240,11 @@ class MirrorLoop:
             self._begin_anew = True
         now = self.run.clock.steady()
         await bound.end_halt_if_proven()
-        # A target that has been down for a while is a halt like any other, and ends by itself. So does an
-        # error of ours that comes again and again.
+        # A target that is down for a while is a halt like any other, but ends by itself. So does an
+        # error of ours that keeps recurring.
         health = bound.worker.health
         if health.halted is not None and self.run.halt is None:
-            await self.run.halted(health.halted)  # it could not be written when it was met
+            await self.run.halted(health.halted)  # it could not be recorded when it happened
         if health.failures.lasting:
             await self.run.show_trouble(FAILING, health.failures.lasting)
         elif health.down_since is None:
@@ -268,7 +268,7 @@ class MirrorLoop:
             self._wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
-        """Ask the target whether the cause of the halt is gone, ever more seldom."""
+        """Ask the target, with growing pauses, whether the cause of the halt is gone."""
         self._next_probe = self.run.clock.steady() + self._probe_wait
         self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
         if self._halted_over(CREDENTIALS):
@@ -284,7 +284,7 @@ class MirrorLoop:
         times = [self._next_check] if due is None else [self._next_check, due]
         if self._scan is None:
             times.append(self._next_scan)
-            # After a pass in which all that was gone could be weighed, few deletions go unasked again.
+            # After a pass that weighed all missing files, few deletions need no approval again.
             if self._first_pass_open and self._is_compared and not bound.deletions.may_wait:
                 self._first_pass_open = False
                 await self.run.first_pass_over()
@@ -325,12 +325,12 @@ class MirrorLoop:
         self._wake.set()
 
     async def _rest(self, seconds: float) -> None:
-        """Until something happens, `stop` is set, or time is up."""
+        """Wait until something happens, `stop` is set, or time is up."""
         await rest(self.run.clock, seconds, self._wake, self.stop)
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Whether a path lies below a directory that the config's rules do not enter. Cheap, reads nothing."""
+    """Whether a path is below a directory that the config's rules exclude. Cheap, reads nothing."""
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

@@ -1,12 +1,12 @@
-"""Looking for uploads whose answer was lost: one complete list serves all of them.
+"""Searches for uploads whose answer was lost: one complete list serves all of them.
 
-A few are asked for by name first, where the target can do that: a list of thousands takes minutes and many
-requests. If all are found that way, they are settled; that one is not there takes the complete list.
+A few are queried by name first, if the target can do that: a list of thousands takes minutes and many
+requests. If that finds all of them, they are decided; only the complete list proves that one is absent.
 
-Where the target keeps our marker, the marker tells. Elsewhere a document is an upload's if its name is the
-one that was sent (as far as the service left it alone), its length is that of the bytes, it is not older
-than the request, as far as its time is evidence (`Journal.trusts_times`), and no other upload holds it.
-Where the name does not prove the content, the document is read.
+If the target keeps our marker, the marker decides. Elsewhere a document belongs to an upload if it has the
+name that was sent (as far as the service kept it), the length of the bytes, is not older than the request, as
+far as its time is evidence (`Journal.trusts_times`), and no other upload holds it. If the name does not prove
+the content, the document is read.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from kbsync.state.store import StateStore
 MOST = 10_000
 
 FEW = 5
-"""So many are asked for by name; more are found by a list in fewer requests."""
+"""The most uploads to query by name; for more, a list needs fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row and the listed document that is it; None when a complete list did not have it.
+    """A row and its listed document; None if a complete list did not have it.
 
-    `doubt`: a document that may be it, where the list shows nothing that could prove it.
+    `doubt`: a document that may be it, if nothing in the list can prove it.
     """
 
     row: Upload
@@ -51,10 +51,10 @@ async def look_for(
     unsure: Sequence[Upload],
     on_answer: Callable[[], None],
 ) -> list[FoundUpload]:
-    """Every unsure row, and every lost or deleted one that a later list may tell more about.
+    """Search for every unsure row, and every lost or deleted one that a later list may decide.
 
-    Those that are found by name, where all of `unsure` are: nothing was seen then that tells of the others.
-    `on_answer` is called while the list comes in: it may take minutes, in which nothing else is asked.
+    If all of `unsure` are found by name, it returns only those: nothing was read about the others.
+    `on_answer` is called while the list arrives: that may take minutes without other requests.
     Raises `TargetError` when the list is incomplete.
     """
     binding = journal.binding
@@ -67,7 +67,7 @@ async def look_for(
     numbers = {row.id for row in past}
     rows = [*past, *(row for row in unsure if row.id not in numbers)]
     matcher = _ListMatcher(binding, rows, journal.trusts_times)
-    # A list that breaks off raises: absence is only ever told by a complete one (promise 3).
+    # An incomplete list raises: only a complete one proves absence (promise 3).
     async for listed in target.list():
         on_answer()
         matcher.see(listed)
@@ -79,43 +79,42 @@ async def look_for(
 async def _found_by_name(
     store: StateStore, journal: Journal, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
-    """All of the rows, each with its document; None where one of them is not found that way."""
+    """All of the rows, each with its document; None if one of them is not found by name."""
     binding = journal.binding
     if not isinstance(target, Finds) or binding.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
-        return None  # where one that was lost or deleted is due, the list is read for all of these
+        return None  # if a lost or deleted row is due, the list is read for all of them
     matcher = _ListMatcher(binding, rows, journal.trusts_times)
     try:
         for row in rows:
             for listed in await target.find(row.name):
                 matcher.see(listed)
     except TargetError:
-        return None  # the short cut fails now: the whole list tells, or says what is wrong
+        return None  # the query by name failed: the whole list decides, or reports the error
     found = await _matched(store, binding, target, matcher)
     return [FoundUpload(row, found[row.id]) for row in rows] if len(found) == len(rows) else None
 
 
 CLOCK_SLACK = 240.0
-"""Seconds by which the clocks of the target and this machine may differ after correction, at the most."""
+"""The most seconds the clocks of target and machine may differ after correction."""
 
 LATE = 900.0
-"""Seconds after a request within which its document may have been made."""
+"""Seconds after a request within which its document may have been created."""
 
 EARLIEST, LATEST = 5.0, 120.0
-"""Seconds before and after a request: a page of its address that was made in between is its own."""
+"""Seconds around a request: a web page with its address created in between belongs to it."""
 
 
 @dataclass(slots=True)
 class Page:
     """The upload of a link file whose outcome is open, and the documents that are or may be it.
 
-    A list has no name of ours for a page. What proves it is its address, where the list tells one, together
-    with the moment when the document was made: between the request and a while after it. Without both it
-    stays a doubt: it may be ours, or a colleague's. A document that was made at another time, or is a file by
-    its name, is no doubt.
+    A list has no name of ours for a web page. The proof is its address, if the list has it, and the creation
+    time of the document: between the request and a while after it. Without both it stays a doubt: it may be
+    ours, or a colleague's. A document created at another time, or a file by its name, is no doubt.
 
-    `trusts_times`: that a document was made at another time disproves it; else such a time may only confirm.
+    `trusts_times`: another creation time disproves it; otherwise a time can only confirm.
     """
 
     binding: Binding
@@ -125,7 +124,7 @@ class Page:
     doubts: list[Listed] = field(default_factory=list)
 
     def see(self, listed: Listed) -> None:
-        """One document of the list."""
+        """Match one document of the list."""
         # Another page by its address, or a file: one of ours, or one that the address does not end in.
         if is_address(listed.name):
             is_other = not same_address(self.row.name, listed.name)
@@ -144,7 +143,7 @@ class Page:
         if listed.created is not None and self.row.sent_at is not None:
             after = listed.created - self.row.sent_at
             if self.trusts_times and not -CLOCK_SLACK <= after <= LATE:
-                return  # it was made at another time
+                return  # it was created at another time
             is_of_moment = -EARLIEST <= after <= LATEST
         is_same = any(same_address(self.row.name, one) for one in listed.addresses)
         (self.seen if is_same and is_of_moment else self.doubts).append(listed)
@@ -155,7 +154,7 @@ Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _ListMatcher:
-    """Sorts listed documents to the rows they may be. `pages`: rows whose documents have no name of ours."""
+    """Matches listed documents to rows. `pages`: rows whose documents have no name of ours."""
 
     binding: Binding
     rows: Sequence[Upload]
@@ -175,15 +174,15 @@ class _ListMatcher:
             else:
                 key = self._key(row.name, row.id)
                 self._wanted[(*key, row.size)].append(row)
-                self._wanted[(*key, None)].append(row)  # for a list that tells no length
+                self._wanted[(*key, None)].append(row)  # for a list without lengths
 
     def _key(self, name: str, number: int | None) -> Key:
         return (number,) if self.binding.limits.marks else (self.binding.naming.key(name),)
 
     def see(self, listed: Listed) -> None:
-        """One document of the list."""
+        """Match one document of the list."""
         tombstone = self._tombstones.get(listed.remote_id)
-        if tombstone is not None:  # its id tells, whatever name it is listed under
+        if tombstone is not None:  # its id decides, whatever its listed name
             self.deleted[tombstone.id] = listed
             return
         for page in self.pages:
@@ -204,18 +203,18 @@ class _ListMatcher:
         return not is_older and self.binding.naming.recognises(row.name, listed.name)
 
     def candidates(self) -> Iterable[tuple[Upload, list[Listed]]]:
-        """Rows with the documents they may be, the newest first."""
+        """Rows with their possible documents, the newest first."""
         for row in self.rows:
             if seen := self._seen.get(row.id):
                 yield row, sorted(seen, key=lambda listed: -(listed.created or 0.0))
 
 
 def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[int, FoundUpload]:
-    """What the list showed of pages, each document given to one of them at most."""
+    """The web pages in the list, each document assigned to at most one row."""
     others = {listed.remote_id for listed in taken.values()}
     sightings = {}
     for page in pages:
-        # A document that another row holds, in whatever base, is that row's.
+        # A document that another row holds, in any base, belongs to that row.
         free = [one for one in page.seen if not tx.uploads.holders(one.remote_id)]
         doubts = [one for one in page.doubts if not tx.uploads.holders(one.remote_id)]
         mine = next((one for one in free if one.remote_id not in others), None)
@@ -228,18 +227,18 @@ def _pages(tx: Tx, pages: Sequence[Page], taken: Mapping[int, Listed]) -> dict[i
 async def _matched(
     store: StateStore, binding: Binding, target: Target, matcher: _ListMatcher
 ) -> dict[int, Listed]:
-    """The documents of rows, each given to one of them at most, the newest that is one's first."""
+    """The documents of rows, each assigned to at most one, the newest match first."""
     found = dict(matcher.deleted)
-    # The marker, or the tag in the name, proves the content; else the bytes do, where they can be had.
+    # The marker, or the tag in the name, proves the content; otherwise the bytes do, if available.
     is_proven = binding.limits.marks or binding.settings.names == "tagged"
     for row, candidates in matcher.candidates():
         for listed in candidates:
             remote_id = listed.remote_id
             if any(remote_id == other.remote_id for other in found.values()):
                 continue
-            if listed.upload_id != row.id:  # it does not carry our mark: another row may hold it
+            if listed.upload_id != row.id:  # it lacks our mark: another row may hold it
                 known = await store.read(lambda tx: tx.uploads.by_remote(binding.id, remote_id))  # noqa: B023
-                if binding.limits.ids_return:  # what is over holds nothing
+                if binding.limits.ids_return:  # a finished row holds nothing
                     known = [other for other in known if not other.state.is_final]
                 if any(other.id != row.id for other in known):
                     continue

@@ -1,9 +1,8 @@
-"""One mirror at work: how it begins and ends, and what `--once` and the daemon share.
+"""One running mirror: how it starts and ends, and what `--once` and the daemon share.
 
-`MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` is what
-works on it. It exists only between `begin` and `end`, while the mirror is bound to a knowledge base, and
-whatever needs the base takes it. When each step is due is decided in engine/loop.py (the daemon) and once.py
-(a pass).
+`MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` works on it.
+It exists only between `begin` and `end`, while the mirror is bound to a knowledge base, and all code that
+needs the base takes it. engine/loop.py (the daemon) and once.py (a pass) decide when each step is due.
 """
 
 from __future__ import annotations
@@ -44,47 +43,47 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 ENTRIES = 2
-"""How often a pass waits for one path: since its scan, and once more when the file changed meanwhile."""
+"""How often a pass waits for one path: from its scan on, and again if the file changed meanwhile."""
 
 
 class Snapshot:
-    """The files of one pass that are not quiet yet: the pass waits for those and for nothing later.
+    """The files of one pass that are still changing: the pass waits for those and for nothing later.
 
-    Otherwise a folder in which files come and go would keep a pass from ever ending. A path is waited for
-    until its file is taken, vanishes, or was read when the longest wait was over, and `ENTRIES` times at the
-    most. Then it leaves for good: the next pass looks at it again. So a pass looks at any path a bounded
-    number of times, whatever happens in the folder.
+    Otherwise a pass would never end in a folder where files come and go. It waits for a path until its file
+    is recorded, vanishes, or was read after the longest wait, and at most `ENTRIES` times. Then the path
+    leaves for good: the next pass checks it again. So a pass checks any path a bounded number of times,
+    whatever happens in the folder.
     """
 
     def __init__(self, settling: Settling, now: float) -> None:
-        """`now`: the moment when the scan ended, steady seconds."""
+        """`now`: the time when the scan ended, in steady seconds."""
         self._settling = settling
         self._entries = Counter[str]()
         self._waiting: dict[str, float | None] = {}
         self.unsettled: set[str] = set()
         """Paths that left while their files were still being written."""
         self.missed_until = now
-        """Files that were missed later than this came and went while the pass was under way."""
+        """Files that were missed later than this came and went during the pass."""
         self._enter(settling.paths())
 
     def __bool__(self) -> bool:
-        """Files are waited for."""
+        """Whether files are waited for."""
         return bool(self._waiting)
 
     def inodes(self) -> set[int]:
-        """Of the files that are waited for."""
+        """The inodes of the files that are waited for."""
         stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> set[str]:
-        """Those of the files that changed, or are back, which this pass still looks at."""
+        """Those of the changed or returned files that this pass still checks."""
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
         self._entries.update(admitted)
         self.unsettled |= set(paths) - admitted
         return admitted
 
     def looked_at(self, now: float) -> None:
-        """Wait for the files that the looks at admitted paths found being written."""
+        """Wait for the files at admitted paths that are being written."""
         for path in self._settling.paths():
             if path not in self._waiting:
                 self._entries[path] = max(1, self._entries[path])
@@ -97,7 +96,7 @@ class Snapshot:
             self._waiting[path] = self._settling.since(path)
 
     def update(self, now: float, overdue: Collection[str]) -> None:
-        """Drop the files that are waited for no longer, after a round of looks.
+        """Drop the files that are no longer waited for, after a round of checks.
 
         `overdue`: those that were read because their longest wait was over.
         """
@@ -105,7 +104,7 @@ class Snapshot:
             self.missed_until = now
         for path, since in list(self._waiting.items()):
             began = self._settling.since(path)
-            if began is None:  # it was taken, or it vanished
+            if began is None:  # it was recorded, or it vanished
                 del self._waiting[path]
                 self.unsettled.discard(path)
             elif path in overdue or (began != since and self._entries[path] >= ENTRIES):
@@ -120,25 +119,24 @@ MOST_RECHECKS = 8
 
 
 class Rechecks:
-    """Paths to look at again soon.
+    """Paths to check again soon.
 
-    A file that held other bytes when it was sent than when it was read is looked at again at once, and from
-    the second time on after a pause that doubles: the bytes of some, on FUSE or mapped into memory, differ at
-    each read while their stamp stays. After `MOST_RECHECKS` times in a row it is left to the next scan
-    (promise 9).
+    A file with other bytes when sent than when read is checked again at once, and from the second time on
+    after a pause that doubles: some files, on FUSE or mapped into memory, return different bytes at each read
+    with the same timestamp. After `MOST_RECHECKS` times in a row it is left to the next scan (promise 9).
     """
 
     def __init__(self, settings: MirrorSettings) -> None:
         self._first, self._longest = settings.settle, settings.settle_longest
         self._due: dict[str, float] = {}
-        self._queue: list[tuple[float, str]] = []  # a heap of the same, and of what was put off since
+        self._queue: list[tuple[float, str]] = []  # a heap of the same, and of postponed entries
         self._times = Counter[str]()
 
     def __bool__(self) -> bool:
         return bool(self._due)
 
     def add(self, paths: Iterable[str], now: float) -> None:
-        """Look at these at `now`, steady seconds."""
+        """Check these at `now`, in steady seconds."""
         for path in paths:
             self._put(path, now)
 
@@ -147,7 +145,7 @@ class Rechecks:
         heapq.heappush(self._queue, (at, path))
 
     def add_changed(self, path: str, now: float) -> int:
-        """The file changed between its read and its upload; returns how often in a row."""
+        """Note that the file changed between its read and its upload; returns how often in a row."""
         self._times[path] += 1
         times = self._times[path]
         pause = 0.0 if times == 1 else min(self._longest, self._first * 2.0 ** min(times - 2, 30))
@@ -156,11 +154,11 @@ class Rechecks:
         return times
 
     def forget(self, path: str) -> None:
-        """It was sent: the next change is the first."""
+        """Reset the count of a sent file."""
         self._times.pop(path, None)
 
     def take_page(self, now: float) -> list[str]:
-        """The paths that are due first, as many as are looked at in one go; they are no more."""
+        """Remove and return the first due paths, one batch."""
         page = list[str]()
         while len(page) < PAGE and (at := self.next_due()) is not None and at <= now:
             _, path = heapq.heappop(self._queue)
@@ -169,12 +167,12 @@ class Rechecks:
         return page
 
     def take_all(self) -> Collection[str]:
-        """All paths, also those that are due later; they are no more."""
+        """Remove and return all paths, also those due later."""
         taken, self._due, self._queue = self._due.keys(), {}, []
         return taken
 
     def next_due(self) -> float | None:
-        """When the next path is due, steady seconds; None while there is none."""
+        """When the next path is due, in steady seconds; None if there is none."""
         while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
@@ -183,21 +181,21 @@ class Rechecks:
 log = structlog.get_logger("kbsync")
 
 SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
-"""Halts whose cause is gone when the base answers. Whether any other is over, the work itself has to show."""
+"""Halts whose cause is gone when the base answers. For any other, the work itself must show it."""
 
 ENDED_KEPT = 30 * 86400.0
-"""Seconds that rows of uploads that came to an end are kept as a proof of what was ours."""
+"""Seconds to keep rows of finished uploads as a proof of what was ours."""
 
 PATIENCE = 60.0
-"""Seconds: a pass does not wait for what pauses longer than this (promise 9 bounds it)."""
+"""Seconds: a pass does not wait for work that pauses longer than this (promise 9 bounds it)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Where a mirror runs: its place for spooled bytes, the config's mirrors, and how cures are written.
+    """The surroundings of a mirror: its spool folder, the config's mirrors, and how to write commands.
 
-    `rename_base(old, new)` moves what is kept on disk under the name of a mirror that has another name now.
-    It is called again where a beginning was cut off. `at_work`: it stays, as a daemon does.
+    `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
+    again after an interrupted start. `at_work`: the process stays, like a daemon.
     """
 
     spool_dir: Path
@@ -209,7 +207,7 @@ class RunContext:
 
 @dataclass(slots=True)
 class PassCounts:
-    """What was done since the run began."""
+    """What was done since the run started."""
 
     uploaded: int = 0
     replaced: int = 0
@@ -218,7 +216,7 @@ class PassCounts:
 
 
 class BoundMirror:
-    """A mirror at work, bound to its base; it exists from `MirrorRun.begin` to `MirrorRun.end`.
+    """A running mirror, bound to its base; it exists from `MirrorRun.begin` to `MirrorRun.end`.
 
     `snapshot`: the files that were being written when the last comparison ended.
     """
@@ -277,7 +275,7 @@ class BoundMirror:
         self.bodies.close()
 
     async def base_changed(self) -> bool:
-        """The base is not the one this run began with: it was deleted, or was damaged and replaced."""
+        """Whether the base is not the one this run started with: it was deleted, or damaged and replaced."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -290,7 +288,7 @@ class BoundMirror:
     # -- the pass --------------------------------------------------------------------------------------
 
     async def compare(self, *, deep: bool = False) -> ScanSummary | None:
-        """Compare the whole folder with the state; None when the root changed under it."""
+        """Compare the whole folder with the state; None if the root changed meanwhile."""
         run = self.run
         began = run.clock.steady()
         if await run.trusted_identity() is None:
@@ -304,7 +302,7 @@ class BoundMirror:
         return summary
 
     async def compared(self, *, deep: bool = False) -> None:
-        """The folder was compared as a whole."""
+        """Record that the whole folder was compared."""
         run = self.run
         run.has_compared = True
         now = run.clock.wall()
@@ -317,7 +315,7 @@ class BoundMirror:
         await run.store.write(record)
 
     async def is_done(self) -> bool:
-        """Nothing of the last comparison is left to do, but for what pauses longer than `PATIENCE`."""
+        """Whether the last comparison is done, except for work that pauses longer than `PATIENCE`."""
         if self.snapshot or self.rechecks:
             return False
         until = 0.0 if self.snapshot is None else self.snapshot.missed_until
@@ -328,7 +326,7 @@ class BoundMirror:
     # -- what is due besides scanning ------------------------------------------------------------------
 
     async def do_due_work(self) -> None:
-        """Everything that is due besides scanning: messages, quiet files, second looks, deletions."""
+        """Do all due work except scanning: messages, unchanged files, second checks, deletions."""
         run = self.run
         snapshot = self.snapshot if run.is_pass else None
         answer = await self.inbox.carry_out()
@@ -349,7 +347,7 @@ class BoundMirror:
             paths = self.rechecks.take_page(run.clock.steady())
             left = await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
             self.rechecks.add((hint.path for hint in left), run.clock.steady())
-        # In a pass no path is looked at more than a few times, so it waits for none of their pauses.
+        # A pass checks each path only a few times, so it does not wait for their pauses.
         elif admitted := snapshot.admit(self.rechecks.take_all()):
             await self.reconciler.look_at(admitted)
             snapshot.looked_at(run.clock.steady())
@@ -374,17 +372,17 @@ class BoundMirror:
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
-        """Look soon at these documents: their target called back (ADR 21). Others' ids are ignored."""
+        """Poll these documents soon: their target called back (ADR 21). Ignores others' ids."""
         if await self.run.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
     async def is_due(self, now: float) -> bool:
-        """Something besides scanning is to be done at this moment, steady seconds."""
+        """Whether work other than scanning is due now, in steady seconds."""
         due = await self.next_due()
         return due is not None and due <= now
 
     async def next_due(self) -> float | None:
-        """Steady time when a file, a second look or a weighing is due; None while nothing waits."""
+        """Steady time when a file, a second check or a weighing is due; None if nothing waits."""
         times = [
             self.rechecks.next_due(),
             await self.recipe_changes.next_due() if self.recipe_changes.may_wait else None,
@@ -396,14 +394,14 @@ class BoundMirror:
     # -- the end of a halt -----------------------------------------------------------------------------
 
     async def _resume(self) -> None:
-        """The cause of a halt is gone."""
+        """Resume: the cause of a halt is gone."""
         await self.run.set_halt(None)
         self.worker.resume()
 
     async def try_again(self) -> None:
-        """The base answers: end the halt where that is what was wrong, else let the work try."""
+        """The base answers: end the halt if that was the cause, else let the work try."""
         halt = self.run.halt
-        if halt is None:  # it was ended while the base was asked
+        if halt is None:  # it ended while the base was queried
             return
         if halt.reason in SHOWN_BY_BASE or self.worker.health.halted is None:
             await self._resume()
@@ -412,7 +410,7 @@ class BoundMirror:
             self.worker.try_again()
 
     async def end_halt_if_proven(self) -> None:
-        """End the halt where the work that was taken up again went well, or none of it is left."""
+        """End the halt if the resumed work succeeded, or none is left."""
         if self.run.halt is None or not self.run.proving:
             return
         health = self.worker.health
@@ -422,7 +420,7 @@ class BoundMirror:
     # -- what the parts tell ---------------------------------------------------------------------------
 
     async def _audit_halted(self, error: Halted) -> None:
-        # The base is not what it was: the next beginning of the run looks at it as a whole.
+        # The base changed: the next start of the run checks all of it.
         self.worker.health.halted = error
         await self.run.halted(error)
         self.run.on_news()
@@ -446,7 +444,7 @@ class BoundMirror:
         self.run.on_news()
 
     def _coming(self) -> Collection[int]:
-        """The inodes of files that will be taken when they are quiet."""
+        """The inodes of files that are still changing."""
         if self.run.is_pass and self.snapshot is not None:
             return self.snapshot.inodes()
         return self.reconciler.coming()
@@ -477,10 +475,10 @@ def _down(trouble: str) -> Halt:
 
 @dataclass(slots=True, eq=False)
 class MirrorRun:
-    """A mirror for as long as kbsync runs: `begin` and `end` may follow each other many times.
+    """A mirror for as long as kbsync runs: `begin` and `end` may alternate many times.
 
-    `open_target` gives a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
-    which look at a path's rows within each transaction.
+    `open_target` returns a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
+    which check a path's rows in each transaction.
     """
 
     settings: MirrorSettings
@@ -493,32 +491,32 @@ class MirrorRun:
     mirror: int = 0
     halt: Halt | None = None
     told: Halt | None = None
-    """The halt as this run has logged it; one that an earlier run left in the state is logged once more."""
+    """The halt that this run has logged; one that an earlier run left in the state is logged again."""
     trouble: str = ""
-    """Why the last `begin` failed over something that passes by itself."""
+    """The temporary problem that made the last `begin` fail."""
     counts: PassCounts = field(default_factory=PassCounts)
     proving: bool = False
-    """The work was taken up again to see whether the cause of the halt is gone."""
+    """Whether the work resumed to check if the cause of the halt is gone."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     on_news: Callable[[], None] = lambda: None
     has_compared: bool = False
     counted: Meter = field(default_factory=Meter)
-    """Requests of targets that were let go."""
+    """Requests of closed targets."""
     pass_seconds: float | None = None
     is_pass: bool = False
-    """The run ends with its first comparison, and takes care of its snapshot only."""
+    """Whether the run ends with its first comparison, and handles only its snapshot."""
     _halting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
-    """Targets that were opened after nobody waited for them any more."""
+    """Targets whose opening ended after nobody waited for them any more."""
 
     # -- beginning and ending --------------------------------------------------------------------------
 
     async def begin(self) -> BoundMirror | None:
-        """Look at root and base and set the mirror to work; None with `halt` or `trouble` set."""
-        # In a thread of this mirror's own: on a dead mount it never ends, and all others go on.
+        """Check root and base and start the mirror; None with `halt` or `trouble` set."""
+        # In this mirror's own thread: on a dead mount it never ends, and all others continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
-        # First: what goes wrong below is shown by `status`, which needs the mirror's row for it.
+        # First, as `status` needs the mirror's row to show errors from below.
         await self._enroll()
         target = None
         try:
@@ -546,19 +544,19 @@ class MirrorRun:
         except TargetError as error:
             self.trouble = error.reason
             if self.halt is not None and self.halt.reason == CREDENTIALS:
-                # What was said of the key may be of another address, and is found out again.
+                # Notes about the key may concern another address, and are checked again.
                 await self.set_halt(_down(error.reason))
         else:
             self.trouble = ""
             await self.set_halt(None)
         finally:
-            # Whatever ended this, cancellation too: an embedded base that stays open is locked for good.
+            # After any error or cancellation: an embedded base that stays open is locked forever.
             if target is not None and self.bound is None:
                 await self._close(target)
         return self.bound
 
     async def _open(self) -> Target:
-        """A fresh target. It is opened in a thread, which goes on when this is cancelled."""
+        """A fresh target, opened in a thread that continues if this is cancelled."""
         opening = asyncio.ensure_future(self.open_target())
         try:
             return await asyncio.shield(opening)
@@ -573,7 +571,7 @@ class MirrorRun:
             closing.add_done_callback(self._closing.discard)
 
     async def _close(self, target: Target) -> None:
-        # Its requests stay counted: /metrics never goes back.
+        # Its requests still count: /metrics never decreases.
         if target.meter is not None:
             self.counted.add(target.meter)
         await target.aclose()
@@ -590,8 +588,8 @@ class MirrorRun:
     async def _rename_base(self, record: MirrorRecord) -> None:
         """Give the embedded base the mirror's name in the config, before the state has that name.
 
-        The name it gets is stored first: a run that is killed in between leaves the base under either name,
-        and by the next run the config may have a third one.
+        Stores the new name first: a run killed in between leaves the base under either name, and by the next
+        run the config may have a third one.
         """
         mirror, old, new = record.id, record.name, self.settings.name
         interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
@@ -602,7 +600,7 @@ class MirrorRun:
             await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def end(self, grace: float = 0.5) -> None:
-        """Stop the work and let go of the target. Repeatable."""
+        """Stop the work and close the target. Repeatable."""
         bound, self.bound = self.bound, None
         if bound is not None:
             await bound.stop(grace)
@@ -614,11 +612,11 @@ class MirrorRun:
         if record.last_deep is None:
             return False, True
         age = self.clock.wall() - record.last_deep
-        # A deep pass in the future was told by a clock that ran ahead: nobody knows when it was.
+        # A deep pass in the future comes from a clock that ran ahead: its real time is unknown.
         return not 0 <= age < self.settings.deep_rescan, False
 
     def requests(self) -> Meter:
-        """All requests of this run, those of earlier beginnings too."""
+        """All requests of this run, including those of earlier starts."""
         every = Meter()
         every.add(self.counted)
         if self.bound is not None and (meter := self.bound.target.meter) is not None:
@@ -626,14 +624,14 @@ class MirrorRun:
         return every
 
     async def first_pass_over(self) -> None:
-        """Everything that was gone at the first pass has been weighed: later deletions need not ask."""
+        """All files missing at the first pass have been weighed: later deletions need not ask."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.mirror, False))
 
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """The root's identity, if it is still the one this run began with; else None and a halt."""
-        # Asked before and after each look that may prove a file gone: a folder that is swapped or unmounted
+        """The root's identity, if it is still the one this run started with; else None and a halt."""
+        # Read before and after each check that may prove a file gone: a folder swapped or unmounted
         # meanwhile proves nothing (promise 1).
         try:
             return await attach.same_root(self.settings, self.identity)
@@ -644,13 +642,13 @@ class MirrorRun:
     # -- halts -----------------------------------------------------------------------------------------
 
     async def set_halt(self, halt: Halt | None) -> None:
-        """Say, on disk and in the log, that the mirror waits for a person, or no longer does."""
+        """Record on disk and in the log that the mirror needs a person, or no longer does."""
         if halt is not None:
             halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
         async with self._halting:
             if halt == self.halt == self.told:
-                return  # nothing new: neither a write nor a line in the log
-            # Shown once it is on disk: where it cannot be written, the next call tries again.
+                return  # nothing new: neither a write nor a log line
+            # Shown once it is on disk: if it cannot be written, the next call tries again.
             await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
             before, self.halt, self.told, self.proving = self.halt, halt, halt, False
             if halt is not None:
@@ -666,16 +664,16 @@ class MirrorRun:
                 log.info("mirror.resumed", mirror=self.settings.name, reason=before.reason)
 
     async def halted(self, error: Halted) -> None:
-        """The target, or the work on it, can go on only after a person did something."""
+        """Halt: the target, or the work on it, can continue only after a person acted."""
         await self.set_halt(as_halt(error, self.settings.name, self.context.cure))
 
     def _retry(self) -> str:
-        """What to run once the cause of a halt is gone."""
+        """The command to run once the cause of a halt is gone."""
         return self.context.cure(f"retry --mirror {self.settings.name}")
 
     async def show_trouble(self, reason: str, trouble: str) -> None:
-        """Show trouble that passes by itself (`PASSING`), unless people have to see something else."""
-        # Not twice by one run: it would hide what the run has found out since.
+        """Show a temporary problem (`PASSING`), unless people must see something else."""
+        # Not twice per run: it would hide what the run has learned since.
         if self.halt is None or (self.halt.reason in PASSING and self.told is None):
             if reason == TARGET_DOWN:
                 halt = _down(trouble)
@@ -684,7 +682,7 @@ class MirrorRun:
             await self.set_halt(halt)
 
     async def note_unfinished(self, reason: str, trouble: str) -> None:
-        """Say in `status` why a pass could not end, until the next one begins."""
+        """Show in `status` why a pass could not end, until the next one starts."""
         if self.halt is None:
             cure = self.context.cure(f"--once --mirror {self.settings.name}")
             halt = Halt(reason, f"{trouble}; the next pass continues from there", cure)
@@ -692,6 +690,6 @@ class MirrorRun:
             self.halt = halt
 
     async def end_trouble(self) -> None:
-        """What passes by itself has passed."""
+        """End the temporary problem."""
         if self.halt is not None and self.halt.reason in PASSING:
             await self.set_halt(None)

@@ -1,9 +1,9 @@
-"""What a pass of a mirror would do, found out by a pass over a private copy of the state.
+"""What a pass of a mirror would do, by running one on a private copy of the state.
 
-The pass is the real one: it attaches the mirror, reads the inbox, scans the folder, lets the journal decide,
-and weighs deletions and changed recipes. No worker runs, so nothing is sent; the target is asked for its
-base, and for its list where a pass would need that. `plan` shows what the rows of the copy then intend, and
-`verify` learns from it where the folder is ahead of its documents.
+It is a real pass: it attaches the mirror, reads the inbox, scans the folder, lets the journal decide, and
+weighs deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for its base,
+and for its list if a pass would need it. `plan` shows what the rows of the copy then intend, and `verify`
+learns from it which files are newer than their documents.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from kbsync.state.store import StateCopy
 PAGE = 500
 
 RECIPE = "recipe"
-"""The cause of what is held because settings want it indexed again."""
+"""The cause of documents that are held because changed settings require indexing them again."""
 
 BUSY = "it is being written; kbsync sends it once it stops changing"
 LOST = "its upload got no answer; kbsync looks for it before sending it again"
@@ -60,9 +60,9 @@ AGAIN = "the target cannot rename"
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a command that looks knows besides its mirror: all mirrors of the config, how cures are written.
+    """What a read-only command knows beyond its mirror: the config's mirrors, and how to write commands.
 
-    `at_work`: another process holds the state, and makes passes of its own.
+    `at_work`: another process holds the state, and makes its own passes.
     """
 
     configured: Sequence[MirrorIdentity] = ()
@@ -94,7 +94,7 @@ class Planned:
 
 @dataclass(slots=True)
 class MirrorPlan:
-    """What a pass of one mirror would do, each list by path; with a `halt` nothing at all.
+    """What a pass of one mirror would do, each list by path; nothing with a `halt`.
 
     A rename is listed as one whether or not the target can rename: `sends` says which of them upload, each
     once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
@@ -119,7 +119,7 @@ class MirrorPlan:
 
     @property
     def is_empty(self) -> bool:
-        """A pass would change nothing."""
+        """Whether a pass would change nothing."""
         return not (self.upload or self.replace or self.rename or self.delete or self.reembed or self.held)
 
     @property
@@ -129,7 +129,7 @@ class MirrorPlan:
         return sum(one.size for one in sent if one.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; `halt` is there only when nothing could be planned, `keep` as said above."""
+        """The contract's object; it has `halt` only if nothing could be planned, `keep` as above."""
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),
@@ -158,8 +158,8 @@ async def plan_mirror(
 ) -> MirrorPlan:
     """Plan a pass.
 
-    Raises StateError for a state that cannot be read. Trouble with root or target becomes the plan's `halt`
-    where a pass would stop over it, else its `note`.
+    Raises StateError for an unreadable state. A problem of root or target becomes the plan's `halt` if a pass
+    would stop over it, else its `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -174,13 +174,13 @@ async def plan_mirror(
 
 
 def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
-    """Why a pass would stop, with the cure as it can be pasted here."""
+    """Why a pass would stop, with the command to paste here."""
     halt = as_halt(error, settings.name, context.cure)
     return going_on(halt, settings.name, context.cure, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
-    """That what would be sent does not fit, with the numbers; '' where it does, or nobody knows."""
+    """A message that the uploads do not fit, with the numbers; '' if they do, or if that is unknown."""
     if not plan.bytes_to_send or not isinstance(target, ManagesBases):
         return ""
     try:
@@ -201,7 +201,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
 
 @dataclass(slots=True)
 class _ClockAhead:
-    """A clock that is moved on instead of waiting: a plan answers at once."""
+    """A clock that advances and never waits: a plan answers at once."""
 
     clock: Clock
     ahead: float = 0.0
@@ -215,7 +215,7 @@ class _ClockAhead:
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
-        """Nothing is waited for."""
+        """Advance the clock; never waits."""
         self.ahead += seconds
 
     def chance(self) -> float:
@@ -224,10 +224,10 @@ class _ClockAhead:
 
 
 class PrivatePass:
-    """A pass on a private copy of the state, up to where documents would be sent. Close it.
+    """A pass on a private copy of the state, up to the point of sending documents. Close it.
 
     `attach` (which gives it the `journal`), then `compare` (the `root`), then `list_changes`. `note`: what
-    could not be found out.
+    it could not determine.
     """
 
     journal: Journal
@@ -241,7 +241,7 @@ class PrivatePass:
         clock: Clock,
         context: CommandContext,
     ) -> None:
-        # No longest wait: at its end a file that is never quiet would be copied to disk.
+        # No longest wait: at its end a file that keeps changing would be copied to disk.
         self._settings = replace(settings, settle_longest=math.inf)
         self._target = target
         self._original = state
@@ -249,16 +249,16 @@ class PrivatePass:
         self._now = clock.wall()
         self._context = context
         self._copy = StateCopy(state)
-        self._busy: dict[str, int] = {}  # files that change at this moment, and their sizes
+        self._busy: dict[str, int] = {}  # files that are changing now, and their sizes
         self.note = ""
 
     def close(self) -> None:
-        """Throw the copy away."""
+        """Delete the copy."""
         self._copy.close()
 
     @property
     def binding(self) -> Binding:
-        """Those of the pass. The ids of a new mirror or binding are known to the copy alone."""
+        """The binding of the pass. Only the copy has the ids of a new mirror or binding."""
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
@@ -270,10 +270,10 @@ class PrivatePass:
         return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
-        """Begin as a pass does. Raises `Halted`.
+        """Start like a pass. Raises `Halted`.
 
-        A base that does not answer is taken to be the one of the last pass; the note says so.
-        `may_be_emptied`: a base that lost many of its documents is no reason to stop.
+        A base that does not answer is assumed to be the one of the last pass; the note says so.
+        `may_be_emptied`: do not stop over a base that lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
@@ -283,7 +283,7 @@ class PrivatePass:
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
         binding = await attach.bind(copy, settings, record, self._target, base, nowhere, context.configured)
         self.journal = Journal(binding, self._clock)
-        # A base that does not answer cannot be listed either: it counts as taken over, and the note says so.
+        # A base that does not answer cannot be listed either: it counts as adopted, and the note says so.
         if self.note:
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
         try:
@@ -308,45 +308,45 @@ class PrivatePass:
         return Base(last.base, address=last.address)
 
     async def compare(self) -> None:
-        """Compare the folder with the copy, and weigh what would go. Raises `Halted`."""
+        """Compare the folder with the copy, and weigh deletions. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
         self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
         asked = await Inbox(copy, journal, clock).carry_out()
-        # Files are taken to stay as they are: by this clock even the youngest has been quiet (promise 8).
+        # Assume that files stay unchanged: by this clock even the newest is old enough (promise 8).
         await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
         await reconciler.look_at(asked.look_at)
         await self._wait_for_quiet(reconciler)
-        # A file that was missed once is looked for a second time, one settle later (promise 1).
+        # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
         await reconciler.look_at(await deletions.second_looks())
         await deletions.weigh(now=True)
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
-        if await self._identity() is None:  # then nothing that was seen can be trusted
+        if await self._identity() is None:  # then nothing that was read can be trusted
             raise attach.root_differs(self._settings, "it changed while it was read")
 
     async def _identity(self) -> RootIdentity | None:
-        """The root's, if it is still the one of the beginning."""
+        """The root's identity, if it is still the one from the start."""
         try:
             return await attach.same_root(self._settings, self.root)
         except Halted:
             return None
 
     async def _wait_for_quiet(self, reconciler: Reconciler) -> None:
-        """Files whose stamps lie in the future, or that changed while they were read."""
+        """Wait for files with timestamps in the future, or that changed while they were read."""
         await self._clock.sleep(EMPTY_FACTOR * self._settings.settle)
         settling = reconciler.settling
-        for _ in range(2 * len(settling.paths())):  # a file that reads otherwise each time is due for ever
+        for _ in range(2 * len(settling.paths())):  # a file that reads differently each time is always due
             if not settling.due(self._clock.steady(), 1):
                 break
             await reconciler.settle_due()
-        # What changed again is being written at this moment.
+        # A file that changed again is being written now.
         stamps = {path: settling.stamp(path) for path in settling.paths()}
         self._busy = {path: stamp.size for path, stamp in stamps.items() if stamp is not None}
 
@@ -356,7 +356,7 @@ class PrivatePass:
         """What the pass would do."""
         found = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, found))
-        # There may be a million rows: only the lines of the plan are sorted.
+        # There may be a million rows: sort only the lines of the plan.
         changes = (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held)
         for planned in (*changes, found.keep or []):
             planned.sort(key=attrgetter("path"))
@@ -397,7 +397,7 @@ class PrivatePass:
             self._add_rename(tx, row, found)
 
     def _kept(self, tx: Tx) -> Iterator[Planned]:
-        """Documents that stay although their files do not want them."""
+        """Documents that stay although their files are gone or excluded."""
         for entry in tx.entries.of_status(self.binding.mirror, Status.KEPT, in_order=False):
             server = serving(self._rows(tx, entry.path))
             size = 0 if server is None else server.size
@@ -407,7 +407,7 @@ class PrivatePass:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
-        """A file whose document is not as wished: it is to be sent, or on its way."""
+        """Add a file whose document is outdated or missing: it is to be sent, or in flight."""
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = found.upload if server is None else found.replace
@@ -417,9 +417,9 @@ class PrivatePass:
             return
         fitting = {row.state: row for row in rows if (row.digest, row.recipe) == (wish.digest, wish.recipe)}
         if UploadState.INDEXING in fitting:
-            return  # nothing is to be done but to wait
+            return  # nothing to do but wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
-            found.unchanged += 1  # found at the base and yet to be read: it is taken to be the file's
+            found.unchanged += 1  # a document in the base, yet to be read: assume it is the file's
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
@@ -433,14 +433,14 @@ class PrivatePass:
         elif server is not None and server.digest == wish.digest:
             notes = filter(None, [self._change(server, wish), note])
             found.reembed.append(replace(planned, note=", ".join(notes)))
-        # Where the target updates in place, what is on its way serves before this can be sent.
+        # If the target updates in place, the upload in flight serves before this can be sent.
         elif server is not None or (sending is None and any(row.state.in_flight for row in rows)):
             found.replace.append(planned)
         else:
             found.upload.append(planned)
 
     def _change(self, server: Upload, wish: Wish) -> str:
-        """Which settings of what serves are others now, as far as its recipe tells."""
+        """Which settings of the serving document changed, as far as its recipe shows."""
         return changes_of(self.binding.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
 
     def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
@@ -454,17 +454,17 @@ class PrivatePass:
         found.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
-        """A document that goes for good; a predecessor only makes way."""
+        """Add a permanently deleted document; a predecessor is only replaced."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
-            # With `deletions: never` the worker keeps it, if an earlier delete has not removed it.
+            # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
             going = found.delete if found.keep is None else found.keep
             going.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
-        """A document that serves as it is, by another path than the target knows."""
+        """Add a document that serves unchanged, under another path than at the target."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return
@@ -482,7 +482,7 @@ class PrivatePass:
         found.unchanged -= 1
 
     def _moved_from(self, row: Upload) -> str | None:
-        """The path that the file of this document had before this pass, if it was another one."""
+        """The path that this document's file had before this pass, if it was different."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

@@ -1,8 +1,8 @@
-"""Asks how documents that are indexing get on, and does what can be done for those that failed.
+"""Polls documents that are being indexed, and handles those that failed.
 
-A failed document is asked to be indexed again, a bounded number of times. A failure shown soon after that may
-be the old one and is not counted. An account without room costs no document a try, and while it may have none
-few documents find out. What never says that it is done is searched for.
+The target is asked to index a failed document again, a bounded number of times. A failure soon after that may
+be the old one and does not count. An account without space costs no document a try, and while it may be full
+only few documents try. A document that never reports that it is done is confirmed by a search.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5
-"""Documents in a row that never get done before the target is to blame."""
+"""Documents in a row that never finish before the target is to blame."""
 
 CUT_AT_ONCE = 20
-"""Documents that are asked to be cut again before those that wait are looked at again."""
+"""Documents to re-index before the waiting ones are polled again."""
 
 Judged = tuple[Upload, DocStatus, Remedy]
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of asking. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
+    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
 
     tries: float
     gets_done: bool = False
@@ -42,7 +42,7 @@ class _Turn:
 
 
 class Polls:
-    """What concerns documents the target has and that do not serve yet."""
+    """Handles documents that the target has and that do not serve yet."""
 
     def __init__(self, store: StateStore, journal: Journal, target: Target) -> None:
         self._store = store
@@ -50,19 +50,19 @@ class Polls:
         self._target = target
         self._overdue: set[int] = set()
         self._last_done = -math.inf
-        """When documents were seen to be searchable last …"""
+        """When documents were last seen to be searchable …"""
         self._first_accepted = math.inf
         """… and when the first of these had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """As the last answer had it: an upload stands for it within the same number of tries (promise 9)."""
+        """By the last answer: an upload replaces it within the same number of tries (promise 9)."""
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
-        """Look at these documents and record what was seen; `Halted`: only a person can help.
+        """Poll these documents and record the results; `Halted`: only a person can help.
 
-        `tries`: how many of those that found no room in the account may try once more; None: all. Raises
-        `TargetError` where nothing was seen.
+        `tries`: how many documents that found the account full may try once more; None: all. Raises
+        `TargetError` if there was no result.
         """
         asked = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
@@ -73,7 +73,7 @@ class Polls:
         done = [row for row in asked if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
         turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
-            # The target works: those that are overdue have themselves to blame.
+            # The target works: overdue documents are themselves to blame.
             self._overdue.clear()
             self._last_done = self._journal.timing.now
             self._first_accepted = min(row.accepted_at or 0.0 for row in done)
@@ -82,7 +82,7 @@ class Polls:
             try:
                 judged.append(await self._judged(row, known.get(row.remote_id or "", _UNKNOWN), turn))
             except Halted as error:
-                turn.halted = error  # what was done for others is recorded all the same
+                turn.halted = error  # the work for others is still recorded
 
         def record(tx: Tx) -> list[Happened | None]:
             return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in judged]
@@ -94,7 +94,7 @@ class Polls:
         return happened, turn.halted
 
     async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
-        """What its status means, after what could be done about a failure was done."""
+        """What its status means, after a failure was handled as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
@@ -112,12 +112,12 @@ class Polls:
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
-        """Others became searchable since it was looked at last that came before it, or not long after."""
+        """Whether documents from before it, or from not long after, became searchable since its last poll."""
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
         return self._first_accepted <= latest and (row.looked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """The document that has its text was found at the target, and its own file is not there any more."""
+        """Whether the target has a document with its text whose own file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             found = self._journal.orphan_with(tx, row, twin)
@@ -129,7 +129,7 @@ class Polls:
         if found is None:
             return False
         path, is_known = found
-        # Before the end of the first scan a file may be there that nothing is known of.
+        # Before the end of the first scan an unknown file may exist.
         root = self._journal.binding.settings.root
         return is_known or (await asyncio.to_thread(look, root, path)).lacks_file
 
@@ -140,7 +140,7 @@ class Polls:
         if turn.halted is not None:
             return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
-            # Few find out whether there is room again: asking for all of them would cost a call each.
+            # Only few check whether there is space again: each check costs a call.
             turn.tries -= 1
             if turn.tries < 0:
                 return Remedy.LATER
@@ -151,7 +151,7 @@ class Polls:
         try:
             await self._target.reembed(row.remote_id or "")
             self._can_reembed = True
-        except NotOffered:  # now: whether it is so for good is known to the target
+        except NotOffered:  # now: only the target knows whether that is permanent
             self._can_reembed = False
             return Remedy.NOT_OFFERED
         except Rejected:
@@ -159,11 +159,11 @@ class Polls:
         except Unavailable:
             return Remedy.NONE if lifecycle.is_overdue(row, self._journal.timing) else Remedy.LATER
         except Unsure:
-            return Remedy.ASKED  # it costs money: better to wait for it than to ask twice
+            return Remedy.ASKED  # it costs money: better wait for it than ask twice
         return Remedy.ASKED
 
     async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
-        """It never said that it is done; a search that finds it decides (promise 10)."""
+        """Decide by a search about a document that never reports that it is done (promise 10)."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
             return await self._given_up(row, turn)
         try:
@@ -177,12 +177,12 @@ class Polls:
         return (row, _READY, Remedy.NONE) if is_there else await self._given_up(row, turn)
 
     async def _given_up(self, row: Upload, turn: _Turn) -> Judged:
-        """It failed, unless nothing that the target accepts ever gets done: then the target is to blame."""
+        """Fail it, unless the target never finishes any document: then the target is to blame."""
         if not turn.gets_done:
             self._overdue.add(row.id)
         seconds = self._journal.timing.limits.give_up
         if len(self._overdue) >= BLAME_LIMIT:
-            # Quarantining one document after the other would hide that the target is stuck (promise 9).
+            # Quarantining documents one by one would hide that the target is stuck (promise 9).
             self._overdue.clear()
             raise Halted(
                 TARGET_STUCK,
@@ -193,9 +193,9 @@ class Polls:
         return row, status, await self._retried(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
-        """Ask for each of these to be cut again; one that cannot be cut now keeps no other waiting.
+        """Ask the target to index each of these again; one that fails does not delay the others.
 
-        `is_alone`: no other answer tells whether the target is up.
+        `is_alone`: no other answer shows whether the target is up.
         """
         down: TargetError | None = None
         for row in rows:
@@ -222,14 +222,14 @@ class Polls:
         return Remedy.ASKED
 
     async def prove(self, rows: Sequence[Upload]) -> None:
-        """Read documents found at the target. Raises `TargetError` when it is down, rows untouched."""
+        """Read documents found at the target. Raises `TargetError` if it is down, with rows unchanged."""
         for row in rows:
             digest = None
             if isinstance(self._target, Reads) and row.remote_id is not None:
                 try:
                     digest = await self._target.digest(row.remote_id)
                 except (Unavailable, Unsure):
-                    await self._target.base()  # where the target itself is down, no document is to blame
+                    await self._target.base()  # if the target itself is down, no document is to blame
                 except Rejected:
                     pass
             await self._store.write(partial(self._journal.proof_ended, number=row.id, digest=digest))

@@ -1,8 +1,8 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
-Every way leads through the same three steps: a file is found (`FoundFile`), it is judged in a thread
-(`judge`: skip it, wait for it, or read it), and what follows is recorded, a page of files in a transaction.
-What the document of a file becomes is decided by the journal within that transaction.
+All take the same three steps: find a file (`FoundFile`), judge it in a thread (`judge`: skip it, wait for it,
+or read it), and record the result, a batch of files per transaction. In that transaction the journal decides
+about the file's document.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ from kbsync.state.store import StateStore
 async def look_in_lost_mounts(
     store: StateStore, binding: Binding, looked: Sequence[tuple[str, Look]]
 ) -> list[tuple[str, Look]]:
-    """The same looks; those that found nothing where a disk used to be mounted are taken once more.
+    """The same checks; repeats those that found nothing where a disk used to be mounted.
 
-    While a disk that was mounted below the folder is away, nothing in it is missing (promise 1).
+    While a disk that was mounted below the folder is away, none of its files counts as missing (promise 1).
     """
     missed = [path for path, seen in looked if seen.lacks_file]
     mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
@@ -73,7 +73,7 @@ async def look_in_lost_mounts(
 def former_files(
     read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, path: str, ino: int, digest: str
 ) -> list[FileRow]:
-    """Stored files with this inode and these bytes that are gone from their places, now at `path`. Blocks."""
+    """Stored files with this inode and these bytes that are gone from their paths, now at `path`. Blocks."""
     found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
     mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
 
@@ -87,7 +87,7 @@ def former_files(
 
 
 def is_respelled(old: str, new: str) -> bool:
-    """The two may be one path, on a file system that does not tell such names apart."""
+    """Whether the two may be one path, on a file system that ignores case or Unicode form."""
     return old != new and fold(old) == fold(new)
 
 
@@ -97,15 +97,15 @@ def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[st
 
 
 RACY_SECONDS = 2.0
-"""A file read so soon after its last change may change again behind the same stamp: it is read once more."""
+"""A file read this soon after its last change may change again with the same timestamp: it is read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One file as a scan or a look found it, with the rules of its directory.
+    """One file as seen by a scan or check, with the rules of its directory.
 
-    `version`: under which rules its directory was stored before ('' for a new one). `quiet`: it was
-    watched for a settle and did not change. `forced`: it never got quiet and the longest wait is over.
+    `version`: the rules of its directory when it was stored before ('' for a new one). `quiet`: it did not
+    change for one `settle`. `forced`: it kept changing and the longest wait is over.
     """
 
     path: str
@@ -122,9 +122,9 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The file is being written, or may be. `busy`: even the longest wait did not help.
+    """The file is, or may be, being written. `busy`: it kept changing beyond the longest wait.
 
-    `wanted`: the rules take it as it is now.
+    `wanted`: the rules select it as it is now.
     """
 
     path: str
@@ -135,7 +135,7 @@ class Wait:
 
 
 Judgement = FileSeen | Wait | None
-"""None: nothing is there any more; the next look finds that out properly."""
+"""None: the file is gone; the next check confirms that."""
 
 
 def judge(
@@ -149,11 +149,11 @@ def judge(
     former: Callable[[str, int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
-    """What the found file means: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+    """What to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
-    `known`: what the state has of it. `deep`: read it in any case. `awaited`: its quiet is waited for
-    already. `former(path, ino, digest)` gives stored files that this one may be renamed. `keep` gets the
-    bytes of a file that never gets quiet: by the time they are sent the file holds others.
+    `known`: its row in the state. `deep`: always read it. `awaited`: it is already being waited for.
+    `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
+    bytes of a file that keeps changing: by the time they are sent the file has others.
     """
     path, stamp, root = sight.path, sight.stamp, binding.settings.root
     if stamp == NO_STAMP:
@@ -161,14 +161,14 @@ def judge(
     verdict = sight.rules.verdict(path, stamp.size, sight.kind)
     is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
-        # A file that a program empties before it writes is no deletion: it has to stay empty for a while.
+        # A file that a program empties before writing is no deletion: it must stay empty for a while.
         had_content = awaited or (known is not None and known.digest is not None)
         is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
-            # Also when its longest wait is over: a moment without bytes tells nothing of what is written.
+            # Even after its longest wait: an empty moment says nothing about what will be written.
             return Wait(path, stamp, busy=sight.forced, wanted=False)
         return FileSeen(path, stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
-    # The same stamp means the same bytes: nothing is read, nothing is sent (promise 7).
+    # The same timestamp means the same bytes: read and send nothing (promise 7).
     if known is not None and known.digest and known.stamp == stamp and not (deep or known.racy):
         return FileSeen(path, stamp, verdict, digest=known.digest, fresh=sight.fresh)
     taken: StableDigest | Spooled | ReadProblem
@@ -190,7 +190,7 @@ def judge(
         case _:
             return None
     renamed_from = None
-    # Of a file with several links the inode does not say which of its names is the old one.
+    # For a file with several links the inode does not say which name is the old one.
     if (known is None or known.digest is None) and sight.links == 1:
         former_ones = former(path, taken.stamp.ino, taken.digest)
         renamed_from = former_ones[0].path if former_ones else None
@@ -215,9 +215,9 @@ def by_person(sight: FoundFile, known: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """A change of rules is a person's, unless only the program's own part of them differs.
+    """Whether a person changed the rules: more than the program's own part differs.
 
-    What an upgrade takes no more keeps its document; what a person takes out is a deletion.
+    A file that an upgrade excludes keeps its document; one that a person excludes is a deletion.
     """
     return before == now or not before or person_part(before) != person_part(now)
 
@@ -226,7 +226,7 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def tell_judged(mirror: str, sight: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
-    """At level debug: what of a file's stamp is not as it was, and what it is taken for."""
+    """Log at level debug how a file's stamp changed, and how it is judged."""
     if is_debugging():
         differs = []
         if known is not None and known.stamp != NO_STAMP:
@@ -253,7 +253,7 @@ def _outcome(known: FileRow | None, judgement: Judgement) -> str:
 
 
 class StateTree:
-    """What a scan asks of the state of one mirror, a directory at a time. Raises `StateError`.
+    """The state of one mirror for a scan, one directory at a time. Raises `StateError`.
 
     `read` runs a function on the state, in the thread of the scan.
     """
@@ -290,26 +290,26 @@ def _known(row: FolderRow) -> StoredFolder:
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
-"""A page of files is read under the lock. After so long a daemon leaves the rest of it for later: hints and
-commands wait for no more than this, however slow the disk is."""
+"""A batch of files is read under the lock. After this many seconds a daemon leaves the rest for later: hints
+and commands wait no longer than this, even with a slow disk."""
 BURST = 64
-"""More files at one look than this were not saved one by one by a person who waits: they are backlog."""
+"""More files than this in one check were not saved one by one by a waiting user: they are backlog."""
 
 FORCED = 4
-"""Files that never get quiet are read twice, with a pause between: a fresh hint waits for so many at most."""
+"""Files that keep changing are read twice, with a pause between: a fresh hint waits for at most this many."""
 
 IGNORE_FILE = ".kbsyncignore"
 
 Looked = tuple[str, Look, Rules | None]
-"""A path, what a look found, and the rules of its directory (None: not entered, or not known)."""
+"""A path, the result of its check, and the rules of its directory (None: excluded or unknown)."""
 
 
 class Reconciler:
     """The disk side of one mirror.
 
-    `on_work`: rows were written that the worker may care about. `keep`: bytes of a file that never gets
-    quiet, to be sent as they were read. `on_tree`: `scan_trees` has something to do. `page_seconds`: the time
-    after which the rest of a page is left for the next.
+    `on_work`: rows were written that may concern the worker. `keep`: gets the bytes of a file that keeps
+    changing, to send them as read. `on_tree`: `scan_trees` has something to do. `page_seconds`: the time
+    after which the rest of a batch is left for the next.
     """
 
     def __init__(
@@ -331,16 +331,16 @@ class Reconciler:
         self._keep = keep
         self._on_tree = on_tree
         self._page_seconds = page_seconds
-        self._trees: dict[str, int] = {}  # to be scanned, each with the number of its scan
+        self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._samples: dict[str, Sample] = {}
         self._stopping = False
         self._numbers = itertools.count(1)
         self._scanning: set[int] = set()
-        self._missing_to: set[int] = set()  # scans that missed something, which is not counted yet
+        self._missing_to: set[int] = set()  # scans that missed files which are not counted yet
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
-        """Files that even the longest wait did not find quiet, as long as they are waited for."""
+        """Files that kept changing beyond the longest wait, while they are waited for."""
 
     @property
     def _mirror(self) -> int:
@@ -353,7 +353,7 @@ class Reconciler:
     # -- whole trees -----------------------------------------------------------------------------------
 
     async def scan(self, start: str = "", *, deep: bool = False, number: int = 0) -> ScanSummary:
-        """Compare a tree with the state. `deep`: read every file, whatever its stamp."""
+        """Compare a tree with the state. `deep`: read every file, whatever its timestamp."""
         binding = self._journal.binding
         tree = StateTree(self._store.read_now, self._mirror)
         listings = Scan(binding.settings.root, tree, binding.rules, start=start, deep=deep)
@@ -372,14 +372,14 @@ class Reconciler:
 
     @property
     def has_trees(self) -> bool:
-        """`scan_trees` has something to do."""
+        """Whether `scan_trees` has something to do."""
         return bool(self._trees)
 
     def _request_scan(self, path: str) -> None:
-        """Have a tree scanned beside whatever else is done: it may take long."""
+        """Request a scan of a tree in the background, since it may take long."""
         if path not in self._trees:
             number = self._trees[path] = next(self._numbers)
-            self._scanning.add(number)  # from here on it may find elsewhere what is missed
+            self._scanning.add(number)  # from here on it may find missed files elsewhere
             self._on_tree()
 
     async def scan_trees(self) -> None:
@@ -389,15 +389,15 @@ class Reconciler:
             try:
                 await self.scan(path, number=number)
             finally:
-                # One that fails is scanned with all others; one that was asked for meanwhile, once more.
+                # A failed one is scanned with all others; one requested meanwhile is scanned again.
                 if self._trees.get(path) == number:
                     del self._trees[path]
 
     def _missed_now(self) -> tuple[float | None, int | None]:
-        """When a first look without a file counts from: now, or from the end of a tree's scan to come.
+        """When a first check without a file starts to count: now, or at the end of a pending tree scan.
 
-        A moved directory is told as one that is gone and one that is new: what is missed in the first may be
-        found in the second, however long its scan takes.
+        A moved directory appears as one that is gone and a new one: files missed in the first may be found in
+        the second, however long its scan takes.
         """
         if not self._trees:
             return self._clock.steady(), None
@@ -406,15 +406,15 @@ class Reconciler:
         return None, number
 
     async def _count_missed(self) -> None:
-        """Of scans that ended, this one and any whose end could not be recorded."""
+        """Count missed files of finished scans: this one and any whose end could not be recorded."""
         ended, now = self._missing_to - self._scanning, self._clock.steady()
-        if ended and not self._stopping:  # a new process counts both looks itself
+        if ended and not self._stopping:  # a new process counts both checks itself
             await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
             self._missing_to -= ended
             self._on_work()
 
     def _pull(self, listings: Scan) -> list[FolderListing]:
-        """A few listings, or less when one is large; empty at the end."""
+        """A few listings, or fewer if one is large; empty at the end."""
         page: list[FolderListing] = []
         size = 0
         while size < PAGE and not self._stopping:
@@ -430,7 +430,7 @@ class Reconciler:
         if listing.problem:
             await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
             return
-        version = ""  # of the selection that its files were judged by before, where that matters
+        version = ""  # the selection that its files were judged by before, if that matters
         if listing.reselect:
             row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
             version = "" if row is None else row.version
@@ -449,7 +449,7 @@ class Reconciler:
             for found in listing.changed
         )
         if not await self._take(sights, deep=deep, known_new=listing.new):
-            return  # the directory is not marked as seen: the next scan finds the rest
+            return  # the directory is not marked as scanned: the next scan finds the rest
         for path, verdict in shut:
             await self._deselect_below(listing, path, verdict)
         if listing.missing or listing.gone_folders:
@@ -471,7 +471,7 @@ class Reconciler:
         tx.folders.gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:
-        """Selection does not enter a directory any more: all files in it are deselected, a page a commit."""
+        """Deselect all files in a newly excluded directory, a batch per commit."""
         before = await self._store.read(lambda tx: tx.folders.get(self._mirror, listing.path))
         person = before is None or is_by_person(before.version, listing.version)
 
@@ -483,7 +483,7 @@ class Reconciler:
             await self._store.write(partial(deselect, page))
 
     async def recheck_racy(self) -> None:
-        """Read again what was read so soon after a change that another may hide behind the same stamp."""
+        """Read files again that were read so soon after a change that another may have the same timestamp."""
         before = self._clock.wall() - RACY_SECONDS
         tried: set[str] = set()
         while not self._stopping:
@@ -491,21 +491,21 @@ class Reconciler:
             ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried]
             if not ripe:
                 return
-            tried.update(ripe)  # each once: what cannot be read now is no reason to stay here
-            # Not as quiet ones: their old stamp says nothing of who writes to them now (promise 8).
+            tried.update(ripe)  # each once: an unreadable file must not keep this loop running
+            # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
             while ripe and not self._stopping:
                 ripe = [*await self._look_and_take(ripe[:PAGE]), *ripe[PAGE:]]
 
     # -- hints -----------------------------------------------------------------------------------------
 
     async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
-        """Look where hints point, a page of files at the most; returns the hints that are left.
+        """Check the paths of hints, at most one batch of files; returns the remaining hints.
 
-        A directory is only noted: `scan_trees` goes through it.
+        It only notes a directory: `scan_trees` scans it.
         """
         root = self._journal.binding.settings.root
         trees = [hint.path for hint in hints if hint.kind is HintKind.TREE]
-        # Of a folder that got another spelling, the old one may still lead there.
+        # The old spelling of a renamed folder may still lead there.
         vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
         if trees or vanished:
@@ -521,7 +521,7 @@ class Reconciler:
         return [Hint(path, HintKind.FILE) for path in [*left, *files[PAGE:]]]
 
     async def look_at(self, paths: Iterable[str]) -> None:
-        """Look at all of these, and go through the directories among them."""
+        """Check all of these, and scan the directories among them."""
         remaining = iter(sorted(paths))
         while page := list(itertools.islice(remaining, PAGE)):
             hints = [Hint(path, HintKind.FILE) for path in page]
@@ -530,7 +530,7 @@ class Reconciler:
         await self.scan_trees()
 
     async def _note_lost_trees(self, looked: Sequence[tuple[str, Look]]) -> None:
-        """What used to be directories and is not any more."""
+        """Record former directories that are not directories any more."""
 
         def miss(tx: Tx) -> None:
             for path, seen in looked:
@@ -543,7 +543,7 @@ class Reconciler:
             self._on_work()
 
     async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Look at these and take them, as many as are read in one go; returns the paths that are left."""
+        """Check and record one batch of these; returns the remaining paths."""
         if not paths:
             return []
         looked = await asyncio.to_thread(self._looks, paths)
@@ -571,16 +571,16 @@ class Reconciler:
             if folder not in chains:
                 chains[folder] = self._rules(folder)
             looked.append((path, look(binding.settings.root, path), chains[folder]))
-        # An event may tell of the old spelling of a name, which some file systems still find.
+        # An event may have the old spelling of a name, which some file systems still find.
         doubtful = self._find_respelled(looked)
         aliases = find_aliases(binding.settings.root, doubtful)
         missing = Look(Presence.MISSING)
         return [(path, missing if path in aliases else seen, rules) for path, seen, rules in looked]
 
     def _find_respelled(self, looked: Sequence[Looked]) -> list[str]:
-        """Paths at which a file is that is known, or was looked at as well, under another spelling.
+        """Paths of files that are stored, or were checked as well, under another spelling.
 
-        And paths of folders, at which a file was expected.
+        Also paths of folders where a file was expected.
         """
         folders = [path for path, seen, _ in looked if seen.kind is FileKind.FOLDER]
         files = [(path, seen.stamp.ino) for path, seen, _ in looked if seen.stamp and seen.links == 1]
@@ -599,7 +599,7 @@ class Reconciler:
         ]
 
     def _rules(self, folder: str) -> Rules | None:
-        """The rules of a directory; None where selection does not enter it or they cannot be known."""
+        """The rules of a directory; None if it is excluded or they are unknown."""
         binding = self._journal.binding
         try:
             rules, entered = rules_at(binding.settings.root, binding.rules, folder)
@@ -636,20 +636,20 @@ class Reconciler:
     # -- files being written ---------------------------------------------------------------------------
 
     def coming(self) -> set[int]:
-        """The inodes of files that will be taken when they are quiet."""
+        """The inodes of files that are still changing."""
         paths = (path for path in self.settling.paths() if path not in self.busy)
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
 
     def _forget(self, path: str) -> None:
-        """The file was taken, or there is none to be taken."""
+        """Stop waiting for the file: it was recorded, or does not exist."""
         self.settling.forget(path)
         self._samples.pop(path, None)
         self.busy.discard(path)
 
     async def settle_due(self) -> set[str]:
-        """Take the files that have been quiet for a settle, or whose longest wait is over.
+        """Record the files that did not change for one `settle`, or whose longest wait is over.
 
-        Returns those of the latter that were read: whatever became of them, their wait is over.
+        Returns those of the latter that were read: their wait is over, whatever the result.
         """
         due = {one.path: one for one in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -662,7 +662,7 @@ class Reconciler:
                 self._forget(path)
                 continue
             sight = FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=True)
-            # Only this look tells: it may be long ago that the stamp was found which the path was quiet with.
+            # Only this check counts: the last known timestamp of the path may be old.
             if due[path].is_quiet and found.stamp == due[path].stamp:
                 sight = replace(sight, quiet=True)
             elif due[path].is_overdue:
@@ -671,7 +671,7 @@ class Reconciler:
                 forced.add(path)
                 sight = replace(sight, forced=True, sample=self._samples.get(path))
             sights.append(sight)
-        # What does not fit into a page stays tracked, and due.
+        # Files beyond one batch stay tracked, and due.
         page = _page(iter(sights))
         left = await self._take_page(page)
         forced &= {sight.path for sight in page[: len(page) - len(left)]}
@@ -684,7 +684,7 @@ class Reconciler:
     async def _take(
         self, sights: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> bool:
-        """Judge files and record what follows, a page at a time; False when stopped before the end."""
+        """Judge files and record the results, a batch at a time; False if stopped before the end."""
         remaining = iter(sights)
         while page := _page(remaining):
             left: Sequence[FoundFile] = page
@@ -697,10 +697,10 @@ class Reconciler:
     async def _take_page(
         self, page: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> Sequence[FoundFile]:
-        """Judge files and record what follows, as many as there is time for; returns those that are left."""
+        """Judge files and record the results, as many as time allows; returns the rest."""
         if not page:
             return page
-        async with self._taking:  # a judgement is recorded before the next one about the same file begins
+        async with self._taking:  # a judgement is recorded before the next one about the same file starts
             awaited = {sight.path for sight in page if sight.path in self.settling}
             judged, left = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
             seen = [j for j in judged if isinstance(j, FileSeen)]
@@ -723,7 +723,7 @@ class Reconciler:
     def _judge_page(
         self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
-        """Judge the first of these, until the time of a page is over; returns those that are left as well."""
+        """Judge the first of these, until the batch's time is over; returns the rest as well."""
         until = self._clock.steady() + self._page_seconds
         binding = self._journal.binding
         paths = [] if known_new else [sight.path for sight in sights]
@@ -740,7 +740,7 @@ class Reconciler:
                 and not known.racy
             )
             if is_stored and sight.fresh and not sight.quiet:
-                continue  # a hint about a file that is stored as it is: nothing to do, not even a write
+                continue  # a hint about an unchanged file: nothing to do, not even a write
             judgement = judge(
                 binding,
                 self._clock,
@@ -769,10 +769,10 @@ class Reconciler:
 
 
 class _ScanPages:
-    """A scan that is pulled in threads and ended by the loop, at any time.
+    """A scan that runs in threads and that the loop may end at any time.
 
-    A scan that is cut off leaves a thread behind, which may hang in a mount for long. The last of the two to
-    end closes what the scan uses.
+    An interrupted scan leaves a thread behind, which may hang in a mount for long. The last of the two to end
+    closes the scan's resources.
     """
 
     def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:
@@ -782,7 +782,7 @@ class _ScanPages:
         self._is_over = False
 
     def next(self) -> list[FolderListing]:
-        """In a thread: a few listings; none at the end."""
+        """Read a few listings in a thread; none at the end."""
         try:
             with self._pulling:
                 return [] if self._is_over else self._pull()
@@ -791,7 +791,7 @@ class _ScanPages:
                 self.close()
 
     def close(self) -> None:
-        """No more of it; never waits. Repeatable."""
+        """End the scan; never waits. Repeatable."""
         self._is_over = True
         if self._pulling.acquire(blocking=False):
             try:
@@ -801,7 +801,7 @@ class _ScanPages:
 
 
 def _page(sights: Iterator[FoundFile]) -> list[FoundFile]:
-    """The next files, as many as are read in one go; empty at the end."""
+    """The next batch of files; empty at the end."""
     page: list[FoundFile] = []
     size = 0
     for sight in sights:

@@ -1,6 +1,6 @@
 """What is fixed while a mirror runs: its settings, and their binding to one knowledge base.
 
-The config's own types stay outside of the engine: `kbsync.once.settings_of` makes these of them.
+The config's own types stay outside the engine: `kbsync.once.settings_of` converts them to these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kbsync.core.selection import Rules
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """More than `fraction` of the documents and more than `count` of them within `window` seconds ask.
+    """Deleting more than `fraction` and more than `count` documents within `window` seconds needs approval.
 
     `never`: nothing is deleted and nobody is asked.
     """
@@ -33,10 +33,10 @@ class DeletionLimits:
 
 @dataclass(frozen=True, slots=True)
 class MirrorIdentity:
-    """What tells whether a mirror of the config is one that the state knows.
+    """What identifies a mirror of the config in the state.
 
     `place`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
-    would own the same documents, '' where nothing tells.
+    would own the same documents, '' if unknown.
     """
 
     name: str
@@ -80,11 +80,11 @@ class MirrorSettings:
 
     @property
     def identity(self) -> MirrorIdentity:
-        """What the state knows it by."""
+        """What identifies it in the state."""
         return MirrorIdentity(self.name, str(self.root), self.place)
 
     def resolved(self) -> MirrorSettings:
-        """The settings with the real path of `given` as it is now: a symlink may lead elsewhere since."""
+        """The settings with the current real path of `given`: a symlink may have changed."""
         return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
@@ -92,7 +92,7 @@ class MirrorSettings:
 class Binding:
     """The settings of a mirror, bound to one knowledge base, whose id is `base`.
 
-    `describe` says what a recipe means in the words of the config, '' where the target does not tell.
+    `describe` says what a recipe means in the config's terms, '' if the target does not say.
     """
 
     settings: MirrorSettings
@@ -112,23 +112,23 @@ class Binding:
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
-        """A listed document with the path and the digest that its name tells (ADR 12).
+        """A listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has told both already. A shortened name tells no path, and of the
-        digest a name tells the beginning only.
+        A target that keeps our marker has returned both already. A shortened name has no path, and a name has
+        only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
             return listed
         return replace(listed, path=reading.path, digest=by_tag(reading.tag))
 
     def short_of(self, listed: Listed) -> str:
-        """The hash that stands for the path in a name too short for it; '' where there is none."""
+        """The hash that replaces the path in a shortened name; '' if there is none."""
         reading = None if self.limits.marks else self.naming.read_mangled(listed.name)
         return "" if reading is None else reading.short
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
-    """What the target can do and what the config says about it."""
+    """The target's abilities, limited by the config."""
     return Abilities(
         renames=isinstance(target, Renames),
         updates=target.updates_in_place,
@@ -148,7 +148,7 @@ MOST_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
-    """Which settings changed, as far as recipes tell: `from knowledge_type 1 to knowledge_type 2`."""
+    """Which settings changed, as far as recipes show: `from knowledge_type 1 to knowledge_type 2`."""
     pairs = [(describe(before), describe(after)) for before, after in recipes]
     words = dict.fromkeys(
         f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS

@@ -1,6 +1,6 @@
-"""The state of a mirror as people see it: counts in constant time, and every file when asked.
+"""The state of a mirror as users see it: counts in constant time, and every file on request.
 
-Everything here reads within a transaction that its caller opened; nothing is computed from the folder.
+Everything here reads in the caller's transaction; nothing is computed from the folder.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ OUT_OF_DATE = "an older version is still searchable, out of date"
 OLD_NAME = "it is still searchable under its old name, {}"
 
 Cure = Callable[[str], str]
-"""Makes of a command one that can be pasted, with the options in use."""
+"""Turns a command into one to paste, with the options in use."""
 
 # -- why a mirror does nothing, in the contract's words ------------------------------------------------------
 
 TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
-"""Or a mount point without its mount, or not to be read."""
+"""Or a mount point without its mount, or unreadable."""
 CREDENTIALS = "credentials"
-"""A key is refused, or the account it belongs to."""
+"""A key or its account is refused."""
 BAD_CONFIG = "config"
-"""What the config names was there when it was read, or was not looked at then, and cannot be used."""
+"""Something that the config names is unusable, but was valid or unchecked when the config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
-"""It accepts documents, and none ever gets done."""
+"""The target accepts documents, but never finishes one."""
 PASSING = (TARGET_DOWN, FAILING)
-"""Halts that need nobody: what is wrong passes, or is tried again anyway."""
+"""Halts that need nobody: the problem goes away, or kbsync retries anyway."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts over documents, which a pass alone does not take up again: a person has to release them."""
+"""Halts over documents that no pass retries by itself: a person has to release them."""
 
 
 def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
-    """The halt of mirror `name` with the command that goes on once its cause is gone.
+    """The halt of mirror `name` with the command that continues once its cause is gone.
 
-    The command depends on the moment at which the halt is read. Beside a kbsync that is `at_work` no second
-    one may run, so `retry` tells it to try at once. Where none is, nobody would read that message: a pass.
+    The command depends on when the halt is read. Next to a kbsync that is `at_work` no second one may run, so
+    `retry` tells it to try at once. Without one nobody would read that message, so the command is a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     if halt.reason in RELEASED or not halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}")):
@@ -78,21 +78,21 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
 
 
 def only_goes_on(halt: Halt) -> bool:
-    """Its command cures nothing: it goes on once a person has done what the detail says."""
+    """Whether its command fixes nothing, but continues once a person has done what the detail says."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
 def in_words(halt: Halt) -> str:
-    """Detail and command of a halt, for a person."""
+    """Detail and command of a halt as text."""
     if not halt.cure:
         return halt.detail
     return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'fix'}: {halt.cure}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
-    """What a person is shown of mirror `name`; `write` makes a command of ours one that can be pasted.
+    """The halt of mirror `name` to show; `write` turns a command of ours into one to paste.
 
-    An error without a cure of its own gets the command that tries again once a person has acted.
+    An error without its own fix gets the command that retries once a person has acted.
     """
     cure = error.cure or f"kbsync retry --mirror {name}"
     ours = cure.startswith("kbsync ")
@@ -115,7 +115,7 @@ class DocumentCounts:
     kept: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """The contract's `documents`; `kept` is there only where something is."""
+        """The contract's `documents`; it has `kept` only if something is kept."""
         counts = {status.word: getattr(self, status.word) for status in SHOWN}
         return {word: n for word, n in counts.items() if n or word != Status.KEPT.word}
 
@@ -124,8 +124,8 @@ class DocumentCounts:
 class FileStatus:
     """One file, or a directory that cannot be listed (its path ends in `/`).
 
-    `document_id`: what serves the file now, which may be an older version. `size`: bytes; None while it is
-    not known.
+    `document_id`: the document that serves the file now, maybe an older version. `size`: bytes; None if
+    unknown.
     """
 
     path: str
@@ -146,7 +146,7 @@ class FileStatus:
 
 
 class Items:
-    """Every file that is shown, one at a time; may be gone through again while its transaction lasts."""
+    """Every file to show, one at a time; can be iterated again while its transaction lasts."""
 
     def __init__(self, tx: Tx, record: MirrorRecord, halt: Halt | None) -> None:
         self._tx = tx
@@ -194,7 +194,7 @@ class Items:
             case Status.KEPT:
                 return why_kept(entry)
             case Status.PENDING:
-                # The target's last word, or why the whole mirror waits.
+                # The target's last reason, or why the whole mirror waits.
                 words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
                 return words or (self._halt.detail if self._halt is not None else "")
             case _:
@@ -218,12 +218,12 @@ def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
 
 
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
-    """The file's present bytes are found, by the path it had before it was renamed."""
+    """Whether searches find the file's current bytes under its path before a rename."""
     return server.digest == entry.digest and server.label != entry.path
 
 
 def why_kept(entry: FileRow) -> str:
-    """Why a document serves whose file would have none else."""
+    """Why a document stays although its file would have none."""
     left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
     cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
     return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
@@ -234,13 +234,13 @@ CAUSES = {
     DESELECTED: "the file is no longer selected",
     EMPTIED: "the file is empty now",
 }
-"""Why a file shall have no document, as a sentence."""
+"""Why a file should have no document, as a sentence."""
 
 UNSEEN = "kbsync can't tell if the file exists"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
-    """A person is asked whether to index what serves once more, since settings changed."""
+    """Whether indexing the serving document again with new settings needs approval."""
     return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
 
@@ -259,9 +259,9 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
-    `oldest_pending_s`: for how long the longest waiting file has waited, 0.0 when none does. `note`: what
-    halts nothing and is worth knowing. `unkept`: promises that its target does not keep, by number, with what
-    holds instead. `items`: None unless asked for.
+    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `note`: worth
+    knowing, but no halt. `unkept`: promises that its target does not keep, by number, with what holds
+    instead. `items`: None unless requested.
     """
 
     name: str
@@ -276,7 +276,7 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror without its `items`; `note` and `unkept` only where they say something."""
+        """The contract's mirror without its `items`; `note` and `unkept` only if not empty."""
         told: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
@@ -312,7 +312,7 @@ def halt_json(halt: Halt) -> dict[str, str]:
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
-    """The contract's `running`: the daemon that has the state. None where none does."""
+    """The contract's `running`: the daemon that holds the state. None if none does."""
     if holder is None or not holder.stays:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
@@ -361,7 +361,7 @@ def mirror_status(
 
 
 def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
-    """The halt of a mirror at work, or held deletions, which are one as well; None where it works."""
+    """The halt of a running mirror, or its held deletions, which count as one; None if it works."""
     record = tx.mirrors.named(run.settings.name)
     if record is None or run.halt is not None:
         return run.halt
@@ -372,13 +372,13 @@ def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
 def never_ran(
     tx: Tx, name: str, folder: str, target: str, *, cure: Cure, documents: bool = False
 ) -> MirrorStatus:
-    """The state of a mirror that was never mirrored, or was forgotten."""
+    """The status of a mirror that was never mirrored, or was forgotten."""
     note = "; ".join(describe_forgotten(each, cure) for each in forgotten_bases(tx, name))
     return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Where a mirror that was forgotten left documents; none of them is found by a search of ours.
+    """Where a forgotten mirror left documents; our searches find none of them.
 
     Empty for a mirror that works again.
     """
@@ -394,7 +394,7 @@ def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
-    """Deletions and renewals that nobody has said yes to."""
+    """Deletions and renewals that nobody has approved."""
     details = []
     deletions = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
     if deletions:
@@ -429,7 +429,7 @@ class WaitingRenewals:
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
-    """What of a mirror nobody has said yes to."""
+    """The unapproved renewals of a mirror."""
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
@@ -437,12 +437,12 @@ def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
 
 
 def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-    """Holds of this kind that wait for a person."""
+    """Unapproved holds of this kind."""
     return [hold for hold in tx.holds.current(mirror, kind) if hold.approved_at is None]
 
 
 CLOCKS_DIFFER = 60.0
-"""Seconds that a clock is corrected by without anybody noticing."""
+"""Seconds by which clocks are routinely corrected."""
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
@@ -450,7 +450,7 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     if status.last_pass is None:
         return False
     age = now - status.last_pass
-    # A time in the future was told by a clock that ran ahead, and proves nothing.
+    # A time in the future comes from a clock that ran ahead, and proves nothing.
     return -CLOCKS_DIFFER <= age <= max_age and status.oldest_pending_s <= max_age
 
 
@@ -461,8 +461,8 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
 class LastAudit:
     """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
 
-    duplicate, orphaned: how many documents it found and left alone. mended: how many it saw to. is_audit: one
-    did end, and this is what it came to.
+    duplicate, orphaned: how many documents it found and left alone. mended: how many it repaired. is_audit:
+    an audit did end, and this is its result.
     """
 
     binding: int
@@ -474,30 +474,30 @@ class LastAudit:
 
     @property
     def sentence(self) -> str:
-        """What a person should know; '' for nothing."""
+        """What a user should know; '' for nothing."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
         found = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts if n)
         return f"the last audit found {found}" if found else ""
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
-    """None where there was no audit yet."""
+    """The last audit; None if there was none yet."""
     known = tx.meta.get(MirrorFact.AUDIT, mirror)
     return LastAudit(**json.loads(known)) if known else None
 
 
 def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
-    """In place of those before."""
+    """Store the last audit."""
     tx.meta.set(MirrorFact.AUDIT, mirror, json.dumps(asdict(audit)))
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """A person has seen to them; the time stays."""
+    """Clear its findings, which a person has handled; the time stays."""
     known = last_audit(tx, mirror)
     if known is not None:
         keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
 
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:
-    """What its target says while the work goes on."""
+    """Store what its target says while the work continues."""
     tx.meta.set(MirrorFact.NOTE, mirror, note)

@@ -1,7 +1,7 @@
-"""What a worker knows of its target at this moment: halted, down, to blame, or well.
+"""What a worker currently knows about its target: halted, down, to blame, or well.
 
-One document's trouble is that document's (promise 9). Here is decided from when on it is the target's: then
-nothing is spent on further documents until a person, or time, has cured it.
+A problem of one document concerns only that document (promise 9). This module decides when it is the target's
+problem: then no further document is tried until a person, or time, has fixed it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unfit, Unsure
 
 BLAME_LIMIT = 5
-"""Documents in a row refused for one reason, with none accepted between: then it is not the documents."""
+"""Documents refused in a row for one reason, with none accepted between: then the target is to blame."""
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
@@ -28,7 +28,7 @@ MANY_FAILURES = 3
 
 @dataclass
 class InternalErrors:
-    """Errors of kbsync itself, in a row: of whole rounds, and of single jobs while others may go well."""
+    """Errors of kbsync itself, in a row: of whole rounds, and of single jobs while others may succeed."""
 
     rounds: int = 0
     jobs: int = 0
@@ -36,15 +36,15 @@ class InternalErrors:
 
     @property
     def lasting(self) -> str:
-        """What to say of them once they do not pass by themselves; '' until then."""
+        """What to report once they do not go away by themselves; '' until then."""
         return self.reason if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def note(self, error: Exception, *, of_round: bool) -> float:
-        """One more; returns seconds in which nothing is tried."""
+        """Count one more; returns the seconds to pause."""
         self.rounds += of_round
         self.jobs += not of_round
         self.reason = bug_in_words(error)
-        # One document that always fails holds the others up for no longer than that (promise 9).
+        # One document that always fails delays the others no longer than that (promise 9).
         return pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
 
 
@@ -53,9 +53,9 @@ class TargetHealth:
     """Steady seconds throughout. Nothing is sent before `not_before`; nothing at all while `halted`.
 
     `unanswered`: documents whose uploads got no answer since the target accepted one. `is_proven`: since the
-    work was taken up again the target has accepted something or finished it. Where it accepted what it did
-    not finish only a document that becomes ready proves anything: `is_full`, the account had no room to
-    index; `is_stuck`, nothing ever got done.
+    work resumed the target has accepted or finished a document. If it accepts documents but does not finish
+    them, only one that becomes ready proves anything: `is_full`, the account had no room to index;
+    `is_stuck`, no document ever finished.
     """
 
     halted: Halted | None = None
@@ -72,8 +72,8 @@ class TargetHealth:
     _blamed_code: str = ""
 
     def taken_up(self) -> TargetHealth:
-        """To see whether the cause of a halt is gone: one more of the same halts again."""
-        # One refusal more is enough: a try costs one document, not five again.
+        """Resume to check whether the cause of a halt is gone: one more of the same errors halts again."""
+        # One more refusal is enough: a check costs one document, not five again.
         counted = [""] * max(0, len(self.blamed) - 1)
         is_stuck = self.is_stuck or (self.halted is not None and self.halted.halt == TARGET_STUCK)
         return TargetHealth(
@@ -81,22 +81,22 @@ class TargetHealth:
         )
 
     def state_failed(self, reason: str, now: float) -> bool:
-        """The journal cannot be written; True when that is news."""
+        """Record that the journal cannot be written; True if that is news."""
         is_news = reason != self.state_error
         self.state_error = reason
         self.not_before = now + STATE_PAUSE
         return is_news
 
     def answered(self, errors: Sequence[TargetError], asked: int, now: float) -> Halted | None:
-        """A request about `asked` documents ended with these errors; what a person has to be told.
+        """A request about `asked` documents ended with these errors; returns the halt to report.
 
-        When all came to nothing for no fault of theirs, the target is down and left alone for a while.
+        If all failed through no fault of theirs, the target is down and not called for a while.
         """
         for error in errors:
             if isinstance(error, Halted):
                 return error
         late = [error for error in errors if isinstance(error, Unavailable | Unsure)]
-        # One answer about one document shows that the target is there, whatever became of the others.
+        # One answer about one document shows that the target is up, whatever happened to the others.
         if not late or len(late) < asked:
             self.down_since = None
             return None
@@ -107,9 +107,9 @@ class TargetHealth:
         return None
 
     def note_losses(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> bool:
-        """Whether the target is to blame for the answers that are lost just now, and no document.
+        """Whether the target, and no document, is to blame for the current lost answers.
 
-        It is once it answered no upload of `BLAME_LIMIT` different documents, and accepted none between.
+        It is, once it answered no upload of `BLAME_LIMIT` different documents and accepted none between.
         """
         if any(not isinstance(answer, TargetError) for _, answer in answers):
             self.unanswered.clear()
@@ -119,22 +119,22 @@ class TargetHealth:
         return len(self.unanswered) >= BLAME_LIMIT
 
     def answers(self) -> None:
-        """The target is there."""
+        """Note that the target answers."""
         self.down_since = None
 
     def accepted(self) -> None:
-        """The target took a document."""
+        """Note that the target accepted a document."""
         self.is_proven = self.is_proven or not (self.is_full or self.is_stuck)
 
     def went_well(self, happened: Sequence[Happened | None]) -> None:
-        """Documents became ready: the target does its work."""
+        """Note that documents became ready: the target works."""
         if any(event is not None and event.event in DONE for event in happened):
             self.is_proven, self.is_full, self.is_stuck = True, False, False
 
     def blame(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Five documents in a row refused with one code and none accepted between: the target is to blame.
+        """Note refusals: after five in a row with one code and none accepted, the target is to blame.
 
-        Of those that went along and may pass another time one counts: a moment's trouble refuses all of them.
+        Of documents sent together that may succeed later one counts: a brief problem refuses all of them.
         """
         is_counted = False
         for upload, answer in answers:

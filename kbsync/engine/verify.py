@@ -1,7 +1,7 @@
-"""`kbsync verify`: the folder against the state against the target's own list. It changes nothing.
+"""`kbsync verify`: compares the folder, the state and the target's own list. It changes nothing.
 
-The audit of engine/audit.py finds out what the target has, and a private pass (engine/plan.py) where the
-folder is ahead of its documents. Both go on meanwhile, so everything that looks wrong is looked at a second
+The audit of engine/audit.py reads what the target has, and a private pass (engine/plan.py) finds files newer
+than their documents. Folder and target change meanwhile, so everything that seems wrong is checked a second
 time, in the state and at the target, before it is reported.
 """
 
@@ -31,17 +31,17 @@ from kbsync.state.read_only import ReadOnlyState, Tx
 T = TypeVar("T")
 
 GRACE = 5.0
-"""Seconds beyond `settle` in which a running kbsync may not have got to a change yet."""
+"""Seconds beyond `settle` in which a running kbsync may not have handled a change yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What is wrong, each list by path. `foreign`: how many documents at the target are none of ours.
+    """What is wrong, each list by path. `foreign`: how many documents at the target are not ours.
 
     missing: recorded documents that are gone at the target. stale: the folder is newer than the document and
     nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
     a `halt` the folder could not be compared and only what does not need it is reported. kept: documents that
-    stay without their file, which is as the config wants it (`deletions: never`); None where it does not.
+    stay without their file, as the config says (`deletions: never`); None if it does not.
     detached: how many documents are left of mirrors that the config no longer has, by mirror. base: the id of
     the knowledge base, to which all ids of documents belong.
     """
@@ -63,7 +63,7 @@ class Verification:
         return self.halt is None and not (self.missing or self.stale or self.orphaned or self.duplicate)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; a `halt` and what is `kept` are there only where they are not None."""
+        """The contract's object; it has `halt` and `kept` only if they are not None."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -81,11 +81,11 @@ class Verification:
 
 
 def repair_request(found: Verification) -> dict[str, Any]:
-    """The arguments of the inbox message `repair`; empty where nothing can be mended.
+    """The arguments of the inbox message `repair`; empty if nothing can be repaired.
 
-    base: the knowledge base that was looked at. missing: ids of documents to be sent again. strays: documents
-    proven ours that nothing needs. stale: paths to look at again, among them those of served documents whose
-    file is gone, so that their deletion is weighed with the others.
+    base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
+    that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
+    so that their deletion is weighed with the others.
     """
     strays = list[dict[str, Any]]()
     for one in (*found.orphaned, *found.duplicate):
@@ -111,8 +111,8 @@ async def verify_mirror(
 ) -> Verification:
     """Audit a mirror.
 
-    While another kbsync is at work, changes that are only seconds old are its business. Raises `TargetError`
-    where the target does not answer, `StateError` where the state cannot be read.
+    While another kbsync runs, it ignores changes that are only seconds old. Raises `TargetError` if the
+    target does not answer, `StateError` if the state cannot be read.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
@@ -136,16 +136,16 @@ async def verify_mirror(
             stale, served, kept = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
-        # A list shows what was deleted a moment ago for as long as it lags.
+        # A lagging list still shows documents deleted a moment ago.
         rows = [stray.row for stray in audit.strays]
         graves = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
         lag = private.binding.limits.list_lag
         left = max(graves, default=0.0) + lag - clock.wall()
         if left > 0.0:
-            await clock.sleep(min(left, lag))  # no longer, where the clock was set back
+            await clock.sleep(min(left, lag))  # no longer than that, if the clock was set back
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
-        if private.binding.abilities.keeps:  # what a lost state left behind is kept like the rest
+        if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
             gone = {row.remote_id for row in lost}
             kept += [one for one in orphaned if not one.is_deleted]
             kept = [one for one in kept if one.remote_id not in gone]
@@ -180,11 +180,11 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
 ) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
-    """Stale files, and documents of files that are gone, that a pass would see to and nobody has begun with.
+    """Stale files, and documents of missing files, that a pass would handle and nobody has started on.
 
-    Last those that it would keep. Each of the others is looked at a second time, for somebody may have dealt
-    with it since the private pass began. `is_watched`: a kbsync is at work, and has its time for what is only
-    seconds old.
+    Last those that it would keep. Each of the others is checked a second time, since it may have been handled
+    after the private pass began. `is_watched`: a kbsync runs, and gets time for changes that are only seconds
+    old.
     """
     plan, binding = private.list_changes(), private.binding
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
@@ -195,15 +195,15 @@ def _check_folder(
         return found.stamp is not None and not (is_watched and found.stamp.newest > young)
 
     def is_news(path: str, tx: Tx) -> bool:
-        """The state neither knows these bytes nor that something is to be done."""
+        """Whether the state has neither these bytes nor pending work for the file."""
         known, seen = tx.entries.get(binding.mirror, path), private.entry(path)
         if known is not None and known.status in (Status.PENDING, Status.INDEXING):
             return False
-        # With equal bytes it is the base or the recipe that is another one, not the file.
+        # With equal bytes the base or the recipe changed, not the file.
         return known is None or seen is None or known.digest is None or known.digest != seen.digest
 
     def orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-        """The document of a file that is gone, and its row, if nothing has been begun about it."""
+        """The document of a missing file, and its row, if nobody has started on it."""
         rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         known = tx.entries.get(binding.mirror, path)
@@ -214,13 +214,13 @@ def _check_folder(
         return server, known
 
     def is_left(planned: Planned, known: FileRow) -> bool:
-        """The file's document should have gone, and not only just now."""
+        """Whether the file's document should have been deleted, and not only just now."""
         if planned.cause != "gone":
             return True
         [(_, seen)] = look_exactly(binding.settings.root, [planned.path], private.root)
         if not seen.lacks_file:
             return False
-        if is_watched:  # when a file went, only its directory can tell
+        if is_watched:  # only its directory shows when a file was deleted
             parent = look(binding.settings.root, split(planned.path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
             return not is_young and known.presence is not Presence.MISSING

@@ -1,8 +1,7 @@
-"""Carries out what the journal says: sends, looks, polls, renames and deletes.
+"""Carries out what the journal says: sends, lists, polls, renames and deletes.
 
-The worker decides nothing. It takes due rows by rank, writes down what it is about to do, does it, and
-records the answer. It can be cut off anywhere: the next start finds every announced effect in the journal
-(promise 3).
+The worker decides nothing. It takes due rows by rank, records what it is about to do, does it, and records
+the answer. It can be killed anywhere: the next start finds every announced effect in the journal (promise 3).
 """
 
 from __future__ import annotations
@@ -38,24 +37,24 @@ from kbsync.state.store import StateStore
 from kbsync.state.uploads import DueWork
 
 KEPT = 64
-"""Bodies kept for files that are never quiet; each may hold a descriptor."""
+"""Bodies kept for files that keep changing; each may hold a descriptor."""
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
 LONGEST_LOOK_REST = 15.0
 SUSPECT_AFTER = 2
-"""Losses in a row."""
+"""Lost answers in a row."""
 CLOCK_STEP = 30.0
-"""Seconds: a clock that was set back by more has left rows due too late."""
+"""Seconds: if a clock was set back by more, rows are due too late."""
 
 log = structlog.get_logger("kbsync")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Opened bodies by upload id, and the uploads whose files no longer hold the bytes that were intended.
+    """Opened bodies by upload id, and the uploads whose files no longer have the intended bytes.
 
-    `addresses`: of the pages that link files stand for, where the target will list them by these.
+    `addresses`: of the web pages of link files, if the target lists them by address.
     """
 
     bodies: Mapping[int, Spooled]
@@ -66,9 +65,9 @@ class Batch:
 class Bodies:
     """Opens the bytes of the uploads of one mirror.
 
-    Those of a file that is never quiet are kept from the read that decided about them, until they are sent:
-    a later read would find other bytes. The reconciler keeps bodies and sends take them, each in a thread of
-    its own, while the loop may close all.
+    Bytes of a file that keeps changing are kept from the read that decided about them, until they are sent: a
+    later read would return other bytes. The reconciler keeps bodies and sends take them, each in its own
+    thread, while the loop may close all.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -78,7 +77,7 @@ class Bodies:
         self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
-        """Send these bytes for this path; the oldest go when there are too many."""
+        """Keep these bytes to send for this path; drops the oldest if there are too many."""
         with self._keeping:
             let_go = [self._kept.pop(path, None)]
             self._kept[path] = body
@@ -89,7 +88,7 @@ class Bodies:
                 old.close()
 
     def close(self) -> None:
-        """Let go of everything kept, and of what a thread that was cut off still wants to keep."""
+        """Drop all kept bytes, and those that an abandoned thread still tries to keep."""
         with self._keeping:
             let_go, self._is_closed = list(self._kept.values()), True
             self._kept.clear()
@@ -98,7 +97,7 @@ class Bodies:
 
     @asynccontextmanager
     async def opened(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
-        """Read the bytes of each row, let go at the end. Raises `StateError` when the spool is full."""
+        """Read the bytes of each row and release them at the end. Raises `StateError` for a full spool."""
         stack = ExitStack()
         reading = asyncio.ensure_future(asyncio.to_thread(self._read, rows, stack))
         try:
@@ -113,7 +112,7 @@ class Bodies:
                     if not ended.cancelled():
                         ended.exception()  # nobody waits for it any more
 
-                # We are cut off and the thread goes on; what it opens is closed when it ends.
+                # We are cancelled and the thread continues; what it opens is closed when it ends.
                 reading.add_done_callback(let_go)
 
     def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
@@ -129,7 +128,7 @@ class Bodies:
         if self._binding.limits.links and not self._binding.limits.marks:
             for row in rows:
                 if row.id in bodies and is_link(row.path or ""):
-                    # A file that holds no address is sent as it is: the target says what is wrong with it.
+                    # A file without an address is sent as it is: the target reports the error.
                     with suppress(NoLink), bodies[row.id].open() as stream:
                         addresses[row.id] = address_from(row.path or "", stream)
         return Batch(bodies, unsendable, addresses)
@@ -150,9 +149,9 @@ class Bodies:
 class Worker:
     """The worker of one mirror.
 
-    `on_halt` is told when only a person can help, `on_event` what was done, `on_changed` which file does not
-    hold the bytes any more that were to be sent, `on_back` which one that was gone is there again.
-    `may_delete` looks at the root before documents go. `on_proof`: the target does its work.
+    `on_halt` is called if only a person can help, `on_event` with what was done, `on_changed` with a file
+    that no longer has the bytes to send, `on_back` with a missing file that returned. `may_delete` checks the
+    root before documents are deleted. `on_proof`: the target works.
     """
 
     def __init__(
@@ -189,7 +188,7 @@ class Worker:
         self._note: str | None = None  # as the state has it
         self._ahead = clock.wall() - clock.steady()
         self._begun = 0  # tasks
-        self._lost = self._made_good = 0  # tasks that could not record what became of their rows
+        self._lost = self._made_good = 0  # tasks that could not record the outcome of their rows
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -197,14 +196,14 @@ class Worker:
         self._has_looked = False
         self.health = TargetHealth()
         self.rested = asyncio.Event()
-        """Set whenever the last task under way has ended."""
+        """Set whenever the last running task has ended."""
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the worker: there may be something to do."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`; a round that fails is tried again after a pause, whatever the error is."""
+        """Work until `stop`; retries a failed round after a pause, whatever the error."""
         is_begun = False
         while not self._stopping:
             self._wake.clear()
@@ -224,7 +223,7 @@ class Worker:
             await rest(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """No new requests; those in flight get `grace` seconds, then they are cut."""
+        """Start no requests; those in flight get `grace` seconds, then they are cancelled."""
         self._stopping = True
         self.wake()
         if self._tasks:
@@ -234,18 +233,18 @@ class Worker:
             task.cancel()
         await asyncio.gather(*cut, return_exceptions=True)
         if cut:
-            # What is found in a state without this was cut by a kill, for which its document may be to blame.
+            # Rows in the state without this were interrupted by a kill, which their document may have caused.
             with contextlib.suppress(StateError):
                 await self._store.write(partial(self._journal.recover, spent=False))
 
     async def is_idle(self, patience: float = 0.0) -> bool:
-        """Nothing is being done, and nothing is left to do within `patience` seconds."""
+        """Whether nothing is running, and nothing is due within `patience` seconds."""
         begun = self._begun
         if not self._has_looked or self._busy or self._tasks or self._lost != self._made_good:
             return False
         due = await self._read_next()
         if begun != self._begun:
-            return False  # while the state was read; what is being done is not due
+            return False  # while the state was read; running work is not due
         return due is None or due > self._clock.wall() + patience
 
     def _room(self, tx: Tx) -> tuple[bool, bool]:
@@ -256,17 +255,17 @@ class Worker:
         return await self._store.read(lambda tx: tx.uploads.next_due(binding.mirror, binding.id, look, poll))
 
     def resume(self) -> None:
-        """The cause of a halt is gone."""
+        """Resume: the cause of a halt is gone."""
         self.health = TargetHealth(is_full=self.health.is_full)
         self.wake()
 
     def try_again(self) -> None:
-        """The cause of a halt may be gone: the work is taken up to see."""
+        """Resume the work to check whether the cause of a halt is gone."""
         self.health = self.health.taken_up()
         self.wake()
 
     async def _round(self) -> float:
-        """Start what is due and can be started; returns how long nothing else will be."""
+        """Start due work as far as possible; returns the time until more is due."""
         if self.health.halted is not None:
             return LONGEST_REST
         now = self._clock.steady()
@@ -274,10 +273,10 @@ class Worker:
             return self.health.not_before - now
         await self._catch_up()
         binding, limits = self._journal.binding, self._journal.binding.limits
-        # One slot is kept from polls, where there are more: what is saved just now must not wait for them.
+        # With several slots, polls leave one free: a file just saved must not wait for them.
         most_polls = max(1, limits.concurrency - 1)
         may_poll = self._slots > 0 and self._polling < most_polls and now >= self._next_poll
-        # Of this moment: other tasks go on while the state is read in its thread.
+        # As of now: other tasks continue while the state is read in its thread.
         wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
         may_look = not self._is_looking and now >= self._next_look
 
@@ -293,12 +292,12 @@ class Worker:
             )
 
         due = await self._store.read(find)
-        # How many documents may find out whether the account has room again; None: there is.
+        # How many documents may check whether the account has space again; None: it has.
         tries = None
         if self.health.is_full:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
-        # One look at a time: what is lost meanwhile shares the next.
+        # One list at a time: uploads lost meanwhile share the next.
         is_looking = self._start(due.looks, self._look)
         self._is_looking = self._is_looking or is_looking
         is_polling = may_poll and self._slots > 0 and self._start(due.polls, partial(self._poll, tries=tries))
@@ -308,7 +307,7 @@ class Worker:
         waiting = {**due.sends, Lane.PROVE: due.proofs}
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
-        # The root is looked at before every delete: a folder that is away is not empty (promise 1).
+        # The root is checked before every delete: an absent folder is not empty (promise 1).
         if due.deletes and await self._may_delete():
             waiting[Lane.DELETE] = due.deletes
         is_working = self._start_turns(waiting, tries)
@@ -318,7 +317,7 @@ class Worker:
         return seconds
 
     async def _catch_up(self) -> None:
-        """What a task left behind, or a clock that was set back."""
+        """Handle what a failed task left behind, or a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
@@ -333,10 +332,10 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_look + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self.health.failures.jobs = 0  # what failed is not there any more
+            self.health.failures.jobs = 0  # what failed is gone
         if due is None:
             return LONGEST_REST
-        # a busy row may be due, and its task wakes us; one that is held back may be due all the time
+        # a busy row may be due, and its task wakes us; one held back may always be due
         least = BUSY_REST if self._busy or held_back else 0.02
         return min(LONGEST_REST, max(least, due - self._clock.wall()))
 
@@ -358,7 +357,7 @@ class Worker:
         return True
 
     def _ended(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
-        is_over = not task.cancelled() and task.exception() is None  # what is no Exception ends the program
+        is_over = not task.cancelled() and task.exception() is None  # a BaseException ends the program
         self._lost += is_over and not task.result()
         self._tasks.discard(task)
         self._busy -= numbers
@@ -369,7 +368,7 @@ class Worker:
     async def _guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
-        """False: what became of the rows could not be recorded."""
+        """Run it; False if the outcome of the rows could not be recorded."""
         try:
             await work(rows)
             self.health.state_error = ""
@@ -382,25 +381,25 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """An error of ours: nothing is begun for a while, longer each time. Returns how long."""
+        """Handle an error of ours: start nothing for a while, longer each time. Returns how long."""
         now = self._clock.steady()
         if of_round or now >= self.health.not_before:
             self.health.not_before = now + self.health.failures.note(error, of_round=of_round)
-        seconds = self.health.not_before - now  # of jobs that fail together one counts
+        seconds = self.health.not_before - now  # jobs that fail together count once
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
-        """Nothing is sent until the journal can be written; said once, not at every try."""
+        """Send nothing until the journal can be written; logged once, not at every try."""
         if self.health.state_failed(str(error), self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
-        """Lane by lane as their turns come, while slots are free; at most `tries` are sent, None: all.
+        """Start the lanes in turn while slots are free; sends at most `tries`, None: all.
 
-        Nothing goes before the lanes: 400 deletions would keep all slots from the file that was just saved.
+        Nothing bypasses the lanes: 400 deletions would block all slots for a file just saved.
         """
         left = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, left) for lane in left}
@@ -421,7 +420,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Documents of one turn: those of one request."""
+        """How many documents one turn has: those of one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -430,9 +429,9 @@ class Worker:
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
-        """How many of these, from the first, go in one request by their bytes; at least one.
+        """How many of these, from the first, fit in one request by their bytes; at least one.
 
-        What was sent several times without an answer goes alone: it may take the others down with it.
+        A document sent several times without an answer goes alone: it may make the others fail.
         """
         suspect = next((place for place, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
         rows = rows[: max(1, suspect)]
@@ -457,12 +456,12 @@ class Worker:
         async with self._bodies.opened(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
-                """On disk before the first byte leaves: what is sent, each with the remote id it replaces."""
+                """Record what is sent before the first byte leaves, each with the remote id it replaces."""
                 for number in batch.unsendable:
                     journal.unsendable(tx, number)
                 claimed = []
                 for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
-                    # Where the target updates in place, the document that serves now is written to.
+                    # If the target updates in place, this writes to the serving document.
                     needs_old = binding.abilities.updates or binding.abilities.texts_once
                     is_update = needs_old and upload.predecessor is not None
                     others = journal.uploads(tx, upload.path or "") if is_update else []
@@ -500,7 +499,7 @@ class Worker:
             except TargetError as error:
                 answers = [error] * len(documents)
             except Exception as error:
-                # A mistake in a target: bytes may have left, so it is looked for before it is sent again.
+                # A bug in a target: bytes may have left, so search for it before sending it again.
                 log.exception("target.failed", mirror=binding.settings.name)
                 answers = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
         await self._record_puts([upload for upload, _ in claimed], answers)
@@ -522,7 +521,7 @@ class Worker:
         def record(tx: Tx) -> list[Happened | None]:
             if note != self._note:
                 keep_note(tx, binding.mirror, note)
-            # While the target is to blame, a rejection is no document's fault.
+            # While the target is to blame, no document is at fault for a rejection.
             return [
                 self._journal.put_ended(
                     tx,
@@ -552,7 +551,7 @@ class Worker:
             await self._note_trouble([error], 1)
             return
         finally:
-            # The rest is about as long as the look took: a list of thousands takes minutes.
+            # The pause is about as long as the list took: a list of thousands takes minutes.
             now, self._is_looking = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
@@ -576,7 +575,7 @@ class Worker:
             await self._note_trouble([error], 1)
         finally:
             self._polling -= 1
-            # A slot is free for as long as the poll took: where there is one only, what is saved gets it.
+            # The slot stays free for as long as the poll took: a single slot must serve saved files too.
             now = self._clock.steady()
             rest = min(now - begun, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + rest)
@@ -615,7 +614,7 @@ class Worker:
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
 
     async def _states_of(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """What the target says of these documents; nothing where it does not answer."""
+        """What the target says about these documents; nothing if it does not answer."""
         if not rows:
             return {}
         try:
@@ -627,7 +626,7 @@ class Worker:
         return known
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
-        """What was renamed is recorded at the end: a rename that is made twice is the same."""
+        """Rename documents and record that at the end: a repeated rename changes nothing."""
         assert isinstance(self._target, Renames)
         journal = self._journal
         paths = [row.path or row.label for row in rows]
@@ -659,7 +658,7 @@ class Worker:
     # -- trouble ---------------------------------------------------------------------------------------
 
     async def _note_trouble(self, errors: Sequence[TargetError], asked: int) -> None:
-        """What the answers say about the target as a whole."""
+        """Note what the answers say about the target as a whole."""
         halted = self.health.answered(errors, asked, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
@@ -675,7 +674,7 @@ class Worker:
                 self._on_event(event)
 
     async def _tell_progress(self, happened: Sequence[Happened | None]) -> None:
-        """What puts and polls made searchable shows that the target does its work; a rename does not."""
+        """Note that the target works: puts and polls made documents searchable. A rename does not count."""
         self._tell(happened)
         self.health.went_well(happened)
         if self.health.is_proven:
