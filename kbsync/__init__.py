@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def revision() -> str:
-    """The commit that this was built from; "" for an editable install or where the build did not know it."""
+    """The commit that this was built from; "" for an editable install or if the build did not know it."""
     place = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
         with open(place, encoding="utf-8") as file:
@@ -22,22 +22,22 @@ def version_and_revision() -> str:
 
 
 def install_command(*packages: str, reinstall: bool = False) -> str:
-    """A command to paste that installs these packages, in the versions that this kbsync requires.
+    """A command to paste that installs these packages in the versions this kbsync requires.
 
-    `reinstall`: they are there but damaged.
+    `reinstall`: they are installed but damaged.
     """
-    import re  # these, too, take long to load
+    import re  # these imports are slow as well
     import shlex
     import sys
     from importlib import metadata
 
     try:
         required = metadata.requires("kbsync") or []
-    except metadata.PackageNotFoundError:  # it runs from its source
+    except metadata.PackageNotFoundError:  # it runs from source
         required = []
     known = {re.split(r"[\[<>=!~; ]", each)[0]: each.partition(";")[0].strip() for each in reversed(required)}
     options = ["--force-reinstall", "--no-deps"] if reinstall else []
-    # This Python by its path: the `pip` of a shell may be that of another one. What uv made has none.
+    # This Python by its path: the shell's `pip` may belong to another. uv's environments have no pip.
     if any(metadata.distributions(name="pip")):
         command = [sys.executable, "-m", "pip", "install"]
     else:

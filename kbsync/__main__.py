@@ -1,4 +1,4 @@
-"""The entry point: it loads the command line only when it is needed."""
+"""The entry point. It loads the command line only when needed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        # While modules are loaded; later the command line sees to it.
+        # While modules are imported; later the command line handles it.
         return 130
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given == ["--version"]:  # answered before anything is loaded
+    if given == ["--version"]:  # answered before any import
         sys.stdout.write(f"kbsync {version_and_revision()}\n")
         return 0
-    if arguments is None:  # the process is ours alone, and will hold keys
+    if arguments is None:  # the process is only ours, and will hold keys
         from kbsync.permissions import keep_memory_private
 
         keep_memory_private()

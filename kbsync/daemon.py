@@ -1,4 +1,4 @@
-"""The daemon: every mirror is watched until it is told to stop."""
+"""The daemon: watches every mirror until it is stopped."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 CHECK_STATE_EVERY = 5.0
-"""Seconds between two looks at whether the state is still the file that was opened."""
+"""Seconds between two checks that the state is still the file that was opened."""
 
 STOP_SECONDS = 0.9
-"""For a mirror to end by itself: half a second for what is being sent, and the rest to write it down."""
+"""Seconds for a mirror to end by itself: half a second for requests in flight, the rest to record them."""
 
 RELOAD_SECONDS = 5.0
-"""For a config to be read: it resolves paths, and a network mount may never answer."""
+"""Seconds to read a config: that resolves paths, and a network mount may never answer."""
 
 HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
-"""Files that have a document, or will have one."""
+"""Files that have or will have a document."""
 
 Reload = Callable[[], Installation]
-"""Reads the config again; raises `UsageError` when it is no good."""
+"""Reloads the config; raises `UsageError` if it is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedMirror:
-    """A mirror that is watched, with the config it was started with."""
+    """A watched mirror, with the config it was started with."""
 
     config: MirrorConfig
     loop: MirrorLoop
@@ -62,10 +62,10 @@ class WatchedMirror:
 
 
 class Daemon:
-    """Watches every mirror until a signal of `ending`. SIGHUP reads the config again, unless it is one.
+    """Watches every mirror until a signal of `ending`. SIGHUP reloads the config, unless it is one of these.
 
-    A person who retries a halted mirror has the config read too, and a mirror whose key was refused has its
-    secrets read again whenever it checks whether that is over.
+    A retry of a halted mirror reloads the config too, and a mirror with a refused key reloads its secrets
+    whenever it checks whether the key works.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class Daemon:
         ending: Sequence[int] = ENDING,
         assistants: MakeAssistants | None = None,
     ) -> None:
-        """`on_config` gets each new config that is taken; `manager`: the service manager, if there is one.
+        """`on_config` gets each accepted new config; `manager`: the service manager, if there is one.
 
-        `assistants` makes what answers them at the listener, if anything does.
+        `assistants` makes the app that answers assistants at the listener, if any.
         """
         self._installation = installation
         self._reload = reload
@@ -94,7 +94,7 @@ class Daemon:
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
         self._requests: list[tuple[str, Reread, asyncio.Event]] = []
-        """Halted mirrors that want their config or secrets read again, and the events to set after that."""
+        """Halted mirrors that request a reload of config or secrets, and the events to set afterwards."""
         self._has_requests = asyncio.Event()
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
@@ -103,17 +103,17 @@ class Daemon:
         self._notifications = Notifications(self._runs)
 
     async def run(self) -> None:
-        """Work until told to stop. Raises `LockedError`, `UsageError` or `StateError` at the start only."""
+        """Work until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
         began = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
         with receiving(self._signals, self._receive):
-            await asyncio.sleep(0)  # what came before there was a loop is received here
+            await asyncio.sleep(0)  # signals from before the loop arrive here
             work = {"listener": self._listener.keep, "notify": self._notifications.keep}
             tasks = [asyncio.create_task(keep_running(SystemClock(), work[name], name)) for name in work]
             try:
                 if not self._stop.is_set():
                     await self._work(is_start=True)
-                # The state was deleted or damaged: a new one adopts what is in the knowledge bases.
+                # The state was deleted or damaged: a new state adopts the documents in the knowledge bases.
                 while not self._stop.is_set():
                     try:
                         await self._work()
@@ -130,11 +130,11 @@ class Daemon:
         log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - began, 3))
 
     def stop(self) -> None:
-        """End `run` as a signal does."""
+        """End `run` like a signal."""
         self._stop.set()
 
     def read_config(self) -> None:
-        """Read the config again as SIGHUP does."""
+        """Reload the config like SIGHUP."""
         self._hangup.set()
 
     def _receive(self, number: int) -> None:
@@ -146,7 +146,7 @@ class Daemon:
             self._hangup.set()
 
     async def _work(self, *, is_start: bool = False) -> None:
-        """Work on one state file, until told to stop or until that file is of no use any more."""
+        """Work on one state file, until stopped or until that file becomes unusable."""
         self._state_lost.clear()
         with open_state(self._installation, tell_damage, stays=True) as store:
             loop = asyncio.get_running_loop()
@@ -154,7 +154,7 @@ class Daemon:
             await self._listen(self._installation)
             config = self._installation.config
             self._notifications.turn_to(config.notify)
-            if is_start:  # said once the state is locked and the listener is up
+            if is_start:  # logged once the state is locked and the listener is up
                 folder = {"folder": str(config.mirrors[0].folder)}
                 source = {"config": str(config.path)} if config.path else folder
                 log.info("daemon.started", **source, state_dir=str(self._installation.state_dir))
@@ -172,8 +172,7 @@ class Daemon:
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
-            # Somebody may have deleted the state, or put another one there: what is written to the old file
-            # would be lost.
+            # Somebody may have deleted or replaced the state: writes to the old file would be lost.
             if not store.is_there and not self._state_lost.is_set():
                 detail = f"{store.path} was removed or replaced; restarting with the file now there"
                 log.error("state.lost", detail=detail)
@@ -185,14 +184,14 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_what_is_watched(self, store: StateStore) -> None:
-        """Log what is watched once every folder was compared: before that the documents are not counted."""
+        """Log what is watched once every folder was compared: before that, documents are not counted."""
         for each in list(self._mirrors.values()):
             await each.loop.compared.wait()
         http, runs = self._installation.config.http, list(self._runs.values())
         quieting = {run.mirror: run.bound.reconciler.settling.paths() if run.bound else [] for run in runs}
 
         def count(tx: Tx) -> int:
-            """With the new files that are not quiet yet."""
+            """Count documents, including new files that are still changing."""
             total = 0
             for mirror, paths in quieting.items():
                 tally = tx.mirrors.tally(mirror)
@@ -215,7 +214,7 @@ class Daemon:
             self._runs[mirror.name] = run
             loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
             loop.on_wish = partial(self._request, mirror.name)
-            # A mirror has threads of its own: one whose folder hangs holds up no other.
+            # A mirror has its own threads: a hanging folder must not block other mirrors.
             work = in_own_threads(
                 mirror.name, keep_running(run.clock, loop.keep, "mirror", mirror=mirror.name)
             )
@@ -240,8 +239,8 @@ class Daemon:
         self._reports.nudge()
 
     async def _listen(self, installation: Installation) -> None:
-        """Raises `UsageError`, and then the listener is as before."""
-        mirrors = tuple(installation.mirrors)  # those of --mirror only
+        """Apply the listener's settings. Raises `UsageError`, and then leaves the listener unchanged."""
+        mirrors = tuple(installation.mirrors)  # only those of --mirror
         await self._listener.turn_to(replace(installation.config, mirrors=mirrors))
 
     # -- the config and its secrets, read again ---------------------------------------------------------
@@ -251,7 +250,7 @@ class Daemon:
         self._has_requests.set()
 
     async def _answer_requests(self, store: StateStore) -> None:
-        """Read what SIGHUP or halted mirrors ask for. The whole config has the secrets with it."""
+        """Reload what SIGHUP or halted mirrors ask for. The whole config includes the secrets."""
         requests, self._requests = self._requests, []
         self._has_requests.clear()
         if self._hangup.is_set() or any(what is Reread.CONFIG for _, what, _ in requests):
@@ -264,7 +263,7 @@ class Daemon:
             done.set()
 
     async def _read_config(self, store: StateStore) -> None:
-        """Take the new config whole or not at all; mirrors that did not change go on undisturbed."""
+        """Accept the new config completely or not at all; unchanged mirrors continue undisturbed."""
         try:
             new = await self._read()
             if new.state_dir != self._installation.state_dir:
@@ -285,9 +284,9 @@ class Daemon:
         log.info("config.read", mirrors=len(wanted), **counts)
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
-        """Read the secrets of these mirrors and nothing else; what cannot be read leaves them as they are."""
+        """Reload only the secrets of these mirrors; on an error they keep the old ones."""
         if self._reading is not None and not self._reading.done():
-            return  # the thread of the last time still waits for a mount
+            return  # the thread of the last reload still waits for a mount
         before = self._installation
         try:
             fresh = await self._read()
@@ -311,7 +310,7 @@ class Daemon:
             raise UsageError(why) from error
 
     async def _take(self, store: StateStore, new: Installation) -> Sequence[str]:
-        """Work by a new config; returns the mirrors that were ended, since they changed or went."""
+        """Switch to a new config; returns the mirrors that ended because they changed or were removed."""
         wanted = {mirror.name: mirror for mirror in new.mirrors}
         ended = [name for name, each in self._mirrors.items() if wanted.get(name) != each.config]
         await self._end(ended)

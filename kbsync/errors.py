@@ -1,6 +1,6 @@
-"""Errors, by what has to be done about them: four kinds of target errors, and those of this machine.
+"""Errors, by what the caller must do: four kinds of target errors, and those of this machine.
 
-A target translates its vendor's codes into these in its own folder and nowhere else.
+A target translates its vendor's codes into these, in its own folder and nowhere else.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class KbsyncError(Exception):
-    """Base of all errors kbsync raises on purpose; `str()` is a sentence for a person."""
+    """Base of all errors kbsync raises on purpose; `str()` is a message for the user."""
 
 
 class UsageError(KbsyncError):
-    """Wrong usage or config (exit 2): the message names file, line or key, and the cure."""
+    """Wrong usage or config (exit 2): the message names file, line or key, and the fix."""
 
 
 class UnmadeError(UsageError):
@@ -29,18 +29,18 @@ class StateError(KbsyncError):
 
 
 class ForeignError(StateError):
-    """Another user owns what lies in the state directory (exit 2): the message has the command."""
+    """Another user owns files in the state directory (exit 2): the message has the command."""
 
 
 class ShortageError(StateError):
-    """This process or the whole system ran out of something that any file needs, such as descriptors."""
+    """This process or the whole system ran out of a resource that every file needs, such as descriptors."""
 
 
 class TargetError(KbsyncError):
-    """A request to a target did not succeed; `code` is the vendor's own code.
+    """A request to a target failed; `code` is the vendor's own code.
 
-    `has_removed`: of a put: the document that it was to replace is not there any more. `is_answer`: the
-    target itself said so, and did not stumble over the document.
+    `has_removed`: a failed put deleted the document that it should replace. `is_answer`: the target itself
+    answered so, and did not crash on the document.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -51,7 +51,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """It may be the answer of another machine. What it is made from differs from kind to kind."""
+        """Pickle it, as it may come from another machine. Each kind takes other arguments."""
         return _made_again, (type(self), self.__dict__)
 
 
@@ -64,7 +64,7 @@ def _made_again(kind: type[TargetError], state: dict[str, Any]) -> TargetError:
 class Unavailable(TargetError):
     """Nothing was stored; try again later. `retry_after`: the seconds that the target asks for.
 
-    `untried`: the target was not even asked, so nothing is known of the document. `is_rate_limit`: it asks
+    `untried`: no request was sent, so nothing is known about the document. `is_rate_limit`: the target asks
     for fewer requests.
     """
 
@@ -84,11 +84,11 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """It may have been stored: look before sending again."""
+    """It may have been stored: check before sending again."""
 
 
 def untried(error: TargetError) -> TargetError:
-    """The outcome of documents that are not sent, since they would wait for what `error` of one waits for."""
+    """The outcome of documents that are not sent, since they would fail for the same reason as `error`."""
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
         return Unavailable(error.reason, code=error.code, retry_after=wait, untried=True)
@@ -98,7 +98,7 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: it may be accepted another time, so it is sent again first, a bounded number of times with
+    `may_pass`: the target may accept it later, so it is first sent again a bounded number of times, with
     growing pauses (promise 9).
     """
 
@@ -108,22 +108,22 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target has a document of this name already: the same bytes can be sent under another."""
+    """The target already has a document with this name: the same bytes can be sent under another."""
 
 
 class Unfit(Rejected):
-    """The document alone is to blame: even many of these in a row say nothing of the target."""
+    """Only the document is to blame: even many of these in a row say nothing about the target."""
 
 
 class NotOffered(Rejected):
-    """The target has no such call; the caller takes another way."""
+    """The target has no such call; the caller does without it."""
 
 
 class Halted(TargetError):
-    """Nothing works until a person acts; `halt` is the contract's word (credentials, quota, …).
+    """Nothing works until somebody acts; `halt` is the contract's word (credentials, quota, …).
 
-    `cure` says what to do or to run then, '' that the mirror is tried again (`engine.status.as_halt`). A
-    command of kbsync gets the options in use added later.
+    `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). The options in
+    use are added to a command of kbsync later.
     """
 
     def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:

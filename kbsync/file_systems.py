@@ -1,7 +1,7 @@
 """What is mounted where, and which file systems others can change behind this kernel's back.
 
-Locks do not hold there and the kernel does not report every change, so they are no place for a state, and a
-folder there is polled. One list for both.
+Locks do not hold there and the kernel does not report every change, so they cannot hold a state, and kbsync
+polls a folder there. One list serves both.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SHARED = frozenset((
     "lustre", "moosefs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "pvfs2", "smb2", "smb3", "smbfs",
     # in the host of a virtual machine or of a container
     "drvfs", "fakeowner", "grpcfuse", "osxfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs",
-    # in FUSE without a subtype: nobody knows what is behind it
+    # in FUSE without a subtype: it is unknown what is behind it
     "fuse",
 ))
-"""On the network, in the host of a virtual machine, or in an unnamed program."""
+"""File systems on the network, in the host of a virtual machine, or in an unnamed program."""
 
 _NETWORK_FUSE = frozenset((
     "ceph", "ceph-fuse", "cephfs", "curlftpfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "gvfsd-fuse",
@@ -40,7 +40,7 @@ def is_network(fs_type: str) -> bool:
 
 def is_shared(fs_type: str) -> bool:
     """True for file systems of the network, of virtual machines' hosts and in FUSE."""
-    # Not `fuseblk`, a disk of this machine behind FUSE: all its changes pass this kernel.
+    # Not `fuseblk`, a disk of this machine behind FUSE: this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 
 
@@ -48,8 +48,8 @@ def is_shared(fs_type: str) -> bool:
 class Mount:
     """One line of `/proc/self/mountinfo` (proc(5)): its id, where it is, and the file system's type.
 
-    `part` is the folder of its file system, or of its subvolume, that is seen at `point`; `device` tells
-    file systems apart.
+    `part` is the folder of its file system, or of its subvolume, that is mounted at `point`; `device`
+    identifies the file system.
     """
 
     id: int
@@ -60,7 +60,7 @@ class Mount:
 
 
 def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
-    """All that is mounted now, as this process sees it, in the order of mounting. Raises `OSError`."""
+    """All current mounts of this process, in the order of mounting. Raises `OSError`."""
     return tuple(map(_mount, (mountinfo or MOUNTINFO).read_bytes().splitlines()))
 
 
@@ -68,7 +68,7 @@ def _mount(line: bytes) -> Mount:
     fields, _, rest = line.partition(b" - ")
     number, _, device, part, point = fields.split(b" ", 5)[:5]
     fs_type, _, options = rest.partition(b" ")
-    # A subvolume (btrfs) is mounted as if it were a file system of its own: the part is as that has it.
+    # A subvolume (btrfs) is mounted like a separate file system: the part is relative to it.
     found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
     if found and (part + b"/").startswith(found[1] + b"/"):
         part = part[len(found[1]) :] or b"/"
@@ -82,10 +82,10 @@ def _mount(line: bytes) -> Mount:
 
 
 def _unescaped(field: bytes) -> bytes:
-    """Spaces, tabs, newlines and backslashes stand as three octal digits after a backslash."""
+    """The text with spaces, tabs, newlines and backslashes, which are octal escapes in mountinfo."""
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
 def holds(folder: str, path: str) -> bool:
-    """True if `path` is `folder` or lies in it."""
+    """True if `path` is `folder` or is inside it."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

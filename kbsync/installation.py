@@ -1,4 +1,4 @@
-"""A config with its state directory: what every command starts from. Loads nothing of the engine."""
+"""A config with its state directory, which every command starts from. Imports nothing of the engine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 STATE_FILE = "state.db"
 SPOOL = "spool"
 BASES = "kb"
-"""Below the state directory: an embedded knowledge base for each mirror that names no place of its own."""
+"""The folder in the state directory for embedded knowledge bases without a path of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """A config with its state directory. `flags`: the options that lead back here, for commands to paste."""
+    """A config with its state directory. `flags`: the options that select it, for commands to paste."""
 
     config: Config
     state_dir: Path
@@ -33,7 +33,7 @@ class Installation:
 
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
-        """The mirrors asked for. Raises `UsageError` for a name that is not in the config."""
+        """The requested mirrors. Raises `UsageError` for a name that is not in the config."""
         names = [mirror.name for mirror in self.config.mirrors]
         for name in self.only:
             if name not in names:
@@ -49,15 +49,15 @@ class Installation:
 
     @property
     def spool_dir(self) -> Path:
-        """Where bodies and parsers' scratch files lie; emptied at each start."""
+        """The folder for request bodies and parsers' scratch files; emptied at each start."""
         return self.state_dir / SPOOL
 
     def cure(self, command: str) -> str:
-        """A command line that can be pasted, whatever the names in it."""
+        """A command line to paste, with all names quoted."""
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def cure_for_mirrors(self, command: str) -> str:
-        """The same, about the mirrors asked for: where there are several it would not be clear which."""
+        """The same, limited to the requested mirrors, since several mirrors would be ambiguous."""
         return self.cure(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
@@ -74,15 +74,15 @@ class Installation:
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
-        """Where the embedded knowledge base of a mirror lies that names no place of its own."""
+        """The folder of a mirror's embedded knowledge base that has no path of its own."""
         return self.state_dir / BASES / mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
-        """Where the embedded knowledge base of a mirror lies; None for a mirror of a service."""
+        """The folder of a mirror's embedded knowledge base; None for a mirror of a service."""
         return mirror.target.folder(self.state_dir, mirror.name)
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
-        """What the mirror's target is told of its place."""
+        """What the mirror's target gets to know about its surroundings."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 
@@ -101,9 +101,9 @@ class Installation:
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
-        """The mirror's target, opened. `hears`: what its service calls back is listened to."""
+        """The mirror's target, opened. `hears`: kbsync listens for the service's callbacks."""
         return mirror.target.open(self.surroundings(mirror, read_only=read_only, hears=hears))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
-        """The mirror's target for looking, or an empty one where the first pass has yet to make it."""
+        """The mirror's target, read-only; an empty one if no pass has created it yet."""
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))

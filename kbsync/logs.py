@@ -1,7 +1,7 @@
 """Logs on stderr: readable on a terminal, one JSON object per line elsewhere, with priorities under journald.
 
-A stream has one form: if log lines are JSON, so are a report and a last error (`say`), and what libraries
-log. Secrets never reach a log line because no module is given one to log. What a folder or a target says is
+A stream has one format: if log lines are JSON, so are the report, the last error (`say`) and the logs of
+libraries. Secrets never reach a log line because no module gets one to log. Text from a folder or target is
 escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
 stops no work.
 """
@@ -42,13 +42,13 @@ def configure(
 ) -> None:
     """Set up logging. `style`: console, json, or None to choose by where stderr goes.
 
-    `wanted` may drop events whose level is logged. `renderer` makes the lines instead of the style's own.
+    `wanted` may drop events that the level lets through. `renderer` replaces the style's renderer.
     """
     stream = stream or sys.stderr
     style = style_of(style, stream)
     render: Any = renderer
     if render is None and style == "json":
-        # A person reads Chinese names in a log more easily than their escapes.
+        # Chinese names are easier to read than their escapes.
         encoding = (getattr(stream, "encoding", None) or "").lower().replace("-", "")
         render = structlog.processors.JSONRenderer(ensure_ascii=encoding != "utf8")
     elif render is None:
@@ -80,17 +80,17 @@ def configure(
 
 
 def style_of(style: str | None, stream: TextIO) -> str:
-    """The style asked for, or the one that fits where `stream` goes."""
+    """The requested style, or the one that fits `stream`."""
     return style or ("console" if stream.isatty() else "json")
 
 
 def is_for_a_person(*asked: str | None) -> bool:
-    """stderr is a terminal, and none of these options asks for a log."""
+    """Whether stderr is a terminal, and none of these options asks for a log."""
     return sys.stderr.isatty() and not any(asked)
 
 
 def say(level: str, event: str, **fields: Any) -> None:
-    """A line in the log's form that no level and no `wanted` drops: the result of a run."""
+    """Log a line that no level and no `wanted` drops: the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
@@ -101,7 +101,7 @@ def say(level: str, event: str, **fields: Any) -> None:
 
 
 class _Lossy:
-    """A stream that drops what cannot be written: its reader is gone, or its disk is full."""
+    """A stream that drops what it cannot write: its reader is gone, or its disk is full."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -119,7 +119,7 @@ class _Lossy:
 
 
 class _Relay(logging.Handler):
-    """Passes on what libraries log, so that all lines of the log have one form."""
+    """Forwards the logs of libraries, so that all log lines have one format."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log the record; its `extra` may name the event."""
@@ -146,7 +146,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
-    # A traceback keeps its lines, indented: no line of a log begins with what a stranger wrote.
+    # A traceback keeps its lines, indented: no log line may begin with foreign text.
     shown = {printable(key): _shown(value) for key, value in fields.items()}
     if isinstance(trace := fields.get("exception"), str):
         shown["exception"] = printable_lines(trace).replace("\n", "\n  ")
@@ -154,7 +154,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """For people, who need not see what an event does not have; a program finds every key."""
+    """The fields without empty ones, for a person; programs get every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -192,7 +192,7 @@ def _prioritised(_logger: Any, method: str, rendered: str) -> str:
 
 
 def is_debugging() -> bool:
-    """The log is at level debug; at any other level these lines cost nothing."""
+    """Whether the log is at level debug; at other levels debug lines cost nothing."""
     return _debug_log.isEnabledFor(logging.DEBUG)
 
 

@@ -1,7 +1,7 @@
 """One full pass: compare, carry out, wait until every document is searchable or has failed.
 
-`once` makes a pass of every mirror side by side, `run_once` that of one. Below is what the daemon shares with
-it: a mirror made ready to begin, and the state locked and opened.
+`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. Below is what the daemon shares
+with it: preparing a mirror, and locking and opening the state.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from kbsync.state.store import StateStore
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Seconds between two looks whether all is done: a fifth of what the pass took until then, within these."""
+"""Seconds between two checks whether all is done: a fifth of the pass's time so far, within these limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """How the pass ended besides what the rows say. `busy`: files still being written."""
+    """How the pass ended, beyond what the state records. `busy`: files still being written."""
 
     complete: bool
     trouble: str = ""
@@ -51,15 +51,15 @@ class PassEnd:
 
 
 async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """The pass of one mirror; `budget`: seconds a target may be down before it is given up.
+    """The pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
 
-    Never raises for what the folder or the target does; leaves `run` ended.
+    Never raises for errors of the folder or the target; leaves `run` ended.
     """
     run.is_pass = True
     try:
         end = await _pass(run, budget)
         if end.trouble and run.bound is not None and await run.bound.base_changed():
-            await run.end()  # a damaged base was replaced by an empty one: everything goes there
+            await run.end()  # an empty base replaced a damaged one: upload everything to it
             end = await _pass(run, budget)
         if run.trouble:
             await run.note_unfinished(TARGET_DOWN, run.trouble)
@@ -71,7 +71,7 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
 async def _pass(run: MirrorRun, budget: float) -> PassEnd:
     deadline, wait = run.clock.steady() + budget, 1.0
     while (bound := await run.begin()) is None:
-        await run.end_trouble()  # what a daemon noted before is found out again
+        await run.end_trouble()  # a daemon's earlier notes are checked again
         if run.halt is not None or run.clock.steady() + wait > deadline:
             return PassEnd(False, run.trouble)
         await run.clock.sleep(wait)
@@ -90,12 +90,12 @@ async def _pass(run: MirrorRun, budget: float) -> PassEnd:
 
 
 async def _drain(bound: BoundMirror, budget: float) -> str:
-    """Work until nothing is left to do; '' or why it was given up, or what is not sent although it ended."""
+    """Work until nothing is left to do; '' or why the pass gave up, or what was not sent at its end."""
     run, worker, binding = bound.run, bound.worker, bound.journal.binding
     begun = run.clock.steady()
     while run.halt is None:
         await bound.do_due_work()
-        # One mirror's trouble ends its pass and nothing else; what was done so far is recorded.
+        # An error of one mirror ends its own pass only; the work so far is recorded.
         health = worker.health
         if health.down_since is not None and run.clock.steady() - health.down_since >= budget:
             run.trouble = health.trouble
@@ -121,7 +121,7 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class OnceEnd:
-    """How the passes ended, by mirror name; `signal` when one cut them short."""
+    """How the passes ended, by mirror name; `signal`: the one that interrupted them."""
 
     ends: dict[str, PassEnd]
     runs: dict[str, MirrorRun]
@@ -130,13 +130,13 @@ class OnceEnd:
 
 
 ShowProgress = Callable[[StateStore, Mapping[str, MirrorRun]], Awaitable[None]]
-"""Shows how far the mirrors at work on a state are, while passes run; is cancelled at their end."""
+"""Shows the progress of the mirrors while passes run; cancelled at their end."""
 
 
 async def once(
     installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
 ) -> OnceEnd:
-    """One pass of every mirror, side by side; the first of the `signals` cuts it short.
+    """One pass of every mirror, in parallel; the first of the `signals` interrupts it.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
@@ -155,7 +155,7 @@ async def once(
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
             await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
-            passes.cancel()  # what was done so far is recorded (promise 3)
+            passes.cancel()  # the work so far is recorded (promise 3)
             with contextlib.suppress(asyncio.CancelledError):
                 await passes
         finally:
@@ -173,7 +173,7 @@ async def _pass_of_run(run: MirrorRun) -> PassEnd:
         trouble = str(error)
     except KbsyncError:
         raise
-    except Exception as error:  # one mirror's; the others go on
+    except Exception as error:  # only this mirror's; the others continue
         log.exception("mirror.failed", mirror=run.settings.name)
         trouble = bug_in_words(error)
     with contextlib.suppress(StateError):
@@ -184,7 +184,7 @@ async def _pass_of_run(run: MirrorRun) -> PassEnd:
 def mirror_run(
     installation: Installation, mirror: MirrorConfig, store: StateStore, *, hears: bool = False
 ) -> MirrorRun:
-    """A mirror ready to begin. `hears`: what its service calls back is listened to."""
+    """A mirror ready to start. `hears`: kbsync listens for the service's callbacks."""
 
     async def open_target() -> Target:
         return await asyncio.to_thread(installation.target, mirror, hears=hears)
@@ -223,7 +223,7 @@ def log_finished(mirror: str, event: Happened) -> None:
 
 
 def settings_of(mirror: MirrorConfig) -> MirrorSettings:
-    """The mirror's config as the engine takes it."""
+    """The mirror's config in the form the engine needs."""
     kind = mirror.target.type
     return MirrorSettings(
         name=mirror.name,
@@ -255,13 +255,13 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
 
 
 def place_of(mirror: MirrorConfig) -> str:
-    """The knowledge base that the config names, with the prefix where several mirrors share one."""
+    """The knowledge base that the config names, with the prefix if several mirrors share one."""
     prefix = mirror.prefix if mirror.target.shares_base else ""
     return json.dumps([*mirror.target.base_key(mirror.name), prefix])
 
 
 def identities_of(config: Config) -> list[MirrorIdentity]:
-    """What the state may know the mirrors of the config by."""
+    """The identities by which the state may know the config's mirrors."""
     return [
         MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), place_of(mirror))
         for mirror in config.mirrors
@@ -270,7 +270,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
-    """Within, each of `signals` is received in the loop."""
+    """Inside, the loop receives each of `signals`."""
     if signals is None:
         yield
         return
@@ -290,8 +290,8 @@ def open_state(
 ) -> Iterator[StateStore]:
     """The state, locked and ready to write. `stays`: for a process that keeps mirroring.
 
-    `tell` gets a sentence when a damaged state was set aside. That may be at the end, for damage that was met
-    on the way: the next start makes a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
+    `tell` gets a message when a damaged state was set aside. That may be at the end, for damage found during
+    the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
     state of a newer kbsync.
     """
     path = installation.state_file
@@ -310,15 +310,15 @@ def open_state(
 
 
 def tell_damage(sentence: str) -> None:
-    """A damaged state is a person's business even in quiet mode."""
+    """Report a damaged state, even in quiet mode."""
     log.error("state.set_aside", detail=sentence)
 
 
 def _empty_spool(state_dir: Path, spool: Path) -> None:
-    """Remove scratch files of a run that was killed. Raises `ForeignError` where they are another user's."""
+    """Remove scratch files of a killed run. Raises `ForeignError` if they belong to another user."""
     shutil.rmtree(spool, ignore_errors=True)
     with contextlib.suppress(OSError):
-        spool.rmdir()  # one that may not be listed can be empty
+        spool.rmdir()  # a folder that cannot be listed may be empty
     if not spool.is_dir():
         spool.unlink(missing_ok=True)
     make_private_folder(spool)
@@ -329,7 +329,7 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
 
 
 def open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
-    """The state, or an empty one in place of a damaged one, of which `tell` gets a sentence."""
+    """The state, or an empty one that replaces a damaged one; then `tell` gets a message."""
     try:
         return StateStore(path)
     except DamagedError as error:
@@ -338,8 +338,8 @@ def open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
 
 
 def _set_aside(path: Path, damage: str) -> str:
-    """Keep a damaged state under another name, and say so. Raises `StateError` where that cannot be done."""
-    # An empty state is safe: the next pass adopts the documents instead of sending them again.
+    """Rename a damaged state to keep it, and report it. Raises `StateError` if that fails."""
+    # An empty state is safe: the next pass adopts the documents and does not send them again.
     try:
         aside = set_aside(path)
     except OSError as error:

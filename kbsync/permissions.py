@@ -1,7 +1,7 @@
 """Keeps memory, environment, folders and files from other users and processes.
 
-What root makes belongs to the owner of the folder around it: one `sudo kbsync …` must not shut a service out
-of its own state.
+What root creates gets the owner of the folder around it: one `sudo kbsync …` must not lock a service out of
+its own state.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PROBE = "/proc/self/fdinfo/2"
 
 
 def keep_memory_private() -> None:
-    """Let no other process of this user read our memory or environment, and no crash write it to a disk.
+    """Prevent other processes of this user from reading our memory or environment, and core dumps.
 
-    On Linux: prctl(2), PR_SET_DUMPABLE. Root may still look.
+    On Linux: prctl(2), PR_SET_DUMPABLE. Root can still read it.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
@@ -31,14 +31,14 @@ def keep_memory_private() -> None:
     try:
         open(_PROBE, "rb").close()
     except PermissionError:
-        # Kernels before 5.14 hide from such a process through which mount its files were opened.
+        # Kernels before 5.14 do not show such a process through which mount it opened a file.
         prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
     except OSError:
         pass  # no such descriptor, or no /proc
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder, and those above it that are missing, 0700 whatever the umask. Raises OSError."""
+    """Create a folder and its missing parents, 0700 whatever the umask. Raises OSError."""
     missing = [place for place in (path, *path.parents) if not place.is_dir()]
     for place in reversed(missing):
         try:
@@ -51,8 +51,8 @@ def make_private_folder(path: Path) -> None:
 
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
-    """Make a folder with a unique name in `folder`, 0700. Raises OSError."""
-    import tempfile  # which few commands need
+    """Create a folder with a unique name in `folder`, 0700. Raises OSError."""
+    import tempfile  # few commands need it
 
     made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     _hand_over_folder(made)
@@ -60,7 +60,7 @@ def make_passing_folder(prefix: str, folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of a file, which is made, 0600, where it is missing. Raises OSError."""
+    """A descriptor of a file; creates a missing one, 0600. Raises OSError."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         made = os.open(path, flags | os.O_EXCL, 0o600)
@@ -71,9 +71,9 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def hand_over(made: int, folder: Path) -> None:
-    """As root: give a file or folder that was just made in `folder` to the owner of that folder.
+    """As root: give a file or folder just created in `folder` to the owner of that folder.
 
-    In a container root may lack the right to; then it stays root's.
+    In a container root may lack that right; then it stays root's.
     """
     if os.geteuid() != 0:
         return
@@ -85,7 +85,7 @@ def hand_over(made: int, folder: Path) -> None:
 
 def _hand_over_folder(made: Path) -> None:
     if os.geteuid() == 0:
-        # By its descriptor: another user may have put a link in its place meanwhile.
+        # By its descriptor: another user may have replaced it with a link meanwhile.
         descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             hand_over(descriptor, made.parent)

@@ -1,4 +1,4 @@
-"""Signals from the first moment on: none is lost before the loop runs, and none waits for a busy loop."""
+"""Receives signals from the start: none is lost before the loop runs, and none waits for a busy loop."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Seconds; SIGTERM has two in all. A thread that parses or embeds cannot be cut off, but the process can: the
-journal is made for that."""
+"""Seconds; SIGTERM has two in all. A thread that parses or embeds cannot be stopped, but the process can: the
+journal allows that."""
 
 Tell = Callable[[int], None]
 """Gets the number of a signal, in a thread that only listens."""
 
 
 def find_terminal() -> int | None:
-    """The stream that is a terminal; None where this process has none or is to outlive it.
+    """The stream that is a terminal; None if this process has none or should outlive it.
 
-    A person who starts it with SIGHUP ignored, as `nohup` does, wants it to go on.
+    A process started with SIGHUP ignored, as by `nohup`, should continue.
     """
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         return None
@@ -33,9 +33,9 @@ def find_terminal() -> int | None:
 
 @contextlib.contextmanager
 def hangup_with(terminal: int) -> Iterator[None]:
-    """Within, this process gets SIGHUP when the terminal is closed.
+    """Inside, this process gets SIGHUP when the terminal closes.
 
-    The kernel sends it to processes in the foreground only, and not every shell passes it on to the others.
+    The kernel sends it only to foreground processes, and not every shell forwards it to the others.
     """
     watched, (near, far) = os.dup(terminal), socket.socketpair()
 
@@ -59,7 +59,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Within, the process can be ended whatever its threads are doing; nothing happens before `arm`."""
+    """Inside, the process can end whatever its threads do; nothing happens before `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -74,7 +74,7 @@ class HardEnd:
             self._timer.start()
 
     def now(self) -> None:
-        """End the process now if `arm` was called: all is recorded, and threads need not be waited for."""
+        """End the process now if `arm` was called: everything is recorded, and it waits for no thread."""
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
@@ -85,16 +85,16 @@ class HardEnd:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """The process goes on."""
+        """Disarm: the process continues."""
         if self._timer is not None:
             self._timer.cancel()
 
 
 class Signals:
-    """Within, signals of these `numbers` are only reported, in their order.
+    """Inside, signals of these `numbers` are only reported, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
-    Enter it in the main thread, and before other threads or a loop listen for signals.
+    Enter it in the main thread, before other threads or a loop listen for signals.
     """
 
     def __init__(self, numbers: Collection[int], at_once: Tell = lambda _number: None) -> None:
@@ -116,7 +116,7 @@ class Signals:
             signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         )
         for number in self._numbers:
-            # The handler does nothing: the wake-up descriptor has the signal already.
+            # The handler does nothing: the wake-up descriptor already has the signal.
             before = signal.signal(number, lambda _number, _frame: None)
             self._undo.callback(signal.signal, number, before)
         return self
@@ -135,7 +135,7 @@ class Signals:
 
     @contextlib.contextmanager
     def told_to(self, tell: Tell) -> Iterator[None]:
-        """Within, `tell` gets each signal, first those that came before."""
+        """Inside, `tell` gets each signal, earlier ones first."""
         with self._lock:
             for number in self._waiting:
                 tell(number)

@@ -1,4 +1,4 @@
-"""Tells systemd about the daemon (sd_notify(3)): ready, reloading, stopping, its counts, signs of life."""
+"""Notifies systemd about the daemon (sd_notify(3)): ready, reloading, stopping, counts, pings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PATIENCE = 0.5
-"""Seconds that an important message waits for a manager whose queue is full."""
+"""Seconds an important message waits for a manager whose queue is full."""
 
 READY_LATEST = 30.0
-"""Seconds after which READY no longer waits for a mirror, such as one whose service is slow."""
+"""Seconds until READY no longer waits for a mirror, such as one with a slow service."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
-"""Seconds at least and at most between two looks at the counts."""
+"""The least and most seconds between two reads of the counts."""
 
 
 class ServiceManager:
     """Sends messages to `$NOTIFY_SOCKET`; without one, or if nobody listens, they are dropped.
 
-    `watchdog`: seconds between two signs of life that the manager allows, or None (sd_watchdog_enabled(3)).
+    `watchdog`: the longest pause between two pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -46,7 +46,7 @@ class ServiceManager:
 
     @property
     def is_heard(self) -> bool:
-        """There is a manager that wants messages."""
+        """Whether there is a manager that wants messages."""
         return self._socket is not None
 
     def tell(self, *words: str, patience: float = PATIENCE) -> None:
@@ -66,7 +66,7 @@ class ServiceManager:
 
 @dataclass
 class ServiceReports:
-    """Tells the service manager how the daemon is doing; does nothing without a manager."""
+    """Reports the daemon's state to the service manager; does nothing without a manager."""
 
     manager: ServiceManager
     clock: Clock
@@ -122,7 +122,7 @@ class ServiceReports:
 
     @contextlib.asynccontextmanager
     async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
-        """While the state is open: signs of life, and the counts of the mirrors called `names`."""
+        """While the state is open: pings, and the counts of the mirrors `names`."""
         work: dict[str, Callable[[], Awaitable[None]]] = {}
         if self.manager.is_heard:
             work["counts"] = partial(self._report, store, names)
@@ -137,12 +137,12 @@ class ServiceReports:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def alive(self) -> None:
-        """A sign of life of the loop."""
+        """Note that the loop is alive."""
         if self.manager.watchdog is not None:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Give signs of life while the loop turns and the writer answers, even with an error."""
+        """Ping while the loop runs and the writer answers, even with an error."""
         while True:
             began = self.clock.steady()
             with contextlib.suppress(StateError):

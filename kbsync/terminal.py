@@ -1,4 +1,4 @@
-"""What the terminal can do."""
+"""The abilities of the terminal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def is_styled() -> bool:
-    """The terminal can show colours, and nobody has asked for none (no-color.org)."""
+    """Whether the terminal shows colours, and NO_COLOR is not set (no-color.org)."""
     return not os.environ.get("NO_COLOR") and can_move_cursor()
 
 
 def can_move_cursor() -> bool:
-    """The terminal understands control sequences."""
+    """Whether the terminal understands control sequences."""
     return os.environ.get("TERM") not in (None, "", "dumb")
