@@ -1,6 +1,6 @@
-"""What can be searched of a mirror, as of when, and what an answer from it may lack.
+"""What searches can find in a mirror, as of when, and what an answer may lack.
 
-For commands, the listener and assistants alike. Everything is read beside whoever mirrors.
+For commands, the listener and assistants. It reads the state while another process may mirror.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from kbsync.state import lock
 from kbsync.state.read_only import Tx
 
 LONGEST_PAUSE = 7200.0
-"""Seconds between passes that need no word: the systemd timer that comes with kbsync fires every hour."""
+"""Seconds between passes that need no warning: the systemd timer that comes with kbsync fires every hour."""
 
 LOOK_SECONDS = 0.5
-"""For a folder to be looked at by a search: a dead network mount never answers."""
+"""Seconds a search waits for a check of the folder: a dead network mount never answers."""
 
 ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
@@ -42,7 +42,7 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 class Note:
     """What an answer may lack.
 
-    `is_minor`: for assistants. A person started kbsync or ran the last pass just now, or gets a notice.
+    `is_minor`: for assistants. A user just started kbsync or ran the last pass, or gets a notice.
     """
 
     text: str
@@ -51,11 +51,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """A mirror's status `at` a moment (epoch seconds), and who keeps it so.
+    """A mirror's status `at` a time (epoch seconds), and who keeps it up to date.
 
-    `is_worked_on`: a kbsync holds the state; None where that cannot be told. `worked_on_since`: when one last
-    took it, epoch seconds. `rescan`: seconds after which a daemon compares the whole folder.
-    `root_trouble`: why a folder that nobody works on cannot be mirrored now, if it was looked at.
+    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when one last took it, epoch
+    seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a folder
+    without a running kbsync cannot be mirrored now, if it was checked.
     """
 
     status: MirrorStatus
@@ -67,17 +67,17 @@ class Freshness:
 
     @property
     def waiting(self) -> int:
-        """Documents that are not as searchable as they will be."""
+        """Documents that are pending or being indexed."""
         return self.status.documents.pending + self.status.documents.indexing
 
     @property
     def has_passed(self) -> bool:
-        """The whole folder was compared at least once."""
+        """Whether the whole folder was compared at least once."""
         return self.status.last_pass is not None
 
     @property
     def is_compared(self) -> bool:
-        """The kbsync that took the state last has compared the whole folder since."""
+        """Whether the kbsync that last took the state has compared the whole folder since."""
         last, began = self.status.last_pass, self.worked_on_since
         return last is not None and began is not None and last >= began
 
@@ -89,37 +89,37 @@ class Freshness:
 
     @property
     def is_in_first_pass(self) -> bool:
-        """No pass has ended, and nothing but time is needed."""
+        """Whether the first pass runs and needs nothing but time."""
         return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
 
     @property
     def is_unattended(self) -> bool:
-        """No kbsync runs, for certain."""
+        """Whether certainly no kbsync runs."""
         return self.is_worked_on is False
 
     @property
     def is_held(self) -> bool:
-        """It halted over what a person has to decide, and goes on with everything else."""
+        """Whether it only waits for a decision and continues with everything else."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
     def is_forsaken(self) -> bool:
-        """No kbsync runs, and the last pass is longer ago than passes by a timer are."""
+        """Whether no kbsync runs, and the last pass is longer ago than a timer's interval."""
         return self.is_unattended and self.since_pass > max(2 * self.rescan, LONGEST_PAUSE)
 
     @property
     def is_troubled(self) -> bool:
-        """It halted over something that passes, such as a target that does not answer."""
+        """Whether it halted over a temporary problem, such as a target that does not answer."""
         return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
     def as_of(self) -> float | None:
-        """The moment for which what is searchable is what the folder holds, but for the notes."""
+        """The time at which the searchable documents match the folder, except for the notes."""
         is_current = self.is_worked_on and self.is_compared and self.status.halt is None
         return self.at if is_current else self.status.last_pass
 
     def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
-        """What an answer lacks, or may lack; none where all is searchable and somebody keeps watch.
+        """What an answer lacks, or may lack; none if all is searchable and a kbsync watches the folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         """
@@ -142,15 +142,15 @@ class Freshness:
                 are = "is" if self.waiting == 1 else "are"
                 yield Note(f"{counted(self.waiting, 'file')} {are} not indexed yet")
             elif self.waiting:
-                yield Note(f"{self.waits} and no kbsync is running; run: {cure('--once')}")
+                yield Note(f"{self.waits} and kbsync isn't running; run: {cure('--once')}")
         if documents.failed:
             yield Note(f"{counted(documents.failed, 'file')} failed; {cure('status')} says why")
         if not is_watched:
             since = self.status.last_pass
-            known = f"changes since {iso(since)} are not known" if since else "nothing was mirrored yet"
-            what = f"this one cannot: {obstacle}" if obstacle else f"to follow it: {cure('')}"
+            known = f"changes since {iso(since)} are not known" if since else "nothing indexed yet"
+            what = f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {cure('')}"
             is_recent = self.has_passed and not self.is_forsaken
-            yield Note(f"no kbsync works on it; {known}; {what}", is_minor=is_recent)
+            yield Note(f"{known} and kbsync isn't running; {what}", is_minor=is_recent)
         if self.status.note:
             yield Note(self.status.note)
 
@@ -163,8 +163,8 @@ class Freshness:
 def freshness_reader(
     mirrors: Sequence[MirrorConfig], state_dir: Path, cure: Cure, *, look_at_folders: bool = False
 ) -> ReadFreshness:
-    """What reads how fresh these mirrors are; with `look_at_folders` also from those that nobody works on."""
-    # Before the rows are read: a kbsync that ends in between must not look like one that works.
+    """A reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
+    # Before the rows are read: a kbsync that ends in between must not seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
@@ -184,7 +184,7 @@ def freshness_reader(
 
 
 def find_root_trouble(folder: Path) -> str:
-    """Why the folder cannot be mirrored now; "" where it can, and where its disk does not answer."""
+    """Why the folder cannot be mirrored now; "" if it can, and if its disk does not answer."""
     trouble = list[str]()
 
     def look() -> None:
@@ -193,7 +193,7 @@ def find_root_trouble(folder: Path) -> str:
         except RootTrouble as error:
             trouble.append(str(error))
         except KbsyncError:
-            pass  # says nothing of the folder
+            pass  # says nothing about the folder
 
     looking = threading.Thread(target=look, daemon=True)
     looking.start()

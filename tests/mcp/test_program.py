@@ -156,7 +156,7 @@ async def test_a_halted_mirror_says_so_with_its_cure(place: Place) -> None:
             while "halted: 7 of 7 documents would be deleted" not in notes[0]:
                 await asyncio.sleep(0.05)
                 notes = (await told(client, "search", query="walrus"))["notes"] or [""]
-        assert "cure: kbsync approve handbook" in notes[0]
+        assert "fix: kbsync approve handbook" in notes[0]
         assert len(paths(await told(client, "search", query="walrus"))) == 7
 
 
@@ -188,9 +188,9 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
         answer = await told(client, "search", query="walrus")
         assert paths(answer) == ["ice.md"]
         [note] = answer["notes"]
-        assert note.startswith("handbook: no kbsync works on it; changes since ")
+        assert note.startswith("handbook: changes since ")
         # The command that it names follows the folder again.
-        place.watch(*words_of(note.partition("; to follow it: ")[2])).says("daemon.started")
+        place.watch(*words_of(note.partition("; start it with: ")[2])).says("daemon.started")
         async with asyncio.timeout(SETTLED):
             while (await told(client, "search", query="walrus"))["notes"]:
                 await asyncio.sleep(0.05)
@@ -413,11 +413,11 @@ async def test_where_it_cannot_mirror_it_answers_and_says_why(place: Place) -> N
     place.write("ice.md", "The walrus lies on the ice.")
     async with over_stdio(place, "--folder", "docs", "--state-dir", "docs/state") as client:
         async with asyncio.timeout(SETTLED):
-            while "this one cannot:" not in (
+            while "this one can't follow it:" not in (
                 note := (await told(client, "search", query="walrus"))["notes"][0]
             ):
                 await asyncio.sleep(0.05)
-    assert "nothing was mirrored yet" in note and "docs/state" in note
+    assert "nothing indexed yet" in note and "docs/state" in note
     assert [line["event"] for line in log_of(place)] == ["mirroring.refused"]
 
 

@@ -134,7 +134,7 @@ async def test_a_filter_that_matches_a_file_is_not_to_blame(client: Client) -> N
 
 async def test_what_nobody_keeps_up_to_date_is_said_in_each_answer(client: Client, library: Place) -> None:
     answer = await told(client, "search", query="opening hours")
-    assert any("no kbsync works on it" in note and "kbsync --folder" in note for note in answer["notes"])
+    assert any("kbsync isn't running" in note and "kbsync --folder" in note for note in answer["notes"])
     assert any("1 file failed" in note for note in answer["notes"])
     text = text_of(await client.call_tool("search", {"query": "opening hours"}))
     assert text.startswith("Note: docs: 1 file failed")
@@ -147,7 +147,7 @@ async def test_before_the_first_pass_a_search_finds_nothing_and_says_why(tmp_pat
         answer = await told(client, "search", query="walrus")
     assert answer["hits"] == []
     [note] = answer["notes"]
-    assert "nothing was mirrored yet" in note and "kbsync --folder" in note
+    assert "nothing indexed yet" in note and "kbsync --folder" in note
     assert not (place.home / ".local").exists()
 
 
@@ -274,9 +274,9 @@ async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> 
         ("torn.pdf", "there is no document of torn.pdf"),
         ("empty.md", "there is no document of empty.md"),
         ("guides", "there is no document of guides"),
-        ("/etc/passwd", "it lies in no mirrored folder"),
-        ("../home/.config", "it lies in no mirrored folder"),
-        ("guides/../../../etc/passwd", "it lies in no mirrored folder"),
+        ("/etc/passwd", "it is in no mirrored folder"),
+        ("../home/.config", "it is in no mirrored folder"),
+        ("guides/../../../etc/passwd", "it is in no mirrored folder"),
         ("~/x", "there is no such file"),
     ],
 )

@@ -105,7 +105,7 @@ class Moving(Place):
     def left(self) -> int:
         """How many documents the note of the mirror calls left behind."""
         note = self.status().get("note", "")
-        return int(note.split()[0]) if "left behind" in note else 0
+        return int(note.split()[0]) if "previous knowledge base" in note else 0
 
 
 @pytest.fixture
