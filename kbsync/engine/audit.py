@@ -152,8 +152,8 @@ class Audit:
     """One audit of one mirror's documents; call `read_list` first.
 
     `seen`: ids of listed documents that the state counts on; `others` counts, by mirror, those that only
-    other mirrors of this state count on. At most `most` strays are kept, `beyond` counts the rest, so that
-    memory is bounded by the ids.
+    other mirrors of this state count on. At most `most` strays of ours and `most` others are kept, and
+    `beyond` counts the rest, so that memory is bounded by the ids.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, most: int | None = None) -> None:
@@ -168,6 +168,7 @@ class Audit:
         self.foreign: set[str] = set()
         self.others = Counter[int]()
         self.beyond = 0
+        self._kept = Counter[bool]()  # strays that are proven ours, and others
         self._tags: dict[str, str] = {}  # of strays with names that only kbsync gives: the digest in the name
 
     # -- the list --------------------------------------------------------------------------------------
@@ -194,9 +195,12 @@ class Audit:
             stray = self._ended(rows, listed) if rows else self._without_row(tx, listed)
             if stray is None:
                 continue
-            if self._most is not None and len(self.strays) >= self._most:
+            # Documents that may be another kbsync's take no room from ours: nothing is done about them.
+            is_ours = stray.proof is not Proof.NONE
+            if self._most is not None and self._kept[is_ours] >= self._most:
                 self.beyond += 1
             else:
+                self._kept[is_ours] += 1
                 self.strays.append(stray)
 
     def _rows(self, tx: Tx, remote_id: str) -> list[Upload]:

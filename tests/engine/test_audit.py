@@ -140,6 +140,16 @@ async def test_very_many_leftovers_are_counted_and_few_told(world: World) -> Non
     assert len([e for e in logs if e["event"] == "audit.found"]) == 20
 
 
+async def test_what_another_state_sent_takes_no_room_from_what_is_ours(world: World) -> None:
+    await mirrored(world, 2)
+    for n in range(MOST_STRAYS + 1):
+        name = f"other{n}.md"
+        world.base.add(name, b"y", path=name, upload_id=7, foreign=False)
+    leave_behind(world, 3)
+    outcome = await audited(world)
+    assert (outcome.orphaned, outcome.beyond) == (MOST_STRAYS + 3, 1)
+
+
 def leave_behind(world: World, n: int) -> None:
     """Documents of ours whose rows ended and whose files are gone."""
     names = [f"old{i}.md" for i in range(n)]
