@@ -206,8 +206,9 @@ class Deletions:
         """
         n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         held = 0
+        if n and await self._carry_out_weighed():  # of an interrupted run, whose times are not the others'
+            n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
         if n:
-            await self._carry_out_weighed()  # of an interrupted run
             if not (now or self._clock.wall() >= self._weigh_at(first, last)):
                 return 0
             longest = first + self._journal.binding.settings.settle_longest
@@ -258,8 +259,8 @@ class Deletions:
             tx.holds.log(self._mirror, now, batch)
         return 0
 
-    async def _carry_out_weighed(self) -> None:
-        """Mark allowed documents for deletion, and held ones for approval."""
+    async def _carry_out_weighed(self) -> bool:
+        """Mark allowed documents for deletion, and held ones for approval; returns whether there were any."""
 
         def carry_out(tx: Tx) -> int:
             page = tx.holds.weighed(self._mirror, PAGE)
@@ -273,8 +274,10 @@ class Deletions:
             tx.holds.end_empty(self._mirror, self._clock.wall())
             return len(page)
 
+        is_any = False
         while await self._store.write(carry_out):
-            pass
+            is_any = True
+        return is_any
 
     def _hold(self, tx: Tx, candidate: Candidate, hold: int) -> None:
         tx.holds.withdraw(self._mirror, candidate.path)

@@ -67,7 +67,8 @@ class Holds(Table):
         self._db.execute(
             "INSERT INTO candidate(mirror, path, upload, cause, at) VALUES(?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause,"
-            " let_go = let_go AND upload = excluded.upload, hold = iif(upload = excluded.upload, hold, NULL)",
+            # A deletion that joins a hold stays in it, whatever version serves (promise 5).
+            " let_go = let_go AND upload = excluded.upload",
             (mirror, bind(path), upload, cause, now),
         )
 
@@ -137,10 +138,12 @@ class Holds(Table):
         )
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Whole holds of this kind that have not ended, oldest first."""
+        """Whole holds of this kind that are about something and have not ended, oldest first."""
         sql = (
-            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"  # noqa: S608 - a constant of ours
-            f" WHERE mirror = ? AND kind = ? AND ended_at IS NULL AND {_IS_WHOLE} ORDER BY id"
+            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"  # noqa: S608 - constants of ours
+            f" WHERE mirror = ? AND kind = ? AND ended_at IS NULL AND {_IS_WHOLE}"
+            f" AND (kind <> '{DELETIONS}' OR EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id))"
+            " ORDER BY id"
         )
         return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
 

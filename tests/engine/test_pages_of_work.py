@@ -18,6 +18,7 @@ from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
 from kbsync.state.files import Entries
+from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
@@ -104,6 +105,43 @@ async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_que
         if not guillotine.fallen:
             break
     assert at > 10
+
+
+async def test_files_that_are_back_after_a_kill_leave_no_question(
+    tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletions, "PAGE", 2)
+    for at in itertools.count(1, 2):
+        (place := tmp_path / str(at)).mkdir()
+        world = World(place)
+        await world.mirrored(10)
+        files = {path: (world.root / path).read_text() for path in world.on_disk()}
+        world.delete_many(8)
+        guillotine = Guillotine(at)
+        await world.crash(guillotine)
+        for path, text in files.items():
+            world.write(path, text)
+        await world.once()
+        assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []  # noqa: B023
+        assert world.served() == world.on_disk()
+        if not guillotine.fallen:
+            break
+    assert at > 10
+
+
+async def test_a_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
+    """An update in place may end between the decision and the page that carries it out."""
+    await world.mirrored(1)
+    mirror = world.run.mirror
+
+    def decide(tx: Tx) -> list[tuple[int, int | None]]:
+        tx.holds.nominate(mirror, "f0.md", 1, "gone", 1.0)
+        tx.holds.hold_batch(mirror, 2.0)
+        tx.holds.nominate(mirror, "f0.md", 2, "gone", 3.0)
+        return [(one.upload, hold) for one, hold in tx.holds.weighed(mirror, 9)]
+
+    [(upload, hold)] = world.change(decide)
+    assert upload == 2 and hold is not None
 
 
 async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list[int]) -> None:
