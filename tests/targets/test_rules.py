@@ -159,6 +159,10 @@ ZHIPU_ROWS = [
         for words in ("Insufficient permission for this knowledge base", "权限不足，无权访问该知识库")
     ),
     Row("zhipu", "delete", 200, flat(400, "无权操作该文档"), Rejected),
+    # A firewall refuses one document, or a list for a while; the vendor's database lacks rights.
+    Row("zhipu", "upload", 403, {"message": "Access Denied"}, Rejected, may_pass=True),
+    Row("zhipu", "list", 403, {"message": "Access Denied"}, Unavailable),
+    Row("zhipu", "list", 200, flat(500, "permission denied for relation documents"), Unsure),
     Row("zhipu", "list", 200, flat(400, "size 超出上限"), Rejected),
     Row("zhipu", "upload", 200, flat(400, "文档名称已存在"), NameTaken),
     Row("zhipu", "upload", 200, flat(400), Rejected),
@@ -409,6 +413,13 @@ RECEIPTS = [
     ("insufficient permission", Rejected, ""),
     ("", Rejected, ""),
 ]
+
+
+def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None:
+    """A word of the vendor's own would prove at once that the call is missing."""
+    body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
+    error = gptbots_judge(REGION)(Row("gptbots", "update", 404, body, NotOffered).answer())
+    assert isinstance(error, NotOffered) and error.code == "404"
 
 
 @pytest.mark.parametrize(("words", "means", "halt"), RECEIPTS)

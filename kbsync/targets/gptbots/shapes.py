@@ -319,9 +319,15 @@ def rules_for(address: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
         # Not documented, and the same everywhere.
         ErrorRule(Unavailable, code={"408"}),
-        # A route that is not there is told by the status.
-        ErrorRule(
-            NotOffered, status={404, 405, 501}, when=lambda case: case.is_error and _is_call_missing(case)
+        # The status tells of a missing route. As a code it only raises a doubt, until it is seen again.
+        *(
+            ErrorRule(
+                NotOffered,
+                status={status},
+                as_code=str(status),
+                when=lambda case: case.is_error and _is_call_missing(case),
+            )
+            for status in (404, 405, 501)
         ),
         # Busy, in whatever words and under whatever status.
         ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),

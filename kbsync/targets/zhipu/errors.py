@@ -299,16 +299,18 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, words=BUSY, says="the vendor is busy", is_rate_limit=True),
     # No room, in words that mean nothing else.
     ErrorRule(NoRoom, words=SURELY_FULL, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE),
-    # A limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for.
-    # Rights of the key: insufficient is said of space as well.
+    # Rights of the key, in the vendor's own body: "insufficient" is said of space as well, and a firewall may
+    # refuse a single document.
     ErrorRule(
         Halted,
         words=PERMISSION,
-        when=_concerns_the_key,
+        reported=True,
+        when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
         halt="credentials",
         says="the vendor forbids it",
         hint=ACCOUNT_ADVICE,
     ),
+    # A limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for.
     ErrorRule(
         NoRoom,
         call={"upload", RECEIPT, INDEXED},
