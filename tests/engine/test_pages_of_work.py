@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,46 +87,41 @@ async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
 
 
 @long
-async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_question(
-    tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def killed_while_holding(place: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Ten documents of which eight are to be held, after a kill at every other boundary in turn."""
     monkeypatch.setattr(deletions, "PAGE", 2)
     for at in itertools.count(1, 2):
-        (place := tmp_path / str(at)).mkdir()
-        world = World(place)
+        (place / str(at)).mkdir()
+        world = World(place / str(at))
         await world.mirrored(10)
         world.delete_many(8)
         guillotine = Guillotine(at)
         await world.crash(guillotine)
+        yield world
+        if not guillotine.fallen:
+            break
+    assert at > 10
+
+
+async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_question(
+    tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async for world in killed_while_holding(tmp_path, monkeypatch):
         end = await world.once()
         assert end.complete and len(world.base.documents) == 10
         [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))  # noqa: B023
         assert world.look_up(lambda tx: tx.holds.item_count(hold.id)) == 8  # noqa: B023
-        if not guillotine.fallen:
-            break
-    assert at > 10
 
 
 async def test_files_that_are_back_after_a_kill_leave_no_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deletions, "PAGE", 2)
-    for at in itertools.count(1, 2):
-        (place := tmp_path / str(at)).mkdir()
-        world = World(place)
-        await world.mirrored(10)
-        files = {path: (world.root / path).read_text() for path in world.on_disk()}
-        world.delete_many(8)
-        guillotine = Guillotine(at)
-        await world.crash(guillotine)
-        for path, text in files.items():
-            world.write(path, text)
+    async for world in killed_while_holding(tmp_path, monkeypatch):
+        for n in range(10):
+            world.write(f"f{n}.md", f"text of f{n}")
         await world.once()
         assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []  # noqa: B023
         assert world.served() == world.on_disk()
-        if not guillotine.fallen:
-            break
-    assert at > 10
 
 
 async def test_a_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
@@ -220,7 +215,7 @@ async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
     assert 0 < max(sizes) <= SMALL
 
 
-class Slow(World):
+class SlowDisk(World):
     """How many files were read and how many bytes, since each commit; reading one takes its time."""
 
     def __init__(self, tmp_path: Path) -> None:
@@ -244,15 +239,15 @@ _digest = reconcile.digest
 
 
 @pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slow:
-    world = Slow(tmp_path)
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlowDisk:
+    world = SlowDisk(tmp_path)
     monkeypatch.setattr(reconcile, "digest", world.read)
     return world
 
 
 @pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
 async def test_a_daemon_reads_slow_files_for_a_moment_only_before_others_have_their_turn(
-    slow: Slow, how: str
+    slow: SlowDisk, how: str
 ) -> None:
     slow.seconds = 0.1
     await take(slow, how, 40)
@@ -262,7 +257,7 @@ async def test_a_daemon_reads_slow_files_for_a_moment_only_before_others_have_th
 
 @pytest.mark.parametrize("how", ["scan", "hints", "quiet"])
 async def test_files_are_read_a_page_of_bytes_at_a_time(
-    slow: Slow, how: str, monkeypatch: pytest.MonkeyPatch
+    slow: SlowDisk, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reconcile, "PAGE_BYTES", 100)
     await take(slow, how, 40)
@@ -270,7 +265,7 @@ async def test_files_are_read_a_page_of_bytes_at_a_time(
     assert slow.served() == slow.on_disk()
 
 
-async def take(world: Slow, how: str, files: int) -> None:
+async def take(world: SlowDisk, how: str, files: int) -> None:
     """The files are new in the folder of a daemon: found by a scan, by events, or when they are quiet."""
     async with world.begun() as bound:
         await bound.compare()
