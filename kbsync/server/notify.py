@@ -87,7 +87,7 @@ class Notice:
             case "quarantined":
                 noun = "document" if self.count == 1 else "documents"
                 first = "".join(f", first {each.path}: {each.reason}" for each in self.documents[:1])
-                text = f"{self.count:,} {noun} failed{first}; cure: {self.cure}"
+                text = f"{self.count:,} {noun} failed{first}; fix: {self.cure}"
         head = {"version": __version__, "event": self.event, "mirror": self.mirror, "at": iso(self.at)}
         head["text"] = printable(f"{self.mirror}: {text}")
         if self.event == "quarantined":

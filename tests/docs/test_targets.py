@@ -107,14 +107,14 @@ MEANINGS: dict[str, tuple[type[TargetError], str]] = {
     "halt `credentials`": (Halted, "credentials"),
     "halt `quota`": (Halted, "quota"),
     "the document is to blame": (Rejected, ""),
-    "sent again a few times": (Rejected, ""),
-    "no such thing": (NotFound, ""),
+    "kbsync sends it again a few times": (Rejected, ""),
+    "not found": (NotFound, ""),
     "no such call": (NotOffered, ""),
 }
 
 
-def test_codes_are_told_with_what_is_done() -> None:
-    told = {code: what for what, codes in table(ZHIPU, "what is done") for code in codes.split()}
+def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
+    told = {code: what for what, codes in table(ZHIPU, "meaning, and") for code in codes.split()}
     assert told.keys() == SENTENCES_OF_ZHIPU.keys()
     for code, what in told.items():
         [meaning] = [each for beginning, each in MEANINGS.items() if what.startswith(beginning)]
@@ -123,7 +123,7 @@ def test_codes_are_told_with_what_is_done() -> None:
         answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
         error = judge_zhipu(answer, envelope_of(body))
         assert (type(error), getattr(error, "halt", "")) == meaning, code
-        assert getattr(error, "may_pass", False) == what.startswith("sent again a few times")
+        assert getattr(error, "may_pass", False) == what.startswith("kbsync sends it again a few times")
 
 
 def test_the_control_api_is_described() -> None:
@@ -159,9 +159,9 @@ def test_kinds_are_those_that_are_taken() -> None:
 def test_limits_are_those_that_are_kept() -> None:
     most = {key: kind.most for key, kind in CUTTING.items() if isinstance(kind, Whole)}
     limits = target.limits_of(block(GptbotsTargetConfig, base_url="", api_key="key", knowledge_base_id="1"))
-    rows = table(GPTBOTS, "what | at most")
-    assert f"{config.CHUNK_TOKEN} if nothing is said" in " ".join(rows[2][2:])
-    assert f"{config.HEADER_ROW} if nothing is said" in " ".join(rows[3][2:])
+    rows = table(GPTBOTS, "what | limit")
+    assert f"default: {config.CHUNK_TOKEN}" in " ".join(rows[2][2:])
+    assert f"default: {config.HEADER_ROW}" in " ".join(rows[3][2:])
     assert [cells[:2] for cells in rows] == [
         ["a pdf", f"{limits.max_bytes_by_extension['pdf'] // 10**6} MB"],
         ["any other document", f"{(limits.max_bytes or 0) // 10**6} MB"],
@@ -170,7 +170,7 @@ def test_limits_are_those_that_are_kept() -> None:
         ["new documents in a request", f"{MOST_FILES}"],
         ["changed texts in a request", f"{limits.batch}"],
         ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
-        ["ids in a question for states, or in a deletion", f"{target.MOST_IDS}"],
+        ["ids in a status request or a deletion", f"{target.MOST_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
         ["passages that a search finds", f"{api.MOST_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
@@ -186,17 +186,17 @@ def test_the_ranking_models_are_told_and_those_that_the_stand_in_takes() -> None
 
 
 DEEDS = {
-    "halt `credentials`": (Halted, "credentials"),
-    "halt `knowledge-base-missing`": (Halted, "knowledge-base-missing"),
-    "the document is to blame": (Rejected, ""),
-    "fewer at a time": (Rejected, ""),
-    "an add or update may have been stored": (Unsure, ""),
-    "not stored": (Unavailable, ""),
+    "halts with `credentials`": (Halted, "credentials"),
+    "halts with `knowledge-base-missing`": (Halted, "knowledge-base-missing"),
+    "blames the document": (Rejected, ""),
+    "sends fewer at a time": (Rejected, ""),
+    "looks first for the add or update": (Unsure, ""),
+    "retries later": (Unavailable, ""),
 }
 
 
-def test_codes_of_gptbots_are_told_with_what_is_done() -> None:
-    told = dict(table(GPTBOTS, "code | what is done"))
+def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
+    told = dict(table(GPTBOTS, "code | what kbsync does"))
     assert told.keys() == SENTENCES.keys()
     for code, what in told.items():
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
@@ -204,7 +204,7 @@ def test_codes_of_gptbots_are_told_with_what_is_done() -> None:
         body = {"code": int(code), "message": "no more words"}
         error = judge_for("https://example.invalid")(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
-    assert told[TOO_MANY].startswith("fewer")
+    assert told[TOO_MANY].startswith("sends fewer")
 
 
 # -- vectors

@@ -104,7 +104,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
     assert pending.tell(GATHER - 0.1) == []
     [notice] = pending.tell(GATHER)
     assert (notice.count, len(notice.documents)) == (NAMED + 5, NAMED)
-    assert "25 documents failed, first 0.md: no text; cure: kbsync retry" in notice.to_json()["text"]
+    assert "25 documents failed, first 0.md: no text; fix: kbsync retry" in notice.to_json()["text"]
     pending.fail(1, GATHER + 1)
     assert pending.tell(EVERY) == []
     [sent] = pending.due(GATHER + EVERY, ALL)
