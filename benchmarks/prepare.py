@@ -3,9 +3,9 @@
     python benchmarks/prepare.py [--documents 512]
 
 Workers and scheduler are processes of this machine. First the vectors of a document take 50 ms and no
-processor time, so that cores are not the limit: documents a second on one worker and on four. Then small
-files with the built-in vectors: milliseconds a document here and on the cluster, and of these what processors
-worked, on the host, at the scheduler and on the workers.
+processor time, so that cores are not the limit: documents per second on one worker and on four. Then PDF
+files of 20 pages with the built-in vectors: milliseconds of processor time per document here, and on the
+cluster on the host, at the scheduler and on the workers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -62,14 +62,52 @@ class Text:
         return BytesIO(self.content)
 
 
-def documents(count: int, run: str) -> list[tuple[Entry, Body]]:
-    """Small texts of one passage each, which no other run has."""
-    made = list[tuple[Entry, Body]]()
-    for number in range(count):
-        content = f"# Document {number}\n\n{'The walrus lies on the ice. ' * 20}{run} {number}\n".encode()
-        path, digest = f"{number}.md", hashlib.sha256(content).hexdigest()
-        made.append((Entry(number, path, path, digest, len(content), "r", 1.0), Text(content)))
-    return made
+def pages(count: int, run: str) -> list[tuple[Entry, Body]]:
+    """Small web pages of one passage each, which no other run has."""
+    text = "The walrus lies on the ice. " * 20
+    return [
+        document(number, f"{number}.html", f"<h1>{number}</h1><p>{text}{run} {number}</p>".encode())
+        for number in range(count)
+    ]
+
+
+def pdfs(count: int, run: str) -> list[tuple[Entry, Body]]:
+    """PDF files of 20 pages of 40 lines each, which no other run has."""
+    return [document(number, f"{number}.pdf", pdf(f"{run} {number}")) for number in range(count)]
+
+
+def document(number: int, path: str, content: bytes) -> tuple[Entry, Body]:
+    """A document of a put."""
+    digest = hashlib.sha256(content).hexdigest()
+    return Entry(number, path, path, digest, len(content), "r", 1.0), Text(content)
+
+
+def pdf(name: str) -> bytes:
+    """A PDF file whose lines all have the name."""
+    kids = " ".join(f"{4 + 2 * page} 0 R" for page in range(20))
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        f"<< /Type /Pages /Count 20 /Kids [{kids}] >>".encode(),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for page in range(20):
+        lines = (
+            f"(Line {line} of page {page} of {name}: the walrus lies on the ice.) '" for line in range(40)
+        )
+        stream = ("BT /F 11 Tf 16 TL 60 760 Td " + " ".join(lines) + " ET").encode()
+        objects += [
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {5 + 2 * page} 0 R "
+            "/Resources << /Font << /F 3 0 R >> >> >>".encode(),
+            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        ]
+    content, offsets = b"%PDF-1.7\n", list[int]()
+    for number, each in enumerate(objects, 1):
+        offsets.append(len(content))
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, each)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size, start = len(objects) + 1, len(content)
+    content += b"xref\n0 %d\n0000000000 65535 f \n%s" % (size, table)
+    return content + b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, start)
 
 
 @contextmanager
@@ -107,16 +145,20 @@ def prepare(pipeline: Pipeline, wanted: Sequence[tuple[Entry, Body]], puts: int)
     return time.perf_counter() - begun
 
 
-def on(there: DaskCluster, encoder: type[LocalEncoder]) -> Pipeline:
+def on(there: DaskCluster, encoder: Encoder) -> Pipeline:
     """The pipeline of a mirror with `prepare`."""
-    remote: Encoder = ClusterEncoder(there, encoder(), encoder)
-    return Pipeline(there.cut, remote, lambda _model, _keys: set(), 10**9)
+    return Pipeline(there.cut, encoder, lambda _model, _keys: set(), 10**9)
 
 
-def worked(processes: Sequence[subprocess.Popen[bytes]]) -> float:
-    """Seconds of processor that they have used."""
-    fields = [Path(f"/proc/{each.pid}/stat").read_text().rpartition(") ")[2].split() for each in processes]
-    return sum(int(each[11]) + int(each[12]) for each in fields) / TICK
+def worked(*pids: int) -> float:
+    """Seconds of processor time of these processes and of their children, which are the parsers."""
+    seconds = 0.0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = status.read_text().rpartition(") ")[2].split()
+            if int(status.parent.name) in pids or int(fields[1]) in pids:
+                seconds += (int(fields[11]) + int(fields[12])) / TICK
+    return seconds
 
 
 def main() -> None:
@@ -129,30 +171,32 @@ def main() -> None:
     rates = {}
     for workers in (1, 4):
         with cluster(workers) as (there, _):
-            prepare(on(there, Recipe), documents(16 * workers, f"first {workers}"), 4)  # all is loaded then
-            seconds = prepare(on(there, Recipe), documents(count, f"{workers}"), CONCURRENCY_OF_CLUSTER)
+            slow = on(there, ClusterEncoder(there, Recipe(), Recipe))
+            prepare(slow, pages(16 * workers, f"first {workers}"), 4)  # everything is loaded then
+            seconds = prepare(slow, pages(count, f"{workers}"), CONCURRENCY_OF_CLUSTER)
             rates[workers] = count / seconds
             print(f"50 ms a document, {workers} worker(s){rates[workers]:20.1f} documents/s")
     print(f"{'four workers and one':40}{rates[4] / rates[1]:10.2f} times")
 
+    count //= 4
     with tempfile.TemporaryDirectory() as place, closing(Parser(Path(place))) as parser:
         local = Pipeline(cut_here(parser.parse), LocalEncoder(), lambda _model, _keys: set(), 10**9)
-        prepare(local, documents(64, "first"), CONCURRENCY)
-        before = time.process_time()
-        seconds = prepare(local, documents(count, "here"), CONCURRENCY)
-        used = (time.process_time() - before) / count * 1e3
-        print(f"{'small files, here':40}{seconds / count * 1e3:10.2f} ms, of processors {used:.2f}")
-    with cluster(4) as (there, processes):
-        prepare(on(there, LocalEncoder), documents(256, "first"), 4)
-        before, scheduler, workers_ = time.process_time(), worked(processes[:1]), worked(processes[1:])
-        seconds = prepare(on(there, LocalEncoder), documents(count, "there"), CONCURRENCY_OF_CLUSTER)
-        parts = (
-            time.process_time() - before,
-            worked(processes[:1]) - scheduler,
-            worked(processes[1:]) - workers_,
-        )
-        shown = " + ".join(f"{each / count * 1e3:.2f}" for each in parts)
-        print(f"{'small files, on four workers':40}{seconds / count * 1e3:10.2f} ms, of processors {shown}")
+        prepare(local, pdfs(16, "first"), CONCURRENCY)
+        before = worked(os.getpid())
+        prepare(local, pdfs(count, "here"), CONCURRENCY)
+        used = (worked(os.getpid()) - before) / count * 1e3
+        print(f"{'PDF of 20 pages, here':40}{used:10.1f} ms of processor time")
+    with cluster(4) as (there, (scheduler, *workers_)):
+        remote = on(there, LocalEncoder())
+        prepare(remote, pdfs(64, "first"), 4)
+
+        def parts() -> list[float]:
+            return [time.process_time(), worked(scheduler.pid), worked(*(each.pid for each in workers_))]
+
+        started = parts()
+        prepare(remote, pdfs(count, "there"), CONCURRENCY_OF_CLUSTER)
+        shown = " + ".join(f"{(b - a) / count * 1e3:.1f}" for a, b in zip(started, parts(), strict=True))
+        print(f"{'PDF of 20 pages, on four workers':40}{shown:>10} ms: host, scheduler, workers")
 
 
 if __name__ == "__main__":

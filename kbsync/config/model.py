@@ -191,7 +191,10 @@ class MirrorConfig:
     ] = ()
     prepare: Annotated[
         PrepareConfig | None,
-        About("what reads, splits and embeds documents for local and postgres; absent: kbsync itself"),
+        About(
+            "Dask cluster that reads documents and runs a model of yours, for local and postgres; "
+            "default: kbsync itself"
+        ),
     ] = None
     target: Annotated[
         TargetConfig,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import logging
@@ -33,6 +34,7 @@ from kbsync.index.embed import LocalEncoder, Vectors
 from kbsync.index.fence.parser import Parser
 from kbsync.index.pipeline import Pipeline, cut_here
 from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.services.config import EmbeddingConfig
 from tests.cli.place import Place
 from tests.cluster.programs import PATIENCE, Programs
 from tests.config import reading
@@ -50,7 +52,7 @@ def document(path: str, content: bytes) -> Document:
     return Entry(1, path, path, digest, len(content), "r", 1.0), BytesBody(content)
 
 
-TEXTS = [document(f"{number}.md", b"# Ice\n\nWalrus %d.\n" % number) for number in range(30)]
+PAGES = [document(f"{number}.html", b"<h1>Ice</h1><p>Walrus %d.</p>" % number) for number in range(30)]
 
 
 @pytest.fixture
@@ -103,6 +105,36 @@ def test_all_formats_give_the_same_passages_and_vectors_as_here(tmp_path: Path, 
     assert sum(isinstance(each, Entry) and bool(each.vectors) for each in got) == 6
 
 
+def test_only_documents_that_need_a_parser_and_vectors_of_a_users_model_go_to_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = list[str]()
+
+    async def cut(_self: Any, document: worker.Sent, *_: Any) -> Cut:
+        sent.append(document.path)
+        return Cut(document.path, (), ())
+
+    def here(documents: Sequence[Document]) -> Iterator[Cut]:
+        yield from (Cut("here", (), ()) for _ in documents)
+
+    monkeypatch.setattr(DaskCluster, "_cut", cut)
+    monkeypatch.setattr(DaskCluster, "is_away", lambda _self: False)
+    mixed = [document(name, b"a") for name in ("a.md", "b.pdf", "c.log", "Makefile", "d.docx", "e.html")]
+    with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
+        titles = [each.title for each in cluster.cut_or(here)(mixed) if isinstance(each, Cut)]  # type: ignore[arg-type]
+    assert titles == ["here", "b.pdf", "here", "here", "d.docx", "e.html"]
+    assert sent == ["b.pdf", "d.docx", "e.html"]
+
+    place = Surroundings("test", tmp_path, tmp_path / "spool", cluster=Cluster("tcp://127.0.0.1:9"))
+    for embedding, kind in (
+        (EmbeddingConfig(), LocalEncoder),
+        (EmbeddingConfig("onnx", tmp_path), ClusterEncoder),
+    ):
+        target: Any = LocalTargetConfig(path=tmp_path / embedding.type, embedding=embedding).open(place)
+        asyncio.run(target.aclose())
+        assert isinstance(target._encoder, kind)
+
+
 @long
 def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
     programs: Programs, cluster: DaskCluster
@@ -127,14 +159,15 @@ def test_the_parser_of_a_worker_is_behind_the_fence_and_its_folder_is_private(
 
 
 class TestOnCluster(TargetSuite):
-    """The contract, with documents prepared elsewhere; but for long lists, in which that has no part."""
+    """The contract, with all documents cut elsewhere; but for long lists, in which that has no part."""
 
     test_long_list_is_complete_and_without_doubles = None  # type: ignore[assignment]
     test_status_of_many_ids_answers_all_of_them = None  # type: ignore[assignment]
 
     @pytest.fixture(autouse=True)
-    def on(self, programs: Programs) -> None:
+    def on(self, programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
         self.address = programs.address
+        monkeypatch.setattr(client, "needs_parser", lambda path: True)  # the suite's documents are texts
 
     def make_world(self, place: Path) -> LocalConformance:
         return OnCluster(place, self.address)
@@ -161,9 +194,9 @@ def test_passages_that_have_a_vector_are_not_embedded_again(
         lacking.append(keys[0])
         return set(keys[1:])
 
-    (batch,) = Pipeline(cluster.cut, encoder, known, 10**9).batches(TEXTS)
+    (batch,) = Pipeline(cluster.cut, encoder, known, 10**9).batches(PAGES)
     names = [name for name, _ in calls]
-    assert (names.count("kbsync-cut"), names.count("kbsync-embed")) == (4, 1)
+    assert (names.count("kbsync-cut"), names.count("kbsync-embed")) == (30, 1)
     assert [key for each in batch if isinstance(each, Entry) for key in each.vectors] == lacking
 
 
@@ -182,7 +215,7 @@ def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
     monkeypatch.setattr(worker, "SECONDS_EACH", 0.01)
     monkeypatch.setattr(worker, "_cut", lambda _: never.wait())
     monkeypatch.setattr(worker, "_address", lambda: "tcp://there")
-    kind, error = worker.cut(worker.versions(), pickle.dumps([1, 2]))
+    kind, error = worker.cut(worker.versions(), pickle.dumps("a document"))
     never.set()
     assert kind == worker.FAILED and str(pickle.loads(error)) == "worker tcp://there: not ready after 0 s"
 
@@ -194,14 +227,14 @@ def test_a_task_that_does_not_end_is_given_up_with_the_workers_address(
         closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster,
         pytest.raises(Unavailable, match="tcp://there: not ready"),
     ):
-        list(cluster.cut(TEXTS))
+        list(cluster.cut(PAGES))
 
 
 def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     ranks = list[int]()
 
-    async def cut(_self: Any, sent: Sequence[Any], _wanted: Any) -> Sequence[Cut]:
-        return [Cut(None, (), ())] * len(sent)
+    async def cut(*_: Any) -> Cut:
+        return Cut(None, (), ())
 
     async def vectors(_self: Any, _recipe: Any, _model: Any, _texts: Any, priority: int) -> Vectors:
         ranks.append(priority)
@@ -211,8 +244,8 @@ def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(DaskCluster, "_vectors", vectors)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
         for _ in range(5):  # those that ended do not count
-            list(cluster.cut(TEXTS[:1]))
-        puts = [cluster.cut(TEXTS[:1]) for _ in range(3)]
+            list(cluster.cut(PAGES[:1]))
+        puts = [cluster.cut(PAGES[:1]) for _ in range(3)]
         for each in puts:
             next(each)
             cluster.vectors(b"", "m", []).result()
@@ -223,9 +256,9 @@ def test_vectors_are_ranked_among_the_puts_under_way(monkeypatch: pytest.MonkeyP
 
 def test_room_is_given_back_whatever_happens_to_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9", bytes_in_flight=10), 0.1)) as cluster:
-        monkeypatch.setattr(TEXTS[0][1], "open", lambda: 1 / 0)
+        monkeypatch.setattr(PAGES[0][1], "open", lambda: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            list(cluster.cut(TEXTS[:1]))
+            list(cluster.cut(PAGES[:1]))
         assert cluster._room.taken == 0
 
 
@@ -271,7 +304,7 @@ def test_nothing_of_what_was_to_be_sent_is_kept_after_an_outage() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.1)) as cluster:
         for _ in range(2):
             with pytest.raises(Unavailable):
-                list(cluster.cut(TEXTS[:1]))
+                list(cluster.cut(PAGES[:1]))
             assert cluster._failed is not None and cluster._failed[1].__traceback__ is None
 
 
@@ -288,7 +321,7 @@ class Service:
 
 @long
 def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
-    documents = [*TEXTS[:6], document("a.png", samples.PNG)]
+    documents = [*PAGES[:6], document("a.png", samples.PNG)]
     service: Any = Service()
     (batch,) = Pipeline(cluster.cut, service, lambda *_: set(), 10**9).batches(documents)
     assert all(isinstance(each, Entry) and each.vectors for each in batch)
@@ -322,7 +355,7 @@ def test_a_worker_of_another_version_halts_the_mirror_by_name(
         with pytest.raises(
             Halted, match=r"worker tcp://[\d.:]+ has kbsync 0.1.0, this host has kbsync 9.1"
         ) as caught:
-            list(cluster.cut(TEXTS))
+            list(cluster.cut(PAGES))
         assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.cure
         assert len(cluster.look().unfit) == 2
 
@@ -357,7 +390,7 @@ def test_a_worker_without_kbsync_halts_the_mirror_by_name(programs: Programs, cl
         dask.run(hide, name, workers=addresses[:1])
         try:
             with pytest.raises(Halted, match=rf"worker {addresses[0]} cannot run kbsync 0.1.0 \(.*{name}"):
-                list(cluster.cut(TEXTS))
+                list(cluster.cut(PAGES))
         finally:
             dask.run(show, name, workers=addresses[:1])
 
@@ -369,9 +402,9 @@ def test_documents_on_their_way_are_bounded_by_their_bytes(programs: Programs) -
     with closing(DaskCluster(Cluster(programs.address, bytes_in_flight=1_000))) as cluster:
         begin = cluster._begin_cut
 
-        def record(part: Sequence[Document], wanted: Any) -> Any:
-            begun = begin(part, wanted)
-            sent.append((sum(body.size for _, body in part), begun))
+        def record(entry: Entry, body: Body, wanted: Any) -> Any:
+            begun = begin(entry, body, wanted)
+            sent.append((body.size, begun))
             most.append(sum(size for size, each in sent if not each.done()))
             return begun
 
@@ -411,7 +444,7 @@ def test_nothing_is_left_after_the_end_and_nothing_was_logged(
         caplog.at_level(logging.DEBUG, "distributed"),
         closing(DaskCluster(Cluster(programs.address))) as cluster,
     ):
-        assert len(list(cluster.cut(TEXTS[:3]))) == 3
+        assert len(list(cluster.cut(PAGES[:3]))) == 3
     until = time.monotonic() + 10
     while {*threading.enumerate()} - before or len(list(Path("/proc/self/fd").iterdir())) > descriptors:
         assert time.monotonic() < until, [each.name for each in {*threading.enumerate()} - before]
@@ -419,18 +452,18 @@ def test_nothing_is_left_after_the_end_and_nothing_was_logged(
     assert capfd.readouterr() == ("", "")
     cluster.close()
     with pytest.raises(Unavailable, match="stopped"):
-        list(cluster.cut(TEXTS[:1]))
+        list(cluster.cut(PAGES[:1]))
 
 
 def test_other_versions_of_what_dask_needs_are_not_warned_of(cluster: DaskCluster) -> None:
-    assert len(list(cluster.cut(TEXTS[:1]))) == 1
+    assert len(list(cluster.cut(PAGES[:1]))) == 1
     warnings.warn(distributed.versions.VersionMismatchWarning("tornado"), stacklevel=1)  # else an error here
 
 
 def test_no_scheduler_at_the_address_is_told_in_a_sentence() -> None:
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"), 0.3)) as cluster:
         with pytest.raises(Unavailable, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 \("):
-            list(cluster.cut(TEXTS[:3]))
+            list(cluster.cut(PAGES[:3]))
         assert cluster._room.taken == 0
 
 
@@ -459,8 +492,8 @@ def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_a
         assert cluster.note == ""
         for moment in (0.0, 1.0, client.AWAY_FOR - 1, client.AWAY_FOR, client.AWAY_FOR + 1):
             now[0] = moment
-            titles = [each.title for each in cut(TEXTS[:3])]
-            assert titles == [entry.path for entry, _ in TEXTS[:3]]
+            titles = [each.title for each in cut(PAGES[:3])]
+            assert titles == [entry.path for entry, _ in PAGES[:3]]
             assert "this host does its work" in cluster.note
         assert looks == [0.0, client.AWAY_FOR]
         # A document that takes the model down, say, is no cluster that is away.

@@ -21,7 +21,7 @@ from kbsync.index.document import Chunk, Cut
 from kbsync.index.sqlite.store import SqliteStore
 from tests.cli.place import Place
 from tests.cluster.programs import PATIENCE, Programs
-from tests.cluster.test_cluster import TEXTS, document
+from tests.cluster.test_cluster import PAGES, document
 from tests.share import long
 
 
@@ -49,25 +49,25 @@ def test_a_document_that_kills_workers_and_a_cluster_without_any(
         doomed.start_worker()
         doomed.wait_for(2)
         # Only one of them: the other shows that workers do not end over each document.
-        (killed,) = cluster.cut([document("deadly.md", b"a")])
+        (killed,) = cluster.cut([document("deadly.html", b"a")])
         assert isinstance(killed, Rejected) and killed.may_pass
         assert re.match("1 workers of the cluster ended while they read it", killed.reason)
         with distributed.Client(doomed.address, set_as_default=False) as dask:
             dask.run(pause)
         monkeypatch.setattr(client, "WORKERS_WITHIN", 0.5)
         with pytest.raises(Unavailable, match="has no workers; start some there"):
-            list(cluster.cut(TEXTS))
+            list(cluster.cut(PAGES))
         monkeypatch.setattr(client, "WORKERS_WITHIN", PATIENCE)
         doomed.start_worker()
-        assert all(isinstance(each, Cut) for each in cluster.cut(TEXTS))
+        assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
         monkeypatch.setattr(client, "ANSWER_WITHIN", 0.5)
         doomed.scheduler.send_signal(signal.SIGSTOP)
         with pytest.raises(Unavailable, match="gone or does not answer"):
-            list(cluster.cut(TEXTS))
+            list(cluster.cut(PAGES))
         doomed.scheduler.send_signal(signal.SIGCONT)
         monkeypatch.setattr(client, "ANSWER_WITHIN", PATIENCE)
         # Another connection to the same scheduler.
-        assert all(isinstance(each, Cut) for each in cluster.cut(TEXTS))
+        assert all(isinstance(each, Cut) for each in cluster.cut(PAGES))
 
 
 def test_of_passages_that_kill_workers_together_only_the_one_to_blame_is_refused(
@@ -114,7 +114,7 @@ def test_a_cluster_whose_workers_all_end_is_to_blame_and_no_document_is(
         with pytest.raises(Unavailable, match="ended, whatever they were given"):
             cluster.vectors(b"", "m", [Chunk(each, each, each) for each in "ab"]).result()
         with pytest.raises(Unavailable, match="ended, whatever they were given"):
-            list(cluster.cut(TEXTS[:1]))
+            list(cluster.cut(PAGES[:1]))
 
 
 def eventually(what: Callable[[], bool]) -> None:
@@ -131,11 +131,11 @@ def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Pa
         for each in (running.scheduler, *running.workers):
             each.kill()
             each.wait()
-        place.write("a.md", "# Ice\n\nThe walrus.\n")
+        place.write("a.html", "<h1>Ice</h1><p>The walrus.</p>")
         place.configure(f"prepare: {{dask: {running.address}}}\n")
         began = time.monotonic()
         ran = place.run("--once")
-        assert (ran.code, stored(place)) == (0, ["a.md"])
+        assert (ran.code, stored(place)) == (0, ["a.html"])
         assert time.monotonic() - began < 2 * CONNECT_WITHIN
         note = place.status()["note"]
         assert f"no Dask scheduler answers at {running.address}" in note and "this host" in note
@@ -143,9 +143,9 @@ def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Pa
         # It is there again: the next documents go to it.
         running.start_scheduler(int(running.address.rpartition(":")[2]))
         running.start_worker()
-        place.write("b.md", "# Ice\n\nThe seal.\n")
+        place.write("b.html", "<h1>Ice</h1><p>The seal.</p>")
         assert place.run("--once").code == 0
-        assert (stored(place), place.status().get("note", "")) == (["a.md", "b.md"], "")
+        assert (stored(place), place.status().get("note", "")) == (["a.html", "b.html"], "")
     finally:
         place.close()
         running.close()
@@ -153,9 +153,9 @@ def test_without_its_cluster_a_pass_goes_on_here_and_status_says_so(tmp_path: Pa
 
 @long
 def test_workers_and_scheduler_killed_in_the_middle_of_a_pass_lose_and_double_nothing(tmp_path: Path) -> None:
-    place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.md" for number in range(160)]
+    place, running, names = Place(tmp_path), Programs(2), [f"slow{number:03}.html" for number in range(160)]
     for name in names:
-        place.write(name, f"# {name}\n\nThe walrus of {name}.\n")
+        place.write(name, f"<h1>{name}</h1><p>The walrus of {name}.</p>")
     place.configure(f"prepare: {{dask: {running.address}}}\n")
 
     def at_work(tasks: int = 8) -> bool:

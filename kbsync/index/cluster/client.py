@@ -1,6 +1,6 @@
 """The host's side of a Dask cluster: sends documents and passages, and waits for the results.
 
-A task is one document, a few small texts, or a few passages. If its worker ends, Dask runs it again
+A task is one document that needs a parser, or a few passages. If its worker ends, Dask runs it again
 elsewhere; if the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
 again. So no failure of the cluster is a document's fault, except several workers in a row that end over it.
 """
@@ -17,7 +17,7 @@ import time
 import uuid
 import warnings
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, suppress
 from copy import copy
@@ -48,9 +48,6 @@ _log = logging.getLogger(__name__)
 PASSAGES_AT_ONCE = 8
 """In a task that makes vectors: a heavy model takes half a second for them, so all workers end together."""
 
-TEXTS_AT_ONCE, TEXTS_BYTES = 8, 64 * 1024
-"""In a task that cuts texts: a task costs Dask some milliseconds, and a small text less than one."""
-
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
@@ -67,11 +64,11 @@ _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 _FAILED_FOR = 1.0
 """Seconds for which a scheduler that didn't answer is not tried again: other threads wait for it too."""
 
-_HARMLESS = worker.Sent("kbsync.txt", 4, hashlib.sha256(b"word").hexdigest(), b"word")
+_HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b"word")
 """A document that can't end any worker."""
 
 _Document = tuple[Entry, Body]
-_Part = tuple[int, Future[Sequence[Cut | TargetError]], asyncio.Event]
+_Task = tuple[int, Future[Cut | TargetError], asyncio.Event]
 """Its bytes, its outcome, and the request for it: until then the outcome stays with the worker."""
 
 
@@ -203,43 +200,48 @@ class DaskCluster:
         return True
 
     def cut_or(self, here: Cutter) -> Cutter:
-        """Cuts on the cluster; while that is away, `here` cuts the remaining documents."""
+        """Cuts documents that need a parser on the cluster, unless that is away; `here` cuts all others.
 
-        def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
-            count = 0
-            if not self.is_away():
-                try:
-                    with closing(self.cut(documents)) as outcomes:
-                        for outcome in outcomes:
-                            count += 1
-                            yield outcome
-                except Unavailable as error:
-                    if not self.lose(error):
-                        raise
-            yield from here(documents[count:])
+        A text is cut in less time than Dask needs for a task.
+        """
+
+        def cut(documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
+            remote = [document for document in documents if needs_parser(document[0].path)]
+            is_away = not remote or self.is_away()
+            with closing(self.cut([] if is_away else remote)) as outcomes:
+                for document in documents:
+                    if not is_away and needs_parser(document[0].path):
+                        try:
+                            yield next(outcomes)
+                            continue
+                        except Unavailable as error:
+                            if not self.lose(error):
+                                raise
+                            is_away = True
+                    yield from here([document])
 
         return cut
 
     # -- called from threads of the mirror ---------------------------------------------------------------
 
-    def cut(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
+    def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
         """`pipeline.Cutter`: sends all documents that fit while it waits for the first outcome."""
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
-        waiting, under_way, held_bytes = deque(self._split_into_tasks(documents)), deque[_Part](), 0
+        waiting, under_way, held_bytes = deque(documents), deque[_Task](), 0
         try:
             while waiting or under_way:
-                while waiting and self._room.take(_size_of(waiting[0]), wait=not under_way):
-                    held_bytes += _size_of(waiting[0])
-                    size, wanted = _size_of(waiting[0]), asyncio.Event()
-                    under_way.append((size, self._begin_cut(waiting.popleft(), wanted), wanted))
+                while waiting and self._room.take(size := waiting[0][1].size, wait=not under_way):
+                    held_bytes += size
+                    wanted = asyncio.Event()
+                    under_way.append((size, self._begin_cut(*waiting.popleft(), wanted), wanted))
                 size, future, wanted = under_way[0]
                 self._begin(_set_event(wanted))
-                outcomes = _result(future)
+                outcome = _result(future)
                 under_way.popleft()
                 self._room.give(size)
                 held_bytes -= size
-                yield from outcomes
+                yield outcome
         finally:
             self._puts.discard(number)
             for _, future, _ in under_way:
@@ -264,30 +266,16 @@ class DaskCluster:
         self._room.close()
         self._loop.close(self._aclose())
 
-    def _split_into_tasks(self, documents: Sequence[_Document]) -> Iterator[list[_Document]]:
-        """Each document alone, but small texts a few together."""
-        texts, most = list[_Document](), min(TEXTS_BYTES, self._config.bytes_in_flight)
-        for entry, body in documents:
-            is_small = body.size <= most and not needs_parser(entry.path)
-            fits = len(texts) < TEXTS_AT_ONCE and _size_of(texts) + body.size <= most
-            if texts and not (is_small and fits):
-                yield texts
-                texts = []
-            texts.append((entry, body))
-        if texts:
-            yield texts
-
-    def _begin_cut(
-        self, documents: Sequence[_Document], wanted: asyncio.Event
-    ) -> Future[Sequence[Cut | TargetError]]:
-        sent = list[tuple[worker.Sent, Body] | TargetError]()
-        for entry, body in documents:
-            document = worker.Sent(entry.path, body.size, entry.digest, None, self._place(entry.path))
-            try:
-                sent.append((document if self._config.folder else _with_content(document, body), body))
-            except OSError as error:
-                sent.append(trouble_with_scratch(error))
-        return self._begin(self._cut(sent, wanted))
+    def _begin_cut(self, entry: Entry, body: Body, wanted: asyncio.Event) -> Future[Cut | TargetError]:
+        document = worker.Sent(entry.path, body.size, entry.digest, None, self._place(entry.path))
+        try:
+            return self._begin(
+                self._cut(document if document.place else _with_content(document, body), body, wanted)
+            )
+        except OSError as error:
+            unreadable = Future[Cut | TargetError]()
+            unreadable.set_result(trouble_with_scratch(error))
+            return unreadable
 
     def _place(self, path: str) -> str:
         return f"{self._config.folder.rstrip('/')}/{path}" if self._config.folder else ""
@@ -300,38 +288,36 @@ class DaskCluster:
 
     # -- in the loop's thread ----------------------------------------------------------------------------
 
-    async def _cut(
-        self,
-        documents: Sequence[tuple[worker.Sent, Body] | TargetError],
-        wanted: asyncio.Event | None = None,
-    ) -> Sequence[Cut | TargetError]:
-        tasks = [item[0] for item in documents if not isinstance(item, TargetError)]
-        if not tasks:
-            return [item for item in documents if isinstance(item, TargetError)]
+    async def _cut(self, document: worker.Sent, body: Body, wanted: asyncio.Event) -> Cut | TargetError:
+        request = self._ask_cut(document, wanted)
+        document = replace(document, content=None)  # the request alone keeps the bytes, until they are sent
+        outcome = await request
+        if (
+            outcome is None
+        ):  # at this path the workers see other bytes, or none: send those that the host read
+            try:
+                request = self._ask_cut(_with_content(document, body), wanted)
+            except OSError as error:
+                return trouble_with_scratch(error)
+            except ValueError as error:  # the body was closed, nobody waits any more
+                return Unavailable(f"its bytes cannot be read again ({error})")
+            outcome = await request
+        assert outcome is not None
+        return outcome
+
+    async def _ask_cut(self, document: worker.Sent, wanted: asyncio.Event) -> Cut | TargetError | None:
+        """None if the workers don't have the document's bytes."""
+        request = self._ask("cut", worker.cut, self._versions, document, wanted=wanted)
+        del document
         try:
-            asking = self._ask("cut", worker.cut, self._versions, tasks, wanted=wanted)
-            # The scheduler has the bytes now: don't keep them here too.
-            documents = [
-                item if isinstance(item, TargetError) else (replace(item[0], content=None), item[1])
-                for item in documents
-            ]
-            del tasks
-            response = await asking
+            response = await request
         except KilledWorkers as error:
-            if len(documents) == 1:
-                await self._check_harmless(error, "cut", worker.cut, self._versions, [_HARMLESS])
-                # Other causes may have ended them: send it again, a bounded number of times (promise 9).
-                reason = f"{error} while they read it; see the log of the cluster's workers"
-                return [Rejected(reason, code="workers-killed", may_pass=True)]
-            middle = len(documents) // 2
-            head = await self._cut([_add_content_again(item) for item in documents[:middle]])
-            return [*head, *await self._cut([_add_content_again(item) for item in documents[middle:]])]
-        results: Iterator[Cut | TargetError | None] = iter(pickle.loads(response))  # noqa: S301 (of a worker of ours)
-        outcomes = [item if isinstance(item, TargetError) else next(results) for item in documents]
-        # At these paths the workers see other bytes, or none: send those that the host read.
-        missing = [item for item, outcome in zip(documents, outcomes, strict=True) if outcome is None]
-        resent = iter(await self._cut([_add_content(*item) for item in missing if isinstance(item, tuple)]))
-        return [next(resent) if outcome is None else outcome for outcome in outcomes]
+            await self._check_harmless(error, "cut", worker.cut, self._versions, _HARMLESS)
+            # Other causes may have ended them: send it again, a bounded number of times (promise 9).
+            reason = f"{error} while they read it; see the log of the cluster's workers"
+            return Rejected(reason, code="workers-killed", may_pass=True)
+        outcome: Cut | TargetError | None = pickle.loads(response)  # noqa: S301 (of a worker of ours)
+        return outcome
 
     async def _vectors(
         self, recipe: bytes, model: str, texts: Sequence[tuple[str, str]], priority: int
@@ -653,24 +639,6 @@ async def _fetch(future: Any, wanted: asyncio.Event | None) -> Any:
     if wanted is not None:
         await wanted.wait()
     return await future.result()
-
-
-def _size_of(documents: Sequence[_Document]) -> int:
-    return sum(body.size for _, body in documents)
-
-
-def _add_content(document: worker.Sent, body: Body) -> tuple[worker.Sent, Body] | TargetError:
-    try:
-        return _with_content(document, body), body
-    except (OSError, ValueError) as error:  # ValueError: the body was closed, nobody waits any more
-        return Unavailable(f"its bytes cannot be read again ({error})")
-
-
-def _add_content_again(
-    document: tuple[worker.Sent, Body] | TargetError,
-) -> tuple[worker.Sent, Body] | TargetError:
-    """A document to send once more: with its bytes, unless the workers read it themselves."""
-    return document if isinstance(document, TargetError) or document[0].place else _add_content(*document)
 
 
 def _with_content(document: worker.Sent, body: Body) -> worker.Sent:

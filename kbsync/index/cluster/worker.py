@@ -84,15 +84,15 @@ class Sent:
 
 
 def cut(host_versions: Versions, payload: bytes) -> Answer:
-    """For each `Sent` a `Cut`, or the `TargetError` that is its outcome.
+    """The `Cut` of a `Sent`, or the `TargetError` that is its outcome.
 
     None if the named file is missing or doesn't hold the bytes that the host read.
     """
     own_versions = versions()
     if own_versions != host_versions:
         return DIFFERS, _address(), own_versions
-    documents: Sequence[Sent] = pickle.loads(payload)  # noqa: S301 (a worker runs whatever its scheduler sends)
-    return _run_with_limit(len(documents), lambda: [_cut(document) for document in documents])
+    document: Sent = pickle.loads(payload)  # noqa: S301 (a worker runs whatever its scheduler sends)
+    return _run_with_limit(1, lambda: _cut(document))
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:

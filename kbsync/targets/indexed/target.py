@@ -150,8 +150,9 @@ class IndexedTarget(Target):
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
 
             cluster, concurrency = DaskCluster(surroundings.cluster), CONCURRENCY_OF_CLUSTER
-            if isinstance(encoder, LocalEncoder):  # no key of a service ever travels to the cluster
-                encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, _onnx_of(config)))
+            # The built-in vectors take less time than their way there, and no key of a service travels.
+            if onnx := _onnx_of(config):
+                encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
         # Only now: a key that cannot be read is told before anything is opened.
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
