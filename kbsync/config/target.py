@@ -277,6 +277,9 @@ class RemoteTargetConfig(TargetConfig):
     id_setting: ClassVar[str] = ""
     """The key that names the knowledge base; "" at a service that has a single one."""
 
+    room_for_path: ClassVar[int] = 0
+    """Bytes that a prefix has to leave for the path, where documents at the service have only a name."""
+
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one knowledge base."""
         base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
@@ -295,9 +298,14 @@ class RemoteTargetConfig(TargetConfig):
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """A type with its own checks yields these as well."""
+        from kbsync.core.names import Naming  # imported late: few configs need it
+
         if is_in_the_clear(self.base_url):
             yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
         yield from ca_file_conflicts(self.ca_file, loc)
+        if self.room_for_path and Naming(mirror.prefix, mirror.names).short_of("x" * self.room_for_path):
+            message = "is so long that no room is left for paths in document names; choose a shorter one"
+            yield Conflict((*loc[:-1], "prefix"), message)
         waiting = self.vectorization
         if waiting.poll_longest < waiting.poll_first:
             message = (

@@ -18,8 +18,6 @@ BASE_URL = "http://127.0.0.1:9621"
 LARGEST = 104_857_600
 """Bytes of a file, unless the server's MAX_UPLOAD_SIZE says otherwise (LightRAG 1.5.7, api/config.py)."""
 
-_SHORTEST_ROOM = 40
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightragTargetConfig(RemoteTargetConfig):
@@ -38,6 +36,7 @@ class LightragTargetConfig(RemoteTargetConfig):
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
     shares_base: ClassVar[bool] = True
+    room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
             "a changed file has no gap, a renamed one has: the server takes a text only once, so that the "
@@ -51,13 +50,8 @@ class LightragTargetConfig(RemoteTargetConfig):
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold between the block, which stands at `loc`, and its mirror."""
-        from kbsync.core.names import Naming
-
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # The server gives no bytes back, so nothing but the name can prove what a document is.
         if mirror.names == "plain":
             message = "plain names prove nothing at this server; remove it, or write tagged"
             yield Conflict((*loc[:-1], "names"), message)
-        elif Naming(mirror.prefix).short_of("x" * _SHORTEST_ROOM):
-            message = "is so long that no room is left for paths in document names; choose a shorter one"
-            yield Conflict((*loc[:-1], "prefix"), message)

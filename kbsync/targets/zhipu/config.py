@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://open.bigmodel.cn/api"
 _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
-_SHORTEST_ROOM = 60
-"""Bytes that a prefix has to leave to the paths in document names."""
 
 
 class KnowledgeId(BaseId):
@@ -180,12 +178,11 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     opens: ClassVar[str] = "kbsync.targets.zhipu.target:ZhipuTarget"
     id_setting: ClassVar[str] = "knowledge_id"
     shares_base: ClassVar[bool] = True
+    room_for_path: ClassVar[int] = 60
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """What does not hold within the block, which stands at `loc`."""
-        from kbsync.core.names import Naming
-
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         if (
             self.auth == "jwt"
@@ -198,10 +195,6 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             message = f"has no meaning with recall_method {self.search.recall_method}; remove it"
             method = (*loc, "search", "recall_method")
             yield Conflict((*loc, "search", "recall_ratio"), message, (method,))
-        # The service keeps nothing of ours but the name, so the path has to have room in it.
-        if Naming(mirror.prefix, mirror.names).short_of("x" * _SHORTEST_ROOM):
-            message = "is so long that no room is left for paths in document names; choose a shorter one"
-            yield Conflict((*loc[:-1], "prefix"), message)
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
