@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
 from kbsync.errors import Unavailable, Unsure
@@ -62,9 +64,15 @@ def flag_of(value: object) -> bool | None:
 
 
 def seconds_of(value: object) -> float | None:
-    """A time in seconds, from seconds or milliseconds, number or digits."""
-    if isinstance(value, str):
-        value = number_in(value.strip())
+    """A time in seconds, from seconds or milliseconds, number or digits, or from ISO 8601, UTC by default."""
+    if isinstance(value, str) and (count := number_in(value.strip())) is not None:
+        value = count
+    elif isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
         return None
     return value / 1000 if value > _LATEST_SECONDS else float(value)
@@ -172,6 +180,25 @@ def page_in(
         return None
     rows = (row_of(one) for one in objects_in(listed))
     return ListPage(tuple(row for row in rows if row is not None), count_of(total))
+
+
+Match = tuple[str, Passage]
+"""A passage that a search returned, behind the id of its document."""
+
+
+def matches_in(
+    listed: object, read: Callable[[dict[str, Any]], tuple[object, Passage]]
+) -> tuple[Match, ...] | None:
+    """The passages of a search, each row as `read` has it; None where there is no list."""
+    if not isinstance(listed, list):
+        return None
+    matches = map(read, objects_in(listed))
+    return tuple((remote_id, passage) for raw_id, passage in matches if (remote_id := id_of(raw_id)))
+
+
+def path_below(prefix: str, path: str) -> str | None:
+    """`path` without the mirror's prefix; None for a file of a mirror with another prefix."""
+    return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
 
 
 AskPage = Callable[[int, int], Awaitable[ListPage[T]]]

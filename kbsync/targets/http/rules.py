@@ -9,9 +9,11 @@ in every table, because services mix these up: money, then busy, then full. A 42
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Container, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Container, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
@@ -258,12 +260,12 @@ def describe_answer(case: ErrorCase, rule: ErrorRule) -> str:
     """`upload: kb.example answered 413: …`."""
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
-    said = f"{case.call}: {case.host} answered {case.status}"
-    if case.status in SUCCESS and not case.is_error:
-        return f"{said} with {f'something that is no JSON: {case.excerpt}' if case.excerpt else 'nothing'}"
+    beginning = f"{case.call}: {case.host} answered {case.status}"
+    if case.status in SUCCESS and not case.is_json:
+        return f"{beginning} without JSON: {case.excerpt or 'the body is empty'}"
+    beginning += f" (code {case.code})" if case.code else ""
     words = case.message or case.excerpt
-    said = f"{said}: {words}" if words else said
-    return f"{said}; {rule.says}" if rule.says else said
+    return "; ".join(filter(None, (f"{beginning}: {words}" if words else beginning, rule.says)))
 
 
 def classify(
@@ -294,6 +296,29 @@ def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError
 def says_money(words: str) -> bool:
     """The words, which may be of a failed document, blame an empty account."""
     return MONEY.search(without_files(words)) is not None
+
+
+def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
+    """The status of a document that the service failed to index, in its words.
+
+    `is_quota`: the account is to blame, and not the document. Words about money say so by themselves.
+    """
+    reason = printable(" ".join(words.split()))[:LONGEST_MESSAGE] or "the service gives no reason"
+    halt = "quota" if is_quota or says_money(words) else ""
+    return DocStatus(DocState.FAILED, reason, code, halt)
+
+
+P = TypeVar("P")
+
+
+async def unless_gone(response: Awaitable[P]) -> P | None:
+    """What is asked for; None where the service says that it isn't there."""
+    try:
+        return await response
+    except Rejected as error:
+        if error.code != GONE:
+            raise
+        return None
 
 
 COMMON: tuple[ErrorRule, ...] = (

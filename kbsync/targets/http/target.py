@@ -214,6 +214,7 @@ class ServiceTarget(Target, Generic[Row]):
             give_up=waiting.give_up,
             poll_first=waiting.poll_first,
             poll_longest=waiting.poll_longest,
+            reembed_grace=grace(config),
             unhurried=max(_UNHURRIED, unhurried),
         )
 

@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from kbsync.contract.searching import Hit, Passage
@@ -17,8 +16,24 @@ from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import DocumentRow, ListPage, count_of, object_of, objects_in, text_of
-from kbsync.targets.http.rules import SUCCESS, ErrorCase, ErrorRule, case_of, classify, says_money
+from kbsync.targets.http.reading import (
+    DocumentRow,
+    ListPage,
+    count_of,
+    object_of,
+    objects_in,
+    seconds_of,
+    text_of,
+)
+from kbsync.targets.http.rules import (
+    LONGEST_MESSAGE,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+    failed,
+)
 
 BUSY_PAUSE = 3.0
 """Seconds until a server that is at work is asked again, at the least."""
@@ -26,33 +41,22 @@ BUSY_PAUSE = 3.0
 STORED = "stored"
 """Code of an upload whose name a document has."""
 
-_KEY_REFUSED, _NO_ROUTE = (
-    re.compile(r"\A(?:API Key required|Invalid API Key)\Z"),
-    re.compile(r"\ANot Found\Z"),
-)
+_KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
+_NO_ROUTE = re.compile(r"\ANot Found\Z")
 _STORED = re.compile(r"\ADocument storage already contains")
 _LEFT_BEHIND = re.compile(r"\AInput directory already contains")
 _BARE_ID = re.compile(r"(?:doc|dup)-[0-9a-f]{32}")
 _REFUSAL_ID = "dup-"
 _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
-_LONGEST_REASON = 300
 
-_STATES = {
-    "pending": DocState.INDEXING,
-    "parsing": DocState.INDEXING,
-    "analyzing": DocState.INDEXING,
-    "processing": DocState.INDEXING,
-    "preprocessed": DocState.INDEXING,
-    "processed": DocState.READY,
-    "failed": DocState.FAILED,
-}
-
-UNFINISHED = tuple(word for word, state in _STATES.items() if state is DocState.INDEXING)
-FINISHED = tuple(word for word, state in _STATES.items() if state is not DocState.INDEXING)
-"""What documents are listed by."""
+UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
+FINISHED = ("processed", "failed")
+"""What documents are listed by: their states, in the server's words."""
 
 
-_NO_CALL = frozenset({404, 405, 501})
+def _is_not_search(case: ErrorCase) -> bool:
+    return case.call != "search"
+
 
 RULES: tuple[ErrorRule, ...] = (
     # Seen with 1.5.7.
@@ -64,16 +68,10 @@ RULES: tuple[ErrorRule, ...] = (
         call={"base"},
         words=_NO_ROUTE,
         halt="knowledge-base-missing",
-        says="there are no documents at this address of",
-        hint="correct target.base_url",
+        hint="there are no documents at this address; correct target.base_url",
     ),
     # The server has these calls: something before it answers.
-    ErrorRule(
-        Unavailable,
-        status=_NO_CALL,
-        when=lambda case: case.call != "search",
-        says="as if it had no such call",
-    ),
+    ErrorRule(Unavailable, status={404, 405, 501}, when=_is_not_search, says="as if it had no such call"),
     # A document has the name.
     ErrorRule(NameTaken, status={409}, words=_STORED, as_code=STORED),
     # A file has the name.
@@ -99,15 +97,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         is_error=bool(detail) and not answer.is_success,
         is_of_document=answer.op == "upload",
     )
-    return classify(case, RULES, _described)
-
-
-def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    if rule.halt == "knowledge-base-missing":
-        return f"{rule.says} {case.host}"
-    if rule.says:
-        return f"{case.call}: {case.host} answered {case.status}, {rule.says}"
-    return f"{case.call}: {case.message}"
+    return classify(case, RULES)
 
 
 def document_id(remote_id: str) -> str:
@@ -153,29 +143,22 @@ def page_of(answer: HttpAnswer) -> ListPage[Row]:
 
 
 def _row(one: dict[str, Any]) -> Row:
-    metadata, name, server_id = (
-        object_of(one.get("metadata")),
-        text_of(one.get("file_path")),
-        text_of(one.get("id")),
-    )
+    metadata = object_of(one.get("metadata"))
+    name, server_id = text_of(one.get("file_path")), text_of(one.get("id"))
     twin = text_of(metadata.get("original_doc_id")) if metadata.get("is_duplicate") is True else ""
     remote_id = name if document_id(name) == server_id else server_id
-    status = DocStatus(_STATES.get(text_of(one.get("status")), DocState.UNKNOWN))
-    if status.state is DocState.FAILED:
-        error = printable(text_of(one.get("error_msg")))[:_LONGEST_REASON]
-        halt = "quota" if says_money(error) else ""
-        status = DocStatus(DocState.FAILED, error or "the server gives no reason", "failed", halt)
-    created = _seconds(text_of(one.get("created_at")))
+    created, status = seconds_of(one.get("created_at")), _status(one)
     return Row(remote_id, name, None, created, status, server_id=server_id, duplicate_of=twin)
 
 
-def _seconds(text: str) -> float | None:
-    """Since the epoch; without a zone it is UTC."""
-    try:
-        told = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+def _status(one: Mapping[str, Any]) -> DocStatus:
+    match text_of(one.get("status")):
+        case "failed":
+            return failed(text_of(one.get("error_msg")))
+        case "processed":
+            return DocStatus(DocState.READY)
+        case word:
+            return DocStatus(DocState.INDEXING if word in UNFINISHED else DocState.UNKNOWN)
 
 
 def is_deleting(answer: HttpAnswer) -> bool:
@@ -243,7 +226,7 @@ def answered(line: Any) -> str | None:
     """
     body = object_of(line)
     if line is None or "error" in body:
-        said = printable(text_of(body.get("error")))[:_LONGEST_REASON]
+        said = printable(text_of(body.get("error")))[:LONGEST_MESSAGE]
         why = f" ({said})" if said else ""
         raise Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
     if body.get("llm_generated") is False:

@@ -22,9 +22,11 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
+    Match,
     count_of,
     id_of,
     integer,
+    matches_in,
     number,
     object_of,
     objects_in,
@@ -43,11 +45,10 @@ from kbsync.targets.http.rules import (
     ErrorRule,
     case_of,
     classify,
-    says_money,
+    failed,
 )
 
 _LONGEST = 200
-_REFUSALS = (101, 102, 103, 108, 400, 409)
 # What stands under a code of a refusal, or of an error, and is the other one.
 _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNORECASE)
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
@@ -57,29 +58,20 @@ _KEY = "check api_key, and that it may use the dataset"
 
 
 def _is_refusal(case: ErrorCase) -> bool:
-    """By its code it was refused, and not tried in vain."""
-    code = number_in(case.code) or 0
-    return code in _REFUSALS or (not 500 <= code < 600 and code not in (100, 105))
+    """Its code says that the server refused the request, rather than that it tried and failed."""
+    code = number_in(case.code)
+    return code is not None and not 500 <= code < 600 and code not in (100, 105)
 
 
 RULES: tuple[ErrorRule, ...] = (
     # A completion has no envelope.
     ErrorRule(None, code={"completion"}),
     # The reference has a code in every answer (promise 10).
-    ErrorRule(
-        Unsure,
-        status=SUCCESS,
-        code={"none"},
-        when=lambda case: case.is_json,
-        says="the answer has no code",
-        as_code="shape",
-    ),
+    ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the answer has no code", as_code="shape"),
     # api/apps/restful_apis: the key, and a user who is not active.
     ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
     # Words of a model's vendor that pass through: an empty account, also under 429.
-    ErrorRule(
-        Halted, words=MONEY, reported=True, halt="quota", hint="see to the account of the model's vendor"
-    ),
+    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint="see to the model vendor's account"),
     # RetCode.RUNNING: it is at work on it.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
@@ -89,30 +81,15 @@ RULES: tuple[ErrorRule, ...] = (
     # A search in a dataset that has no index yet.
     ErrorRule(None, words=_NO_INDEX, reported=True),
     # MAX_FILE_NUM_PER_USER.
-    ErrorRule(
-        Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server's limit of files is reached"
-    ),
+    ErrorRule(Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server takes no more files"),
     # The document, under a code of the server's.
     ErrorRule(Rejected, words=_BLAMED, reported=True),
     # Busy, in whatever words; what broke may have been done.
-    ErrorRule(
-        Unavailable,
-        words=BUSY,
-        unless=_BROKE,
-        when=lambda case: case.is_error and _is_refusal(case),
-        is_rate_limit=True,
-    ),
+    ErrorRule(Unavailable, words=BUSY, unless=_BROKE, when=_is_refusal, is_rate_limit=True),
     # No room for any document.
-    ErrorRule(
-        Halted,
-        words=FULL,
-        unless=ONE_DOCUMENT,
-        when=lambda case: case.is_error and _is_refusal(case),
-        halt="quota",
-        hint=FULL_HINT,
-    ),
+    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_is_refusal, halt="quota", hint=FULL_HINT),
     # Nearly every refusal is 102, so the target looks at the dataset before it blames a document.
-    ErrorRule(Rejected, unless=_BROKE, when=lambda case: case.is_error and _is_refusal(case)),
+    ErrorRule(Rejected, unless=_BROKE, when=_is_refusal),
     # An error of the server's.
     ErrorRule(Unsure, reported=True),
 )
@@ -123,22 +100,16 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     """The error that an answer is; None for success."""
     body = object_of(answer.body)
     code = integer(body.get("code"))
-    marks = {"completion"} if is_completion(answer) else {"none"} if code is None else set()
+    is_bare = code is None and answer.body is not None
     case = case_of(
         answer,
-        codes=marks or ({str(code)} if code else ()),
+        codes={"completion"} if is_completion(answer) else {"none"} if is_bare else (),
         code=str(code) if code else "",
         message=text_of(body.get("message"))[:_LONGEST] if code else "",
         is_error=bool(code),
         is_of_document=answer.op == "upload",
     )
-    return classify(case, RULES, _described)
-
-
-def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    if not case.is_error:
-        return f"{case.call}: {rule.says}"
-    return f"{case.call}: RAGFlow refused it (code {case.code}: {case.message})"
+    return classify(case, RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,28 +125,31 @@ def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
     name, created = text_of(one.get("name")), seconds_of(one.get("create_time"))
     # A damaged PDF is repaired before it is stored, so its length is not that of the file.
     size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
-    run = (id_of(one.get("run")) or "").upper()
-    is_unstarted = run in ("UNSTART", "0")
-    return ParsedDocument(remote_id, name, size, created, _status(run, one), is_unstarted=is_unstarted)
+    word = (id_of(one.get("run")) or "").upper()
+    run = _RUNS.get(word, word)
+    return ParsedDocument(remote_id, name, size, created, _status(run, one), is_unstarted=run == "UNSTART")
+
+
+_RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
+"""`run` as some versions have it."""
 
 
 def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
-    """The state of a document. Some versions tell `run` as a digit."""
-    said = _last_words(one.get("progress_msg"))
+    """The state of a document."""
     match run:
-        case "UNSTART" | "RUNNING" | "0" | "1":
+        case "UNSTART" | "RUNNING":
             return DocStatus(DocState.INDEXING)
-        case "CANCEL" | "2":
-            return DocStatus(DocState.FAILED, "its parsing was stopped in RAGFlow", "CANCEL")
-        case "FAIL" | "4":
-            halt = "quota" if says_money(said) else ""
-            return DocStatus(DocState.FAILED, said or "RAGFlow gives no reason", "FAIL", halt)
-        case "DONE" | "3" if id_of(one.get("status")) == "0":
+        case "CANCEL":
+            return failed("its parsing was stopped in RAGFlow", run)
+        case "FAIL":
+            return failed(_last_words(one.get("progress_msg")), run)
+        case "DONE" if id_of(one.get("status")) == "0":
             words = "it is switched off in RAGFlow; a retry uploads it anew"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        case "DONE" | "3" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
-            return DocStatus(DocState.FAILED, f"RAGFlow found no text in it: {said}", "no-chunks")
-        case "DONE" | "3":
+        case "DONE" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
+            words = f"RAGFlow found no text in it: {_last_words(one.get('progress_msg'))}"
+            return DocStatus(DocState.FAILED, words, "no-chunks")
+        case "DONE":
             return DocStatus(DocState.READY)
     return DocStatus(DocState.UNKNOWN)
 
@@ -216,18 +190,12 @@ def _base(one: Mapping[str, Any]) -> BaseCard | None:
     return BaseCard(base_id, name, description, text_of(one.get("embedding_model")), count, settings=settings)
 
 
-def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
-    """What a search found: passages, each with the id of its document; None for another shape."""
+def matches_of(body: Any) -> tuple[Match, ...] | None:
+    """What a search found; None for another shape."""
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
-    if not isinstance(chunks, list):
-        return None
-    return tuple(
-        (remote_id, _passage(one))
-        for one in objects_in(chunks)
-        if (remote_id := id_of(one.get("document_id")))
-    )
+    return matches_in(chunks, lambda one: (one.get("document_id"), _passage(one)))
 
 
 def _passage(chunk: Mapping[str, Any]) -> Passage:

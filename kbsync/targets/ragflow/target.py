@@ -33,7 +33,7 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
-from kbsync.targets.http.target import MISSING, ServiceTarget, grace
+from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
@@ -60,12 +60,12 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     refuses_alike = True
     most_ids = MOST_IDS
     _config: RagflowTargetConfig
+    takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
     def __init__(
         self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
-        self.takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0, reembed_grace=grace(config))
         self._dataset = f"{DATASETS}/{config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
