@@ -343,14 +343,14 @@ class OneOf:
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """A field for a block's other keys: for each of `names`, the settings `known` for it.
+    """A field for a block's other keys: for each of the `names`, the settings `known` for it.
 
     `about` describes the block, `what` names what the keys are.
     """
 
     about: str
     what: str
-    names: Collection[str]
+    names: Callable[[], Collection[str]]
     known: Callable[[str], Mapping[str, ValueKind]]
 
 

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -45,6 +45,10 @@ LONGEST_NAME = 100
 """It names a directory, followed by a hash; file systems allow 255 bytes."""
 
 
+def _targets_with_document_settings() -> Sequence[str]:
+    return [name for name, block in TARGETS.items() if block.document_settings]
+
+
 def _document_settings(target: str) -> Mapping[str, ValueKind]:
     settings: Mapping[str, ValueKind] = TARGETS[target].document_settings
     return settings
@@ -63,7 +67,7 @@ class DocumentRule:
         Others(
             "settings for the documents that match",
             "target type",
-            TARGETS.keys(),
+            _targets_with_document_settings,
             _document_settings,
         ),
     ] = field(default_factory=dict)
@@ -340,7 +344,7 @@ def known_keys(block: type) -> tuple[str, ...]:
     """Every key that `block` may have in a file, in the order of the model."""
     keys: list[str] = []
     for name, setting in settings_of(block).items():
-        keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
+        keys += setting.mark.names() if isinstance(setting.mark, Others) else [name]
     return (*keys, *(f"{key}_file" for key in secret_keys(block)))
 
 

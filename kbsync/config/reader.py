@@ -159,7 +159,7 @@ def read_secret(value: Value, where: Whereabouts) -> str:
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
     """The message for the unknown key at `loc`: the known keys, and where it may belong."""
     words, key = tuple(known), str(loc[-1])
-    sentence = f"unknown key; allowed: {', '.join(words) or 'none in this version'}"
+    sentence = f"unknown key; allowed: {', '.join(words)}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
     kinds = [name for _, block in homes for name, one in TARGETS.items() if one is block]
     if homes and len(kinds) == len(homes):
@@ -331,7 +331,7 @@ class _Reader:
         return None if None in items else items
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
-        named = [key for key in others.names if value.get(key) is not None]
+        named = [key for key in others.names() if value.get(key) is not None]
         return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:

@@ -24,7 +24,7 @@ def test_the_smallest_config_has_every_default(tmp_path: Path) -> None:
 
 
 LOCAL = "{path: kb, max_bytes: 5, embedding: {type: onnx, path: ~/model}, rerank: {type: builtin}}"
-RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
+RULES = '[{match: "faq/*.csv", zhipu: {}}, {match: "*.md"}]'
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ RULES = '[{match: "faq/*.csv", local: {}}, {match: "*.md"}]'
         ("deletions", "never", DeletionRules(never=True)),
         ("deletions", "{hold_fraction: 1, hold_count: 0, hold_window: 0s}", DeletionRules(1.0, 0, 0.0)),
         ("adopt", "name", "name"),
-        ("documents", RULES, (DocumentRule("faq/*.csv", {"local": {}}), DocumentRule("*.md"))),
+        ("documents", RULES, (DocumentRule("faq/*.csv", {"zhipu": {}}), DocumentRule("*.md"))),
     ],
 )
 def test_every_setting_of_a_mirror_arrives_in_the_model(

@@ -100,7 +100,7 @@ ZHIPU = {"type": "zhipu", "api_key": "k.s", "knowledge_id": "17"}
         ({"target": {**ZHIPU, "vectorization": {"absent_after": "15"}}}, False),
         ({"target": {"type": "local", "embedding": {"type": "cohere"}}}, False),
         ({"documents": [{"match": "!a"}]}, False),
-        ({"documents": [{"local": {}}]}, False),
+        ({"documents": [{"zhipu": {}}]}, False),
         ({"documents": [{"match": "a", "milvus": {}}]}, False),
         ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 3, "parse_image": True}}]}, True),
         ({"documents": [{"match": "a", "zhipu": {"knowledge_type": 4}}]}, False),
