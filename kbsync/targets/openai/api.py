@@ -12,18 +12,14 @@ from typing import Any
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, object_of, well_formed
-from kbsync.targets.http.rules import GONE
+from kbsync.targets.http.rules import GONE, unless_gone
 from kbsync.targets.openai.shapes import page_of
 
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
     """One object; None: it is not there."""
-    try:
-        return object_of((await client.ask(op, method, path)).body)
-    except Rejected as error:
-        if error.code == GONE:
-            return None
-        raise
+    answer = await unless_gone(client.ask(op, method, path))
+    return None if answer is None else object_of(answer.body)
 
 
 async def remove(client: Client, op: str, path: str) -> bool:

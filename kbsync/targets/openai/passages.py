@@ -28,18 +28,15 @@ class AttachLock:
     """Files are attached at one time and deleted at another, so that no deletion misses one that comes."""
 
     def __init__(self) -> None:
-        self._attaching = 0
-        self._none_attaching, self._none_deleting = asyncio.Event(), asyncio.Event()
+        self._gate, self._none_attaching, self._attaching = asyncio.Lock(), asyncio.Event(), 0
         self._none_attaching.set()
-        self._none_deleting.set()
 
     @asynccontextmanager
     async def attaching(self) -> AsyncGenerator[None, None]:
         """Several may at a time; a deletion that waits goes first."""
-        while not self._none_deleting.is_set():
-            await self._none_deleting.wait()
-        self._attaching += 1
-        self._none_attaching.clear()
+        async with self._gate:
+            self._attaching += 1
+            self._none_attaching.clear()
         try:
             yield
         finally:
@@ -50,12 +47,9 @@ class AttachLock:
     @asynccontextmanager
     async def deleting(self) -> AsyncGenerator[None, None]:
         """The only batch of deletions."""
-        self._none_deleting.clear()
-        try:
+        async with self._gate:
             await self._none_attaching.wait()
             yield
-        finally:
-            self._none_deleting.set()
 
 
 class SharedPassages:

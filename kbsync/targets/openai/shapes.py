@@ -25,11 +25,14 @@ from kbsync.targets.http.answering import CHAT
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
+    Match,
     count_of,
     id_of,
+    matches_in,
     number,
     object_of,
     objects_in,
+    path_below,
     text_of,
     well_formed,
 )
@@ -42,8 +45,7 @@ from kbsync.targets.http.rules import (
     ErrorRule,
     case_of,
     classify,
-    describe_answer,
-    says_money,
+    failed,
 )
 
 DESCRIPTION = "description"
@@ -82,9 +84,8 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
     if state is not DocState.FAILED:
         return DocStatus(state)
     error = object_of(row.get("last_error"))
-    said = printable(text_of(error.get("message")))[:300] or "the service could not index it, gives no reason"
     code = text_of(error.get("code"))
-    return DocStatus(state, said, code, "quota" if code in _QUOTA or says_money(said) else "")
+    return failed(text_of(error.get("message")), code, is_quota=code in _QUOTA)
 
 
 def card_of(row: Mapping[str, Any]) -> BaseCard:
@@ -95,18 +96,20 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
     return BaseCard(text_of(row.get("id")), name, told, documents=total, size=size)
 
 
-def passages_of(answer: HttpAnswer) -> list[tuple[str, Passage]]:
-    """What a search found, each once and with the id of its file. Raises `Unavailable` for another shape."""
-    rows, found = object_of(answer.body).get("data"), dict[tuple[str, str], tuple[str, Passage]]()
-    for one in objects_in(well_formed(answer.op, rows if isinstance(rows, list) else None)):
-        # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
-        remote_id = id_of(object_of(one.get("attributes")).get("file_id")) or id_of(one.get("file_id"))
-        text = "\n".join(text_of(part.get("text")) for part in objects_in(one.get("content")))
-        if remote_id:
-            # OGX shows a passage of several files once for each of them, always with the same file.
-            passage = Passage(text, score=number(one.get("score")) or 0.0)
-            found.setdefault((remote_id, text), (remote_id, passage))
+def passages_of(answer: HttpAnswer) -> list[Match]:
+    """What a search found, each passage once. Raises `Unavailable` for another shape."""
+    found: dict[tuple[str, str], Match] = {}
+    for remote_id, passage in well_formed(answer.op, matches_in(object_of(answer.body).get("data"), _match)):
+        # OGX shows a passage of several files once for each of them, always with the same file.
+        found.setdefault((remote_id, passage.text), (remote_id, passage))
     return list(found.values())
+
+
+def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
+    # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
+    remote_id = id_of(object_of(row.get("attributes")).get("file_id")) or row.get("file_id")
+    text = "\n".join(text_of(part.get("text")) for part in objects_in(row.get("content")))
+    return remote_id, Passage(text, score=number(row.get("score")) or 0.0)
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
@@ -170,12 +173,8 @@ def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
     created, status = count_of(row.get("created_at")), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
-    is_here = mark.path.startswith(prefix) and mark.path != prefix
-    path, rest = (
-        mark.path.removeprefix(prefix) if is_here else None,
-        (mark.digest, mark.upload_id, mark.recipe),
-    )
-    return DocumentRow(row["id"], mark.path, None, created, status, path, *rest)
+    about = path_below(prefix, mark.path), mark.digest, mark.upload_id, mark.recipe
+    return DocumentRow(row["id"], mark.path, None, created, status, *about)
 
 
 _PLAIN = Naming(style="plain")
@@ -231,6 +230,7 @@ _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing
 _NO_SUCH = re.compile(r"not found|no such|does not exist|must match format", re.IGNORECASE)
 _NO_CALL = re.compile(r"\A\s*(?:invalid url|not found\Z)", re.IGNORECASE)
 _LACKS_MODEL = re.compile(rf"(?=.*\bmodel\b).*(?:{_NO_SUCH.pattern})", re.IGNORECASE | re.DOTALL)
+_SCOPE_HINT = "it needs files and vector stores"
 _SCOPE = re.compile(r"scope|permission", re.IGNORECASE)
 _STORE_FULL = re.compile(
     r"maximum number of files|(?:file|document)s? (?:count )?limit|"
@@ -238,55 +238,36 @@ _STORE_FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,60}\bstorage\b",
     re.IGNORECASE,
 )
+_OF_A_REQUEST = re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE)
+_FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"})
 _ROOM_HINT = (
     "delete files of the project or the vector store, or get more space; a store holds 10,000 files at OpenAI"
 )
+_BASE_URL_HINT = "correct base_url: the version path, such as /v1, is in it"
 _STORING = frozenset({"upload", "attach"})
+
+
+def _is_full(case: ErrorCase) -> bool:
+    """In its words, of a call that stores something."""
+    return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
+
 
 RULES: tuple[ErrorRule, ...] = (
     # The vendor's page of error codes: an empty account is a 429, as too many requests are.
     ErrorRule(Halted, code=_QUOTA, halt="quota", hint="check the plan and billing of the account"),
     # A full store or project refuses every document: none of them is to blame. Limits of requests, and those
     # of one file, are told in similar words.
-    ErrorRule(
-        Halted,
-        call=_STORING,
-        status=range(400, 500),
-        words=_STORE_FULL,
-        unless=re.compile(f"{BUSY.pattern}|{ONE_DOCUMENT.pattern}", re.IGNORECASE),
-        halt="quota",
-        hint=_ROOM_HINT,
-    ),
+    ErrorRule(Halted, when=_is_full, unless=_OF_A_REQUEST, halt="quota", hint=_ROOM_HINT),
     # The same as a code.
-    ErrorRule(
-        Halted,
-        code={"storage_quota_exceeded", "storage_limit_exceeded", "file_limit_exceeded"},
-        halt="quota",
-        hint=_ROOM_HINT,
-    ),
+    ErrorRule(Halted, code=_FULL_CODES, halt="quota", hint=_ROOM_HINT),
     # An error under 200 is one all the same (promise 10).
     ErrorRule(Unavailable, status=SUCCESS, reported=True),
     # OGX: the question named the model.
-    ErrorRule(
-        Rejected,
-        call={CHAT},
-        status={400, 404},
-        words=_LACKS_MODEL,
-        hint="the server lacks a model",
-        as_code="model",
-    ),
+    ErrorRule(Rejected, call={CHAT}, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is away, which is no document's fault.
-    ErrorRule(
-        Unavailable, status={400, 404}, words=_LACKS_MODEL, hint="the server lacks a model", as_code="model"
-    ),
+    ErrorRule(Unavailable, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
     # The vendor's words for a path it does not have.
-    ErrorRule(
-        NotOffered,
-        status={404},
-        words=_NO_CALL,
-        hint="correct base_url: the version path, such as /v1, is in it",
-        as_code=GONE,
-    ),
+    ErrorRule(NotOffered, status={404}, words=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
     # OGX answers this call with nothing.
     ErrorRule(None, status={204}, call={PUT_BACK}),
     # OpenAI: no such store or file.
@@ -294,9 +275,7 @@ RULES: tuple[ErrorRule, ...] = (
     # OGX: no such store or file.
     ErrorRule(Rejected, status={400}, words=_NO_SUCH, as_code=GONE),
     # A key with restricted rights.
-    ErrorRule(
-        Halted, status={403}, words=_SCOPE, halt="credentials", hint="it needs files and vector stores"
-    ),
+    ErrorRule(Halted, status={403}, words=_SCOPE, halt="credentials", hint=_SCOPE_HINT),
 )
 """OpenAI says 404 for what is not there, OGX 400. Behind them come the common rules."""
 
@@ -305,18 +284,13 @@ def judge(answer: HttpAnswer) -> TargetError | None:
     """An answer as an error; None: it is what was asked for, as far as HTTP and its envelope say."""
     body = object_of(answer.body)
     error = object_of(body.get("error"))
-    message = text_of(error.get("message")) or text_of(body.get("detail"))
     code, kind = text_of(error.get("code")), text_of(error.get("type"))
     case = case_of(
         answer,
         codes={code, kind} - {""},
         code=next((one for one in (code, kind) if one in _QUOTA), code),
-        message=message,
+        message=text_of(error.get("message")) or text_of(body.get("detail")),
         is_error=bool(error),
         is_of_document=answer.op in _STORING,
     )
-    return classify(case, RULES, _described)
-
-
-def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    return f"{case.call}: {case.host} says: {case.message}" if case.message else describe_answer(case, rule)
+    return classify(case, RULES)

@@ -70,6 +70,7 @@ class OpenaiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
 
     chat_path = "/chat/completions"
     only_recipe = "auto"
+    takes = Limits(EXTENSIONS, marks=True)
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -87,7 +88,6 @@ class OpenaiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
         self._unclear: set[str] = set()
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
-        self.takes = Limits(EXTENSIONS, marks=True)
         self._swept_at: float | None = None
         self._began = self._wall()
         self._deletions, self._lock = DeletionQueue(), AttachLock()
