@@ -13,8 +13,8 @@ from kbsync.config.secrets import Secret
 from kbsync.config.target import VectorizationConfig, callback_secrets, callback_url, is_in_the_clear
 from kbsync.contract.target import Surroundings
 from kbsync.once import settings_of
-from kbsync.targets.gptbots.api import RANKING
 from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
+from kbsync.targets.gptbots.target import RANKING
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 

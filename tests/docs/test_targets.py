@@ -172,7 +172,7 @@ def test_limits_are_those_that_are_kept() -> None:
         ["bytes of documents in a request", f"{api.MOST_BYTES // 10**6} MB"],
         ["ids in a status request or a deletion", f"{target.MOST_IDS}"],
         ["rows of a page of the list", f"{PAGE_SIZE}"],
-        ["passages that a search finds", f"{api.MOST_PASSAGES}"],
+        ["passages that a search finds", f"{target.MOST_PASSAGES}"],
         ["a document's name", f"{LONGEST} bytes"],
     ]
     assert limits.batch == api.MOST_CHANGED

@@ -278,8 +278,8 @@ MISTAKES = {
     ),
     "foreign-by-address-ours-by-name": Mistake(
         "a document of others that is called like a file of ours is taken over",
-        "kbsync/targets/gptbots/target.py",
-        'reading = None if row.source_url else Naming(prefix, "plain")',
+        "kbsync/targets/gptbots/shapes.py",
+        'reading = None if url else Naming(prefix, "plain")',
         'reading = Naming(prefix, "plain")',
         ("tests/targets/gptbots/test_life.py",),
     ),

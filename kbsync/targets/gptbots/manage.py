@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
 from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.gptbots.api import GptbotsApi
+from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.targets.gptbots.api import list_bases
 from kbsync.targets.gptbots.config import GptbotsTargetConfig
+from kbsync.targets.http.client import Client
 from kbsync.targets.http.managing import (
     OfferedSetting,
     any_text,
@@ -17,6 +18,7 @@ from kbsync.targets.http.managing import (
     parse_settings,
     shown_settings,
 )
+from kbsync.targets.http.reading import id_of, object_of
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
@@ -33,9 +35,9 @@ class GptbotsBases:
 
     setting = "knowledge_base_id"
 
-    def __init__(self, config: GptbotsTargetConfig, surroundings: Surroundings, api: GptbotsApi) -> None:
+    def __init__(self, config: GptbotsTargetConfig, surroundings: Surroundings, client: Client) -> None:
         self.address, self.own = config.base_url, config.knowledge_base_id
-        self._surroundings, self._api = surroundings, api
+        self._surroundings, self._client = surroundings, client
 
     def check_changeable(self) -> None:
         """Raises `NotOffered`."""
@@ -51,7 +53,7 @@ class GptbotsBases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
-        return await self._api.bases()
+        return await list_bases(self._client)
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them, from the list: there is no call for one."""
@@ -72,7 +74,11 @@ class GptbotsBases:
         description = (wish.description or "").strip() or name
 
         async def make() -> BaseCard:
-            base_id = await self._api.make_base(name, description, settings)
+            body = {"name": name, "desc": description, **settings}
+            answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
+            base_id = id_of(object_of(answer.body).get("knowledge_base_id"))
+            if base_id is None:
+                raise Unsure("create-base: the vendor's answer has no id", code="no-id")
             told = shown_settings(settings, SETTINGS)
             return BaseCard(base_id, name, description, documents=0, settings=told)
 

@@ -13,22 +13,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
+from kbsync.contract.target import DocState, DocStatus
+from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.reading import (
+    DocumentRow,
     ListPage,
     count_of,
     id_of,
     number,
     object_of,
     objects_in,
+    page_in,
     seconds_of,
     text_of,
 )
@@ -48,32 +53,30 @@ from kbsync.targets.http.rules import (
     without_files,
 )
 
+_UNKNOWN = DocStatus(DocState.UNKNOWN)
+"""The list does not tell whether a document is searchable."""
+
 
 @dataclass(frozen=True, slots=True)
-class MarkedRow:
-    """A row of the list of documents; times in seconds since the epoch."""
+class MarkedRow(DocumentRow):
+    """A row of the list. `updated`: `update_time`; `was`: see `Marker`; in whole seconds, None: unknown."""
+
+    updated: int | None = None
+    was: int | None = None
+
+    @property
+    def is_through(self) -> bool:
+        """The version that wrote the marker is in: no update wrote it, or the document changed since."""
+        return self.was is None or (self.updated is not None and self.updated != self.was)
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What an answer to an add or update says of one file; "" for what it leaves out."""
 
     id: str
     name: str
-    source_url: str
-    created: float | None
-    updated: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class StoredDocument:
-    """A document that an answer calls stored; "" for what it leaves out."""
-
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class UploadReceipt:
-    """The answer to an add or update. Each failure is a set of words, a name or an id among them."""
-
-    stored: tuple[StoredDocument, ...]
-    failed: tuple[frozenset[str], ...]
+    is_stored: bool = True
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
@@ -93,32 +96,57 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
     )
 
 
-def page_of(body: Any) -> ListPage[MarkedRow] | None:
-    """A page of documents."""
-    listed = _first_list(body, "list", "data")
-    if listed is None:
+def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
+    """A page of documents; markers are under the address `base`, and those of the mirror under `prefix`."""
+    # A count of 0 vouches for no empty list: the base is the second witness (promise 1).
+    total = count_of(object_of(body).get("total")) or None
+    return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
+
+
+def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
+    """A document as its marker has it; one without a marker as its name has it.
+
+    Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
+    """
+    remote_id, url = id_of(one.get("id")), text_of(one.get("source_url"))
+    if remote_id is None:
         return None
-    rows = []
-    for one in objects_in(listed):
-        name, extension = text_of(one.get("name")), text_of(one.get("format"))
-        # some versions tell the name without its extension, which stands in `format`
-        if extension and not name.lower().endswith(f".{extension.lower()}"):
-            name = f"{name}.{extension}"
-        created, updated = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
-        if remote_id := id_of(one.get("id")):
-            rows.append(MarkedRow(remote_id, name, text_of(one.get("source_url")), created, updated))
-    return ListPage(tuple(rows), count_of(object_of(body).get("total")))
+    name, extension = text_of(one.get("name")), text_of(one.get("format"))
+    # some versions tell the name without its extension, which stands in `format`
+    if extension and not name.lower().endswith(f".{extension.lower()}"):
+        name = f"{name}.{extension}"
+    created, changed = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
+    updated = None if changed is None else int(changed)
+    marker = read_marker(base, url)
+    if marker is None:
+        # A document with another address is not ours, whatever its name (promise 6).
+        reading = None if url else Naming(prefix, "plain").read_mangled(name)
+        path = reading.path if reading else None
+        return MarkedRow(remote_id, name, None, created, _UNKNOWN, path, updated=updated)
+    is_here = marker.path.startswith(prefix) and marker.path != prefix
+    return MarkedRow(
+        remote_id,
+        marker.path or name,
+        None,
+        created,
+        _UNKNOWN,
+        marker.path.removeprefix(prefix) if is_here else None,
+        marker.digest,
+        marker.upload_id,
+        marker.recipe,
+        updated=updated,
+        was=marker.was,
+    )
 
 
-def receipt_of(body: Any) -> UploadReceipt | None:
+def results_of(body: Any) -> tuple[FileResult, ...] | None:
     """What became of the files of a request; None where the answer does not say."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
-    stored = tuple(StoredDocument(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc")))
-    # Names after an add, ids after an update, and not everywhere there at all.
+    stored = [FileResult(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc"))]
     failed = body.get("failed")
-    told = map(_words, failed) if isinstance(failed, list) else ()
-    return UploadReceipt(stored, tuple(words for words in told if words))
+    failures = map(_failure, failed) if isinstance(failed, list) else ()
+    return (*stored, *(one for one in failures if one.id or one.name))
 
 
 _IDS, _NAMES = ("doc_id", "data_id", "id"), ("doc_name", "file_name", "name")
@@ -132,11 +160,11 @@ def _doc_name(one: Mapping[str, Any]) -> str:
     return next((found for key in _NAMES if (found := text_of(one.get(key)))), "")
 
 
-def _words(failure: object) -> frozenset[str]:
+def _failure(failed: object) -> FileResult:
     """Adds tell names, updates ids, some versions objects with either."""
-    if isinstance(failure, dict):
-        return frozenset({_doc_id(failure), _doc_name(failure)} - {""})
-    return frozenset({id_of(failure) or ""} - {""})
+    if isinstance(failed, dict):
+        return FileResult(_doc_id(failed), _doc_name(failed), is_stored=False)
+    return FileResult(id_of(failed) or "", "", is_stored=False)
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:

@@ -7,19 +7,20 @@ and searchable is what `data_status` says of the version that was sent.
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing, PutOutcome, Surroundings
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
-from kbsync.core.links import NoLink, address_from, is_link
+from kbsync.core.links import is_link
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
@@ -28,14 +29,12 @@ from kbsync.targets.gptbots.api import (
     MOST_BYTES,
     MOST_CHANGED,
     MOST_FILES,
-    OVERLOADED,
-    RANKING,
-    DocumentList,
-    GptbotsApi,
-    ListedVersion,
+    Lookup,
     RequestSize,
     UploadItem,
     batches_of,
+    list_bases,
+    stream_of,
 )
 from kbsync.targets.gptbots.config import (
     EXTENSIONS,
@@ -51,77 +50,63 @@ from kbsync.targets.gptbots.config import (
 from kbsync.targets.gptbots.manage import GptbotsBases
 from kbsync.targets.gptbots.shapes import (
     TOO_MANY,
+    FileResult,
     MarkedRow,
     Marker,
-    StoredDocument,
-    UploadReceipt,
     judge_for,
-    read_marker,
+    matches_of,
+    page_of,
+    results_of,
+    states_of,
     write_marker,
 )
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.limits import MissingCalls
-from kbsync.targets.http.reading import DocumentRow, batches
-from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, grace, refusal_of, search_ranked
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, count_of, object_of, well_formed
+from kbsync.targets.http.target import (
+    MISSING,
+    UNKNOWN,
+    ServiceTarget,
+    address_in,
+    grace,
+    refusal_of,
+    search_ranked,
+)
 
 FAILED = "failed"
 
+MOST_IDS = 50
+"""Ids of one request."""
 
-def outcomes_of(receipt: UploadReceipt, batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """What an answer says of each document that was sent, by place and never by position. Pure.
+SMALLEST_PAGE = 10
+"""Rows of a page; the vendor takes 10 to 100, and may give fewer than were asked for."""
 
-    The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
-    an update by its id, which stays. A document in both lists or in neither is `Unsure`.
-    """
-    # An update's id is known beforehand and beats any name; that of a new document is not.
-    is_update = bool(batch[0].doc_id)
-    words = [{one.id if is_update and one.id else one.name} for one in receipt.stored]
-    told = [{_composed(word) for word in some if word} for some in (*words, *receipt.failed)]
+PLACES_KEPT = 20_000
+"""Documents whose page is remembered."""
 
-    # Whole names and ids count first: a name without its extension is only one of what these left over.
-    meant = {item.place: _which(told, {_composed(item.file_name), item.doc_id}) for item in batch}
-    taken = {number for numbers in meant.values() for number in numbers}
-    for item in batch:
-        if not meant[item.place]:
-            bare = _which(told, {_composed(item.file_name).rpartition(".")[0]})
-            meant[item.place] = [number for number in bare if number not in taken]
-    if len(batch) == 1 and not meant[batch[0].place]:  # whatever it calls the only one
-        meant[batch[0].place] = list(range(len(receipt.stored) + len(receipt.failed)))
+FEW = 12
+"""Pages that are read for one document in vain; then all of the list is."""
 
-    count = len(receipt.stored)
-    stored = {place: [receipt.stored[n] for n in numbers if n < count] for place, numbers in meant.items()}
-    failed = {place for place, numbers in meant.items() if any(n >= count for n in numbers)}
-    holders = Counter(one_id for some in stored.values() for one_id in {one.id for one in some} if one_id)
-    return {item.place: _outcome(item, stored[item.place], holders, item.place in failed) for item in batch}
+MOMENT = 1.0
+"""Seconds in which one page serves several requests of a burst: `update_time` counts whole seconds."""
 
+MOST_PASSAGES = 50
+"""`top_k` at its most: passages, of which several may be of one document."""
 
-# Names may come back in another form of the same characters (NFC, NFD).
-_composed = partial(unicodedata.normalize, "NFC")
+RANKING = "BGE-Rerank"
+"""The ranking model where the config names none."""
 
+# An internal error, which may be that of the ranking model.
+OVERLOADED = frozenset({"50000"})
 
-def _outcome(
-    item: UploadItem, stored: Sequence[StoredDocument], holders: Mapping[str, int], is_failed: bool
-) -> PutOutcome:
-    name = item.document.path
-    if is_failed and not stored:
-        # Often it takes the same document a moment later.
-        return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
-    ids = {one.id for one in stored}
-    # An id given for two documents is believed for neither: one of them would never be found, and nothing
-    # would say so (promise 10).
-    if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
-        return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
-    if not stored:
-        return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
-    remote_id = stored[0].id or item.doc_id
-    if not remote_id:
-        return Unsure(f"the vendor's answer gives {name} no id", code="no-id")
-    return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
+QA_UPDATE = "update of questions and answers"
+"""The call that some installations may lack."""
 
+_FLAT = Naming(style="plain")
+"""Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
 
-def _which(told: Sequence[set[str]], words: set[str]) -> list[int]:
-    wanted = words - {""}
-    return [number for number, one in enumerate(told) if not wanted.isdisjoint(one)]
+_FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
+_NO_REASON = "the vendor could not index it and gives no reason; see its console"
+_INDEXING = DocStatus(DocState.INDEXING)
 
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
@@ -142,254 +127,62 @@ def limits_of(config: GptbotsTargetConfig) -> Limits:
     )
 
 
-MOST_IDS = 50
-"""Ids of one request."""
-
-_FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
-_NO_REASON = "the vendor could not index it and gives no reason; see its console"
-_INDEXING = DocStatus(DocState.INDEXING)
+# Names may come back in another form of the same characters (NFC, NFD).
+_composed = partial(unicodedata.normalize, "NFC")
 
 
-class StatusReader:
-    """Finds out what became of documents, fifty to a request.
+def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
+    """What an answer says of each document that was sent, by place and never by position. Pure.
 
-    After an update the vendor may go on telling the state of the old version. A final state counts for the
-    new one when another state was seen in between, or when the document's `update_time` is not the one that
-    the update's marker remembers, which also works after a restart.
-
-    `grace`: seconds after an update in which a failure may be an old one.
+    The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
+    an update by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
 
-    def __init__(
-        self, api: GptbotsApi, listed: DocumentList, steady: Callable[[], float], grace: float
-    ) -> None:
-        self._api, self._list = api, listed
-        self._steady, self._grace = steady, grace
-        # Of these the next final state is that of the version sent last.
-        self._trusted: set[str] = set()
-        self._begun: dict[str, float] = {}
+    def which(*words: str) -> list[int]:
+        wanted = {_composed(word) for word in words if word}
+        return [number for number, one in enumerate(told) if not wanted.isdisjoint(one)]
 
-    def began(self, ids: Sequence[str]) -> None:
-        """These are about to be changed: nothing that was said of them holds."""
-        self._trusted.difference_update(ids)
-        self._begun |= dict.fromkeys(ids, self._steady())
-        self._list.changing(ids)
-
-    def added(self, ids: Iterable[str]) -> None:
-        """These are new: whatever is said of them is of their only version."""
-        self._trusted.update(ids)
-
-    async def states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each; UNKNOWN where it could not be had, MISSING where the list lacks it as well.
-
-        Raises `Halted`, and `TargetError` where nothing could be seen at all.
-        """
-        words: dict[str, str] = {}
-        unseen: set[str] = set()
-        for part in batches(ids, MOST_IDS):
-            try:
-                words |= {one: word for one, word in (await self.shown(part)).items() if one in part}
-            except Halted:
-                raise
-            except TargetError:
-                if not words:
-                    raise
-                unseen.update(part)
-        self._trusted.update(one for one, word in words.items() if word and word not in _FINAL)
-        absent = [one for one in ids if one not in words and one not in unseen]
-        doubtful = [one for one, word in words.items() if word in _FINAL and one not in self._trusted]
-        listed = await self._list.read([*absent, *doubtful]) if absent or doubtful else {}
-        self._list.changing(ids)
-        states = {one: self._state(one, word, listed) for one, word in words.items()}
-        states |= {one: UNKNOWN if one in listed else MISSING for one in absent}
-        for one, status in states.items():
-            if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
-                self._trusted.discard(one)
-                self._begun.pop(one, None)
-        return {one: states.get(one, UNKNOWN) for one in ids}
-
-    async def shown(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """`data_status` of those that the vendor knows; a request that is refused is sent in halves."""
-        try:
-            return await self._api.states(ids)
-        except Rejected:
-            if len(ids) == 1:
-                return {}
-        middle = len(ids) // 2
-        return {**await self.shown(ids[:middle]), **await self.shown(ids[middle:])}
-
-    def _state(self, remote_id: str, word: str, listed: Mapping[str, ListedVersion]) -> DocStatus:
-        state = _FINAL.get(word)
-        if state is None:
-            return _INDEXING if word else UNKNOWN
-        if remote_id not in self._trusted:
-            seen = listed.get(remote_id)
-            if seen is None:
-                return UNKNOWN
-            begun = self._begun.get(remote_id)
-            # A failure that is shown for so long must be the new one.
-            is_late = begun is None or self._steady() >= begun + self._grace
-            if not seen.is_through and not (state is DocState.FAILED and is_late):
-                return _INDEXING
-        return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
+    # An update's id is known beforehand and beats any name; that of a new document is not.
+    is_update = bool(batch[0].doc_id)
+    told = [
+        {_composed(word) for word in (one.name, one.id)}
+        if not one.is_stored
+        else {_composed(one.id if is_update and one.id else one.name)}
+        for one in results
+    ]
+    # Whole names and ids count first: a name without its extension is only one of what these left over.
+    meant = {item.place: which(item.file_name, item.doc_id) for item in batch}
+    taken = {number for numbers in meant.values() for number in numbers}
+    for item in batch:
+        if not meant[item.place]:
+            bare = which(item.file_name.rpartition(".")[0])
+            meant[item.place] = [number for number in bare if number not in taken]
+    if len(batch) == 1 and not meant[batch[0].place]:  # whatever it calls the only one
+        meant[batch[0].place] = list(range(len(results)))
+    own = {place: [results[number] for number in numbers] for place, numbers in meant.items()}
+    holders = Counter(
+        one_id for some in own.values() for one_id in {one.id for one in some if one.is_stored} if one_id
+    )
+    return {item.place: _outcome(item, own[item.place], holders) for item in batch}
 
 
-_FLAT = Naming(style="plain")
-"""Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
-
-QA_UPDATE = "update of questions and answers"
-"""The call that some installations may lack."""
-
-
-class GptbotsUploads:
-    """Sends documents, several to a request; every outcome is returned, none raised."""
-
-    def __init__(
-        self,
-        config: GptbotsTargetConfig,
-        prefix: str,
-        api: GptbotsApi,
-        listed: DocumentList,
-        statuses: StatusReader,
-        missing: MissingCalls,
-    ) -> None:
-        self._config, self._prefix = config, prefix
-        self._api, self._list, self._statuses = api, listed, statuses
-        self._missing = missing
-        self._new = RequestSize(MOST_FILES)
-        self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}
-        self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
-
-    async def put(self, documents: Sequence[Outgoing]) -> list[PutOutcome]:
-        """In the order given."""
-        results: dict[int, PutOutcome] = {}
-        for place, one in enumerate(documents):
-            if (error := self._refusal(one)) is not None:
-                results[place] = error
-        sendable = {place: one for place, one in enumerate(documents) if place not in results}
-        try:
-            known = await self._known({one.replaces for one in sendable.values() if one.replaces is not None})
-        except TargetError as error:
-            results |= dict.fromkeys(sendable, error)
-            return [results[place] for place in range(len(documents))]
-        items = [self._item(place, one, known) for place, one in sendable.items()]
-        for batch in batches_of(items, self._most_files):
-            results |= await self._deliver(batch)
-        # A change may be refused because the document is gone: then it is sent as a new one.
-        refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
-        try:
-            shown = await self._statuses.shown([one.doc_id for one in refused]) if refused else {}
-        except TargetError:
-            refused = []
-        gone = [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
-        for batch in batches_of(gone, self._most_files):
-            results |= await self._deliver(batch)
-        return [results[place] for place in range(len(documents))]
-
-    def _size(self, item: UploadItem) -> RequestSize:
-        return self._changed[item.cutting.kind] if item.doc_id else self._new
-
-    def _most_files(self, item: UploadItem) -> int:
-        return self._size(item).now
-
-    def _refusal(self, document: Outgoing) -> Rejected | None:
-        """What the vendor would refuse after all of it was sent, is refused here."""
-        refusal = refusal_of(document, limits_of(self._config), self._config.max_bytes)
-        if refusal or not is_link(document.path):
-            return refusal
-        try:
-            address = _address_in(document)
-        except NoLink as reason:
-            return Unfit(str(reason), code="link")
-        if _format(address) in FETCHED:
-            return None
-        known = ", ".join(f".{one}" for one in sorted(FETCHED))
-        return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
-
-    async def _known(self, ids: Collection[str]) -> Mapping[str, ListedVersion]:
-        """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
-        if not ids:
-            return {}
-        known = await self._list.known(ids)
-        # Without its `update_time` a change would look like the version before it (promise 10).
-        unlisted = [one for one in ids if one not in known]
-        if unlisted and (shown := await self._statuses.shown(unlisted)):
-            raise Unavailable(
-                f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
-            )
-        return known
-
-    def _item(self, place: int, document: Outgoing, known: Mapping[str, ListedVersion]) -> UploadItem:
-        address = _address_in(document) if is_link(document.path) else ""
-        cutting = cutting_of(document.path, document.settings)
-        changed = known.get(document.replaces or "")
-        if changed is not None:
-            if cutting.kind is DocumentKind.QA:
-                # Only where the config says so, and the cutting stays: the call has no fields for it.
-                is_wanted = self._config.qa_update == "in_place" and not self._missing.lacks(QA_UPDATE)
-                may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
-            else:
-                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)  # only within a kind
-            changed = changed if may_change else None
-        # The marker of an update has the `update_time` from before it; see `StatusReader`.
-        was = None if changed is None else changed.updated or 0
-        path = self._prefix + document.path
-        told = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
-        return UploadItem(
-            place,
-            document,
-            cutting,
-            _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
-            write_marker(self._config.source_url_prefix, told),
-            (document.replaces or "") if changed is not None else "",
-            address,
-        )
-
-    async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
-        """One request; where it is refused as a whole, each half by itself."""
-        self._statuses.began([one.doc_id for one in batch if one.doc_id])
-        is_qa_update = bool(batch[0].doc_id) and batch[0].cutting.kind is DocumentKind.QA
-        try:
-            outcomes = outcomes_of(await self._api.deliver(batch), batch)
-        except Rejected as error:
-            return await self._refused(batch, error, is_qa_update)
-        except TargetError as error:
-            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
-                self._size(batch[0]).refused(len(batch))
-            return {one.place: error for one in batch}
-        self._size(batch[0]).taken(len(batch))
-        if is_qa_update:
-            self._missing.works(QA_UPDATE)
-        if not batch[0].doc_id:  # all of them are new
-            told = [one.remote_id for one in outcomes.values() if isinstance(one, Accepted)]
-            self._statuses.added(told)
-        return dict(outcomes)
-
-    async def _refused(
-        self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
-    ) -> dict[int, PutOutcome]:
-        try:
-            await self._api.base()
-        except TargetError as missing:  # the base may be gone, which is no fault of any document
-            return {one.place: missing for one in batch}
-        if isinstance(error, NotOffered):
-            if not is_qa_update:
-                return {one.place: Unavailable(error.reason, code=error.code) for one in batch}
-            # What cannot be changed in place is sent as a new document.
-            self._missing.note(QA_UPDATE, error)
-            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in batch))
-        if len(batch) == 1:
-            return {batch[0].place: error}
-        middle = len(batch) // 2
-        if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
-            self._size(batch[0]).refused(len(batch))
-        return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
-
-
-def _address_in(document: Outgoing) -> str:
-    """Raises NoLink."""
-    with document.body.open() as stream:
-        return address_from(document.path, stream)
+def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[str, int]) -> PutOutcome:
+    name = item.document.path
+    ids = {one.id for one in results if one.is_stored}
+    is_failed = not all(one.is_stored for one in results)
+    if is_failed and not ids:
+        # Often it takes the same document a moment later.
+        return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
+    # An id given for two documents is believed for neither: one of them would never be found, and nothing
+    # would say so (promise 10).
+    if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
+        return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
+    if not ids:
+        return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
+    remote_id = ids.pop() or item.doc_id
+    if not remote_id:
+        return Unsure(f"the vendor's answer gives {name} no id", code="no-id")
+    return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
 
 
 def _format(address: str) -> str:
@@ -397,37 +190,48 @@ def _format(address: str) -> str:
     return extension_of(urlsplit(address).path)
 
 
-class GptbotsTarget(ServiceTarget[DocumentRow]):
-    """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use."""
+class GptbotsTarget(ServiceTarget[MarkedRow]):
+    """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use.
+
+    After an update the vendor may go on telling the state of the old version. A final state counts for the
+    new one when another state was seen in between, or when the document's `update_time` is not the one that
+    the update's marker remembers, which also works after a restart.
+
+    The page of a document is remembered, what was said of it for a moment only: others change documents, too,
+    and a change judged by an older `update_time` would be called searchable too early (promise 10).
+    """
 
     _config: GptbotsTargetConfig
 
     updates_in_place = True
+    reranks = True
     most_ids = MOST_IDS
 
     retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
     def __init__(
-        self,
-        config: GptbotsTargetConfig,
-        surroundings: Surroundings,
-        **options: Unpack[ClientOptions],
+        self, config: GptbotsTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, judge_for(config.base_url), **options)
         self.takes = limits_of(config)
-
-    def _make_parts(self) -> None:
-        config, prefix = self._config, self._surroundings.prefix
-        self._api = GptbotsApi(config, self._client)
-        self._list = DocumentList(self._api, config.source_url_prefix, self._steady)
-        self._statuses = StatusReader(self._api, self._list, self._steady, grace(config))
-        missing = self._client.missing
-        self._uploader = GptbotsUploads(config, prefix, self._api, self._list, self._statuses, missing)
+        self._base = config.knowledge_base_id
+        # How many documents a request may have.
+        self._new = RequestSize(MOST_FILES)
+        self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}
+        self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
+        # Of these the next final state is that of the version sent last.
+        self._trusted: set[str] = set()
+        self._begun: dict[str, float] = {}
+        # Documents of the base by the last answer that counted them, and where the list had each.
+        self._count: int | None = None
+        self._places: dict[str, int] = {}
+        self._fresh: dict[str, tuple[float, MarkedRow]] = {}
+        self._turn = asyncio.Lock()
 
     @property
     def bases(self) -> GptbotsBases:
         """The knowledge bases of the bot."""
-        return GptbotsBases(self._config, self._surroundings, self._api)
+        return GptbotsBases(self._config, self._surroundings, self._client)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
@@ -438,69 +242,303 @@ class GptbotsTarget(ServiceTarget[DocumentRow]):
         return described(recipe)
 
     async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
-        return await self._api.base()
+        """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
+        address = self._config.base_url
+        card = next((one for one in await list_bases(self._client) if one.id == self._base), None)
+        if card is None:
+            raise Halted(
+                "knowledge-base-missing",
+                f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
+                f"{address}; correct knowledge_base_id, api_key or base_url in the config",
+            )
+        self._count = card.documents
+        return Base(self._base, card.documents, address)
+
+    # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several to a request; a document that replaces another changes it in place."""
-        return await self._uploader.put(documents)
+        refusals = {place: self._refusal(one) for place, one in enumerate(documents)}
+        results: dict[int, PutOutcome] = {place: one for place, one in refusals.items() if one is not None}
+        sendable = {place: one for place, one in enumerate(documents) if place not in results}
+        try:
+            known = await self._known({one.replaces for one in sendable.values() if one.replaces is not None})
+        except TargetError as error:
+            return [results.get(place, error) for place in range(len(documents))]
+        items = [self._item(place, one, known) for place, one in sendable.items()]
+        results |= await self._send(items)
+        # A change may be refused because the document is gone: then it is sent as a new one.
+        refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
+        try:
+            shown = await self._shown([one.doc_id for one in refused]) if refused else {}
+        except TargetError:
+            refused = []
+        results |= await self._send(
+            [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
+        )
+        return [results[place] for place in range(len(documents))]
 
-    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Of the version that was sent last."""
-        return await self._statuses.states(ids)
+    def _refusal(self, document: Outgoing) -> Rejected | None:
+        """What the vendor would refuse after all of it was sent, is refused here."""
+        refusal = refusal_of(document, self.limits, self._most_bytes)
+        if refusal or not is_link(document.path):
+            return refusal
+        try:
+            address = address_in(document)
+        except Unfit as error:
+            return error
+        if _format(address) in FETCHED:
+            return None
+        known = ", ".join(f".{one}" for one in sorted(FETCHED))
+        return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
+
+    async def _known(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
+        """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
+        if not ids:
+            return {}
+        async with self._turn:  # after waiting, what the last look has read can be used
+            now, lookup = self._steady(), Lookup(self._count)
+            self._fresh = {one: told for one, told in self._fresh.items() if told[0] > now - MOMENT}
+            known = {one: self._fresh[one][1] for one in ids if one in self._fresh}
+            known |= await self._read([one for one in ids if one not in known], lookup)
+            self._fresh |= {row.id: (now, row) for row in lookup.rows.values()}
+        # Without its `update_time` a change would look like the version before it (promise 10).
+        unlisted = [one for one in ids if one not in known]
+        if unlisted and (shown := await self._shown(unlisted)):
+            raise Unavailable(
+                f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
+            )
+        return known
+
+    def _item(self, place: int, document: Outgoing, known: Mapping[str, MarkedRow]) -> UploadItem:
+        address = address_in(document) if is_link(document.path) else ""
+        cutting = cutting_of(document.path, document.settings)
+        changed = known.get(document.replaces or "")
+        if changed is not None:
+            if cutting.kind is DocumentKind.QA:
+                # Only where the config says so, and the cutting stays: the call has no fields for it.
+                is_wanted = self._config.qa_update == "in_place" and not self._client.missing.lacks(QA_UPDATE)
+                may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
+            else:
+                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)  # only within a kind
+            changed = changed if may_change else None
+        # The marker of an update has the `update_time` from before it.
+        was = None if changed is None else changed.updated or 0
+        path = self._surroundings.prefix + document.path
+        marker = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
+        return UploadItem(
+            place,
+            document,
+            cutting,
+            _FLAT.name(document.name + (f".{_format(address)}" if address else ""), document.digest),
+            write_marker(self._config.source_url_prefix, marker),
+            (document.replaces or "") if changed is not None else "",
+            address,
+        )
+
+    def _size(self, item: UploadItem) -> RequestSize:
+        return self._changed[item.cutting.kind] if item.doc_id else self._new
+
+    async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
+        outcomes: dict[int, PutOutcome] = {}
+        for batch in batches_of(items, lambda item: self._size(item).now):
+            outcomes |= await self._deliver(batch)
+        return outcomes
+
+    async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
+        """One request, sent once; where it is refused as a whole, each half by itself."""
+        first, is_update = batch[0], bool(batch[0].doc_id)
+        op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
+        path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # a kind has routes of its own
+        is_qa_update = is_update and first.cutting.kind is DocumentKind.QA
+        # They are about to be changed: nothing that was said of them holds.
+        ids = [one.doc_id for one in batch if one.doc_id]
+        self._trusted.difference_update(ids)
+        self._begun |= dict.fromkeys(ids, self._steady())
+        self._forget(ids)
+        try:
+            answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
+            results = results_of(answer.body)
+            if results is None:
+                reason = f"{op}: the vendor's answer does not say what became of the files"
+                raise Unsure(reason, code="no-receipt")
+        except Rejected as error:
+            return await self._refused(batch, error, is_qa_update)
+        except TargetError as error:
+            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
+                self._size(first).refused(len(batch))
+            return {one.place: error for one in batch}
+        outcomes = outcomes_of(results, batch)
+        self._size(first).taken(len(batch))
+        if is_qa_update:
+            self._client.missing.works(QA_UPDATE)
+        if not is_update:  # whatever is said of them is of their only version
+            self._trusted.update(one.remote_id for one in outcomes.values() if isinstance(one, Accepted))
+        return dict(outcomes)
+
+    async def _refused(
+        self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
+    ) -> dict[int, PutOutcome]:
+        # The base may be gone, which is no fault of any document.
+        if (missing := await self._unless_missing(error)) is not error:
+            return {one.place: missing for one in batch}
+        if isinstance(error, NotOffered):
+            if not is_qa_update:
+                return {one.place: self.uncalled(error) for one in batch}
+            # What cannot be changed in place is sent as a new document.
+            self._client.missing.note(QA_UPDATE, error)
+            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in batch))
+        if len(batch) == 1:
+            return {batch[0].place: error}
+        middle = len(batch) // 2
+        if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
+            self._size(batch[0]).refused(len(batch))
+        return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
         """The answer says nothing about any one of them."""
-        await self._api.delete(ids)
+        query = urlencode({"doc": ",".join(ids)}, safe=",")
+        await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
         """Those with a state."""
-        shown = await self._statuses.shown(ids)
+        shown = await self._shown(ids)
         if not shown:  # nothing at all counts only while the base is there
-            await self._api.base()
+            await self.base()
         return shown.keys()
 
-    async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Every document of the base."""
-        async with aclosing(self._list.rows()) as rows:
-            async for row in rows:
-                yield self._read(row)
+    async def retry_all(self) -> int | None:
+        """Have every failed document of the bot indexed again, sent once; how many, None: unknown."""
+        try:
+            answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
+        except Unsure as error:
+            reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
+            raise Unsure(reason, code=error.code) from error
+        return count_of(object_of(answer.body).get("affectCount"))
 
-    @property
-    def reranks(self) -> bool:
-        """The vendor has ranking models; one is asked on request, or always where the config names it."""
-        return True
+    # -- states
+
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """Of the version sent last; UNKNOWN where it could not be had, MISSING where the list lacks it, too.
+
+        Raises `Halted`, and `TargetError` where nothing could be seen at all.
+        """
+        words: dict[str, str] = {}
+        unseen: set[str] = set()
+        for part in batches(ids, MOST_IDS):
+            try:
+                words |= {one: word for one, word in (await self._shown(part)).items() if one in part}
+            except Halted:
+                raise
+            except TargetError:
+                if not words:
+                    raise
+                unseen.update(part)
+        self._trusted.update(one for one, word in words.items() if word and word not in _FINAL)
+        absent = [one for one in ids if one not in words and one not in unseen]
+        doubtful = [one for one, word in words.items() if word in _FINAL and one not in self._trusted]
+        listed: Mapping[str, MarkedRow] = {}
+        if absent or doubtful:
+            async with self._turn:
+                listed = await self._read([*absent, *doubtful], Lookup(self._count))
+        self._forget(ids)
+        states = {one: self._state_of(one, word, listed) for one, word in words.items()}
+        states |= {one: UNKNOWN if one in listed else MISSING for one in absent}
+        for one, status in states.items():
+            if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
+                self._trusted.discard(one)
+                self._begun.pop(one, None)
+        return {one: states.get(one, UNKNOWN) for one in ids}
+
+    async def _shown(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """`data_status` of those that the vendor knows; a request that is refused is sent in halves."""
+        query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
+        try:
+            answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
+            return well_formed("status", states_of(answer.body))
+        except Rejected:
+            if len(ids) == 1:
+                return {}
+        middle = len(ids) // 2
+        return {**await self._shown(ids[:middle]), **await self._shown(ids[middle:])}
+
+    def _state_of(self, remote_id: str, word: str, listed: Mapping[str, MarkedRow]) -> DocStatus:
+        state = _FINAL.get(word)
+        if state is None:
+            return _INDEXING if word else UNKNOWN
+        if remote_id not in self._trusted:
+            row = listed.get(remote_id)
+            if row is None:
+                return UNKNOWN
+            begun = self._begun.get(remote_id)
+            # A failure that is shown for so long must be the new one.
+            is_late = begun is None or self._steady() >= begun + grace(self._config)
+            if not row.is_through and not (state is DocState.FAILED and is_late):
+                return _INDEXING
+        return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
+
+    # -- the list
+
+    async def page(self, number: int, size: int) -> ListPage[MarkedRow]:
+        """As the vendor has it, in no documented order."""
+        size = max(size, SMALLEST_PAGE)
+        params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
+        answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
+        config, prefix = self._config, self._surroundings.prefix
+        page = well_formed("list", page_of(answer.body, config.source_url_prefix, prefix))
+        self._count = self._count if page.total is None else page.total
+        for row in page.rows:
+            if row.id in self._places or len(self._places) < PLACES_KEPT:
+                self._places[row.id] = number
+        return page
+
+    def _forget(self, ids: Iterable[str]) -> None:
+        """What was said of these may not hold any more."""
+        for one in ids:
+            self._fresh.pop(one, None)
+
+    async def _read(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
+        """What the list says now of `ids`. Only for an id that is not listed all of it is read."""
+        # Those whose page is known come first: these pages show where others are.
+        for one in sorted(ids, key=lambda one: (one not in self._places, self._places.get(one, 0))):
+            for _ in range(FEW):
+                number = None if one in lookup.rows else lookup.next_page(one, self._places.get(one))
+                if number is None:
+                    break
+                lookup.take(number, await self._whole_page(number, PAGE_SIZE))
+        found = {one: lookup.rows[one] for one in ids if one in lookup.rows}
+        missing = set(ids) - found.keys()
+        if missing:
+            async with aclosing(self.rows()) as rows:
+                async for row in rows:
+                    if row.id in missing:
+                        found[row.id] = row
+                        missing.discard(row.id)
+                    if not missing:
+                        break
+        return found
+
+    # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """In the order of the vendor's ranking model, where one is asked for."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
-            lambda ranked: self._api.search(query.text, ranking if ranked else None),
+            lambda ranked: self._found(query.text, ranking if ranked else None),
             ranking is not None,
             OVERLOADED,
         )
 
-    async def retry_all(self) -> int | None:
-        """The vendor's own retry, which takes no ids."""
-        try:
-            return await self._api.retry()
-        except Unsure as error:
-            reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
-            raise Unsure(reason, code=error.code) from error
-
-    def _read(self, row: MarkedRow) -> DocumentRow:
-        """By its marker; one without is read by its name.
-
-        Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
-        """
-        prefix = self._surroundings.prefix
-        told = read_marker(self._config.source_url_prefix, row.source_url)
-        if told is None:
-            # A document with another address is not ours, whatever its name (promise 6).
-            reading = None if row.source_url else Naming(prefix, "plain").read_mangled(row.name)
-            path = reading.path if reading else None
-            return DocumentRow(row.id, row.name, None, row.created, UNKNOWN, path)
-        is_here = told.path.startswith(prefix) and told.path != prefix
-        about = told.path.removeprefix(prefix) if is_here else None, told.digest, told.upload_id, told.recipe
-        return DocumentRow(row.id, told.path or row.name, None, row.created, UNKNOWN, *about)
+    async def _found(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
+        settings = self._config.search
+        optional = {
+            "embedding_rate": settings.embedding_rate,
+            "doc_correlation": settings.doc_correlation,
+            "rerank_version": ranking,
+        }
+        # The base alone, never `data_ids` beside it: the vendor finds what is in either.
+        body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
+        body |= {key: value for key, value in optional.items() if value is not None}
+        answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
+        return well_formed("search", matches_of(answer.body))

@@ -239,8 +239,8 @@ class ListSweep(Generic[T]):
 
     @property
     def is_doubtful(self) -> bool:
-        """Less was listed than every count said, or nothing without a count of 0 beside it."""
-        return self.shown < self.claimed or not (self._seen or self._is_vouched)
+        """Less was listed than every count said, or the list has no count, not even one of 0."""
+        return not (0 < self.claimed <= self.shown or self._is_vouched)
 
     async def rows(self) -> AsyncGenerator[T, None]:
         """Every row once. Raises what asking for a page raises."""

@@ -40,9 +40,10 @@ from kbsync.contract.target import (
     Surroundings,
     Target,
 )
+from kbsync.core.links import NoLink, address_from
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, UsageError, untried
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
@@ -137,6 +138,15 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
         reason = f"{document.size:,} bytes are over the limit of {most:,}"
         return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")
     return None if document.size else Rejected("the file is empty", code="empty")
+
+
+def address_in(document: Outgoing) -> str:
+    """The address in a link file. Raises `Unfit` for a file that holds none."""
+    try:
+        with document.body.open() as stream:
+            return address_from(document.path, stream)
+    except NoLink as reason:
+        raise Unfit(str(reason), code="link") from None
 
 
 MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)

@@ -17,12 +17,12 @@ from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import RequestSize, UploadItem, batches_of, stream_of
 from kbsync.targets.gptbots.config import cutting_of, described, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
+    FileResult,
     Marker,
-    UploadReceipt,
     bases_of,
     judge_for,
     page_of,
-    receipt_of,
+    results_of,
     seconds_of,
     states_of,
 )
@@ -90,8 +90,8 @@ def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") ->
     return UploadItem(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
 
 
-def receipt(**body: Any) -> UploadReceipt:
-    read = receipt_of(body)
+def results(**body: Any) -> tuple[FileResult, ...]:
+    read = results_of(body)
     assert read is not None
     return read
 
@@ -114,7 +114,7 @@ STORED = {"doc_id": "7", "doc_name": "a.md"}
     ],
 )
 def test_an_answer_counts_for_what_it_says_of_a_document(body: Any, expected: type) -> None:
-    outcomes = outcomes_of(receipt(**body), [item("a.md"), item("b.md", 1)])
+    outcomes = outcomes_of(results(**body), [item("a.md"), item("b.md", 1)])
     assert isinstance(outcomes[0], expected)
     assert isinstance(outcomes[1], Unsure)
 
@@ -134,7 +134,7 @@ def test_whole_names_count_first_and_no_id_counts_twice(
 ) -> None:
     names = ("notes.md", "notes.md.txt", "notes.txt")
     rows = [{"doc_id": one_id, "doc_name": name} for name, one_id in told.items()]
-    outcomes = outcomes_of(receipt(doc=rows), [item(name, place) for place, name in enumerate(names)])
+    outcomes = outcomes_of(results(doc=rows), [item(name, place) for place, name in enumerate(names)])
     for place, wanted in enumerate(expected):
         is_right = outcomes[place] == Accepted(wanted) if wanted else isinstance(outcomes[place], Unsure)
         assert is_right, outcomes[place]
@@ -142,14 +142,14 @@ def test_whole_names_count_first_and_no_id_counts_twice(
 
 def test_updates_are_told_by_id() -> None:
     batch = [item("a.md", 0, "7"), item("b.md", 1, "8")]
-    outcomes = outcomes_of(receipt(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), batch)
+    outcomes = outcomes_of(results(doc=[{"doc_id": "8", "doc_name": "other"}], failed=["7"]), batch)
     assert isinstance(outcomes[0], Rejected)
     assert outcomes[1] == Accepted("8", replaced=True)
 
 
 @pytest.mark.parametrize("body", [None, [], {}, {"data": []}, "text", {"failed": None}, {"doc": None}])
 def test_what_is_no_receipt_says_nothing(body: Any) -> None:
-    assert receipt_of(body) is None
+    assert results_of(body) is None
 
 
 def ten(_: UploadItem) -> int:
@@ -249,7 +249,7 @@ def test_the_name_of_a_document_blames_no_account() -> None:
 
 @pytest.mark.parametrize("body", [None, 5, "x", {}, {"list": None}, {"list": {"a": 1}}])
 def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
-    assert page_of(body) is None
+    assert page_of(body, BASE, "") is None
     assert bases_of(body) is None
     assert states_of(body) is None
 
@@ -258,7 +258,7 @@ def test_a_number_that_never_ends_is_none() -> None:
     endless = "9" * 5000
     assert isinstance(judged({"code": endless}), Unsure)
     assert seconds_of(endless) is None
-    page = page_of({"list": [{"id": "7", "create_time": endless}], "total": endless})
+    page = page_of({"list": [{"id": "7", "create_time": endless}], "total": endless}, BASE, "")
     assert page is not None
     assert (page.total, page.rows[0].created) == (None, None)
 

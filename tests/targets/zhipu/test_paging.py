@@ -148,6 +148,13 @@ async def test_a_list_far_shorter_than_two_counts_say_is_not_believed() -> None:
     assert len(await listed(Vendor(list=[short, end] * 4, base=[base(None)]))) == 7
 
 
+async def test_a_list_without_a_count_is_held_against_that_of_the_base() -> None:
+    uncounted = [ok({"list": [row(str(n)) for n in range(7)]}), ok({"list": []})]
+    with pytest.raises(Unavailable, match="shows 7 of 10"):
+        await listed(Vendor(list=[*uncounted], base=[base(10)]))
+    assert len(await listed(Vendor(list=[*uncounted], base=[base(7)]))) == 7
+
+
 @pytest.mark.parametrize("answer", [404, failed(400, "知识库不存在"), failed(400, "参数错误")])
 async def test_a_refused_list_is_never_an_empty_one(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
