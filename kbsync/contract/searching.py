@@ -1,8 +1,8 @@
-"""What is asked of a target about its text: searches, what it made of a document, answers to questions."""
+"""What is asked of a target about its text: searches, and what it made of a document."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -133,115 +133,3 @@ class Explains(Protocol):
 
     async def explain(self, remote_id: str) -> Explanation:
         """Raises `Rejected` for an unknown id."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationInfo:
-    """Something that answers questions from knowledge bases: a model, a prompt, the ids of the bases.
-
-    `settings`: as in `BaseCard`.
-    """
-
-    id: str
-    name: str
-    description: str = ""
-    prompt: str = ""
-    model: str = ""
-    bases: tuple[str, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationWish:
-    """What is wanted of an application; None: no change, or the target's choice. `settings`: as there."""
-
-    name: str | None = None
-    description: str | None = None
-    prompt: str | None = None
-    model: str | None = None
-    bases: tuple[str, ...] | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-class Applications(Protocol):
-    """The applications of an account. Every call raises `TargetError`; `Rejected` says what to correct.
-
-    `NotOffered`: the service has none, or no longer.
-    """
-
-    @property
-    def advice(self) -> str:
-        """How a person makes one where `create` is not offered; "": with `create`."""
-
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """Every one."""
-
-    async def look(self, application_id: str) -> ApplicationInfo:
-        """One of them."""
-
-    async def create(self, wish: ApplicationWish) -> ApplicationInfo:
-        """Make one. Raises `NameTaken` where there is one of this name."""
-
-    async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Change what is wanted."""
-
-    async def delete(self, application_id: str) -> None:
-        """Remove it; knowledge bases stay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """The end of an answer; None: the target does not tell.
-
-    `hits`: the passages it was made from. `usage`: tokens, by the service's words for what they went into.
-    """
-
-    hits: tuple[Hit, ...] | None
-    request_id: str = ""
-    usage: Mapping[str, int] | None = None
-    # The service keeps some of the documents in an older form, which has fewer facts.
-    has_old_document: bool | None = None
-    # The text refers to the hits by their numbers, from 1.
-    numbered: bool = False
-    # What the text refers to a document by, where that is not the number of its hit; by remote id.
-    marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """An earlier question of a conversation and its whole answer; neither is empty."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answerer:
-    """An application by its id, or a model that is given passages. Exactly one of them is set."""
-
-    application: str = ""
-    model: str = ""
-
-
-@runtime_checkable
-class Answers(Protocol):
-    """Can answer a question from its knowledge base."""
-
-    @property
-    def applications(self) -> Applications:
-        """Those of the account."""
-
-    @property
-    def model(self) -> str:
-        """The model that is given passages where there are no applications; "" for none."""
-
-    def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """The answer piece by piece (not `streamed`: in one), and at its end the sources.
-
-        `turns`: what was said before, oldest first; a service may get the last of them only. `among`:
-        remote ids of the documents to answer from; empty: all. A model is not asked where no passage is
-        found: then there are sources without hits and nothing else. Raises `TargetError`, also in the
-        middle: then what was given so far is not the whole answer.
-        """

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
+from kbsync.contract.managing import Capacity
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Limits
@@ -254,6 +255,10 @@ class Target(ABC):
 
         Nobody is asked.
         """
+        return None
+
+    async def capacity(self) -> Capacity | None:
+        """The account's space, which the service is asked for; None where it does not tell."""
         return None
 
 

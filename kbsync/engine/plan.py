@@ -17,7 +17,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.managing import ManagesBases
 from kbsync.contract.target import Base, Target
 from kbsync.core.model import (
     TO_BE_SENT,
@@ -181,10 +180,10 @@ def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
     """A message that the uploads do not fit, with the numbers; '' if they do, or if that is unknown."""
-    if not plan.bytes_to_send or not isinstance(target, ManagesBases):
+    if not plan.bytes_to_send:
         return ""
     try:
-        room = await target.bases.capacity()
+        room = await target.capacity()
     except TargetError:
         return ""
     if room is None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from kbsync import __version__
 from kbsync.cli.main import COMMANDS, SECTIONS
+from kbsync.targets.registry import TARGETS
+from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow, zhipu
+from kbsync_standin.server import Server
 from tests.cli.place import Place
 from tests.share import long
 
@@ -110,3 +115,56 @@ def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_o
     bare = ["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]
     assert loaded(bare) == ["apsw", "click"]
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
+
+
+SERVICES = {
+    "zhipu": (zhipu, "/api"),
+    "gptbots": (gptbots, ""),
+    "openai": (openai, "/v1"),
+    "openwebui": (openwebui, ""),
+    "lightrag": (lightrag, ""),
+    "dify": (dify, "/v1"),
+    "ragflow": (ragflow, ""),
+}
+MIRRORING = """
+import os, signal, sys
+from kbsync.__main__ import main
+
+def end(*_):
+    ours = [name for name in sys.modules if name.startswith(("kbsync.accounts", "kbsync.targets"))]
+    print(*ours, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+assert main(["--once", "-q", *sys.argv[1:]]) == 0
+signal.signal(signal.SIGALRM, end)
+signal.setitimer(signal.ITIMER_REAL, 2.0)
+main(["-q", *sys.argv[1:]])
+"""
+
+
+@long
+def test_a_mirror_loads_nothing_that_manages_accounts(tmp_path: Path) -> None:
+    """A pass and a daemon, with a mirror at each service and a built-in one."""
+    key, mirrors = "sk-0123456789abcdef.secret", []
+    with ExitStack() as stack:
+        for kind in ("local", *SERVICES):
+            folder = tmp_path / kind
+            folder.mkdir()
+            (folder / "a.md").write_text("The walrus lies on the ice.\n")
+            target = {"type": kind}
+            if kind in SERVICES:
+                service, path = SERVICES[kind]
+                server = Server(service.application(key, 7))
+                stack.enter_context(server.in_thread())
+                target |= {"base_url": server.url + path, "api_key": key}
+                if setting := TARGETS[kind].id_setting:
+                    target[setting] = service.HOME_ID
+            mirrors.append({"name": kind, "folder": str(folder), "settle": "100ms", "target": target})
+        file = tmp_path / "config.yaml"
+        file.write_text(json.dumps({"mirrors": mirrors}))
+        options = ["--config", str(file), "--state-dir", str(tmp_path / "state")]
+        words = [sys.executable, "-c", MIRRORING, *options]
+        ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = ran.stdout.split()
+    assert {f"kbsync.targets.{kind}.target" for kind in ("local", *SERVICES)} <= set(found)
+    assert not [name for name in found if name.startswith("kbsync.accounts")]

@@ -13,11 +13,11 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from kbsync.accounts.account import Answers, Bases, Callbacks, RetriesAll, account_of
 from kbsync.config.model import settings_of
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, TargetConfig
-from kbsync.contract import managing, searching
-from kbsync.contract import searching as answering
+from kbsync.contract import searching
 from kbsync.contract import target as mirroring
 from kbsync.contract.target import Surroundings, Target
 from kbsync.targets.registry import TARGETS
@@ -30,11 +30,19 @@ HEAD = "| ability | | rows |"
 
 
 def abilities() -> Mapping[str, type]:
-    """Every protocol that a target may have beside `Target`, in the order of the contract."""
-    parts = [vars(part) for part in (mirroring, searching, answering, managing)]
+    """What a target may have beside `Target`, in the order of the contract, and what its account may."""
+    parts = [vars(part) for part in (mirroring, searching)]
     names = {name: one for part in parts for name, one in part.items()}
     protocols = {name: one for name, one in names.items() if getattr(one, "_is_runtime_protocol", 0)}
-    return {name: one for name, one in protocols.items() if one is not Target}
+    of_account = {one.__name__: one for one in (Answers, Bases, RetriesAll, Callbacks)}
+    return {name: one for name, one in protocols.items() if one is not Target} | of_account
+
+
+def has(target: Target, ability: type) -> bool:
+    """Whether the target or a part of its account has it."""
+    account = account_of(target)
+    parts = (target, account.bases, account.callbacks, account.answers)
+    return any(isinstance(part, ability) for part in parts)
 
 
 def rows() -> Mapping[str, list[str]]:
@@ -88,7 +96,7 @@ def table() -> str:
             f"| `Target` | {_about(Target)} | {counted['Target']} | {' | '.join('yes' for _ in known)} |",
         ]
         for name, ability in abilities().items():
-            cells = " | ".join("yes" if isinstance(one, ability) else "–" for one in known.values())
+            cells = " | ".join("yes" if has(one, ability) else "–" for one in known.values())
             lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
         in_place = " | ".join("yes" if one.updates_in_place else "–" for one in known.values())
         batches = " | ".join(f"{one.limits.batch:,}" for one in known.values())

@@ -7,8 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kbsync.contract.managing import Bases, BaseWish, CallsBack, ManagesBases, RetriesAll
-from kbsync.contract.searching import Answerer, Answers, ApplicationWish, Explains, Query, Sources
+from kbsync.accounts.account import (
+    Answerer,
+    Answers,
+    ApplicationWish,
+    Bases,
+    BaseWish,
+    Callbacks,
+    RetriesAll,
+    Sources,
+)
+from kbsync.contract.searching import Explains, Query
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import SuiteWorld, texts
@@ -102,11 +111,11 @@ class ExtraSuite:
     # ---- answers
 
     async def test_answer_is_of_the_base_and_ends_with_its_sources(self, world: SuiteWorld) -> None:
-        target = world.require(Answers)
+        answers = world.require(Answers)
         [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
         by = await _answerer(world)
         whole, pieces = [
-            [piece async for piece in target.answer("what is a kestrel", by, (), (), streamed)]
+            [piece async for piece in answers.answer("what is a kestrel", by, (), (), streamed)]
             for streamed in (False, True)
         ]
         assert _text(pieces) == _text(whole)
@@ -117,7 +126,7 @@ class ExtraSuite:
 
     async def test_applications_are_made_changed_and_removed(self, world: SuiteWorld) -> None:
         applications = world.require(Answers).applications
-        own = world.require(ManagesBases).bases.own
+        own = world.require(Bases).own
         try:
             made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
         except NotOffered:
@@ -134,7 +143,7 @@ class ExtraSuite:
     # ---- bases
 
     async def test_own_base_is_one_of_all(self, world: SuiteWorld) -> None:
-        bases: Bases = world.require(ManagesBases).bases
+        bases: Bases = world.require(Bases)
         base = await world.target.base()
         assert (bases.own, bases.address) == (base.id, base.address)
         assert bases.own in {card.id for card in await bases.all()}
@@ -144,7 +153,7 @@ class ExtraSuite:
             assert (room := await bases.capacity()) is None or 0 <= room.used <= room.total
 
     async def test_base_is_made_changed_and_removed_and_no_other_touched(self, world: SuiteWorld) -> None:
-        bases: Bases = world.require(ManagesBases).bases
+        bases: Bases = world.require(Bases)
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         async with _made(bases, "second") as base_id:
             with pytest.raises(NameTaken):
@@ -163,20 +172,20 @@ class ExtraSuite:
     async def test_all_that_failed_is_indexed_again_and_what_serves_is_left_alone(
         self, world: SuiteWorld
     ) -> None:
-        target = world.require(RetriesAll)
+        bases = world.require(RetriesAll)
         [good] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         [bad] = await world.put(world.document("bad.md", world.spoiled("bad.md")))
         await world.until(DocState.FAILED, bad.remote_id)
         world.cure()
-        assert target.retry_reach
-        assert await target.retry_all() in (1, None)
+        assert bases.retry_reach
+        assert await bases.retry_all() in (1, None)
         await world.until(DocState.READY, good)
         await world.until(DocState.READY, bad.remote_id)
         assert set(await world.listed()) == {good, bad.remote_id}
-        assert await target.retry_all() in (0, None)
+        assert await bases.retry_all() in (0, None)
 
     async def test_models_for_a_base_can_be_chosen_among(self, world: SuiteWorld) -> None:
-        bases: Bases = world.require(ManagesBases).bases
+        bases: Bases = world.require(Bases)
         try:
             [first, *_] = models = await bases.models()
         except NotOffered:
@@ -192,7 +201,7 @@ class ExtraSuite:
     async def test_the_accounts_address_is_set_shown_without_secrets_and_removed(
         self, world: SuiteWorld
     ) -> None:
-        callbacks = world.require(CallsBack).callbacks
+        callbacks = world.require(Callbacks)
         url = "https://events.example.org/kb"
         await callbacks.remove()
         assert await callbacks.look() is None
@@ -239,7 +248,7 @@ async def _answerer(world: SuiteWorld) -> Answerer:
     except NotOffered:
         return Answerer(model=world.chat_model)
     if not known:
-        own = world.require(ManagesBases).bases.own
+        own = world.require(Bases).own
         known = [await applications.create(ApplicationWish("helpdesk", bases=(own,)))]
     return Answerer(application=known[0].id)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.accounts.account import account_of
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState, Listed, Outgoing, Target
@@ -204,10 +205,12 @@ class SuiteWorld(abc.ABC):
         return self.target.meter
 
     def require(self, ability: type) -> Any:
-        """The target, if it has `ability`; else the test is skipped."""
-        if not isinstance(self.target, ability):
-            pytest.skip(f"this target has no {ability.__name__}")
-        return self.target
+        """The target or the part of its account that has `ability`; where none has, the test is skipped."""
+        account = account_of(self.target)
+        for part in (self.target, account.bases, account.callbacks, account.answers):
+            if isinstance(part, ability):
+                return part
+        pytest.skip(f"this target has no {ability.__name__}")
 
 
 def texts(words: Sequence[str]) -> list[str]:

@@ -268,8 +268,9 @@ def test_calls_in_use_are_those_that_the_target_makes_and_the_stand_in_answers(
     used, aside = section.split("| left aside |")
     assert sorted(calls(used)) == sorted(routes)
     assert not set(calls(aside)) & set(routes)
-    source = "".join(path.read_text() for path in (ROOT / "kbsync" / "targets" / vendor).glob("*.py"))
-    for _, path in routes:  # each fixed beginning stands in the target's code
+    files = [*ROOT.glob(f"kbsync/targets/{vendor}/*.py"), *ROOT.glob(f"kbsync/accounts/{vendor}*.py")]
+    source = "".join(path.read_text() for path in files)
+    for _, path in routes:  # each fixed beginning stands in the code of the target or its account
         assert re.split(r"\{id\}|text/|spreadsheet/|qa/", path)[0].rstrip("/") in source, path
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.managing import BaseWish
-from kbsync.contract.searching import ApplicationWish
+from kbsync.accounts.account import ApplicationWish, BaseWish, account_of
 from kbsync.errors import TargetError
 from tests.remote.world import RemoteWorld
 from tests.share import enumerated
@@ -53,21 +52,23 @@ async def test_a_deletion_that_was_not_done_is_never_reported_done(
 async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:
     async with world.running():
         target = world.make_target()
-        base = await target.bases.create(BaseWish("second"))
-        application = await target.applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
-        await target.callbacks.set_url("https://events.example.org/kb", {})
+        account = account_of(target)
+        bases, applications, callbacks = account.bases, account.answers.applications, account.callbacks
+        base = await bases.create(BaseWish("second"))
+        application = await applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
+        await callbacks.set_url("https://events.example.org/kb", {})
         deeds: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
-            "delete-base": ("知识库不存在", lambda: target.bases.delete(base.id)),
-            "delete-application": ("应用不存在", lambda: target.applications.delete(application.id)),
-            "delete-callback": ("回调地址不存在", target.callbacks.remove),
+            "delete-base": ("知识库不存在", lambda: bases.delete(base.id)),
+            "delete-application": ("应用不存在", lambda: applications.delete(application.id)),
+            "delete-callback": ("回调地址不存在", callbacks.remove),
         }
         for op, (message, deed) in deeds.items():
             world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": message})
             with pytest.raises(TargetError):
                 await deed()
-        assert (await target.bases.look(base.id)).id == base.id
-        assert (await target.applications.look(application.id)).id == application.id
-        assert await target.callbacks.look() is not None
+        assert (await bases.look(base.id)).id == base.id
+        assert (await applications.look(application.id)).id == application.id
+        assert await callbacks.look() is not None
         await target.aclose()
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.searching import Answerer
+from kbsync.accounts.account import Answerer, account_of
+from kbsync.accounts.lightrag import ITSELF
 from kbsync.contract.target import Target
 from kbsync.errors import TargetError
 from kbsync.targets.lightrag.config import LightragTargetConfig
-from kbsync.targets.lightrag.target import ITSELF, LightragTarget
+from kbsync.targets.lightrag.target import LightragTarget
 from kbsync.targets.openai.config import OpenaiTargetConfig
 from kbsync.targets.openai.target import OpenaiTarget
 from kbsync.targets.ragflow.config import RagflowTargetConfig
@@ -76,7 +77,7 @@ async def test_no_error_of_an_answer_shows_the_key(
 
     target: Any = make(httpx.MockTransport(respond))
     with pytest.raises(TargetError) as caught:
-        async for _ in target.answer("when", Answerer(application=by), (), (), streamed):
+        async for _ in account_of(target).answers.answer("when", Answerer(application=by), (), (), streamed):
             pass
     await target.aclose()
     assert "the model refuses" in caught.value.reason and "***" in caught.value.reason

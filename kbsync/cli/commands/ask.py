@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kbsync.accounts.account import Answerer, ApplicationInfo, Sources, Turn
 from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import OfMirror
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import questions
-from kbsync.contract.searching import Answerer, Answers, ApplicationInfo, Query, Sources, Turn
+from kbsync.contract.searching import Query
 from kbsync.core.text import counted, printable, printable_lines
 from kbsync.errors import Halted, NotOffered, UsageError
 
@@ -122,7 +123,7 @@ def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
         instead = _search_instead(installation, question, *installation.mirrors)
         raise UsageError(f"{names}: a knowledge base that kbsync keeps itself writes no answers; {instead}")
     with open_target(installation, only_remote(installation)) as account:
-        if not isinstance(account.target, Answers):
+        if account.account.answers is None:
             mirror = account.mirror
             instead = _search_instead(installation, question, mirror)
             raise UsageError(
@@ -172,8 +173,8 @@ class Asker:
         from kbsync.engine.search import SearchedMirror, anchored
 
         self._installation, self._mirror, target = account.installation, account.mirror, account.target
-        assert isinstance(target, Answers)
-        self._answering = target
+        assert account.account.answers is not None
+        self._answering = account.account.answers
         read, mirror = reader(self._installation), self._mirror
         self._searched = SearchedMirror(mirror.name, mirror.folder, target, read)
         self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet

@@ -29,10 +29,11 @@ from kbsync.errors import KbsyncError, UsageError
 from kbsync.permissions import hand_over, make_private_folder
 
 if TYPE_CHECKING:
+    from kbsync.accounts.account import Bases
     from kbsync.config.model import Config
     from kbsync.config.target import TargetConfig
     from kbsync.config.template import KeyPlace, RequiredKey
-    from kbsync.contract.managing import BaseCard, Bases
+    from kbsync.contract.managing import BaseCard
     from kbsync.installation import Installation
 
 
@@ -341,9 +342,9 @@ def _asked(
     import asyncio
     from contextlib import aclosing
 
+    from kbsync.accounts.account import account_of
     from kbsync.config.secrets import Secret
     from kbsync.config.template import KEY, base_key
-    from kbsync.contract.managing import ManagesBases
     from kbsync.contract.target import Surroundings
     from kbsync.targets.registry import TARGETS
 
@@ -364,16 +365,16 @@ def _asked(
 
     async def asked() -> Value:
         async with aclosing(target):
-            if not isinstance(target, ManagesBases):
+            if (bases := account_of(target).bases) is None:
                 raise UsageError(f"kbsync cannot list knowledge bases of type {kind}")
-            return await work(target.bases)
+            return await work(bases)
 
     return asyncio.run(asked())
 
 
 def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
     """The id of the base: created, chosen from the account's bases, or typed if they cannot be listed."""
-    from kbsync.contract.managing import BaseWish
+    from kbsync.accounts.account import BaseWish
 
     def created(name: str) -> str:
         made = _asked(kind, key, settings, lambda bases: bases.create(BaseWish(name)))

@@ -19,7 +19,6 @@ from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
-from kbsync.targets.dify.manage import DifyBases
 from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import Dataset, judge_for
 from kbsync.targets.http.bodies import FilePart
@@ -65,12 +64,6 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self.takes = Limits(FORMATS[config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
         super().__init__(config, surroundings, judge_for(config.base_url, config.dataset_id), **options)
         self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
-
-    @property
-    def bases(self) -> DifyBases:
-        """The knowledge bases of the workspace."""
-        config = self._config
-        return DifyBases(config.base_url, config.dataset_id, self._surroundings, self._client)
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""

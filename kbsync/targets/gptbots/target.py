@@ -47,7 +47,6 @@ from kbsync.targets.gptbots.config import (
     described,
     kind_of_recipe,
 )
-from kbsync.targets.gptbots.manage import GptbotsBases
 from kbsync.targets.gptbots.shapes import (
     TOO_MANY,
     FileResult,
@@ -61,7 +60,7 @@ from kbsync.targets.gptbots.shapes import (
     write_marker,
 )
 from kbsync.targets.http.client import ClientOptions
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, count_of, object_of, well_formed
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, well_formed
 from kbsync.targets.http.target import (
     MISSING,
     UNKNOWN,
@@ -207,8 +206,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     reranks = True
     most_ids = MOST_IDS
 
-    retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
-
     def __init__(
         self, config: GptbotsTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
@@ -227,11 +224,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._places: dict[str, int] = {}
         self._fresh: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
-
-    @property
-    def bases(self) -> GptbotsBases:
-        """The knowledge bases of the bot."""
-        return GptbotsBases(self._config, self._surroundings, self._client)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
@@ -407,15 +399,6 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if not shown:  # nothing at all counts only while the base is there
             await self.base()
         return shown.keys()
-
-    async def retry_all(self) -> int | None:
-        """Have every failed document of the bot indexed again, sent once; how many, None: unknown."""
-        try:
-            answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
-        except Unsure as error:
-            reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
-            raise Unsure(reason, code=error.code) from error
-        return count_of(object_of(answer.body).get("affectCount"))
 
     # -- states
 

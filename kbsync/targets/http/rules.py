@@ -19,6 +19,9 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import object_of, text_of
 
+CHAT = "chat"
+"""The call of a chat completion, in metrics and messages."""
+
 GONE = "gone"
 """The code of an error that says: there is no such document, or nothing of it in the base."""
 
@@ -362,3 +365,9 @@ COMMON: tuple[ErrorRule, ...] = (
     ErrorRule(Unsure),
 )
 """What is the same at every service; one of them always fits."""
+
+
+def is_completion(answer: HttpAnswer) -> bool:
+    """It is a chat completion, whatever envelope other answers of the service have."""
+    body = object_of(answer.body)
+    return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

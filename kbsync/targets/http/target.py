@@ -186,6 +186,9 @@ class ServiceTarget(Target, Generic[Row]):
     shortest_query: ClassVar[int] = 1
     """Characters of a search, those beyond ASCII counted twice."""
 
+    calls_base: ClassVar[str] = "knowledge base"
+    """The service's word for one."""
+
     def __init__(
         self,
         config: RemoteTargetConfig,
@@ -236,6 +239,17 @@ class ServiceTarget(Target, Generic[Row]):
     def _most_bytes(self) -> int | None:
         """Of a document, as the config has it; None where the service alone has a limit."""
         return getattr(self._config, "max_bytes", None)
+
+    @property
+    def access(self) -> tuple[Any, Surroundings, Client]:
+        """Config, surroundings and client, for the commands that manage the account (`kbsync.accounts`)."""
+        return self._config, self._surroundings, self._client
+
+    def no_base(self, base_id: str, words: str = "") -> Halted:
+        """The error of a base that is not there; `words` of the service."""
+        where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
+        look = f"list them with {self._surroundings.pasted('kb list')}"
+        return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
 
     def _make_parts(self) -> None:
         """Make what holds the client; a target that asks `_client` alone has nothing to make."""

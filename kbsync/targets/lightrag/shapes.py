@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.contract.searching import Hit, Passage
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
-from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
@@ -26,7 +25,6 @@ from kbsync.targets.http.reading import (
     text_of,
 )
 from kbsync.targets.http.rules import (
-    LONGEST_MESSAGE,
     SUCCESS,
     ErrorCase,
     ErrorRule,
@@ -193,42 +191,3 @@ def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
     chunks = objects_in(object_of(body.get("data")).get("chunks"))
     for place, chunk in enumerate(chunks, 1):
         yield text_of(chunk.get("file_path")), Passage(text_of(chunk.get("content")), score=1 / place)
-
-
-def references(line: Any) -> tuple[Hit, ...]:
-    """The documents that an answer is made from, in the order of the numbers that it gives them."""
-    listed = objects_in(object_of(line).get("references"))
-    return tuple(
-        Hit(text_of(one.get("file_path")), 1 / place, tuple(_texts(one.get("content"), 1 / place)))
-        for place, one in enumerate(listed, 1)
-    )
-
-
-def _texts(content: object, score: float) -> Iterator[Passage]:
-    for text in content if isinstance(content, list) else ():
-        yield Passage(text_of(text), score=score)
-
-
-def is_progress(line: Any) -> bool:
-    """A line about the work on an answer, before its text."""
-    return "progress" in object_of(line)
-
-
-def is_last(line: Any) -> bool:
-    """The line with the time that an answer took."""
-    return "response_time" in object_of(line)
-
-
-def answered(line: Any) -> str | None:
-    """The text of a line of an answer; None: it has none. Raises `Unavailable` for an error in its place.
-
-    "" where the model was not asked, since nothing was found: then the server has a sentence of its own.
-    """
-    body = object_of(line)
-    if line is None or "error" in body:
-        said = printable(text_of(body.get("error")))[:LONGEST_MESSAGE]
-        why = f" ({said})" if said else ""
-        raise Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
-    if body.get("llm_generated") is False:
-        return ""
-    return body["response"] if isinstance(body.get("response"), str) else None

@@ -7,17 +7,15 @@ only once. It deletes in the background, one job at a time, and not while it ind
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
-from kbsync.contract.searching import Answerer, ApplicationInfo, Hit, Passage, Query, Sources, Turn
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Outgoing, Surroundings
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import FixedApplications, json_lines, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
@@ -52,22 +50,7 @@ LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 PASSAGES, MOST_PASSAGES = 4, 200
 """Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
 
-ITSELF = "server"
-"""The id of the one that answers questions: the server, with a model of its own."""
-
 _STILL_THERE = "the server says that the deletion is over, and still has the document"
-
-
-@dataclass(frozen=True, slots=True)
-class LightragServer(FixedApplications):
-    """The server as the only application there is, which no call changes."""
-
-    why = "the server answers by itself, and as it is set up"
-    base: str
-
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """It answers from all of its documents."""
-        return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
 class LightragTarget(ServiceTarget[Row]):
@@ -78,7 +61,6 @@ class LightragTarget(ServiceTarget[Row]):
     takes_texts_once = True
     shortest_query = 3
     only_recipe = "server"
-    model = ""
 
     def __init__(
         self, config: LightragTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
@@ -225,51 +207,3 @@ class LightragTarget(ServiceTarget[Row]):
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=asked))
-
-    @property
-    def applications(self) -> LightragServer:
-        """The server itself."""
-        return LightragServer(self._config.base_key("")[-1])
-
-    async def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """What the server answers. `turns` go to its model; passages are found by the question alone."""
-        if by.application != ITSELF:
-            raise Rejected("the server answers with a model of its own; ask without --model and --app")
-        if among:
-            said = "the server answers from all of its documents; ask without --path, --type and --after"
-            raise Rejected(said)
-        asked = {
-            "query": question,
-            "mode": self._config.mode,
-            "conversation_history": messages(question, turns)[:-1],
-            "include_references": True,
-            "include_chunk_content": True,
-        }
-        hits: Sequence[Hit] = ()
-        is_answered = has_end = is_over = False
-        with self._client.redacting():
-            async with aclosing(self._answer_lines(asked, streamed)) as lines:
-                async for line in lines:
-                    hits = shapes.references(line) or hits
-                    # A server that tells of its progress, as it is asked to, also has a last line.
-                    has_end = has_end or shapes.is_progress(line)
-                    is_over = is_over or shapes.is_last(line)
-                    if (text := shapes.answered(line)) is not None:
-                        is_answered = True
-                        if text:
-                            yield text
-        if not is_answered or (has_end and not is_over):
-            raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
-        yield Sources(tuple(hits), numbered=True)
-
-    async def _answer_lines(self, asked: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
-        """Lines of an answer, or all of it."""
-        if not streamed:
-            yield (await self._client.post("ask", "/query", json=asked)).body
-            return
-        stream = self._client.stream("ask", "/query/stream", json={**asked, "include_progress": True})
-        async with aclosing(json_lines(stream)) as lines:
-            async for line in lines:
-                yield line

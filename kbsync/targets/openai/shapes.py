@@ -21,7 +21,6 @@ from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
-from kbsync.targets.http.answering import CHAT
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -38,6 +37,7 @@ from kbsync.targets.http.reading import (
 )
 from kbsync.targets.http.rules import (
     BUSY,
+    CHAT,
     GONE,
     ONE_DOCUMENT,
     SUCCESS,

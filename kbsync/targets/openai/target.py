@@ -13,7 +13,6 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocS
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
@@ -31,7 +30,6 @@ from kbsync.targets.http.rules import GONE
 from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
-from kbsync.targets.openai.manage import OpenaiBases
 from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
@@ -63,21 +61,20 @@ MOST_NAMED = 100
 """Files to which a search is limited at the service; of more its passages are chosen here."""
 
 
-class OpenaiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
+class OpenaiTarget(ServiceTarget[DocumentRow]):
     """One vector store. Raises `UsageError` for settings of no use."""
 
     _config: OpenaiTargetConfig
 
-    chat_path = "/chat/completions"
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
+    calls_base = "vector store"
 
     def __init__(
         self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
         self._prefix = surroundings.prefix
-        self.model = config.chat_model
         self._store = f"/vector_stores/{config.vector_store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(config.vector_store_id, self._prefix)
@@ -92,18 +89,12 @@ class OpenaiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
         self._began = self._wall()
         self._deletions, self._lock = DeletionQueue(), AttachLock()
 
-    @property
-    def bases(self) -> OpenaiBases:
-        """The vector stores of the project."""
-        config = self._config
-        return OpenaiBases(config.base_url, config.vector_store_id, self._surroundings, self._client)
-
     async def base(self) -> Base:
         """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
         store = await api.read(self._client, "base", self._store)
         if store is None or store.get("status") == "expired":
             why = "it has expired, as its expires_after says" if store else ""
-            raise self.bases.missing(self._config.vector_store_id, why)
+            raise self.no_base(self._config.vector_store_id, why)
         base_id = well_formed("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies

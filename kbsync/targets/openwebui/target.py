@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import Unpack
 from urllib.parse import quote
 
+from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
@@ -31,7 +32,6 @@ from kbsync.contract.target import (
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of, lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import AnswersByModel
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
@@ -51,7 +51,6 @@ from kbsync.targets.http.rules import GONE, says_money
 from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
-from kbsync.targets.openwebui.manage import OpenWebuiBases
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
@@ -114,15 +113,13 @@ class RemoteFolders:
             raise Unavailable(error.reason, code=error.code) from error
 
 
-class OpenWebuiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
+class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     """The base that the config names."""
 
     _config: OpenWebuiTargetConfig
     # What it lists last may be on its way still, but is listed.
     takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
-    # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
-    chat_path = "/api/chat/completions"
     only_recipe = "1"
     gone_proves_base = True
 
@@ -130,20 +127,23 @@ class OpenWebuiTarget(AnswersByModel, ServiceTarget[DocumentRow]):
         self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
         super().__init__(config, surroundings, shapes.judge, **options)
-        self.model = config.chat_model
         self._base = f"/api/v1/knowledge/{config.knowledge_id}"
         self._folders = RemoteFolders()
 
-    @property
-    def bases(self) -> OpenWebuiBases:
-        """Those that the user of the key sees."""
-        config = self._config
-        return OpenWebuiBases(config.base_url, config.knowledge_id, self._surroundings, self._client)
-
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")`."""
-        card = await self.bases.look(self._config.knowledge_id)
+        card = await self.card(self._config.knowledge_id)
         return Base(card.id, address=self._config.base_url)
+
+    async def card(self, base_id: str) -> BaseCard:
+        """One of the bases that the user of the key sees."""
+        try:
+            answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
+        except Halted as error:
+            if error.halt == "knowledge-base-missing":
+                raise self.no_base(base_id) from error
+            raise
+        return well_formed("base", shapes.card_of(answer.body))
 
     # -- put -------------------------------------------------------------------------------------------------
 

@@ -8,16 +8,15 @@ Sources: docs/references/http_api_reference.md, and api/apps/restful_apis where 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from kbsync.contract.managing import BaseCard
-from kbsync.contract.searching import ApplicationInfo, Hit, Passage, Sources
+from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import Piece, is_completion
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
@@ -46,6 +45,7 @@ from kbsync.targets.http.rules import (
     case_of,
     classify,
     failed,
+    is_completion,
 )
 
 _LONGEST = 200
@@ -195,10 +195,11 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
-    return matches_in(chunks, lambda one: (one.get("document_id"), _passage(one)))
+    return matches_in(chunks, lambda one: (one.get("document_id"), passage_of(one)))
 
 
-def _passage(chunk: Mapping[str, Any]) -> Passage:
+def passage_of(chunk: Mapping[str, Any]) -> Passage:
+    """A passage of a search, or of the sources of an answer."""
     score = number(chunk.get("similarity")) or 0.0
     return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 
@@ -211,49 +212,3 @@ def _page(chunk: Mapping[str, Any]) -> int | None:
     if not (isinstance(first, list) and first and name.endswith(".pdf")):
         return None
     return count_of(first[0]) or None
-
-
-def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """A page of chat assistants; None for another shape. Up to 0.24 the list stands by itself."""
-    data = object_of(body).get("data")
-    about = object_of(data)
-    return page_in(data if isinstance(data, list) else about.get("chats"), about.get("total"), _chat)
-
-
-def _chat(one: Mapping[str, Any]) -> ApplicationInfo | None:
-    """Up to 0.24 the datasets of an assistant stand in it, and its fields have other names."""
-    if (chat_id := id_of(one.get("id"))) is None:
-        return None
-    model = text_of(one.get("llm_id") or object_of(one.get("llm")).get("model_name"))
-    bases = one.get("dataset_ids") or [each.get("id") for each in objects_in(one.get("datasets"))]
-    known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
-    name, description = text_of(one.get("name")), text_of(one.get("description"))
-    return ApplicationInfo(chat_id, name, description, model=model, bases=known)
-
-
-def texts_of(piece: Piece) -> Iterator[str]:
-    """What a piece adds to an answer, without what the model only thought. Raises `Unavailable`.
-
-    An error is a text, too, wherever the answer stood, under a good end (rag/llm/chat_model.py).
-    """
-    text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
-    if text:
-        yield text
-    if is_error:
-        said = printable(" ".join(words.split()))[:_LONGEST]
-        raise Unavailable(f"the answer broke off before its end ({said}); ask again", code="error")
-
-
-def sources_of(last: Piece) -> Sources:
-    """The passages that an assistant had, by document: `[ID:0]` in its answer is the first of all."""
-    listed = last.part.get("reference")
-    if not isinstance(listed, list):
-        return Sources(None, usage=last.usage)
-    passages: dict[str, list[Passage]] = {}
-    marks: dict[str, list[str]] = {}
-    for place, chunk in enumerate(map(object_of, listed)):
-        if remote_id := id_of(chunk.get("document_id")):
-            passages.setdefault(remote_id, []).append(_passage(chunk))
-            marks.setdefault(remote_id, []).append(f"ID:{place}")
-    hits = tuple(Hit(one, several[0].score, tuple(several)) for one, several in passages.items())
-    return Sources(hits, usage=last.usage, marks=marks)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Unpack
 from urllib.parse import quote, urlencode
 
-from kbsync.contract.searching import Answerer, Passage, Query, Sources, Turn
+from kbsync.contract.managing import BaseCard
+from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -28,7 +28,6 @@ from kbsync.contract.target import (
 )
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import Completions, messages
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
@@ -36,7 +35,6 @@ from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, obj
 from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
-from kbsync.targets.ragflow.manage import DATASETS, RagflowAssistants, RagflowBases
 from kbsync.targets.ragflow.shapes import ParsedDocument
 
 MOST_IDS = 100
@@ -48,15 +46,14 @@ BATCH = 10
 MOST_CHUNKS = 100
 """Passages that a search asks for: the most that a page may have."""
 
-CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The second one before 0.25.1."""
+DATASETS = "/api/v1/datasets"
 
 
 class RagflowTarget(ServiceTarget[ParsedDocument]):
     """One dataset. Raises `UsageError` where the settings cannot be used."""
 
-    model = ""
     only_recipe = "dataset"
+    calls_base = "dataset"
     refuses_alike = True
     most_ids = MOST_IDS
     _config: RagflowTargetConfig
@@ -71,16 +68,23 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         self._has_pipeline = False
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for
 
-    @property
-    def bases(self) -> RagflowBases:
-        """The datasets of the user."""
-        config = self._config
-        return RagflowBases(config.base_url, config.dataset_id, self._surroundings, self._client)
-
     async def base(self) -> Base:
         """Look at the dataset. Raises `Halted("knowledge-base-missing")` where there is none."""
-        card = await self.bases.look(self._config.dataset_id)
+        card = await self.card(self._config.dataset_id)
         return Base(card.id, card.documents, self._config.base_url)
+
+    async def card(self, base_id: str) -> BaseCard:
+        """One of the user's datasets."""
+        try:
+            answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
+            found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
+        except NotOffered as error:  # no word of the server's: nothing is said of the dataset
+            raise Unavailable(error.reason, code=error.code) from error
+        except Rejected as error:
+            raise self.no_base(base_id, error.reason) from error
+        if not found:
+            raise self.no_base(base_id, "it is not in the list")
+        return found[0]
 
     # -- documents
 
@@ -206,7 +210,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             return rows
         return {row.id: row async for row in self.rows() if row.id in wanted}
 
-    # -- searches and questions
+    # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Passages of the dataset, or of a few documents."""
@@ -223,36 +227,6 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
         return well_formed("search", shapes.matches_of(answer.body))
-
-    @property
-    def applications(self) -> RagflowAssistants:
-        """The chat assistants of the user."""
-        return RagflowAssistants(self._client)
-
-    async def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """What a chat assistant answers from its datasets, or from the documents `among` them."""
-        if not by.application:
-            raise Rejected("chat assistants answer in RAGFlow, each with its own model; ask without --model")
-        asked: list[dict[str, Any]] = [*messages(question, turns)]
-        asked[-1] |= {"doc_ids": list(among)} if among else {}
-        # This name of a model stands for that of the assistant.
-        body = {"model": "model", "messages": asked, "extra_body": {"reference": True}}
-        chat, missing = quote(by.application, safe=""), NotOffered("no call")
-        for call in CHAT_CALLS:
-            way = Completions(self._client, f"{call}/{chat}/chat/completions")
-            try:
-                with self._client.redacting():
-                    async with aclosing(way.pieces(body, streamed)) as pieces:
-                        async for piece in pieces:
-                            for text in shapes.texts_of(piece):
-                                yield text
-                yield shapes.sources_of(piece)
-                return
-            except NotOffered as error:
-                missing = error
-        raise missing
 
 
 def _query(number: int, size: int, **more: str) -> str:

@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -129,8 +130,7 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
 class MirrorJudge:
     """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
 
-    Nothing that it returns holds the key or a signature, whatever the vendor echoes. `read` is what tells
-    success from failure.
+    Nothing that it returns holds the key or a signature, whatever the vendor echoes.
     """
 
     def __init__(
@@ -140,9 +140,9 @@ class MirrorJudge:
         keys: KeyHeader,
         skew: ClockSkew,
         wall: Callable[[], float],
-        read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge,
     ) -> None:
-        self._config, self._keys, self._read = config, keys, read
+        self._config, self._keys = config, keys
+        self._read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
@@ -152,6 +152,12 @@ class MirrorJudge:
         parts = {key, *key.split("."), called, gateway, *words}
         # The longest first: replacing a part before the whole would leave the rest of it.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
+
+    def reading(self, read: Callable[[HttpAnswer, Envelope | None], TargetError | None]) -> MirrorJudge:
+        """The same, where `read` tells success from failure."""
+        other = copy(self)
+        other._read = read
+        return other
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
         """None is success."""

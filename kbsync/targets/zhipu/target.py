@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from kbsync.contract.searching import Answerer, Hit, Passage, Query, Sources, Turn
+from kbsync.contract.managing import Capacity
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, Surroundings
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address
@@ -22,11 +23,9 @@ from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
 from kbsync.targets.http.target import ServiceTarget, grace, search_ranked
-from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi
-from kbsync.targets.zhipu.ask import Answering, judge_chat
+from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi, ask_capacity
 from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
 from kbsync.targets.zhipu.errors import NotFound, is_gone
-from kbsync.targets.zhipu.manage import AccountCallbacks, ZhipuApplications, ZhipuBases
 from kbsync.targets.zhipu.shapes import (
     Images,
     RetrieveRequest,
@@ -73,7 +72,6 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
-        self._chat_judge = MirrorJudge(config, surroundings, keys, self._skew, wall, judge_chat)
         super().__init__(
             config,
             surroundings,
@@ -90,8 +88,6 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         self._space = AccountSpace(self._api.capacity, self._steady)
         self._uploader = ZhipuUploads(self._api, self._space)
         self._indexing = Indexing(self._api, self._space)
-        platform = self._client.at(config.base_url, self._chat_judge)
-        self._answering = Answering(self._client, platform, config.knowledge_id, self.search)
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
@@ -105,6 +101,10 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
     def bytes_left(self) -> int | None:
         """Of the account's space."""
         return self._space.left
+
+    async def capacity(self) -> Capacity | None:
+        """Of the account, asked for each time."""
+        return await ask_capacity(self._client)
 
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
@@ -221,33 +221,6 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         if sure:
             self._client.missing.note("images", sure[0])
         return [with_images(hit, answers.given.get(hit.remote_id, {})) for hit in hits]
-
-    @property
-    def bases(self) -> ZhipuBases:
-        """The knowledge bases of the account."""
-        return ZhipuBases(self._config, self._surroundings, self._client)
-
-    @property
-    def applications(self) -> ZhipuApplications:
-        """What answers questions in this account."""
-        return ZhipuApplications(self._client, self._surroundings)
-
-    @property
-    def callbacks(self) -> AccountCallbacks:
-        """The address that the account's events go to."""
-        return AccountCallbacks(self._client)
-
-    @property
-    def model(self) -> str:
-        """It is given passages where the account has no applications."""
-        return self._config.chat_model
-
-    def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """The answer from this base, piece by piece, and its sources."""
-        ask = self._answering.by_model if by.model else self._answering.by_application
-        return ask(question, by, turns, among, streamed)
 
     def _read(self, row: ZhipuDocument) -> DocumentRow:
         addresses = tuple(text for text in (row.name, row.url) if is_address(text))

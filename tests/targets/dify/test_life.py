@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.managing import BaseWish
+from kbsync.accounts.account import BaseWish, account_of
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
@@ -207,7 +207,7 @@ async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
 
 async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> None:
     target = world.make_target()
-    bases = target.bases
+    bases = account_of(target).bases
     async with world.running():
         made = await bases.create(BaseWish("Guides", "How to", settings={"indexing_technique": "economy"}))
         assert (made.name, made.description, made.documents) == ("Guides", "How to", 0)
@@ -231,8 +231,8 @@ async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorl
     world.play("lost-answer", op="create-base")
     target = world.make_target()
     async with world.running():
-        made = await target.bases.create(BaseWish("Guides"))
-        assert [one.id for one in await target.bases.all() if one.name == "Guides"] == [made.id]
+        made = await account_of(target).bases.create(BaseWish("Guides"))
+        assert [one.id for one in await account_of(target).bases.all() if one.name == "Guides"] == [made.id]
         await target.aclose()
 
 
@@ -241,16 +241,18 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
 ) -> None:
     target = world.make_target()
     async with world.running():
-        first, second = [await target.bases.create(BaseWish(name)) for name in ("Guides", "Others")]
+        first, second = [
+            await account_of(target).bases.create(BaseWish(name)) for name in ("Guides", "Others")
+        ]
         world.play("lost-answer", op="delete-base")
-        await target.bases.delete(first.id)
-        assert first.id not in [one.id for one in await target.bases.all()]
+        await account_of(target).bases.delete(first.id)
+        assert first.id not in [one.id for one in await account_of(target).bases.all()]
         world.play("status", op="delete-base", effect=False, args={"status": 404})
         with pytest.raises(NotOffered):
-            await target.bases.delete(second.id)
+            await account_of(target).bases.delete(second.id)
         world.play("not-found", op="edit-base")
         with pytest.raises(Halted, match=second.id) as error:
-            await target.bases.update(second.id, BaseWish("Third"))
+            await account_of(target).bases.update(second.id, BaseWish("Third"))
         assert HOME_ID not in error.value.reason
         await target.aclose()
 
@@ -258,9 +260,9 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
 async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
     target = world.make_target()
     async with world.running():
-        made = await target.bases.create(BaseWish("Guides", "How to"))
-        await target.bases.update(made.id, BaseWish(description=""))
-        assert (await target.bases.look(made.id)).description == ""
+        made = await account_of(target).bases.create(BaseWish("Guides", "How to"))
+        await account_of(target).bases.update(made.id, BaseWish(description=""))
+        assert (await account_of(target).bases.look(made.id)).description == ""
         await target.aclose()
 
 
@@ -278,9 +280,9 @@ async def test_what_a_base_cannot_be_is_said_before_anything_is_sent(
 ) -> None:
     target = world.make_target()
     with pytest.raises(Rejected, match=words):
-        await target.bases.create(wish)
+        await account_of(target).bases.create(wish)
     with pytest.raises(NotOffered):
-        await target.bases.capacity()
+        await account_of(target).bases.capacity()
     with pytest.raises(NotOffered):
-        await target.bases.models()
+        await account_of(target).bases.models()
     assert world.asked() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kbsync.accounts.account import account_of
 from tests.remote.world import sha_of_folder
 from tests.share import enumerated
 from tests.targets.gptbots.test_life import ids_by_path
@@ -15,7 +16,7 @@ async def retry(world: GptbotsWorld) -> int | None:
     target = world.make_target()
     async with world.running():
         try:
-            taken = await target.retry_all()
+            taken = await account_of(target).bases.retry_all()
         finally:
             await target.aclose()
     world.clock.now += 30

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.contract.searching import Answerer, Query
+from kbsync.accounts.account import Answerer, account_of
+from kbsync.accounts.lightrag import ITSELF
+from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
 from kbsync.core.model import SERVING
 from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
-from kbsync.targets.lightrag.target import ITSELF, RECENT
+from kbsync.targets.lightrag.target import RECENT
 from kbsync_standin.faults import Fault
 from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
@@ -345,10 +347,10 @@ async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_n
 ) -> None:
     served.app.set_behaviour({"tells_progress": tells_progress})
     await served.make_ready(served.document("a.md", "kestrels hover in the wind"))
-    target, by = served.target, Answerer(application=ITSELF)
+    answers, by = account_of(served.target).answers, Answerer(application=ITSELF)
 
     async def asked() -> str:
-        pieces = [piece async for piece in target.answer("what do kestrels do", by, (), (), True)]
+        pieces = [piece async for piece in answers.answer("what do kestrels do", by, (), (), True)]
         return "".join(piece for piece in pieces if isinstance(piece, str))
 
     assert await asked() == "kestrels hover in the wind"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.accounts.account import account_of
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState, Outgoing
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable
@@ -459,7 +460,7 @@ async def test_an_address_without_its_version_is_told(world: OpenaiWorld) -> Non
         target = world.client(config, around(), wall=clock.wall, steady=clock.steady, sleep=clock.sleep)
         world.targets.append(target)
         with pytest.raises(NotOffered, match="base_url"):
-            await target.bases.all()
+            await account_of(target).bases.all()
     world.app.violations.clear()
 
 
@@ -513,7 +514,7 @@ async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
         theirs = world.plant("theirs.md", "theirs")
         files = world.app.documents
         async with world.running():
-            bases = world.make_target().bases
+            bases = account_of(world.make_target()).bases
             # The command is killed before it can delete the next file, or the store.
             op, skip = ("delete-file", deleted) if deleted < 3 else ("delete-base", 0)
             world.play("status", op=op, skip=skip, times=0, effect=False)

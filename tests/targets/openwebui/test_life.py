@@ -532,11 +532,11 @@ async def test_a_second_word_of_another_shape_confirms_no_empty_list(
 
 
 async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None:
-    from kbsync.contract.managing import BaseWish
+    from kbsync.accounts.account import BaseWish, account_of
     from kbsync.errors import NameTaken, NotOffered
 
     async with world.running(), aclosing(world.make_target()) as target:
-        bases = target.bases
+        bases = account_of(target).bases
         made = await bases.create(BaseWish("Guides", "of all kinds"))
         with pytest.raises(NameTaken):
             await bases.create(BaseWish("Guides"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.accounts.account import account_of
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, Rejected
 from kbsync_standin.faults import Fault
@@ -70,10 +71,10 @@ async def test_a_dataset_counts_as_deleted_only_where_the_server_says_that_it_is
     world.server.faults.add(Fault("code", "delete-base"))
     world.server.faults.add(Fault("unauthorized", "base"))
     with pytest.raises(Halted) as refused:
-        await world.target.bases.delete(world.base)
+        await account_of(world.target).bases.delete(world.base)
     assert refused.value.halt == "credentials"
     world.server.faults.add(Fault("code", "delete-base"))
     with pytest.raises(Rejected):
-        await world.target.bases.delete(world.base)
+        await account_of(world.target).bases.delete(world.base)
     world.server.faults.add(Fault("code-after", "delete-base"))
-    await world.target.bases.delete(world.base)
+    await account_of(world.target).bases.delete(world.base)

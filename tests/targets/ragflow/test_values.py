@@ -6,20 +6,18 @@ from typing import Any
 
 import pytest
 
+from kbsync.accounts.answering import Piece
+from kbsync.accounts.ragflow import chats_of, sources_of, texts_of
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import Piece
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.ragflow.config import EXTENSIONS
 from kbsync.targets.ragflow.shapes import (
     bases_of,
-    chats_of,
     judge,
     matches_of,
     page_of,
-    sources_of,
     stored_of,
-    texts_of,
 )
 from kbsync_standin.ragflow.app import FORMATS
 

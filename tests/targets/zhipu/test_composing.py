@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.searching import Answerer, Sources, Turn
+from kbsync.accounts.account import Answerer, Sources, Turn, account_of
+from kbsync.accounts.answering import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.answering import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import Clock
 from tests.targets.zhipu.vendor import KEY, Vendor, ok, target
@@ -56,7 +56,7 @@ async def asked(
     streamed: bool = True,
 ) -> tuple[str, Sources | None]:
     text, sources = "", None
-    async for piece in one.answer(question, by, turns, among, streamed):
+    async for piece in account_of(one).answers.answer(question, by, turns, among, streamed):
         if isinstance(piece, Sources):
             sources = piece
         else:
@@ -163,11 +163,9 @@ async def test_an_answer_that_does_not_come_to_its_end_broke_off(
 ) -> None:
     reason = json.loads(end[6:])["choices"][0].get("finish_reason", "") if b"finish" in end else ""
     reply = (200, event("At ") + end) if streamed else completion("At ", reason)
-    heard = ""
+    answers, heard = account_of(target(Vendor(retrieve=[FOUND], chat=[reply]))).answers, ""
     with pytest.raises(Unavailable) as caught:
-        async for piece in target(Vendor(retrieve=[FOUND], chat=[reply])).answer(
-            "when", FLASH, (), (), streamed
-        ):
+        async for piece in answers.answer("when", FLASH, (), (), streamed):
             assert isinstance(piece, str)
             heard += piece
     assert heard == "At "
@@ -213,7 +211,7 @@ async def test_applications_that_cannot_be_asked_are_missing() -> None:
             await asked(one, by=APP)
         clock.now += 60.0
     with pytest.raises(NotOffered):
-        await one.applications.all()
+        await account_of(one).answers.applications.all()
     assert "applications" not in vendor.asked
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from kbsync.accounts.zhipu_answers import sources_of
 from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.targets.zhipu import target as module
-from kbsync.targets.zhipu.ask import sources_of
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, by_id, failed, ok, target
 
 FIRST, SECOND = "【示意图序号_1829473032620613632_103】", "【示意图序号_1829473032620613632_104】"

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.managing import Callback
-from kbsync.contract.searching import ApplicationWish
+from kbsync.accounts.account import ApplicationWish, Callback, account_of
+from kbsync.accounts.zhipu import RECALL
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
-from kbsync.targets.zhipu.manage import RECALL
 from tests.targets.blocks import around
 from tests.targets.zhipu.vendor import (
     FIRST_ID,
@@ -54,7 +53,7 @@ def vendor(**fields: Any) -> Vendor:
 
 
 async def changed(vendor: Vendor, **wish: Any) -> Any:
-    await target(vendor).applications.update(FIRST_ID, ApplicationWish(**wish))
+    await account_of(target(vendor)).answers.applications.update(FIRST_ID, ApplicationWish(**wish))
     return vendor.body("edit_application")
 
 
@@ -130,14 +129,14 @@ SECRET = "s3cr3t-of-the-header"
     ],
 )
 async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | None) -> None:
-    found = await target(Vendor(callback=[ok(data)])).callbacks.look()
+    found = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.look()
     assert found == known
     assert SECRET not in repr(found)
 
 
 async def test_words_say_that_there_is_none() -> None:
     gone = failed(400, "回调地址不存在")
-    callbacks = target(Vendor(callback=[gone], delete_callback=[gone])).callbacks
+    callbacks = account_of(target(Vendor(callback=[gone], delete_callback=[gone]))).callbacks
     assert await callbacks.look() is None
     await callbacks.remove()
 
@@ -146,7 +145,7 @@ async def test_words_say_that_there_is_none() -> None:
 async def test_no_error_repeats_a_header(echo: str) -> None:
     vendor = Vendor(set_callback=[failed(1214, f"callback_header {echo}")])
     with pytest.raises(Rejected) as caught:
-        await target(vendor).callbacks.set_url(URL, {"X-Token": SECRET})
+        await account_of(target(vendor)).callbacks.set_url(URL, {"X-Token": SECRET})
     assert SECRET[:4] not in caught.value.reason + str(caught.value)
     assert "1214" in str(caught.value)
 

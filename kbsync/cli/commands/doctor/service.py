@@ -16,7 +16,6 @@ from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, war
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.managing import ManagesBases
 from kbsync.contract.promises import told
 from kbsync.contract.target import Target
 from kbsync.core.text import counted, printable, shell_word, sized
@@ -183,9 +182,8 @@ async def _looked_at(
         yield CheckResult(f"{mirror.name}: key", "accepted")
     held = "" if base.documents is None else counted(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
-    if isinstance(target, ManagesBases):
-        async for finding in _room(mirror, target):
-            yield finding
+    async for finding in _room(mirror, target, base.address):
+        yield finding
 
 
 def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
@@ -222,10 +220,10 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
 
-async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[CheckResult]:
+async def _room(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
     """How full the account is, if the service says so."""
     try:
-        room = await target.bases.capacity()
+        room = await target.capacity()
     except Rejected:
         return
     except TargetError as error:
@@ -238,7 +236,7 @@ async def _room(mirror: MirrorConfig, target: ManagesBases) -> AsyncIterator[Che
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
-    cure = f"delete documents at {target.bases.address}, or get more space for the account"
+    cure = f"delete documents at {address}, or get more space for the account"
     if any(used >= total for used, total in parts):
         yield wrong(subject, f"{detail}: full", cure, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kbsync.accounts.account import Account, Applications, Bases, Callbacks, account_of
 from kbsync.cli.context import choose, read_state, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
 from kbsync.cli.output import tell
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.managing import BaseCard, Bases, Callbacks, CallsBack, ManagesBases
-from kbsync.contract.searching import Answers, Applications
+from kbsync.contract.managing import BaseCard
 from kbsync.contract.target import Target
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import NotOffered, Rejected, UsageError
@@ -38,6 +38,7 @@ class OpenAccount:
     installation: Installation
     mirror: MirrorConfig
     target: Target
+    account: Account
     runner: asyncio.Runner
 
     def call(self, request: Coroutine[Any, Any, T]) -> T:
@@ -47,24 +48,24 @@ class OpenAccount:
     @property
     def bases(self) -> Bases:
         """The knowledge bases."""
-        if not isinstance(self.target, ManagesBases):
+        if self.account.bases is None:
             kind = self.mirror.target.type
             raise UsageError(f"a service of type {kind} has no knowledge bases to list or to change")
-        return self.target.bases
+        return self.account.bases
 
     @property
     def applications(self) -> Applications:
         """What answers questions."""
-        if not isinstance(self.target, Answers) or not isinstance(self.target, ManagesBases):
+        if self.account.answers is None or self.account.bases is None:
             raise UsageError(f"a target of type {self.mirror.target.type} has no applications")
-        return self.target.applications
+        return self.account.answers.applications
 
     @property
     def callbacks(self) -> Callbacks:
         """The address that the service calls."""
-        if not isinstance(self.target, CallsBack):
+        if self.account.callbacks is None:
             raise UsageError(f"an account of type {self.mirror.target.type} has no address for its events")
-        return self.target.callbacks
+        return self.account.callbacks
 
     def mirrors_of(self, base_id: str) -> list[str]:
         """The mirrors of the config that put their documents into a base."""
@@ -128,7 +129,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
             opening = asyncio.to_thread(installation.target, mirror, read_only=True)
             target = runner.run(opening)
         try:
-            yield OpenAccount(installation, mirror, target, runner)
+            yield OpenAccount(installation, mirror, target, account_of(target), runner)
         finally:
             runner.run(target.aclose())
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from kbsync.accounts.account import ApplicationInfo, ApplicationWish
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
-from kbsync.contract.searching import ApplicationInfo, ApplicationWish
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
 

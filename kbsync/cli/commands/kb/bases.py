@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kbsync.accounts.account import BaseWish, RetriesAll
 from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
@@ -14,7 +15,7 @@ from kbsync.cli.commands.kb.copy import command as copy
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
-from kbsync.contract.managing import BaseCard, BaseWish, RetriesAll
+from kbsync.contract.managing import BaseCard
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import UsageError
 
@@ -183,18 +184,18 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     base's name.
     """
     with open_account(choices, needs_own=True) as account:
-        target = account.target
-        if not isinstance(target, RetriesAll):
+        bases = account.account.bases
+        if not isinstance(bases, RetriesAll):
             own = account.installation.cure(f"retry --mirror {account.mirror.name}")
             raise UsageError(
                 f"a service of type {account.mirror.target.type} cannot retry everything that failed there; "
                 f"to retry the documents of {account.mirror.name}: {own}"
             )
         card = account.call(account.bases.look(account.bases.own))
-        reach = f"every failed document of {target.retry_reach}"
+        reach = f"every failed document of {bases.retry_reach}"
         account.warn(card, f"{reach}, will be indexed again, at the account's cost")
         confirm_by_typing("index again everything that failed", card.name or card.id, yes)
-        number = account.call(target.retry_all())
+        number = account.call(bases.retry_all())
     if as_json:
         Output().json({"retried": number})
     elif choices.quiet:

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import click
 
+from kbsync.accounts.account import Callback
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, shared_options
 from kbsync.cli.output import Output, tell
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.config.target import is_in_the_clear
-from kbsync.contract.managing import Callback
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 

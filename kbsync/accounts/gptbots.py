@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kbsync.contract.managing import BaseCard, BaseWish, Capacity, EmbeddingModel
-from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, Unsure
+from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.settings import OfferedSetting, any_text, boolean, parse_settings, shown_settings
+from kbsync.contract.managing import BaseCard
+from kbsync.errors import NotOffered, Rejected, Unsure
 from kbsync.targets.gptbots.api import list_bases
-from kbsync.targets.gptbots.config import GptbotsTargetConfig
-from kbsync.targets.http.client import Client
-from kbsync.targets.http.managing import (
-    OfferedSetting,
-    any_text,
-    boolean,
-    make_once,
-    parse_settings,
-    shown_settings,
-)
-from kbsync.targets.http.reading import id_of, object_of
+from kbsync.targets.gptbots.target import GptbotsTarget
+from kbsync.targets.http.reading import count_of, id_of, object_of
 
 GRAPH, GRAPH_PROMPT = "graph_enable", "kg_ner_extraction_user_prompt"
 
@@ -30,14 +22,14 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 """What can be set when a base is made; the vendor never shows it again."""
 
 
-class GptbotsBases:
+class GptbotsBases(Bases):
     """Those of the bot behind one key. Every call raises `TargetError`."""
 
-    setting = "knowledge_base_id"
+    target: GptbotsTarget
 
-    def __init__(self, config: GptbotsTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self.address, self.own = config.base_url, config.knowledge_base_id
-        self._surroundings, self._client = surroundings, client
+    no_models = "GPTBots lists no models and chooses that of a knowledge base by itself"
+    no_capacity = "GPTBots does not tell how much space the account has; see its console"
+    retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
     def check_changeable(self) -> None:
         """Raises `NotOffered`."""
@@ -47,10 +39,6 @@ class GptbotsBases:
         """Raises `Rejected`."""
         _fields(wish)
 
-    async def models(self) -> Sequence[EmbeddingModel]:
-        """Raises `NotOffered`."""
-        raise NotOffered("GPTBots lists no models and chooses that of a knowledge base by itself")
-
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
         return await list_bases(self._client)
@@ -59,11 +47,7 @@ class GptbotsBases:
         """One of them, from the list: there is no call for one."""
         found = next((card for card in await self.all() if card.id == base_id), None)
         if found is None:
-            raise Halted(
-                "knowledge-base-missing",
-                f"there is no knowledge base {base_id} at {self.address} for this api_key; "
-                f"list them with {self._surroundings.pasted('kb list')}",
-            )
+            raise self.target.no_base(base_id)
         return found
 
     async def create(self, wish: BaseWish) -> BaseCard:
@@ -73,30 +57,23 @@ class GptbotsBases:
         name, settings = wish.name or "", _fields(wish)
         description = (wish.description or "").strip() or name
 
-        async def make() -> BaseCard:
+        async def make() -> BaseCard | None:
             body = {"name": name, "desc": description, **settings}
             answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
             base_id = id_of(object_of(answer.body).get("knowledge_base_id"))
-            if base_id is None:
-                raise Unsure("create-base: the vendor's answer has no id", code="no-id")
-            told = shown_settings(settings, SETTINGS)
-            return BaseCard(base_id, name, description, documents=0, settings=told)
+            shown = shown_settings(settings, SETTINGS)
+            return BaseCard(base_id, name, description, documents=0, settings=shown) if base_id else None
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the knowledge base may have been made or not: look with {look} before another try"
-        return await make_once(name, "a knowledge base", self.all, make, advice)
+        return await self._make_once(name, make)
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Raises `NotOffered`."""
-        self.check_changeable()
-
-    async def delete(self, base_id: str) -> None:
-        """Raises `NotOffered`."""
-        self.check_changeable()
-
-    async def capacity(self) -> Capacity | None:
-        """Raises `NotOffered`."""
-        raise NotOffered("GPTBots does not tell how much space the account has; see its console")
+    async def retry_all(self) -> int | None:
+        """The vendor's own retry, which takes no ids; sent once."""
+        try:
+            answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
+        except Unsure as error:
+            reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
+            raise Unsure(reason, code=error.code) from error
+        return count_of(object_of(answer.body).get("affectCount"))
 
 
 def _fields(wish: BaseWish) -> dict[str, object]:
@@ -106,3 +83,8 @@ def _fields(wish: BaseWish) -> dict[str, object]:
             f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out", code="setting"
         )
     return fields
+
+
+def account(target: GptbotsTarget) -> Account:
+    """The bot of a key."""
+    return Account(GptbotsBases(target))

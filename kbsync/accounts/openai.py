@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.contract.managing import BaseCard, BaseWish
+from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.answering import ModelAnswers
+from kbsync.contract.managing import BaseCard
 from kbsync.errors import Rejected
-from kbsync.targets.http.managing import RemoteBases
 from kbsync.targets.http.reading import object_of
 from kbsync.targets.openai.api import read, remove, rows
 from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
+from kbsync.targets.openai.target import OpenaiTarget
 
 
-class OpenaiBases(RemoteBases):
+class OpenaiBases(Bases):
     """Those of the project behind one key. Every call raises `TargetError`."""
 
-    setting, what = "vector_store_id", "vector store"
+    target: OpenaiTarget
+
     no_models = "the service chooses the model of a vector store by itself"
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
@@ -42,7 +45,7 @@ class OpenaiBases(RemoteBases):
             made = card_of(object_of(answer.body))
             return made if made.id else None
 
-        return await self.make_once(wish.name or "", make)
+        return await self._make_once(wish.name or "", make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Another name or description."""
@@ -64,7 +67,7 @@ class OpenaiBases(RemoteBases):
 
     async def _read(self, base_id: str) -> Mapping[str, Any]:
         if (found := await read(self._client, "base", f"/vector_stores/{base_id}")) is None:
-            raise self.missing(base_id)
+            raise self.target.no_base(base_id)
         return found
 
 
@@ -74,3 +77,8 @@ def _fields(wish: BaseWish, before: Mapping[str, Any]) -> dict[str, Any]:
     if wish.description is not None:
         fields["metadata"] = {**before, DESCRIPTION: wish.description}
     return fields
+
+
+def account(target: OpenaiTarget) -> Account:
+    """The project behind a key."""
+    return Account(OpenaiBases(target), answers=ModelAnswers(target, "/chat/completions"))

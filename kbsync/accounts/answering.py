@@ -9,24 +9,17 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
-from kbsync.contract.searching import (
-    Answerer,
-    ApplicationInfo,
-    ApplicationWish,
-    Hit,
-    Passage,
-    Query,
-    Sources,
-    Turn,
-)
+from kbsync.accounts.account import Answerer, Applications, Sources, Turn
+from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
-from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.bodies import Event, EventReader, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import integer, object_of, objects_in, text_of
+from kbsync.targets.http.rules import CHAT
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
@@ -34,9 +27,6 @@ MOST_MESSAGES = 15
 
 MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
 """What a model is given of what was found: passages, and characters of all together."""
-
-CHAT = "chat"
-"""The word for the call in metrics and messages."""
 
 _SYSTEM = (
     "Answer the question from the numbered passages that stand before it, and from nothing else, in the "
@@ -142,59 +132,24 @@ class Completions:
         raise judged or Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
 
 
-class AnswersByModel(ServiceTarget[Any]):
-    """A target whose service has chat completions at `chat_path` and no applications."""
+class ModelAnswers:
+    """Of a service that has chat completions at `path` and no applications."""
 
-    chat_path: ClassVar[str]
-    model: str
-    """The name of the one that answers; "": each question has to name one."""
-
-    @property
-    def applications(self) -> FixedApplications:
-        """There are none."""
-        return FixedApplications()
+    def __init__(self, target: ServiceTarget[Any], path: str) -> None:
+        config, _, client = target.access
+        self.applications, self.model = Applications(), config.chat_model
+        self._chat, self._search = Completions(client, path), target.search
 
     async def answer(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncIterator[str | Sources]:
         """The answer of a model piece by piece, and the passages that it was given."""
         if by.application:
-            raise NotOffered(FixedApplications.why)
-        way = Completions(self._client, self.chat_path)
-        answer = way.answer(question, by.model, turns, among, streamed, search=self.search)
+            raise NotOffered(self.applications.why)
+        answer = self._chat.answer(question, by.model, turns, among, streamed, search=self._search)
         async with aclosing(answer) as pieces:
             async for piece in pieces:
                 yield piece
-
-
-class FixedApplications:
-    """Those that no call changes, for the reason `why`. There are none, unless `all` is another."""
-
-    why = "it has no applications"
-    advice = ""
-
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.why)
-
-    async def look(self, application_id: str) -> ApplicationInfo:
-        """One of them."""
-        for one in await self.all():
-            if one.id == application_id:
-                return one
-        raise Rejected(f"there is no application {application_id}", code="missing")
-
-    async def create(self, wish: ApplicationWish) -> ApplicationInfo:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.why)
-
-    async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.why)
-
-    async def delete(self, application_id: str) -> None:
-        """Raises `NotOffered`."""
-        raise NotOffered(self.why)
 
 
 async def event_pieces(
@@ -259,12 +214,6 @@ def sendable(hits: Sequence[Hit]) -> tuple[Hit, ...]:
             taken.setdefault(hit.remote_id, []).append(replace(passage, text=text))
         room -= len(text)
     return tuple(replace(hit, passages=tuple(taken[hit.remote_id])) for hit in hits if hit.remote_id in taken)
-
-
-def is_completion(answer: HttpAnswer) -> bool:
-    """It is one, whatever envelope other answers of the service have."""
-    body = object_of(answer.body)
-    return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")
 
 
 def chat_piece(body: Any) -> Piece:

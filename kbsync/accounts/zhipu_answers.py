@@ -11,23 +11,18 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kbsync.contract.searching import Answerer, Hit, Passage, Sources, Turn
+from kbsync.accounts.account import Answerer, Applications, Sources, Turn
+from kbsync.accounts.answering import Completions, Piece, event_pieces, messages, usage_of
+from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
-from kbsync.targets.http.answering import (
-    Completions,
-    Piece,
-    Search,
-    event_pieces,
-    is_completion,
-    messages,
-    usage_of,
-)
 from kbsync.targets.http.bodies import Event, parsed
-from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
+from kbsync.targets.http.rules import is_completion
+from kbsync.targets.zhipu.api import MirrorJudge
 from kbsync.targets.zhipu.errors import judge, quoted
 from kbsync.targets.zhipu.shapes import Envelope, data_of, images_in, number_of, path_part, with_images
+from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
 """Behind `base_url` itself: it is not of the knowledge API."""
@@ -37,17 +32,26 @@ _ENDS_BADLY = ("errorhandle", "error", "interrupted")
 _ENVELOPED = frozenset({"msg", "extra_input", "usage"})
 
 
-class Answering:
-    """Both ways for one knowledge base, which `search` looks into.
+class ZhipuAnswers:
+    """Both ways for one knowledge base."""
 
-    `platform` leads to the platform's models.
-    """
+    def __init__(self, target: ZhipuTarget, applications: Applications) -> None:
+        config, _, self._client = target.access
+        self.applications, self.model = applications, config.chat_model
+        self._knowledge_id, self._search = config.knowledge_id, target.search
+        reads = self._client.judge
+        assert isinstance(reads, MirrorJudge)
+        # Leads to the platform's models.
+        self._chat = Completions(self._client.at(config.base_url, reads.reading(judge_chat)), CHAT_PATH)
 
-    def __init__(self, client: Client, platform: Client, knowledge_id: str, search: Search) -> None:
-        self._client, self._knowledge_id, self._search = client, knowledge_id, search
-        self._chat = Completions(platform, CHAT_PATH)
+    def answer(
+        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
+    ) -> AsyncGenerator[str | Sources, None]:
+        """The answer from this base, piece by piece, and its sources."""
+        ask = self._by_model if by.model else self._by_application
+        return ask(question, by, turns, among, streamed)
 
-    async def by_application(
+    async def _by_application(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncGenerator[str | Sources, None]:
         """The pieces, and the sources at the end. Where there is no stream the answer is asked for whole."""
@@ -104,7 +108,7 @@ class Answering:
         is_old = flag_of(object_of(data_of(answer.body)).get("has_old_document"))
         return Sources(sources_of(answer.body), request_id, usage, is_old)
 
-    def by_model(
+    def _by_model(
         self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
     ) -> AsyncGenerator[str | Sources, None]:
         """The pieces, at the end the passages that were sent. Nothing is sent where none is found."""

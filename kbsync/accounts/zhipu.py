@@ -10,26 +10,36 @@ import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from kbsync.contract.managing import BaseCard, BaseWish, Callback, Capacity, EmbeddingModel
-from kbsync.contract.searching import ApplicationInfo, ApplicationWish
-from kbsync.contract.target import Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unsure
-from kbsync.targets.http.bodies import parsed
-from kbsync.targets.http.client import Client
-from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.managing import (
+from kbsync.accounts.account import (
+    Account,
+    ApplicationInfo,
+    Applications,
+    ApplicationWish,
+    Bases,
+    BaseWish,
+    Callback,
+    EmbeddingModel,
     Named,
+    make_once,
+)
+from kbsync.accounts.settings import (
     OfferedSetting,
     any_text,
     boolean,
     choice,
     decimal,
-    make_once,
     parse_settings,
     shown_settings,
     whole,
     zero_or_one,
 )
+from kbsync.accounts.zhipu_answers import ZhipuAnswers
+from kbsync.contract.managing import BaseCard, Capacity
+from kbsync.contract.target import Surroundings
+from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
+from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.client import Client
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     ListPage,
     ListSweep,
@@ -41,10 +51,9 @@ from kbsync.targets.http.reading import (
     objects_in,
     text_of,
 )
-from kbsync.targets.zhipu.api import ask_capacity
-from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import NotFound, is_gone
 from kbsync.targets.zhipu.shapes import data_of, listed_in, number_of, path_part, rows_of
+from kbsync.targets.zhipu.target import ZhipuTarget
 
 MODELS = (
     EmbeddingModel("3", "Embedding-2"),
@@ -161,17 +170,10 @@ async def _remove(client: Client, op: str, path: str, look: str) -> None:
         raise Unsure("the vendor says that there is no such thing, and still has it", code="still-there")
 
 
-class ZhipuBases:
+class ZhipuBases(Bases):
     """The knowledge bases behind one key. Every call raises `TargetError`."""
 
-    setting = "knowledge_id"
-
-    def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self.address, self.own = config.base_url, config.knowledge_id
-        self._surroundings, self._client = surroundings, client
-
-    def check_changeable(self) -> None:
-        """They are: nothing is raised."""
+    target: ZhipuTarget
 
     def check(self, wish: BaseWish) -> None:
         """Raises `Rejected`."""
@@ -199,11 +201,11 @@ class ZhipuBases:
         try:
             answer = await self._client.ask("base", "GET", _base_path(base_id))
         except Rejected as error:
-            raise self._missing(base_id, error.reason) from error
+            raise self.target.no_base(base_id, error.reason) from error
         content = object_of(data_of(answer.body))
         card = _card({**content, "id": base_id}) if content else None
         if card is None:
-            raise self._missing(base_id, "the vendor answers without any data")
+            raise self.target.no_base(base_id, "the vendor answers without any data")
         return card
 
     async def create(self, wish: BaseWish) -> BaseCard:
@@ -219,9 +221,7 @@ class ZhipuBases:
             told = shown_settings(settings, TOLD_OF_A_BASE)
             return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
 
-        look = self._surroundings.pasted("kb list")
-        advice = f"the knowledge base may have been made or not: look with {look} before another try"
-        return await make_once(name, "a knowledge base", self.all, make, advice)
+        return await self._make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Send what changes and nothing else: another model makes all vectors again, which costs."""
@@ -244,14 +244,7 @@ class ZhipuBases:
 
     async def capacity(self) -> Capacity | None:
         """The account's space."""
-        return await ask_capacity(self._client)
-
-    def _missing(self, base_id: str, words: str) -> Halted:
-        return Halted(
-            "knowledge-base-missing",
-            f"there is no knowledge base {base_id} at {self.address} for this api_key: {words}; "
-            f"list them with {self._surroundings.pasted('kb list')}",
-        )
+        return await self.target.capacity()
 
 
 def _base_path(base_id: str) -> str:
@@ -310,10 +303,8 @@ def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
     raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
 
 
-class ZhipuApplications:
+class ZhipuApplications(Applications):
     """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
-
-    advice = ""
 
     def __init__(self, client: Client, surroundings: Surroundings) -> None:
         self._client, self._surroundings = client, surroundings
@@ -518,3 +509,10 @@ def _unsaid(secrets: Collection[str]) -> Iterator[None]:
                 error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
         raise
+
+
+def account(target: ZhipuTarget) -> Account:
+    """The account of a key."""
+    _, surroundings, client = target.access
+    applications = ZhipuApplications(client, surroundings)
+    return Account(ZhipuBases(target), AccountCallbacks(client), ZhipuAnswers(target, applications))

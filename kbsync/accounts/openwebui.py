@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.contract.managing import BaseCard, BaseWish
-from kbsync.errors import Halted, Rejected, Unavailable
-from kbsync.targets.http.managing import RemoteBases
+from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.answering import ModelAnswers
+from kbsync.contract.managing import BaseCard
+from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 from kbsync.targets.openwebui.shapes import card_of, page_of
+from kbsync.targets.openwebui.target import OpenWebuiTarget
 
 
-class OpenWebuiBases(RemoteBases):
+class OpenWebuiBases(Bases):
     """Those of one user. Every call raises `TargetError`."""
 
-    setting = "knowledge_id"
+    target: OpenWebuiTarget
+
     no_models = "the model of all knowledge bases is set in the admin panel of Open WebUI"
     no_capacity = "Open WebUI has no quota of its own"
 
@@ -35,13 +38,7 @@ class OpenWebuiBases(RemoteBases):
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
-        try:
-            answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
-        except Halted as error:
-            if error.halt == "knowledge-base-missing":
-                raise self.missing(base_id) from error
-            raise
-        return well_formed("base", card_of(answer.body))
+        return await self.target.card(base_id)
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make a base whose name is not in use yet. Sent once."""
@@ -53,7 +50,7 @@ class OpenWebuiBases(RemoteBases):
             answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
             return card_of(answer.body)
 
-        return await self.make_once(name, make)
+        return await self._make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change its name and description; both are sent, so what is not wished for is read before."""
@@ -68,3 +65,9 @@ class OpenWebuiBases(RemoteBases):
         answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if answer.body is not True:
             raise Unavailable("delete-base: the server did not delete it", code="not-deleted")
+
+
+def account(target: OpenWebuiTarget) -> Account:
+    """The user of a key."""
+    # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
+    return Account(OpenWebuiBases(target), answers=ModelAnswers(target, "/api/chat/completions"))

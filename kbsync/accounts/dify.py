@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
-from kbsync.contract.managing import BaseCard, BaseWish
+from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
+from kbsync.contract.managing import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import bases_of, dataset_of
+from kbsync.targets.dify.target import DifyTarget
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.managing import OfferedSetting, RemoteBases, choice, parse_settings
 from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
 
 SETTINGS: Mapping[str, OfferedSetting] = {
@@ -22,10 +24,11 @@ LONGEST_NAME, LONGEST_WORDS = 40, 400
 """Characters (api/controllers/service_api/dataset/dataset.py)."""
 
 
-class DifyBases(RemoteBases):
+class DifyBases(Bases):
     """Those of the workspace behind one key. Every call raises `TargetError`."""
 
-    setting = "dataset_id"
+    target: DifyTarget
+
     no_models = "the model of a knowledge base is chosen in Dify"
     no_capacity = "Dify does not tell how much space the workspace has; see its console"
 
@@ -53,7 +56,7 @@ class DifyBases(RemoteBases):
         try:
             answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
-            raise self.missing(base_id) from error
+            raise self.target.no_base(base_id) from error
         return well_formed("base", dataset_of(answer.body)).card
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
@@ -62,7 +65,7 @@ class DifyBases(RemoteBases):
             return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
         except Halted as error:
             if error.halt == "knowledge-base-missing":
-                raise self.missing(base_id) from error
+                raise self.target.no_base(base_id) from error
             raise
 
     async def create(self, wish: BaseWish) -> BaseCard:
@@ -77,7 +80,7 @@ class DifyBases(RemoteBases):
             dataset = dataset_of(answer.body)
             return dataset.card if dataset else None
 
-        return await self.make_once(name, make)
+        return await self._make_once(name, make)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change name and description. Raises `NotOffered` for settings, which are chosen when it is made."""
@@ -98,3 +101,8 @@ class DifyBases(RemoteBases):
             # It was there a moment ago: an earlier try removed it, whose answer was lost.
             if error.halt != "knowledge-base-missing":
                 raise
+
+
+def account(target: DifyTarget) -> Account:
+    """The workspace of a key."""
+    return Account(DifyBases(target))
