@@ -14,11 +14,11 @@ from tests.docs.pages import ROOT
 PAGE = (ROOT / "docs" / "targets" / "dify.md").read_text()
 
 DEEDS: dict[str, tuple[type[TargetError], str]] = {
-    "halt `credentials`": (Halted, "credentials"),
-    "halt `quota`": (Halted, "quota"),
-    "the document is to blame": (Rejected, ""),
-    "it is not deleted": (Rejected, ""),
-    "later": (Unavailable, ""),
+    "halts with `credentials`": (Halted, "credentials"),
+    "halts with `quota`": (Halted, "quota"),
+    "blames the document": (Rejected, ""),
+    "can't delete the document": (Rejected, ""),
+    "retries later": (Unavailable, ""),
     "`kb create`": (NameTaken, ""),
     "`kb delete`": (Rejected, ""),
 }
@@ -45,7 +45,7 @@ def test_codes_are_told_with_what_is_done() -> None:
     told = {cells[0].strip("`"): cells[1] for cells in table("code")}
     assert told.keys() == {*SENTENCES, "not_found"}
     for code, what in told.items():
-        if what.startswith("by its words"):
+        if what.startswith("goes by the message"):
             continue
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
         body = {"code": code, "message": "no more words", "status": 400}
