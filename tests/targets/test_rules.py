@@ -11,7 +11,7 @@ import pytest
 
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify.shapes import RULES as DIFY_RULES
-from kbsync.targets.dify.shapes import judge_for as dify_judge
+from kbsync.targets.dify.shapes import judge as dify_judge
 from kbsync.targets.gptbots import config as gptbots
 from kbsync.targets.gptbots.shapes import judge_for as gptbots_judge
 from kbsync.targets.gptbots.shapes import rules_for as gptbots_rules
@@ -45,7 +45,7 @@ VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[Er
     "openai": (openai_judge, OPENAI_RULES),
     "openwebui": (openwebui_judge, OPENWEBUI_RULES),
     "lightrag": (lightrag_judge, LIGHTRAG_RULES),
-    "dify": (dify_judge("https://api.dify.ai/v1", "c42e"), DIFY_RULES),
+    "dify": (dify_judge, DIFY_RULES),
     "ragflow": (ragflow_judge, RAGFLOW_RULES),
     "service": (ServiceJudge("embedding", "/embeddings"), service_rules("embedding", "/embeddings")),
 }

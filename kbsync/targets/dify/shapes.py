@@ -18,12 +18,14 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.http.errors import HttpAnswer, Judge
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
+    Match,
     count_of,
     id_of,
+    matches_in,
     number,
     object_of,
     objects_in,
@@ -36,13 +38,15 @@ from kbsync.targets.http.rules import (
     FULL_HINT,
     GONE,
     MONEY,
+    NO_CALL_HINT,
     ONE_DOCUMENT,
     SERVER_ERROR,
     ErrorCase,
     ErrorRule,
     case_of,
     classify,
-    says_money,
+    describe_answer,
+    failed,
 )
 
 
@@ -163,10 +167,8 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
     """Searchable is what is completed, enabled and not archived (api/models/dataset.py, `display_status`)."""
     match told.get("indexing_status"):
         case "error":
-            words = _quoted(text_of(told.get("error"))) or "Dify could not index it and gives no reason"
-            return DocStatus(
-                DocState.FAILED, words, "error", "quota" if says_money(words) or _PLAN.search(words) else ""
-            )
+            words = text_of(told.get("error"))
+            return failed(words, "error", is_quota=_PLAN.search(words) is not None)
         case "completed" if told.get("archived") is True:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if told.get("enabled") is False:
@@ -181,20 +183,16 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
     return DocStatus(DocState.UNKNOWN)
 
 
-def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
-    """What a search found, best first: passages, each with the id of its document."""
-    records = object_of(body).get("records")
-    if not isinstance(records, list):
-        return None
-    found = []
-    for record in objects_in(records):
-        segment = object_of(record.get("segment"))
-        # Questions and answers are two fields of one piece.
-        text = "\n".join(filter(None, (text_of(segment.get("content")), text_of(segment.get("answer")))))
-        remote_id = id_of(segment.get("document_id"))
-        if remote_id is not None:
-            found.append((remote_id, Passage(text, score=number(record.get("score")) or 0.0)))
-    return tuple(found)
+def matches_of(body: Any) -> tuple[Match, ...] | None:
+    """What a search found, best first; None for another shape."""
+    return matches_in(object_of(body).get("records"), _match)
+
+
+def _match(record: Mapping[str, Any]) -> tuple[object, Passage]:
+    segment = object_of(record.get("segment"))
+    # Questions and answers are two fields of one piece.
+    text = "\n".join(filter(None, (text_of(segment.get("content")), text_of(segment.get("answer")))))
+    return segment.get("document_id"), Passage(text, score=number(record.get("score")) or 0.0)
 
 
 # -- errors ------------------------------------------------------------------------------------------------
@@ -207,54 +205,29 @@ _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
 )
 _RATE = re.compile(r"rate limit")
+_NOT_FOUND = frozenset({"not_found", "invalid_param"})
 _NO_DATASET = re.compile(r"\Adataset (?:not found|does not exist)", re.IGNORECASE)
 _NO_DOCUMENT = re.compile(r"\ADocument")
 _API_ACCESS = re.compile(r"api access", re.IGNORECASE)
 _TAKES_DOCUMENTS = frozenset({"upload", "delete"})
 _OF_METADATA = frozenset({"create-field", "describe"})
-_LONGEST = 200
 
 
-def judge_for(address: str, dataset_id: str) -> Judge:
-    """The reading of answers from `address` about the knowledge base of the config."""
-    where = f"knowledge base {dataset_id} is not at {address} for this api_key"
-    return partial(_classified, where=where)
-
-
-def _classified(answer: HttpAnswer, where: str) -> TargetError | None:
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """The error that an answer is; None for success."""
     told = object_of(answer.body)
     code, status = text_of(told.get("code")), count_of(told.get("status")) or answer.status
     is_error = bool(code) and "message" in told and status >= 400
-    message = text_of(told.get("message"))
     case = case_of(
         answer,
         code=code if is_error else "",
-        message=message[:_LONGEST] if is_error else "",
+        message=text_of(told.get("message")) if is_error else "",
         is_error=is_error,
         is_of_document=answer.op in _TAKES_DOCUMENTS,
     )
     # The status in the body is Dify's own, whatever HTTP says.
     case = replace(case, status=status) if is_error else case
-    missing = re.fullmatch(r"(\w+) is required\.", case.message)
-    if case.code == "invalid_param" and missing:
-        case = replace(case, code=missing[1], codes=frozenset({REQUIRED}))
-    return classify(case, RULES, partial(_described, where=where))
-
-
-def _described(case: ErrorCase, rule: ErrorRule, where: str) -> str:
-    """Our sentence, then Dify's code and words."""
-    if rule.halt == "knowledge-base-missing":
-        return f"{where}: {case.message}"
-    return f"{SENTENCES.get(case.code, 'Dify refused the request')} ({_quoted_case(case)})"
-
-
-def _quoted_case(case: ErrorCase) -> str:
-    code = "invalid_param" if REQUIRED in case.codes else case.code
-    return ": ".join(filter(None, (code, case.message)))
-
-
-REQUIRED = "required"
-"""Stands for `invalid_param` of a field that is missing; the error's code is the field then."""
+    return classify(case, RULES, partial(describe_answer, sentences=SENTENCES))
 
 
 def _limits(case: ErrorCase) -> bool:
@@ -262,6 +235,8 @@ def _limits(case: ErrorCase) -> bool:
 
 
 _PLAN_HINT = "see to the plan or the model provider's account"
+_KEY_HINT = "put a key of the knowledge API into api_key, from Knowledge > Service API in Dify"
+BASE_HINT = "the knowledge base is not there for this api_key; correct dataset_id or base_url in the config"
 _ACCESS_HINT = "see that the key's workspace may use it and that its API access is on in Dify"
 
 RULES: tuple[ErrorRule, ...] = (
@@ -286,28 +261,13 @@ RULES: tuple[ErrorRule, ...] = (
     # The model provider's quota.
     ErrorRule(Halted, code={"provider_quota_exceeded"}, halt="quota", hint=_PLAN_HINT),
     # The key.
-    ErrorRule(
-        Halted,
-        code={"unauthorized"},
-        halt="credentials",
-        hint="put a key of the knowledge API into api_key, from Knowledge > Service API in Dify",
-    ),
+    ErrorRule(Halted, code={"unauthorized"}, halt="credentials", hint=_KEY_HINT),
     # Dify looks for the base before it looks for anything in it.
-    ErrorRule(
-        Halted,
-        code={"not_found", "invalid_param"},
-        words=_NO_DATASET,
-        halt="knowledge-base-missing",
-        hint="correct dataset_id (or base_url) in the config",
-    ),
+    ErrorRule(Halted, code=_NOT_FOUND, words=_NO_DATASET, halt="knowledge-base-missing", hint=BASE_HINT),
     # Document not found, Document Not Exists.
     ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
     # A route: nothing of Dify's is at this address.
-    ErrorRule(
-        NotOffered, code={"not_found"}, hint="it has no such call, or base_url is wrong", as_code="404"
-    ),
-    # A field is missing, by its name.
-    ErrorRule(Rejected, code={REQUIRED}),
+    ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
     # The API of the workspace is switched off.
     ErrorRule(Halted, code={"forbidden"}, words=_API_ACCESS, halt="credentials", hint=_ACCESS_HINT),
     # It may be said of one document.
@@ -342,7 +302,3 @@ SENTENCES = {
     "completion_request_error": "the model provider failed",
 }
 """The codes that are known, each with what it means."""
-
-
-def _quoted(text: str) -> str:
-    return printable(" ".join(text.split()))[:_LONGEST]

@@ -20,7 +20,7 @@ from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.metadata import MetadataSender
-from kbsync.targets.dify.shapes import Dataset, judge_for
+from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import (
@@ -62,7 +62,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._dataset: Dataset | None = None
         ahead = config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        super().__init__(config, surroundings, judge_for(config.base_url, config.dataset_id), **options)
+        super().__init__(config, surroundings, shapes.judge, **options)
         self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
 
     async def base(self) -> Base:
@@ -71,11 +71,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
 
     async def _look(self) -> Dataset:
-        where = f"knowledge base {self._config.dataset_id} is not at {self._config.base_url} for this api_key"
         try:
             answer = await self._client.ask("base", "GET", self._root)
         except Rejected as error:
-            reason = f"{where}: {error.reason}; correct base_url (or dataset_id) in the config"
+            reason = f"{error.reason}; {shapes.BASE_HINT}"
             raise Halted("knowledge-base-missing", reason, code=error.code) from error
         dataset = well_formed("base", shapes.dataset_of(answer.body))
         if dataset.provider == "external" or dataset.runtime:
@@ -107,13 +106,14 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 "upload", f"{self._root}/document/create-by-file", fields={"data": data}, file=part
             )
         except Rejected as error:
-            if error.code not in LACKING or error.code in fields:
+            lacking = next((one for one in LACKING if f"{one} is required." in error.reason), "")
+            if not lacking or lacking in fields:
                 raise
-            if error.code == "process_rule" and fields.get("doc_form") == "hierarchical_model":
+            if lacking == "process_rule" and fields.get("doc_form") == "hierarchical_model":
                 # The automatic rule has such a base call completed what it made no passage of.
                 advice = "the knowledge base has no rule for it; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
-            return await self._send(document, {**fields, error.code: LACKING[error.code]})
+            return await self._send(document, {**fields, lacking: LACKING[lacking]})
         made = named("upload", shapes.document_of(object_of(answer.body).get("document")))
         if self._config.metadata == "sent":
             self._metadata.add(made.id, document, self._surroundings.prefix)

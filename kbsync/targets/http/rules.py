@@ -9,7 +9,7 @@ in every table, because services mix these up: money, then busy, then full. A 42
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Container, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -73,6 +73,7 @@ PERMISSION = re.compile(
 MONEY_HINT = "see to the account's balance and plan in the service's console"
 FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"
+NO_CALL_HINT = "it has no such call, or base_url is wrong"
 
 # fmt: off
 ENDINGS = frozenset((
@@ -255,12 +256,14 @@ class ErrorRule:
 OF_GATEWAYS = frozenset((408, 502, 504))
 """What is said where the target itself did not answer in time, or not at all."""
 
+_NO_SENTENCES: Mapping[str, str] = {}
+
 Describe = Callable[[ErrorCase, ErrorRule], str]
 """The beginning of a reason: what happened, in our words and the vendor's."""
 
 
-def describe_answer(case: ErrorCase, rule: ErrorRule) -> str:
-    """`upload: kb.example answered 413: …`."""
+def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
+    """`upload: kb.example answered 413: …`. `sentences`: the meanings of the vendor's codes."""
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
     beginning = f"{case.call}: {case.host} answered {case.status}"
@@ -268,7 +271,8 @@ def describe_answer(case: ErrorCase, rule: ErrorRule) -> str:
         return f"{beginning} without JSON: {case.excerpt or 'the body is empty'}"
     beginning += f" (code {case.code})" if case.code else ""
     words = case.message or case.excerpt
-    return "; ".join(filter(None, (f"{beginning}: {words}" if words else beginning, rule.says)))
+    says = rule.says or sentences.get(case.code, "")
+    return "; ".join(filter(None, (f"{beginning}: {words}" if words else beginning, says)))
 
 
 def classify(
@@ -350,7 +354,7 @@ COMMON: tuple[ErrorRule, ...] = (
     # RFC 9110, 15.5.3: money.
     ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),
     # No such path or method there.
-    ErrorRule(NotOffered, status={404, 405}, hint="it has no such call, or base_url is wrong"),
+    ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
     # RFC 9110, 15.5.8.
     ErrorRule(Unavailable, status={407}, hint="the proxy wants a name and password"),
     # RFC 6585, 4: too many requests.

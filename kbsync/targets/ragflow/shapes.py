@@ -38,6 +38,7 @@ from kbsync.targets.http.rules import (
     FULL,
     FULL_HINT,
     MONEY,
+    NO_CALL_HINT,
     ONE_DOCUMENT,
     SUCCESS,
     ErrorCase,
@@ -77,7 +78,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Too many requests.
     ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
     # A route that is not there.
-    ErrorRule(NotOffered, code={"404"}, hint="it has no such call, or base_url is wrong"),
+    ErrorRule(NotOffered, code={"404"}, hint=NO_CALL_HINT),
     # A search in a dataset that has no index yet.
     ErrorRule(None, words=_NO_INDEX, reported=True),
     # MAX_FILE_NUM_PER_USER.

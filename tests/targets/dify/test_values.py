@@ -9,7 +9,7 @@ import pytest
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
-from kbsync.targets.dify.shapes import judge_for
+from kbsync.targets.dify.shapes import judge
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import GONE
 
@@ -19,7 +19,7 @@ READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
 
 def judged(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
-    return judge_for("https://api.dify.ai/v1", "c42e")(HttpAnswer(op, status, {}, body, text, 0.0))
+    return judge(HttpAnswer(op, status, {}, body, text, 0.0))
 
 
 def told(status: int, code: str, message: str = "") -> dict[str, Any]:
