@@ -43,10 +43,14 @@ SHORTEST, LONGEST = 0.02, 1.0
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """How the pass ended, beyond what the state records. `busy`: files still being written."""
+    """How the pass ended, beyond what the state records. `busy`: files still being written.
+
+    `reason`: the halt to show for its `trouble` until the next pass; '' for none.
+    """
 
     complete: bool
     trouble: str = ""
+    reason: str = ""
     busy: tuple[str, ...] = ()
 
 
@@ -61,8 +65,8 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
         if end.trouble and run.bound is not None and await run.bound.base_changed():
             await run.end()  # an empty base replaced a damaged one: upload everything to it
             end = await _pass(run, budget)
-        if run.trouble:
-            await run.note_unfinished(TARGET_DOWN, run.trouble)
+        if end.reason:
+            await run.halts.note_unfinished(end.reason, end.trouble)
         return end
     finally:
         await run.end()
@@ -71,49 +75,46 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
 async def _pass(run: MirrorRun, budget: float) -> PassEnd:
     deadline, wait = run.clock.steady() + budget, 1.0
     while (bound := await run.begin()) is None:
-        await run.end_trouble()  # a daemon's earlier notes are checked again
+        await run.halts.end_trouble()  # a daemon's earlier notes are checked again
         if run.halt is not None or run.clock.steady() + wait > deadline:
-            return PassEnd(False, run.trouble)
+            return PassEnd(False, run.halts.trouble, TARGET_DOWN if run.halts.trouble else "")
         await run.clock.sleep(wait)
         wait *= 2
     deep, first = await run.deep_is_due()
     if await bound.compare(deep=deep) is None:
         return PassEnd(False)
-    if trouble := await _drain(bound, budget):
-        return PassEnd(False, trouble)
-    if run.halt is not None:
-        return PassEnd(True)
+    end = await _drain(bound, budget)
+    if run.halt is not None or not end.complete:
+        return end
     await bound.compared(deep=deep or first)
     await run.first_pass_over()
     busy = bound.snapshot.unsettled if bound.snapshot is not None else ()
     return PassEnd(True, busy=tuple(sorted(busy)))
 
 
-async def _drain(bound: BoundMirror, budget: float) -> str:
-    """Work until nothing is left to do; '' or why the pass gave up, or what was not sent at its end."""
-    run, worker, binding = bound.run, bound.worker, bound.journal.binding
+async def _drain(bound: BoundMirror, budget: float) -> PassEnd:
+    """Work until nothing is left to do, or the mirror halts, or the pass gives up."""
+    run, worker, binding, halts = bound.run, bound.worker, bound.journal.binding, bound.run.halts
     begun = run.clock.steady()
     while run.halt is None:
         await bound.do_due_work()
         # An error of one mirror ends its own pass only; the work so far is recorded.
-        health = worker.health
-        if health.down_since is not None and run.clock.steady() - health.down_since >= budget:
-            run.trouble = health.trouble
-            return run.trouble
-        if health.state_error:
-            return health.state_error
-        if failing := health.failures.lasting:
-            await run.note_unfinished(FAILING, failing)
-            return failing
+        if halts.is_down_for(budget, run.clock.steady()):
+            return PassEnd(False, halts.trouble, TARGET_DOWN)
+        if halts.state_error:
+            return PassEnd(False, halts.state_error)
+        if halts.failing:
+            return PassEnd(False, halts.failing, FAILING)
         if await bound.is_done():
             left = await run.store.read(
                 lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
             )
-            return f"{left[0].label}: {left[0].reason or 'not sent yet'}" if left else ""
+            trouble = f"{left[0].label}: {left[0].reason or 'not sent yet'}" if left else ""
+            return PassEnd(not left, trouble)
         worker.rested.clear()
         pause = (run.clock.steady() - begun) / 5
         await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
-    return ""
+    return PassEnd(True)
 
 
 log = structlog.get_logger("kbsync")
@@ -177,7 +178,7 @@ async def _pass_of_run(run: MirrorRun) -> PassEnd:
         log.exception("mirror.failed", mirror=run.settings.name)
         trouble = bug_in_words(error)
     with contextlib.suppress(StateError):
-        await run.note_unfinished(FAILING, trouble)
+        await run.halts.note_unfinished(FAILING, trouble)
     return PassEnd(False, trouble)
 
 

@@ -20,8 +20,9 @@ from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import bug_in_words, keep_running, rest
-from kbsync.engine.mirror import BoundMirror, MirrorRun
-from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, PASSING, TARGET_DOWN
+from kbsync.engine.halts import Work
+from kbsync.engine.mirror import PATIENCE, BoundMirror, MirrorRun
+from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
@@ -48,9 +49,6 @@ log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
 """Seconds between two checks of what sends no events: root, watcher, target."""
-PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
-DOWN_AFTER = 10.0
-"""Seconds a target is down before that is shown as a halt: a restart of the service is no halt."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_READING = 10.0
 """Seconds a halted mirror waits for a reload."""
@@ -77,8 +75,6 @@ class MirrorLoop:
     _tree_scan: asyncio.Task[None] | None = None
     _next_scan: float = 0.0
     _next_check: float = 0.0
-    _next_probe: float = 0.0
-    _probe_wait: float = PROBE_EVERY
     _first_pass_open: bool = True
     _is_compared: bool = False
     _directories: int = 0
@@ -95,8 +91,8 @@ class MirrorLoop:
                 if (bound := await self.run.begin()) is not None:
                     wait = FIRST_RETRY
                     await self._watch(bound)
-                elif self.run.trouble:
-                    await self.run.show_trouble(TARGET_DOWN, self.run.trouble)
+                elif self.run.halts.trouble:
+                    await self.run.halts.show_trouble(TARGET_DOWN, self.run.halts.trouble)
             except Exception as error:
                 await self._tell_failed(error)
             finally:
@@ -113,7 +109,7 @@ class MirrorLoop:
             # The config may be fixed by now; a new message comes from a person.
             if self.run.halt is not None and await self._newest_message() > known:
                 await self._have_read(Reread.CONFIG)
-            elif self._halted_over(CREDENTIALS):
+            elif self.run.halts.is_about(CREDENTIALS):
                 await self._have_read(Reread.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
 
@@ -126,7 +122,7 @@ class MirrorLoop:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
         with contextlib.suppress(StateError):  # for `status`, if the state can still be written
-            await self.run.show_trouble(FAILING, reason)
+            await self.run.halts.show_trouble(FAILING, reason)
 
     async def _have_read(self, wish: Reread) -> None:
         """Request a reload. If it changes this mirror, `stop` is set meanwhile."""
@@ -165,7 +161,8 @@ class MirrorLoop:
             self._begin_anew = self._is_compared = False
             self._first_pass_open = True
             self._asked = True
-            while not (self.stop.is_set() or self._halted_over(FOLDER_MISSING, EMPTIED) or self._begin_anew):
+            halts = self.run.halts
+            while not (self.stop.is_set() or self._begin_anew or halts.is_about(FOLDER_MISSING, EMPTIED)):
                 self._wake.clear()
                 await self._turn(bound, watcher)
                 await self._rest(await self._until_next(bound))
@@ -197,16 +194,13 @@ class MirrorLoop:
         self._asked = True
         self._wake.set()
 
-    def _halted_over(self, *reasons: str) -> bool:
-        return self.run.halt is not None and self.run.halt.reason in reasons
-
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> None:
         """Everything that is due now."""
         now = self.run.clock.steady()
         if now >= self._next_check:
             self._next_check = now + CHECK_EVERY
             await self._check(bound, watcher)
-        if self._halted_over(FOLDER_MISSING):
+        if self.run.halts.is_about(FOLDER_MISSING):
             return
         if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
             if watcher.rescan_wanted:
@@ -238,28 +232,12 @@ class MirrorLoop:
         if (await asyncio.to_thread(self.run.settings.resolved)).root != self.run.settings.root:
             log.warning("folder.moved", mirror=self.run.settings.name, folder=str(self.run.settings.given))
             self._begin_anew = True
-        now = self.run.clock.steady()
-        await bound.end_halt_if_proven()
-        # A target that is down for a while is a halt like any other, but ends by itself. So does an
-        # error of ours that keeps recurring.
-        health = bound.worker.health
-        if health.halted is not None and self.run.halt is None:
-            await self.run.halted(health.halted)  # it could not be recorded when it happened
-        if health.failures.lasting:
-            await self.run.show_trouble(FAILING, health.failures.lasting)
-        elif health.down_since is None:
-            await self.run.end_trouble()
-        elif now - health.down_since >= DOWN_AFTER:
-            await self.run.show_trouble(TARGET_DOWN, health.trouble)
-        if self.run.halt is None:
-            self._probe_wait = PROBE_EVERY
-        if now < self._next_probe:
-            return
-        if self.run.halt is not None and not self._halted_over(*PASSING, FOLDER_MISSING):
-            await self._probe(bound)
-        elif health.down_since is not None:
-            self._next_probe = now + PROBE_EVERY
-            await self._check_base(bound)
+        halts = self.run.halts
+        if halts.work is Work.TRYING and await bound.worker.is_idle(PATIENCE):
+            halts.prove()
+        await halts.refresh()
+        if halts.take_probe():
+            await (self._probe(bound) if halts.needs_person else self._check_base(bound))
 
     async def _check_base(self, bound: BoundMirror) -> None:
         if await bound.base_changed():
@@ -268,16 +246,15 @@ class MirrorLoop:
             self._wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
-        """Ask the target, with growing pauses, whether the cause of the halt is gone."""
-        self._next_probe = self.run.clock.steady() + self._probe_wait
-        self._probe_wait = min(LONGEST_PROBE, self._probe_wait * 2)
-        if self._halted_over(CREDENTIALS):
+        """Ask the target whether the cause of the halt is gone."""
+        if self.run.halts.is_about(CREDENTIALS):
             await self._have_read(Reread.SECRETS)
         if self.stop.is_set():
             return
         with contextlib.suppress(TargetError):
             await bound.target.base()
-            await bound.try_again()
+            self.run.halts.try_again()
+            bound.worker.wake()
 
     async def _until_next(self, bound: BoundMirror) -> float:
         due = await bound.next_due()

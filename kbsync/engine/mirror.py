@@ -24,15 +24,16 @@ from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
 from kbsync.core.text import printable
 from kbsync.engine import attach
-from kbsync.engine.attach import EMPTIED, RecipeChanges
+from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import Deletions
+from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
-from kbsync.engine.status import BAD_CONFIG, CREDENTIALS, PASSING, TARGET_DOWN, as_halt, going_on
+from kbsync.engine.status import BAD_CONFIG
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
@@ -180,9 +181,6 @@ class Rechecks:
 
 log = structlog.get_logger("kbsync")
 
-SHOWN_BY_BASE = ("knowledge-base-missing", EMPTIED)
-"""Halts whose cause is gone when the base answers. For any other, the work itself must show it."""
-
 ENDED_KEPT = 30 * 86400.0
 """Seconds to keep rows of finished uploads as a proof of what was ours."""
 
@@ -233,12 +231,11 @@ class BoundMirror:
             self.target,
             clock,
             self.bodies,
-            on_halt=run.halted,
+            run.halts,
             on_event=self._happened,
             on_changed=self._recheck_changed,
             on_back=self._recheck,
-            may_delete=self._may_delete,
-            on_proof=self.end_halt_if_proven,
+            trusted_identity=run.trusted_identity,
         )
         self.reconciler = Reconciler(
             store,
@@ -260,7 +257,7 @@ class BoundMirror:
             clock,
             may_work=lambda: run.has_compared and run.halt is None,
             is_idle=self.worker.is_idle,
-            on_halt=self._audit_halted,
+            on_halt=run.halts.halt,
             on_work=self.worker.wake,
         )
         self.working = asyncio.create_task(self.worker.run())
@@ -279,7 +276,7 @@ class BoundMirror:
         try:
             base = await self.target.base()
         except Halted as error:
-            await self.run.halted(error)
+            await self.run.halts.halt(error)
             return False
         except TargetError:
             return False
@@ -340,7 +337,7 @@ class BoundMirror:
             )
         self.rechecks.add(answer.look_at, run.clock.steady())
         if answer.resumed:
-            await self._resume()
+            await run.halts.end()
         if answer.audits:
             self.auditing.asked.set()
         if snapshot is None:
@@ -391,42 +388,7 @@ class BoundMirror:
         ]
         return min((time for time in times if time is not None), default=None)
 
-    # -- the end of a halt -----------------------------------------------------------------------------
-
-    async def _resume(self) -> None:
-        """Resume: the cause of a halt is gone."""
-        await self.run.set_halt(None)
-        self.worker.resume()
-
-    async def try_again(self) -> None:
-        """The base answers: end the halt if that was the cause, else let the work try."""
-        halt = self.run.halt
-        if halt is None:  # it ended while the base was queried
-            return
-        if halt.reason in SHOWN_BY_BASE or self.worker.health.halted is None:
-            await self._resume()
-        else:
-            self.run.proving = True
-            self.worker.try_again()
-
-    async def end_halt_if_proven(self) -> None:
-        """End the halt if the resumed work succeeded, or none is left."""
-        if self.run.halt is None or not self.run.proving:
-            return
-        health = self.worker.health
-        if health.halted is None and (health.is_proven or await self.worker.is_idle(PATIENCE)):
-            await self.run.set_halt(None)
-
     # -- what the parts tell ---------------------------------------------------------------------------
-
-    async def _audit_halted(self, error: Halted) -> None:
-        # The base changed: the next start of the run checks all of it.
-        self.worker.health.halted = error
-        await self.run.halted(error)
-        self.run.on_news()
-
-    async def _may_delete(self) -> bool:
-        return await self.run.trusted_identity() is not None
 
     def _recheck(self, path: str) -> None:
         self.rechecks.add([path], self.run.clock.steady())
@@ -469,10 +431,6 @@ class BoundMirror:
         self.run.on_event(event)
 
 
-def _down(trouble: str) -> Halt:
-    return Halt(TARGET_DOWN, f"{trouble}; work resumes when it answers", "")
-
-
 @dataclass(slots=True, eq=False)
 class MirrorRun:
     """A mirror for as long as kbsync runs: `begin` and `end` may alternate many times.
@@ -489,14 +447,8 @@ class MirrorRun:
     on_event: Callable[[Happened], None] = lambda _event: None
     on_decided: Callable[[Tx, str], None] | None = None
     mirror: int = 0
-    halt: Halt | None = None
-    told: Halt | None = None
-    """The halt that this run has logged; one that an earlier run left in the state is logged again."""
-    trouble: str = ""
-    """The temporary problem that made the last `begin` fail."""
+    halts: Halts = field(init=False)
     counts: PassCounts = field(default_factory=PassCounts)
-    proving: bool = False
-    """Whether the work resumed to check if the cause of the halt is gone."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     on_news: Callable[[], None] = lambda: None
@@ -506,14 +458,22 @@ class MirrorRun:
     pass_seconds: float | None = None
     is_pass: bool = False
     """Whether the run ends with its first comparison, and handles only its snapshot."""
-    _halting: asyncio.Lock = field(default_factory=asyncio.Lock)
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
     """Targets whose opening ended after nobody waited for them any more."""
+
+    def __post_init__(self) -> None:
+        """Its halts."""
+        self.halts = Halts(run=self)
+
+    @property
+    def halt(self) -> Halt | None:
+        """Why the mirror is halted."""
+        return self.halts.shown
 
     # -- beginning and ending --------------------------------------------------------------------------
 
     async def begin(self) -> BoundMirror | None:
-        """Check root and base and start the mirror; None with `halt` or `trouble` set."""
+        """Check root and base and start the mirror; None if it is halted or the target is down."""
         # In this mirror's own thread: on a dead mount it never ends, and all others continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
         # First, as `status` needs the mirror's row to show errors from below.
@@ -535,20 +495,15 @@ class MirrorRun:
             )
             journal = Journal(binding, self.clock, self.on_decided)
             await attach.prepare(self.store, journal, target, self.clock)
+            await self.halts.end()
             self.bound = BoundMirror(self, target, journal)
             await self.bound.deletions.count_served()
         except Halted as error:
-            await self.halted(error)
+            await self.halts.halt(error)
         except UsageError as error:
-            await self.set_halt(Halt(BAD_CONFIG, str(error), self._retry()))
+            await self.halts.halt(Halted(BAD_CONFIG, str(error)))
         except TargetError as error:
-            self.trouble = error.reason
-            if self.halt is not None and self.halt.reason == CREDENTIALS:
-                # Notes about the key may concern another address, and are checked again.
-                await self.set_halt(_down(error.reason))
-        else:
-            self.trouble = ""
-            await self.set_halt(None)
+            await self.halts.begin_failed(error)
         finally:
             # After any error or cancellation: an embedded base that stays open is locked forever.
             if target is not None and self.bound is None:
@@ -580,10 +535,10 @@ class MirrorRun:
         settings, configured = self.settings, self.context.configured
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
         if record is not None:
-            self.mirror, self.halt = record.id, record.halt
+            self.mirror, self.halts.shown = record.id, record.halt
             await self._rename_base(record)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
-        self.mirror, self.halt = record.id, record.halt
+        self.mirror, self.halts.shown = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
         """Give the embedded base the mirror's name in the config, before the state has that name.
@@ -636,60 +591,5 @@ class MirrorRun:
         try:
             return await attach.same_root(self.settings, self.identity)
         except Halted as error:
-            await self.halted(error)
+            await self.halts.halt(error)
             return None
-
-    # -- halts -----------------------------------------------------------------------------------------
-
-    async def set_halt(self, halt: Halt | None) -> None:
-        """Record on disk and in the log that the mirror needs a person, or no longer does."""
-        if halt is not None:
-            halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
-        async with self._halting:
-            if halt == self.halt == self.told:
-                return  # nothing new: neither a write nor a log line
-            # Shown once it is on disk: if it cannot be written, the next call tries again.
-            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
-            before, self.halt, self.told, self.proving = self.halt, halt, halt, False
-            if halt is not None:
-                log.error(
-                    "mirror.halted",
-                    mirror=self.settings.name,
-                    folder=str(self.settings.root),
-                    reason=halt.reason,
-                    detail=halt.detail,
-                    cure=halt.cure,
-                )
-            elif before is not None:
-                log.info("mirror.resumed", mirror=self.settings.name, reason=before.reason)
-
-    async def halted(self, error: Halted) -> None:
-        """Halt: the target, or the work on it, can continue only after a person acted."""
-        await self.set_halt(as_halt(error, self.settings.name, self.context.cure))
-
-    def _retry(self) -> str:
-        """The command to run once the cause of a halt is gone."""
-        return self.context.cure(f"retry --mirror {self.settings.name}")
-
-    async def show_trouble(self, reason: str, trouble: str) -> None:
-        """Show a temporary problem (`PASSING`), unless people must see something else."""
-        # Not twice per run: it would hide what the run has learned since.
-        if self.halt is None or (self.halt.reason in PASSING and self.told is None):
-            if reason == TARGET_DOWN:
-                halt = _down(trouble)
-            else:
-                halt = Halt(reason, f"{trouble}; retrying within a minute", self._retry())
-            await self.set_halt(halt)
-
-    async def note_unfinished(self, reason: str, trouble: str) -> None:
-        """Show in `status` why a pass could not end, until the next one starts."""
-        if self.halt is None:
-            cure = self.context.cure(f"--once --mirror {self.settings.name}")
-            halt = Halt(reason, f"{trouble}; the next pass continues from there", cure)
-            await self.store.write(lambda tx: tx.mirrors.set_halt(self.mirror, halt))
-            self.halt = halt
-
-    async def end_trouble(self) -> None:
-        """End the temporary problem."""
-        if self.halt is not None and self.halt.reason in PASSING:
-            await self.set_halt(None)

@@ -22,14 +22,14 @@ from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Re
 from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.model import Upload
+from kbsync.core.model import RootIdentity, Upload
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import Clock, rest
+from kbsync.engine.halts import STATE_PAUSE, Halts
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import keep_note
-from kbsync.engine.target_health import STATE_PAUSE, TargetHealth
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.read_only import Tx
@@ -149,9 +149,8 @@ class Bodies:
 class Worker:
     """The worker of one mirror.
 
-    `on_halt` is called if only a person can help, `on_event` with what was done, `on_changed` with a file
-    that no longer has the bytes to send, `on_back` with a missing file that returned. `may_delete` checks the
-    root before documents are deleted. `on_proof`: the target works.
+    `halts` decides whether anything may be sent. `on_event` gets what was done, `on_changed` a file that no
+    longer has the bytes to send, `on_back` a missing file that returned.
     """
 
     def __init__(
@@ -161,24 +160,22 @@ class Worker:
         target: Target,
         clock: Clock,
         bodies: Bodies,
+        halts: Halts,
         *,
-        on_halt: Callable[[Halted], Awaitable[None]],
         on_event: Callable[[Happened], None],
         on_changed: Callable[[str], None],
         on_back: Callable[[str], None],
-        may_delete: Callable[[], Awaitable[bool]],
-        on_proof: Callable[[], Awaitable[None]],
+        trusted_identity: Callable[[], Awaitable[RootIdentity | None]],
     ) -> None:
         self._store = store
         self._journal = journal
         self._target = target
         self._clock = clock
-        self._on_halt = on_halt
+        self._halts = halts
         self._on_event = on_event
         self._on_changed = on_changed
         self._on_back = on_back
-        self._may_delete = may_delete
-        self._on_proof = on_proof
+        self._trusted_identity = trusted_identity
         self._bodies = bodies
         self._polls = Polls(store, journal, target)
         self._turns = FairTurns()
@@ -194,7 +191,6 @@ class Worker:
         self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
         self._has_looked = False
-        self.health = TargetHealth()
         self.rested = asyncio.Event()
         """Set whenever the last running task has ended."""
 
@@ -211,7 +207,7 @@ class Worker:
                 if not is_begun:
                     with contextlib.suppress(StateError):  # an earlier run may have found the account full
                         found_none, _ = await self._store.read(self._room)
-                        self.health.is_full = found_none
+                        self._halts.is_full = found_none
                     is_begun = True
                 seconds = await self._round()
                 self._has_looked = True
@@ -254,23 +250,13 @@ class Worker:
         binding = self._journal.binding
         return await self._store.read(lambda tx: tx.uploads.next_due(binding.mirror, binding.id, look, poll))
 
-    def resume(self) -> None:
-        """Resume: the cause of a halt is gone."""
-        self.health = TargetHealth(is_full=self.health.is_full)
-        self.wake()
-
-    def try_again(self) -> None:
-        """Resume the work to check whether the cause of a halt is gone."""
-        self.health = self.health.taken_up()
-        self.wake()
-
     async def _round(self) -> float:
         """Start due work as far as possible; returns the time until more is due."""
-        if self.health.halted is not None:
+        if self._halts.halted is not None:
             return LONGEST_REST
         now = self._clock.steady()
-        if now < self.health.not_before:
-            return self.health.not_before - now
+        if now < self._halts.not_before:
+            return self._halts.not_before - now
         await self._catch_up()
         binding, limits = self._journal.binding, self._journal.binding.limits
         # With several slots, polls leave one free: a file just saved must not wait for them.
@@ -294,7 +280,7 @@ class Worker:
         due = await self._store.read(find)
         # How many documents may check whether the account has space again; None: it has.
         tries = None
-        if self.health.is_full:
+        if self._halts.is_full:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
         # One list at a time: uploads lost meanwhile share the next.
@@ -308,12 +294,12 @@ class Worker:
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
         # The root is checked before every delete: an absent folder is not empty (promise 1).
-        if due.deletes and await self._may_delete():
+        if due.deletes and await self._trusted_identity() is not None:
             waiting[Lane.DELETE] = due.deletes
         is_working = self._start_turns(waiting, tries)
         is_started = is_looking or is_polling or is_working
         seconds = 0.0 if is_started else await self._until_next(held_back=tries is not None)
-        self.health.failures.rounds = 0
+        self._halts.rounds = 0
         return seconds
 
     async def _catch_up(self) -> None:
@@ -332,7 +318,7 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_look + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self.health.failures.jobs = 0  # what failed is gone
+            self._halts.jobs = 0  # what failed is gone
         if due is None:
             return LONGEST_REST
         # a busy row may be due, and its task wakes us; one held back may always be due
@@ -371,8 +357,7 @@ class Worker:
         """Run it; False if the outcome of the rows could not be recorded."""
         try:
             await work(rows)
-            self.health.state_error = ""
-            self.health.failures.jobs = 0
+            self._halts.job_ended()
             return True
         except StateError as error:
             self._state_failed(error)
@@ -382,16 +367,13 @@ class Worker:
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
         """Handle an error of ours: start nothing for a while, longer each time. Returns how long."""
-        now = self._clock.steady()
-        if of_round or now >= self.health.not_before:
-            self.health.not_before = now + self.health.failures.note(error, of_round=of_round)
-        seconds = self.health.not_before - now  # jobs that fail together count once
+        seconds = self._halts.failed(error, self._clock.steady(), of_round=of_round)
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
         """Send nothing until the journal can be written; logged once, not at every try."""
-        if self.health.state_failed(str(error), self._clock.steady()):
+        if self._halts.state_failed(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
@@ -509,12 +491,12 @@ class Worker:
         binding = self._journal.binding
         blame = None
         if not binding.limits.embedded:
-            blame = self.health.blame(pairs)
+            blame = self._halts.blame(pairs)
         if blame is not None:
-            blamed, code, reason = tuple(self.health.blamed), blame.code, blame.reason
+            blamed, code, reason = tuple(self._halts.blamed), blame.code, blame.reason
             await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
             await self._halt(blame)
-        halted, may_be_spent = self.health.halted, not self.health.note_losses(pairs)
+        halted, may_be_spent = self._halts.halted, not self._halts.note_losses(pairs)
 
         note = self._target.note
 
@@ -535,7 +517,7 @@ class Worker:
         happened = await self._store.write(record)
         self._note = note
         if any(isinstance(answer, Accepted) for answer in answers):
-            self.health.accepted()
+            self._halts.accepted()
         await self._tell_progress(happened)
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
@@ -545,7 +527,7 @@ class Worker:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await lost_uploads.look_for(
-                self._store, self._journal, self._target, rows, self.health.answers
+                self._store, self._journal, self._target, rows, self._halts.answers
             )
         except TargetError as error:
             await self._note_trouble([error], 1)
@@ -555,7 +537,7 @@ class Worker:
             now, self._is_looking = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
-        self.health.answers()
+        self._halts.answers()
         self._tell(
             await self._store.write(
                 lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in seen]
@@ -566,10 +548,10 @@ class Worker:
         begun = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
-            self.health.answers()
+            self._halts.answers()
             await self._tell_progress(happened)
             if halted is not None:
-                self.health.is_full = halted.halt == "quota"
+                self._halts.is_full = halted.halt == "quota"
                 await self._halt(halted)
         except TargetError as error:
             await self._note_trouble([error], 1)
@@ -592,7 +574,7 @@ class Worker:
             if row.path is not None and kept.get(row.id):
                 self._on_back(row.path)
         known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
-        numbers, is_full = [row.id for row in rows], self.health.is_full
+        numbers, is_full = [row.id for row in rows], self._halts.is_full
         begun = await self._store.write(
             lambda tx: deletions.begin(self._journal, tx, numbers, kept, known, is_full=is_full)
         )
@@ -622,7 +604,7 @@ class Worker:
         except TargetError as error:
             await self._note_trouble([error], 1)
             return {}
-        self.health.answers()
+        self._halts.answers()
         return known
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
@@ -659,14 +641,13 @@ class Worker:
 
     async def _note_trouble(self, errors: Sequence[TargetError], asked: int) -> None:
         """Note what the answers say about the target as a whole."""
-        halted = self.health.answered(errors, asked, self._clock.steady())
+        halted = self._halts.answered(errors, asked, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
 
     async def _halt(self, error: Halted) -> None:
-        if self.health.halted is None:
-            self.health.halted = error
-            await self._on_halt(error)
+        if self._halts.halted is None:
+            await self._halts.halt(error)
 
     def _tell(self, happened: Sequence[Happened | None]) -> None:
         for event in happened:
@@ -676,9 +657,8 @@ class Worker:
     async def _tell_progress(self, happened: Sequence[Happened | None]) -> None:
         """Note that the target works: puts and polls made documents searchable. A rename does not count."""
         self._tell(happened)
-        self.health.went_well(happened)
-        if self.health.is_proven:
-            await self._on_proof()
+        self._halts.went_well(happened)
+        await self._halts.end_if_proven()
 
 
 _SILENT = Unsure("the target returned no result for it")

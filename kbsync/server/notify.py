@@ -317,7 +317,7 @@ class Notifications:
         self._pending.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
             # Before that the state has the halt that an earlier process knew.
-            if run.told is not None or run.has_compared:
+            if run.halts.is_current or run.has_compared:
                 with contextlib.suppress(StateError):  # which the mirror itself logs
                     halt = await run.store.read(partial(halt_shown, run=run))
                     self._pending.halt_seen(name, halt, self._wall())

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
-from kbsync.errors import Unavailable
+from kbsync.errors import Halted, Unavailable
 from kbsync.state.read_only import Tx
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
@@ -198,16 +198,14 @@ async def test_a_clock_set_back_puts_an_audit_off_by_one_period_at_most(world: W
 
 
 async def test_nothing_is_asked_while_the_mirror_is_halted(world: World) -> None:
-    from kbsync.state.mirrors import Halt
-
     await mirrored(world)
     listed = len(lists(world))
     async with begun(world) as auditing:
-        await world.run.set_halt(Halt("quota", "no money", ""))
+        await world.run.halts.halt(Halted("quota", "no money"))
         task = asyncio.create_task(auditing.keep())
         await world.clock.sleep(3 * PERIOD)
         assert len(lists(world)) == listed
-        await world.run.set_halt(None)
+        await world.run.halts.end()
         await world.clock.sleep(120)
         assert len(lists(world)) == listed + 1
         await end_tasks([task])

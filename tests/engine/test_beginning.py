@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.halts import Halts
 from kbsync.errors import Halted, StateError
 from kbsync.source import scan
 from kbsync.state.store import StateStore
@@ -114,11 +114,11 @@ async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World
         run = bound.run
         fail_write(run.store, 1)
         with pytest.raises(StateError):
-            await run.halted(refused)
+            await run.halts.halt(refused)
         assert run.halt is None
         with capture_logs() as logs:
             for _ in range(3):
-                await run.halted(refused)
+                await run.halts.halt(refused)
         assert [line["event"] for line in logs] == ["mirror.halted"]
         stored = await run.store.read(lambda tx: tx.mirrors.get(run.mirror).halt)
     assert stored is not None and stored.reason == "credentials"
@@ -128,7 +128,7 @@ async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
         with capture_logs() as logs:
-            await asyncio.gather(bound.run.halted(refused), bound.run.halted(refused))
+            await asyncio.gather(bound.run.halts.halt(refused), bound.run.halts.halt(refused))
     assert [line["event"] for line in logs] == ["mirror.halted"]
 
 
@@ -136,16 +136,16 @@ async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon, tries = WatchingWorld(tmp_path), list[str]()
-    set_halt = MirrorRun.set_halt
+    show = Halts.show
 
-    async def fail_first(run: MirrorRun, halt: Any) -> None:
+    async def fail_first(halts: Halts, halt: Any) -> None:
         if halt is not None:
             tries.append(halt.reason)
             if len(tries) == 1:
                 raise StateError("the disk is full")
-        await set_halt(run, halt)
+        await show(halts, halt)
 
-    monkeypatch.setattr(MirrorRun, "set_halt", fail_first)
+    monkeypatch.setattr(Halts, "show", fail_first)
     async with daemon.kept() as store:
         refusal = Fault("put", error=lambda: Halted("credentials", "the key was refused"), times=FOREVER)
         daemon.base.faults.append(refusal)

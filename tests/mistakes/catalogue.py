@@ -242,10 +242,10 @@ MISTAKES = {
     ),
     "nobody-to-blame": Mistake(
         "a service that refuses everything quarantines every document",
-        "kbsync/engine/target_health.py",
+        "kbsync/engine/halts.py",
         "                if len(self.blamed) >= BLAME_LIMIT:",
         "                if False:",
-        ("tests/engine/test_adversities.py",),
+        ("tests/engine/test_halts.py", "tests/engine/test_adversities.py"),
     ),
     "wish-for-rest-ignored": Mistake(
         "a service that asks for a pause is asked again at once",
@@ -373,7 +373,7 @@ MISTAKES = {
     "root-not-looked-at": Mistake(
         "deletions are sent while the folder is away",
         "kbsync/engine/worker.py",
-        "        if due.deletes and await self._may_delete():",
+        "        if due.deletes and await self._trusted_identity() is not None:",
         "        if due.deletes:",
         ("tests/promises/test_mass_deletion.py",),
     ),

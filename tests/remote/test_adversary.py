@@ -14,7 +14,7 @@ import pytest
 
 from kbsync.core.names import Naming
 from kbsync.engine.audit import PutOffError
-from kbsync.state.mirrors import Halt
+from kbsync.errors import Halted
 from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths
 from tests.remote.world import RemoteWorld, sha_of_folder
@@ -237,7 +237,7 @@ async def test_a_halt_ends_an_audit_where_it_is(world: RemoteWorld) -> None:
         listed = world.asked("list")
         task = asyncio.create_task(auditing.audit())
         await world.clock.sleep(15)
-        await world.run.set_halt(Halt("quota", "no money", ""))
+        await world.run.halts.halt(Halted("quota", "no money"))
         with pytest.raises(PutOffError):
             await task
         await world.clock.sleep(60)

@@ -93,7 +93,7 @@ async def test_names_that_are_no_unicode_are_told_everywhere(one: Scene) -> None
     await one.mirrored(2)
     [mirror] = (await one.json("/api/status?documents=1&state=failed"))["mirrors"]
     assert [(item["path"], bool(item["reason"])) for item in mirror["items"]] == [(LATIN, True)]
-    one.runs["docs"].halt = Halt("folder-missing", f"{LATIN} is missing", "kbsync retry")
+    await one.runs["docs"].halts.show(Halt("folder-missing", f"{LATIN} is missing", "kbsync retry"))
     frame = await one.made.views.frame()
     assert json.loads(json.dumps(frame))["mirrors"][0]["failed"][0]["path"] == LATIN
     assert (await one.get("/readyz")).status_code == 503

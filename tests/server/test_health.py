@@ -87,9 +87,9 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         await bound.compare()
         assert await reason(readiness) == ""
         await run.end()
-        await run.set_halt(HALT)
+        await run.halts.show(HALT)
         assert [one.obstacle for one in await readiness.look()] == [HALT]
-        await run.set_halt(None)
+        await run.halts.show(None)
         assert await reason(readiness) == ""
 
 

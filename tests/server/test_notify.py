@@ -316,7 +316,8 @@ class NotifiedMirror:
         self.halt: Halt | None = None
         self.now, self.told = 0.0, place / "told"
         context = SimpleNamespace(cure=lambda words: f"kbsync {words}")
-        self.run = SimpleNamespace(told=None, has_compared=True, context=context, store=self)
+        halts = SimpleNamespace(is_current=False)
+        self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.told)))
         runs = cast(Any, {"a": self.run})
         self.notifications = Notifications(runs, steady=lambda: self.now, wall=lambda: EPOCH)
@@ -348,7 +349,7 @@ async def test_halts_recoveries_and_failures_are_told(tmp_path: Path) -> None:
     stage.halt, stage.run.has_compared = QUOTA, False
     await stage.look()
     assert stage.events == [], "before its first look this process does not know whether the halt still holds"
-    stage.run.told = QUOTA
+    stage.run.halts.is_current = True
     await stage.look()
     await stage.look(EVERY)
     assert (stage.events, stage.notices[0]["reason"]) == (["halted"], "quota"), "told once"

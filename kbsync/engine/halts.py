@@ -1,0 +1,357 @@
+"""Whether the work on a mirror is halted or in trouble, and when that is over. Nothing else decides that.
+
+A problem of one document concerns only that document (promise 9). `HaltState` decides when it is the target's
+problem: then no further document is tried until a person, or time, has fixed it.
+
+| state  | work             | next                                                                     |
+|--------|------------------|--------------------------------------------------------------------------|
+| FREE   | all              | `stop` → HALTED                                                          |
+| HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a person's word) → FREE |
+| TRYING | all, to prove it | a document is accepted, or none is left → PROVEN; `stop` → HALTED        |
+| PROVEN | all              | the end of the halt is written → FREE; `stop` → HALTED                   |
+
+A base that was missing and answers proves enough. If documents were accepted before but never finished, only
+a finished one proves anything. Trouble passes by itself: the target is down, or kbsync fails. It pauses the
+work, and is shown only once it lasts.
+
+`Halts` writes the halt to the state before it shows it; a write that fails is tried again (`refresh`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import structlog
+
+from kbsync.contract.target import PutOutcome
+from kbsync.core.model import Upload
+from kbsync.engine.clock import bug_in_words, pause_after
+from kbsync.engine.journal import Happened
+from kbsync.engine.status import (
+    CREDENTIALS,
+    FAILING,
+    FOLDER_MISSING,
+    PASSING,
+    TARGET_DOWN,
+    TARGET_STUCK,
+    as_halt,
+    going_on,
+)
+from kbsync.errors import Halted, NameTaken, Rejected, StateError, TargetError, Unavailable, Unfit, Unsure
+from kbsync.state.mirrors import Halt
+
+if TYPE_CHECKING:
+    from kbsync.engine.mirror import MirrorRun
+
+log = structlog.get_logger("kbsync")
+
+BLAME_LIMIT = 5
+"""Documents refused in a row for one reason, with none accepted between: then the target is to blame."""
+DONE = ("document.ready", "document.renamed")
+STATE_PAUSE = 5.0
+LONGEST_PAUSE = 60.0
+MANY_FAILURES = 3
+BASE_MISSING = "knowledge-base-missing"
+DOWN_AFTER = 10.0
+"""Seconds a target is down before that is shown as a halt: a restart of the service is no halt."""
+PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
+
+
+class Work(Enum):
+    """What the worker may do; see the table above."""
+
+    FREE = "free"
+    HALTED = "halted"
+    TRYING = "trying"
+    PROVEN = "proven"
+
+
+@dataclass
+class HaltState:
+    """The pure part: what requests and errors say about the target. Steady seconds throughout.
+
+    Nothing is sent before `not_before`. `error`: the last halt. `trouble`: why the target is down since
+    `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
+    finished. `rounds` and `jobs` count errors of kbsync itself in a row: of whole rounds, and of single jobs
+    while others may succeed. `unanswered`: documents whose uploads got no answer since one was accepted.
+    """
+
+    work: Work = Work.FREE
+    error: Halted | None = None
+    down_since: float = 0.0
+    not_before: float = 0.0
+    trouble: str = ""
+    state_error: str = ""
+    rounds: int = 0
+    jobs: int = 0
+    failure: str = ""
+    is_full: bool = False
+    is_stuck: bool = False
+    blamed: list[str] = field(default_factory=list)
+    unanswered: set[str] = field(default_factory=set)
+    _blamed_code: str = ""
+
+    @property
+    def halted(self) -> Halted | None:
+        """Why nothing may be sent."""
+        return self.error if self.work is Work.HALTED else None
+
+    def stop(self, error: Halted) -> None:
+        """Start no more work."""
+        self.work, self.error = Work.HALTED, error
+
+    def release(self) -> None:
+        """Resume: the cause of a halt is gone."""
+        self._forget_trouble()
+        self.work, self.is_stuck = Work.FREE, False
+        self.blamed, self._blamed_code = [], ""
+
+    def try_again(self) -> None:
+        """The base answers: try if the cause of the halt is gone; one more of the same errors halts again."""
+        if self.halted is not None:
+            self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
+            # One more refusal is enough: a check costs one document, not five again.
+            self.blamed = [""] * max(0, len(self.blamed) - 1)
+            self._forget_trouble()
+            self.work = Work.PROVEN if self.halted.halt == BASE_MISSING else Work.TRYING
+
+    def _forget_trouble(self) -> None:
+        self.not_before, self.trouble, self.state_error = 0.0, "", ""
+        self.rounds = self.jobs = 0
+        self.unanswered.clear()
+
+    def prove(self) -> None:
+        """Note that the work goes well, or none is left."""
+        if self.work is Work.TRYING:
+            self.work = Work.PROVEN
+
+    # -- errors of kbsync itself -----------------------------------------------------------------------
+
+    @property
+    def failing(self) -> str:
+        """What to report once errors of kbsync do not go away by themselves; '' until then."""
+        return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
+
+    def failed(self, error: Exception, now: float, *, of_round: bool) -> float:
+        """Count an error of kbsync; returns the seconds to pause, longer each time."""
+        if of_round or now >= self.not_before:  # jobs that fail together count once
+            self.rounds += of_round
+            self.jobs += not of_round
+            self.failure = bug_in_words(error)
+            # One document that always fails delays the others no longer than that (promise 9).
+            pause = pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
+            self.not_before = now + pause
+        return self.not_before - now
+
+    def state_failed(self, error: StateError, now: float) -> bool:
+        """Record that the journal cannot be written; True if that is news."""
+        is_news = str(error) != self.state_error
+        self.state_error = str(error)
+        self.not_before = now + STATE_PAUSE
+        return is_news
+
+    def job_ended(self) -> None:
+        """Note that a job ended and its outcome is recorded."""
+        self.state_error, self.jobs = "", 0
+
+    # -- what the target answers -----------------------------------------------------------------------
+
+    def answered(self, errors: Sequence[TargetError], asked: int, now: float) -> Halted | None:
+        """A request about `asked` documents ended with these errors; returns the halt to report.
+
+        If all failed through no fault of theirs, the target is down and not called for a while.
+        """
+        for error in errors:
+            if isinstance(error, Halted):
+                return error
+        late = [error for error in errors if isinstance(error, Unavailable | Unsure)]
+        # One answer about one document shows that the target is up, whatever happened to the others.
+        if not late or len(late) < asked:
+            self.answers()
+            return None
+        self.down(late[0].reason, now)
+        wished = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
+        self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
+        return None
+
+    def down(self, reason: str, now: float) -> None:
+        """Note that the target does not answer."""
+        self.down_since = self.down_since if self.trouble else now
+        self.trouble = reason
+
+    def answers(self) -> None:
+        """Note that the target answers."""
+        self.trouble = ""
+
+    def is_down_for(self, seconds: float, now: float) -> bool:
+        """Whether the target has been down for so long."""
+        return bool(self.trouble) and now - self.down_since >= seconds
+
+    def note_losses(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> bool:
+        """Whether the target, and no document, is to blame for the current lost answers.
+
+        It is, once it answered no upload of `BLAME_LIMIT` different documents and accepted none between.
+        """
+        if any(not isinstance(answer, TargetError) for _, answer in answers):
+            self.unanswered.clear()
+        if len(self.unanswered) < BLAME_LIMIT:
+            lost = (upload for upload, answer in answers if isinstance(answer, Unsure))
+            self.unanswered |= {upload.path or upload.label for upload in lost}
+        return len(self.unanswered) >= BLAME_LIMIT
+
+    def accepted(self) -> None:
+        """Note that the target accepted a document."""
+        if not (self.is_full or self.is_stuck):
+            self.prove()
+
+    def went_well(self, happened: Sequence[Happened | None]) -> None:
+        """Note that documents became ready: the target works."""
+        if any(event is not None and event.event in DONE for event in happened):
+            self.is_full = self.is_stuck = False
+            self.prove()
+
+    def blame(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
+        """Note refusals: after five in a row with one code and none accepted, the target is to blame.
+
+        Of documents sent together that may succeed later one counts: a brief problem refuses all of them.
+        """
+        is_counted = False
+        for upload, answer in answers:
+            if not isinstance(answer, TargetError):
+                self.blamed.clear()
+            elif isinstance(answer, Rejected) and answer.may_pass and is_counted:
+                continue
+            elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken | Unfit):
+                if answer.code != self._blamed_code:
+                    self.blamed.clear()
+                    self._blamed_code = answer.code
+                is_counted = is_counted or answer.may_pass
+                label = upload.path or upload.label
+                if label not in self.blamed:
+                    self.blamed.append(label)
+                if len(self.blamed) >= BLAME_LIMIT:
+                    reason = (
+                        f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
+                        "check the service and the target's settings"
+                    )
+                    return Halted("target-rejects", reason, code=answer.code)
+        return None
+
+
+@dataclass(kw_only=True)
+class Halts(HaltState):
+    """The halts of one mirror as the state has them, and so as they are shown."""
+
+    run: MirrorRun
+    shown: Halt | None = None
+    is_current: bool = False
+    """Whether this run wrote and logged `shown`; an earlier run may have left it in the state."""
+    _probe_at: float = 0.0
+    _probe_wait: float = PROBE_EVERY
+    _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def show(self, halt: Halt | None) -> None:
+        """Record on disk and in the log that the mirror needs a person, or no longer does."""
+        name, context = self.run.settings.name, self.run.context
+        if halt is not None:
+            halt = going_on(halt, name, context.cure, at_work=context.at_work)
+        async with self._writing:
+            if halt == self.shown and (self.is_current or halt is None):
+                return  # nothing new: neither a write nor a log line
+            before = self.shown
+            await self._write(halt)
+            self.is_current = halt is not None
+            if halt is not None:
+                log.error("mirror.halted", mirror=name, folder=str(self.run.settings.root), **asdict(halt))
+            elif before is not None:
+                log.info("mirror.resumed", mirror=name, reason=before.reason)
+
+    async def _write(self, halt: Halt | None) -> None:
+        await self.run.store.write(lambda tx: tx.mirrors.set_halt(self.run.mirror, halt))
+        self.shown = halt
+
+    async def halt(self, error: Halted) -> None:
+        """Halt: the target, or the work on it, can continue only after a person acted."""
+        self.stop(error)
+        await self.show(self._described(error))
+
+    def _described(self, error: Halted) -> Halt:
+        return as_halt(error, self.run.settings.name, self.run.context.cure)
+
+    async def end(self) -> None:
+        """Resume: a person says so, or the mirror started anew."""
+        await self.show(None)
+        self.release()
+
+    async def end_if_proven(self) -> None:
+        """End the halt once the resumed work has succeeded."""
+        if self.work is Work.PROVEN:
+            await self.show(None)
+            self.work = Work.FREE
+
+    async def refresh(self) -> None:
+        """Show what lasts and end what is over, also if that could not be written when it happened."""
+        await self.end_if_proven()
+        if self.halted is not None:
+            await self.halt(self.halted)
+        if self.failing:
+            await self.show_trouble(FAILING, self.failing)
+        elif not self.trouble:
+            await self.end_trouble()
+        elif self.is_down_for(DOWN_AFTER, self.run.clock.steady()):
+            await self.show_trouble(TARGET_DOWN, self.trouble)
+
+    def is_about(self, *reasons: str) -> bool:
+        """Whether the mirror is halted for one of these reasons."""
+        return self.shown is not None and self.shown.reason in reasons
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether the mirror is halted over the target, until a person acted."""
+        return self.shown is not None and not self.is_about(*PASSING, FOLDER_MISSING)
+
+    def take_probe(self) -> bool:
+        """Whether to ask the base now if the cause is gone; about a halt, less often each time."""
+        now, wait = self.run.clock.steady(), PROBE_EVERY
+        if self.shown is None:
+            self._probe_wait = PROBE_EVERY
+        if now < self._probe_at or not (self.needs_person or self.trouble):
+            return False
+        if self.needs_person:
+            wait, self._probe_wait = self._probe_wait, min(LONGEST_PROBE, self._probe_wait * 2)
+        self._probe_at = now + wait
+        return True
+
+    async def show_trouble(self, reason: str, trouble: str) -> None:
+        """Show a temporary problem (`PASSING`), unless people must see something else."""
+        # Not twice per run: it would hide what the run has learned since.
+        if self.shown is None or (self.is_about(*PASSING) and not self.is_current):
+            await self.show(self._passing(reason, trouble))
+
+    def _passing(self, reason: str, trouble: str) -> Halt:
+        if reason == TARGET_DOWN:
+            return Halt(reason, f"{trouble}; work resumes when it answers", "")
+        return self._described(Halted(reason, f"{trouble}; retrying within a minute"))
+
+    async def begin_failed(self, error: TargetError) -> None:
+        """Note that the target did not answer at the start; replaces a halt over a key."""
+        self.down(error.reason, self.run.clock.steady())
+        if self.is_about(CREDENTIALS):
+            # Notes about the key may concern another address.
+            await self.show(self._passing(TARGET_DOWN, error.reason))
+
+    async def note_unfinished(self, reason: str, trouble: str) -> None:
+        """Show in `status` why a pass could not end, until the next one starts."""
+        if self.shown is None:
+            cure = self.run.context.cure(f"--once --mirror {self.run.settings.name}")
+            await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))
+            self.is_current = False
+
+    async def end_trouble(self) -> None:
+        """End the temporary problem."""
+        if self.is_about(*PASSING):
+            await self.show(None)

@@ -1,0 +1,125 @@
+"""What halts a mirror, what proves that the cause is gone, and what only pauses the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kbsync.contract.target import Accepted, PutOutcome
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.halts import BASE_MISSING, BLAME_LIMIT, HaltState, Work
+from kbsync.engine.journal import Happened
+from kbsync.engine.status import TARGET_STUCK
+from kbsync.errors import Halted, Rejected, Unavailable, Unsure
+
+
+def row(path: str) -> Upload:
+    return Upload(1, 1, 1, path, path, path, "d", 1, "r", UploadState.SENDING)
+
+
+Event = Callable[[HaltState], object]
+
+READY = [Happened("document.ready", row("f0.md"))]
+DELETED = [Happened("document.deleted", row("f0.md"))]
+
+
+def stop(reason: str = "quota") -> Event:
+    return lambda state: state.stop(Halted(reason, "no"))
+
+
+def full(state: HaltState) -> None:
+    state.is_full = True
+    state.stop(Halted("quota", "no room"))
+
+
+EVENTS: dict[str, Event] = {
+    "stop": stop(),
+    "stop-stuck": stop(TARGET_STUCK),
+    "stop-missing": stop(BASE_MISSING),
+    "full": full,
+    "try": HaltState.try_again,
+    "release": HaltState.release,
+    "accepted": HaltState.accepted,
+    "ready": lambda state: state.went_well(READY),
+    "deleted": lambda state: state.went_well(DELETED),
+    "idle": HaltState.prove,
+    "down": lambda state: state.answered([Unavailable("busy")], 1, 0.0),
+    "up": lambda state: state.answered([], 1, 0.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("events", "work"),
+    [
+        ("", Work.FREE),
+        ("accepted ready idle try deleted down up", Work.FREE),
+        ("stop", Work.HALTED),
+        ("stop accepted ready idle deleted down up stop", Work.HALTED),
+        ("stop release", Work.FREE),
+        ("stop try", Work.TRYING),
+        ("stop try try", Work.TRYING),
+        ("stop try deleted down up", Work.TRYING),
+        ("stop try accepted", Work.PROVEN),
+        ("stop try ready", Work.PROVEN),
+        ("stop try idle", Work.PROVEN),
+        ("stop try stop", Work.HALTED),
+        ("stop try accepted stop", Work.HALTED),
+        ("stop try release", Work.FREE),
+        ("stop-missing try", Work.PROVEN),
+        ("full try accepted", Work.TRYING),
+        ("full release stop try accepted", Work.TRYING),
+        ("full try ready", Work.PROVEN),
+        ("full try ready stop try accepted", Work.PROVEN),
+        ("stop-stuck try accepted", Work.TRYING),
+        ("stop-stuck try stop try accepted", Work.TRYING),
+        ("stop-stuck try stop try ready", Work.PROVEN),
+        ("stop-stuck try ready stop try accepted", Work.PROVEN),
+        ("stop-stuck try idle", Work.PROVEN),
+        ("stop-stuck release stop try accepted", Work.PROVEN),
+    ],
+)
+def test_the_states_of_the_work(events: str, work: Work) -> None:
+    state = HaltState()
+    for event in events.split():
+        EVENTS[event](state)
+    assert state.work is work
+    assert (state.halted is not None) == (work is Work.HALTED)
+
+
+# -- whom to blame ---------------------------------------------------------------------------------------
+
+
+def refused(count: int, code: str = "7", start: int = 0) -> list[tuple[Upload, PutOutcome]]:
+    return [(row(f"f{start + i}"), Rejected("no", code=code)) for i in range(count)]
+
+
+def test_a_success_another_code_or_the_same_document_starts_anew() -> None:
+    accepted = (row("x"), Accepted("id"))
+    assert HaltState().blame([*refused(4), accepted, *refused(4, start=9)]) is None
+    assert HaltState().blame([*refused(4, "7"), *refused(4, "8")]) is None
+    assert HaltState().blame([refused(1)[0]] * 20) is None
+
+
+def test_after_a_halt_over_refusals_one_more_is_enough() -> None:
+    state = HaltState()
+    blame = state.blame(refused(BLAME_LIMIT))
+    assert blame is not None
+    state.stop(blame)
+    state.try_again()
+    assert state.blame(refused(1, start=9)) is not None
+    state.release()
+    assert state.blame(refused(BLAME_LIMIT - 1)) is None
+
+
+def test_a_target_that_is_down_is_left_alone_longer_each_time_and_as_long_as_it_wishes() -> None:
+    state = HaltState()
+    state.answered([Unavailable("busy")], 1, now=100.0)
+    assert 100.0 < state.not_before < 101.0
+    state.answered([Unsure("reset")], 1, now=140.0)
+    assert state.not_before >= 160.0
+    state.answered([Unavailable("busy", retry_after=90.0)], 1, now=150.0)
+    assert state.not_before == 240.0
+    assert state.is_down_for(50.0, now=150.0) and not state.is_down_for(51.0, now=150.0)
+    state.answered([Unavailable("busy")], 2, now=250.0)
+    assert not state.is_down_for(0.0, now=250.0)
