@@ -70,6 +70,9 @@ PERMISSION = re.compile(
 )
 """What the key may not do."""
 
+ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
+"""What the common rules read under every refusal: a vendor's rule for a status leaves it to them."""
+
 MONEY_HINT = "see to the account's balance and plan in the service's console"
 FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"

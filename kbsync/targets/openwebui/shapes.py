@@ -19,21 +19,19 @@ from kbsync.contract.target import DocState, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import ListPage, T, count_of, id_of, number, object_of, page_in, text_of
-from kbsync.targets.http.rules import (
-    BUSY,
-    FULL,
-    FULL_HINT,
-    GONE,
-    MONEY,
-    MONEY_HINT,
-    ONE_DOCUMENT,
-    SUCCESS,
-    ErrorCase,
-    ErrorRule,
-    case_of,
-    classify,
+from kbsync.targets.http.reading import (
+    ListPage,
+    Match,
+    T,
+    count_of,
+    id_of,
+    number,
+    object_of,
+    page_in,
+    path_below,
+    text_of,
 )
+from kbsync.targets.http.rules import ACCOUNT, GONE, SUCCESS, ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
 """The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
@@ -111,8 +109,8 @@ class StoredFile:
     def listed(self, prefix: str, state: DocState) -> Listed:
         """A row of the list: paths of other mirrors, under another prefix, are not told."""
         whole = self.path
-        path = whole.removeprefix(prefix) if whole.startswith(prefix) and whole != prefix else None
-        row = Listed(self.id, whole, self.size, self.created or None, state, path, self.digest)
+        about = whole, self.size, self.created or None, state, path_below(prefix, whole), self.digest
+        row = Listed(self.id, *about)
         return row if self.mark is None else replace(row, upload_id=self.mark[0], recipe=self.mark[1])
 
 
@@ -183,8 +181,8 @@ def folders_of(body: Any) -> dict[str, str] | None:
     return {path: folder for path, value in found.items() if (folder := id_of(value)) is not None}
 
 
-def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
-    """What a search found: three lists of lists, of one query; each passage with the id of its file."""
+def matches_of(body: Any) -> tuple[Match, ...] | None:
+    """What a search found: three lists of lists, of one query; None for another shape."""
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
@@ -207,61 +205,46 @@ _NOT_MADE = re.compile(r"Failed to create directory")
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
 """Calls that name a base and no file: what they do not find is the base."""
 
+_PAGE_HINT = "base_url is the server's address without a path such as /api"
+_BASE_HINT = "there is no such knowledge base for this api_key; correct target.knowledge_id"
 _RIGHTS = "check what the user of api_key may do"
 
 
-_REFUSAL = frozenset({400, 403})
+def _may_be_rights(case: ErrorCase) -> bool:
+    """A refusal in words of the server, so no firewall's page, that are not about the account."""
+    return case.is_error and ACCOUNT.search(case.words) is None
 
 
 RULES: tuple[ErrorRule, ...] = (
     # A wrong address is answered with the page of the program, and 200.
-    ErrorRule(
-        Unsure,
-        status=SUCCESS,
-        when=lambda case: case.is_page,
-        says="a web page",
-        hint="base_url is the server's address without a path such as /api",
-        as_code="page",
-    ),
+    ErrorRule(Unsure, status=SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(
         Halted,
+        call=OF_BASE,
         status={400, 404},
         words=_NOT_FOUND,
-        call=OF_BASE,
         halt="knowledge-base-missing",
-        hint="there is no such knowledge base for this api_key; correct target.knowledge_id",
-        as_code=GONE,
+        hint=_BASE_HINT,
     ),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),
     # It caught an error of its own, before or after it stored the file.
     ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
-    # Words of a model's vendor that pass through: an empty account.
-    ErrorRule(Halted, status=_REFUSAL, words=MONEY, reported=True, halt="quota", hint=MONEY_HINT),
-    # Busy, in whatever words.
-    ErrorRule(Unavailable, status=_REFUSAL, words=BUSY, reported=True, is_rate_limit=True),
-    # Full, which no right of the key's changes.
-    ErrorRule(
-        Halted, status=_REFUSAL, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT
-    ),
-    # Words of the server, so no firewall's page.
-    ErrorRule(Halted, status={403}, reported=True, halt="credentials", hint=_RIGHTS, as_code="403"),
+    # Rights of the key.
+    ErrorRule(Halted, status={403}, when=_may_be_rights, halt="credentials", hint=_RIGHTS, as_code="403"),
     # What else a base is refused for, whatever the status, are rights.
     ErrorRule(
         Halted,
         status={400},
         call=OF_BASE,
         unless=_NOT_MADE,
-        reported=True,
+        when=_may_be_rights,
         halt="credentials",
         hint=_RIGHTS,
-        as_code="403",
     ),
     # Seen with 0.12.4: it cannot embed the question.
-    ErrorRule(
-        Unavailable, status={400}, call={"search"}, reported=True, hint="its embedding model may be down"
-    ),
+    ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="see to its embedding model"),
     # It is over, and its status has the reason.
     ErrorRule(Unavailable, status={500}, call={"update"}, reported=True),
 )
@@ -278,9 +261,4 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         is_error=bool(message) and not answer.is_success,
         is_of_document=answer.op == "upload",
     )
-    return classify(case, RULES, _described)
-
-
-def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    what = f"with {rule.says}" if rule.says else f"{case.status}: {case.message}"
-    return f"{case.call}: {case.host} answered {what}"
+    return classify(case, RULES)

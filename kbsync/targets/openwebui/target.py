@@ -34,7 +34,6 @@ from kbsync.core.text import extension_of, lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClientOptions
-from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
@@ -47,7 +46,7 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.rules import GONE, says_money
+from kbsync.targets.http.rules import failed, unless_gone
 from kbsync.targets.http.target import MISSING, ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
@@ -202,8 +201,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             if file is None:
                 return MISSING
             if file.status == "failed" and not file.is_refused_copy:
-                halt = "quota" if says_money(file.error) else ""
-                return DocStatus(DocState.FAILED, file.error or "the server gives no reason", "failed", halt)
+                return failed(file.error)
             if row is None and file.status == "completed":
                 # Asked for by its name, which other files may have as well.
                 row = (await self._linked({remote_id}, math.inf, query=file.name)).get(remote_id)
@@ -256,7 +254,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         try:
             if is_linked or not is_begun:
                 # Where it is linked, that takes the place of its passages.
-                path = f"/api/v1/files/{quote(file.id)}/data/content/update"
+                path = f"{_file_at(file.id)}/data/content/update"
                 text = file.content if is_begun else file.apart
                 await self._client.post("update", path, json={"content": text})
             if not is_linked:
@@ -286,21 +284,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None where there is no file."""
-        answer = await self._look("state", remote_id, "/process/status")
+        way = f"{_file_at(remote_id)}/process/status"
+        answer = await unless_gone(self._client.ask("state", "GET", way))
         return well_formed("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
 
     async def _file(self, remote_id: str) -> StoredFile | None:
         """A file with its text. Raises `Unavailable` where that is larger than an answer may be."""
-        answer = await self._look("status", remote_id)
+        answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
         return well_formed("status", file_of(answer.body)) if answer else None
-
-    async def _look(self, op: str, remote_id: str, more: str = "") -> HttpAnswer | None:
-        try:
-            return await self._client.ask(op, "GET", f"/api/v1/files/{quote(remote_id)}{more}")
-        except Rejected as error:
-            if error.code == GONE:
-                return None
-            raise
 
     async def _page(self, number: int, size: int, more: Mapping[str, str]) -> ListPage[StoredFile]:
         """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
@@ -328,7 +319,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if file and file.is_in_own and self._is_recent(file):
             raise Unavailable("delete: the file may just be linked", code=file.status)
         if word != "completed" or (file and file.is_in_own):
-            await self._client.ask("delete", "DELETE", f"/api/v1/files/{quote(remote_id)}")
+            await self._client.ask("delete", "DELETE", _file_at(remote_id))
         # In another base as well, or linked to this one only after it was cleaned up.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)
@@ -415,7 +406,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         except Rejected:
             self._folders.forget()  # the folder may be gone, and not the file
             raise
-        path, wish = f"/api/v1/files/{quote(remote_id)}/rename", {"filename": file_name}
+        path, wish = f"{_file_at(remote_id)}/rename", {"filename": file_name}
         await self._client.ask("rename", "POST", path, json=wish)
 
     # -- search ----------------------------------------------------------------------------------------------
@@ -425,6 +416,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
         return well_formed("search", shapes.matches_of(answer.body))
+
+
+def _file_at(remote_id: str) -> str:
+    return f"/api/v1/files/{quote(remote_id, safe='')}"
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
