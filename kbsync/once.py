@@ -57,29 +57,32 @@ class PassEnd:
 async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
     """The pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
 
-    Never raises for errors of the folder or the target; leaves `run` ended.
+    Never raises for errors of the folder or the target.
     """
-    run.is_pass = True
-    try:
-        end = await _pass(run, budget)
-        if end.trouble and run.bound is not None and await run.bound.base_changed():
-            await run.end()  # an empty base replaced a damaged one: upload everything to it
-            end = await _pass(run, budget)
-        if end.reason:
-            await run.halts.note_unfinished(end.reason, end.trouble)
-        return end
-    finally:
-        await run.end()
-
-
-async def _pass(run: MirrorRun, budget: float) -> PassEnd:
+    run.is_pass, may_repeat = True, True
     deadline, wait = run.clock.steady() + budget, 1.0
-    while (bound := await run.begin()) is None:
+    while True:
+        async with run.bind() as bound:
+            if bound is not None:
+                end = await _pass(bound, budget)
+                if not (may_repeat and end.trouble and await bound.base_changed()):
+                    break
+                # An empty base replaced a damaged one: upload everything to it.
+                may_repeat, deadline = False, run.clock.steady() + budget
+                continue
         await run.halts.end_trouble()  # a daemon's earlier notes are checked again
         if run.halt is not None or run.clock.steady() + wait > deadline:
-            return PassEnd(False, run.halts.trouble, TARGET_DOWN if run.halts.trouble else "")
+            end = PassEnd(False, run.halts.trouble, TARGET_DOWN if run.halts.trouble else "")
+            break
         await run.clock.sleep(wait)
         wait *= 2
+    if end.reason:
+        await run.halts.note_unfinished(end.reason, end.trouble)
+    return end
+
+
+async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
+    run = bound.run
     deep, first = await run.deep_is_due()
     if await bound.compare(deep=deep) is None:
         return PassEnd(False)

@@ -88,17 +88,17 @@ class MirrorLoop:
         while not self.stop.is_set():
             known = await self._newest_message()
             try:
-                if (bound := await self.run.begin()) is not None:
-                    wait = FIRST_RETRY
-                    await self._watch(bound)
-                elif self.run.halts.trouble:
+                async with self.run.bind() as bound:
+                    if bound is not None:
+                        wait = FIRST_RETRY
+                        await self._watch(bound)
+                if bound is None and self.run.halts.trouble:
                     await self.run.halts.show_trouble(TARGET_DOWN, self.run.halts.trouble)
             except Exception as error:
                 await self._tell_failed(error)
             finally:
                 self.begun.set()
                 self.compared.set()
-                await self.run.end()
             # Before the next start; a new message ends the pause.
             until = self.run.clock.steady() + wait
             while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
@@ -150,11 +150,9 @@ class MirrorLoop:
             observer=settings.observer,
             rescan=settings.rescan,
         )
-        auditing = asyncio.create_task(
-            keep_running(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name)
-        )
         try:
             report = await watcher.start(self._directories)
+            bound.start(keep_running(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name))
             self._tell_how("watch.started", report)
             self.begun.set()
             self._next_scan = self._next_check = 0.0
@@ -167,17 +165,7 @@ class MirrorLoop:
                 await self._turn(bound, watcher)
                 await self._rest(await self._until_next(bound))
         finally:
-            auditing.cancel()
-            bound.reconciler.stop()
-            scans = [scan for scan in (self._scan, self._tree_scan) if scan is not None]
-            for scan in scans:
-                scan.cancel()
-            await asyncio.gather(*scans, return_exceptions=True)
-            ending = [watcher.stop()]
-            if self.stop.is_set():
-                ending.append(bound.worker.stop())  # requests in flight get their time meanwhile
-            await asyncio.gather(*ending)
-            await asyncio.gather(auditing, return_exceptions=True)
+            await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
 
     def _tell_how(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode
@@ -205,7 +193,7 @@ class MirrorLoop:
         if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
             if watcher.rescan_wanted:
                 log.info("rescan.started", mirror=self.run.settings.name, reason=watcher.rescan_reason)
-            self._scan = asyncio.create_task(self._scan_all(bound, watcher))
+            self._scan = bound.start(self._scan_all(bound, watcher))
             self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
         hints = watcher.hints.take(HINTS_AT_ONCE)
         for left in await bound.reconciler.take_hints(hints):
@@ -213,7 +201,7 @@ class MirrorLoop:
         if hints:
             self._wake.set()
         if bound.reconciler.has_trees and self._tree_scan is None:
-            self._tree_scan = asyncio.create_task(bound.reconciler.scan_trees())
+            self._tree_scan = bound.start(bound.reconciler.scan_trees())
             self._tree_scan.add_done_callback(self._tree_scan_ended)
         if hints or self._asked or await bound.is_due(now):
             self._asked = False

@@ -1,20 +1,21 @@
 """One running mirror: how it starts and ends, and what `--once` and the daemon share.
 
 `MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` works on it.
-It exists only between `begin` and `end`, while the mirror is bound to a knowledge base, and all code that
-needs the base takes it. engine/loop.py (the daemon) and once.py (a pass) decide when each step is due.
+It exists only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base
+takes it. engine/loop.py (the daemon) and once.py (a pass) decide when each step is due.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -214,7 +215,7 @@ class PassCounts:
 
 
 class BoundMirror:
-    """A running mirror, bound to its base; it exists from `MirrorRun.begin` to `MirrorRun.end`.
+    """A running mirror, bound to its base; it exists within `MirrorRun.bind`.
 
     `snapshot`: the files that were being written when the last comparison ended.
     """
@@ -261,14 +262,25 @@ class BoundMirror:
             on_work=self.worker.wake,
         )
         self.working = asyncio.create_task(self.worker.run())
+        self._beside = set[asyncio.Task[None]]()
 
-    async def stop(self, grace: float) -> None:
-        """Stop the parts; the journal knows what was in flight."""
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do this beside the rest, at most until `stop`."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+        return task
+
+    async def stop(self, grace: float = 0.5) -> None:
+        """Stop the parts; the journal knows what was in flight. Repeatable."""
         self.reconciler.stop()
+        beside = list(self._beside)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await self.worker.stop(grace)
         self.working.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.working
+        await asyncio.gather(self.working, return_exceptions=True)
         self.bodies.close()
 
     async def base_changed(self) -> bool:
@@ -433,7 +445,7 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class MirrorRun:
-    """A mirror for as long as kbsync runs: `begin` and `end` may alternate many times.
+    """A mirror for as long as kbsync runs: `bind` may be entered many times, one after the other.
 
     `open_target` returns a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
     which check a path's rows in each transaction.
@@ -472,43 +484,47 @@ class MirrorRun:
 
     # -- beginning and ending --------------------------------------------------------------------------
 
-    async def begin(self) -> BoundMirror | None:
-        """Check root and base and start the mirror; None if it is halted or the target is down."""
+    @asynccontextmanager
+    async def bind(self) -> AsyncIterator[BoundMirror | None]:
+        """The mirror at work, bound to its base; None if it is halted or the target is down.
+
+        Whatever ends this, the work stops and the target is closed: an embedded base that stays open is
+        locked forever.
+        """
         # In this mirror's own thread: on a dead mount it never ends, and all others continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
         # First, as `status` needs the mirror's row to show errors from below.
         await self._enroll()
-        target = None
-        try:
-            self.identity = await attach.find_root(self.store, self.settings, self.mirror)
-            target = await self._open()
-            record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
-            base = await target.base()
-            binding = await attach.bind(
-                self.store,
-                self.settings,
-                record,
-                target,
-                base,
-                self.context.spool_dir,
-                self.context.configured,
-            )
-            journal = Journal(binding, self.clock, self.on_decided)
-            await attach.prepare(self.store, journal, target, self.clock)
-            await self.halts.end()
-            self.bound = BoundMirror(self, target, journal)
-            await self.bound.deletions.count_served()
-        except Halted as error:
-            await self.halts.halt(error)
-        except UsageError as error:
-            await self.halts.halt(Halted(BAD_CONFIG, str(error)))
-        except TargetError as error:
-            await self.halts.begin_failed(error)
-        finally:
-            # After any error or cancellation: an embedded base that stays open is locked forever.
-            if target is not None and self.bound is None:
-                await self._close(target)
-        return self.bound
+        async with AsyncExitStack() as stack:
+            try:
+                self.bound = await self._begin(stack)
+            except Halted as error:
+                await self.halts.halt(error)
+            except UsageError as error:
+                await self.halts.halt(Halted(BAD_CONFIG, str(error)))
+            except TargetError as error:
+                await self.halts.begin_failed(error)
+            try:
+                yield self.bound
+            finally:
+                self.bound = None
+
+    async def _begin(self, stack: AsyncExitStack) -> BoundMirror:
+        """Check root and base and start the work; `stack` ends it."""
+        store, settings, context = self.store, self.settings, self.context
+        self.identity = await attach.find_root(store, settings, self.mirror)
+        target = await self._open()
+        stack.push_async_callback(self._close, target)
+        record = await store.read(lambda tx: tx.mirrors.get(self.mirror))
+        base, spool = await target.base(), context.spool_dir
+        binding = await attach.bind(store, settings, record, target, base, spool, context.configured)
+        journal = Journal(binding, self.clock, self.on_decided)
+        await attach.prepare(store, journal, target, self.clock)
+        await self.halts.end()
+        bound = BoundMirror(self, target, journal)
+        stack.push_async_callback(bound.stop)
+        await bound.deletions.count_served()
+        return bound
 
     async def _open(self) -> Target:
         """A fresh target, opened in a thread that continues if this is cancelled."""
@@ -553,13 +569,6 @@ class MirrorRun:
         if old != new:
             await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
             await asyncio.to_thread(self.context.rename_base, old, new)
-
-    async def end(self, grace: float = 0.5) -> None:
-        """Stop the work and close the target. Repeatable."""
-        bound, self.bound = self.bound, None
-        if bound is not None:
-            await bound.stop(grace)
-            await self._close(bound.target)
 
     async def deep_is_due(self) -> tuple[bool, bool]:
         """(a deep pass is due, this is the first pass: it reads everything anyway)."""

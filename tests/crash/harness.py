@@ -60,15 +60,12 @@ class Guillotine:
 
 async def audit_and_work(run: MirrorRun) -> None:
     """An audit as a daemon makes it, and the work that follows from it."""
-    try:
-        bound = await run.begin()
+    async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compared()
         await bound.auditing.audit()
         while not await bound.worker.is_idle(PATIENCE):
             await run.clock.sleep(1)
-    finally:
-        await run.end()
 
 
 async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -63,10 +63,8 @@ async def test_the_halt_over_an_emptied_base_ends_when_the_documents_are_back(wo
     documents = list(world.base.documents.values())[:6]
     for document in documents:
         world.base.lose(document.remote_id)
-    async with world.running() as store:
-        run = world.make_run(store)
-        assert await run.begin() is None
-        await run.end()
+    async with world.running() as store, world.make_run(store).bind() as bound:
+        assert bound is None
     assert world.run.halt is not None
     for document in documents:
         world.base._documents[document.remote_id] = document

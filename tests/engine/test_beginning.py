@@ -13,9 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from kbsync.engine.halts import Halts
+from kbsync.engine.mirror import MirrorRun
 from kbsync.errors import Halted, StateError
+from kbsync.once import run_once
 from kbsync.source import scan
 from kbsync.state.store import StateStore
+from tests.crash.harness import end_tasks
 from tests.engine.test_watching import WatchingWorld, until
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Fault
@@ -51,8 +54,8 @@ async def test_whatever_write_fails_at_the_beginning_the_target_is_closed(world:
             fail_write(store, failing)
             run = world.make_run(store)
             with contextlib.suppress(StateError):
-                began = await run.begin() is not None
-            await run.end()
+                async with run.bind() as bound:
+                    began = bound is not None
         assert world.target_type.open_now == 0  # type: ignore[attr-defined]
     assert failing > 5
 
@@ -70,22 +73,52 @@ def fail_write(store: StateStore, number: int) -> None:
     store.write = count_down  # type: ignore[method-assign]
 
 
+async def bound_for_good(run: MirrorRun) -> None:
+    """The mirror works until this is cancelled."""
+    async with run.bind():
+        await asyncio.Event().wait()
+
+
 async def test_wherever_the_beginning_is_cancelled_the_target_is_closed(world: World) -> None:
     steps, began = 0, False
     while not began:
         steps += 1
         async with world.running() as store:
             run = world.make_run(store)
-            beginning = asyncio.create_task(run.begin())
+            beginning = asyncio.create_task(bound_for_good(run))
             for _ in range(steps):
                 await asyncio.sleep(0)
-            began = beginning.done()
+            began = run.bound is not None
             beginning.cancel()
             await asyncio.gather(beginning, return_exceptions=True)
-            await run.end()
             await asyncio.sleep(0)
         assert world.target_type.open_now == 0, steps  # type: ignore[attr-defined]
     assert steps > 10
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_however_impatiently_the_work_is_cancelled_it_ends_and_the_target_is_closed(
+    world: World, times: int
+) -> None:
+    """The daemon cancels a mirror that does not end in time: with a request in flight, amid its end."""
+    hang = asyncio.Event()
+    world.base.faults.append(Fault("put", hang=hang, effect=True))
+    async with world.running() as store:
+        run = world.make_run(store)
+        working = asyncio.create_task(run_once(run))
+        while not world.requests("put"):
+            await asyncio.sleep(0)
+        bound = run.bound
+        assert bound is not None
+        for _ in range(times):
+            working.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        await asyncio.gather(working, return_exceptions=True)
+        assert working.cancelled() and run.bound is None
+        assert world.target_type.open_now == 0  # type: ignore[attr-defined]
+        hang.set()
+        await end_tasks([bound.working, *bound.worker._tasks])
 
 
 async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_closed(world: World) -> None:
@@ -97,7 +130,7 @@ async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_c
             return await world.open_target()
 
         run.open_target = open_late
-        beginning = asyncio.create_task(run.begin())
+        beginning = asyncio.create_task(bound_for_good(run))
         while not run.identity:
             await asyncio.sleep(0)
         beginning.cancel()

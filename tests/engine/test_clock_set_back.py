@@ -78,9 +78,8 @@ async def test_a_deep_comparison_in_the_future_does_not_stop_the_next(world: Wor
     world.clock.skew = 0.0
     async with world.running() as store:
         run = world.make_run(store)
-        assert await run.begin() is not None
-        assert await run.deep_is_due() == (True, False)
-        await run.end()
+        async with run.bind():
+            assert await run.deep_is_due() == (True, False)
     await world.once()
     record = world.look_up(lambda tx: tx.mirrors.get(world.run.mirror))
     assert record.last_deep <= world.clock.wall() and record.last_pass <= world.clock.wall()

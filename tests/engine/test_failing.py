@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from kbsync.engine import attach
 from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import BackgroundAudit
@@ -134,15 +135,15 @@ async def test_audits_go_on_after_one_could_not_even_begin(
 async def test_a_mirror_whose_end_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, bug = MirrorRun.end, [BugError("at the end")]
+    real, bug = MirrorRun._close, [BugError("at the end")]
 
-    async def end(run: MirrorRun, grace: float = 0.5) -> None:
-        await real(run, grace)
+    async def close(run: MirrorRun, target: Any) -> None:
+        await real(run, target)
         if bug:
             raise bug.pop()
 
-    monkeypatch.setattr(MirrorRun, "end", end)
-    Bug(1).put_into(monkeypatch, MirrorRun, "_enroll")
+    monkeypatch.setattr(MirrorRun, "_close", close)
+    Bug(1).put_into(monkeypatch, attach, "prepare")
     async with world.running() as store:
         stop = asyncio.Event()
         watching = MirrorLoop(world.make_run(store), world.state, stop, make_watcher=Still)  # type: ignore[arg-type]

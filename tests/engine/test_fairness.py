@@ -323,21 +323,16 @@ async def test_a_mirror_in_trouble_delays_no_edit_of_another(tmp_path: Path, how
     world.trouble = lambda _path: Unavailable("no") if how == "down" else None
     async with world.running() as store:
         troubled, well = world.make_run(store), other.make_run(store)
-        for run in (troubled, well):
-            bound = await run.begin()
-            assert bound is not None
+        async with troubled.bind() as down, well.bind() as bound:
+            assert down is not None and bound is not None
+            await down.compare()
             await bound.compare()
-        try:
             for number in range(3):
                 saved = world.clock.now
-                assert well.bound is not None
-                await other.save(well.bound, f"e{number}.md", f"edit {number}")
+                await other.save(bound, f"e{number}.md", f"edit {number}")
                 await world.clock.sleep(20.0)
                 assert other.sent_at(f"e{number}.md")[0] - saved < 0.1
                 assert other.served()[f"e{number}.md"]
-        finally:
-            await troubled.end()
-            await well.end()
 
 
 async def test_threads_that_a_mirror_blocks_are_its_own() -> None:

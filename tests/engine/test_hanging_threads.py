@@ -145,7 +145,7 @@ async def test_bytes_that_are_read_when_a_send_is_cut_off_are_let_go(
     async with world.begun() as bound:
         await bound.compare()
         await turn_until(entered.is_set)
-        ended = asyncio.create_task(bound.run.end(grace=0.0))
+        ended = asyncio.create_task(bound.stop(grace=0.0))
         await turn_until(ended.done)
         hang.set()
         await turn_until(lambda: taken and taken[0]._content is None)  # closed

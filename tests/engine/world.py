@@ -364,12 +364,9 @@ class World:
         """A mirror at work, whose folder was not compared yet."""
         async with self.running() as store:
             run = self.make_run(store)
-            bound = await run.begin()
-            assert bound is not None, run.halt
-            try:
+            async with run.bind() as bound:
+                assert bound is not None, run.halt
                 yield bound
-            finally:
-                await run.end()
 
     async def mirrored(self, files: int, prefix: str = "f") -> None:
         """So many files, and the pass that mirrors them."""

@@ -15,16 +15,13 @@ LONG = 1200.0
 
 async def keep_working(run: MirrorRun) -> None:
     """Twenty minutes of a daemon's life: the folder is compared once, and its deletions are weighed."""
-    try:
-        bound = await run.begin()
+    async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compare()
         until = run.clock.steady() + LONG
         while run.clock.steady() < until:
             await bound.do_due_work()
             await run.clock.sleep(5.0)
-    finally:
-        await run.end()
 
 
 @pytest.mark.parametrize(

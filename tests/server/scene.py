@@ -80,10 +80,9 @@ class Scene:
     @asynccontextmanager
     async def target(self) -> AsyncIterator[Target]:
         """The target of the mirror while it is open."""
-        bound = await self.runs["docs"].begin()
-        assert bound is not None
-        yield bound.target
-        await self.runs["docs"].end()
+        async with self.runs["docs"].bind() as bound:
+            assert bound is not None
+            yield bound.target
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         return await request(self.app, "GET", path, **headers)

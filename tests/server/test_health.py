@@ -76,17 +76,15 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         run = world.make_run(store)
         readiness = Readiness({"docs": run})
         assert await reason(readiness) == "first-pass"
-        assert await run.begin()
-        assert await reason(readiness) == "first-pass"
-        await run.end()
+        async with run.bind():
+            assert await reason(readiness) == "first-pass"
         await run_once(run)
-        bound = await run.begin()
-        assert bound is not None
-        assert await reason(readiness) == ""
-        world.write("late.md", "what changes later does not make it unready")
-        await bound.compare()
-        assert await reason(readiness) == ""
-        await run.end()
+        async with run.bind() as bound:
+            assert bound is not None
+            assert await reason(readiness) == ""
+            world.write("late.md", "what changes later does not make it unready")
+            await bound.compare()
+            assert await reason(readiness) == ""
         await run.halts.show(HALT)
         assert [one.obstacle for one in await readiness.look()] == [HALT]
         await run.halts.show(None)

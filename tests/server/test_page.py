@@ -300,19 +300,18 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None
     # Somebody copied it with its mark.
     twin = base.add(row.name, b"text of f0", path="f0.md", upload_id=row.id, foreign=False)
     run = one.scene.runs["docs"]
-    bound = await run.begin()
-    assert bound is not None
-    await bound.compare()
-    await bound.compared()
-    for found in ("1 document mended", "all is well"):
-        await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
-        await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
-        await one.says("The audit has started", "#toast")
-        await bound.auditing.audit()
-        await one.says(f"docs is verified: {found}", "#toast")
-        assert f": {found}" in await one.text(".legend")
-        base._documents.pop(twin.remote_id, None)
-    await run.end()
+    async with run.bind() as bound:
+        assert bound is not None
+        await bound.compare()
+        await bound.compared()
+        for found in ("1 document mended", "all is well"):
+            await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
+            await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
+            await one.says("The audit has started", "#toast")
+            await bound.auditing.audit()
+            await one.says(f"docs is verified: {found}", "#toast")
+            assert f": {found}" in await one.text(".legend")
+            base._documents.pop(twin.remote_id, None)
 
 
 LOST = "document.body.dataset.link == 'gone'"
@@ -370,25 +369,24 @@ async def test_names_and_texts_of_strangers_stay_text(one: Shown) -> None:
         one.world.write(f"d{number}/{name}", "x" * big)
     await one.scene.mirrored()
     run = one.scene.runs["docs"]
-    assert await run.begin()
-    await one.until("document.querySelectorAll('.mirror li').length >= 5")
-    await one.press("/")
-    await one.write("harvest")
-    await one.press("Enter")
-    await one.until("document.querySelectorAll('.hit').length >= 5")
-    assert await one.count(".hit mark") >= 5
-    await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
-    await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
-    whole = await one.run("document.body.textContent")
-    for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
-        assert name in whole
-    assert "<b>bold</b>" in whole
-    assert "\u202e" not in whole
-    assert await one.count("main img, main script, main b b") == 0
-    assert "broken" not in await one.run("document.title")
-    hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
-    assert hosts == {f"127.0.0.1:{one.port}"}
-    await run.end()
+    async with run.bind():
+        await one.until("document.querySelectorAll('.mirror li').length >= 5")
+        await one.press("/")
+        await one.write("harvest")
+        await one.press("Enter")
+        await one.until("document.querySelectorAll('.hit').length >= 5")
+        assert await one.count(".hit mark") >= 5
+        await one.run("document.getElementById('query').dispatchEvent(new Event('input'))")
+        await one.until("performance.getEntries().some((one) => one.name.endsWith('q=harvest&unfinished=1'))")
+        whole = await one.run("document.body.textContent")
+        for name in (HOSTILE[0], HOSTILE[2], "evil\\u202etxt.md"):
+            assert name in whole
+        assert "<b>bold</b>" in whole
+        assert "\u202e" not in whole
+        assert await one.count("main img, main script, main b b") == 0
+        assert "broken" not in await one.run("document.title")
+        hosts = {url.split("/")[2] for url in one._page.requested if url.startswith("http")}
+        assert hosts == {f"127.0.0.1:{one.port}"}
 
 
 async def test_a_hit_of_another_machine_says_whose_it_is_and_how_old(
