@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Unpack
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocStatus, Listed, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Base, DocStatus, Listed, Outgoing
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.dify import shapes
@@ -22,7 +21,6 @@ from kbsync.targets.dify.config import FORMATS, DifyTargetConfig
 from kbsync.targets.dify.metadata import MetadataSender
 from kbsync.targets.dify.shapes import Dataset
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
@@ -52,17 +50,16 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     _config: DifyTargetConfig
 
+    judge = staticmethod(shapes.judge)
     only_recipe = "base"
     gone_proves_base = True
 
-    def __init__(
-        self, config: DifyTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        self._root = f"/datasets/{quote(config.dataset_id, safe='')}"
+    def prepare(self) -> None:
+        """Its addresses, and what this process knows of its documents."""
+        self._root = f"/datasets/{quote(self._config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
-        ahead = config.concurrency // 2 + 1
-        self.takes = Limits(FORMATS[config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        super().__init__(config, surroundings, shapes.judge, **options)
+        ahead = self._config.concurrency // 2 + 1
+        self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
         self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
 
     async def base(self) -> Base:

@@ -209,7 +209,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     def __init__(
         self, config: GptbotsTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
     ) -> None:
-        super().__init__(config, surroundings, judge_for(config.base_url), **options)
+        self.judge = judge_for(config.base_url)
+        super().__init__(config, surroundings, **options)
         self.takes = limits_of(config)
         self._base = config.knowledge_base_id
         # How many documents a request may have.

@@ -163,7 +163,7 @@ class ServiceTarget(Target, Generic[Row]):
     A vendor gives `base`, `takes` and the calls up to "what follows", which is made of these. Its calls raise
     `TargetError`, with code `GONE` where there is no such document.
 
-    `judge` reads the answers. `headers` gives those with the key, None: the key as a bearer. `address`: where
+    `headers` gives those with the key, None: `key_header`. `address`: where
     the paths begin, "" for `base_url`. `skew`: see `Client`. Raises `UsageError` where the settings cannot be
     used.
     """
@@ -173,6 +173,12 @@ class ServiceTarget(Target, Generic[Row]):
 
     takes: Limits
     """What the vendor takes; the config says the rest."""
+
+    judge: Judge
+    """Reads each response as an error or as success."""
+
+    key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
+    """The header that has the key, and what precedes the key there."""
 
     refuses_alike: ClassVar[bool] = False
     """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
@@ -193,7 +199,6 @@ class ServiceTarget(Target, Generic[Row]):
         self,
         config: RemoteTargetConfig,
         surroundings: Surroundings,
-        judge: Judge,
         *,
         headers: Callable[[], Mapping[str, str]] | None = None,
         address: str = "",
@@ -203,15 +208,20 @@ class ServiceTarget(Target, Generic[Row]):
         self._config, self._surroundings = config, surroundings
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._sleep = options.get("sleep", asyncio.sleep)
-        bearer = {"Authorization": f"Bearer {key_of(config)}"}
+        header, scheme = self.key_header
+        with_key = {header: f"{scheme}{key_of(config)}"}
         self._client = Client(
             endpoint(config, surroundings, address),
-            headers=headers or (lambda: bearer),
-            judge=judge,
+            headers=headers or (lambda: with_key),
+            judge=self.judge,
             skew=skew,
             **options,
         )
         self._make_parts()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Set what the calls need besides `_config` and `_client`. Sends no request."""
 
     @property
     def limits(self) -> Limits:

@@ -9,21 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Unpack
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Outgoing
 from kbsync.core.model import Limits
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
-from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, key_of
+from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
-from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id, judge
+from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id
 
 # fmt: off
 EXTENSIONS = frozenset((
@@ -60,14 +58,13 @@ class LightragTarget(ServiceTarget[Row]):
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
     takes_texts_once = True
     shortest_query = 3
+    judge = staticmethod(shapes.judge)
+    key_header = "X-API-Key", ""
     only_recipe = "server"
 
-    def __init__(
-        self, config: LightragTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        key = {"X-API-Key": key_of(config)}
-        super().__init__(config, surroundings, judge, headers=lambda: key, **options)
-        self._naming = Naming(surroundings.prefix)
+    def prepare(self) -> None:
+        """What this process knows of its documents."""
+        self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
         self._deletions = DeletionQueue()
 

@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Outgoing
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
@@ -66,18 +65,17 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     _config: OpenaiTargetConfig
 
+    judge = staticmethod(shapes.judge)
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
     calls_base = "vector store"
 
-    def __init__(
-        self, config: OpenaiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        super().__init__(config, surroundings, shapes.judge, **options)
-        self._prefix = surroundings.prefix
-        self._store = f"/vector_stores/{config.vector_store_id}"
+    def prepare(self) -> None:
+        """Its addresses, and what this process knows of its documents."""
+        self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
+        self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
-        self._names = shapes.FileNames(config.vector_store_id, self._prefix)
+        self._names = shapes.FileNames(store_id, self._prefix)
         # Files still to be attached, by upload id and digest, and those that may be by now; since when.
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}

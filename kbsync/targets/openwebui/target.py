@@ -14,7 +14,6 @@ import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
-from typing import Unpack
 from urllib.parse import quote
 
 from kbsync.contract.managing import BaseCard
@@ -27,13 +26,12 @@ from kbsync.contract.target import (
     DocStatus,
     Listed,
     Outgoing,
-    Surroundings,
 )
 from kbsync.core.model import Limits
 from kbsync.core.text import extension_of, lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import Client, ClientOptions
+from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
@@ -120,13 +118,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
     only_recipe = "1"
+    judge = staticmethod(shapes.judge)
     gone_proves_base = True
 
-    def __init__(
-        self, config: OpenWebuiTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        super().__init__(config, surroundings, shapes.judge, **options)
-        self._base = f"/api/v1/knowledge/{config.knowledge_id}"
+    def prepare(self) -> None:
+        """Its addresses, and what this process knows of its documents."""
+        self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 
     async def base(self) -> Base:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from kbsync.contract.managing import BaseCard
@@ -24,12 +24,10 @@ from kbsync.contract.target import (
     Listed,
     Outgoing,
     PutOutcome,
-    Surroundings,
 )
 from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
 from kbsync.targets.http.target import MISSING, ServiceTarget
@@ -52,6 +50,7 @@ DATASETS = "/api/v1/datasets"
 class RagflowTarget(ServiceTarget[ParsedDocument]):
     """One dataset. Raises `UsageError` where the settings cannot be used."""
 
+    judge = staticmethod(shapes.judge)
     only_recipe = "dataset"
     calls_base = "dataset"
     refuses_alike = True
@@ -59,11 +58,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     _config: RagflowTargetConfig
     takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
-    def __init__(
-        self, config: RagflowTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        super().__init__(config, surroundings, shapes.judge, **options)
-        self._dataset = f"{DATASETS}/{config.dataset_id}"
+    def prepare(self) -> None:
+        """Its addresses, and what this process knows of its documents."""
+        self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for

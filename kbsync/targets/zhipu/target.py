@@ -72,10 +72,10 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
+        self.judge = MirrorJudge(config, surroundings, keys, self._skew, wall)
         super().__init__(
             config,
             surroundings,
-            MirrorJudge(config, surroundings, keys, self._skew, wall),
             headers=keys.headers,
             address=config.base_url + ROOT,
             skew=self._skew,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing, Surroundings
+from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing
 from kbsync.core.model import Limits
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.http.bodies import file_body
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import DocumentRow, ListPage, id_of, named, object_of
 from kbsync.targets.http.rules import GONE, ErrorRule, case_of, classify
@@ -49,14 +48,13 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     """One knowledge base."""
 
     _config: ExampleTargetConfig
+    judge = staticmethod(judge)
     only_recipe = "1"
     takes = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
 
-    def __init__(
-        self, config: ExampleTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        super().__init__(config, surroundings, judge, **options)
-        self._base = f"/v1/bases/{config.base}"
+    def prepare(self) -> None:
+        """Its addresses."""
+        self._base = f"/v1/bases/{self._config.base}"
         self._documents = f"{self._base}/documents"
 
     async def base(self) -> Base:
