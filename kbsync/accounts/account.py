@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
-from kbsync.contract.managing import BaseCard, Capacity
 from kbsync.contract.searching import Hit
-from kbsync.contract.target import Target
+from kbsync.contract.target import BaseCard, Capacity, Target
 from kbsync.errors import NameTaken, NotOffered, Rejected, Unsure
+from kbsync.targets.http.reading import Identified, ListPage, ListSweep
 
 if TYPE_CHECKING:
     from kbsync.targets.http.target import ServiceTarget
@@ -41,12 +41,8 @@ class BaseWish:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-class Named(Protocol):
+class Named(Identified, Protocol):
     """A knowledge base or an application."""
-
-    @property
-    def id(self) -> str:
-        """As the vendor has it."""
 
     @property
     def name(self) -> str:
@@ -56,28 +52,31 @@ class Named(Protocol):
 N = TypeVar("N", bound=Named)
 
 
-async def make_once(
+async def create_once(
     name: str,
     what: str,
-    those: Callable[[], Awaitable[Sequence[N]]],
-    make: Callable[[], Awaitable[N]],
-    advice: str,
+    list_all: Callable[[], Awaitable[Sequence[N]]],
+    create: Callable[[], Awaitable[N | None]],
+    command: str,
 ) -> N:
-    """Make something whose name is not in use; `what`: such as "a knowledge base".
+    """Create something whose name is not in use; `what`: such as "a knowledge base".
 
-    Making is not repeatable, and vendors take a name twice: so `those` there are looked through before, and
-    after an answer that was lost. Raises `NameTaken`, and `Unsure` with `advice` where there is not exactly
-    one of the name then.
+    A create request is not repeatable, and vendors accept a name twice: so this reads the list before it,
+    and again after a lost answer, or one that names nothing (None). Raises `NameTaken`, and `Unsure` where
+    the list does not then have exactly one of the name; `command` lists them.
     """
-    if namesakes := [one for one in await those() if one.name == name]:
+    if namesakes := [one for one in await list_all() if one.name == name]:
         raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
     try:
-        return await make()
+        if (created := await create()) is None:
+            raise Unsure(f"the answer to the request for {what} names none", code="no-id")
+        return created
     except Unsure as error:
-        made = [one for one in await those() if one.name == name]
-        if len(made) != 1:
-            raise Unsure(f"{error.reason}; {advice}", code=error.code) from error
-        return made[0]
+        namesakes = [one for one in await list_all() if one.name == name]
+        if len(namesakes) != 1:
+            reason = f"{error.reason}; the service may have created it; check with: {command}"
+            raise Unsure(reason, code=error.code) from error
+        return namesakes[0]
 
 
 class Bases:
@@ -88,8 +87,12 @@ class Bases:
     """
 
     no_models: ClassVar[str]
+    """Why nobody can choose the model of a base, and why the account's space is not known."""
+
     no_capacity: ClassVar[str]
-    """Why there is none to be had, as a person is told."""
+
+    no_changes: ClassVar[str] = ""
+    """Why bases cannot be changed and removed; "": they can."""
 
     target: Any
 
@@ -105,11 +108,13 @@ class Bases:
 
     def check_changeable(self) -> None:
         """Raises `NotOffered` where bases cannot be changed and removed; sends no request."""
+        if self.no_changes:
+            raise NotOffered(self.no_changes)
 
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected` for settings that the service does not have, or values that it does not take.
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
+        """The settings of a wish as they are sent; sends no request. `create` and `update` begin with it.
 
-        It sends no request; `create` and `update` do this first.
+        Raises `Rejected` for what the service does not have, or does not take.
         """
         raise NotImplementedError
 
@@ -119,6 +124,10 @@ class Bases:
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base of the account."""
+        return [card async for card in ListSweep(self.page).rows()]
+
+    async def page(self, number: int, size: int) -> ListPage[BaseCard]:
+        """A page of the list, from 1. Needed unless `all` is another."""
         raise NotImplementedError
 
     async def look(self, base_id: str) -> BaseCard:
@@ -127,6 +136,12 @@ class Bases:
 
     async def create(self, wish: BaseWish) -> BaseCard:
         """Make one; a lost answer is looked for. Raises `NameTaken` where there is one of this name."""
+        fields, what = self.fields_of(wish), f"a {self.target.calls_base}"
+        command = self._surroundings.pasted("kb list")
+        return await create_once(wish.name or "", what, self.all, lambda: self.make(wish, fields), command)
+
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Make one, sent once; None where the answer does not name it."""
         raise NotImplementedError
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
@@ -142,22 +157,6 @@ class Bases:
     async def capacity(self) -> Capacity | None:
         """The account's space; None where it is unknown. Raises `NotOffered` where there is no such call."""
         raise NotOffered(self.no_capacity)
-
-    async def _make_once(self, name: str, make: Callable[[], Awaitable[BaseCard | None]]) -> BaseCard:
-        """Make a base whose name is not in use yet. Raises as the function `make_once` does.
-
-        `make`: None where the answer does not name what was made.
-        """
-        what = self.target.calls_base
-
-        async def made() -> BaseCard:
-            if (card := await make()) is None:
-                raise Unsure(f"create-base: the answer does not name the {what}", code="no-id")
-            return card
-
-        look = self._surroundings.pasted("kb list")
-        advice = f"the {what} may have been made or not: look with {look} before another try"
-        return await make_once(name, f"a {what}", self.all, made, advice)
 
 
 @runtime_checkable
@@ -241,6 +240,10 @@ class Applications:
 
     async def all(self) -> Sequence[ApplicationInfo]:
         """Every one."""
+        return [one async for one in ListSweep(self.page).rows()]
+
+    async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
+        """A page of the list, from 1."""
         raise NotOffered(self.why)
 
     async def look(self, application_id: str) -> ApplicationInfo:
@@ -297,6 +300,20 @@ class Answerer:
     model: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to the knowledge base. `turns`: the conversation so far, oldest first.
+
+    `among`: remote ids of the documents to answer from; empty: all. `streamed`: the answer comes in pieces.
+    """
+
+    text: str
+    by: Answerer
+    turns: Sequence[Turn] = ()
+    among: Sequence[str] = ()
+    streamed: bool = True
+
+
 @runtime_checkable
 class Answers(Protocol):
     """Can answer a question from its knowledge base."""
@@ -309,15 +326,12 @@ class Answers(Protocol):
     def model(self) -> str:
         """The model that is given passages where there are no applications; "" for none."""
 
-    def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
+    def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """The answer piece by piece (not `streamed`: in one), and at its end the sources.
 
-        `turns`: what was said before, oldest first; a service may get the last of them only. `among`:
-        remote ids of the documents to answer from; empty: all. A model is not asked where no passage is
-        found: then there are sources without hits and nothing else. Raises `TargetError`, also in the
-        middle: then what was given so far is not the whole answer.
+        A service may get only the last turns. A model is not asked where no passage is found: then there are
+        sources without hits and nothing else. Raises `TargetError`, also in the middle: then the text so far
+        is not the whole answer.
         """
 
 

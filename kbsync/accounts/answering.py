@@ -6,12 +6,12 @@ The request and its stream are alike at all services that have them; the reasons
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kbsync.accounts.account import Answerer, Applications, Sources, Turn
+from kbsync.accounts.account import Applications, Question, Sources, Turn
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
 from kbsync.errors import NotOffered, Unavailable
@@ -19,7 +19,7 @@ from kbsync.targets.http.bodies import Event, EventReader, parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import integer, object_of, objects_in, text_of
-from kbsync.targets.http.rules import CHAT
+from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
@@ -44,9 +44,7 @@ _BREAKS = {
 }
 """What is said of an answer that ended for such a reason, or for none; some words are Zhipu's."""
 
-_LONGEST_QUOTE = 200
-
-Search = Callable[[Query], Awaitable[Sequence[Hit]]]
+BROKE_OFF = "the answer broke off before its end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +69,15 @@ class Completions:
     client: Client
     path: str
 
-    async def answer(
-        self,
-        question: str,
-        model: str,
-        turns: Sequence[Turn],
-        among: Sequence[str],
-        streamed: bool,
-        *,
-        search: Search,
-        request_id: str = "",
-    ) -> AsyncGenerator[str | Sources, None]:
-        """The pieces, at the end the passages that were sent. Nothing is sent where none is found.
-
-        `request_id`: sent along, where the service takes one.
-        """
-        # a question such as "and on Sundays?" says little without the one before
-        searched = f"{question}\n{turns[-1].question}" if turns else question
-        found = await search(Query(searched, MOST_PASSAGES, among=tuple(among)))
-        # only of documents that are meant, also where the search is not so exact
-        hits = sendable([hit for hit in found if not among or hit.remote_id in among])
-        if not hits:
-            yield Sources(())
-            return
-        body = chat_body(model, question, turns, hits) | ({"request_id": request_id} if request_id else {})
-        last = Piece("")
-        async with aclosing(self.pieces(body, streamed)) as pieces:
-            async for last in pieces:
-                if last.text:
-                    yield last.text
-        yield Sources(hits, request_id or last.request_id, last.usage, numbered=True)
-
     async def pieces(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Piece, None]:
         """The answer, in one piece where it is not `streamed`. Raises `Unavailable` where it is not whole."""
-        asked = {**body, "stream": streamed}
+        body = {**body, "stream": streamed}
         if not streamed:
-            last = chat_piece((await self.client.post(CHAT, self.path, json=asked)).body)
+            last = chat_piece((await self.client.post(CHAT, self.path, json=body)).body)
             yield last
             check_end(last.finish)
             return
-        stream = self.client.stream(CHAT, self.path, json=asked)
+        stream = self.client.stream(CHAT, self.path, json=body)
         with self.client.redacting():
             async with aclosing(event_pieces(stream, self._piece, chat_piece)) as pieces:
                 async for piece in pieces:
@@ -126,30 +93,44 @@ class Completions:
         error = body.get("error") or body.get("detail")
         if not error:
             return chat_piece(body)
-        judged = self.client.judge_error(CHAT, body)
-        said = text_of(error) or text_of(object_of(error).get("message"))
-        why = f" ({printable(said)[:_LONGEST_QUOTE]})" if said else ""
-        raise judged or Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
+        words = text_of(error) or text_of(object_of(error).get("message"))
+        raise self.client.judge_error(CHAT, body) or broken_off("error", words)
 
 
 class ModelAnswers:
-    """Of a service that has chat completions at `path` and no applications."""
+    """The answers of a model to the passages that a search found, by chat completions at `path`.
 
-    def __init__(self, target: ServiceTarget[Any], path: str) -> None:
-        config, _, client = target.access
+    `client`: the way there, where it is not the target's own.
+    """
+
+    def __init__(self, target: ServiceTarget[Any], path: str, client: Client | None = None) -> None:
+        config, _, own = target.access
         self.applications, self.model = Applications(), config.chat_model
-        self._chat, self._search = Completions(client, path), target.search
+        self._chat, self._search = Completions(client or own, path), target.search
 
-    async def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
-        """The answer of a model piece by piece, and the passages that it was given."""
-        if by.application:
+    async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
+        """The pieces, at the end the passages that were sent. Nothing is sent where none is found.
+
+        `request_id`: sent along, where the service takes one.
+        """
+        if question.by.application:
             raise NotOffered(self.applications.why)
-        answer = self._chat.answer(question, by.model, turns, among, streamed, search=self._search)
-        async with aclosing(answer) as pieces:
-            async for piece in pieces:
-                yield piece
+        turns, among = question.turns, question.among
+        # a question such as "and on Sundays?" says little without the one before
+        words = f"{question.text}\n{turns[-1].question}" if turns else question.text
+        hits = await self._search(Query(words, MOST_PASSAGES, among=tuple(among)))
+        # only of documents that are meant, also where the search is not so exact
+        hits = sendable([hit for hit in hits if not among or hit.remote_id in among])
+        if not hits:
+            yield Sources(())
+            return
+        body = chat_body(question, hits) | ({"request_id": request_id} if request_id else {})
+        last = Piece("")
+        async with aclosing(self._chat.pieces(body, question.streamed)) as pieces:
+            async for last in pieces:
+                if last.text:
+                    yield last.text
+        yield Sources(hits, request_id or last.request_id, last.usage, numbered=True)
 
 
 async def event_pieces(
@@ -195,12 +176,13 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
     return [*said, {"role": "user", "content": question}]
 
 
-def chat_body(model: str, question: str, turns: Sequence[Turn], hits: Sequence[Hit]) -> dict[str, Any]:
+def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
     """The JSON of a request. Passages of one document share its number, from 1."""
     passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
-    asked = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question))
-    return {"model": model, "messages": [{"role": "system", "content": _SYSTEM}, *messages(asked, turns)]}
+    text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
+    system = {"role": "system", "content": _SYSTEM}
+    return {"model": question.by.model, "messages": [system, *messages(text, question.turns)]}
 
 
 def sendable(hits: Sequence[Hit]) -> tuple[Hit, ...]:
@@ -234,5 +216,11 @@ def usage_of(value: object) -> Mapping[str, int] | None:
 def check_end(finish: str) -> None:
     """Raises `Unavailable` where an answer did not come to its end."""
     if finish != "stop":
-        why = _BREAKS.get(finish, f" ({printable(finish)[:_LONGEST_QUOTE]})")
-        raise Unavailable(f"the answer broke off before its end{why}", code=finish or "no-finish")
+        why = _BREAKS.get(finish, f" ({printable(finish)[:LONGEST_MESSAGE]})")
+        raise Unavailable(f"{BROKE_OFF}{why}", code=finish or "no-finish")
+
+
+def broken_off(code: str = "no-finish", words: str = "") -> Unavailable:
+    """The error of an answer that did not come to its end; `words` of the service."""
+    why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
+    return Unavailable(f"{BROKE_OFF}{why}; ask again", code=code)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 from kbsync.accounts.account import Account, Bases, BaseWish
 from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
-from kbsync.contract.managing import BaseCard
+from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
-from kbsync.targets.dify.shapes import bases_of, dataset_of
+from kbsync.targets.dify.shapes import dataset_of
 from kbsync.targets.dify.target import DifyTarget
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
+from kbsync.targets.http.reading import ListPage, object_of, page_in, well_formed
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
     "permission": choice("only_me", "all_team_members"),
 }
 """What can be set when a base is made."""
+
+USUAL = {"indexing_technique": "high_quality"}
 
 LONGEST_NAME, LONGEST_WORDS = 40, 400
 """Characters (api/controllers/service_api/dataset/dataset.py)."""
@@ -32,7 +35,7 @@ class DifyBases(Bases):
     no_models = "the model of a knowledge base is chosen in Dify"
     no_capacity = "Dify does not tell how much space the workspace has; see its console"
 
-    def check(self, wish: BaseWish) -> None:
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
         """Raises `Rejected`."""
         if wish.model is not None:
             raise Rejected("the model of a knowledge base is chosen in Dify; leave --model out")
@@ -40,13 +43,10 @@ class DifyBases(Bases):
         for what, (words, longest) in {"a name": name, "a description": description}.items():
             if len(words or "") > longest:
                 raise Rejected(f"{what} has at most {longest} characters in Dify", code="length")
-        parse_settings(wish.settings, SETTINGS, "a new knowledge base")
+        return parse_settings(wish.settings, SETTINGS, "a new knowledge base")
 
-    async def all(self) -> Sequence[BaseCard]:
-        """Every base."""
-        return [card async for card in ListSweep(self._page).rows()]
-
-    async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
+    async def page(self, number: int, size: int) -> ListPage[BaseCard]:
+        """Those of everybody in the workspace."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
         return well_formed("bases", bases_of(answer.body))
@@ -57,7 +57,7 @@ class DifyBases(Bases):
             answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
             raise self.target.no_base(base_id) from error
-        return well_formed("base", dataset_of(answer.body)).card
+        return well_formed("base", _card(answer.body))
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
         """Ask about one base: what is said to be missing is that one, whatever the config names."""
@@ -68,23 +68,18 @@ class DifyBases(Bases):
                 raise self.target.no_base(base_id) from error
             raise
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a base, by default one that is searched by meaning."""
-        self.check(wish)
-        name = wish.name or ""
-        body = {"name": name, "description": wish.description or "", "indexing_technique": "high_quality"}
-
-        async def make() -> BaseCard | None:
-            settings = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
-            answer = await self._client.post("create-base", "/datasets", json={**body, **settings})
-            dataset = dataset_of(answer.body)
-            return dataset.card if dataset else None
-
-        return await self._make_once(name, make)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """By default one that is searched by meaning. Sent once."""
+        body = {
+            "name": wish.name,
+            "description": wish.description or "",
+            "indexing_technique": "high_quality",
+        }
+        return _card((await self._client.post("create-base", "/datasets", json={**body, **fields})).body)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change name and description. Raises `NotOffered` for settings, which are chosen when it is made."""
-        self.check(wish)
+        self.fields_of(wish)
         if wish.settings:
             raise NotOffered("settings of a knowledge base are changed in Dify; leave --set out")
         card = await self.look(base_id)
@@ -101,6 +96,16 @@ class DifyBases(Bases):
             # It was there a moment ago: an earlier try removed it, whose answer was lost.
             if error.halt != "knowledge-base-missing":
                 raise
+
+
+def bases_of(body: Any) -> ListPage[BaseCard] | None:
+    """A page of knowledge bases; None for another shape."""
+    fields = object_of(body)
+    return page_in(fields.get("data"), fields.get("total"), _card)
+
+
+def _card(body: Any) -> BaseCard | None:
+    return base.card if (base := dataset_of(body)) else None
 
 
 def account(target: DifyTarget) -> Account:

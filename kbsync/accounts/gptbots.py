@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from kbsync.accounts.account import Account, Bases, BaseWish
 from kbsync.accounts.settings import OfferedSetting, any_text, boolean, parse_settings, shown_settings
-from kbsync.contract.managing import BaseCard
-from kbsync.errors import NotOffered, Rejected, Unsure
+from kbsync.contract.target import BaseCard
+from kbsync.errors import Rejected, Unsure
 from kbsync.targets.gptbots.api import list_bases
 from kbsync.targets.gptbots.target import GptbotsTarget
 from kbsync.targets.http.reading import count_of, id_of, object_of
@@ -29,15 +30,18 @@ class GptbotsBases(Bases):
 
     no_models = "GPTBots lists no models and chooses that of a knowledge base by itself"
     no_capacity = "GPTBots does not tell how much space the account has; see its console"
+    no_changes = "knowledge bases of GPTBots are changed and deleted in its console"
     retry_reach = "the whole bot, in all of its knowledge bases, also those of others"
 
-    def check_changeable(self) -> None:
-        """Raises `NotOffered`."""
-        raise NotOffered("knowledge bases of GPTBots are changed and deleted in its console")
-
-    def check(self, wish: BaseWish) -> None:
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
         """Raises `Rejected`."""
-        _fields(wish)
+        if wish.model is not None:
+            raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
+        fields = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
+        if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
+            reason = f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out"
+            raise Rejected(reason, code="setting")
+        return fields
 
     async def all(self) -> Sequence[BaseCard]:
         """Every base."""
@@ -50,21 +54,15 @@ class GptbotsBases(Bases):
             raise self.target.no_base(base_id)
         return found
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a base whose name is not in use yet. Sent once; without a description its name is sent."""
-        if wish.model is not None:
-            raise Rejected("GPTBots chooses the model of a knowledge base by itself; leave --model out")
-        name, settings = wish.name or "", _fields(wish)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Sent once. Without a description its name is sent."""
+        name = wish.name or ""
         description = (wish.description or "").strip() or name
-
-        async def make() -> BaseCard | None:
-            body = {"name": name, "desc": description, **settings}
-            answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
-            base_id = id_of(object_of(answer.body).get("knowledge_base_id"))
-            shown = shown_settings(settings, SETTINGS)
-            return BaseCard(base_id, name, description, documents=0, settings=shown) if base_id else None
-
-        return await self._make_once(name, make)
+        body = {"name": name, "desc": description, **fields}
+        answer = await self._client.post("create-base", "/v1/bot/knowledge/base/create", json=body)
+        base_id = id_of(object_of(answer.body).get("knowledge_base_id"))
+        shown = shown_settings(fields, SETTINGS)
+        return BaseCard(base_id, name, description, documents=0, settings=shown) if base_id else None
 
     async def retry_all(self) -> int | None:
         """The vendor's own retry, which takes no ids; sent once."""
@@ -74,15 +72,6 @@ class GptbotsBases(Bases):
             reason = f"{error.reason}; they may be tried again by now, and asking once more does no harm"
             raise Unsure(reason, code=error.code) from error
         return count_of(object_of(answer.body).get("affectCount"))
-
-
-def _fields(wish: BaseWish) -> dict[str, object]:
-    fields = parse_settings(wish.settings, SETTINGS, "a new knowledge base")
-    if GRAPH_PROMPT in fields and fields.get(GRAPH) is not True:
-        raise Rejected(
-            f"{GRAPH_PROMPT} goes with {GRAPH}=true; set that, too, or leave it out", code="setting"
-        )
-    return fields
 
 
 def account(target: GptbotsTarget) -> Account:

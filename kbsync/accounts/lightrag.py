@@ -7,13 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.accounts.account import Account, Answerer, ApplicationInfo, Applications, Sources, Turn
-from kbsync.accounts.answering import json_lines, messages
+from kbsync.accounts.account import Account, ApplicationInfo, Applications, Question, Sources
+from kbsync.accounts.answering import broken_off, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
-from kbsync.core.text import printable
-from kbsync.errors import Rejected, Unavailable
+from kbsync.errors import Rejected
 from kbsync.targets.http.reading import object_of, objects_in, text_of
-from kbsync.targets.http.rules import LONGEST_MESSAGE
 from kbsync.targets.lightrag.target import LightragTarget
 
 ITSELF = "server"
@@ -41,26 +39,24 @@ class LightragAnswers:
         self._config, _, self._client = target.access
         self.applications = LightragServer(self._config.base_key("")[-1])
 
-    async def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
+    async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """What the server answers. `turns` go to its model; passages are found by the question alone."""
-        if by.application != ITSELF:
+        if question.by.application != ITSELF:
             raise Rejected("the server answers with a model of its own; ask without --model and --app")
-        if among:
+        if question.among:
             said = "the server answers from all of its documents; ask without --path, --type and --after"
             raise Rejected(said)
         asked = {
-            "query": question,
+            "query": question.text,
             "mode": self._config.mode,
-            "conversation_history": messages(question, turns)[:-1],
+            "conversation_history": messages(question.text, question.turns)[:-1],
             "include_references": True,
             "include_chunk_content": True,
         }
         hits: Sequence[Hit] = ()
         is_answered = has_end = is_over = False
         with self._client.redacting():
-            async with aclosing(self._answer_lines(asked, streamed)) as lines:
+            async with aclosing(self._answer_lines(asked, question.streamed)) as lines:
                 async for line in lines:
                     hits = references(line) or hits
                     # A server that tells of its progress, as it is asked to, also has a last line.
@@ -71,7 +67,7 @@ class LightragAnswers:
                         if text:
                             yield text
         if not is_answered or (has_end and not is_over):
-            raise Unavailable("the answer broke off before its end; ask again", code="no-finish")
+            raise broken_off()
         yield Sources(tuple(hits), numbered=True)
 
     async def _answer_lines(self, asked: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
@@ -116,9 +112,7 @@ def answered(line: Any) -> str | None:
     """
     body = object_of(line)
     if line is None or "error" in body:
-        said = printable(text_of(body.get("error")))[:LONGEST_MESSAGE]
-        why = f" ({said})" if said else ""
-        raise Unavailable(f"the answer broke off before its end{why}; ask again", code="error")
+        raise broken_off("error", text_of(body.get("error")))
     if body.get("llm_generated") is False:
         return ""
     return body["response"] if isinstance(body.get("response"), str) else None

@@ -7,12 +7,16 @@ from typing import Any
 
 from kbsync.accounts.account import Account, Bases, BaseWish
 from kbsync.accounts.answering import ModelAnswers
-from kbsync.contract.managing import BaseCard
+from kbsync.contract.target import BaseCard
+from kbsync.core.text import printable
 from kbsync.errors import Rejected
-from kbsync.targets.http.reading import object_of
+from kbsync.targets.http.reading import count_of, object_of, text_of
 from kbsync.targets.openai.api import read, remove, rows
-from kbsync.targets.openai.shapes import DESCRIPTION, card_of, mark_in
+from kbsync.targets.openai.shapes import mark_in
 from kbsync.targets.openai.target import OpenaiTarget
+
+DESCRIPTION = "description"
+"""The key of a store's metadata that holds its description."""
 
 
 class OpenaiBases(Bases):
@@ -23,10 +27,11 @@ class OpenaiBases(Bases):
     no_models = "the service chooses the model of a vector store by itself"
     no_capacity = "the service does not tell how much space the project has; see its dashboard"
 
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected`."""
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
+        """None: a store takes none. Raises `Rejected`."""
         if wish.model is not None or wish.settings or wish.callback is not None:
             raise Rejected("a vector store takes a name and a description and nothing else", code="setting")
+        return {}
 
     async def all(self) -> Sequence[BaseCard]:
         """Every store."""
@@ -36,20 +41,15 @@ class OpenaiBases(Bases):
         """One of them."""
         return card_of(await self._read(base_id))
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a store whose name is not in use yet; sent once."""
-        self.check(wish)
-
-        async def make() -> BaseCard | None:
-            answer = await self._client.post("create-base", "/vector_stores", json=_fields(wish, {}))
-            made = card_of(object_of(answer.body))
-            return made if made.id else None
-
-        return await self._make_once(wish.name or "", make)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Sent once."""
+        answer = await self._client.post("create-base", "/vector_stores", json=_fields(wish, {}))
+        made = card_of(object_of(answer.body))
+        return made if made.id else None
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Another name or description."""
-        self.check(wish)
+        self.fields_of(wish)
         body = _fields(wish, object_of((await self._read(base_id)).get("metadata")))
         await self._client.ask("update-base", "POST", f"/vector_stores/{base_id}", json=body)
 
@@ -77,6 +77,14 @@ def _fields(wish: BaseWish, before: Mapping[str, Any]) -> dict[str, Any]:
     if wish.description is not None:
         fields["metadata"] = {**before, DESCRIPTION: wish.description}
     return fields
+
+
+def card_of(row: Mapping[str, Any]) -> BaseCard:
+    """A store."""
+    counts = object_of(row.get("file_counts"))
+    name, text = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
+    size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
+    return BaseCard(text_of(row.get("id")), name, text, documents=total, size=size)
 
 
 def account(target: OpenaiTarget) -> Account:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from kbsync.accounts.account import Account, Bases, BaseWish
 from kbsync.accounts.answering import ModelAnswers
-from kbsync.contract.managing import BaseCard
+from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.reading import ListPage, ListSweep, well_formed
+from kbsync.targets.http.reading import ListPage, well_formed
 from kbsync.targets.openwebui.shapes import card_of, page_of
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 
@@ -21,40 +22,32 @@ class OpenWebuiBases(Bases):
     no_models = "the model of all knowledge bases is set in the admin panel of Open WebUI"
     no_capacity = "Open WebUI has no quota of its own"
 
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected`."""
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
+        """None: a base has none of its own. Raises `Rejected`."""
         if wish.model is not None or wish.settings:
             raise Rejected("models and settings of Open WebUI are those of the whole server", code="setting")
+        return {}
 
-    async def all(self) -> Sequence[BaseCard]:
-        """Every base."""
-
-        async def ask(number: int, size: int) -> ListPage[BaseCard]:
-            page = {"page": str(number)}
-            answer = await self._client.ask("list-bases", "GET", "/api/v1/knowledge/", params=page)
-            return well_formed("list-bases", page_of(answer.body, card_of))
-
-        return [card async for card in ListSweep(ask).rows()]
+    async def page(self, number: int, size: int) -> ListPage[BaseCard]:
+        """As large as the server likes it."""
+        answer = await self._client.ask(
+            "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
+        )
+        return well_formed("list-bases", page_of(answer.body, card_of))
 
     async def look(self, base_id: str) -> BaseCard:
         """One of them."""
         return await self.target.card(base_id)
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a base whose name is not in use yet. Sent once."""
-        self.check(wish)
-        name = wish.name or ""
-
-        async def make() -> BaseCard | None:
-            body = {"name": name, "description": wish.description or ""}
-            answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
-            return card_of(answer.body)
-
-        return await self._make_once(name, make)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Sent once."""
+        body = {"name": wish.name, "description": wish.description or ""}
+        answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
+        return card_of(answer.body)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Change its name and description; both are sent, so what is not wished for is read before."""
-        self.check(wish)
+        self.fields_of(wish)
         now = await self.look(base_id)
         description = now.description if wish.description is None else wish.description
         body = {"name": wish.name or now.name, "description": description}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -10,24 +10,21 @@ from urllib.parse import quote
 
 from kbsync.accounts.account import (
     Account,
-    Answerer,
     ApplicationInfo,
     Applications,
     Bases,
     BaseWish,
+    Question,
     Sources,
-    Turn,
 )
-from kbsync.accounts.answering import Completions, Piece, messages
+from kbsync.accounts.answering import Completions, Piece, broken_off, messages
 from kbsync.accounts.settings import OfferedSetting, any_text, choice, parse_settings
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Hit, Passage
-from kbsync.core.text import printable
-from kbsync.errors import NotOffered, Rejected, Unavailable
+from kbsync.contract.target import BaseCard
+from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import (
     ListPage,
-    ListSweep,
     id_of,
     object_of,
     objects_in,
@@ -52,8 +49,6 @@ LONGEST_NAME = 128
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
 """The second one before 0.25.1."""
 
-_LONGEST_QUOTE = 200
-
 
 class RagflowBases(Bases):
     """Those behind one key. Every call raises `TargetError`."""
@@ -63,15 +58,18 @@ class RagflowBases(Bases):
     no_models = "RAGFlow shows its models in its own settings; choose with --set embedding_model=…"
     no_capacity = "RAGFlow sets no limit to what a user stores"
 
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected`."""
-        _fields(wish)
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
+        """With name and description. Raises `Rejected`."""
+        if wish.model is not None:
+            raise Rejected("RAGFlow lists no models here; name one with --set embedding_model=NAME@FACTORY")
+        if wish.name is not None and len(wish.name) > LONGEST_NAME:
+            raise Rejected(f"a name has {LONGEST_NAME} characters at most", code="name")
+        given = {"name": wish.name, "description": wish.description}
+        fields = parse_settings(wish.settings, SETTINGS, "a dataset")
+        return {key: value for key, value in given.items() if value is not None} | fields
 
-    async def all(self) -> Sequence[BaseCard]:
-        """Every dataset."""
-        return [card async for card in ListSweep(self._page).rows()]
-
-    async def _page(self, number: int, size: int) -> ListPage[BaseCard]:
+    async def page(self, number: int, size: int) -> ListPage[BaseCard]:
+        """Nobody says how many there are in all."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self._client.ask("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(answer.body), None)
@@ -80,19 +78,14 @@ class RagflowBases(Bases):
         """One of them."""
         return await self.target.card(base_id)
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a dataset whose name is not in use yet: the server would call it name(1). Sent once."""
-        name, fields = wish.name or "", _fields(wish)
-
-        async def make() -> BaseCard | None:
-            answer = await self._client.post("create-base", DATASETS, json=fields)
-            return next(iter(shapes.bases_of(answer.body)), None)
-
-        return await self._make_once(name, make)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """The server would call a second one of its name name(1). Sent once."""
+        answer = await self._client.post("create-base", DATASETS, json=fields)
+        return next(iter(shapes.bases_of(answer.body)), None)
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Send what changes. Documents that are there stay as they were parsed."""
-        fields = _fields(wish)
+        fields = self.fields_of(wish)
         await self.look(base_id)
         await self._client.ask("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
 
@@ -113,25 +106,11 @@ class RagflowAssistants(Applications):
     advice = "make a chat in RAGFlow that has the dataset"
     client: Client
 
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """Every one."""
-        return [one async for one in ListSweep(self._page).rows()]
-
-    async def _page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
+    async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
+        """The oldest versions have them in one page."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
         return well_formed("chats", chats_of(answer.body))
-
-
-def _fields(wish: BaseWish) -> dict[str, Any]:
-    """What is sent. Raises `Rejected`."""
-    if wish.model is not None:
-        raise Rejected("RAGFlow lists no models here; name one with --set embedding_model=NAME@FACTORY")
-    if wish.name is not None and len(wish.name) > LONGEST_NAME:
-        raise Rejected(f"a name has {LONGEST_NAME} characters at most", code="name")
-    given = {"name": wish.name, "description": wish.description}
-    fields = parse_settings(wish.settings, SETTINGS, "a dataset")
-    return {key: value for key, value in given.items() if value is not None} | fields
 
 
 class RagflowAnswers:
@@ -143,22 +122,20 @@ class RagflowAnswers:
         _, _, self._client = target.access
         self.applications = RagflowAssistants(self._client)
 
-    async def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncIterator[str | Sources]:
+    async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """What a chat assistant answers from its datasets, or from the documents `among` them."""
-        if not by.application:
+        if not question.by.application:
             raise Rejected("chat assistants answer in RAGFlow, each with its own model; ask without --model")
-        asked: list[dict[str, Any]] = [*messages(question, turns)]
-        asked[-1] |= {"doc_ids": list(among)} if among else {}
+        prompt: list[dict[str, Any]] = [*messages(question.text, question.turns)]
+        prompt[-1] |= {"doc_ids": list(question.among)} if question.among else {}
         # This name of a model stands for that of the assistant.
-        body = {"model": "model", "messages": asked, "extra_body": {"reference": True}}
-        chat, missing = quote(by.application, safe=""), NotOffered("no call")
+        body = {"model": "model", "messages": prompt, "extra_body": {"reference": True}}
+        chat, missing = quote(question.by.application, safe=""), NotOffered("no call")
         for call in CHAT_CALLS:
             way = Completions(self._client, f"{call}/{chat}/chat/completions")
             try:
                 with self._client.redacting():
-                    async with aclosing(way.pieces(body, streamed)) as pieces:
+                    async with aclosing(way.pieces(body, question.streamed)) as pieces:
                         async for piece in pieces:
                             for text in texts_of(piece):
                                 yield text
@@ -196,8 +173,7 @@ def texts_of(piece: Piece) -> Iterator[str]:
     if text:
         yield text
     if is_error:
-        said = printable(" ".join(words.split()))[:_LONGEST_QUOTE]
-        raise Unavailable(f"the answer broke off before its end ({said}); ask again", code="error")
+        raise broken_off("error", " ".join(words.split()))
 
 
 def sources_of(last: Piece) -> Sources:

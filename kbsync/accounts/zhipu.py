@@ -20,7 +20,7 @@ from kbsync.accounts.account import (
     Callback,
     EmbeddingModel,
     Named,
-    make_once,
+    create_once,
 )
 from kbsync.accounts.settings import (
     OfferedSetting,
@@ -34,15 +34,13 @@ from kbsync.accounts.settings import (
     zero_or_one,
 )
 from kbsync.accounts.zhipu_answers import ZhipuAnswers
-from kbsync.contract.managing import BaseCard, Capacity
-from kbsync.contract.target import Surroundings
+from kbsync.contract.target import BaseCard, Capacity
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
 from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     ListPage,
-    ListSweep,
     count_of,
     flag_of,
     id_of,
@@ -127,29 +125,18 @@ def _given(body: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in body.items() if value is not None}
 
 
-async def _all(
-    client: Client, op: str, path: str, read: Callable[[Mapping[str, Any]], T | None]
-) -> tuple[T, ...]:
-    """Every base or application."""
-
-    async def page(number: int, size: int) -> ListPage[T]:
-        answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
-        return rows_of(answer.body, read)
-
-    return tuple([one async for one in ListSweep(page).rows()])
+async def _page(
+    client: Client, op: str, path: str, number: int, size: int, read: Callable[[Mapping[str, Any]], T | None]
+) -> ListPage[T]:
+    """Of bases or applications."""
+    answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
+    return rows_of(answer.body, read)
 
 
-async def _made_id(client: Client, op: str, path: str, body: Mapping[str, object]) -> str:
-    """Sent once; the id of what was made: in an object, as documented, or bare, as the examples show.
-
-    Raises `Unsure` also where the answer has none.
-    """
-    # Not repeatable: a lost answer leaves one, which `make_once` looks for by its name.
+async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
+    """What was created, with its id: that comes in an object, as documented, or bare, as in the examples."""
     content = data_of((await client.post(op, path, json=body)).body)
-    made = id_of(content.get("id") if isinstance(content, dict) else content)
-    if made is None:
-        raise Unsure("the vendor's answer has no id", code="no-id")
-    return made
+    return {**body, "id": content.get("id") if isinstance(content, dict) else content}
 
 
 async def _remove(client: Client, op: str, path: str, look: str) -> None:
@@ -175,9 +162,18 @@ class ZhipuBases(Bases):
 
     target: ZhipuTarget
 
-    def check(self, wish: BaseWish) -> None:
-        """Raises `Rejected`."""
-        _base_fields(wish)
+    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
+        """Raises `Rejected` for what is no setting, or contradicts the model."""
+        fields = parse_settings(wish.settings, OF_A_BASE, "a knowledge base")
+        named = fields.get("embedding_model")
+        if named is not None and wish.model is None:
+            reason = "embedding_model goes with --model and names the same one; add --model"
+            raise Rejected(reason, code="setting")
+        model = _model_among(MODELS, wish.model or "")
+        if named is not None and model is not None and model.name != named:
+            reason = f"embedding_model is {named}, --model is {model.name}; name one of them twice"
+            raise Rejected(reason, code="setting")
+        return fields
 
     async def models(self) -> Sequence[EmbeddingModel]:
         """As listed; as documented where the installation lists none."""
@@ -192,9 +188,9 @@ class ZhipuBases(Bases):
         )
         return listed or MODELS
 
-    async def all(self) -> Sequence[BaseCard]:
-        """Every base."""
-        return await _all(self._client, "bases", "/knowledge", _card)
+    async def page(self, number: int, size: int) -> ListPage[BaseCard]:
+        """Of those behind the key."""
+        return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def look(self, base_id: str) -> BaseCard:
         """One base."""
@@ -208,24 +204,18 @@ class ZhipuBases(Bases):
             raise self.target.no_base(base_id, "the vendor answers without any data")
         return card
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make a base whose name is not in use yet. Sent once."""
-        name, settings = wish.name or "", _base_fields(wish)
-
-        # Models are asked for inside, after the look for namesakes: a taken name costs one request.
-        async def make() -> BaseCard:
-            model = _chosen_model(wish.model, await self.models())
-            fixed = {"name": name, "description": wish.description, "embedding_id": number_of(model.id)}
-            body = _given({**fixed, **settings})
-            base_id = await _made_id(self._client, "create-base", "/knowledge", body)
-            told = shown_settings(settings, TOLD_OF_A_BASE)
-            return BaseCard(base_id, name, wish.description or "", model.name, 0, 0, told)
-
-        return await self._make_once(name, make)
+    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Sent once."""
+        # Models are asked for here, after the look for namesakes: a taken name costs one request.
+        model = _chosen_model(wish.model, await self.models())
+        fixed = {"name": wish.name, "description": wish.description, "embedding_id": number_of(model.id)}
+        body = _given({**fixed, **fields})
+        created = await _create(self._client, "create-base", "/knowledge", body)
+        return _card({**created, "embedding_model": model.name, "document_size": 0, "length": 0})
 
     async def update(self, base_id: str, wish: BaseWish) -> None:
         """Send what changes and nothing else: another model makes all vectors again, which costs."""
-        settings = _base_fields(wish)
+        settings = self.fields_of(wish)
         model = _chosen_model(wish.model, await self.models()) if wish.model is not None else None
         body = {
             "name": wish.name,
@@ -270,22 +260,6 @@ def _card(item: Mapping[str, Any]) -> BaseCard | None:
     )
 
 
-def _base_fields(wish: BaseWish) -> dict[str, object]:
-    """The fields to send. Raises `Rejected` for what is no setting, or contradicts the model."""
-    fields = parse_settings(wish.settings, OF_A_BASE, "a knowledge base")
-    named = fields.get("embedding_model")
-    if named is not None and wish.model is None:
-        raise Rejected(
-            "embedding_model goes with --model and names the same one; add --model", code="setting"
-        )
-    model = _model_among(MODELS, wish.model or "")
-    if named is not None and model is not None and model.name != named:
-        raise Rejected(
-            f"embedding_model is {named}, --model is {model.name}; name one of them twice", code="setting"
-        )
-    return fields
-
-
 def _model_among(models: Sequence[EmbeddingModel], wish: str) -> EmbeddingModel | None:
     """The model of this id or name; None where there is none."""
     wanted = wish.strip().lower()
@@ -306,16 +280,20 @@ def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> Embeddi
 class ZhipuApplications(Applications):
     """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
 
-    def __init__(self, client: Client, surroundings: Surroundings) -> None:
-        self._client, self._surroundings = client, surroundings
+    def __init__(self, target: ZhipuTarget) -> None:
+        _, self._surroundings, self._client = target.access
 
     async def all(self) -> Sequence[ApplicationInfo]:
         """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
         with self._client.missing.remembered("applications"):
             try:
-                return await _all(self._client, "applications", "/application", _application)
+                return await super().all()
             except NotFound as error:
                 raise NotOffered(error.reason, code=error.code) from error
+
+    async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
+        """Of those behind the key."""
+        return await _page(self._client, "applications", "/application", number, size, _application)
 
     async def look(self, application_id: str) -> ApplicationInfo:
         """One of them."""
@@ -326,22 +304,12 @@ class ZhipuApplications(Applications):
     async def create(self, wish: ApplicationWish) -> ApplicationInfo:
         """Make one whose name is not in use. Sent once."""
         body = _application_body(wish, {}) | {"desc": wish.description or ""}
-        name = wish.name or ""
 
-        async def make() -> ApplicationInfo:
-            made = await _made_id(self._client, "create-application", "/application", body)
-            return ApplicationInfo(
-                made,
-                name,
-                body["desc"],
-                wish.prompt or "",
-                wish.model or "",
-                wish.bases or (),
-                _application_settings(body),
-            )
+        async def create() -> ApplicationInfo | None:
+            return _application(await _create(self._client, "create-application", "/application", body))
 
-        advice = f"look with {self._surroundings.pasted('kb app list')} before another try"
-        return await make_once(name, "an application", self.all, make, advice)
+        command = self._surroundings.pasted("kb app list")
+        return await create_once(wish.name or "", "an application", self.all, create, command)
 
     async def update(self, application_id: str, wish: ApplicationWish) -> None:
         """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
@@ -420,21 +388,9 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
     application_id = id_of(item.get("id"))
     if application_id is None:
         return None
-    return ApplicationInfo(
-        application_id,
-        text_of(item.get("name")),
-        text_of(item.get("desc")),
-        text_of(item.get("prompt")),
-        text_of(item.get("model")),
-        _bases_in(item),
-        _application_settings(item),
-    )
-
-
-def _application_settings(item: Mapping[str, Any]) -> dict[str, str]:
-    """Those that it shows, or that were sent."""
-    own = shown_settings(item, OF_AN_APPLICATION)
-    return own | shown_settings(_shown_recall(item), OF_ITS_RECALL)
+    name, description, prompt, model = (text_of(item.get(key)) for key in ("name", "desc", "prompt", "model"))
+    own, recall = shown_settings(item, OF_AN_APPLICATION), shown_settings(_shown_recall(item), OF_ITS_RECALL)
+    return ApplicationInfo(application_id, name, description, prompt, model, _bases_in(item), own | recall)
 
 
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
@@ -444,13 +400,13 @@ def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in ids if one is not None))
 
 
-class AccountCallbacks:
+class ZhipuCallbacks:
     """The one address that the vendor calls for a whole account. Every call raises `TargetError`."""
 
     _PATH = "/callback"
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, target: ZhipuTarget) -> None:
+        _, _, self._client = target.access
 
     async def look(self) -> Callback | None:
         """None where none is set: there are no data, no address in them, or words that say so."""
@@ -513,6 +469,5 @@ def _unsaid(secrets: Collection[str]) -> Iterator[None]:
 
 def account(target: ZhipuTarget) -> Account:
     """The account of a key."""
-    _, surroundings, client = target.access
-    applications = ZhipuApplications(client, surroundings)
-    return Account(ZhipuBases(target), AccountCallbacks(client), ZhipuAnswers(target, applications))
+    answers = ZhipuAnswers(target, ZhipuApplications(target))
+    return Account(ZhipuBases(target), ZhipuCallbacks(target), answers)

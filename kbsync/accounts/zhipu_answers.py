@@ -7,12 +7,12 @@ passages of a search. Source of the latter: the vendor's page of chat completion
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from kbsync.accounts.account import Answerer, Applications, Sources, Turn
-from kbsync.accounts.answering import Completions, Piece, event_pieces, messages, usage_of
+from kbsync.accounts.account import Applications, Question, Sources
+from kbsync.accounts.answering import ModelAnswers, Piece, broken_off, event_pieces, messages, usage_of
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
 from kbsync.targets.http.bodies import Event, parsed
@@ -38,36 +38,34 @@ class ZhipuAnswers:
     def __init__(self, target: ZhipuTarget, applications: Applications) -> None:
         config, _, self._client = target.access
         self.applications, self.model = applications, config.chat_model
-        self._knowledge_id, self._search = config.knowledge_id, target.search
-        reads = self._client.judge
-        assert isinstance(reads, MirrorJudge)
-        # Leads to the platform's models.
-        self._chat = Completions(self._client.at(config.base_url, reads.reading(judge_chat)), CHAT_PATH)
+        self._knowledge_id = config.knowledge_id
+        judge = self._client.judge
+        assert isinstance(judge, MirrorJudge)
+        platform = self._client.at(config.base_url, judge.reading(judge_chat))
+        self._models = ModelAnswers(target, CHAT_PATH, platform)
 
-    def answer(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncGenerator[str | Sources, None]:
+    def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
         """The answer from this base, piece by piece, and its sources."""
-        ask = self._by_model if by.model else self._by_application
-        return ask(question, by, turns, among, streamed)
+        request_id = str(uuid.uuid4())
+        answer = self._models.answer if question.by.model else self._by_application
+        return answer(question, request_id)
 
     async def _by_application(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
+        self, question: Question, request_id: str
     ) -> AsyncGenerator[str | Sources, None]:
         """The pieces, and the sources at the end. Where there is no stream the answer is asked for whole."""
-        request_id = str(uuid.uuid4())
         body: dict[str, Any] = {
-            "prompt": messages(question, turns),
+            "prompt": messages(question.text, question.turns),
             "request_id": request_id,
             "returnType": "text",
             "knowledge_ids": [number_of(self._knowledge_id)],
         }
-        if among:
-            body["document_ids"] = [number_of(one) for one in among]
-        path = f"/model-api/{path_part(by.application)}"
+        if question.among:
+            body["document_ids"] = [number_of(one) for one in question.among]
+        path = f"/model-api/{path_part(question.by.application)}"
         last: Piece | None = None
         try:
-            if streamed:
+            if question.streamed:
                 try:
                     # Each event holds the new text alone, and not all of it so far.
                     pieces_only = body | {"incremental": True}
@@ -87,8 +85,7 @@ class ZhipuAnswers:
                     pass  # asked for whole below
                 else:
                     if last is None:
-                        reason = "the answer broke off before its end; ask again"
-                        raise Unavailable(reason, code="no-finish")
+                        raise broken_off()
             if last is None:
                 last = _whole((await self._client.post("invoke", f"{path}/invoke", json=body)).body)
                 yield last.text
@@ -107,15 +104,6 @@ class ZhipuAnswers:
             return Sources(None, request_id, usage)
         is_old = flag_of(object_of(data_of(answer.body)).get("has_old_document"))
         return Sources(sources_of(answer.body), request_id, usage, is_old)
-
-    def _by_model(
-        self, question: str, by: Answerer, turns: Sequence[Turn], among: Sequence[str], streamed: bool
-    ) -> AsyncGenerator[str | Sources, None]:
-        """The pieces, at the end the passages that were sent. Nothing is sent where none is found."""
-        request_id, search = str(uuid.uuid4()), self._search
-        return self._chat.answer(
-            question, by.model, turns, among, streamed, search=search, request_id=request_id
-        )
 
 
 def _application_piece(event: Event) -> Piece:

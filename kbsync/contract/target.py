@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
-from kbsync.contract.managing import Capacity
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Limits
@@ -130,6 +129,33 @@ class Base:
     address: str = ""
     writer: str = ""
     last_writer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseCard:
+    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say.
+
+    `settings`: those of the service that it shows, in the form in which `kbsync kb` takes them.
+    """
+
+    id: str
+    name: str
+    description: str = ""
+    model: str = ""
+    documents: int | None = None
+    size: int | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    words: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Bytes of the whole account, and words where the service counts them; None: it does not."""
+
+    used: int
+    total: int
+    used_words: int | None = None
+    total_words: int | None = None
 
 
 PutOutcome = Accepted | TargetError

@@ -133,7 +133,7 @@ HERE = (
 NEW, LISTS, MADE = "create one with: ", "kb list", "knowledge_id: "
 THERE = (
     Said("kb show", "list them with ", LISTS, HOME_ID, before=with_unknown_base),
-    Said("kb create guides", "look with ", LISTS, HOME_ID, before=fails("create-base")),
+    Said("kb create guides", "check with: ", LISTS, HOME_ID, before=fails("create-base")),
     Said("kb list", NEW, "kb create NAME", MADE, "NAME=guides", with_no_base_at_all),
     Said("--once", "account's knowledge bases: ", "kb list", HOME_ID, before=without_base),
     Said("--once", "create one: ", "kb create NAME", MADE, "NAME=guides", without_base),
@@ -143,7 +143,7 @@ THERE = (
     Said("kb app create one", "ask it with: ", "ask QUESTION --app {}", given="QUESTION=alpha"),
     Said(
         "kb app create one",
-        "look with ",
+        "check with: ",
         "kb app list",
         before=fails("create-application"),
     ),
@@ -153,7 +153,7 @@ THERE = (
 def is_right(place: Place, said: Said) -> None:
     flags = elsewhere(place)
     ran = place.run(*shlex.split(said.words), *flags)
-    command = re.split(r"`|; see: | before another try", after(ran.err, said.behind))[0]
+    command = re.split(r"`|; see: ", after(ran.err, said.behind))[0]
     name, _, word = said.given.partition("=")
     pasted = paste(place, command, **({name: word} if name else {}))
     assert (pasted.code, said.shows in pasted.out + pasted.err) == (0, True), (command, pasted)

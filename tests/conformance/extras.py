@@ -14,6 +14,7 @@ from kbsync.accounts.account import (
     Bases,
     BaseWish,
     Callbacks,
+    Question,
     RetriesAll,
     Sources,
 )
@@ -115,7 +116,7 @@ class ExtraSuite:
         [remote_id] = await world.make_ready(world.document("kestrel.md", *texts(["kestrel"])))
         by = await _answerer(world)
         whole, pieces = [
-            [piece async for piece in answers.answer("what is a kestrel", by, (), (), streamed)]
+            [piece async for piece in answers.answer(Question("what is a kestrel", by, streamed=streamed))]
             for streamed in (False, True)
         ]
         assert _text(pieces) == _text(whole)

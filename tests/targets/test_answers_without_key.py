@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.accounts.account import Answerer, account_of
+from kbsync.accounts.account import Answerer, Question, account_of
 from kbsync.accounts.lightrag import ITSELF
 from kbsync.contract.target import Target
 from kbsync.errors import TargetError
@@ -76,8 +76,9 @@ async def test_no_error_of_an_answer_shows_the_key(
         return httpx.Response(200, content=answer, headers={"Content-Type": "text/event-stream"})
 
     target: Any = make(httpx.MockTransport(respond))
+    question = Question("when", Answerer(application=by), streamed=streamed)
     with pytest.raises(TargetError) as caught:
-        async for _ in account_of(target).answers.answer("when", Answerer(application=by), (), (), streamed):
+        async for _ in account_of(target).answers.answer(question):
             pass
     await target.aclose()
     assert "the model refuses" in caught.value.reason and "***" in caught.value.reason

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbsync.accounts.account import Answerer, ApplicationInfo, Sources, Turn
+from kbsync.accounts.account import Answerer, ApplicationInfo, Question, Sources, Turn
 from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import OfMirror
@@ -123,7 +123,7 @@ def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
         instead = _search_instead(installation, question, *installation.mirrors)
         raise UsageError(f"{names}: a knowledge base that kbsync keeps itself writes no answers; {instead}")
     with open_target(installation, only_remote(installation)) as account:
-        if account.account.answers is None:
+        if account.service.answers is None:
             mirror = account.mirror
             instead = _search_instead(installation, question, mirror)
             raise UsageError(
@@ -173,8 +173,8 @@ class Asker:
         from kbsync.engine.search import SearchedMirror, anchored
 
         self._installation, self._mirror, target = account.installation, account.mirror, account.target
-        assert account.account.answers is not None
-        self._answering = account.account.answers
+        assert account.service.answers is not None
+        self._answering = account.service.answers
         read, mirror = reader(self._installation), self._mirror
         self._searched = SearchedMirror(mirror.name, mirror.folder, target, read)
         self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet
@@ -262,7 +262,7 @@ class Asker:
         if by.model and not ids:
             # A model gets documents of ours only, as in a search; an application reads all of its base.
             ids = await selected_ids(self._searched, self._selection) or ()
-        pieces = self._answering.answer(question, by, turns, ids, self._streamed)
+        pieces = self._answering.answer(Question(question, by, turns, ids, self._streamed))
         text, sources = "", None
         try:
             async for piece in pieces:

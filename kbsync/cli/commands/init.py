@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kbsync.config.model import Config
     from kbsync.config.target import TargetConfig
     from kbsync.config.template import KeyPlace, RequiredKey
-    from kbsync.contract.managing import BaseCard
+    from kbsync.contract.target import BaseCard
     from kbsync.installation import Installation
 
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, DocStatus
+from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
@@ -132,14 +131,6 @@ def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     """What is not set comes back as null, and null is no value that a request may have."""
     kept = {key: _without_nulls(one) if isinstance(one, dict) else one for key, one in value.items()}
     return {key: one for key, one in kept.items() if one is not None and one != {}}
-
-
-def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """A page of knowledge bases."""
-    told = object_of(body)
-    return page_in(
-        told.get("data"), told.get("total"), lambda one: base.card if (base := dataset_of(one)) else None
-    )
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:

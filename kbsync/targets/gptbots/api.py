@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.contract.managing import BaseCard
-from kbsync.contract.target import Body, Outgoing
+from kbsync.contract.target import BaseCard, Body, Outgoing
 from kbsync.targets.gptbots.config import Cutting
 from kbsync.targets.gptbots.shapes import MarkedRow, bases_of
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files

@@ -17,9 +17,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, DocStatus
+from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure

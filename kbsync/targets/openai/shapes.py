@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
-from kbsync.core.text import printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
@@ -47,9 +45,6 @@ from kbsync.targets.http.rules import (
     classify,
     failed,
 )
-
-DESCRIPTION = "description"
-"""The key of a store's metadata that has it."""
 
 PUT_BACK = "put-back"
 """The call that is answered with nothing."""
@@ -86,14 +81,6 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
     error = object_of(row.get("last_error"))
     code = text_of(error.get("code"))
     return failed(text_of(error.get("message")), code, is_quota=code in _QUOTA)
-
-
-def card_of(row: Mapping[str, Any]) -> BaseCard:
-    """A store."""
-    counts = object_of(row.get("file_counts"))
-    name, told = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
-    size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
-    return BaseCard(text_of(row.get("id")), name, told, documents=total, size=size)
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, Listed
+from kbsync.contract.target import BaseCard, DocState, Listed
 from kbsync.core.text import printable
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer

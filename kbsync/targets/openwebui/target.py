@@ -16,11 +16,11 @@ import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
 from urllib.parse import quote
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
+    BaseCard,
     DeleteOutcome,
     DocState,
     DocStatus,

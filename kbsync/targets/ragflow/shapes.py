@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import DocState, DocStatus
+from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import number_in, printable
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer

@@ -14,11 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from kbsync.contract.managing import BaseCard
 from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import (
     Accepted,
     Base,
+    BaseCard,
     DocState,
     DocStatus,
     Listed,

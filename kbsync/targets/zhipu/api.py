@@ -13,9 +13,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import Base, Outgoing, Surroundings
+from kbsync.contract.target import Base, Capacity, Outgoing, Surroundings
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import Client, ClockSkew

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Hit, Image, Passage, Query
+from kbsync.contract.target import Capacity
 from kbsync.core.text import number_in
 from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.reading import (

@@ -13,9 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-from kbsync.contract.managing import Capacity
 from kbsync.contract.searching import Hit, Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Listed, Outgoing, Surroundings
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    Capacity,
+    DeleteOutcome,
+    DocStatus,
+    Listed,
+    Outgoing,
+    Surroundings,
+)
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address
 from kbsync.core.model import Limits

@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.contract.managing import Capacity
-from kbsync.contract.target import Accepted, DocState, DocStatus, Outgoing
+from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus, Outgoing
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.text import sized
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure

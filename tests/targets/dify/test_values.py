@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kbsync.accounts.dify import bases_of
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify import shapes
@@ -159,7 +160,7 @@ def test_a_base_without_settings_of_searches_has_the_usual_ones(technique: str |
 @pytest.mark.parametrize("body", [None, [], {}, {"data": None}, {"records": {}}, {"data": {}}])
 def test_an_answer_of_another_shape_is_none(body: Any) -> None:
     assert shapes.page_of(body) is None
-    assert shapes.bases_of(body) is None
+    assert bases_of(body) is None
     assert shapes.matches_of(body) is None
     assert shapes.dataset_of(body) is None
     assert shapes.document_of(body) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.accounts.account import Answerer, account_of
+from kbsync.accounts.account import Answerer, Question, account_of
 from kbsync.accounts.lightrag import ITSELF
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, DocState
@@ -347,10 +347,11 @@ async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_n
 ) -> None:
     served.app.set_behaviour({"tells_progress": tells_progress})
     await served.make_ready(served.document("a.md", "kestrels hover in the wind"))
-    answers, by = account_of(served.target).answers, Answerer(application=ITSELF)
+    answers = account_of(served.target).answers
+    question = Question("what do kestrels do", Answerer(application=ITSELF))
 
     async def asked() -> str:
-        pieces = [piece async for piece in answers.answer("what do kestrels do", by, (), (), True)]
+        pieces = [piece async for piece in answers.answer(question)]
         return "".join(piece for piece in pieces if isinstance(piece, str))
 
     assert await asked() == "kestrels hover in the wind"

@@ -549,7 +549,7 @@ async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None
         with pytest.raises(Halted):
             await bases.delete(made.id)
         with pytest.raises(Rejected):
-            bases.check(BaseWish("a", model="b"))
+            bases.fields_of(BaseWish("a", model="b"))
         for refused in (bases.models, bases.capacity):
             with pytest.raises(NotOffered):
                 await refused()

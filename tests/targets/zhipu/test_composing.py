@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.accounts.account import Answerer, Sources, Turn, account_of
+from kbsync.accounts.account import Answerer, Question, Sources, Turn, account_of
 from kbsync.accounts.answering import MOST_CHARACTERS, MOST_PASSAGES
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.target import ZhipuTarget
@@ -56,7 +56,7 @@ async def asked(
     streamed: bool = True,
 ) -> tuple[str, Sources | None]:
     text, sources = "", None
-    async for piece in account_of(one).answers.answer(question, by, turns, among, streamed):
+    async for piece in account_of(one).answers.answer(Question(question, by, turns, among, streamed)):
         if isinstance(piece, Sources):
             sources = piece
         else:
@@ -165,7 +165,7 @@ async def test_an_answer_that_does_not_come_to_its_end_broke_off(
     reply = (200, event("At ") + end) if streamed else completion("At ", reason)
     answers, heard = account_of(target(Vendor(retrieve=[FOUND], chat=[reply]))).answers, ""
     with pytest.raises(Unavailable) as caught:
-        async for piece in answers.answer("when", FLASH, (), (), streamed):
+        async for piece in answers.answer(Question("when", FLASH, streamed=streamed)):
             assert isinstance(piece, str)
             heard += piece
     assert heard == "At "

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from kbsync.contract.managing import Capacity
-from kbsync.contract.target import Accepted, PutOutcome
+from kbsync.contract.target import Accepted, Capacity, PutOutcome
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync.targets.zhipu.upload import INTERVAL, AccountSpace

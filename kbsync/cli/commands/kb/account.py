@@ -14,8 +14,7 @@ from kbsync.cli.options import Choices
 from kbsync.cli.output import tell
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
-from kbsync.contract.managing import BaseCard
-from kbsync.contract.target import Target
+from kbsync.contract.target import BaseCard, Target
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import NotOffered, Rejected, UsageError
 
@@ -38,7 +37,7 @@ class OpenAccount:
     installation: Installation
     mirror: MirrorConfig
     target: Target
-    account: Account
+    service: Account
     runner: asyncio.Runner
 
     def call(self, request: Coroutine[Any, Any, T]) -> T:
@@ -48,24 +47,24 @@ class OpenAccount:
     @property
     def bases(self) -> Bases:
         """The knowledge bases."""
-        if self.account.bases is None:
+        if self.service.bases is None:
             kind = self.mirror.target.type
             raise UsageError(f"a service of type {kind} has no knowledge bases to list or to change")
-        return self.account.bases
+        return self.service.bases
 
     @property
     def applications(self) -> Applications:
         """What answers questions."""
-        if self.account.answers is None or self.account.bases is None:
+        if self.service.answers is None or self.service.bases is None:
             raise UsageError(f"a target of type {self.mirror.target.type} has no applications")
-        return self.account.answers.applications
+        return self.service.answers.applications
 
     @property
     def callbacks(self) -> Callbacks:
         """The address that the service calls."""
-        if self.account.callbacks is None:
+        if self.service.callbacks is None:
             raise UsageError(f"an account of type {self.mirror.target.type} has no address for its events")
-        return self.account.callbacks
+        return self.service.callbacks
 
     def mirrors_of(self, base_id: str) -> list[str]:
         """The mirrors of the config that put their documents into a base."""

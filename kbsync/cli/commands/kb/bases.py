@@ -15,7 +15,7 @@ from kbsync.cli.commands.kb.copy import command as copy
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
 from kbsync.cli.prompts import confirm_by_typing
-from kbsync.contract.managing import BaseCard
+from kbsync.contract.target import BaseCard
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import UsageError
 
@@ -146,7 +146,7 @@ def update(
     with open_account(choices) as account:
         bases = account.bases
         bases.check_changeable()
-        bases.check(wish)
+        bases.fields_of(wish)
         card = account.call(bases.look(base))
         # An unknown number may be many.
         if model is not None and card.documents != 0:
@@ -184,7 +184,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     base's name.
     """
     with open_account(choices, needs_own=True) as account:
-        bases = account.account.bases
+        bases = account.service.bases
         if not isinstance(bases, RetriesAll):
             own = account.installation.cure(f"retry --mirror {account.mirror.name}")
             raise UsageError(
