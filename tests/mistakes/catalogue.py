@@ -271,7 +271,7 @@ MISTAKES = {
     ),
     "missing-call-is-missing-document": Mistake(
         "a document whose indexing cannot be asked for again is taken for gone",
-        "kbsync/targets/zhipu/upload.py",
+        "kbsync/targets/zhipu/target.py",
         'is_gone(error) and (error.code != "404" or await self._document(remote_id) is None)',
         "is_gone(error)",
         ("tests/targets/zhipu/test_lacking.py",),

@@ -217,7 +217,6 @@ class ServiceTarget(Target, Generic[Row]):
             skew=skew,
             **options,
         )
-        self._make_parts()
         self.prepare()
 
     def prepare(self) -> None:
@@ -261,15 +260,11 @@ class ServiceTarget(Target, Generic[Row]):
         look = f"list them with {self._surroundings.pasted('kb list')}"
         return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
 
-    def _make_parts(self) -> None:
-        """Make what holds the client; a target that asks `_client` alone has nothing to make."""
-
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """The same base through the same gate; every request waits for `pace` first."""
-        # A copy whose parts hold the slow client: the gate, the breaker and the connections stay the same.
+        # The gate, the breaker, the connections and what is known of the base stay the same.
         slow = copy(self)
         slow._client = self._client.unhurried(pace)
-        slow._make_parts()
         return slow
 
     def _redacted(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
@@ -299,13 +294,36 @@ class ServiceTarget(Target, Generic[Row]):
                 digest.update(piece)
         return digest.hexdigest()
 
-    async def _unless_missing(self, refused: TargetError) -> TargetError:
-        """The refusal, where the base is there: its code may not say which of them is to blame."""
+    async def _unless_missing(self, outcome: P) -> P | TargetError:
+        """The outcome, such as a refusal, while the base is there; else the error of asking for the base."""
         try:
             await self.base()
         except TargetError as missing:
             return missing
-        return refused
+        return outcome
+
+    async def _each(
+        self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
+    ) -> dict[str, P | TargetError]:
+        """What each call returns or raises. After a `Halted` the rest have it unasked."""
+        outcomes: dict[str, P | TargetError] = {}
+        halted: Halted | None = None
+        waiting = iter(ids)
+
+        async def ask_some() -> None:
+            nonlocal halted
+            for one in waiting:
+                try:
+                    outcomes[one] = halted or await ask(one)
+                except TargetError as error:
+                    outcomes[one] = error
+                    halted = error if isinstance(error, Halted) else halted
+
+        # As many as the gate lets in: more would only wait there, and go on after a `Halted`.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._config.concurrency):
+                group.create_task(ask_some())
+        return outcomes
 
     @property
     def meter(self) -> Meter:
@@ -357,6 +375,10 @@ class ServiceTarget(Target, Generic[Row]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Passages that a search finds, each with the id of its document. The query has a text."""
 
+    def is_gone(self, error: TargetError) -> bool:
+        """The service knows no such document; believed only while its base answers (promise 1)."""
+        return isinstance(error, Rejected) and error.code == GONE
+
     def uncalled(self, error: Rejected) -> TargetError:
         """The error of an upload for which the service, whose base is there, has no call."""
         return Unavailable(error.reason, code=error.code)
@@ -384,7 +406,7 @@ class ServiceTarget(Target, Generic[Row]):
         try:
             return await self.upload(document)
         except Rejected as error:
-            is_uncalled = isinstance(error, NotOffered) or error.code == GONE
+            is_uncalled = isinstance(error, NotOffered) or self.is_gone(error)
             outcome = self.uncalled(error) if is_uncalled else error
             if is_uncalled or self.refuses_alike:
                 outcome = await self._unless_missing(outcome)
@@ -416,14 +438,14 @@ class ServiceTarget(Target, Generic[Row]):
         try:
             row = await self.row(remote_id)
         except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
-            return MISSING if error.code == GONE else UNKNOWN
+            return MISSING if self.is_gone(error) else UNKNOWN
         return row.status if row is not None and row.id == remote_id else UNKNOWN
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id; what is not there counts as done. After a `Halted` no batch is sent."""
         ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
-            return dict(zip(ids, await asyncio.gather(*map(self._remove, ids)), strict=True))
+            return await self._each(ids, self._remove)
         outcomes: dict[str, DeleteOutcome] = {}
         halted: Halted | None = None
         for part in batches(ids, self.most_ids):
@@ -452,15 +474,14 @@ class ServiceTarget(Target, Generic[Row]):
             outcomes |= await self._remove_batch(part)
         return outcomes
 
-    async def _remove(self, remote_id: str) -> DeleteOutcome:
+    async def _remove(self, remote_id: str) -> None:
         try:
             await self.remove(remote_id)
-        except TargetError as error:
-            if not (isinstance(error, Rejected) and error.code == GONE):
-                return error
-            gone = None if self.gone_proves_base else await self._unless_missing(error)
-            return None if gone is error else gone
-        return None
+        except Rejected as error:
+            if not self.is_gone(error):
+                raise
+            if not self.gone_proves_base:
+                await self.base()
 
     async def list(self) -> AsyncIterator[Listed]:
         """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""

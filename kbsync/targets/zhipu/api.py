@@ -1,50 +1,28 @@
-"""The vendor's calls about one knowledge base: the key they show, their paths, how answers are judged."""
+"""What all calls to the vendor share: the key they show, how answers are judged, the account's space."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
 
-from kbsync.contract.searching import Passage
-from kbsync.contract.target import Base, Capacity, Outgoing, Surroundings
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
-from kbsync.targets.http.bodies import FilePart
+from kbsync.contract.target import Capacity, Surroundings
+from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import Client, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import object_of
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import (
-    Slicing,
     ZhipuTargetConfig,
-    form_of,
-    link_body,
-    media_type,
-    reslice_body,
-    upload_fields,
 )
-from kbsync.targets.zhipu.errors import EXPIRED, NotFound, is_gone, judge, unsigned
+from kbsync.targets.zhipu.errors import EXPIRED, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Envelope,
-    Images,
-    RetrieveRequest,
-    ZhipuDocument,
-    ZhipuPage,
     capacity_of,
-    data_of,
-    document_of,
     envelope_of,
-    found_of,
-    images_in,
-    page_of,
-    path_part,
 )
 
 ROOT = "/llm-application/open"
@@ -60,8 +38,6 @@ FORECAST = 5.0
 """Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
 
 _SHORTEST_SECRET = 6
-
-T = TypeVar("T")
 
 
 class KeyHeader:
@@ -192,171 +168,3 @@ async def ask_capacity(client: Client) -> Capacity | None:
     async with client.soon("capacity", FORECAST):
         answer = await client.ask("capacity", "GET", "/knowledge/capacity")
     return capacity_of(answer.body)
-
-
-@dataclass(slots=True)
-class EachAnswered(Generic[T]):
-    """What came back: every id is in exactly one of them. `halted`: the reason why some were not asked."""
-
-    given: dict[str, T] = field(default_factory=dict)
-    refused: dict[str, TargetError] = field(default_factory=dict)
-    halted: Halted | None = None
-
-
-class ZhipuApi:
-    """One knowledge base behind one key. Every call raises `TargetError`.
-
-    A call that is refused with "not found" proves nothing while the base itself does not answer to the same
-    key (promise 1): the calls that may be refused so ask for the base then, and raise what that says.
-    """
-
-    def __init__(self, config: ZhipuTargetConfig, surroundings: Surroundings, client: Client) -> None:
-        self._config, self._client = config, client
-        self._base = path_part(config.knowledge_id)
-        self.missing = client.missing
-        self._callback: dict[str, Any] = {}
-        if surroundings.callback_url:
-            self._callback["callback_url"] = surroundings.callback_url
-            if authorization := config.callback_authorization:
-                self._callback["callback_header"] = {"Authorization": authorization.reveal()}
-
-    async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
-        try:
-            answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
-        except Rejected as error:
-            raise self._no_base(error.reason, error.code) from error
-        content = object_of(data_of(answer.body))
-        if not content:
-            raise self._no_base("the vendor answers without any data")
-        # A count that is no integer proves no list short (ADR 14), so it counts as unknown.
-        count = content.get("document_size")
-        documents = count if type(count) is int and count >= 0 else None
-        return Base(self._config.knowledge_id, documents, self._config.base_url)
-
-    def _no_base(self, words: str, code: str = "") -> Halted:
-        return Halted(
-            "knowledge-base-missing",
-            f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
-            f"{words}; correct knowledge_id (or base_url) in the config",
-            code=code,
-        )
-
-    async def upload(self, document: Outgoing, slicing: Slicing) -> HttpAnswer:
-        """Send one document, once. Raises `Unsure` where it may have been stored."""
-        sending = self._client.send(
-            "upload",
-            f"/document/upload_document/{self._base}",
-            fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
-            file=FilePart("files", document.name, document.body, media_type(document.name)),
-        )
-        return await self._while_base_answers(sending)
-
-    async def upload_url(self, address: str, slicing: Slicing) -> HttpAnswer:
-        """Have the vendor fetch one page, once; errors as `upload`."""
-        body = link_body(self._config.knowledge_id, address, slicing, self._callback)
-        sending = self._client.post("upload-url", "/document/upload_url", json=body)
-        return await self._while_base_answers(sending)
-
-    async def page(self, number: int, size: int, word: str = "") -> ZhipuPage:
-        """One page of the list, from 1; `word`: of documents whose names have to do with it."""
-        params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
-        params |= {"word": word} if word else {}
-        asking = self._client.ask("list", "GET", "/document", params=params)
-        return page_of((await self._while_base_answers(asking, Rejected)).body)
-
-    async def document(self, remote_id: str) -> ZhipuDocument | None:
-        """One document; None where the answer has no data. "Not found" proves nothing by itself."""
-        answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
-        return document_of(answer.body, remote_id)
-
-    async def documents(self, ids: Iterable[str]) -> EachAnswered[ZhipuDocument | None]:
-        """Each document; None for one that is gone, the base still being there."""
-        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
-        answers = await self.each(ids, self.document)
-        gone = [one for one, error in answers.refused.items() if is_gone(error)]
-        gone += [one for one, document in answers.given.items() if document is None]
-        if not gone:
-            return answers
-        for one in gone:
-            answers.given.pop(one, None)
-            answers.refused.pop(one, None)
-        try:
-            await self.base()
-        except TargetError as error:
-            answers.refused |= dict.fromkeys(gone, error)
-            if isinstance(error, Halted):
-                answers.halted = answers.halted or error
-        else:
-            answers.given |= dict.fromkeys(gone)
-        return answers
-
-    async def delete(self, remote_id: str) -> None:
-        """Remove one document. "Not found" proves nothing by itself."""
-        await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
-
-    async def reembed(self, remote_id: str) -> None:
-        """Vectorize again, which costs: sent once, and `Unsure` where the answer was lost."""
-        path = f"/document/embedding/{path_part(remote_id)}"
-        await self._while_base_answers(self._client.post("reembed", path, json=self._callback))
-
-    async def reslice(self, remote_id: str, slicing: Slicing) -> None:
-        """Cut again under other settings."""
-        body = {**reslice_body(slicing), **self._callback}
-        path = f"/document/{path_part(remote_id)}"
-        await self._while_base_answers(self._client.ask("reslice", "PUT", path, json=body))
-
-    async def retrieve(self, request: RetrieveRequest) -> tuple[tuple[str, Passage], ...]:
-        """Search the base: passages, each with the id of its document."""
-        body = request.body(self._config.knowledge_id)
-        asking = self._client.ask("retrieve", "POST", "/knowledge/retrieve", json=body)
-        return found_of((await self._while_base_answers(asking)).body)
-
-    async def images(self, remote_id: str) -> Images:
-        """The pictures in one document, under signed addresses that are good for some hours."""
-        path = f"/document/slice/image_list/{path_part(remote_id)}"
-        answer = await self._client.ask("images", "POST", path)
-        return images_in(object_of(data_of(answer.body)).get("images"))
-
-    async def each(self, ids: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> EachAnswered[T]:
-        """Ask about every id, as many at a time as the config allows. After a `Halted` no more are asked."""
-        answers: EachAnswered[T] = EachAnswered()
-        waiting = iter(ids)
-
-        async def ask_some() -> None:
-            for remote_id in waiting:
-                if answers.halted is not None:
-                    answers.refused[remote_id] = answers.halted
-                    continue
-                try:
-                    answers.given[remote_id] = await ask(remote_id)
-                except TargetError as error:
-                    answers.refused[remote_id] = error
-                    if isinstance(error, Halted):
-                        answers.halted = error
-
-        # As many as the gate lets in: more would only wait there, and go on after a `Halted`.
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._config.concurrency):
-                group.create_task(ask_some())
-        return answers
-
-    async def capacity(self) -> Capacity | None:
-        """As `ask_capacity`; not asked again for an hour where it is refused, in whatever words."""
-        with self.missing.remembered("capacity"):
-            try:
-                return await ask_capacity(self._client)
-            except Rejected as error:
-                raise NotOffered(error.reason, code=error.code) from error
-
-    async def _while_base_answers(
-        self,
-        asking: Awaitable[HttpAnswer],
-        refusals: type[Rejected] | tuple[type[Rejected], ...] = (NotFound, NotOffered),
-    ) -> HttpAnswer:
-        """The answer. One of `refusals` gets out only while the base answers; else what that look raises."""
-        try:
-            return await asking
-        except refusals:
-            await self.base()
-            raise

@@ -7,12 +7,12 @@ Unknown fields are ignored; ids come as strings or integers; numbers may come as
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from kbsync.contract.searching import Hit, Image, Passage, Query
+from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.contract.target import Capacity
 from kbsync.core.text import number_in
 from kbsync.targets.http.bodies import parsed
@@ -263,53 +263,40 @@ def with_images(hit: Hit, images: Images) -> Hit:
 USUAL = ZhipuSearchConfig()
 
 
-@dataclass(frozen=True, slots=True)
-class RetrieveRequest:
-    """One request to the search. `text` is not empty. `document_ids` empty: the whole base.
+def retrieve_body(
+    knowledge_id: str,
+    text: str,
+    top_k: int,
+    among: Sequence[str] = (),
+    search: ZhipuSearchConfig = USUAL,
+    *,
+    rerank: bool = False,
+) -> dict[str, object]:
+    """The JSON of `POST /knowledge/retrieve`. `text` is not empty; `among` empty: the whole base.
 
     `rerank`: the vendor's ranking model orders what was found, at a price of its own.
     """
-
-    text: str
-    top_k: int
-    document_ids: tuple[str, ...] = ()
-    rerank: bool = False
-    search: ZhipuSearchConfig = USUAL
-
-    def body(self, knowledge_id: str) -> dict[str, object]:
-        """The JSON of `POST /knowledge/retrieve`; an empty list of documents is never sent."""
-        body: dict[str, object] = {
-            "query": self.text,
-            "knowledge_ids": [knowledge_id],
-            "top_k": self.top_k,
-            "top_n": self.search.top_n,
-            "recall_method": self.search.recall_method,
-        }
-        if self.search.recall_ratio is not None:
-            body["recall_ratio"] = self.search.recall_ratio
-        if self.search.fractional_threshold is not None:
-            body["fractional_threshold"] = self.search.fractional_threshold
-        if self.rerank:
-            body |= {"rerank_status": 1, "rerank_model": self.search.rerank_model}
-        if self.document_ids:
-            body["document_ids"] = list(self.document_ids)
-        return body
+    body: dict[str, object] = {
+        "query": shortened(text),
+        "knowledge_ids": [knowledge_id],
+        "top_k": top_k,
+        "top_n": search.top_n,
+        "recall_method": search.recall_method,
+    }
+    if search.recall_ratio is not None:
+        body["recall_ratio"] = search.recall_ratio
+    if search.fractional_threshold is not None:
+        body["fractional_threshold"] = search.fractional_threshold
+    if rerank:
+        body |= {"rerank_status": 1, "rerank_model": search.rerank_model}
+    return body | ({"document_ids": list(among)} if among else {})  # an empty list is never sent
 
 
-def request_for(query: Query, search: ZhipuSearchConfig = USUAL) -> RetrieveRequest:
-    """As much of a query, which has a text, as the vendor takes."""
-    return RetrieveRequest(shortened(query.text), MOST_PASSAGES, query.among, query.rerank, search)
-
-
-def request_about(remote_id: str, name: str) -> RetrieveRequest:
-    """Looks in one document for the words of its name, without tag and extension.
-
-    The config's wishes for searches do not count here: the question is whether it can be found at all.
-    """
+def words_in(name: str) -> str:
+    """The words in a document's name, without tag and extension, to look for in it."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
-    words = " ".join(_WORD.findall(readable.replace("_", " ")))
-    return RetrieveRequest(shortened(words) or "document", 1, (remote_id,))
+    return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
 
 
 def shortened(text: str) -> str:

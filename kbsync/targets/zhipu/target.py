@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Unpack
 
 from kbsync.contract.searching import Hit, Passage, Query
@@ -19,32 +20,55 @@ from kbsync.contract.target import (
     Base,
     Capacity,
     DeleteOutcome,
+    DocState,
     DocStatus,
     Listed,
     Outgoing,
     Surroundings,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST, is_address
+from kbsync.core.links import LARGEST, is_address, is_link
 from kbsync.core.model import Limits
-from kbsync.errors import NotOffered, Rejected, Unavailable, Unsure
+from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage
-from kbsync.targets.http.target import ServiceTarget, grace, search_ranked
-from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ZhipuApi, ask_capacity
-from kbsync.targets.zhipu.config import EXTENSIONS, ZhipuTargetConfig, described, recipe_of, slicing_of
-from kbsync.targets.zhipu.errors import NotFound, is_gone
+from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of
+from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, address_in, grace, search_ranked
+from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ask_capacity
+from kbsync.targets.zhipu.config import (
+    EXTENSIONS,
+    ZhipuTargetConfig,
+    described,
+    form_of,
+    link_body,
+    media_type,
+    recipe_of,
+    reslice_body,
+    slicing_of,
+    upload_fields,
+)
+from kbsync.targets.zhipu.errors import NoRoom, NotFound, is_gone
 from kbsync.targets.zhipu.shapes import (
+    MOST_PASSAGES,
     Images,
-    RetrieveRequest,
     ZhipuDocument,
     created_of,
+    data_of,
+    document_of,
+    found_of,
+    images_in,
     lacks_images,
-    request_about,
-    request_for,
+    page_of,
+    path_part,
+    retrieve_body,
     with_images,
+    words_in,
 )
-from kbsync.targets.zhipu.upload import AccountSpace, Indexing, ZhipuUploads, status_of
+from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, look_for, status_of
+
+FEW = 2
+"""So many are asked for one by one: a page of the list would cost more."""
 
 OVERLOADED = frozenset({"1305", "1312"})
 """Codes of a ranking model that has too much work."""
@@ -89,13 +113,13 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             skew=self._skew,
             **options,
         )
-
-    def _make_parts(self) -> None:
-        config = self._config
-        self._api = ZhipuApi(config, self._surroundings, self._client)
-        self._space = AccountSpace(self._api.capacity, self._steady)
-        self._uploader = ZhipuUploads(self._api, self._space)
-        self._indexing = Indexing(self._api, self._space)
+        self._space = AccountSpace(self._known_capacity, self._steady)
+        self._base = path_part(config.knowledge_id)
+        self._callback: dict[str, Any] = {}
+        if surroundings.callback_url:
+            self._callback["callback_url"] = surroundings.callback_url
+            if authorization := config.callback_authorization:
+                self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
@@ -114,67 +138,246 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         """Of the account, asked for each time."""
         return await ask_capacity(self._client)
 
+    async def _known_capacity(self) -> Capacity | None:
+        """Not asked for again for an hour where it is refused, in whatever words."""
+        with self._client.missing.remembered("capacity"):
+            try:
+                return await ask_capacity(self._client)
+            except Rejected as error:
+                raise NotOffered(error.reason, code=error.code) from error
+
     async def base(self) -> Base:
         """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
-        return await self._api.base()
+        try:
+            answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
+        except Rejected as error:
+            raise self._no_base(error.reason, error.code) from error
+        content = object_of(data_of(answer.body))
+        if not content:
+            raise self._no_base("the vendor answers without any data")
+        # A count that is no integer proves no list short (ADR 14), so it counts as unknown.
+        count = content.get("document_size")
+        documents = count if type(count) is int and count >= 0 else None
+        return Base(self._config.knowledge_id, documents, self._config.base_url)
+
+    def _no_base(self, words: str, code: str = "") -> Halted:
+        return Halted(
+            "knowledge-base-missing",
+            f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
+            f"{words}; correct knowledge_id (or base_url) in the config",
+            code=code,
+        )
+
+    def is_gone(self, error: TargetError) -> bool:
+        """Also where nothing but a status says so."""
+        return is_gone(error)
+
+    async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
+        """The answer. "No such thing" and "no such call" count only while the base answers (promise 1)."""
+        try:
+            return await asking
+        except (NotFound, NotOffered):
+            await self.base()
+            raise
+
+    # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """In a request of its own."""
-        stored = await self._uploader.put(document)
+        """In a request of its own. Where room lacks, the account says whether it is full."""
+        upload = self._upload_page if is_link(document.path) else self._upload_file
+        try:
+            stored = await upload(document)
+        except NoRoom as error:
+            # The vendor says "space" of one document, too; the capacity tells the two apart.
+            raise await self._space.blamed(error, document.size) from error
         return replace(stored, created=self._created(stored.remote_id))
 
-    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """In no more requests than there are ids."""
-        return await self._indexing.states(ids)
+    async def _upload_file(self, document: Outgoing) -> Accepted:
+        await self._space.take(document.name, document.size)
+        stored = True
+        try:
+            slicing = slicing_of(document.name, document.settings)
+            # Sent once. An unclear answer is unsure, and the engine looks for it by its name (promise 3).
+            answer = await self._client.send(
+                "upload",
+                f"/document/upload_document/{self._base}",
+                fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
+                file=FilePart("files", document.name, document.body, media_type(document.name)),
+            )
+            return accepted(answer.body, document.name)
+        except TargetError as error:
+            stored = isinstance(error, Unsure)
+            raise
+        finally:
+            self._space.ended(document.size, stored=stored)
+
+    def uncalled(self, error: Rejected) -> TargetError:
+        """The base is there. Where the call itself is not, what answered was hardly the vendor."""
+        reason = f"refused although the knowledge base is there: {error.reason}"
+        return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
+
+    async def _upload_page(self, document: Outgoing) -> Accepted:
+        """The address in a link file, which the vendor fetches. Raises `Unfit` for a file that holds none."""
+        address, missing = address_in(document), self._client.missing
+        slicing = slicing_of(document.path, document.settings)
+        body = link_body(self._config.knowledge_id, address, slicing, self._callback)
+        try:
+            with missing.remembered("upload-url"):
+                sending = self._client.post("upload-url", "/document/upload_url", json=body)
+                answer = await self._while_base_answers(sending)
+        except (NotFound, NotOffered) as error:
+            reason = f"the vendor takes no addresses here: {error.reason}"
+            is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
+            raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
+        try:
+            page = accepted(answer.body, address, key="url")
+        except Rejected as error:  # a page that cannot be fetched says nothing of other documents
+            raise Unfit(error.reason, code=error.code) from error
+        return Accepted(page.remote_id)  # it has no name of ours to be found by
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id. "Not found" counts as done where a look agrees, and the base answers."""
-        answers = await self._api.each(dict.fromkeys(ids), self._api.delete)
-        outcomes: dict[str, DeleteOutcome] = {**answers.given, **answers.refused}
-        gone = [remote_id for remote_id, error in answers.refused.items() if is_gone(error)]
-        if gone:  # what the vendor calls missing at a DELETE may be there all the same (promise 10)
-            seen = await self._api.documents(gone)
-            outcomes |= {one: _STILL_THERE if found else None for one, found in seen.given.items()}
-            outcomes |= seen.refused
-        if answers.given:
+        outcomes: dict[str, DeleteOutcome] = await self._each(dict.fromkeys(ids), self.remove)
+        if None in outcomes.values():
             self._space.freed()
+        # What the vendor calls missing at a DELETE may be there all the same (promise 10).
+        gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
+        for one, found in (await self._documents(gone)).items():
+            outcomes[one] = _STILL_THERE if isinstance(found, ZhipuDocument) else found
         return outcomes
 
-    async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
-        """Of the documents whose names have to do with `word`, or of all."""
-        try:
-            page = await self._api.page(number, size, word)
-        except Rejected as error:  # the base is there: no refusal is an empty list
-            raise Unavailable(f"the list cannot be had: {error.reason}", code=error.code) from error
-        return ListPage(tuple(map(self._read, page.rows)), page.total, page.is_null)
-
-    async def find(self, name: str) -> Sequence[Listed]:
-        """One page of what the list's own filter shows."""
-        # How it compares is not documented, so it can show a document and never its absence.
-        return [row.listed for row in (await self.page(1, PAGE_SIZE, name)).rows]
+    async def remove(self, remote_id: str) -> None:
+        """Delete one document. "Not found" proves nothing by itself."""
+        await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
-        await self._indexing.reembed(remote_id)
+        self._client.missing.check("reembed")
+        path = f"/document/embedding/{path_part(remote_id)}"
+        # It costs: sent once, and `Unsure` where the answer was lost.
+        await self._again("reembed", remote_id, self._client.post("reembed", path, json=self._callback))
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
-        await self._indexing.reslice(remote_id, slicing_of(path, settings))
+        self._client.missing.check("reslice")
+        slicing, document = slicing_of(path, settings), await self._document(remote_id)
+        if document is None:
+            raise _gone()
+        if (document.parse_image or False) != slicing.parse_image:
+            raise NotOffered("whether images are read cannot be changed by slicing again")
+        body = {**reslice_body(slicing), **self._callback}
+        call = f"/document/{path_part(remote_id)}"
+        await self._again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
+
+    async def _again(self, op: str, remote_id: str, asking: Awaitable[HttpAnswer]) -> None:
+        try:
+            await self._while_base_answers(asking)
+        except (NotFound, NotOffered) as error:
+            # A 404 is about the call or the document: the document itself is asked for. The base is there.
+            if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
+                raise _gone() from error
+            reason = f"{op}: the vendor has no such call here: {error.reason}"
+            raise self._client.missing.note(op, NotOffered(reason, code=error.code)) from error
+        except NoRoom as error:
+            raise await self._space.blamed(error) from error
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
         try:
             # A fresh detail each time: its URL is signed for some hours only.
-            document = await self._api.document(remote_id)
+            document = await self._detail(remote_id)
             is_there = document is not None and document.url.startswith(("http://", "https://"))
             return await self._digest_at(document.url) if document and is_there else None
         except Rejected:
             return None
 
+    # -- lists and states
+
+    async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
+        """In no documented order."""
+        page = await self._listed(number, size)
+        return ListPage(tuple(map(self._read, page.rows)), page.total, page.is_null)
+
+    async def find(self, name: str) -> Sequence[Listed]:
+        """One page of what the list's own filter shows."""
+        # How it compares is not documented, so it can show a document and never its absence.
+        page = await self._unrefused(self._listed(1, PAGE_SIZE, name))
+        return [self._read(row).listed for row in page.rows]
+
+    async def _listed(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
+        """One page of the list, from 1; `word`: of documents whose names have to do with it."""
+        params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
+        params |= {"word": word} if word else {}
+        return page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
+
+    async def _detail(self, remote_id: str) -> ZhipuDocument | None:
+        """One document; None where the answer has no data. "Not found" proves nothing by itself."""
+        answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
+        return document_of(answer.body, remote_id)
+
+    async def _documents(self, ids: Iterable[str]) -> dict[str, ZhipuDocument | TargetError | None]:
+        """Each document; None for one that is gone, the base still being there."""
+        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
+        found = await self._each(ids, self._detail)
+        gone = [
+            one
+            for one, each in found.items()
+            if each is None or (isinstance(each, TargetError) and is_gone(each))
+        ]
+        return found | dict.fromkeys(gone, await self._unless_missing(None)) if gone else found
+
+    async def _document(self, remote_id: str) -> ZhipuDocument | None:
+        """None for one that is gone, the base still being there."""
+        found = (await self._documents([remote_id]))[remote_id]
+        if isinstance(found, TargetError):
+            raise found
+        return found
+
+    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+        """By pages of the list, else one by one, in no more requests than there are ids.
+
+        Absence from the list proves nothing; MISSING is what a detail says while the base answers. UNKNOWN
+        where it could not be had. Raises `Halted`, and `Unavailable` where nothing could be seen at all.
+        """
+        pages = SeenOnPages()
+        if len(ids) > FEW:
+            try:
+                pages = await look_for(self._listed, ids)
+            except Rejected:  # the list is not to be had
+                await self.base()
+                pages.requests = 1
+        rows = dict(pages.rows)
+        # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
+        rest = sorted((one for one in ids if one not in rows), key=lambda one: created_of(one) or 0.0)
+        found = await self._documents(rest[: len(ids) - pages.requests])
+        errors = [each for each in found.values() if isinstance(each, TargetError)]
+        halted = [error for error in errors if isinstance(error, Halted)]
+        is_down = len(errors) == len(found) and all(isinstance(error, Unavailable) for error in errors)
+        if halted or (errors and is_down and not rows):  # no answer at all: the documents are not to blame
+            raise (halted or errors)[0]
+        states = dict.fromkeys(ids, UNKNOWN)
+        for one, each in found.items():
+            match each:
+                case TargetError():
+                    states[one] = DocStatus(DocState.UNKNOWN, each.reason, each.code)
+                case None:
+                    states[one] = MISSING
+                case document:
+                    rows[one] = document
+        states |= {one: status_of(row) for one, row in rows.items()}
+        full = [one for one, state in states.items() if state.halt]
+        if full and await self._space.has_room():  # then the documents are to blame, and no mirror halts
+            states |= {one: status_of(rows[one], has_room=True) for one in full}
+        return states
+
+    # -- searches
+
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """A search in this one document finds it. Raises `NotOffered` where there is no search."""
+        # In the usual way whatever the config wants: the question is whether it can be found at all.
+        body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
         try:
-            found = await self._retrieve(request_about(remote_id, name))
+            found = await self._retrieve(body)
         except NotFound:  # the base is there: it is said of the document
             return False
         return any(doc_id == remote_id for doc_id, _ in found)
@@ -186,23 +389,27 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Among documents, if the query names some."""
-        request = request_for(query, self._config.search)
+        config = self._config
+        body = partial(
+            retrieve_body, config.knowledge_id, query.text, MOST_PASSAGES, query.among, config.search
+        )
         try:
             return await search_ranked(
-                lambda ranked: self._retrieve(replace(request, rerank=ranked)), request.rerank, OVERLOADED
+                lambda ranked: self._retrieve(body(rerank=ranked)), query.rerank, OVERLOADED
             )
         except NotFound as error:
             raise _no_search(error) from error
 
-    async def _retrieve(self, request: RetrieveRequest) -> Sequence[tuple[str, Passage]]:
+    async def _retrieve(self, body: Mapping[str, object]) -> Sequence[tuple[str, Passage]]:
         missing = self._client.missing
         missing.check("retrieve")
         try:
-            return await self._api.retrieve(request)
+            asking = self._client.ask("retrieve", "POST", "/knowledge/retrieve", json=body)
+            return found_of((await self._while_base_answers(asking)).body)
         except NotOffered as error:
-            said = _no_search(error)
+            refusal = _no_search(error)
             # with a ranking model asked for, that may be what is missing
-            raise (said if request.rerank else missing.note("retrieve", said)) from error
+            raise (refusal if "rerank_model" in body else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
         """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
@@ -214,21 +421,24 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             return hits
         deadline = asyncio.get_running_loop().time() + PICTURES_WITHIN
 
-        async def in_time(remote_id: str) -> Images:
+        async def images(remote_id: str) -> Images:
+            path = f"/document/slice/image_list/{path_part(remote_id)}"
             try:
                 async with asyncio.timeout_at(deadline):
-                    return await self._api.images(remote_id)
+                    answer = await self._client.ask("images", "POST", path)
             except TimeoutError as error:
                 raise Unavailable("the pictures did not come in time") from error
+            return images_in(object_of(data_of(answer.body)).get("images"))
 
-        answers = await self._api.each(ids, in_time)
-        missing = [error for error in answers.refused.values() if isinstance(error, NotOffered)]
+        found = await self._each(ids, images)
+        missing = [error for error in found.values() if isinstance(error, NotOffered)]
         # a bare 404 may be about the one document; about all of several it is not
-        is_of_all = len(missing) == len(answers.refused) > 1 and not answers.given
+        is_of_all = len(missing) == len(found) > 1
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
             self._client.missing.note("images", sure[0])
-        return [with_images(hit, answers.given.get(hit.remote_id, {})) for hit in hits]
+        by_id = {one: each for one, each in found.items() if not isinstance(each, TargetError)}
+        return [with_images(hit, by_id.get(hit.remote_id, {})) for hit in hits]
 
     def _read(self, row: ZhipuDocument) -> DocumentRow:
         addresses = tuple(text for text in (row.name, row.url) if is_address(text))
@@ -239,6 +449,10 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         """By our clock; None where the two are far apart: ids may tell another time than answers do."""
         theirs, apart = created_of(remote_id), self._skew.apart or 0.0
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart
+
+
+def _gone() -> NotFound:
+    return NotFound("the document is no longer in the knowledge base")
 
 
 def _no_search(error: Rejected) -> NotOffered:

@@ -1,26 +1,22 @@
-"""One document goes to the vendor: room for it, one request, what the answer says, and what became of it.
+"""Room for a document in the account, what the answer to its upload says, and what became of it.
 
-Whether documents became searchable is looked up for many at a time on pages of the list (ADR 15), for few
-one by one. A document that failed can be indexed or sliced again.
+Whether documents became searchable is looked up for many at a time on pages of the list (ADR 15).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus, Outgoing
-from kbsync.core.links import NoLink, address_from, is_link
+from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
 from kbsync.core.text import sized
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
 from kbsync.targets.http.rules import ErrorCase
 from kbsync.targets.zhipu import errors
-from kbsync.targets.zhipu.api import ZhipuApi
-from kbsync.targets.zhipu.config import Slicing, slicing_of
-from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom, NotFound, is_gone
+from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
 INTERVAL = 180.0
@@ -130,61 +126,6 @@ def _lacks_words(room: Capacity | None) -> bool:
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 
 
-class ZhipuUploads:
-    """Sends documents one by one, each in one request that is never repeated here."""
-
-    def __init__(self, api: ZhipuApi, space: AccountSpace) -> None:
-        self._api, self._space = api, space
-
-    async def put(self, document: Outgoing) -> Accepted:
-        """A lack of room is the account's or the document's: the account is asked. Raises `TargetError`."""
-        try:
-            return await (self._put_page(document) if is_link(document.path) else self._put_file(document))
-        except NoRoom as error:
-            # The vendor says "space" of one document, too; the capacity tells the two apart.
-            raise await self._space.blamed(error, document.size) from error
-
-    async def _put_file(self, document: Outgoing) -> Accepted:
-        await self._space.take(document.name, document.size)
-        stored = True
-        try:
-            slicing = slicing_of(document.name, document.settings)
-            # Sent once. An unclear answer is unsure, and the engine looks for it by its name (promise 3).
-            answer = await self._api.upload(document, slicing)
-            return accepted(answer.body, document.name)
-        except (NotFound, NotOffered) as error:
-            stored = False
-            # The base is there. Where the call itself is not, what answered was hardly the vendor.
-            reason = f"refused although the knowledge base is there: {error.reason}"
-            raise Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered)) from error
-        except TargetError as error:
-            stored = isinstance(error, Unsure)
-            raise
-        finally:
-            self._space.ended(document.size, stored=stored)
-
-    async def _put_page(self, document: Outgoing) -> Accepted:
-        """The address in a link file, which the vendor fetches. Raises `Unfit` for a file that holds none."""
-        try:
-            with document.body.open() as stream:
-                address = address_from(document.path, stream)
-        except NoLink as error:
-            raise Unfit(str(error), code="link") from None
-        slicing = slicing_of(document.path, document.settings)
-        try:
-            with self._api.missing.remembered("upload-url"):
-                answer = await self._api.upload_url(address, slicing)
-        except (NotFound, NotOffered) as error:
-            reason = f"the vendor takes no addresses here: {error.reason}"
-            is_proven = isinstance(error, NotFound) or self._api.missing.lacks("upload-url")
-            raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
-        try:
-            page = accepted(answer.body, address, key="url")
-        except Rejected as error:  # a page that cannot be fetched says nothing of other documents
-            raise Unfit(error.reason, code=error.code) from error
-        return Accepted(page.remote_id)  # it has no name of ours to be found by
-
-
 def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
     """What an upload's answer says of the one document in it: code 200 alone is no success (promise 10).
 
@@ -225,9 +166,6 @@ def refused(failure: FailInfo, name: str) -> TargetError:
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
-FEW = 2
-"""So many are asked for one by one: a page of the list would cost more."""
-
 _FULL = "the account has no room left to make documents searchable"
 _STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
 _MEANINGS = {
@@ -257,87 +195,6 @@ def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
     if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
         return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
     return DocStatus(DocState.FAILED, reason, failure.code)
-
-
-class Indexing:
-    """Looks at documents that are being indexed, and starts it again. Nothing is remembered between looks."""
-
-    def __init__(self, api: ZhipuApi, space: AccountSpace) -> None:
-        self._api, self._space = api, space
-
-    async def states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each of `ids` (no id twice); UNKNOWN where it could not be had.
-
-        By pages of the list, else one by one, in no more looks than there are ids. Absence from the list
-        proves nothing; MISSING is what a detail says while the base answers. Raises `Halted`, and
-        `Unavailable` where nothing could be seen at all.
-        """
-        lookup = SeenOnPages()
-        if len(ids) > FEW:
-            try:
-                lookup = await look_for(self._api.page, ids)
-            except Rejected:  # the base is there, and the list is not to be had
-                lookup.requests = 1
-        seen = dict(lookup.rows)
-        # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
-        rest = sorted((one for one in ids if one not in seen), key=lambda one: created_of(one) or 0.0)
-        answers = await self._api.documents(rest[: len(ids) - lookup.requests])
-        if answers.halted is not None:
-            raise answers.halted
-        away = [error for error in answers.refused.values() if isinstance(error, Unavailable)]
-        if away and len(away) == len(answers.refused) and not seen and not answers.given:
-            raise away[0]  # no answer at all: the trouble is the target's and not the documents'
-        states = dict.fromkeys(ids, DocStatus(DocState.UNKNOWN))
-        for one, error in answers.refused.items():
-            states[one] = DocStatus(DocState.UNKNOWN, error.reason, error.code)
-        for one, document in answers.given.items():
-            if document is None:
-                states[one] = DocStatus(DocState.MISSING)
-            else:
-                seen[one] = document
-        states |= {one: status_of(document) for one, document in seen.items()}
-        full = [one for one, state in states.items() if state.halt]
-        if full and await self._space.has_room():  # then the documents are to blame, and no mirror halts
-            states |= {one: status_of(seen[one], has_room=True) for one in full}
-        return states
-
-    async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done. Raises `NotOffered`, `NotFound` for a document that is gone, and the like."""
-        self._api.missing.check("reembed")
-        await self._again("reembed", remote_id, self._api.reembed(remote_id))
-
-    async def reslice(self, remote_id: str, slicing: Slicing) -> None:
-        """Cut a document that failed again. It cannot change whether images are read; errors as above."""
-        self._api.missing.check("reslice")
-        document = await self._document(remote_id)
-        if document is None:
-            raise _gone()
-        if (document.parse_image or False) != slicing.parse_image:
-            raise NotOffered("whether images are read cannot be changed by slicing again")
-        await self._again("reslice", remote_id, self._api.reslice(remote_id, slicing))
-
-    async def _again(self, op: str, remote_id: str, asking: Awaitable[None]) -> None:
-        try:
-            await asking
-        except (NotFound, NotOffered) as error:
-            # A 404 is about the call or the document: the document itself is asked for. The base is there.
-            if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
-                raise _gone() from error
-            reason = f"{op}: the vendor has no such call here: {error.reason}"
-            raise self._api.missing.note(op, NotOffered(reason, code=error.code)) from error
-        except NoRoom as error:
-            raise await self._space.blamed(error) from error
-
-    async def _document(self, remote_id: str) -> ZhipuDocument | None:
-        """None for one that is gone, the base still being there."""
-        answers = await self._api.documents([remote_id])
-        for error in answers.refused.values():
-            raise error
-        return answers.given[remote_id]
-
-
-def _gone() -> NotFound:
-    return NotFound("the document is no longer in the knowledge base")
 
 
 _WORTH_A_PAGE = 3  # fewer ids are asked for one by one

@@ -73,6 +73,16 @@ async def test_gone_is_gone_only_at_a_base_that_is_there() -> None:
     await target.aclose()
 
 
+async def test_where_a_person_has_to_act_the_rest_is_not_sent() -> None:
+    world = ExampleWorld()
+    target = await world.open()
+    world.service.recreate("another")
+    outcomes = await target.delete([f"d{number}" for number in range(50)])
+    assert len(outcomes) == 50 and all(isinstance(one, Halted) for one in outcomes.values())
+    assert target.meter is not None and target.meter.total <= target.limits.concurrency
+    await target.aclose()
+
+
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.ROWS, "example", "tests.targets.example.config:ExampleTargetConfig")
