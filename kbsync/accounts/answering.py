@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kbsync.accounts.account import Applications, Question, Sources, Turn
+from kbsync.accounts.events import Event, EventReader
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
 from kbsync.errors import NotOffered, Unavailable
-from kbsync.targets.http.bodies import Event, EventReader, parsed
+from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import integer, object_of, objects_in, text_of

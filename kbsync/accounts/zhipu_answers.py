@@ -13,9 +13,10 @@ from typing import Any
 
 from kbsync.accounts.account import Applications, Question, Sources
 from kbsync.accounts.answering import ModelAnswers, Piece, broken_off, event_pieces, messages, usage_of
+from kbsync.accounts.events import Event
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
-from kbsync.targets.http.bodies import Event, parsed
+from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.http.rules import is_completion

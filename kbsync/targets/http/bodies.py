@@ -1,19 +1,13 @@
-"""Bodies of requests, sent in pieces without a file in memory, and bodies of answers, read up to a bound.
-
-Streams of events are read as they come, after the HTML standard, 9.2, and as loosely as services write them:
-names in any case, quoted values, fields of their own, a last event without the blank line after it.
-"""
+"""Bodies of requests, sent in pieces without a file in memory, and bodies of answers, read up to a bound."""
 
 from __future__ import annotations
 
 import base64
-import codecs
 import json
 import os
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import httpx
@@ -239,95 +233,3 @@ def excerpt(content: bytes) -> str:
     """The beginning of an answer on one printable line."""
     beginning = content[: 4 * EXCERPT].decode("utf-8", "replace")
     return printable(" ".join(beginning.split()))[:EXCERPT]
-
-
-@dataclass(slots=True)
-class Event:
-    """One event. `name` and `id` are "" where there is none; `fields` are those no standard knows."""
-
-    name: str = ""
-    id: str = ""
-    data: str = ""
-    fields: dict[str, str] = field(default_factory=dict)
-
-
-_LINE_END = re.compile(r"\r\n?|\n")
-
-
-class EventReader:
-    """Turns bytes into events, each as soon as the line that ends it has begun to arrive."""
-
-    def __init__(self) -> None:
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        # The line that has not ended yet, in pieces: joined only once, since it may be of megabytes.
-        self._rest: list[str] = []
-        self._after_cr = False
-        self._lines: list[tuple[str, str]] = []
-        self._pads = True
-
-    def feed(self, content: bytes) -> Iterator[Event]:
-        """The events that these bytes complete."""
-        yield from self._taken(self._decode(content))
-
-    def end(self) -> Iterator[Event]:
-        """No more comes: what is left is the last event, with or without its end."""
-        yield from self._taken(f"{self._decode(b'', True)}\n\n")
-
-    def _taken(self, text: str) -> Iterator[Event]:
-        for line in self._split(text):
-            if line:
-                self._note(line)
-            elif self._lines:
-                yield self._event()
-
-    def _split(self, text: str) -> Sequence[str]:
-        """Whole lines. A CR ends one at once; the LF that may follow it belongs to it."""
-        if self._after_cr and text:
-            text = text.removeprefix("\n")
-            self._after_cr = False
-        self._after_cr = self._after_cr or text.endswith("\r")
-        *lines, rest = _LINE_END.split(text)
-        if lines:
-            lines[0] = "".join([*self._rest, lines[0]])
-            self._rest.clear()
-        self._rest.append(rest)
-        return lines
-
-    def _note(self, line: str) -> None:
-        name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if not name:  # a comment, such as those that keep a connection open
-            return
-        if name != "data" and colon and value:
-            self._pads = value.startswith(" ")
-        self._lines.append((name, value))
-
-    def _event(self) -> Event:
-        """Where other fields have no blank after their colon, one in the data belongs to the text."""
-        lines, self._lines = self._lines, []
-        event, data = Event(), []
-        quotes = any(name == "event" and is_quoted(value.strip()) for name, value in lines)
-        for name, value in lines:
-            if name == "data":
-                text = value[1:] if self._pads and value.startswith(" ") else value
-                data.append(unquoted(text) if quotes else text)
-            elif name in ("event", "id"):
-                setattr(event, "name" if name == "event" else "id", unquoted(value.strip()))
-            else:
-                event.fields[name] = value.strip()
-        event.data = "\n".join(data)
-        return event
-
-
-def is_quoted(text: str) -> bool:
-    """It stands between two double quotes."""
-    return len(text) > 1 and text[0] == text[-1] == '"'
-
-
-def unquoted(text: str) -> str:
-    """`text` without the quotes around it, and without escapes where it is a text as JSON has it."""
-    bare = text.strip()
-    if not is_quoted(bare):
-        return text
-    value = parsed(bare)
-    return value if isinstance(value, str) else bare[1:-1]

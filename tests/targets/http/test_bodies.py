@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from kbsync.accounts.events import Event, EventReader
 from kbsync.targets.http import bodies
-from kbsync.targets.http.bodies import CHUNK, Event, EventReader, RequestBody, form_body
+from kbsync.targets.http.bodies import CHUNK, RequestBody, form_body
 from kbsync.targets.http.errors import AnswerLostError
 from tests.targets.bodies import BytesBody
 from tests.targets.http.clients import part
