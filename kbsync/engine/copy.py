@@ -82,7 +82,7 @@ async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
 
     while rows := await store.read(unsure):
         after = rows[-1].id
-        for found in await look_for(store, journal, target, rows, lambda: None):
+        for found in await look_for(store, binding, target, rows):
             ended = partial(journal.look_ended, number=found.row.id, seen=found.listed, began=began)
             await store.write(ended)
 

@@ -161,15 +161,10 @@ class Journal:
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
-    @property
-    def trusts_times(self) -> bool:
-        """Whether the target's creation times may disprove that a document is ours."""
-        # Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
-        # base have agreed with the clock, and never again once one did not.
-        return self._times == AGREE
-
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
         """Compare the target's creation time of a document just uploaded with the clock."""
+        # Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
+        # base have agreed with the clock, and never again once one did not.
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
             return  # it reports none, or a clock was set back
@@ -675,10 +670,8 @@ class Journal:
         `doubt`: a document that may be this web page's, but unproven.
         """
         upload = tx.uploads.get(number)
-        if upload is not None and seen is not None and is_address(upload.name):
-            # Addresses are not our names, so several rows may have one: another row may hold this document.
-            is_taken = any(other.id != upload.id for other in tx.uploads.holders(seen.remote_id))
-            seen = None if is_taken else seen
+        if upload is not None and seen is not None and self._is_held(tx, upload, seen):
+            seen = None
         match upload:
             case Upload(state=UploadState.UNSURE) if seen is None:
                 changed = lifecycle.not_found(upload, self.timing, began)
@@ -698,6 +691,13 @@ class Journal:
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
             return self._send_after_loss(tx, changed)
         return None
+
+    def _is_held(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
+        """Whether another upload has a document that only its name gives to this one."""
+        if upload.remote_id is not None or self.binding.limits.marks:
+            return False
+        holders = tx.uploads.holders(self.binding.id, listed.remote_id)
+        return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
         """Send a lost upload again; it keeps counting, and fails after too many losses (promise 9)."""

@@ -122,8 +122,9 @@ class Binding:
         return replace(listed, path=reading.path, digest=by_tag(reading.tag))
 
     def short_of(self, listed: Listed) -> str:
-        """The hash that replaces the path in a shortened name; '' if there is none."""
-        reading = None if self.limits.marks else self.naming.read_mangled(listed.name)
+        """The hash that replaces the path in a shortened name that was `read`; '' if there is none."""
+        is_named = not self.limits.marks and listed.path is None and listed.digest is not None
+        reading = self.naming.read_mangled(listed.name) if is_named else None
         return "" if reading is None else reading.short
 
 

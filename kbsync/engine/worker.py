@@ -527,7 +527,7 @@ class Worker:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await lost_uploads.look_for(
-                self._store, self._journal, self._target, rows, self._halts.answers
+                self._store, self._journal.binding, self._target, rows, self._halts.answers
             )
         except TargetError as error:
             await self._note_trouble([error], 1)

@@ -314,11 +314,14 @@ class Uploads(Table):
         where = "WHERE binding = ? AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
-    def holders(self, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id, in any mirror."""
-        # Lists the bindings because the index begins with them.
-        where = "WHERE binding IN (SELECT id FROM binding) AND remote_id = ?"
-        return list(self._select(where, (remote_id,)))
+    def holders(self, binding: int, remote_id: str) -> list[Upload]:
+        """Rows that hold this remote id in the base of this binding, whatever the prefix, newest first."""
+        where = (
+            "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"
+            " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
+            " WHERE mine.id = ?) AND remote_id = ? ORDER BY id DESC"
+        )
+        return list(self._select(where, (binding, remote_id)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
         """How many of these documents serve."""

@@ -1,0 +1,352 @@
+"""Whose is a listed document? Reads the target's list and compares it with the rows of the state.
+
+`identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
+documents. What follows is the caller's: to adopt a document, to settle an open upload, to report or repair.
+
+If the target keeps our mark, the mark decides. Elsewhere a document belongs to an upload if it has the name
+that was sent (as far as the service kept it), the length of the bytes, is not older than the request, as far
+as its time is evidence, and no other upload holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from kbsync.contract.target import DocState, DocStatus, Listed, Target
+from kbsync.core.lifecycle import RETIRE_TRIES
+from kbsync.core.links import is_address, same_address
+from kbsync.core.model import OUTCOME_OPEN, SERVING, Upload, UploadState
+from kbsync.core.planner import tells
+from kbsync.core.text import extension_of
+from kbsync.engine.journal import AGREE
+from kbsync.engine.settings import Binding
+from kbsync.state.files import FileRow
+from kbsync.state.inbox import BindingFact
+from kbsync.state.read_only import ReadsState, Tx
+
+PAGE = 200
+MOST = 10_000
+UNKNOWN = DocStatus(DocState.UNKNOWN)
+
+CLOCK_SLACK = 240.0
+"""The most seconds the clocks of target and machine may differ after correction."""
+
+LATE = 900.0
+"""Seconds after a request within which its document may have been created."""
+
+EARLIEST, LATEST = 5.0, 120.0
+"""Seconds around a request: a web page with its address created in between belongs to it."""
+
+
+class Whose(enum.Enum):
+    """Whose a document is, and why; one that is not proven ours is left alone (promise 6)."""
+
+    ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
+    ENDED = enum.auto()  # ours: the upload that has its id has ended, or could not delete it
+    OPEN = enum.auto()  # ours: it is, or may be, that of an upload whose outcome is open
+    MARK = (
+        enum.auto()
+    )  # ours: it has the mark of an upload without its id, or the whole base is this mirror's
+    PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
+    OTHERS = enum.auto()  # another mirror of this state has it
+    FOREIGN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whose a listed document is.
+
+    `listed` has its path and what is known about its bytes: from its row, its mark or its name. `row`: the
+    upload that has its id or whose mark it has. `uploads`: the open uploads it may be. `doubts`:
+    those of web pages that it may be, if nothing in the list can prove it.
+    """
+
+    whose: Whose
+    listed: Listed
+    row: Upload | None = None
+    uploads: tuple[Upload, ...] = ()
+    doubts: tuple[Upload, ...] = ()
+
+    @property
+    def remote_id(self) -> str:
+        """Its id at the target."""
+        return self.listed.remote_id
+
+    @property
+    def path(self) -> str:
+        """Its path, '' if it has none."""
+        return self.listed.path or ""
+
+    @property
+    def digest(self) -> str:
+        """What is known about its bytes, as in `Upload`."""
+        return self.listed.digest or ""
+
+    @property
+    def is_new(self) -> bool:
+        """It is or may be ours, and no row says that it exists."""
+        row = self.row
+        is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
+        return not is_known and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form in the inbox message `repair`."""
+        return {
+            "remote_id": self.remote_id,
+            "path": self.path,
+            "name": self.listed.name,
+            "digest": self.digest,
+            "size": self.listed.size,
+            "upload": None if self.row is None else self.row.id,
+            "recipe": self.listed.recipe,
+            "is_ready": self.listed.state is DocState.READY,
+        }
+
+    @staticmethod
+    def problem_of_json(fields: Mapping[str, Any]) -> str:
+        """Why `to_json` cannot have written these fields; '' if it can."""
+        texts = ("remote_id", "name", "digest", "path")
+        wrong = [name for name in texts if not isinstance(fields.get(name), str)]
+        wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
+        wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
+        return f"a document to be deleted has no usable {' and no '.join(wrong)}" if wrong else ""
+
+    @staticmethod
+    def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
+        """The claim of a `repair` message, with its current row."""
+        number = fields.get("upload")
+        listed = Listed(
+            fields["remote_id"],
+            fields["name"],
+            fields.get("size"),
+            state=DocState.READY if fields.get("is_ready") else DocState.UNKNOWN,
+            path=fields["path"],
+            digest=fields["digest"],
+            recipe=fields.get("recipe"),
+        )
+        return Claim(Whose.PATH, listed, None if number is None else tx.uploads.get(number))
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is None or a whole number that SQLite can store."""
+    return value is None or (type(value) is int and abs(value) < 2**63)
+
+
+def identify(
+    binding: Binding,
+    listed: Listed,
+    holders: Iterable[Upload] = (),
+    candidates: Iterable[Upload] = (),
+    *,
+    trusts_times: bool = False,
+) -> Claim:
+    """Whose the document is.
+
+    `holders`: uploads of this base that have its id, newest first. `candidates`: open uploads of this mirror
+    and, if the target keeps marks, the one whose mark it has. `trusts_times`: its time can disprove that it
+    belongs to an upload; otherwise a time can only confirm.
+    """
+    marks, candidates = binding.limits.marks, list(candidates)
+    # Of several, the one that needs it most.
+    holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)
+    if candidates or holder is None:
+        listed = binding.read(listed)
+    fits = [(row, _fit(binding, row, listed, trusts_times)) for row in candidates]
+    fitting = tuple(row for row, fit in fits if fit)
+    uploads = tuple(row for row in fitting if row.state in OUTCOME_OPEN)
+    is_free = holder is None or (holder.state.is_final and binding.limits.ids_return)
+    if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
+        return Claim(Whose.OPEN, listed, uploads=uploads)
+    if holder is not None and not _is_mine(binding, holder):
+        return Claim(Whose.OTHERS, listed, holder)
+    unproven = Whose.MARK if binding.limits.embedded else Whose.PATH
+    if holder is not None:
+        known = replace(
+            listed,
+            path=holder.path or holder.label,
+            digest=holder.digest or listed.digest,
+            size=holder.size or listed.size,
+        )
+        if holder.state is UploadState.ADOPTING and not holder.is_marked:
+            return Claim(unproven, known, holder)
+        return Claim(Whose.ROW if _needs_document(holder) else Whose.ENDED, known, holder)
+    if fitting and marks:
+        return Claim(Whose.MARK, replace(listed, path=fitting[0].path or fitting[0].label), fitting[0])
+    doubts = tuple(row for row, fit in fits if fit is False)
+    return Claim(Whose.FOREIGN if listed.path is None else unproven, listed, doubts=doubts)
+
+
+def _is_mine(binding: Binding, row: Upload) -> bool:
+    return (row.mirror, row.binding) == (binding.mirror, binding.id)
+
+
+def _needs_document(row: Upload) -> bool:
+    """Whether the row needs its document, or is about to finish with it."""
+    match row.state:
+        case UploadState.RETIRING:
+            return row.attempts < RETIRE_TRIES
+        case UploadState.ADOPTING | UploadState.TOMBSTONE | UploadState.PRESUMED_LOST:
+            return False
+        case _:
+            return not row.state.is_final
+
+
+def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
+    """Whether it has a kbsync's mark or, where there are none, a tag of ours and, if known, its bytes."""
+    if binding.limits.marks:
+        return listed.upload_id is not None
+    tag = binding.read(listed).digest
+    return bool(tag) and tells(tag or "", None, listed.digest or "", 0)
+
+
+def has_bytes(entry: FileRow, listed: Listed) -> bool:
+    """Whether the file's bytes are, as far as known, those of the document."""
+    # Without a length a tag alone proves nothing.
+    known, digest = (listed.digest or "", listed.size or 0), entry.digest
+    return digest is not None and tells(*known, digest, entry.stamp.size)
+
+
+def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
+    """Whether the document is that of this upload; False if it may be, None if it is not."""
+    if binding.limits.marks:
+        is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
+        return True if listed.upload_id == row.id and _is_mine(binding, row) and is_same else None
+    after = None if listed.created is None or row.sent_at is None else listed.created - row.sent_at
+    is_older = trusts_times and after is not None and after < -CLOCK_SLACK
+    if is_address(row.name):
+        return None if is_older else _fit_page(binding, row.name, listed, after, trusts_times)
+    is_same = listed.size in (None, row.size) and binding.naming.recognises(row.name, listed.name)
+    return True if is_same and not is_older else None
+
+
+def _fit_page(
+    binding: Binding, address: str, listed: Listed, after: float | None, trusts_times: bool
+) -> bool | None:
+    """As `_fit`, for the page of a link file, created `after` seconds after the request.
+
+    A list has no name of ours for a web page. The proof is its address, if the list has it, and the creation
+    time of the document: between the request and a while after it. Without both it stays a doubt: it may be
+    ours, or a colleague's. A document created at another time, or a file by its name, is no doubt.
+    """
+    if is_address(listed.name):
+        is_other = not same_address(address, listed.name)
+    elif binding.settings.names == "tagged" and listed.digest is not None:  # it has a name of ours
+        is_other = True
+    else:
+        last = unquote(urlsplit(address).path.rpartition("/")[2])
+        files = binding.limits.extensions - binding.limits.links
+        is_other = extension_of(listed.name) in files and listed.name != last
+    if is_other or (trusts_times and after is not None and after > LATE):
+        return None
+    is_of_moment = after is not None and -EARLIEST <= after <= LATEST
+    return is_of_moment and any(same_address(address, one) for one in listed.addresses)
+
+
+def identify_all(binding: Binding, page: Sequence[Listed], tx: Tx) -> list[Claim]:
+    """Whose these documents are, as far as the state knows now."""
+    uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
+    # Times in ids are documented nowhere: `Journal` compares them with the clock.
+    trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
+    files, web_pages = defaultdict[tuple[str, int | None], list[Upload]](list), list[Upload]()
+    for row in [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MOST):
+        if is_address(row.name):
+            web_pages.append(row)
+        else:
+            for size in (row.size, None):  # some lists have no lengths
+                files[naming.key(row.name), size].append(row)
+
+    def candidates(listed: Listed) -> Sequence[Upload]:
+        if marks:
+            marked = None if listed.upload_id is None else uploads.get(listed.upload_id)
+            return [] if marked is None else [marked]
+        return [*files.get((naming.key(listed.name), listed.size), ()), *web_pages]
+
+    return [
+        identify(
+            binding,
+            listed,
+            uploads.holders(binding.id, listed.remote_id),
+            candidates(listed),
+            trusts_times=trusts_times,
+        )
+        for listed in page
+    ]
+
+
+async def read_list(
+    binding: Binding, target: Target, read: ReadsState, on_answer: Callable[[], None] = lambda: None
+) -> AsyncIterator[list[Claim]]:
+    """The whole list, some documents at a time. Raises `TargetError` if it is not complete.
+
+    `on_answer` is called while the list arrives: that may take minutes without other requests.
+    """
+    long_paths: Mapping[str, str] | None = None
+    async for page in _pages(target, on_answer):
+        claims = await read(partial(identify_all, binding, page))
+        for place, claim in enumerate(claims):
+            if claim.whose is Whose.FOREIGN and (short := binding.short_of(claim.listed)):
+                if long_paths is None:
+                    long_paths = await asyncio.to_thread(_long_paths, binding)
+                if (path := long_paths.get(short)) is not None:
+                    claims[place] = replace(claim, whose=Whose.PATH, listed=replace(claim.listed, path=path))
+        yield claims
+
+
+async def _pages(target: Target, on_answer: Callable[[], None]) -> AsyncIterator[list[Listed]]:
+    page: list[Listed] = []
+    async for listed in target.list():
+        on_answer()
+        page.append(listed)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def unlisted(
+    binding: Binding, read: ReadsState, listed: Collection[str], before: float
+) -> AsyncIterator[list[Upload]]:
+    """Serving uploads whose ids are not `listed`, in batches; none made after `before`."""
+    after = 0
+    while rows := await read(
+        lambda tx, after=after: tx.uploads.in_states(binding.mirror, binding.id, SERVING, after, PAGE)  # type: ignore[misc]
+    ):
+        after = rows[-1].id
+        # Documents made while the list was read may be missing from it.
+        old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
+        if lacking := [row for row in old if row.remote_id not in listed]:
+            yield lacking
+
+
+async def present(target: Target, ids: Sequence[str]) -> set[str]:
+    """Those that the target does not report missing."""
+    if not ids:
+        return set()
+    known = dict(await target.status(ids))
+    unsaid = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
+    # A target may leave a few for another request. Silence about all of them is no answer and counts
+    # as present: only a clear answer makes a document missing.
+    if unsaid and len(unsaid) < len(ids):
+        known |= await target.status(unsaid)
+    return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
+
+
+def _long_paths(binding: Binding) -> dict[str, str]:
+    """Paths in the folder that are too long for a name, by the hash that replaces them there."""
+    root = os.fspath(binding.settings.root)
+    found: dict[str, str] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = os.path.relpath(os.path.join(folder, name), root)
+            if short := binding.naming.short_of(path):
+                found[short] = path
+    return found

@@ -1,0 +1,158 @@
+"""Whose a listed document is: the table of `identify`, and pages of link files whose answer was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.contract.target import Listed
+from kbsync.core.model import Abilities, Limits, Phase, Upload
+from kbsync.core.model import UploadState as S
+from kbsync.core.names import Naming
+from kbsync.core.selection import Rules
+from kbsync.engine.listing import Whose, identify
+from kbsync.engine.settings import Binding, MirrorSettings
+
+SENT = 1_800_000_000.0
+DIGEST, OTHER = "ab" * 32, "cd" * 32
+NAME, SIZE, MARK = Naming().name("a.md", DIGEST), 9, 4
+
+TAGGED = Limits(extensions=frozenset({"md", "pdf", "url"}), links=frozenset({"url"}))
+PLAIN = replace(TAGGED, paid=True)  # told from TAGGED by the test
+MARKS = Limits(marks=True)
+EMBEDDED = replace(MARKS, embedded=True)
+IDS_RETURN = replace(TAGGED, ids_return=True)
+
+
+def binding_with(limits: Limits) -> Binding:
+    names = "plain" if limits is PLAIN else "tagged"
+    settings, rules = MirrorSettings("docs", Path("/srv"), "zhipu", names=names), Rules(None, (), limits)
+    return Binding(settings, 1, 1, limits, Abilities(), lambda _path: "k1", rules, Path("/tmp"))
+
+
+def row(state: S, **more: Any) -> Upload:
+    """An upload of a.md. `id`: `MARK`."""
+    values = {"name": NAME, "digest": DIGEST, "size": SIZE, "recipe": "k1", "sent_at": SENT, **more}
+    return Upload(MARK, values.pop("mirror", 1), 1, "a.md", "a.md", state=state, **values)
+
+
+def others(state: S) -> Upload:
+    return row(state, mirror=2)
+
+
+def named(name: str = NAME, size: int | None = SIZE, at: float | None = 1.0) -> Listed:
+    """At a target without marks. `at`: created so many seconds after the request."""
+    return Listed("7", name, size, None if at is None else SENT + at)
+
+
+def marked(number: int | None = MARK, digest: str = DIGEST, path: str | None = "a.md") -> Listed:
+    return Listed("7", "a.md", SIZE, path=path, digest=digest, upload_id=number)
+
+
+UNSURE, LOST = row(S.UNSURE), row(S.PRESUMED_LOST)
+GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOMBSTONE, S.SERVING))
+
+
+@pytest.mark.parametrize(
+    ("limits", "listed", "holders", "candidates", "whose"),
+    [
+        # Its id has a row: the row that needs it most decides.
+        (TAGGED, named(), [SERVES], [], Whose.ROW),
+        (TAGGED, named("renamed in the console.md"), [SERVES], [], Whose.ROW),
+        (TAGGED, named(), [row(S.INDEXING)], [], Whose.ROW),
+        (TAGGED, named(), [row(S.FAILED)], [], Whose.ROW),
+        (TAGGED, named(), [row(S.RETIRING)], [], Whose.ROW),
+        (TAGGED, named(), [row(S.RETIRING, attempts=3)], [], Whose.ENDED),
+        (TAGGED, named(), [TOMBSTONE], [], Whose.ENDED),
+        (TAGGED, named(), [GONE], [], Whose.ENDED),
+        (TAGGED, named(), [GONE, SERVES], [], Whose.ROW),
+        (TAGGED, named(), [row(S.ADOPTING)], [], Whose.PATH),
+        (MARKS, marked(), [row(S.ADOPTING, phase=Phase.MARKED)], [], Whose.ENDED),
+        (TAGGED, named(), [others(S.SERVING)], [], Whose.OTHERS),
+        (TAGGED, named(), [others(S.GONE)], [], Whose.OTHERS),
+        (TAGGED, named(), [others(S.SERVING), GONE], [], Whose.OTHERS),
+        (TAGGED, named(), [others(S.GONE), GONE], [], Whose.ENDED),
+        # It has the name and length of an open upload, and no row has its id.
+        (TAGGED, named(), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(), [], [row(S.SENDING)], Whose.OPEN),
+        (TAGGED, named(), [], [LOST], Whose.OPEN),
+        (TAGGED, named(NAME.replace(".md", "(1).md")), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(size=None), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(size=8), [], [UNSURE], Whose.PATH),
+        (TAGGED, named(at=None), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(at=-200.0), [], [UNSURE], Whose.OPEN),
+        (TAGGED, named(at=-300.0), [], [UNSURE], Whose.PATH),
+        (TAGGED, named(), [SERVES], [UNSURE], Whose.ROW),
+        (TAGGED, named(), [GONE], [UNSURE], Whose.ENDED),
+        (IDS_RETURN, named(), [GONE], [UNSURE], Whose.OPEN),
+        (IDS_RETURN, named(), [TOMBSTONE], [UNSURE], Whose.ENDED),
+        (PLAIN, named("a.md"), [], [row(S.UNSURE, name="a.md")], Whose.OPEN),
+        # It has the mark of an upload: of an open one, or of one that has no document or another one.
+        (MARKS, marked(), [], [UNSURE], Whose.OPEN),
+        (MARKS, marked(), [], [LOST], Whose.OPEN),
+        (MARKS, marked(), [SERVES], [UNSURE], Whose.OPEN),  # updated in place
+        (MARKS, marked(digest=OTHER), [], [UNSURE], Whose.PATH),
+        (MARKS, marked(), [], [others(S.UNSURE)], Whose.PATH),
+        (MARKS, marked(), [], [row(S.DROPPED)], Whose.MARK),
+        (MARKS, marked(path=None), [], [row(S.DROPPED)], Whose.MARK),
+        (MARKS, marked(), [], [row(S.SERVING, remote_id="6")], Whose.MARK),
+        (MARKS, marked(), [SERVES], [SERVES], Whose.ROW),
+        (EMBEDDED, marked(), [], [], Whose.MARK),
+        # No row tells: its mark or its name may.
+        (MARKS, marked(), [], [], Whose.PATH),
+        (MARKS, marked(None), [], [], Whose.PATH),
+        (MARKS, marked(path=None), [], [], Whose.FOREIGN),
+        (EMBEDDED, marked(path=None), [], [], Whose.FOREIGN),
+        (TAGGED, named(), [], [], Whose.PATH),
+        (TAGGED, named("a.md"), [], [], Whose.FOREIGN),
+        (PLAIN, named("a.md"), [], [], Whose.PATH),
+    ],
+)
+def test_whose_a_listed_document_is(
+    limits: Limits, listed: Listed, holders: Sequence[Upload], candidates: Sequence[Upload], whose: Whose
+) -> None:
+    claim = identify(binding_with(limits), listed, holders, candidates, trusts_times=True)
+    assert claim.whose is whose
+    assert claim.path == ("" if whose in (Whose.FOREIGN, Whose.OTHERS) else "a.md")
+    assert claim.uploads == (tuple(candidates) if whose is Whose.OPEN else ())
+
+
+def test_a_time_that_is_no_evidence_disproves_nothing() -> None:
+    claim = identify(binding_with(TAGGED), named(at=-300.0), candidates=[UNSURE])
+    assert claim.whose is Whose.OPEN
+
+
+ADDRESS = "https://example.org/guides/faq.pdf"
+
+
+LINK = ("HTTPS://Example.org:443/guides/faq.pdf", ("HTTPS://Example.org:443/guides/faq.pdf",))
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses", "at", "verdict"),
+    [
+        *((ADDRESS, (ADDRESS,), at, "seen") for at in (0.0, -4.0, 100.0)),
+        *((ADDRESS, (ADDRESS,), at, "doubt") for at in (-60.0, 600.0, None)),
+        *((ADDRESS, (ADDRESS,), at, "neither") for at in (-600.0, 3600.0)),
+        (*LINK, 0.0, "seen"),
+        ("Welcome", (ADDRESS,), 0.0, "seen"),
+        ("Welcome", ("https://cdn.example/knowledge/1.html?q-sign=1",), 0.0, "doubt"),
+        ("Welcome", (), 0.0, "doubt"),
+        ("faq.pdf", (), 0.0, "doubt"),
+        ("guide.pdf", (), 0.0, "neither"),
+        ("notes~mfrggzdf.md", (), 0.0, "neither"),
+        ("https://example.org/another", ("https://example.org/another",), 0.0, "neither"),
+    ],
+)
+def test_address_and_moment_prove_a_page_and_names_tell_it_from_files(
+    name: str, addresses: tuple[str, ...], at: float | None, verdict: str
+) -> None:
+    """`at`: made so many seconds after the request."""
+    page = row(S.UNSURE, name=ADDRESS, digest="")
+    listed = Listed("7", name, created=None if at is None else SENT + at, addresses=addresses)
+    claim = identify(binding_with(TAGGED), listed, candidates=[page], trusts_times=True)
+    assert ("seen" if claim.uploads else "doubt" if claim.doubts else "neither") == verdict
