@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from kbsync.contract.target import Base, DocState, Listed, Target
+from kbsync.contract.target import Base, DocState, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import (
     ON_THE_WAY,
-    OUTCOME_OPEN,
     SERVING,
     Abilities,
     Phase,
@@ -35,6 +34,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT
 from kbsync.engine.journal import Journal
+from kbsync.engine.listing import Claim, Whose, present, read_list, unlisted
 from kbsync.engine.settings import (
     Binding,
     MirrorIdentity,
@@ -168,41 +168,28 @@ class RecipeChanges:
         return rows[-1][0] if rows else None
 
 
-ADOPT_PAGE = 200
-
-
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     """List a base that is new to this state, or that another state wrote to; returns how many are new.
 
-    Each document that may be ours and has no row becomes an ADOPTING row at its path. If its mark or its base
-    proves it ours, it serves, whatever its bytes are: an outdated one is replaced, and one without a file is
-    deleted like any other. Otherwise the digest of the file proves it, once known: against the tag in the
-    name, or the document's bytes (ADR 12). Unproven documents are left alone; `verify` reports them.
+    Each document that may be ours becomes an ADOPTING row at its path, unless a row says that it exists. If
+    its mark, its base or a former row proves it ours, it serves, whatever its bytes are: an outdated one is
+    replaced, and one without a file is deleted like any other. Otherwise the digest of the file proves it,
+    once known: against the tag in the name, or the document's bytes (ADR 12). Unproven documents are left
+    alone; `verify` reports them.
     """
-    page: list[Listed] = []
     found, listed_ids = 0, set[str]()
     binding = journal.binding
 
-    def record(page: Sequence[Listed], tx: Tx) -> int:
-        added = 0
-        for listed in page:
-            # A crash in the middle costs a second listing: documents that have a row are skipped, and so are
-            # those that may belong to an upload without an answer.
-            known = tx.uploads.by_remote(binding.id, listed.remote_id)
-            marked = None if listed.upload_id is None else tx.uploads.get(listed.upload_id)
-            is_looked_for = marked is not None and marked.state in OUTCOME_OPEN
-            if listed.path is not None and not known and not is_looked_for:
-                tx.uploads.add(adopting(binding, listed, listed.path, journal.timing.now))
-                added += 1
-        return added
+    def record(claims: Sequence[Claim], tx: Tx) -> None:
+        for claim in claims:
+            tx.uploads.add(adopting(binding, claim, journal.timing.now))
 
-    async for listed in ours(binding, target):
-        listed_ids.add(listed.remote_id)
-        page.append(listed)
-        if len(page) == ADOPT_PAGE:
-            found += await store.write(partial(record, page))
-            page = []
-    found += await store.write(partial(record, page))
+    # A crash in the middle costs a second listing: documents that have a row are not new.
+    async for claims in read_list(binding, target, store.read):
+        listed_ids.update(claim.remote_id for claim in claims)
+        if new := [claim for claim in claims if claim.is_new]:
+            await store.write(partial(record, new))
+            found += len(new)
     await _end_missing(store, journal, target, listed_ids)
 
     def end(tx: Tx) -> None:
@@ -220,14 +207,10 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     """
     binding, now = journal.binding, journal.timing.now
     ended, unreplaced = list[Upload](), list[Upload]()
-    async for rows in _pages(store, binding, SERVING):
-        unlisted = [row for row in rows if row.remote_id not in listed and row.created_at < now]
-        if not unlisted:
-            continue
-        states = await target.status([row.remote_id or "" for row in unlisted])
-        for row in unlisted:
-            answer = states.get(row.remote_id or "")
-            if answer is None or answer.state is not DocState.MISSING:
+    async for rows in unlisted(binding, store.read, listed, now):
+        there = await present(target, [row.remote_id or "" for row in rows])
+        for row in rows:
+            if row.remote_id in there:
                 continue
             others = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
             is_replaced = any(other.state is UploadState.ADOPTING for other in others)
@@ -246,40 +229,18 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
         await store.write(partial(end, ended[start : start + PAGE]))
 
 
-async def ours(binding: Binding, target: Target) -> AsyncIterator[Listed]:
-    """Every listed document whose marker or name has a path of this mirror, with that path."""
-    shortened: Mapping[str, str] | None = None
-    async for listed in target.list():
-        read = binding.read(listed)
-        if read.path is None and (short := binding.short_of(listed)):
-            shortened = await asyncio.to_thread(_shortened, binding) if shortened is None else shortened
-            read = replace(read, path=shortened.get(short))
-        if read.path is not None:
-            yield read
-
-
-def _shortened(binding: Binding) -> Mapping[str, str]:
-    """Paths in the folder that are too long for a name, by the hash that replaces them there."""
-    root = os.fspath(binding.settings.root)
-    found: dict[str, str] = {}
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = os.path.relpath(os.path.join(folder, name), root)
-            if short := binding.naming.short_of(path):
-                found[short] = path
-    return found
-
-
-def adopting(binding: Binding, listed: Listed, path: str, now: float, number: int = 0) -> Upload:
+def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
     """The row of a document in the base that may be ours."""
-    is_marked = binding.limits.embedded or (binding.limits.marks and listed.upload_id is not None)
+    listed, path = claim.listed, claim.path
+    is_signed = binding.limits.marks and listed.upload_id is not None
+    is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.ENDED
     is_ready = listed.state is DocState.READY
     if is_marked:
         phase = Phase.MARKED_READY if is_ready else Phase.MARKED
     else:
         phase = Phase.LISTED_READY if is_ready else Phase.PLAIN
     return Upload(
-        id=number,
+        id=0,
         mirror=binding.mirror,
         binding=binding.id,
         path=path,

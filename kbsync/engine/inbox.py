@@ -18,9 +18,10 @@ from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.text import printable
 from kbsync.engine import status
-from kbsync.engine.audit import Repairs, Stray
+from kbsync.engine.audit import Repairs
 from kbsync.engine.clock import Clock, bug_in_words
 from kbsync.engine.journal import Journal
+from kbsync.engine.listing import Claim
 from kbsync.errors import StateError
 from kbsync.state.inbox import Message
 from kbsync.state.read_only import Tx
@@ -187,7 +188,7 @@ class Inbox:
 
         def adopt(page: Sequence[dict[str, Any]], tx: Tx) -> None:
             for told in page:
-                self._repairs.adopt(tx, Stray.from_json(tx, told), frozenset(missing))
+                self._repairs.adopt(tx, Claim.from_json(tx, told), frozenset(missing))
 
         def send_again(page: Sequence[str], tx: Tx) -> None:
             for remote_id in page:
@@ -195,7 +196,7 @@ class Inbox:
 
         def retire(page: Sequence[dict[str, Any]], tx: Tx) -> None:
             for told in page:
-                self._repairs.retire_stray(tx, Stray.from_json(tx, told))
+                self._repairs.retire_stray(tx, Claim.from_json(tx, told))
 
         for change, whole in (
             (adopt, strays),
@@ -267,7 +268,7 @@ def refuse_malformed(message: Message) -> None:
             _texts(args, "missing")
             _paths(args, "stale")
             for fields in _list(args, "strays", dict):
-                if problem := Stray.problem_of_json(fields):
+                if problem := Claim.problem_of_json(fields):
                     raise MalformedMessage(problem)
         case "audit":
             pass

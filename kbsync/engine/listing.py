@@ -50,11 +50,9 @@ class Whose(enum.Enum):
     """Whose a document is, and why; one that is not proven ours is left alone (promise 6)."""
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
-    ENDED = enum.auto()  # ours: the upload that has its id has ended, or could not delete it
-    OPEN = enum.auto()  # ours: it is, or may be, that of an upload whose outcome is open
-    MARK = (
-        enum.auto()
-    )  # ours: it has the mark of an upload without its id, or the whole base is this mirror's
+    ENDED = enum.auto()  # ours: an upload that needs it no more has its id
+    OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is open
+    MARK = enum.auto()  # ours: its mark, or the base it is in, proves it
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
     OTHERS = enum.auto()  # another mirror of this state has it
     FOREIGN = enum.auto()
@@ -155,6 +153,8 @@ def identify(
     belongs to an upload; otherwise a time can only confirm.
     """
     marks, candidates = binding.limits.marks, list(candidates)
+    if binding.limits.embedded:  # whoever had it before, the base is this mirror's now
+        holders = [row for row in holders if _is_mine(binding, row)]
     # Of several, the one that needs it most.
     holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)
     if candidates or holder is None:

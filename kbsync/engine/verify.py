@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
-from kbsync.engine.audit import Audit, Discrepancy, Proof
+from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
 from kbsync.engine.settings import MirrorSettings
@@ -89,15 +89,14 @@ def repair_request(found: Verification) -> dict[str, Any]:
     """
     strays = list[dict[str, Any]]()
     for one in (*found.orphaned, *found.duplicate):
-        stray = one.stray
-        if stray is None or stray.proof is Proof.NONE:
+        if one.claim is None or not one.is_ours:
             continue  # not proven ours, so it is left alone (promise 6)
-        strays.append(stray.to_json())
+        strays.append(one.claim.to_json())
     wanted: dict[str, Any] = {
         "missing": [one.remote_id for one in found.missing if one.remote_id is not None],
         "strays": strays,
         "stale": [one.path for one in found.stale]
-        + [one.path for one in found.orphaned if one.stray is None],
+        + [one.path for one in found.orphaned if one.claim is None],
     }
     return {"base": found.base, **wanted} if any(wanted.values()) else {}
 
@@ -157,7 +156,7 @@ async def verify_mirror(
             stale=_by_path(stale),
             orphaned=_by_path([*served, *orphaned]),
             duplicate=_by_path(duplicate),
-            foreign=await audit.count_foreign(),
+            foreign=audit.foreign,
             kept=_by_path(kept) if private.binding.abilities.keeps else None,
             halt=halt,
             detached=state.read(partial(_detached, audit.others, context)),

@@ -193,14 +193,6 @@ class Mirrors(Table):
         ).fetchone()
         return None if row is None else BindingRecord(*row)
 
-    def sharing(self, binding: int) -> list[int]:
-        """The bindings of the same base, whatever their prefixes, including this one."""
-        sql = (
-            "SELECT other.id FROM binding mine JOIN binding other ON other.target = mine.target"
-            " AND other.address = mine.address AND other.base = mine.base WHERE mine.id = ?"
-        )
-        return [int(row[0]) for row in self._db.execute(sql, (binding,))]
-
     def remove_unused_bindings(self) -> None:
         """Forget bindings that no mirror and no upload uses."""
         # A leftover would say that its base was adopted already: a mirror created again would then send

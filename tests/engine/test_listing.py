@@ -102,6 +102,7 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (MARKS, marked(), [], [row(S.SERVING, remote_id="6")], Whose.MARK),
         (MARKS, marked(), [SERVES], [SERVES], Whose.ROW),
         (EMBEDDED, marked(), [], [], Whose.MARK),
+        (EMBEDDED, marked(), [others(S.SERVING)], [], Whose.MARK),
         # No row tells: its mark or its name may.
         (MARKS, marked(), [], [], Whose.PATH),
         (MARKS, marked(None), [], [], Whose.PATH),

@@ -123,3 +123,31 @@ def test_a_damaged_index_is_rebuilt_at_once(place: Place) -> None:
     (place.docs / "f5.md").unlink()
     assert sent(place) == 0
     assert not list(index.parent.glob("*.damaged-*"))  # it may hold what was deleted
+
+
+def test_a_knowledge_base_that_is_back_in_its_place_has_each_document_once(place: Place) -> None:
+    base, away = place.state / "kb" / "handbook", place.home / "away"
+    base.rename(away)
+    assert sent(place) == 6
+    place.write("f1.md", "# Title 1\n\nAnother text.\n")
+    (place.docs / "f2.md").unlink()
+    sent(place)
+    shutil.rmtree(base)
+    away.rename(base)
+    assert sent(place) == 1
+    assert sorted(place.found("text")) == ["f0.md", "f1.md", "f3.md", "f4.md", "f5.md"]
+    assert place.run("verify").code == 0
+
+
+def test_after_an_older_knowledge_base_was_restored_a_pass_leaves_nothing_stale(place: Place) -> None:
+    base, backup = place.state / "kb" / "handbook", place.home / "backup"
+    shutil.copytree(base, backup)
+    for name in ("f1.md", "f4.md"):
+        place.write(name, "# Title\n\nAnother text.\n")
+        sent(place)
+    (place.docs / "f2.md").unlink()
+    sent(place)
+    shutil.rmtree(base)
+    backup.rename(base)
+    assert sent(place) == 2
+    assert place.run("verify").code == 0

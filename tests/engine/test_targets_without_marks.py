@@ -11,7 +11,9 @@ import pytest
 from kbsync.contract.target import Listed
 from kbsync.core.lifecycle import LATER_LOOKS
 from kbsync.core.model import UploadState
+from kbsync.engine.verify import repair_request
 from kbsync.errors import Unsure
+from tests.engine.auditing import paths, verified
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
 from tests.memory.variants import ForgetfulMemory
@@ -161,6 +163,19 @@ async def test_plain_names_are_taken_over_by_the_bytes_themselves(world: World, 
     assert world.on_disk()["f1.md"] == "text of F1"
     assert len(world.rows(UploadState.SERVING)) == 3
     assert len(world.base.documents) == (3 if adopt == "name" else 4)
+
+
+async def test_a_copy_of_a_document_whose_path_is_too_long_for_a_name_is_a_duplicate(world: World) -> None:
+    path = f"{'long' * 40}/{'path' * 30}.md"
+    world.write(path)
+    await world.once()
+    [document] = world.base.documents.values()
+    assert len(document.name) < len(path)
+    copy = world.base.add(document.name, document.data, foreign=False)
+    assert paths(await verified(world)) == {"duplicate": [path]}
+    world.tell("repair", **repair_request(await verified(world)))
+    await world.once()
+    assert copy.remote_id not in world.base.documents and world.served() == world.on_disk()
 
 
 # -- waiting for the index -----------------------------------------------------------------------------

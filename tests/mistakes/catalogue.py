@@ -190,16 +190,16 @@ MISTAKES = {
     ),
     "second-state-unseen": Mistake(
         "documents that another state of the same mirror left at a service are nowhere named",
-        "kbsync/engine/audit.py",
-        "        may_be_copy = _has_mark(binding, listed)\n",
-        "        may_be_copy = False\n",
+        "kbsync/engine/listing.py",
+        "        return listed.upload_id is not None\n",
+        "        return False\n",
         ("tests/engine/test_verify.py",),
     ),
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
-        "        if stray is None or stray.proof is Proof.NONE:",
-        "        if stray is None:",
+        "        if one.claim is None or not one.is_ours:",
+        "        if one.claim is None:",
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
     # 7. Same bytes, no work.
