@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.core.model import FileChoice, FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import counted, printable, sized
 

@@ -96,13 +96,13 @@ def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> boo
     """Whether the mirror of `root` scans the folder below it: an excluded folder may be another mirror."""
     if folder == root:
         return True
-    from kbsync.core.model import FileChoice, Limits
+    from kbsync.core.model import FileChoice, Formats
     from kbsync.core.selection import IGNORE_FILE, Rules
 
     include, exclude = (None, ()) if mirror is None else (mirror.include, mirror.exclude)
     path = folder.relative_to(root)
     try:
-        rules = Rules(include, exclude, Limits())
+        rules = Rules(include, exclude, Formats())
         for above in (*reversed(path.parents), path):
             at = "" if above == Path() else str(above)
             if rules.enters(at).choice is not FileChoice.SELECTED:

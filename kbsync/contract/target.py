@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Query
-from kbsync.core.model import Limits
+from kbsync.core.model import Formats, Waiting
 from kbsync.errors import TargetError
 
 
@@ -156,6 +156,47 @@ class Capacity:
     total: int
     used_words: int | None = None
     total_words: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits(Waiting, Formats):
+    """What a target takes, how long its work is waited for, and what else the engine has to know of it.
+
+    The number behind a field is that of the promise it serves (docs/promises.md).
+    """
+
+    batch: int = 1
+    """Documents of one `put`. Each has an outcome of its own (9)."""
+
+    batch_bytes: int | None = None
+    """Of the documents of one request together; a larger one goes alone. None: any."""
+
+    concurrency: int = 4
+    """Requests in flight."""
+
+    ahead: int = 0
+    """Documents beyond `concurrency` that are made ready, for a target that holds back requests itself."""
+
+    unhurried: float = 0.0
+    """Seconds between two requests that nobody waits for, at least."""
+
+    marks: bool = False
+    """The list gives back the path, digest and upload id that were sent, which prove a document ours (6)."""
+
+    links: frozenset[str] = frozenset()
+    """Those of `extensions` whose files hold an address that the service fetches. Without `marks` the list
+    has such a document under a name of its own, so a lost answer is looked for by the address (3)."""
+
+    ids_return: bool = False
+    """An id is made of the name: a document sent later may have that of one that is gone (3)."""
+
+    paid: bool = False
+    """Indexing costs money, so that a changed recipe asks before it renews many documents (7)."""
+
+    embedded: bool = False
+    """kbsync made the base, with an id that stays its own wherever it is moved to: another id in the same
+    place means that the old base is lost. Only this mirror changes it. It rejects a document for what it
+    reads in it, so that many rejections in a row say nothing of the target (9)."""
 
 
 PutOutcome = Accepted | TargetError

@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.core.backoff import LONGEST, look_pause, pause
 from kbsync.core.fairness import rank_again
-from kbsync.core.model import UNANSWERED, Limits, Phase, Purpose, Upload, UploadState
+from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
 
 STEPS = """\
 INTENDED --> SENDING: worker, on disk, then sent
@@ -145,7 +145,7 @@ class Timing:
 
     now: float
     chance: Callable[[], float]
-    limits: Limits
+    limits: Waiting
     absent_after: float = 15.0
     lag: float = 0.0
 

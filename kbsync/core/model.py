@@ -321,12 +321,9 @@ class Abilities:
     keeps: bool = False  # the document of a deleted file stays
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a target takes and how long its work is waited for. Sizes are bytes, times seconds.
-
-    Each field has the promise that it serves (docs/promises.md).
-    """
+@dataclass(frozen=True)
+class Formats:
+    """What a target takes. Sizes are bytes; the number behind a field is that of the promise it serves."""
 
     extensions: frozenset[str] = frozenset()
     """Formats that are sent, in lower case without the dot: what is refused would fail each time (9)."""
@@ -340,25 +337,13 @@ class Limits:
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
     """Where a format has a limit of its own (9)."""
 
-    batch: int = 1
-    """Documents of one `put`. Each has an outcome of its own (9)."""
 
-    batch_bytes: int | None = None
-    """Of the documents of one request together; a larger one goes alone. None: any."""
-
-    concurrency: int = 4
-    """Requests in flight."""
+@dataclass(frozen=True)
+class Waiting:
+    """How long a target's work is waited for. Times are seconds, promises as in `Formats`."""
 
     list_lag: float = 15.0
     """An accepted upload may be missing from the list for so long; 0: one look settles an unsure one (3)."""
-
-    marks: bool = False
-    """The list gives back the path, digest and upload id that were sent, which prove a document ours (6)."""
-
-    embedded: bool = False
-    """kbsync made the base, with an id that stays its own wherever it is moved to: another id in the same
-    place means that the old base is lost. Only this mirror changes it. It rejects a document for what it
-    reads in it, so that many rejections in a row say nothing of the target (9)."""
 
     reembed_tries: int = 3
     """A document that failed is tried again so often before it is quarantined (9)."""
@@ -374,19 +359,3 @@ class Limits:
 
     reembed_grace: float = 0.0
     """After indexing was asked for again, a failure may be the old one for so long (9)."""
-
-    ahead: int = 0
-    """Documents beyond `concurrency` that are made ready, for a target that holds back requests itself."""
-
-    unhurried: float = 0.0
-    """Between two requests that nobody waits for, at least."""
-
-    links: frozenset[str] = frozenset()
-    """Those of `extensions` whose files hold an address that the service fetches. Without `marks` the list
-    has such a document under a name of its own, so a lost answer is looked for by the address (3)."""
-
-    paid: bool = False
-    """Indexing costs money, so that a changed recipe asks before it renews many documents (7)."""
-
-    ids_return: bool = False
-    """An id is made of the name: a document sent later may have that of one that is gone (3)."""

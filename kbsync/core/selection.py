@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kbsync.core.model import SELECTED, FileChoice, FileKind, Limits, Verdict
+from kbsync.core.model import SELECTED, FileChoice, FileKind, Formats, Verdict
 from kbsync.core.text import extension_of
 
 _ONE_NAME = "[^/]"
@@ -364,7 +364,7 @@ class Rules:
     program_version: str
     """Changes when the defaults, the target's limits or this program's treatment of the rules change."""
 
-    def __init__(self, include: tuple[str, ...] | None, exclude: tuple[str, ...], limits: Limits) -> None:
+    def __init__(self, include: tuple[str, ...] | None, exclude: tuple[str, ...], limits: Formats) -> None:
         chosen = None if include is None else parse_list(include, "include")
         self._include = None if chosen is None else chosen[::-1]
         # Every name in `include` re-includes a default of that name or pattern.

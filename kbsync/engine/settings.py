@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kbsync.contract.target import Listed, Reads, Reembeds, Renames, Reslices, Target
-from kbsync.core.model import Abilities, Limits, by_tag
+from kbsync.contract.target import Limits, Listed, Reads, Reembeds, Renames, Reslices, Target
+from kbsync.core.model import Abilities, by_tag
 from kbsync.core.names import Naming
 from kbsync.core.selection import Rules
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits, Stamp, Verdict
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, kind_of, stamp_of, with_ignore_file
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
@@ -22,7 +22,7 @@ from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_be
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""
 
-_NO_RULES = Rules(None, (), Limits())
+_NO_RULES = Rules(None, (), Formats())
 _UNMOUNTED = "was a mount point and is not mounted; mount it again"
 
 

@@ -11,7 +11,7 @@ from kbsync.cli.folder_contents import describe, look_through
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.config.template import base_key, required_keys
-from kbsync.core.model import Limits
+from kbsync.contract.target import Limits
 from kbsync.core.selection import Rules
 from kbsync.state import lock
 from kbsync.targets.registry import TARGETS

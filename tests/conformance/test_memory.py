@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from kbsync.contract.target import Target
-from kbsync.core.model import Limits
+from kbsync.contract.target import Limits, Target
 from kbsync.core.names import Naming
 from tests.clocks import Clock
 from tests.conformance.suite import TargetSuite

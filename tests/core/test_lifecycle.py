@@ -6,10 +6,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kbsync.contract.target import Limits
 from kbsync.core import lifecycle
 from kbsync.core.backoff import look_pause, pause
 from kbsync.core.lifecycle import Timing
-from kbsync.core.model import Limits, Purpose, Upload, UploadState
+from kbsync.core.model import Purpose, Upload, UploadState
 from tests.core.invariants import breaches
 
 S = UploadState

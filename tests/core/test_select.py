@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from kbsync.core.model import FileChoice, FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import Rules, person_part
 from kbsync.core.text import extension_of
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kbsync.core.model import FileChoice, FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import Rules
 from tests.programs import needs
 from tests.share import long

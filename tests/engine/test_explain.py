@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Explanation
-from kbsync.core.model import FileKind, Limits, RootIdentity
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileKind, RootIdentity
 from kbsync.core.selection import Rules
 from kbsync.engine.explain import PathExplanation, clause, outside
 from kbsync.engine.plan import CommandContext

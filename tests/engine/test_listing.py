@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Listed
-from kbsync.core.model import Abilities, Limits, Phase, Upload
+from kbsync.contract.target import Limits, Listed
+from kbsync.core.model import Abilities, Phase, Upload
 from kbsync.core.model import UploadState as S
 from kbsync.core.names import Naming
 from kbsync.core.selection import Rules

@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kbsync.contract.target import Limits
 from kbsync.core.lifecycle import LONGEST_PAUSES, TRANSITIONS
-from kbsync.core.model import Limits, Upload, UploadState
+from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once

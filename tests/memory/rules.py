@@ -11,8 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kbsync.contract.target import Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Limits, Outgoing
 
 MAX_NAME_BYTES = 255
 PIECE_BYTES = 64 * 1024

@@ -17,12 +17,12 @@ from kbsync.contract.target import (
     DeleteOutcome,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
     PutOutcome,
     Target,
 )
-from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError
 from tests.memory.base import Content, Document, MemoryBase, Request
 from tests.memory.behaviour import Crash, Fault, Phase, Subject, is_meant, pick

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kbsync.contract.searching import Hit, Query
-from kbsync.contract.target import DocState, Outgoing, PutOutcome
-from kbsync.core.model import Limits
+from kbsync.contract.target import DocState, Limits, Outgoing, PutOutcome
 from kbsync.errors import Rejected
 from tests.memory.base import Document, MemoryBase
 from tests.memory.behaviour import FOREVER, Failure, Phase

@@ -10,7 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kbsync.core.model import FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileKind
 from kbsync.core.selection import Rules
 from kbsync.errors import Rejected, TargetError
 from kbsync.index.chunk import LONGEST, chunk, weight

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import FileKind
 from kbsync.core.selection import Rules
 from kbsync.source.look import RulesUnknown, look, rules_at
 from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest

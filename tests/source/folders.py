@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import Limits
+from kbsync.contract.target import Limits
 from kbsync.core.selection import Rules
 from kbsync.source.scan import EntryRow, FolderListing, Scan, StoredFolder
 

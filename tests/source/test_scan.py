@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Limits
+from kbsync.contract.target import Limits
+from kbsync.core.model import NO_STAMP, FileChoice, FileKind
 from kbsync.core.selection import Rules
 from kbsync.errors import ShortageError
 from kbsync.file_systems import Mount

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import quote, urljoin
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocStatus, Listed, Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Accepted, Base, DocStatus, Limits, Listed, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.config import FORMATS, DifyTargetConfig

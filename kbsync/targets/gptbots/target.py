@@ -17,11 +17,19 @@ from typing import Any, Unpack
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing, PutOutcome, Surroundings
+from kbsync.contract.target import (
+    Accepted,
+    Base,
+    DocState,
+    DocStatus,
+    Limits,
+    Outgoing,
+    PutOutcome,
+    Surroundings,
+)
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import is_link
-from kbsync.core.model import Limits
 from kbsync.core.names import Naming
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure

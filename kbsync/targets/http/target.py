@@ -34,6 +34,7 @@ from kbsync.contract.target import (
     DeleteOutcome,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
     PutOutcome,
@@ -41,7 +42,6 @@ from kbsync.contract.target import (
     Target,
 )
 from kbsync.core.links import NoLink, address_from
-from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew

@@ -26,13 +26,13 @@ from kbsync.contract.target import (
     DeleteOutcome,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
     PutOutcome,
     Surroundings,
     Target,
 )
-from kbsync.core.model import Limits
 from kbsync.core.text import extension_of
 from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
 from kbsync.index.chunk import CHUNKER

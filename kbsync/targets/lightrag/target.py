@@ -11,8 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Limits, Outgoing
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocStatus, Limits, Outgoing
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart

@@ -24,10 +24,10 @@ from kbsync.contract.target import (
     DeleteOutcome,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
 )
-from kbsync.core.model import Limits
 from kbsync.core.text import extension_of, lasting
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart

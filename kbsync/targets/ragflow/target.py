@@ -21,11 +21,11 @@ from kbsync.contract.target import (
     BaseCard,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
     PutOutcome,
 )
-from kbsync.core.model import Limits
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of

@@ -22,13 +22,13 @@ from kbsync.contract.target import (
     DeleteOutcome,
     DocState,
     DocStatus,
+    Limits,
     Listed,
     Outgoing,
     Surroundings,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_address, is_link
-from kbsync.core.model import Limits
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew

@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing
 from kbsync.errors import Halted, Rejected, TargetError
 from kbsync.targets.http.bodies import file_body
 from kbsync.targets.http.errors import HttpAnswer

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kbsync.contract.target import Outgoing
-from kbsync.core.model import Limits
+from kbsync.contract.target import Limits, Outgoing
 from kbsync.targets.http.target import refusal_of
 from tests.targets.bodies import BytesBody
 

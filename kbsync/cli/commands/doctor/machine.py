@@ -18,7 +18,7 @@ from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, look_through
 from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
-from kbsync.core.model import Limits, Status
+from kbsync.core.model import Formats, Status
 from kbsync.core.selection import Rules
 from kbsync.core.text import counted, printable, shell_word, sized
 from kbsync.errors import KbsyncError, UnmadeError, UsageError
@@ -296,10 +296,10 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     """Whether the folder exists and this user can read the files to mirror."""
     subject = f"{mirror.name}: folder"
     try:
-        limits = limits_of(installation, mirror)
+        limits: Formats = limits_of(installation, mirror)
     except (KbsyncError, OSError):
         # The service check reports a target that cannot be opened.
-        limits = Limits()
+        limits = Formats()
     try:
         contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
@@ -420,7 +420,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult(
                 "inotify", f"{mirror.folder} is on {kind}, which reports no changes; kbsync polls it"
             )
-    looks = (look_through(each.folder, Rules(each.include, each.exclude, Limits())) for each in watched)
+    looks = (look_through(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
     limits, needed = read_limits(), sum(contents.folders for contents in looks)
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kbsync.cli.context import look_at
-from kbsync.core.model import NO_STAMP, FileKind, Limits, Presence
+from kbsync.core.model import NO_STAMP, FileKind, Formats, Presence
 from kbsync.core.selection import Rules
 from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
@@ -38,7 +38,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
             return True
         comparison = _Comparison(root, state, record.id, is_given_up)
         # Limits decide what is sent, not what a scan sees.
-        rules = Rules(mirror.include, mirror.exclude, Limits())
+        rules = Rules(mirror.include, mirror.exclude, Formats())
         with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
             try:
                 return any(map(comparison.is_changed, scan))
