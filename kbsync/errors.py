@@ -17,7 +17,7 @@ class UsageError(KbsyncError):
 
 
 class UnmadeError(UsageError):
-    """Nothing was mirrored yet; the caller adds the command that makes a pass."""
+    """Nothing has been mirrored yet; the caller adds the command that makes a pass."""
 
 
 class LockedError(KbsyncError):
@@ -40,7 +40,7 @@ class TargetError(KbsyncError):
     """A request to a target failed; `code` is the vendor's own code.
 
     `has_removed`: a failed put deleted the document that it should replace. `is_answer`: the target itself
-    answered so, and did not crash on the document.
+    reported the error, and didn't crash on the document.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -51,7 +51,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle it, as it may come from another machine. Each kind takes other arguments."""
+        """Pickle it, because it may come from another machine. Each kind has other arguments."""
         return _made_again, (type(self), self.__dict__)
 
 
@@ -116,11 +116,11 @@ class Unfit(Rejected):
 
 
 class NotOffered(Rejected):
-    """The target has no such call; the caller does without it."""
+    """The target doesn't have this call; the caller does without it."""
 
 
 class Halted(TargetError):
-    """Nothing works until somebody acts; `halt` is the contract's word (credentials, quota, …).
+    """Nothing works until a person acts; `halt` is the reason in the contract (credentials, quota, …).
 
     `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). The options in
     use are added to a command of kbsync later.

@@ -1,7 +1,5 @@
-"""What searches can find in a mirror, as of when, and what an answer may lack.
-
-For commands, the listener and assistants. It reads the state while another process may mirror.
-"""
+"""What searches can find in a mirror, as of when, and what a reply may lack: for commands, the listener and
+assistants. It reads the state while another process may mirror."""
 
 from __future__ import annotations
 
@@ -40,10 +38,8 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What an answer may lack.
-
-    `is_minor`: for assistants. A user just started kbsync or ran the last pass, or gets a notice.
-    """
+    """What a reply may lack. `is_minor`: only for assistants, because a user just started kbsync or ran the
+    last pass, or gets a notification."""
 
     text: str
     is_minor: bool = False
@@ -119,7 +115,7 @@ class Freshness:
         return self.at if is_current else self.status.last_pass
 
     def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
-        """What an answer lacks, or may lack; none if all is searchable and a kbsync watches the folder.
+        """What a reply lacks, or may lack; none if everything is searchable and a kbsync watches the folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         """

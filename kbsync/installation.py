@@ -82,7 +82,7 @@ class Installation:
         return mirror.target.folder(self.state_dir, mirror.name)
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
-        """What the mirror's target gets to know about its surroundings."""
+        """What the mirror's target learns about its surroundings."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 

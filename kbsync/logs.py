@@ -85,12 +85,12 @@ def style_of(style: str | None, stream: TextIO) -> str:
 
 
 def is_for_a_person(*asked: str | None) -> bool:
-    """Whether stderr is a terminal, and none of these options asks for a log."""
+    """Whether stderr is a terminal and none of these options requests a log."""
     return sys.stderr.isatty() and not any(asked)
 
 
 def say(level: str, event: str, **fields: Any) -> None:
-    """Log a line that no level and no `wanted` drops: the result of a run."""
+    """Log a line that no level and no `wanted` drops, such as the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),

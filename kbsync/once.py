@@ -140,7 +140,7 @@ ShowProgress = Callable[[StateStore, Mapping[str, MirrorRun]], Awaitable[None]]
 async def once(
     installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
 ) -> OnceEnd:
-    """One pass of every mirror, in parallel; the first of the `signals` interrupts it.
+    """Make one pass of every mirror, in parallel; the first of the `signals` interrupts it.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """

@@ -1,7 +1,5 @@
-"""Answers a search: the same hits, notes and JSON for `kbsync search`, the web page and assistants.
-
-Each of them gives the installation with its targets (`OpenMirrors`), and renders the reply.
-"""
+"""Runs searches: the same hits, notes and JSON for `kbsync search`, the web page and assistants. Each caller
+provides the installation with its targets (`OpenMirrors`), and renders the reply."""
 
 from __future__ import annotations
 
@@ -37,10 +35,10 @@ from kbsync.state.read_only import ReadsState, Tx
 
 
 class OpenMirrors(Protocol):
-    """An installation whose targets can be had. Used in one loop alone.
+    """An installation that can open its targets. Used from one loop only.
 
-    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it cannot, "" where it does or need
-    not.
+    `will_mirror`: this process mirrors, or is about to. `obstacle`: why it can't, or "" if it does or
+    needn't.
     """
 
     will_mirror: bool
@@ -48,26 +46,26 @@ class OpenMirrors(Protocol):
 
     @property
     def installation(self) -> Installation:
-        """With the config as it is now."""
+        """The installation with the current config."""
 
     @property
     def read(self) -> ReadsState:
-        """Reads the state."""
+        """Read the state."""
 
     def target(self, mirror: MirrorConfig) -> AbstractAsyncContextManager[Target]:
         """The mirror's target, open for reading. Raises `KbsyncError`."""
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
-        """Take the keys that these mirrors have by now, where one was refused. False: they are the same."""
+        """Read the keys of these mirrors again after one was refused. Returns False if they are unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchReply:
     """The hits, best first, and what they may lack.
 
-    `fresh`: how fresh each mirror is that was to be searched. `errors`: why a mirror could not be asked, by
-    name. `answered`: the mirrors that were. `unmatched`: what of path, types and date no document matches;
-    nothing where there are hits.
+    `fresh`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
+    `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
+    empty if there are hits.
     """
 
     hits: Sequence[FoundDocument]
@@ -78,7 +76,7 @@ class SearchReply:
     unmatched: Unmatched = field(default_factory=Unmatched)
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
-        """The notes in words; `minor`: also those that a person knows."""
+        """The notes in words; `minor`: include those that a user at a terminal knows anyway."""
         return [note.text for note in self.notes if minor or not note.is_minor]
 
 
@@ -90,12 +88,12 @@ async def search(
     images: bool = False,
     soon: bool = False,
 ) -> SearchReply:
-    """The best documents of the mirrors named `only`, or of all.
+    """Find the best documents of the mirrors named `only`, or of all.
 
-    `images`: with the pictures in their passages, where a target has such. `soon`: a mirror that does not
-    answer in time is not waited for. Raises `UsageError` for a query that cannot be asked, and `StateError`.
+    `images`: with the pictures in their passages, if the target has them. `soon`: don't wait for a mirror
+    that doesn't respond in time. Raises `UsageError` for an invalid query, and `StateError`.
     """
-    selector(query)  # raises for a path that is no pattern
+    selector(query)  # raises for a path that isn't a valid pattern
     installation = opened.installation
     mirrors = [each for each in installation.mirrors if not only or each.name in only]
     found, errors, answered = await _find(opened, mirrors, query, images=images, soon=soon)
@@ -107,7 +105,7 @@ async def search(
     read_freshness = freshness_reader(
         mirrors, installation.state_dir, installation.cure, look_at_folders=True
     )
-    # Documents of other machines are in no state of this one.
+    # The state of this machine doesn't have documents of other machines.
     is_known = query.own or not any(each.target.searches_all for each in mirrors)
     folders = {each.name: each.folder for each in mirrors}
 
@@ -131,7 +129,7 @@ async def search(
 
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
-    """What an answer about these mirrors may lack; each note names its mirror."""
+    """What a reply about these mirrors may lack; each note names its mirror."""
     cure = opened.installation.cure
     return [
         replace(note, text=printable(f"{each.status.name}: {note.text}"))
@@ -143,7 +141,8 @@ def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
 async def open_all(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], stack: AsyncExitStack
 ) -> tuple[list[SearchedMirror], dict[str, Exception]]:
-    """The mirrors that have something of ours, open until `stack` ends; and why others are not, by name."""
+    """Open the mirrors that have something of ours, until `stack` ends; also return why others can't be
+    opened, by name."""
 
     def look(tx: Tx) -> tuple[set[str], set[str]]:
         names = [each.name for each in mirrors]
@@ -154,8 +153,9 @@ async def open_all(
 
     async def open_mirror(mirror: MirrorConfig) -> SearchedMirror | None:
         target = await stack.enter_async_context(opened.target(mirror))
-        # A service's base exists before anything of ours is in it: others' documents are no hits (promise 6).
-        # Where the state was lost, what kbsync indexed itself is still ours; and some machines only search.
+        # A service's base exists before we put anything in it: other people's documents aren't hits (promise
+        # 6). If the state was lost, the documents that kbsync indexed itself are still ours; and some
+        # machines only search.
         is_there = mirror.name in recorded or mirror.target.searches_all
         if not is_there and not (target.limits.embedded and (await target.base()).documents):
             return None
@@ -173,7 +173,7 @@ async def open_all(
 
 
 def _expected(error: BaseException) -> Exception:
-    """The error, if it is one that a person can cause; raises any other."""
+    """Return the error if a user can cause it; raise any other."""
     if isinstance(error, KbsyncError | OSError):
         return error
     raise error
@@ -182,11 +182,11 @@ def _expected(error: BaseException) -> Exception:
 async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
 ) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str]]:
-    """The hits, why mirrors could not be asked, and those that were."""
+    """Return the hits, why mirrors couldn't be searched, and those that responded."""
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
-        # A pattern that is absolute is compared with the real places of the folders.
+        # An absolute pattern is compared with the folders' real paths.
         asked = await apart("", asyncio.to_thread(searches, searched, query))
         ask = search_soon if soon else search_mirrors
         searching = (apart(group[0].name, ask(group, its)) for group, its in asked)
@@ -209,13 +209,13 @@ def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:
     for mirror in searched:
         if query.rerank and not mirror.target.reranks:
             raise UsageError(
-                f"--rerank: mirror {mirror.name} has no ranking model; "
-                "name a service under target.rerank in its config, or search without --rerank"
+                f"--rerank: mirror {mirror.name} has no ranking model; configure a service in "
+                "target.rerank, or search without --rerank"
             )
 
 
 def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -> FoundDocument:
-    """The hit with what the state says of its file."""
+    """The hit with its file's state."""
     record = None if hit.is_foreign else tx.mirrors.named(hit.mirror)
     row = None if record is None else tx.entries.get(record.id, hit.path)
     known_at = None if hit.is_foreign else as_of.get(hit.mirror)
@@ -230,11 +230,11 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-# -- the contract's shape ----------------------------------------------------------------------------------
+# -- JSON ----------------------------------------------------------------------------------
 
 
 def hit_json(hit: FoundDocument) -> dict[str, Any]:
-    """A hit, wherever it is given to a program."""
+    """The JSON of a hit, the same for every program."""
     passages = [
         {
             "text": passage.text,
@@ -269,7 +269,7 @@ def hit_json(hit: FoundDocument) -> dict[str, Any]:
 
 
 def images_json(images: Sequence[Image]) -> dict[str, Any]:
-    """The field `images`, where there are any."""
+    """The field `images`, if there are any."""
     listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
     return {"images": listed} if listed else {}
 
@@ -277,7 +277,7 @@ def images_json(images: Sequence[Image]) -> dict[str, Any]:
 def shortened(
     hit: FoundDocument, longest: int, *, passages: int | None = None, plain: bool = False
 ) -> FoundDocument:
-    """The hit with shorter passages, the best `passages` only; `plain`: without markup, for people."""
+    """The hit with shorter passages, and only the best `passages`; `plain`: without markup, for people."""
 
     def shorten(passage: Passage) -> Passage:
         text = passage.text
@@ -289,7 +289,7 @@ def shortened(
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """ISO 8601 in UTC; None for no time and for one beyond the calendar."""
+    """ISO 8601 in UTC; None for no time, or one beyond the calendar."""
     if seconds is None:
         return None
     try:

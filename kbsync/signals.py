@@ -18,7 +18,7 @@ STOP_LATEST = 1.3
 journal allows that."""
 
 Tell = Callable[[int], None]
-"""Gets the number of a signal, in a thread that only listens."""
+"""Receives the number of a signal, in a thread that only listens."""
 
 
 def find_terminal() -> int | None:

@@ -1,4 +1,4 @@
-"""The abilities of the terminal."""
+"""What the terminal can do."""
 
 from __future__ import annotations
 

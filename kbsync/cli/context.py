@@ -188,7 +188,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
     if here:
         folders = places.known_folders(places.state_home(os.environ))
         names = ", ".join(printable(str(known.folder)) for known in folders)
-        is_in_none = f"{Path.cwd()} is in none of the known folders: {names}"
+        is_in_none = f"{Path.cwd()} is not in any known folder: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     elif (mirrored := _folder_here()) is not None:
         # A pass never guesses a folder, as the working directory may be anything; the message offers it.

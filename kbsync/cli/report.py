@@ -227,7 +227,7 @@ HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 
 @dataclass(frozen=True, slots=True)
 class MirrorProblem:
-    """What keeps a mirror waiting: a line of text, and an event for a log; "" for one that is missing."""
+    """Why a mirror waits: a line of text, and a log event; "" for one that is missing."""
 
     line: str
     event: str = ""
@@ -271,7 +271,7 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """What keeps whole mirrors waiting, the worst first, as lines of text."""
+    """Why whole mirrors wait, the worst first, as lines of text."""
     for each in worst_first(reports):
         yield from (one.line for one in mirror_problems(installation, each) if one.line)
 

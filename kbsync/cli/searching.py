@@ -1,4 +1,4 @@
-"""Searches all mirrors of an installation, for `search` and `ask`, and shows the hits to a person."""
+"""Searches all mirrors of an installation, for `search` and `ask`, and prints the hits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class CommandMirrors:
-    """The targets of a command: each is opened when it is first asked, and closed at the end."""
+    """The targets of a command: each is opened at its first use, and closed at the end."""
 
     will_mirror, obstacle = False, ""
 
@@ -45,7 +45,7 @@ class CommandMirrors:
 
     @property
     def read(self) -> ReadsState:
-        """Reads the state."""
+        """Read the state."""
         return reader(self.installation)
 
     @asynccontextmanager
@@ -57,20 +57,21 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def take_new_secrets(self, _names: Collection[str]) -> bool:
-        """A command has read them just now."""
+        """Do nothing: a command has just read them."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
-        """The reply of all mirrors. Raises `KbsyncError`, with the name of a mirror that could not be asked.
+        """Return the reply of all mirrors. Raises `KbsyncError`, with the name of a mirror that couldn't be
+        searched.
 
-        Of several mirrors one that had no pass yet is left out; `UsageError` where all are.
+        With several mirrors, those without a pass are skipped; `UsageError` if none had one.
         """
         reply = await search(self, query, images=images)
         self._refuse(reply.fresh, reply.errors, reply.answered)
         return reply
 
     async def open(self) -> None:
-        """Open all targets. Raises as a search does."""
+        """Open all targets. Raises the same errors as a search."""
         installation = self.installation
         read = freshness_reader(installation.mirrors, installation.state_dir, installation.cure)
         async with AsyncExitStack() as stack:
@@ -90,7 +91,7 @@ class CommandMirrors:
 
 
 def search_once(installation: Installation, query: Query, *, images: bool) -> SearchReply:
-    """The reply of all mirrors, as `CommandMirrors.search`."""
+    """Return the reply of all mirrors, as in `CommandMirrors.search`."""
 
     async def run() -> SearchReply:
         async with CommandMirrors(installation) as mirrors:
@@ -100,7 +101,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 
 
 def search_notes(installation: Installation) -> list[str]:
-    """What an answer of these mirrors lacks; [] where nothing is missing."""
+    """What a search of these mirrors may lack; [] if nothing."""
     mirrors, state_dir = installation.mirrors, installation.state_dir
     read = freshness_reader(mirrors, state_dir, installation.cure, look_at_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
@@ -110,7 +111,7 @@ def search_notes(installation: Installation) -> list[str]:
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
     """Those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
 
-    None where documents of other hosts were searched as well: the state does not know them.
+    None if documents of other hosts were searched as well: the state doesn't know them.
     """
     if not query.own and any(mirror.target.searches_all for mirror in installation.mirrors):
         return []
@@ -119,7 +120,7 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 
 
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
-    """The options that no document matches, as typed; all in one where each alone matches something."""
+    """The options that no document matches, as typed; all in one if each alone matches something."""
     if unmatched.alone:
         return [_options(one) for one in unmatched.alone]
     return [_options(query)] if unmatched.together else []
@@ -137,9 +138,9 @@ INDENT = "    "
 
 
 def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, several: bool) -> None:
-    """Each document with its best passage; best first.
+    """Print each document with its best passage, best first.
 
-    `several`: more than one mirror was searched, so each hit tells its own, whichever were found in.
+    `several`: more than one mirror was searched, so each hit names its mirror.
     """
     for place, found in enumerate(hits):
         if place:
@@ -149,11 +150,11 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
             for line in excerpt(output, found, query):
                 output.line(INDENT + line)
             if images := found.hit.passages[0].images:
-                output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; --json tells where"))
+                output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; see --json"))
 
 
 def _heading(output: Output, found: FoundDocument, several: bool) -> str:
-    """Path, way through the headings, place, score; whose it is and as of when, where it is not ours."""
+    """Path, headings, position and score; for a document of another machine also its mirror and time."""
     path = output.bold(printable(found.path))
     if found.is_here:
         path = output.link(path, found.absolute)
@@ -169,28 +170,26 @@ def _heading(output: Output, found: FoundDocument, several: bool) -> str:
 
 
 def as_of(found: FoundDocument) -> list[str]:
-    """How old a document of another machine may be, in words; [] for one of this machine."""
+    """How old a document from another machine may be, in words; [] for one from this machine."""
     return [] if found.is_here else [f"as of {iso_time(found.as_of)}"]
 
 
 def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
-    """The way through the headings to a passage, or the document's title; "" where it has neither."""
+    """The headings above a passage, or the document's title; "" if it has neither."""
     headings = passage.headings if passage else ()
     return " › ".join(headings) or found.hit.title or ""
 
 
 def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: bool = False) -> Iterator[str]:
-    """The snippet of the best passage on at most two lines, the words that were found in bold.
-
-    `unfinished`: the query is still being typed.
-    """
+    """The snippet of the best passage on at most two lines, with matching words in bold. `unfinished`: the
+    user is still typing."""
     room = max(20, output.columns - len(INDENT) - 1)
     passage = found.hit.passages[0]
     text = without_markup(passage.text, found.path, passage.headings or [found.hit.title or ""])
     look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
     shown = look(LINES * room - 6)
     if (taken := cells(shown.text)) > LINES * room - 6:
-        # Wide characters take two cells.
+        # Wide characters occupy two cells.
         shown = look((LINES * room - 6) * len(shown.text) // taken)
     for start, end in _broken(shown.text, room):
         parts, at = list[str](), start
@@ -205,7 +204,7 @@ def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: boo
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:
-    """Where each line starts and ends; broken at a space where one is near enough."""
+    """Where each line starts and ends; broken at a space if one is near."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
         end, taken = start, 0

@@ -1,1 +1,1 @@
-"""Settings: what they may be (`model`), how they are read (`reader`), where things lie (`places`)."""
+"""Settings: their model (`model`), the reader (`reader`), and where files are (`places`)."""

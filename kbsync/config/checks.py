@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """All conflicts in `config`; checks the disk if a setting names a path there."""
+    """All conflicts in `config`. Checks the disk if a setting has a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -27,7 +27,7 @@ def conflicts(config: Config) -> Iterator[Conflict]:
     yield from folder_conflicts(config)
     yield from listener_conflicts(config)
     if config.notify is not None and config.notify.command is None and config.notify.url is None:
-        yield Conflict(("notify",), "has nowhere to send to; allowed: command, url or url_file, or both")
+        yield Conflict(("notify",), "has no destination; set command, url or url_file, or both")
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
@@ -35,8 +35,8 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
-            f"is missing, and {http.host} is reached by other machines; "
-            "set token or token_file, or listen on 127.0.0.1"
+            f"is missing, and other machines can reach {http.host}; set token or token_file, or "
+            "listen on 127.0.0.1"
         )
         yield Conflict(("http", "token"), message, (("http", "listen"), ("http", "token_file")))
     for index, mirror in enumerate(config.mirrors):
@@ -46,7 +46,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
         if http is None:
             message = "needs a listener; add http: {listen: 127.0.0.1:9753}, or remove it"
             yield Conflict(loc, message, (("http",),))
-        # Only the secret in its path identifies a callback.
+        # Only the secret in the path authenticates a callback.
         if is_in_the_clear(mirror.target.callback_base):
             message = "is not https, so the secret in its path would be sent unencrypted; write https://"
             yield Conflict(loc, message)
@@ -75,7 +75,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Names used by two mirrors, reported at the later one."""
+    """Names used by two mirrors, reported at the later mirror."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -85,7 +85,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Mirrors that conflict in one knowledge base, reported at the later one."""
+    """Mirrors that conflict in one knowledge base, reported at the later mirror."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
@@ -109,14 +109,14 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
         yield Conflict((*here, "folder"), message, (*targets, (*there, "folder")))
     if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
         message = (
-            f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} begin each other in one "
-            "knowledge base; choose prefixes that do not, such as guides/ and faq/"
+            f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} clash in one knowledge "
+            "base: one is the start of the other; choose prefixes such as guides/ and faq/"
         )
         yield Conflict((*here, "prefix"), message, (*targets, (*there, "prefix")))
 
 
 def prefixes_clash(one: str, other: str) -> bool:
-    """Whether one begins the other, so that a document name would not identify its mirror."""
+    """Whether one is the start of the other, so that a document name would not identify its mirror."""
     return one.startswith(other) or other.startswith(one)
 
 

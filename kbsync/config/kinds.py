@@ -1,7 +1,7 @@
-"""The kinds of settings: how each is read from the file, refused with a message and described for editors.
+"""The kinds of settings: how each is read from the file, refused with a message, and described for editors.
 
-Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the one place that describes
-that setting. Lists, blocks and unions of blocks have their own marks at the end.
+Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
+that setting. Lists, blocks and unions of blocks have separate marks at the end.
 """
 
 from __future__ import annotations
@@ -201,10 +201,8 @@ class Fraction(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
-    """One of `words`: those of the annotated `Literal`, where there is one.
-
-    `what` names the choice if the key alone does not.
-    """
+    """One of `words`; without them, those of the annotated `Literal`. `what` names the choice if the key
+    alone doesn't."""
 
     words: tuple[str, ...] = ()
     what: str = ""
@@ -296,7 +294,7 @@ class Pattern(ValueKind):
 
 
 class Address(ValueKind):
-    """Where to listen: `host:port`, an IPv6 host in brackets."""
+    """An address to listen on: `host:port`, an IPv6 host in brackets."""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The address as it was written."""
@@ -343,10 +341,8 @@ class OneOf:
 
 @dataclass(frozen=True, eq=False)
 class Others:
-    """A field for a block's other keys: for each of the `names`, the settings `known` for it.
-
-    `about` describes the block, `what` names what the keys are.
-    """
+    """A field for a block's other keys: for each of `names`, the `known` settings. `about` describes the
+    block, `what` says what the keys are."""
 
     about: str
     what: str

@@ -42,7 +42,7 @@ Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
 LONGEST_NAME = 100
-"""It names a directory, followed by a hash; file systems allow 255 bytes."""
+"""Maximum length of a name. It names a directory, followed by a hash; file systems allow 255 bytes."""
 
 
 def _targets_with_document_settings() -> Sequence[str]:
@@ -77,12 +77,12 @@ class DocumentRule:
 class DeletionRules:
     """When deletions need approval: more than both limits within the window. `never`: delete nothing."""
 
-    hold_fraction: Annotated[
-        float, Fraction("hold when more than this share of the documents would be deleted …")
-    ] = 0.2
-    hold_count: Annotated[int, Whole("… and more than this many")] = 5
+    hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents …")] = (
+        0.2
+    )
+    hold_count: Annotated[int, Whole("… and of more than this many documents")] = 5
     hold_window: Annotated[
-        float, Duration("deletions within this time count together, so bursts add up", most=30 * 86400.0)
+        float, Duration("deletions within this period count together", most=30 * 86400.0)
     ] = 3600.0
     never: Annotated[bool, NotAKey()] = False
 
@@ -94,28 +94,28 @@ class PrepareConfig:
     dask: Annotated[
         str,
         Text(
-            "address of the scheduler",
+            "URL of the scheduler",
             r"(tcp|tls|ws|wss|ucx)://[^\s/?#@]+:[0-9]{1,5}",
-            "an address such as tcp://scheduler:8786 or tls://scheduler:8786",
+            "a URL such as tcp://scheduler:8786 or tls://scheduler:8786",
         ),
     ]
     folder: Annotated[
         str,
         Text(
-            "where the workers see the mirror's folder, on a shared file system; "
-            "default: send documents to them",
+            "path of the mirror's folder on the workers (shared file system); default: send the "
+            "files to them",
             r"(/[^\x00-\x1f\x7f]*)?",
             "a path from the root, such as /mnt/share/handbook",
             4096,
         ),
     ] = ""
     bytes_in_flight: Annotated[
-        int, Whole("most bytes of documents in flight; a larger one is sent alone", least=1)
+        int, Whole("maximum bytes of files in flight; a larger file goes alone", least=1)
     ] = 268435456
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster as the target gets it."""
+        """The cluster for the target."""
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
@@ -153,42 +153,45 @@ class MirrorConfig:
         About("files to exclude, gitignore syntax; .kbsyncignore files in the tree count too"),
     ] = ()
     settle: Annotated[
-        float, Duration("mirror a file once it has not changed for this long …", least=0.1, most=86400.0)
+        float, Duration("mirror a file after it has been unchanged for this long …", least=0.1, most=86400.0)
     ] = 2.0
     settle_longest: Annotated[
         float,
-        Duration("… and at the latest after this, if it can be read stably", least=0.1, most=86400.0),
+        Duration("… and at the latest after this time, if it can be read stably", least=0.1, most=86400.0),
     ] = 60.0
     rescan: Annotated[
-        float, Duration("full reconcile; repairs what events missed", least=1.0, most=30 * 86400.0)
+        float, Duration("how often to compare the whole folder", least=1.0, most=30 * 86400.0)
     ] = 900.0
-    deep_rescan: Annotated[float, Duration("full reconcile that also hashes every file", least=1.0)] = 86400.0
+    deep_rescan: Annotated[float, Duration("how often to read every file as well", least=1.0)] = 86400.0
     prefix: Annotated[
         str,
-        Text("begins document names; in a shared knowledge base none may begin another", longest=200),
+        Text(
+            "start of document names; in a shared base, no prefix may be the start of another",
+            longest=200,
+        ),
     ] = ""
     renames: Annotated[
         Literal["replace", "keep"],
-        Choice("where the target cannot rename: upload again, or keep the old name"),
+        Choice("if the target can't rename documents: upload renamed files again, or keep the old name"),
     ] = "replace"
     names: Annotated[
         Literal["tagged", "plain"],
-        Choice("whether document names carry our mark, where the target stores no mark"),
+        Choice("whether document names contain our mark, if the target stores only a name"),
     ] = "tagged"
     observer: Annotated[
         Literal["auto", "native", "polling"],
-        Choice("how to detect changes; polling for network and bind mounts"),
+        Choice("how to detect changes; auto: kernel events if they are reliable, else polling"),
     ] = "auto"
     deletions: Annotated[
         DeletionRules,
         About(
-            "when a mass deletion needs approval; never: keep documents when their files are deleted",
+            "when deletions need approval; never: keep the documents of deleted files",
             words={"never": DeletionRules(never=True)},
         ),
     ] = field(default_factory=DeletionRules)
     adopt: Annotated[
         Literal["content", "name"],
-        Choice("what proves a document ours after the state was lost"),
+        Choice("how to recognise documents of this mirror after the state is lost"),
     ] = "content"
     documents: Annotated[
         tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
@@ -196,25 +199,25 @@ class MirrorConfig:
     prepare: Annotated[
         PrepareConfig | None,
         About(
-            "Dask cluster that reads documents and runs a model of yours, for local and postgres; "
-            "default: kbsync itself"
+            "a Dask cluster that reads documents and runs your model, for local and postgres; "
+            "default: kbsync does this itself"
         ),
     ] = None
     target: Annotated[
         TargetConfig,
-        OneOf("the knowledge base; absent means {type: local}", "target type", DEFAULT_TARGET, TARGETS),
+        OneOf("the knowledge base; default: {type: local}", "target type", DEFAULT_TARGET, TARGETS),
     ] = field(default_factory=_default_target)
 
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    """The listener: health, readiness, and what services call back."""
+    """The listener: web page, health checks, metrics, and callbacks from services."""
 
     listen: Annotated[str, Address("host:port to listen on")]
     token: Annotated[
         Secret | None,
         Confidential(
-            "clients send it as a Bearer token or as the password; required beyond this machine",
+            "clients send it as a Bearer token or as the password; required if other machines have access",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),
@@ -233,46 +236,50 @@ class HttpConfig:
 
 @dataclass(frozen=True, slots=True)
 class NotifyConfig:
-    """Where to send notices: a command (JSON on stdin), an address (JSON by POST), or both."""
+    """Where to send notifications: a command (JSON on stdin), a URL (JSON by POST), or both."""
 
     command: Annotated[
         tuple[Annotated[str, Text(allowed="text on one line", longest=4096)], ...] | None,
         About(
-            "program and arguments; gets JSON on stdin, 10 s",
+            "program and arguments; receives JSON on stdin; time limit 10 s",
             empty="is empty; name a program, such as [/usr/local/bin/tell]",
         ),
     ] = None
     url: Annotated[
         Secret | None,
         Confidential(
-            "gets JSON by POST, 10 s",
+            "URL that receives JSON by POST; time limit 10 s",
             r"https?://[^\s/?#]+[^\s]*",
-            "an address that begins with https:// or http://",
+            "a URL that begins with https:// or http://",
         ),
     ] = None
     on: Annotated[
         tuple[Annotated[Occasion, Choice()], ...],
-        About("which events to send", empty="is empty; name events, or remove the key for all"),
+        About("events to send; default: all", empty="is empty; name events, or remove the key for all"),
     ] = get_args(Occasion)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. `path` is the file they came from, None if there was none."""
+    """All settings. `path`: the file they came from, or None."""
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
         About("the folders to mirror", empty="is empty; name at least one folder to mirror"),
     ]
     state_dir: Annotated[
-        Path | None, Location("where the state is; a local file system, outside every mirrored folder")
+        Path | None, Location("where to keep the state: on a local disk, outside every mirrored folder")
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        Choice("lowest level the daemon logs; --log-level overrides it, SIGHUP reloads it"),
+        Choice("log this level and above; --log-level overrides it, SIGHUP reloads it"),
     ] = None
-    http: Annotated[HttpConfig | None, About("health, readiness and callbacks; absent: no listener")] = None
-    notify: Annotated[NotifyConfig | None, About("where to send notices that need your decision")] = None
+    http: Annotated[
+        HttpConfig | None, About("the listener: web page, health checks, metrics, callbacks; default: none")
+    ] = None
+    notify: Annotated[
+        NotifyConfig | None, About("where to send notifications when kbsync needs your attention")
+    ] = None
     path: Annotated[Path | None, NotAKey()] = None
 
 
@@ -285,14 +292,15 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a mirror of `folder`: basename in lower case, other characters as `-`, none at the ends."""
+    """The name of a mirror of `folder`: the basename in lower case, with `-` for other characters, none at
+    the ends."""
     # Not resolved: the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:
-    """The config that `--folder DIR` means: one mirror of `folder` into the embedded knowledge base."""
+    """The config for `--folder DIR`: one mirror of `folder` in the built-in knowledge base."""
     # Not the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
@@ -322,7 +330,7 @@ def settings_of(block: type) -> Mapping[str, Field]:
 
 
 def bare(hint: Any) -> tuple[Any, Any]:
-    """`hint` without Annotated and None, and the mark that it was annotated with, if it was."""
+    """Return `hint` without Annotated and None, and its mark, if any."""
     mark = None
     if get_origin(hint) is Annotated:
         hint, mark = get_args(hint)

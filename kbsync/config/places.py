@@ -1,4 +1,4 @@
-"""Where config and state are, which folders earlier runs used, and what is a network file system."""
+"""Where config and state are, which folders earlier runs used, and which file systems are on the network."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state; creates a missing one, 0700.
+    """Make sure that `path` can hold the state; creates a missing directory, 0700.
 
-    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders` (or
-    one of them inside it) or on a network file system; and if it is not writable. With `create` False, for
-    commands that write nothing, it checks only the former.
+    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders` (or one
+    of them inside it) or on a network file system; and if it isn't writable. With `create` False, for
+    read-only commands, it checks only the location.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:

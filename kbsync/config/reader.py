@@ -1,8 +1,8 @@
 """Reads a config file: from YAML to a `Config`, or to all problems at once.
 
 The file becomes a `Draft`. One walk over the model reads it, including values from the environment and secret
-files, and `checks` checks the conditions between settings. A refused value becomes None, which no file
-contains otherwise: the rest can still be checked, and all problems appear at once.
+files, and `checks` compares settings with each other. A refused value becomes None, which no file can
+contain, so that the rest can still be checked and all problems appear at once.
 """
 
 from __future__ import annotations
@@ -118,11 +118,11 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
         name = match[1]
         if not match[2] or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
             raise RefusedValue(
-                f"{shown(match[0])!r} is no reference; allowed: ${{NAME}}, or $${{ for a plain ${{"
+                f"{shown(match[0])!r} is not a valid reference; allowed: ${{NAME}}, or $${{ for a literal ${{"
             )
         if name not in environ:
             raise RefusedValue(
-                f"${{{name}}} is not set in the environment; set it, or write $${{ for a plain ${{"
+                f"${{{name}}} is not set in the environment; set it, or write $${{ for a literal ${{"
             )
         return environ[name]
 
@@ -177,7 +177,7 @@ _STAND_INS: dict[type, dict[str, Any]] = {
 }
 """Values to check instead of refused ones; conflicts that rest on them are dropped."""
 
-_LIST = "a list, each item in a line of its own with `- ` before it, or all in [ ]"
+_LIST = "a list, each item on its own line after `- `, or all in [ ]"
 
 
 class _Reader:
@@ -220,7 +220,7 @@ class _Reader:
                 elif key == "type":
                     return {}  # the other keys depend on the type: they would all be unknown
             elif setting.is_required and f"{key}_file" not in value:  # otherwise the file was refused
-                file = f"; or {key}_file, a file that holds it" if key in secret_keys(block) else ""
+                file = f"; or {key}_file, a file that contains it" if key in secret_keys(block) else ""
                 self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
         return read
@@ -409,7 +409,7 @@ def _read_file(file: Path) -> Tree:
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:
-    """`config` with the named mirrors from `fresh`, if they differ only in secrets."""
+    """Return `config` with the named mirrors from `fresh`, if they differ only in secrets."""
     read = {mirror.name: mirror for mirror in fresh.mirrors if mirror.name in names}
     mirrors = []
     for mirror in config.mirrors:

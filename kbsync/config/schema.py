@@ -22,7 +22,7 @@ def schema() -> Schema:
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_block(Config),
         "title": "kbsync",
-        "description": "Which folders are mirrored, and into which knowledge bases.",
+        "description": "Which folders kbsync mirrors, and into which knowledge bases.",
     }
 
 
@@ -104,7 +104,7 @@ def _single(kind: ValueKind) -> Schema:
 
 
 def text() -> str:
-    """The schema as it is checked in."""
+    """The schema as it is stored in the repository."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

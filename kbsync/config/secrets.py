@@ -11,7 +11,7 @@ from kbsync.errors import UsageError
 
 
 class Secret:
-    """A key, a token, an address that carries one. Printing, formatting or logging it shows `***`.
+    """A key, a token, or a URL that contains one. Printing, formatting or logging it shows `***`.
 
     Only `reveal` returns it. `absent`: why there is no text, in a config read without its secrets.
     """

@@ -35,16 +35,16 @@ _PORTS = {"http": 80, "https": 443}
 _PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 IN_THE_CLEAR = (
-    "is not https, so the API key would be sent unencrypted; write https://, "
-    "plain http:// is for hosts of your own network"
+    "is not https, so the API key would be sent unencrypted; write https:// (http:// is only for "
+    "hosts in your own network)"
 )
 
 
 class BaseUrl(ValueKind):
-    """What comes before the paths of an API: http or https, host, perhaps a port and a path."""
+    """The URL before an API's paths: http or https, host, optionally a port and a path."""
 
     def read(self, value: object, where: Whereabouts) -> str:
-        """The address in its canonical form; no message repeats it, as it may contain a key by mistake."""
+        """The URL in canonical form; no message repeats it, because it may contain a key by mistake."""
         if not isinstance(value, str):
             raise RefusedValue(f"{value_shown(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
@@ -59,12 +59,12 @@ class BaseUrl(ValueKind):
         return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
-_ALLOWED = "an address that begins with https:// or http://, such as https://kb.example.org"
+_ALLOWED = "a URL that begins with https:// or http://, such as https://kb.example.org"
 
 
 def _parts(url: str) -> SplitResult:
-    """Split the address. Raises `RefusedValue` for an invalid one."""
-    # No message repeats the address: a key may have been pasted into it by mistake.
+    """Split the URL. Raises `RefusedValue` for an invalid one."""
+    # No message repeats the URL: it may contain a key by mistake.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
@@ -76,7 +76,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def canonical(url: str) -> str:
-    """`url` in its one form: lower-case scheme and host, no default port, no slash at the end."""
+    """Return `url` in canonical form: lower-case scheme and host, no default port, no slash at the end."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     host = f"[{host}]" if ":" in host else host
@@ -132,7 +132,7 @@ class BaseId(ValueKind):
 _AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
-"""What a key may be, as a pattern and in words."""
+"""What a key may contain, as a pattern and in words."""
 
 CHAT_MODEL = Text(
     "the model that answers questions if there are no applications; empty: none",
@@ -143,21 +143,21 @@ CHAT_MODEL = Text(
 """For services that have chat completions."""
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
-"""For targets and for services alike."""
+"""For both targets and services."""
 
-REQUESTS_PER_MINUTE = Whole("most requests per minute; 0: no limit of ours")
+REQUESTS_PER_MINUTE = Whole("maximum requests per minute; 0: kbsync sets no limit")
 CA_FILE = Location("more certificates to trust, in PEM")
 PROXY = Confidential(
     "the proxy to use; default: HTTPS_PROXY and the like",
     r"https?://[^\s/?#]+/?",
-    "an address such as http://proxy:3128 or http://user:password@proxy:3128",
+    "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
-"""For targets and for services alike."""
+"""For both targets and services."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAddress:
-    """A service and how to reach it."""
+    """A service and how to connect to it."""
 
     base_url: str
     ca_file: Path | None = None
@@ -169,16 +169,14 @@ class VectorizationConfig:
     """How to wait for a remote target's own work on a document."""
 
     poll_first: Annotated[
-        float, Duration("first poll of a document, this long after it was sent …", least=0.01, most=3600.0)
+        float, Duration("first poll of a document after an upload …", least=0.01, most=3600.0)
     ] = 1.0
-    poll_longest: Annotated[float, Duration("… and then less often, up to this", least=0.01, most=3600.0)] = (
-        15.0
-    )
+    poll_longest: Annotated[float, Duration("… then less often, up to this", least=0.01, most=3600.0)] = 15.0
     give_up: Annotated[
-        float, Duration("a document not searchable by then has failed", least=0.1, most=7 * 86400.0)
+        float, Duration("a document that isn't searchable by then has failed", least=0.1, most=7 * 86400.0)
     ] = 1800.0
     reembed_tries: Annotated[
-        int, Whole("how often to retry a failed document before it is quarantined", most=10)
+        int, Whole("maximum retries of a failed document before it is quarantined", most=10)
     ] = 3
     absent_after: Annotated[
         float, Duration("how long to look for a lost upload before it is sent again", most=86400.0)
@@ -186,22 +184,22 @@ class VectorizationConfig:
 
 
 class TargetConfig(ABC):
-    """What kbsync asks of the config block of every target type; each folder in `kbsync/targets/` has one."""
+    """The config block of every target type; each folder in `kbsync/targets/` has one."""
 
     __slots__ = ()
 
     type: str
     shares_base: ClassVar[bool] = False
-    """Several mirrors may put their documents into one knowledge base of this type."""
+    """Whether several mirrors may put their documents into one knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
-    """A search also finds documents of other hosts in it."""
+    """Whether a search also finds documents of other hosts in it."""
 
     keeps_index: ClassVar[bool] = False
-    """kbsync itself reads, splits and embeds the documents of this type."""
+    """Whether kbsync itself reads, splits and embeds the documents of this type."""
 
     unkept: ClassVar[Mapping[int, str]] = {}
-    """The promises that this service makes impossible: by number, what holds instead, as a sentence."""
+    """The promises that kbsync can't keep at this service: by number, what happens instead, as a sentence."""
 
     document_settings: ClassVar[Mapping[str, ValueKind]] = {}
     """The settings that a rule under `documents` may have for this type."""
@@ -246,7 +244,7 @@ class TargetConfig(ABC):
 
     @property
     def callback_base(self) -> str | None:
-        """The address at which the service reaches our listener from outside; None without callbacks."""
+        """The listener's public URL for the service; None without callbacks."""
         return None
 
     @property
@@ -257,14 +255,14 @@ class TargetConfig(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTargetConfig(TargetConfig):
-    """The keys that every target at a service has. Sizes are bytes; 0 is no limit of ours."""
+    """The keys of every target at a service. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[str, Choice("the type of the target")]
-    base_url: Annotated[str, BaseUrl("the API's address")]
+    base_url: Annotated[str, BaseUrl("the URL of the API")]
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
-    upload_bytes_per_second: Annotated[int, Whole("top upload speed; 0: no limit of ours")] = 0
+    upload_bytes_per_second: Annotated[int, Whole("maximum upload speed; 0: kbsync sets no limit")] = 0
     vectorization: Annotated[
         VectorizationConfig, About("how long to wait for the target's own work on a document")
     ] = field(default_factory=VectorizationConfig)
@@ -275,7 +273,7 @@ class RemoteTargetConfig(TargetConfig):
     """Module and class of its target, `package.module:Class`; the class is a `ServiceTarget`."""
 
     id_setting: ClassVar[str] = ""
-    """The key that names the knowledge base; "" at a service that has a single one."""
+    """The key that identifies the knowledge base; "" if the service has a single one."""
 
     room_for_path: ClassVar[int] = 0
     """Bytes that a prefix has to leave for the path, where documents at the service have only a name."""
@@ -286,7 +284,7 @@ class RemoteTargetConfig(TargetConfig):
         return (self.type, canonical(self.base_url), *base_id)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base at the service; no request is sent yet."""
+        """Return the knowledge base at the service, without sending a request yet."""
         from kbsync.targets.registry import open_at_service
 
         return open_at_service(self, surroundings)

@@ -22,48 +22,48 @@ SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
 
 _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
-# kbsync: which folders are mirrored, and into which knowledge bases.
+# kbsync: which folders to mirror, and into which knowledge bases.
 # Commented lines show the defaults. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
 # directory, ~ is your home. ${{NAME}} comes from the environment.
 
-{state_dir:<37} # local file system, outside every mirrored folder
+{state_dir:<37} # on a local disk, outside every mirrored folder
 # log_level: info                     # debug, info, warning, error; SIGHUP reloads it
-# http: {{listen: 127.0.0.1:9753}}      # health, metrics, a page; absent: no listener
+# http: {{listen: 127.0.0.1:9753}}      # web page, health checks, metrics; default: none
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
 
 mirrors:
   - name: "{name}"
     folder: {folder}
 
-    # Which files, in gitignore syntax. Without include: every format the target accepts.
+    # The files to mirror, in gitignore syntax. Without include: every format that the target accepts.
     # .kbsyncignore files in the folder count too.
     # include: ["**/*.md", "**/*.pdf"]
     # exclude: ["drafts/"]
 
-    # settle: 2s                      # mirror a file once it has not changed for this long ...
-    # settle_longest: 60s             # ... and at the latest after this, if it can be read stably
-    # rescan: 15m                     # full reconcile; repairs what events missed
-    # deep_rescan: 24h                # full reconcile that also hashes every file
+    # settle: 2s                      # mirror a file after it has been unchanged for this long ...
+    # settle_longest: 60s             # ... and at the latest after this time, if it can be read stably
+    # rescan: 15m                     # how often to compare the whole folder, in case events were missed
+    # deep_rescan: 24h                # how often to read every file as well
     # observer: auto                  # auto | native | polling (network and bind mounts)
 
-    # More deletions than both, within the window, wait for `kbsync approve`; `never` keeps every document.
+    # Deletions over both limits within the window wait for `kbsync approve`; `never` keeps every document.
     # deletions: {{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}}
 
-    # adopt: content                  # content | name: what proves a document ours after the state was lost
+    # adopt: content                  # content | name: how to recognise our documents after the state is lost
 
 {target}"""
 
 _LOCAL = """\
-    # The knowledge base: here an embedded one, under the state directory.
+    # The knowledge base: the built-in one, in the state directory.
     target:
       type: local
-      # path: /srv/kb                 # somewhere else; not inside a mirrored folder
+      # path: /srv/kb                 # another place, outside every mirrored folder
       # max_bytes: 100000000          # refuse larger files
       # embedding: {type: builtin}    # or {type: onnx, path: /srv/models/mine}
 """
 
 _SERVICE = """\
-    # The knowledge base, at a service or in a database. No key or password belongs in here.
+    # The knowledge base, at a service or in a database. Don't write a key or password here.
     target:
 """
 
@@ -75,11 +75,11 @@ def commented_config(
     state_dir: Path | None = None,
     usual_state_dir: Path = Path("/var/lib/kbsync"),
 ) -> str:
-    """A config that mirrors `folder`, with every default. `schema`: the schema's address for editors.
+    """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
 
-    `target`: the lines of its target's block (see `target_block`); None: the embedded knowledge base.
+    `target`: the lines of its target's block (see `target_block`); None: the built-in knowledge base.
     `state_dir`: where the state is, absolute; None: in `usual_state_dir`. Raises UsageError for a path that
-    is not UTF-8, which no YAML file can hold.
+    isn't UTF-8, which a YAML file can't contain.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
@@ -96,7 +96,8 @@ def quoted(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise UsageError(
-            f"the name of {os.fsencode(text)!r} is not UTF-8, so no config can hold it; use --folder instead"
+            f"the name of {os.fsencode(text)!r} is not UTF-8, so a config can't contain it; use "
+            "--folder instead"
         ) from None
     # Double quotes: the only YAML style for every character.
     return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
@@ -139,7 +140,7 @@ def base_key(target: str) -> str | None:
 
 
 def has_address(target: str) -> bool:
-    """Whether the address of its service can be set."""
+    """Whether the URL of its service can be set."""
     return "base_url" in settings_of(TARGETS[target])
 
 

@@ -92,7 +92,7 @@ _CAUSES = (
     (r"expected a single document", "contains a second document (`---`); keep one"),
     (
         r"undefined alias|while scanning an? (alias|anchor)",
-        '`*` and `&` have a meaning in YAML; put quotes around a pattern, such as "*.md"',
+        '`*` and `&` are special in YAML; put quotes around a pattern, such as "*.md"',
     ),
     (r"^end of stream|unexpected end of stream", "a quote is not closed"),
     (
@@ -102,7 +102,7 @@ _CAUSES = (
     (r"expected ',' or|while parsing a flow", "a `]` or `}` or a comma is missing"),
     (
         r"undefined tag|while scanning a (tag|directive)|undefined.*handle",
-        "`!` and `%` have a meaning in YAML; put quotes around the text",
+        "`!` and `%` are special in YAML; put quotes around the text",
     ),
     (r"cannot start any token", "text cannot begin like this; put quotes around it"),
 )
@@ -203,7 +203,7 @@ class _TreeBuilder:
                 else:
                     yield key, value
         else:
-            self.tree.refused.append(((*loc, "<<"), "merges blocks of keys only, such as `<<: *shared`"))
+            self.tree.refused.append(((*loc, "<<"), "can merge only blocks of keys, such as `<<: *shared`"))
 
 
 _KNOWN_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "str", "map", "seq"))
@@ -211,7 +211,7 @@ _KNOWN_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float",
 
 def _why_unusable(node: yaml.Node) -> str | None:
     if node.tag not in _KNOWN_TAGS:
-        return f"has the tag {shown(node.tag)!r}, which means nothing here; put quotes around the text"
+        return f"has the unknown tag {shown(node.tag)!r}; put quotes around the text"
     if not isinstance(node, yaml.ScalarNode):
         return None
     if node.tag == _TAG + "null":

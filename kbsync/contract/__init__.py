@@ -1,6 +1,6 @@
-"""What a target promises, and what may be asked of it.
+"""What a target promises, and what callers may request.
 
-Every target is a `target.Target`. What only some can do is a Protocol of its own, asked for
-with `isinstance`. Limits are data. A call that concerns several documents gives every one of them its own
-outcome, so that one bad document never spoils the others.
+Every target is a `target.Target`. Optional abilities are separate Protocols, checked with `isinstance`.
+Limits are data. A call about several documents returns a separate outcome for each, so that one bad document
+never affects the others.
 """

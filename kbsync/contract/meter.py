@@ -1,6 +1,6 @@
-"""Counts of the requests to a target: a few additions a request. Pure.
+"""Counts the requests to a target, with a few additions for each request. Pure.
 
-Exported by `server/metrics` as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
+`server/metrics` exports the counts as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
 (histogram) and `kbsync_uploaded_bytes_total`.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-"""Upper ends of the histogram's buckets in seconds, each included; one more bucket has no end."""
+"""Inclusive upper bounds of the histogram's buckets, in seconds; one more bucket has no bound."""
 
 
 class Outcome(enum.StrEnum):
-    """How a request ended; equal to its word."""
+    """How a request ended; equal to its label."""
 
     OK = "ok"
     UNAVAILABLE = "unavailable"
@@ -27,7 +27,7 @@ class Outcome(enum.StrEnum):
 
 
 class Histogram:
-    """How long something took, in buckets that end at `bounds` (seconds, each included); one has no end."""
+    """Durations, in buckets with inclusive upper `bounds` in seconds; the last bucket has no bound."""
 
     def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
         self.bounds = tuple(bounds)
@@ -35,25 +35,25 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Add one duration."""
         self._counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """How many took at most `bounds[i]` seconds, and last all of them (cumulative)."""
+        """The number of durations up to `bounds[i]`, and last the number of all (cumulative)."""
         return tuple(accumulate(self._counts))
 
     def add(self, other: Histogram) -> None:
-        """Those of another with the same bounds as well."""
+        """Add another histogram with the same bounds."""
         self._counts = [mine + its for mine, its in zip(self._counts, other._counts, strict=True)]
         self.sum += other.sum
 
 
 class Meter:
-    """Counts requests by what was asked and how it ended, and how long they took.
+    """Counts requests by operation and outcome, and their durations.
 
-    `sent_bytes`: of documents, those of requests that failed included.
+    `sent_bytes`: bytes of documents sent, including failed requests.
     """
 
     def __init__(self) -> None:
@@ -62,13 +62,13 @@ class Meter:
         self.sent_bytes = 0
 
     def answered(self, op: str, outcome: Outcome, seconds: float, sent_bytes: int = 0) -> None:
-        """One request ended. `seconds`: from its start to its end."""
+        """Count a finished request. `seconds`: its duration."""
         self.requests[(op, str(outcome))] += 1
         self.times.setdefault(op, Histogram()).observe(seconds)
         self.sent_bytes += sent_bytes
 
     def add(self, other: Meter) -> None:
-        """What another counted, as well."""
+        """Add the counts of another meter."""
         self.requests.update(other.requests)
         for op, times in other.times.items():
             self.times.setdefault(op, Histogram()).add(times)
@@ -76,5 +76,5 @@ class Meter:
 
     @property
     def total(self) -> int:
-        """All requests."""
+        """The number of all requests."""
         return self.requests.total()

@@ -1,4 +1,5 @@
-"""The promises by their numbers (docs/promises.md has them in full), and how one that is not kept is told."""
+"""The promises by number (docs/promises.md describes them), and how to report one that a target can't
+keep."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ PROMISES: Mapping[int, str] = {
 
 
 def told(unkept: Mapping[int, str]) -> Iterator[tuple[str, str]]:
-    """Of each promise that is not kept: `promise 2`, and what it is and what holds instead."""
+    """Yield `promise 2` and a sentence for each promise that isn't kept: its title, and what happens
+    instead."""
     for number, instead in sorted(unkept.items()):
         yield f"promise {number}", f"not kept here ({PROMISES[number].lower()}): {instead}"

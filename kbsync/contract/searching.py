@@ -1,4 +1,4 @@
-"""What is asked of a target about its text: searches, and what it made of a document."""
+"""Searching a target: queries, hits and extracted text."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from kbsync.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `path` is a gitignore pattern, `types` extensions without dot, `after` epoch seconds."""
+    """A search. `path` is a gitignore pattern, `types` are extensions without dot, `after` is in epoch
+    seconds."""
 
     text: str
     top_k: int = 10
     path: str | None = None
     types: tuple[str, ...] = ()
     after: float | None = None
-    # Remote ids that the three above select, for a target that knows no paths; empty: not known.
+    # Remote ids that the three fields above select, for a target without paths; empty: unknown.
     among: tuple[str, ...] = ()
-    # A ranking model orders what was found, which costs; see `Target.reranks`.
+    # Have a ranking model order the hits, which costs money; see `Target.reranks`.
     rerank: bool = False
-    # Still being typed: the last word may be the beginning of one. A target may ignore that.
+    # The user is still typing: the last word may be incomplete. A target may ignore this.
     unfinished: bool = False
-    # Only the asked mirror's documents, also where a search goes through those of others (`Target.reach`).
+    # Only this mirror's documents, even if a search would cover those of others (`Target.reach`).
     own: bool = False
 
     @property
     def selects(self) -> bool:
-        """It is not about every document."""
+        """Whether the query selects some documents only."""
         return self.path is not None or bool(self.types) or self.after is not None
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
-    """A test for the query's path, types and date: of a path and when it was modified, epoch seconds.
+    """Return a test for the query's path, types and date. It takes a path and its modification time in epoch
+    seconds.
 
-    Raises `UsageError` for a path that is no pattern.
+    Raises `UsageError` if the path isn't a valid pattern.
     """
     try:
         fits = None if query.path is None else path_matcher(query.path)
@@ -58,18 +60,19 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that stands in a passage as `placeholder`."""
+    """A picture that appears in a passage as `placeholder`."""
 
     placeholder: str
-    # Signed: anybody who has it can see the picture, so it is never kept.
+    # Signed: anybody with this URL can see the picture, so it is never stored.
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document that matched. `page` and `line` count from 1; `sheet` names that of the line.
+    """A piece of a document that matched.
 
-    `box`: x0, x1, top and bottom on the page, its height and width, in the service's unit; None: unknown.
+    `page` and `line` count from 1; `sheet` names the sheet of the line. `box`: x0, x1, top and bottom on the
+    page, its height and width, in the service's unit; None: unknown.
     """
 
     text: str
@@ -84,28 +87,28 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose document it is, in a base that several hosts fill; `mirror` and `folder` as its config has them.
+    """The owner of a document, in a base that several hosts share; `mirror` and `folder` as in its config.
 
-    `as_of`: when that host last changed something or began a pass, epoch seconds. `base`: the base's id, so
-    that a document which two searches find is known for one.
+    `as_of`: when that host last changed something or began a pass, in epoch seconds. `base`: the base's id,
+    to recognise a document that two searches return.
     """
 
     base: str
     host: str
     mirror: str
     folder: Path
-    as_of: float = field(compare=False)  # later with each pass: the same document all the same
-    # The asked mirror's own.
+    as_of: float = field(compare=False)  # changes with each pass, so it isn't compared
+    # Whether it belongs to the searched mirror.
     is_own: bool
-    # `host` is this machine.
+    # Whether `host` is this machine.
     is_here: bool
-    # What names its mirror to the base, also when its machine has another name by now (`Target.owner`).
+    # Identifies its mirror in the base, even after its machine was renamed (`Target.owner`).
     owner: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that matched, best passage first. `path` is None where only the state knows it."""
+    """A document that matched, best passage first. `path` is None if only the state knows it."""
 
     remote_id: str
     score: float
@@ -113,15 +116,15 @@ class Hit:
     path: str | None = None
     title: str | None = None
     modified: float | None = None
-    # The service knows no pages and lines of it until it is indexed again; None: unknown.
+    # Whether the service has no pages and lines for it until it is indexed again; None: unknown.
     hides_positions: bool | None = None
-    # None: the asked mirror's.
+    # None: it belongs to the searched mirror.
     origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the target made of a document: number of chunks and the extracted text."""
+    """The number of chunks of a document, and its extracted text."""
 
     chunks: int
     text: str
@@ -129,7 +132,7 @@ class Explanation:
 
 @runtime_checkable
 class Explains(Protocol):
-    """Can show what it made of a document."""
+    """Can return the text that it extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
-        """Raises `Rejected` for an unknown id."""
+        """Raise `Rejected` for an unknown id."""

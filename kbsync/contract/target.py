@@ -1,4 +1,4 @@
-"""What the engine asks of a target: documents that are kept there."""
+"""What the engine needs from a target: storing documents."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from kbsync.errors import TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document. `open` gives what was hashed, each time from the start (promise 8)."""
+    """The bytes of one document. `open` returns the bytes that were hashed, from the start each time (promise
+    8)."""
 
     @property
     def size(self) -> int:
         """Length in bytes."""
 
     def open(self) -> BinaryIO:
-        """A fresh binary stream at position 0; the caller closes it."""
+        """Return a new binary stream at position 0; the caller closes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One document to put. `upload_id` is stable over retries and unique in one state file.
+    """A document to put. `upload_id` is stable across retries and unique within a state file.
 
-    `replaces` is the remote id of the version it takes the place of, for targets that update in place or take
-    a text only once. `is_retry`: it was refused before; a target that sends several in a request sends this
-    one alone, so that no other document can be the cause.
+    `replaces`: the remote id of the version that it replaces, for targets that update in place or accept a
+    text only once. `is_retry`: the target refused it before; a target that sends several documents in a
+    request sends this one alone, so that no other document can be the cause.
     """
 
     upload_id: int
@@ -50,22 +51,23 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The target has it. `ready`: already searchable. `replaced`: `replaces` no longer exists.
+    """The target has the document. `ready`: it is already searchable. `replaced`: `replaces` no longer
+    exists.
 
-    `name`: the name the target gave it, where that is not the one that was sent. `created`: as in `Listed`.
+    `name`: the name that the target gave it, if it differs from the sent one. `created`: as in `Listed`.
     """
 
     remote_id: str
     ready: bool = False
     replaced: bool = False
     name: str = ""
-    # Vendors do not document it: only where it agrees with the moment of the answer may `Listed.created`
+    # Vendors don't document this time: only if it agrees with the time of the response may `Listed.created`
     # disprove anything in this account.
     created: float | None = field(default=None, compare=False)
 
 
 class DocState(enum.Enum):
-    """What a target says of one of its documents."""
+    """The state that a target reports for one of its documents."""
 
     INDEXING = "indexing"
     READY = "ready"
@@ -76,13 +78,13 @@ class DocState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class DocStatus:
-    """A document's state with the target's own words on a failure.
+    """A document's state, with the target's own message about a failure.
 
-    `halt` is the contract's word (`quota`) when the account is to blame and not the document. `is_final`: a
-    person hid it there, so it is neither indexed again nor sent anew before `retry` asks for it. `twin`: the
-    remote id of the document that has its text, where it failed because the target has each text once.
-    `pause`: seconds in which nothing is expected of a document that is indexing, as `reason` says; where that
-    is long, a pass ends without it.
+    `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: a person
+    hid the document there, so kbsync neither indexes nor sends it again before `retry` requests it. `twin`:
+    the remote id of the document that has the same text, if this one failed because the target accepts each
+    text only once. `pause`: seconds during which an indexing document will make no progress, as `reason`
+    says; if that is long, a pass ends without it.
     """
 
     state: DocState
@@ -96,10 +98,10 @@ class DocStatus:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row of a target's list. None: the target does not say. `created`: seconds since the epoch.
+    """One row of a target's list. None: the target doesn't say. `created`: epoch seconds.
 
-    `path`, `digest`, `upload_id` and `recipe` come back only from targets that keep our marker.
-    `addresses`: what may be the address of the page that it was made from.
+    Only targets that keep our marker return `path`, `digest`, `upload_id` and `recipe`. `addresses`: possible
+    URLs of the page that the document was made from.
     """
 
     remote_id: str
@@ -116,12 +118,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The knowledge base itself: a new `id` means another base, nothing of the old one is in it.
+    """The knowledge base itself: a new `id` means a different base with none of the old documents.
 
-    `address` says where it is, as an URL without user and password: the canonical base URL of a service, the
-    database, the file of a built-in one. `writer` names whoever opened it now, once that has written
-    there, and `last_writer` who wrote before: another than the one this state knows means that the documents
-    are not as the state has them. `writer` is '' where a base does not tell.
+    `address`: its location, as a URL without user and password: the canonical base URL of a service, the
+    database, or the file of a built-in base. `writer`: identifies the process that has it open now, once that
+    has written there. `last_writer`: identifies the previous writer; if it isn't the one in this state, the
+    documents may differ from the state. `writer` is '' if a base doesn't track it.
     """
 
     id: str
@@ -201,127 +203,128 @@ class Limits(Waiting, Formats):
 
 PutOutcome = Accepted | TargetError
 DeleteOutcome = TargetError | None
-"""None: the document is not there any more (deleting what is unknown counts as done)."""
+"""None: the document no longer exists (deleting an unknown document succeeds)."""
 
 
 class Target(ABC):
-    """A knowledge base that documents can be put into. Calls raise `TargetError` when all of it failed.
+    """A knowledge base that can store documents. Calls raise `TargetError` if the whole call failed.
 
-    Every target has what is abstract. The rest has a default, right for a target that has nothing to tell.
-    What only some can do is a Protocol of its own, below.
+    Every target implements the abstract members. The others have a default for targets without that feature.
+    Optional abilities are Protocols, below.
     """
 
     updates_in_place: bool = False
-    """`put` with `replaces` changes the document where it lies."""
+    """`put` with `replaces` updates the document in place."""
 
     takes_texts_once: bool = False
-    """It has each text once: `put` gets `replaces`, and removes it first where the bytes are the same.
+    """Stores each text once: for equal bytes, `put` deletes `replaces` first.
 
-    So a document of bytes that another had tells that the other is not there any more.
+    So if a document has the bytes of another, that other document no longer exists.
     """
 
     @property
     @abstractmethod
     def limits(self) -> Limits:
-        """What it takes."""
+        """What it accepts."""
 
     @property
     def note(self) -> str:
-        """What a person should know although the work goes on; "" where there is nothing."""
+        """A remark for the user although everything works; "" if there is none."""
         return ""
 
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """A short hash of everything but the bytes that decides how `path` is indexed. Pure."""
+        """Return a short hash of everything except the bytes that determines how `path` is indexed. Pure."""
 
     @abstractmethod
     async def base(self) -> Base:
-        """Look at the knowledge base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        """Check the knowledge base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
 
     @abstractmethod
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; outcomes in the order given. An old version serves until the new does."""
+        """Store each document; return outcomes in the same order. An old version serves until the new one
+        does."""
 
     @abstractmethod
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id."""
+        """Return the state of each remote id."""
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id; repeatable."""
+        """Delete each remote id; repeatable."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
-        """Every document of the base."""
+        """Yield every document of the base."""
 
     @abstractmethod
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first; never more than `top_k` documents. Raises `NotOffered` where it cannot be searched."""
+        """Return at most `top_k` documents, best first. Raises `NotOffered` if the base can't be searched."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Let go of connections, processes and files."""
+        """Close connections, processes and files."""
 
     async def leave(self) -> None:  # noqa: B027 (most keep nothing)
-        """The mirror has ended, and its documents are deleted: let go of what is kept of it there."""
+        """The mirror has ended and its documents are deleted: delete what else the base keeps about it."""
 
     @property
     def scale(self) -> str | int:
-        """Equal only for two targets whose scores mean the same, so that they can be compared."""
+        """Equal for two targets only if their scores are comparable."""
         return id(self)
 
     @property
     def reach(self) -> Hashable:
-        """Equal only for two targets whose searches find the same, so that one of them is enough.
+        """Equal for two targets only if their searches return the same, so that one search is enough.
 
-        Where a search finds documents of other mirrors, hits have an `Origin`.
+        If a search returns documents of other mirrors, hits have an `Origin`.
         """
         return id(self)
 
     @property
     def owner(self) -> str | None:
-        """What the `Origin` of its own mirror's documents says; None where it is not known."""
+        """Identifies the mirror's own documents in an `Origin`; None if unknown."""
         return None
 
     @property
     def reranks(self) -> bool:
-        """It has a ranking model, so `Query.rerank` can be kept."""
+        """Whether it has a ranking model, so that `Query.rerank` works."""
         return False
 
     def describe(self, recipe: str) -> str:
-        """The settings that a recipe stands for, as the config calls them; "" for one of another's."""
+        """Describe the settings behind a recipe, by their config keys; "" for a recipe of another target."""
         return ""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """The same target, in which every request, repeated ones too, waits for `pace` first.
+        """Return the same target, in which every request, including retries, waits for `pace` first.
 
-        For work that can wait, such as an audit. It shares everything, so it is not closed by itself.
+        For work that can wait, such as an audit. It shares everything with this target, so don't close it
+        separately.
         """
         return self
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits in their order, with the images that their passages name, as far as they can be had.
+        """Return the hits in the same order, with the images that their passages mention, as far as they are
+        available.
 
-        One request at most for each document. Raises no `TargetError`.
+        Sends at most one request per document. Raises no `TargetError`.
         """
         return hits
 
     @property
     def meter(self) -> Meter | None:
-        """The counts of its requests since it was opened; None where it makes none."""
+        """The counts of its requests since it was opened; None if it sends none."""
         return None
 
     @property
     def clock_apart(self) -> float | None:
-        """Seconds by which its service's clock is ahead of ours, by its last answer; None: not known."""
+        """Seconds by which the service's clock is ahead of ours, by its last response; None: unknown."""
         return None
 
     @property
     def bytes_left(self) -> int | None:
-        """Room in the account by its service's last word and what was sent since; None: not known.
-
-        Nobody is asked.
-        """
+        """Space left in the account, by the service's last report minus what was sent since; None: unknown.
+        Sends no request."""
         return None
 
     async def capacity(self) -> Capacity | None:
@@ -331,12 +334,12 @@ class Target(ABC):
 
 @runtime_checkable
 class Finds(Protocol):
-    """Can look for documents by a name without listing all."""
+    """Can look up documents by name without listing all of them."""
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Some of the documents that may have this name, as `list` has them.
+        """Return some of the documents that may have this name, as in `list`.
 
-        What it returns is there. What it leaves out may be there all the same: only `list` proves absence.
+        Each returned document exists, but a missing one may exist too: only `list` proves absence.
         """
 
 
@@ -345,50 +348,53 @@ class Renames(Protocol):
     """Can change a document's path without indexing it again; repeatable."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Afterwards the document is known under `path`."""
+        """Change the path to `path`."""
 
 
 @runtime_checkable
 class Reembeds(Protocol):
-    """Can be asked to index a failed document again."""
+    """Can index a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the target has no such
+        call."""
 
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Can cut a document that failed again under other settings, its bytes unchanged.
+    """Can split a failed document again with other settings, without new bytes.
 
-    What stands behind a `!` in a recipe is not changed by that: where it differs, a new upload is made.
+    It doesn't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted is not done: `status` says. Raises `NotOffered` where the target has no such call."""
+        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the target has no such
+        call."""
 
 
 @runtime_checkable
 class Reads(Protocol):
-    """Can give back the bytes of a document, so that they prove what it is."""
+    """Can return a document's bytes, which prove what it is."""
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 (lower-case hex) of a document's own bytes; None where they cannot be had."""
+        """Return the SHA-256 (lower-case hex) of a document's own bytes; None if they are unavailable."""
 
 
 @runtime_checkable
 class Confirms(Protocol):
-    """Can find out by a search whether a document is searchable, when its status never says."""
+    """Can find out by a search whether a document is searchable, if its status never says."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """A search limited to this document finds something; `name` gives words to look for."""
+        """Whether a search limited to this document returns something; `name` gives the words to search
+        for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The Dask cluster that reads, cuts and embeds documents for a target that keeps its index itself.
+    """The Dask cluster that reads, splits and embeds documents for a target with its own index.
 
-    `folder`: where its workers see the mirror's folder, "" where they do not. `bytes_in_flight`: of documents
-    on their way; one that is larger goes alone.
+    `folder`: where its workers see the mirror's folder, or "" if they don't. `bytes_in_flight`: limit for
+    documents in flight; a larger one goes alone.
     """
 
     address: str
@@ -398,24 +404,24 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target is given besides its config block: its mirror, and the folders it may write in."""
+    """What a target receives besides its settings: its mirror, and the folders it may write to."""
 
     mirror: str
     state_dir: Path
     spool_dir: Path
-    # Opened by a command that only looks.
+    # Whether a read-only command opened it.
     read_only: bool = False
-    # Stands before every path of the mirror.
+    # Prepended to every path of the mirror.
     prefix: str = ""
-    # The mirror's, as its config has it.
+    # The mirror's folder, as in its config.
     folder: Path = Path()
-    # Where the service calls us: a secret; "" without a listener.
+    # The URL that the service calls: a secret; "" without a listener.
     callback_url: str = field(default="", repr=False)
-    # None: this process prepares documents by itself.
+    # None: this process prepares documents itself.
     cluster: Cluster | None = None
-    # Makes a command that can be pasted.
+    # Builds a command that can be pasted.
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def pasted(self, words: str) -> str:
-        """A command line about this mirror that can be pasted, for a sentence."""
+        """Return a command line about this mirror, to paste, for use in a sentence."""
         return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)

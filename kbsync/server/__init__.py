@@ -1,3 +1,3 @@
-"""The listener: what kbsync answers over HTTP, in a thread of its own."""
+"""The listener: serves HTTP from its own thread."""
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The application that the listener serves: the page, the API that the page and scripts use, and its routes.
+"""The listener's application: the web page, the API for page and scripts, and the routes.
 
-It runs in a thread and a loop of its own, so each question to a mirror goes through `_ask` to the loop of the
-mirrors. Loaded only where the config has `http:`, since it brings Starlette along.
+It runs in its own thread and loop, so each query to a mirror goes through `_ask` to the mirrors' loop.
+Imported only if the config has `http:`, because it imports Starlette.
 
-A GET reads. A POST leaves an order in the inbox, as a command does. Another site's page can make a browser
-send requests, so a POST has to come from our own page and show, in a header, a word that only our page could
+A GET reads. A POST puts a message in the inbox, like a command. Another site's page can make a browser send
+requests, so a POST must come from our own page, and prove it with a header that has a word only our page can
 read.
 """
 
@@ -57,12 +57,12 @@ log = structlog.get_logger("kbsync")
 
 MOST_PASSAGES = 2
 LONGEST_PASSAGE = 2000
-"""Passages of a hit, and characters of each, that a search shows."""
+"""Maximum number of passages in a hit, and of characters in each, in search results."""
 
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
-"""For an order to be in the inbox, on disk."""
+"""Maximum number of seconds until a message is in the inbox, on disk."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -78,24 +78,24 @@ TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""All files that are served; no other name is looked for."""
+"""All static files; no other name is served."""
 
 
 MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
-"""Makes what answers assistants. Raises `UsageError` where a package is missing."""
+"""Makes the application for assistants. Raises `UsageError` if a package is missing."""
 
 
 class AssistantRoute:
-    """What answers assistants, made when the first one asks: the protocol's package takes long to load."""
+    """The application for assistants, made at the first request, because importing the protocol is slow."""
 
     def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, ask: Ask) -> None:
         self._make = make and partial(make, opened, ask)
         self._app: asyncio.Task[ASGIApp] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request."""
         if self._make is None:
-            raise HTTPException(404, "assistants are not answered here")
+            raise HTTPException(404, "this listener doesn't serve assistants")
         if self._app is None or (self._app.done() and self._app.exception() is not None):
             self._app = asyncio.create_task(asyncio.to_thread(self._make))
         try:
@@ -106,9 +106,9 @@ class AssistantRoute:
 
 
 class RunningMirrors:
-    """The mirrors at work with the targets that they have open. Used in their loop.
+    """The running mirrors with their open targets. Used in their loop.
 
-    `runs`: by name, as they come and go. `read`: reads the state.
+    `runs`: by name, updated as mirrors start and end. `read`: reads the state.
     """
 
     will_mirror, obstacle = True, ""
@@ -118,29 +118,30 @@ class RunningMirrors:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """The target that is open anyway, or one for this answer. Raises `KbsyncError`."""
+        """Return the mirror's open target, or open one for this response. Raises `KbsyncError`."""
         run = self._runs.get(mirror.name)
         if run is not None and run.bound is not None:
-            # The mirror's own: no model is loaded for a search, and no lock is taken.
+            # Use the mirror's target: a search then loads no model and takes no lock.
             yield run.bound.target
         elif run is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
-            # Only the folder is missing; the knowledge base can be searched as ever.
+            # Only the folder is missing; the knowledge base is still searchable.
             opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
             async with aclosing(await opening) as target:
                 yield target
         else:
-            raise Unavailable("its target is not open; its status says why")
+            raise Unavailable("its target isn't open; see its status for the reason")
 
     async def take_new_secrets(self, _names: Collection[str]) -> bool:
-        """The mirrors take them by themselves."""
+        """Do nothing: the mirrors reload their secrets by themselves."""
         return False
 
 
 class ListenerApp:
-    """Made in the loop of the mirrors, for one start of the listener.
+    """The application for one start of the listener. Made in the mirrors' loop.
 
-    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `assistants`
-    makes what answers them. `token` may be changed at any time; `word` is another one at each start.
+    `installation`: that of the mirrors. `runs`: the running mirrors by name, updated as they start and end.
+    `assistants` makes the application for assistants. `token` may change at any time; `word` differs at each
+    start.
     """
 
     def __init__(
@@ -182,51 +183,53 @@ class ListenerApp:
         ]
         errors: dict[Any, Any] = {HTTPException: _refused, StateError: _state_failed}
         self.access = AccessControl(Starlette(routes=routes, exception_handlers=errors), lambda: self.token)
-        """What is served: the application behind the access checks."""
+        """The application behind the access checks."""
 
     def turn_to(self, installation: Installation) -> None:
-        """Show the mirrors of this one, and let their services call back."""
+        """Show the mirrors of this installation, and accept callbacks from their services."""
         self.views.mirrors = installation.config.mirrors
         self._mirrors.installation = installation
         self._callbacks.secrets = callback_secrets(installation.config.mirrors)
 
-    # -- what is read ------------------------------------------------------------------------------------
+    # -- reads ------------------------------------------------------------------------------------
 
     async def metrics(self, _request: Request) -> Response:
-        """The text format of Prometheus."""
+        """The metrics in Prometheus' text format."""
         return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
-        """`kbsync status --json`; with `documents=1` and `limit`, `state`, `after` pages of documents."""
+        """The same as `kbsync status --json`; with `documents=1`, pages of documents, selected by `limit`,
+        `state` and `after`."""
         given, page = request.query_params, None
         if given.get("documents"):
             known = {status.word: status for status in NOTED}
             state = given.get("state")
             if state is not None and state not in known:
-                raise HTTPException(400, f"state is one of {', '.join(known)}")
+                raise HTTPException(400, f"state must be one of {', '.join(known)}")
             try:
                 after = path_at(given.get("after", ""))
             except ValueError as error:
-                raise HTTPException(400, "after is what the page before gave as next") from error
+                raise HTTPException(400, "after must be the `next` of the previous page") from error
             page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
         told = await self.views.status(page, given.get("mirror"))
         return json_answer(told, headers={WORD_HEADER: self.word})
 
     async def held(self, request: Request) -> Response:
-        """What of `mirror` waits for a person, with the version that `approve` has to name.
+        """Return the held documents of `mirror`, with the version that `approve` must name.
 
-        Deletions, or with `kind=renewals` documents to be indexed again.
+        By default deletions; with `kind=renewals`, documents to index again.
         """
         name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
         self._check_mirror(name)
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """The reply to `q`: `k` hits of `mirror` or of all; with `unfinished=1` for what is being typed."""
+        """Return the reply to `q`: `k` hits from `mirror` or from all. `unfinished=1`: the user is still
+        typing."""
         given, name = request.query_params, request.query_params.get("mirror", "")
         text = given.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
-            raise HTTPException(400, f"q is a query of 1 to {LONGEST_QUERY} characters")
+            raise HTTPException(400, f"q must be a query of 1 to {LONGEST_QUERY} characters")
         most, unfinished = _number(given, "k", 10, MOST_HITS), given.get("unfinished") == "1"
         query, only = Query(text, most, unfinished=unfinished, own=bool(name)), [name] if name else []
         if name:
@@ -236,27 +239,27 @@ class ListenerApp:
 
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                # In the loop of the mirrors, where they come and go.
+                # In the mirrors' loop, where they start and end.
                 reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
         except TimeoutError as error:
-            raise HTTPException(504, f"no answer within {SEARCH_SECONDS:.0f} s") from error
+            raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
         hits = (shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True) for each in reply.hits)
         return json_answer({"hits": list(map(hit_json, hits)), "notes": reply.note_lines()})
 
     async def events(self, _request: Request) -> EventStream:
-        """The stream of events."""
+        """The event stream."""
         client = self.hub.join()
         if client is None:
             raise HTTPException(503, "too many pages are open")
         return EventStream(self.hub, client, {WORD_HEADER: self.word})
 
-    # -- what a person orders ------------------------------------------------------------------------------
+    # -- actions ------------------------------------------------------------------------------
 
     async def order(self, verb: str, request: Request) -> Response:
-        """Leave `verb` for a mirror in the inbox.
+        """Put the message `verb` for a mirror into the inbox.
 
-        The body names the `mirror`; for a retry `paths`, or all that failed; for an approval the `version` of
-        the held list of a `kind` as it was shown.
+        The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), for an
+        approval it has the `version` and `kind` of the held list that the user saw.
         """
         self._check_own_page(request.headers)
         try:
@@ -264,19 +267,19 @@ class ListenerApp:
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, "the body is not JSON") from error
         if not isinstance(told, dict) or not isinstance(told.get("mirror"), str):
-            raise HTTPException(400, 'the body names no mirror: {"mirror": "…"}')
+            raise HTTPException(400, 'the body must name a mirror: {"mirror": "…"}')
         mirror, paths, kind = told["mirror"], told.get("paths"), _kind_in(told)
         if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
-            raise HTTPException(400, "paths is a list of strings")
+            raise HTTPException(400, "paths must be a list of strings")
         self._check_mirror(mirror)
         args: dict[str, Any] = {}
         if verb == "retry":
             args["paths"] = paths
         elif verb == "approve":
-            # Exactly what was shown (promise 5): nothing can join a hold, and a changed list is refused.
+            # Approve exactly what the user saw (promise 5): a changed list is refused.
             held, version = await self.views.held(mirror, kind), str(told.get("version", ""))
             if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
-                raise HTTPException(409, "the list has changed since it was shown; look at it again")
+                raise HTTPException(409, "the list has changed since you saw it; review it again")
             args["holds"] = list(held.holds)
         try:
             async with asyncio.timeout(ORDER_SECONDS):
@@ -288,44 +291,48 @@ class ListenerApp:
         return json_answer({"asked": verb, "mirror": mirror}, 202)
 
     def _check_own_page(self, headers: Mapping[str, str]) -> None:
-        """Refuse what another page may have made a browser send."""
+        """Refuse requests that another page may have made a browser send."""
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site not in (None, "same-origin"):
             raise HTTPException(403, "the request comes from another site")
-        # A browser says itself that the request is our own page's. A proxy may put its own name into `Host`.
+        # The browser itself reports that the request comes from our own page. A proxy may set `Host` to its
+        # own name.
         hosts = (headers.get("host"), headers.get("x-forwarded-host"))
         if origin is not None and site is None and origin.partition("://")[2] not in hosts:
             why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
             raise HTTPException(403, why)
         if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
-            raise HTTPException(403, f"the header {WORD_HEADER} lacks the word that GET /api/status gives")
-        # A form of another site can send any type but this one without asking first (CORS).
+            raise HTTPException(
+                403, f"the header {WORD_HEADER} must have the word that GET /api/status returns"
+            )
+        # A form on another site can send any other type without a preflight request (CORS).
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise HTTPException(403, "the body is not application/json")
+            raise HTTPException(403, "the body must be application/json")
 
     def _check_mirror(self, name: str) -> None:
         if not any(one.name == name for one in self.views.mirrors):
-            raise HTTPException(404, "there is no mirror of this name")
+            raise HTTPException(404, "there is no mirror with this name")
 
-    # -- the loop of the mirrors ---------------------------------------------------------------------------
+    # -- in the mirrors' loop ---------------------------------------------------------------------------
 
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
-        """Leave a message in the inbox. Raises `StateError`."""
+        """Put a message in the inbox. Raises `StateError`."""
         run = self._runs.get(mirror)
         if run is None:
-            raise StateError("the mirror is not running at the moment; try again")
+            raise StateError("the mirror isn't running at the moment; try again")
         await run.store.write(lambda tx: tx.inbox.post(verb, mirror, args, run.clock.wall()))
         await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
-        """A service called back about these documents. What cannot be asked about now is polled anyway."""
+        """Poll these documents soon: a service called back about them. If that fails, the usual polling
+        covers them."""
         run = self._runs.get(mirror)
         if run is None or run.bound is None:
             return
         try:
             await run.bound.hurry(ids)
         except StateError:
-            # The worker meets it as well, and logs it.
+            # The worker hits the same error and logs it.
             return
         except Exception:
             log.exception("callback.failed", mirror=mirror)
@@ -333,12 +340,12 @@ class ListenerApp:
 
 @cache
 def content(name: str) -> bytes:
-    """One of `TYPES`."""
+    """Return one of `TYPES`."""
     return files("kbsync.server").joinpath("static", name).read_bytes()
 
 
 async def asset(request: Request) -> Response:
-    """The page, or one of its parts. They hold nobody's data, so they need no token."""
+    """Serve the page or one of its files. They contain no data, so they need no token."""
     name = request.path_params.get("name", PAGE)
     if name not in TYPES:
         return PlainTextResponse("not found\n", 404)
@@ -348,7 +355,7 @@ async def asset(request: Request) -> Response:
 def _kind_in(given: Mapping[str, Any]) -> str:
     kind = str(given.get("kind", DELETIONS))
     if kind not in (DELETIONS, RENEWALS):
-        raise HTTPException(400, f"kind is {DELETIONS} or {RENEWALS}")
+        raise HTTPException(400, f"kind must be {DELETIONS} or {RENEWALS}")
     return kind
 
 

@@ -1,4 +1,4 @@
-"""Decides who may ask the listener, by host and token, and sets the headers that every answer has."""
+"""Checks host and token of each request to the listener, and sets headers on every response."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ ASSETS = "/assets/"
 ASSISTANTS = "/mcp"
 
 OPEN = ("/healthz", CALLBACK_PATH)
-"""Paths that need no token: one for load balancers, and addresses that are secrets themselves."""
+"""Paths that need no token: the health check for load balancers, and paths that are secrets themselves."""
 
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""The page runs its own script and asks this listener; nothing of a name or a text becomes markup."""
+"""The page runs only its own script and connects only to this listener; names and texts never become
+markup."""
 
 _ALWAYS = (
     (b"connection", b"close"),
@@ -36,15 +37,12 @@ _ALWAYS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-"""One request per connection: nobody keeps one, and no leftover bytes can be taken for a request."""
+"""One request per connection, so that no leftover bytes can be parsed as another request."""
 
 
 class AccessControl:
-    """Lets requests in.
-
-    `token` gives the one of now, None where there is none: then only names of this machine let in. With
-    `needs_token` nothing lets in then.
-    """
+    """Checks each request. `token` returns the current token, or None: then only requests that name this
+    machine have access, or none if `needs_token`."""
 
     def __init__(
         self, app: ASGIApp, token: Callable[[], Secret | None], *, needs_token: bool = False
@@ -52,7 +50,7 @@ class AccessControl:
         self._app, self._token, self._needs_token = app, token, needs_token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -64,38 +62,40 @@ class AccessControl:
         await app(scope, receive, send_with_headers)
 
     def _refused(self, scope: Scope) -> ASGIApp | None:
-        """The answer to a request that is not let in; None for one that is."""
+        """Return the response to a refused request; None if the request is allowed."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path: str = scope["path"]
         if path.startswith(OPEN):
             return None
         is_api, token, host = path.startswith(API), self._token(), headers.get("host", "")
-        # What a browser sends for our page or a person. An image on another page could start costly searches.
+        # Allow requests from our page or typed by a person. An image on another page could start costly
+        # searches.
         if is_api and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return refusal("the request comes from another site", 403)
-        # A tool for assistants may have a page of its own on this machine. No other page may ask for them.
+        # A tool for assistants may have its own page on this machine. No other page may send requests here.
         origin = headers.get("origin") if path == ASSISTANTS else None
         named = "" if origin is None else origin.partition("://")[2]
         if origin is not None and named != host and not is_loopback(host_of(named)):
             return refusal("the request comes from a page of another site", 403)
         if token is not None or self._needs_token:
-            # The page itself holds nothing; what it shows it has to ask for.
+            # The page itself contains no data; it requests what it shows.
             is_shell = path == "/" or path.startswith(ASSETS)
             if is_shell or (token and shows_token(headers.get("authorization", ""), token)):
                 return None
-            # For `Basic` a browser would open a dialog of its own on top of the page.
+            # With `Basic`, a browser would open its own dialog on top of the page.
             is_program = is_api or path == ASSISTANTS
             scheme = 'Bearer realm="kbsync"' if is_program else 'Basic realm="kbsync", charset="UTF-8"'
-            why = "a token is needed: http.token in the config, or $KBSYNC_MCP_TOKEN of kbsync mcp\n"
+            why = "send the token: http.token in the config, or $KBSYNC_MCP_TOKEN of kbsync mcp\n"
             return PlainTextResponse(why, 401, {"www-authenticate": scheme})
-        # A stranger's page that a browser takes for this machine (DNS rebinding) names its own host.
+        # A page that poses as this machine (DNS rebinding) sends its own host name.
         if is_loopback(host_of(host)):
             return None
-        return PlainTextResponse("this listener answers to names of this machine only\n", 403)
+        return PlainTextResponse("this listener accepts only names of this machine as Host\n", 403)
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """The token as `Bearer`, or as the password of any user, which is what browsers can send."""
+    """Whether the request has the token, as `Bearer` or as the password of any user, which browsers can
+    send."""
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -108,6 +108,6 @@ def shows_token(authorization: str, token: Secret) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """The host of a `Host` header or a `listen`, without port and brackets."""
+    """The host in a `Host` header or in `listen`, without port and brackets."""
     host, colon, port = authority.rpartition(":")
     return (host if colon and port.isdecimal() else authority).strip("[]").lower()

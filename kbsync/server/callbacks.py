@@ -1,7 +1,7 @@
-"""Takes the calls in which a service says that a document may be done. They are only hints where to look.
+"""Receives a service's calls that a document may be done. They are only hints to check.
 
-Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered `code` 200 within two
-seconds, without a signature. Calls may come twice, late, early or never.
+Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered with `code` 200 within two
+seconds, without a signature. Calls may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from kbsync.server.responses import body_of
 
 LARGEST_BODY = 16 * 1024
 PATIENCE = 1.0
-"""Seconds for a body to come: the caller waits for two."""
+"""Seconds to wait for a body; the caller waits for two."""
 
 MOST_WAITING = 1000
-"""Documents of one mirror that wait to be looked at; any more are found by polling."""
+"""Maximum number of documents of one mirror that wait to be checked; polling finds the others."""
 
 EVERY = 1.0
-"""Seconds between two rounds of passing on."""
+"""Seconds between two deliveries."""
 
 _EVENT = "knowledge_construction"
 _LONGEST_ID = 64
 
 Deliver = Callable[[str, Collection[str]], Awaitable[None]]
-"""Takes a mirror's name and document ids, in the loop of the mirrors."""
+"""Receives a mirror's name and document ids, in the mirrors' loop."""
 
 
 class CallbackQueue:
-    """Tells `loop` which documents were heard of, at most once in `EVERY` seconds.
+    """Passes the ids of called documents to `loop`, at most once in `EVERY` seconds.
 
-    A service may call for each of thousands of documents at once.
+    A service may call separately for each of thousands of documents.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CallbackQueue:
         self._passing: asyncio.Task[None] | None = None
 
     def hear(self, mirror: str, remote_id: str) -> None:
-        """There may be news of a document. From any thread; returns at once."""
+        """Record that a document may have changed. Callable from any thread; returns at once."""
         self._loop.call_soon_threadsafe(self._note, mirror, remote_id)
 
     def _note(self, mirror: str, remote_id: str) -> None:
@@ -73,20 +73,20 @@ class CallbackQueue:
 
 
 class CallbackRoute:
-    """The route. `secrets`, by mirror, may be replaced at any time."""
+    """The route for callbacks. `secrets`, by mirror, may be replaced at any time."""
 
     def __init__(self, hear: Callable[[str, str], None], secrets: Mapping[str, Secret]) -> None:
         self._hear = hear
         self.secrets = secrets
 
     def route(self) -> Route:
-        """For the application."""
+        """The route for the application."""
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:
-        """200 whatever the body is, so that nobody calls again; 404 for an unknown path."""
+        """Return 200 for any body, so that the service doesn't call again; 404 for an unknown path."""
         shown, mirror = request.path_params["secret"].encode(), None
-        # All are compared, so that a wrong secret takes as long as a right one.
+        # Compare with all, so that a wrong secret takes as long as a right one.
         for name, secret in self.secrets.items():
             if hmac.compare_digest(shown, secret.reveal().encode()):
                 mirror = name
@@ -102,7 +102,7 @@ class CallbackRoute:
 
 
 def document_in(body: bytes) -> str | None:
-    """The id of the document that an event is about; None for everything else. Its status is not read."""
+    """Return the id of the event's document, or None for any other body. Ignores the status in it."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""The stream of events: the whole state of the mirrors, sent to each open page whenever it changes.
+"""The event stream: sends the state of all mirrors to each open page whenever it changes.
 
-An event holds everything, so a page may miss some: a slow one gets the newest, and one that takes nothing for
-`SLOWEST` seconds is cut off. No mirror and no other page waits for it.
+Each event has the whole state, so a page may miss some: a slow page gets the latest event, and a page that
+reads nothing for `SLOWEST` seconds is disconnected. It delays no mirror and no other page.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ log = structlog.get_logger("kbsync")
 MOST_CLIENTS = 16
 LOOK_EVERY = 1.0
 ANYWAY_EVERY = 30.0
-"""Seconds after which an event is sent though nothing is new, in case a page shows something else."""
+"""Seconds after which an event is sent even without changes, in case a page is out of date."""
 
 HEARTBEAT = 1.0
-"""Most seconds between two signs of life: a page that hears none for a while takes kbsync to be gone."""
+"""Maximum number of seconds between two messages: without one, a page assumes that kbsync is gone."""
 
 SLOWEST = 10.0
 ABORT = "kbsync.abort"
-"""Where a server puts, in a request's scope, what closes its connection at once."""
+"""Key in a request's scope for the function that closes its connection at once."""
 
 Frame = Callable[[], Awaitable[Mapping[str, Any]]]
 News = Callable[[], Awaitable[object]]
@@ -36,7 +36,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class OpenPage:
-    """One open page, and the newest event that it does not have yet."""
+    """An open page, with the latest event that it hasn't received yet."""
 
     def __init__(self) -> None:
         self._latest = b""
@@ -44,17 +44,17 @@ class OpenPage:
         self.is_over = False
 
     def give(self, event: bytes) -> None:
-        """Replaces an event that it has not taken."""
+        """Store the next event, replacing an unsent one."""
         self._latest = event
         self._is_new.set()
 
     def end(self) -> None:
-        """The stream ends."""
+        """End the stream."""
         self.is_over = True
         self._is_new.set()
 
     async def next(self, seconds: float) -> bytes:
-        """The next event, or a heartbeat if there is none in time."""
+        """Return the next event, or a heartbeat if there is none in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._is_new.wait()
@@ -65,7 +65,7 @@ class OpenPage:
 
 
 class EventHub:
-    """Looks at the mirrors, but only while a page is open."""
+    """Polls the mirrors, but only while a page is open."""
 
     def __init__(self, frame: Frame, news: News, sleep: Sleep = asyncio.sleep) -> None:
         self._frame, self._news, self._sleep = frame, news, sleep
@@ -74,27 +74,27 @@ class EventHub:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def join(self) -> OpenPage | None:
-        """One more page; None if there are too many."""
+        """Add a page; returns None if there are too many."""
         if len(self.clients) >= MOST_CLIENTS:
             return None
         client = OpenPage()
         self.clients.add(client)
         self._loop = asyncio.get_running_loop()
-        # Restarted, it looks at once: a new page need not wait for its first event.
+        # Restart the polling, so that a new page doesn't wait for its first event.
         if self._looking is not None:
             self._looking.cancel()
         self._looking = asyncio.create_task(self._look())
         return client
 
     def leave(self, client: OpenPage) -> None:
-        """Nobody looks at the mirrors for the last page that left."""
+        """Remove a page; after the last one, stop polling."""
         self.clients.discard(client)
         if not self.clients and self._looking is not None:
             self._looking.cancel()
             self._looking = None
 
     def end(self) -> None:
-        """Every stream ends. From any thread; repeatable."""
+        """End every stream. Callable from any thread, repeatedly."""
 
         def end_all() -> None:
             for client in list(self.clients):
@@ -111,7 +111,7 @@ class EventHub:
                 news = await self._news()
             except StateError as error:
                 news = str(error)
-            except Exception as error:  # the pages are told, and the next round tries again
+            except Exception as error:  # the pages show the error, and the next round tries again
                 log.exception("page.failed")
                 news = type(error).__name__
             if news != known or rounds >= ANYWAY_EVERY / LOOK_EVERY:
@@ -133,12 +133,12 @@ class EventHub:
 
 
 def encoded(name: str, told: Mapping[str, Any]) -> bytes:
-    """One event, in plain ASCII: file names may hold bytes that are no Unicode."""
+    """Encode one event in plain ASCII, because file names may contain bytes that aren't Unicode."""
     return f"event: {name}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n".encode("ascii")
 
 
 class EventStream:
-    """Answers one request with events until the client leaves, is too slow, or the listener ends."""
+    """Sends events until the client disconnects, is too slow, or the listener ends."""
 
     def __init__(self, hub: EventHub, client: OpenPage, headers: Mapping[str, str]) -> None:
         self._hub, self._client = hub, client
@@ -146,7 +146,7 @@ class EventStream:
         self._headers = [(name.encode(), value.encode()) for name, value in told.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Until its end."""
+        """Stream until the end."""
 
         async def give(message: Message) -> None:
             async with asyncio.timeout(SLOWEST):
@@ -165,8 +165,8 @@ class EventStream:
                 if not self._client.is_over:
                     await give({"type": "http.response.body", "body": event, "more_body": True})
             await give({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:  # the client takes nothing
-            # A graceful end would wait for the very bytes that it does not take.
+        except TimeoutError:  # the client reads nothing
+            # A graceful close would wait until the client reads, which it doesn't.
             scope.get(ABORT, lambda: None)()
             await leaving
         finally:

@@ -1,6 +1,7 @@
-"""/healthz: the loop of the mirrors turns. /readyz: each mirror ended its first pass, and none is halted.
+"""/healthz: whether the mirrors' loop runs. /readyz: whether each mirror has finished its first pass and none
+is halted.
 
-Nothing here waits for a mirror for longer than `PATIENCE`.
+Nothing here waits longer than `PATIENCE` for a mirror.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
 FRESH = 1.0
-"""Seconds for which an answer is given again: the mirrors are asked so often at most, by however many."""
-UNFINISHED = Halt("first-pass", "the first pass has not ended yet", "")
+"""Seconds for which a result is cached, however many clients ask."""
+UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,20 @@ class MirrorReadiness:
     obstacle: Halt | None = None
 
     def to_json(self) -> dict[str, object]:
-        """For `/readyz`."""
+        """The JSON for `/readyz`."""
         why = asdict(self.obstacle) if self.obstacle else {}
         return {"name": self.name, "ready": not why, **why}
 
 
 class Readiness:
-    """Looks at the mirrors of a daemon, in their loop. `runs`: those at work, by name."""
+    """Checks the mirrors of a daemon, in their loop. `runs`: the running mirrors by name."""
 
     def __init__(self, runs: Mapping[str, MirrorRun]) -> None:
         self._runs = runs
         self._passed: set[MirrorRun] = set()
 
     async def look(self) -> tuple[MirrorReadiness, ...]:
-        """Every mirror, in the order of the config. Constant time for each, however many files it has."""
+        """Check every mirror, in the order of the config, in constant time for each."""
         runs = list(self._runs.values())
         self._passed.intersection_update(runs)
         return tuple([await self._of(run) for run in runs])
@@ -56,7 +57,7 @@ class Readiness:
     async def _of(self, run: MirrorRun) -> MirrorReadiness:
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
-            # Compared as a whole and carried out, once; later changes do not make it unready again.
+            # One whole comparison, carried out, is enough; later changes don't make the mirror unready again.
             is_open = halt is None and run.has_compared and run not in self._passed
             if is_open and run.bound is not None and await run.bound.is_done():
                 self._passed.add(run)
@@ -69,7 +70,7 @@ Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 
 
 class HealthRoutes:
-    """The routes. `look` asks the loop of the mirrors, from this thread's."""
+    """The routes. `look` queries the mirrors' loop from this thread's loop."""
 
     def __init__(self, monitor: LoopMonitor, look: Look) -> None:
         self._monitor, self._look = monitor, look
@@ -77,25 +78,26 @@ class HealthRoutes:
         self._asked_at = 0.0
 
     def routes(self) -> list[Route]:
-        """For the application."""
+        """The routes for the application."""
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
-        """200 while the loop of the mirrors turns."""
+        """200 while the mirrors' loop runs."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
-        """200 once every mirror's first pass ended and none is halted; else which are not, and why."""
+        """200 once every mirror has finished its first pass and none is halted; otherwise names the others,
+        and why."""
         now = time.monotonic()
-        # One question serves all who ask meanwhile and a moment later.
+        # One check serves all requests that arrive meanwhile or shortly after.
         if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):
             self._asked, self._asked_at = asyncio.create_task(self._ask()), now
         try:
             mirrors = await asyncio.shield(self._asked)
         except TimeoutError:
-            why = f"the loop of the mirrors did not answer within {PATIENCE:.0f} s"
+            why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         is_ready = not any(one.obstacle for one in mirrors)
         told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}

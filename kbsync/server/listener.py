@@ -1,7 +1,7 @@
-"""The HTTP listener of the daemon: opened, moved and closed as the config says.
+"""The daemon's HTTP listener: opened, moved and closed according to the config.
 
-It serves from a thread and a loop of its own. So no request delays a mirror, a mirror that is stuck delays no
-answer, and /healthz can tell that it is stuck.
+It serves from its own thread and loop. So no request delays a mirror, a stuck mirror delays no response, and
+/healthz can report that the mirrors' loop is stuck.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ START_SECONDS = 10.0
 STOP_SECONDS = 1.0
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks that the listener is still there."""
+"""Seconds between two checks that the listener still runs."""
 
 
 class TimeoutProtocol(H11Protocol):
-    """Closes a connection on which no whole head of a request comes in `REQUEST_SECONDS`."""
+    """Closes a connection that doesn't send complete request headers within `REQUEST_SECONDS`."""
 
     _overdue: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit."""
+        """Start the timer."""
         super().connection_made(transport)
         self._overdue = self.loop.call_later(REQUEST_SECONDS, transport.abort)
 
     def handle_events(self) -> None:
-        """End the time limit once there is a request."""
+        """Stop the timer once there is a request."""
         super().handle_events()
         if self.scope is not None:
             cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
@@ -65,7 +65,7 @@ class TimeoutProtocol(H11Protocol):
             self._relax()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the time limit."""
+        """Stop the timer."""
         self._relax()
         super().connection_lost(exc)
 
@@ -76,7 +76,7 @@ class TimeoutProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Sets an event when it is up."""
+    """Sets an event when it serves."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -116,15 +116,15 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Returns when it answers. Raises `UsageError` if it does not within `START_SECONDS`."""
+        """Start, and return when it serves. Raises `UsageError` after `START_SECONDS`."""
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
-            raise UsageError(f"http: the listener did not start within {START_SECONDS:.0f} s; try it again")
+            raise UsageError(f"http: the listener did not start within {START_SECONDS:.0f} s; try again")
 
     @property
     def is_alive(self) -> bool:
-        """It answers."""
+        """Whether it serves."""
         return self._thread.is_alive()
 
     def wait(self) -> None:
@@ -132,7 +132,7 @@ class ServerThread:
         self._thread.join()
 
     def stop(self) -> None:
-        """Stop answering; returns when the sockets are closed, or soon anyway. Repeatable."""
+        """Stop serving. Returns when the sockets are closed, or after a short wait. Repeatable."""
         self._end_streams()
         self._server.should_exit = True
         if self._thread.ident is not None:
@@ -148,33 +148,33 @@ class ServerThread:
 
 _CURES = {
     errno.EADDRINUSE: "is in use; choose another port, or end the program that ss -ltnp 'sport = :{}' names",
-    errno.EADDRNOTAVAIL: "is no address of this machine; choose one that ip addr shows, or 127.0.0.1",
-    errno.EACCES: "may not be used by this user; choose a port from 1024 on",
+    errno.EADDRNOTAVAIL: "is not an address of this machine; choose one that ip addr shows, or 127.0.0.1",
+    errno.EACCES: "is not allowed for this user; choose port 1024 or higher",
 }
 
 
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets, one for each address of `host`; `port` 0 takes a free one for each.
+    """Return listening sockets, one for each address of `host`; `port` 0 picks a free port for each.
 
-    Raises `UsageError` with the cure where one cannot be had; then none is left open.
+    Raises `UsageError` with the fix if one fails; then closes all of them.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UsageError(
-            f"http.listen: {host} is no name of this machine ({error.strerror or error}); "
-            "write an address, such as 127.0.0.1"
+            f"http.listen: {host} is not a name of this machine ({error.strerror or error}); use an "
+            "address, such as 127.0.0.1"
         ) from error
     with ExitStack() as opened:
         sockets = []
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
             try:
-                # An IPv6 address leaves the port of its IPv4 twin alone, which has a socket of its own.
+                # An IPv6 socket doesn't bind the IPv4 port, which has its own socket.
                 one = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
                 shown = f"[{shown}]" if family == socket.AF_INET6 else shown
-                cure = f"cannot be listened on ({os.strerror(error.errno or 0).lower()}); choose another"
+                cure = f"cannot be used ({os.strerror(error.errno or 0).lower()}); choose another"
                 cure = _CURES.get(error.errno or 0, cure).format(number)
                 raise UsageError(f"http.listen: {shown}:{number} {cure}") from error
             sockets.append(opened.enter_context(one))
@@ -183,10 +183,10 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class HttpListener:
-    """The listener as it is now. Its methods are called in the loop of the mirrors, once that runs.
+    """The current listener. Call its methods in the mirrors' loop, once that runs.
 
-    `installation`: that of the mirrors. `runs`: those at work by name, as they come and go. `assistants`
-    makes what answers them, if anything does.
+    `installation`: that of the mirrors. `runs`: the running mirrors by name, updated as they start and end.
+    `assistants` makes the application for assistants, if any.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class HttpListener:
         self._changing = asyncio.Lock()
 
     async def turn_to(self, config: Config) -> None:
-        """Listen as this config says from now on. Raises `UsageError`, and then it listens as before."""
+        """Listen as this config says from now on. On `UsageError` the old listener continues."""
         async with self._changing:
             await self._turn_to(config.http)
         self._installation = replace(self._installation, config=config)
@@ -217,19 +217,19 @@ class HttpListener:
         before = self._http
         if http and before and self._app and http.listen == before.listen:
             self._app.token, self._http = http.token, http
-            # Open pages have to show the new token.
+            # Open pages must send the new token.
             if http.token != before.token:
                 self._app.hub.end()
             return
-        # An address that cannot be had leaves the old listener alone. Only where both have one port must the
-        # old one end before the new one can be tried.
+        # If the new address is unavailable, the old listener continues. Only if both use the same port must
+        # the old one end before the new one can start.
         sockets = None
         if http is not None and not (before and before.port == http.port):
             sockets = await asyncio.to_thread(bind_sockets, http.host, http.port)
         await self.end()
         if http is None:
             return
-        # Where neither can be had, the old one stays wanted, and `_check` tries it again.
+        # If neither is available, `_check` retries the old one.
         self._http = before
         try:
             await self._begin(http, sockets)
@@ -247,7 +247,7 @@ class HttpListener:
         try:
             await asyncio.to_thread(thread.start)
         except BaseException:
-            # Even if this was cancelled: only this call knows the thread.
+            # Even if cancelled, because only this call knows the thread.
             await asyncio.to_thread(thread.stop)
             raise
         self._app, self._thread, self._http = app, thread, http
@@ -262,7 +262,8 @@ class HttpListener:
         return app
 
     async def keep(self) -> None:
-        """Show that the loop turns, and restart a listener that ended by itself. Until cancelled."""
+        """Keep the monitor's heartbeat going, and restart a listener that ended unexpectedly. Runs until
+        cancelled."""
         beating = asyncio.create_task(self.monitor.keep())
         try:
             while True:
@@ -276,7 +277,7 @@ class HttpListener:
             http = self._http
             if http is None or (self._thread is not None and self._thread.is_alive):
                 return
-            log.error("listener.failed", listen=http.listen, detail="it ended by itself and is restarted")
+            log.error("listener.failed", listen=http.listen, detail="it ended unexpectedly; restarting it")
             try:
                 await self._begin(http)
             except UsageError as error:

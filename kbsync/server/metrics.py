@@ -1,7 +1,7 @@
-"""Counts what happened since the daemon started, for Prometheus and for the page's last changes.
+"""Counts events since the daemon started, for Prometheus and for the latest changes on the page.
 
-The counts live in the loop of the mirrors and nowhere on disk; a finished document costs a few additions.
-The text for Prometheus is made at each request. `LoopMonitor` tells other threads that the loop still turns.
+The counts exist only in memory, in the mirrors' loop; a finished document costs a few additions. Each request
+renders the text for Prometheus. `LoopMonitor` tells other threads whether the loop still runs.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import MirrorStatus
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
-"""Seconds: an edit is searchable after one or two if nothing else waits, a backlog after hours."""
+"""Histogram buckets in seconds: an edit is searchable after one or two if nothing else waits, a backlog after
+hours."""
 
 LAST_CHANGES = 30
 
 
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
-    """What was counted up to one moment. By target: requests; by mirror: all else.
+    """The counts at one moment. Requests are by target, all else by mirror.
 
     `uploaded`: bytes of documents. `changes`: as the page shows them, oldest first.
     """
@@ -50,17 +51,15 @@ class CounterSnapshot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MetricFigures:
-    """What monitoring reads, to be collected for Prometheus.
-
-    `silence`: seconds since the last turn of the mirrors' loop.
-    """
+    """The figures for monitoring, as a Prometheus collector. `silence`: seconds since the mirrors' loop last
+    ran."""
 
     mirrors: Sequence[MirrorStatus] = ()
     counted: CounterSnapshot = field(default_factory=CounterSnapshot)
     silence: float = 0.0
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, for a registry of Prometheus."""
+        """Yield every metric, for a Prometheus registry."""
         documents = GaugeMetricFamily(
             "kbsync_documents",
             "Files of a mirror by state, as status shows them.",
@@ -68,15 +67,15 @@ class MetricFigures:
         )
         oldest = GaugeMetricFamily(
             "kbsync_oldest_pending_seconds",
-            "How long the file that waits longest has waited; 0 if none does.",
+            "The longest time that a file has been waiting; 0 if none waits.",
             labels=("mirror",),
         )
         halted = GaugeMetricFamily(
-            "kbsync_halted", "1 while a mirror is halted, for this reason.", labels=("mirror", "reason")
+            "kbsync_halted", "1 while a mirror is halted for this reason.", labels=("mirror", "reason")
         )
         last_pass = GaugeMetricFamily(
             "kbsync_last_pass_timestamp_seconds",
-            "When the folder was last compared as a whole; absent before the first time.",
+            "Time of the last comparison of the whole folder; absent before the first.",
             labels=("mirror",),
         )
         for one in self.mirrors:
@@ -93,7 +92,7 @@ class MetricFigures:
             "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")
         )
         durations = HistogramMetricFamily(
-            "kbsync_request_seconds", "How long requests to a target took.", labels=("target", "op")
+            "kbsync_request_seconds", "Duration of requests to a target.", labels=("target", "op")
         )
         for target, meter in self.counted.requests.items():
             for (op, outcome), n in sorted(meter.requests.items()):
@@ -102,25 +101,25 @@ class MetricFigures:
                 durations.add_metric((target, op), _buckets(times.bounds, times.buckets), times.sum)
         yield from (requests, durations)
         yield CounterMetricFamily(
-            "kbsync_uploaded_bytes", "Bytes of documents given to targets.", value=self.counted.uploaded
+            "kbsync_uploaded_bytes", "Bytes of documents sent to targets.", value=self.counted.uploaded
         )
 
         freshness = HistogramMetricFamily(
             "kbsync_freshness_seconds",
-            "From a file settled on disk until it is searchable.",
+            "Time from the end of settle until a file is searchable.",
             labels=("mirror",),
         )
         for name, times in self.counted.freshness.items():
             freshness.add_metric((name,), _buckets(times.bounds, times.buckets), times.sum)
         passes = GaugeMetricFamily(
-            "kbsync_pass_seconds", "How long the last whole comparison of a folder took.", labels=("mirror",)
+            "kbsync_pass_seconds", "Duration of the last comparison of a whole folder.", labels=("mirror",)
         )
         for name, seconds in self.counted.pass_seconds.items():
             passes.add_metric((name,), seconds)
         yield from (freshness, passes)
         yield GaugeMetricFamily(
             "kbsync_loop_silence_seconds",
-            "Since the last turn of the mirrors' loop.",
+            "Time since the mirrors' loop last ran.",
             value=self.silence,
         )
         built = GaugeMetricFamily(
@@ -131,7 +130,8 @@ class MetricFigures:
 
 
 class Counters:
-    """Counts of every mirror so far. `current`: the mirrors at work by name, as they come and go."""
+    """The counts of every mirror so far. `current`: the running mirrors by name, updated as they start and
+    end."""
 
     def __init__(self, current: Mapping[str, MirrorRun]) -> None:
         self._current = current
@@ -166,8 +166,8 @@ class Counters:
         then(event)
 
     async def look(self) -> CounterSnapshot:
-        """A copy, for another thread."""
-        # A mirror that left keeps its counts: no counter of Prometheus may go down.
+        """Return a copy for another thread."""
+        # A removed mirror keeps its counts: a Prometheus counter must not go down.
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
             self._runs.discard(run)
@@ -190,18 +190,19 @@ class Counters:
 
 BEAT_EVERY = 1.0
 STALLED_AFTER = 10.0
-"""Seconds without a beat. A long step of the loop, such as opening a large state, takes less."""
+"""Seconds without a beat after which the loop counts as stuck. A long step, such as opening a large state,
+takes less."""
 
 
 class LoopMonitor:
-    """Tells other threads whether the loop of the mirrors still turns. `steady` gives seconds."""
+    """Tells other threads whether the mirrors' loop still runs. `steady` is a clock in seconds."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self._last = steady()
 
     def beat(self) -> None:
-        """The loop turned."""
+        """Record that the loop runs."""
         self._last = self._steady()
 
     @property
@@ -211,7 +212,7 @@ class LoopMonitor:
 
     @property
     def is_turning(self) -> bool:
-        """The loop is not stuck."""
+        """Whether the loop isn't stuck."""
         return self.silence < STALLED_AFTER
 
     async def keep(self) -> None:
@@ -222,7 +223,7 @@ class LoopMonitor:
 
 
 def rendered(figures: MetricFigures) -> bytes:
-    """The text format of Prometheus, version 0.0.4."""
+    """Render Prometheus' text format, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(figures)
     return generate_latest(registry)

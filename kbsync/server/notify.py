@@ -1,7 +1,7 @@
-"""Tells a person by a command or a POST that a mirror is halted, works again, or that documents failed.
+"""Sends notifications, by a command or a POST: a mirror halted, it continues, or documents failed.
 
-Many failures make one notice, and notices come at a bounded pace. No mirror waits for their delivery, which
-is bounded in time, and no log line has a notice's content or the address it goes to.
+Many failures make one notification, and the rate is limited. No mirror waits for a delivery, which has a time
+limit. No log line has a notification's content or its URL.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from kbsync.state.mirrors import Halt
 NO_HALT = Halt("", "", "")
 
 GATHER = 5.0
-"""Seconds from the first failure to its notice: a pass may have many."""
+"""Seconds from the first failure to its notification: a pass may have many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
-"""Seconds between two notices of one mirror and kind; up to the latter while they cannot be delivered."""
+"""Seconds between two notifications of one mirror and kind, and the maximum while delivery fails."""
 
 NAMED = 20
-"""Failed documents that a notice names; it counts the others."""
+"""Maximum number of failed documents that a notification lists; it counts the others."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks at the mirrors; a halt that ends before the next one is not told."""
+"""Seconds between two checks of the mirrors; a halt shorter than this is not reported."""
 
 LIMIT = 10.0
-"""Seconds for a command or a request, all in all."""
+"""Maximum duration of a command or a request, in seconds."""
 
 KILL_SECONDS = 2.0
-"""For a killed command to be gone."""
+"""Seconds to wait for a killed command to end."""
 
 log = structlog.get_logger("kbsync")
 
 
 @dataclass(frozen=True, slots=True)
 class FailedDocument:
-    """A document in quarantine. `path` relative to the folder."""
+    """A quarantined document. `path` is relative to the folder."""
 
     path: str
     reason: str
@@ -62,10 +62,11 @@ class FailedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One thing to tell of one mirror. `at`: when it happened (of several documents the last), epoch seconds.
+    """One notification about one mirror. `at`: when it happened, or last happened, in epoch seconds.
 
-    `halt`: the one that began or, with its reason alone, the one that ended. `count`: how many documents
-    failed since the last notice of them, `documents` the first of these; `cure` tries them again.
+    `halt`: the halt that began or, with only its reason, the halt that ended. `count`: how many documents
+    failed since the last notification about them; `documents`: the first of these; `cure`: the command that
+    retries them.
     """
 
     event: Occasion
@@ -77,7 +78,7 @@ class Notice:
     cure: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """What is sent. `text` is all of it in a sentence."""
+        """The JSON to send. `text` has all of it in one sentence."""
         halt = self.halt
         match self.event:
             case "halted":
@@ -98,7 +99,7 @@ class Notice:
 
 @dataclass(slots=True)
 class _Pace:
-    """When the next notice of one kind may go, in monotonic seconds."""
+    """When the next notification of one kind may be sent, in monotonic seconds."""
 
     not_before: float = float("-inf")
     failures: int = 0
@@ -110,9 +111,10 @@ class _Pace:
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """What is known of one mirror: its halt as it is, since `shown_at`, and as last `told`; its failures.
+    """What is known about one mirror: its current halt, since `shown_at`; the last notified one (`told`); its
+    failures.
 
-    `shown_at` and `failed_at`, when the last document failed, are in epoch seconds.
+    `shown_at` and `failed_at` (the last failure) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
@@ -127,26 +129,27 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """The notices of one daemon that are still to be sent, made from what is seen of its mirrors."""
+    """A daemon's unsent notifications, derived from the state of its mirrors."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """Forget the other mirrors: they are gone."""
+        """Forget all other mirrors, which were removed."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
-        """The mirror's halt `at` these epoch seconds."""
+        """Record the mirror's halt at epoch seconds `at`."""
         news, halt = self._mirrors[mirror], halt or NO_HALT
-        # Only the reason counts: another number of documents in the detail is no news.
+        # Only the reason counts: a different number of documents in the detail is not a change.
         if news.shown.reason != halt.reason:
             news.shown_at = at
         news.shown = halt
 
     def failed(self, mirror: str, document: FailedDocument, cure: str, now: float, at: float) -> None:
-        """A document went into quarantine, `at` epoch seconds. `cure`: what tries all of them again."""
+        """Record that a document was quarantined, at epoch seconds `at`. `cure`: the command that retries all
+        of them."""
         news = self._mirrors[mirror]
         news.cure, news.failed_at = cure, at
         news.count += 1
@@ -156,20 +159,21 @@ class PendingNotices:
             news.documents.append(document)
 
     def due(self, now: float, on: Collection[Occasion]) -> Iterator[Notice]:
-        """What may be told at `now` (monotonic seconds), of the occasions asked for."""
+        """Yield the notifications to send at `now` (monotonic seconds), of the configured events."""
         for name, news in self._mirrors.items():
             if news.shown.reason != news.told.reason and now >= news.halts.not_before:
                 if news.shown.reason and "halted" in on:
                     yield Notice("halted", name, news.shown_at, news.shown)
                 elif not news.shown.reason and "recovered" in on:
-                    # The detail and the cure would tell a person to do what is done.
+                    # The detail and the fix would ask for something that is already done.
                     yield Notice("recovered", name, news.shown_at, Halt(news.told.reason, "", ""))
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.cure)
 
     def told(self, notice: Notice, now: float, *, well: bool) -> None:
-        """The notice was sent; if that failed it comes again, after longer and longer pauses."""
+        """Record that the notification was sent, or that it failed and must be repeated after a growing
+        pause."""
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.sent(now, well=well)
@@ -183,13 +187,13 @@ class PendingNotices:
 
 
 class Undelivered(Exception):
-    """A notice could not be delivered; `str()` says why, without arguments or address."""
+    """A notification could not be delivered; `str()` gives the reason, without arguments or URL."""
 
 
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
-    """Run a command with `body` on stdin, in a process group of its own that ends with the time.
+    """Run a command with `body` on stdin, in its own process group, which is killed at the time limit.
 
-    Raises `Undelivered` where it cannot be run, takes longer than `limit` seconds or exits with a failure.
+    Raises `Undelivered` if it can't start, takes longer than `limit` seconds or exits with a failure.
     """
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     starting = asyncio.create_task(
@@ -198,7 +202,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         )
     )
     try:
-        # Shielded: a command whose start is cancelled half-way would go on running.
+        # Shielded: a command whose start is cancelled half-way would keep running.
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
@@ -210,17 +214,17 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         async with asyncio.timeout(limit):
             await process.communicate(body)
     except TimeoutError:
-        raise Undelivered(f"it took longer than {limit:g} s and was ended") from None
+        raise Undelivered(f"it took longer than {limit:g} s and was killed") from None
     finally:
         if process.returncode is None:
             await _end_group(process)
     if process.returncode:
         kind = "exit code" if process.returncode > 0 else "signal"
-        raise Undelivered(f"it ended with {kind} {abs(process.returncode)}")
+        raise Undelivered(f"it exited with {kind} {abs(process.returncode)}")
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill the command and all it started; those that became another user's are left alone."""
+    """Kill the command and its children, except those that run as another user now."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(TimeoutError):
@@ -228,10 +232,10 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
-    """POST `body` to an address. Raises `Undelivered` for anything but a status of 200 to 299 in time."""
+    """POST `body` to a URL. Raises `Undelivered` unless the status is 200 to 299 in time."""
     import httpx
 
-    from kbsync.targets.http import connection  # which keeps httpx from logging addresses
+    from kbsync.targets.http import connection  # which keeps httpx from logging URLs
 
     def make_client() -> httpx.AsyncClient:
         times = connection.Timeouts(limit, limit, limit, limit, limit)
@@ -241,22 +245,22 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": f"kbsync/{__version__}"}
     try:
         async with asyncio.timeout(limit):
-            # In a thread, since it reads the certificates of all authorities.
+            # In a thread, because it reads the certificates of all authorities.
             client = await asyncio.to_thread(make_client)
             posting = client.stream("POST", url, content=body, headers=headers, auth=connection.NO_AUTH)
             async with client, posting as answer:
                 status = answer.status_code
     except connection.UnusableProxyError:
         raise Undelivered(
-            "the proxy of the environment (ALL_PROXY and the like) cannot be used: "
-            "it has to be an address that begins with http:// or https://"
+            "the proxy in the environment (ALL_PROXY and the like) cannot be used: its URL must "
+            "begin with http:// or https://"
         ) from None
     except (TimeoutError, httpx.TimeoutException):
-        raise Undelivered(f"no answer within {limit:g} s") from None
+        raise Undelivered(f"no response within {limit:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
         raise Undelivered(f"it cannot be reached ({type(error).__name__})") from None
     if not 200 <= status < 300:
-        raise Undelivered(f"it answered {status}")
+        raise Undelivered(f"it returned {status}")
 
 
 def body_of(notice: Notice) -> bytes:
@@ -265,10 +269,8 @@ def body_of(notice: Notice) -> bytes:
 
 
 class Notifications:
-    """Sends notices as the config says. `runs`: the mirrors at work by name, as they come and go.
-
-    `steady` and `wall` are clocks in seconds.
-    """
+    """Sends notifications as configured. `runs`: the running mirrors by name, updated as they start and end.
+    `steady` and `wall` are clocks in seconds."""
 
     def __init__(
         self,
@@ -282,7 +284,7 @@ class Notifications:
         self._config: NotifyConfig | None = None
         self._pending = PendingNotices()
         self._failing: set[str] = set()
-        """The ways that failed last time; a failure is logged once, until the way works again."""
+        """The routes that failed last time; a failure is logged once, until the route works again."""
         self._changed = asyncio.Event()
 
     def turn_to(self, config: NotifyConfig | None) -> None:
@@ -293,7 +295,7 @@ class Notifications:
             self._changed.set()
 
     def heard(self, mirror: str, event: Happened) -> None:
-        """A document is finished; remembered only while notices are configured."""
+        """Record a finished document, but only while notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.context.cure(f"retry --mirror {mirror}")
@@ -301,7 +303,7 @@ class Notifications:
             self._pending.failed(mirror, document, cure, self._steady(), self._wall())
 
     async def keep(self) -> None:
-        """Look and tell, until cancelled; a command that runs then is ended."""
+        """Check the mirrors and send notifications until cancelled; then also kill a running command."""
         while True:
             if self._config is None:
                 self._changed.clear()
@@ -310,15 +312,15 @@ class Notifications:
             await self.look()
 
     async def look(self) -> None:
-        """Look at the mirrors, and send what is due."""
+        """Check the mirrors, and send what is due."""
         config = self._config
         if config is None:
             return
         self._pending.keep_only(list(self._runs))
         for name, run in list(self._runs.items()):
-            # Before that the state has the halt that an earlier process knew.
+            # Before that, the state still has the halt of an earlier process.
             if run.halts.is_current or run.has_compared:
-                with contextlib.suppress(StateError):  # which the mirror itself logs
+                with contextlib.suppress(StateError):  # the mirror itself logs it
                     halt = await run.store.read(partial(halt_shown, run=run))
                     self._pending.halt_seen(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
@@ -326,7 +328,7 @@ class Notifications:
             self._pending.told(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
-        """Both ways at once; one that worked is enough."""
+        """Use both routes at once; one success is enough."""
         body = body_of(notice)
         ways: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:
@@ -337,8 +339,8 @@ class Notifications:
         for (way, _), error in zip(ways, outcomes, strict=True):
             if isinstance(error, BaseException):
                 if way not in self._failing:
-                    # Of an unforeseen error only the kind: its words may have an address in them.
-                    unforeseen = f"an error of kbsync itself, {type(error).__name__}"
+                    # Log only the type of an unexpected error: its message may contain a URL.
+                    unforeseen = f"an error in kbsync itself, {type(error).__name__}"
                     detail = str(error) if isinstance(error, Undelivered) else unforeseen
                     log.error("notify.failed", via=way, detail=detail)
                 self._failing.add(way)

@@ -1,4 +1,4 @@
-"""Reads the bodies of requests and writes JSON answers."""
+"""Reads request bodies and writes JSON responses."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from starlette.responses import Response
 async def body_of(
     request: Request, largest: int, seconds: float, *, too_large: int = 400, too_late: int = 400
 ) -> bytes:
-    """The whole body. Raises `HTTPException` where it is longer or does not come whole in time."""
+    """Read the whole body. Raises `HTTPException` if it is too long or doesn't arrive in time."""
     body = b""
     try:
         async with asyncio.timeout(seconds):
             async for piece in request.stream():
                 body += piece
                 if len(body) > largest:
-                    raise HTTPException(too_large, f"the body has more than {largest} bytes")
+                    raise HTTPException(too_large, f"the body is longer than {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
-        raise HTTPException(too_late, "the body did not arrive whole") from error
+        raise HTTPException(too_late, "the body did not arrive completely") from error
     return body
 
 
 def json_answer(told: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """JSON in plain ASCII."""
-    # File names may hold bytes that are no Unicode, which no encoding but an escape takes.
+    """A response with JSON in plain ASCII."""
+    # File names may contain bytes that aren't Unicode, which only an escape can express.
     return Response(json.dumps(told).encode("ascii"), status, headers, "application/json")
 
 
 def refusal(why: str, status: int) -> Response:
-    """`{"error": why}`."""
+    """The response `{"error": why}`."""
     return json_answer({"error": why}, status)

@@ -1,6 +1,6 @@
-"""What the page, the API and the metrics show: read from the state, and counted by the loop of the mirrors.
+"""What the page, the API and the metrics show: read from the state, and counted in the mirrors' loop.
 
-The state is read on a connection and a thread of its own, so that no mirror waits for a reader.
+It reads the state on its own connection and thread, so that no mirror waits for a reader.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class StateReader:
-    """The state file as it is; an empty state where there is none yet, or it is just being created."""
+    """The current state file; an empty state if it doesn't exist yet, or is just being created."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -47,20 +47,20 @@ class StateReader:
         self._thread = ThreadPoolExecutor(1, "kbsync-http-read")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """`work` on one consistent state, off the loop. Raises `StateError`."""
+        """Run `work` on one consistent state, outside the loop. Raises `StateError`."""
         return await self._in_thread(lambda: self._current().read(work))
 
     async def version(self) -> tuple[int, int]:
-        """Differs from what it was when the state was written since. Raises `StateError`."""
+        """Return a value that changes whenever the state is written. Raises `StateError`."""
         version = await self._in_thread(lambda: self._current().version)
         return self._opened, version
 
     def running(self) -> dict[str, Any] | None:
-        """The daemon that has the state, as `kbsync status --json` shows it."""
+        """The daemon that holds the state, as `kbsync status --json` shows it."""
         return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
-        """Let go of the file, once a read under way has ended; the next read opens it again."""
+        """Close the file after the current read; the next read opens it again."""
         self._thread.submit(self._let_go).result()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -85,14 +85,14 @@ SHOWN_FAILED = 50
 MOST_ITEMS = 1000
 
 PATIENCE = 1.0
-"""Seconds that the loop of the mirrors has to give its counts; after that the last known ones are shown."""
+"""Seconds to wait for counts from the mirrors' loop; after that the last known ones are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """Documents to be deleted, or to be indexed again. `paths` are the first of them.
+    """Documents to delete or to index again. `paths` has the first of them.
 
-    `size` in bytes and `changes` of the settings are told of renewals.
+    Only renewals have `size`, in bytes, and `changes` of the settings.
     """
 
     kind: str
@@ -104,16 +104,17 @@ class HeldList:
     changes: str
 
     def to_json(self) -> dict[str, Any]:
-        """For the page."""
+        """The JSON for the page."""
         told = {"kind": self.kind, "version": self.version, "count": self.count, "paths": list(self.paths)}
         return told | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
-    """What is held of a mirror and not approved. Reads all of it, so only where a person asks."""
+    """Return a mirror's held documents that aren't approved yet. Reads all of them, so call it only for a
+    person."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
-    # The version changes with anything in the list: only what was shown is approved (promise 5).
+    # The version changes with anything in the list, so a user approves only what was shown (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
@@ -121,7 +122,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
             if kind == DELETIONS
             else tx.recipes.members(hold)
         )
-        for path, upload, proof in members:  # the digest of what goes, or the recipe that is wanted
+        for path, upload, proof in members:  # the digest of the document to delete, or the wanted recipe
             digest.update(json.dumps([path, hold.id, upload, proof]).encode())
             count += 1
             if len(paths) < MOST_HELD:
@@ -134,7 +135,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPage:
-    """Which documents are asked for: those in `state` only, or a page of all, `after` the path before it."""
+    """The requested documents: only those in `state`, or a page of all that follow the path `after`."""
 
     limit: int = 100
     state: Status | None = None
@@ -151,10 +152,8 @@ class MirrorView:
         self.status = status_in(tx, mirror, cure, at_work=True, now=now)
 
     def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
-        """As `kbsync status --json`; with `asked` also a page of its `items`.
-
-        Where there are more, `next` is what the next page is `after`.
-        """
+        """The mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are more,
+        `next` is the `after` of the next page."""
         told, record = self.status.to_json(), self._record
         if asked is None:
             return told
@@ -171,7 +170,7 @@ class MirrorView:
         return {**told, "items": found, **more}
 
     def frame_json(self) -> dict[str, Any]:
-        """As the page shows it: besides its status what is wrong, and what moves."""
+        """The mirror for the page: its status, its problems and its progress."""
         told, tx, record = self.status.to_json(), self._tx, self._record
         if record is None:
             return {**told, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
@@ -197,7 +196,7 @@ class MirrorView:
         }
 
     def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
-        """Files in one state; directories that cannot be listed are among those that failed."""
+        """Files in one state; unreadable directories count as failed."""
         items = Items(self._tx, record, self.status.halt)
         folders = _unlisted(items) if wanted is Status.FAILED else []
         if not getattr(self.status.documents, wanted.word):
@@ -211,7 +210,7 @@ def _unlisted(items: Items) -> list[dict[str, Any]]:
 
 
 class Views:
-    """All there is to show. `mirrors` may be replaced at any time; `count` asks the loop of the mirrors."""
+    """Everything that is shown. `mirrors` may be replaced at any time; `count` queries the mirrors' loop."""
 
     def __init__(
         self,
@@ -226,27 +225,27 @@ class Views:
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
-        """The counts; a loop that is stuck is not waited for."""
+        """Return the counts, without waiting for a stuck loop."""
         try:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
         except TimeoutError:
-            # The last known counts are shown; kbsync_loop_silence_seconds tells that the loop is stuck.
+            # Show the last known counts; kbsync_loop_silence_seconds reports that the loop is stuck.
             pass
         return self._known
 
     async def figures(self) -> MetricFigures:
-        """For monitoring. Raises `StateError`."""
+        """The figures for monitoring. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda one: one.status)
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
     async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
-        """As `kbsync status --json`, of all mirrors or one of them. Raises `StateError`."""
+        """The same as `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda one: one.status_json(asked), name)
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """All that the page shows. Raises `StateError`."""
+        """Everything that the page shows. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
@@ -263,17 +262,17 @@ class Views:
         }
 
     async def news(self) -> object:
-        """A value that differs from the last one if there is anything new to show. Raises `StateError`."""
+        """Return a value that changes when there is something new to show. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
         return await self._reader.version(), last, self._monitor.is_turning, self.mirrors
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """Deletions, or documents to be indexed again, that wait for a person. Raises `StateError`."""
+        """Deletions, or documents to index again, that wait for a decision. Raises `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
-        """What `look` finds of each mirror, or of the one named, in one consistent state."""
+        """Run `look` on each mirror, or only on the named one, in one consistent state."""
         mirrors = [one for one in self.mirrors if name in (None, one.name)]
         now = self._wall()
         return await self._reader.read(

@@ -1,4 +1,4 @@
-"""What needs a person's decision: deletions over the limits, and documents to remake because settings
+"""Waits for a person's decision: deletions over the limits, and documents to index again because settings
 changed.
 
 Deletions are collected as candidates, weighed as one batch, and released or held. Released ones are logged,
@@ -73,7 +73,7 @@ class Holds(Table):
         )
 
     def withdraw(self, mirror: int, path: str) -> None:
-        """The path is wanted again."""
+        """Drop the candidate: the path is wanted again."""
         self._db.execute("DELETE FROM candidate WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def candidates(self, mirror: int, *, after: str | None = None, limit: int = -1) -> list[Candidate]:
@@ -95,7 +95,7 @@ class Holds(Table):
         return [(Candidate(unbind(path), upload, cause, at), hold) for path, upload, cause, at, hold in rows]
 
     def is_candidate(self, mirror: int, path: str) -> bool:
-        """The deletion of this path's document waits to be weighed."""
+        """Whether the deletion of this path's document waits to be weighed."""
         sql = "SELECT 1 FROM candidate WHERE mirror = ? AND path = ?"
         return self._db.execute(sql, (mirror, bind(path))).get is not None
 
@@ -104,11 +104,11 @@ class Holds(Table):
         return int(self._db.execute(f"SELECT count(*) {_BATCH}", (mirror,)).get)
 
     def let_batch_go(self, mirror: int) -> None:
-        """Release all candidates that are not weighed yet."""
+        """Release all candidates that aren't weighed yet."""
         self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def hold_batch(self, mirror: int, now: float) -> None:
-        """Hold all candidates that are not weighed yet, in one hold that they still have to join."""
+        """Hold all candidates that aren't weighed yet, in one hold that they still have to join."""
         hold = self.open(mirror, now)
         sql = "UPDATE candidate SET hold = ? WHERE mirror = ? AND NOT let_go AND hold IS NULL"
         self._db.execute(sql, (hold, mirror))
@@ -138,7 +138,7 @@ class Holds(Table):
         )
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Whole holds of this kind that are about something and have not ended, oldest first."""
+        """Whole holds of this kind that have items and haven't ended, oldest first."""
         sql = (
             "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"  # noqa: S608 - constants of ours
             f" WHERE mirror = ? AND kind = ? AND ended_at IS NULL AND {_IS_WHOLE}"
@@ -171,7 +171,7 @@ class Holds(Table):
         self._db.execute("DELETE FROM hold_item WHERE upload = ?", (upload,))
 
     def inherit(self, old_upload: int, new_upload: int, digest: str) -> None:
-        """Another version serves the path now: the hold is about its deletion."""
+        """Make the hold about the version that serves the path now."""
         self._db.execute(
             "UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new_upload, digest, old_upload)
         )
@@ -186,11 +186,11 @@ class Holds(Table):
         )
 
     def approve(self, hold: int, now: float) -> None:
-        """A person approved exactly this hold; later deletions get a hold of their own."""
+        """Approve exactly this hold; later deletions get their own hold."""
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Void approvals given before `before`: nobody used them."""
+        """Void approvals given before `before` and not used."""
         self._db.execute(
             "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND ended_at IS NULL AND approved_at < ?",
             (mirror, before),
@@ -221,7 +221,7 @@ class Recipes(Table):
     """Recipes that files of serving documents want: allowed, asked about in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
-        """How many serving documents are wanted under each other recipe."""
+        """How many serving documents want each other recipe."""
         sql = (
             "SELECT wanted_recipe, count(*) FROM upload"
             " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"
@@ -229,12 +229,12 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Recipes under which documents are remade without asking."""
+        """Recipes under which documents are indexed again without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
     def asked(self, mirror: int) -> dict[str, int]:
-        """Recipes that a person is asked about, and for how many documents."""
+        """Recipes that need a person's decision, with the number of documents of each."""
         sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
@@ -256,11 +256,11 @@ class Recipes(Table):
         self._db.execute("DELETE FROM hold WHERE mirror = ? AND kind = ?", (mirror, RENEWALS))
 
     def forget_allowed(self, mirror: int) -> None:
-        """The settings changed: decide again about the recipes allowed under the old ones."""
+        """Void the permissions given under the old settings."""
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """The mirror has another base now: void questions and permissions of the last one."""
+        """Void questions and permissions: the mirror has another base now."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(
@@ -268,7 +268,7 @@ class Recipes(Table):
         )
 
     def page(self, mirror: int, recipe: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """(upload, path) of serving documents wanted under this recipe, from the one after `after`."""
+        """(upload, path) of serving documents that want this recipe, starting after `after`."""
         sql = (
             "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
             " AND state = 5 AND path IS NOT NULL AND id > ? ORDER BY id LIMIT ?"

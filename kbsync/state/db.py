@@ -26,9 +26,9 @@ _NOT_FOR_ALL = 0o027
 
 
 def bind(text: str) -> str | bytes:
-    """A path, name or reason as SQLite takes it: TEXT, or BLOB where it holds bytes that are not UTF-8.
+    """A path, name or reason as SQLite stores it: TEXT, or BLOB if it contains bytes that aren't UTF-8.
 
-    A surrogate that encodes no byte, which JSON may hold, becomes U+FFFD.
+    A surrogate that encodes no byte, which JSON may contain, becomes U+FFFD.
     """
     if text.isascii():
         return text
@@ -158,7 +158,7 @@ def state_errors(path: Path) -> Iterator[None]:
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise StateError(f"{path} cannot be written ({error}); check its owner and mode") from error
     except apsw.NoMemError as error:
-        raise StateError(f"{path}: out of memory; kbsync continues by itself when there is some") from error
+        raise StateError(f"{path}: out of memory; kbsync continues by itself when memory is free") from error
     except apsw.IOError as error:
         raise StateError(f"{path}: the disk failed ({error}); check it and the kernel log") from error
 
@@ -224,7 +224,7 @@ class Table:
 
 
 class DamagedError(StateError):
-    """The file is not, or no longer, a sound database; `what` says which and why, without the fix."""
+    """The file isn't a sound database, or no longer is; `what` says which and why, without the fix."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what}; the next start of kbsync sets it aside and makes a new one")

@@ -96,22 +96,24 @@ class Folders:
         return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
-        """The directory couldn't be listed: everything below it is unknown."""
+        """Record that the directory couldn't be listed: everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def unsettle(self, mirror: int, path: str) -> None:
-        """Mark its files before other rules are applied: if that is interrupted, all are decided again."""
+        """Mark its files undecided before other rules are applied: if that is interrupted, all are decided
+        again."""
         # Keep the person's part of the version: it tells whether a person or an upgrade changed the rules.
         self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def unsettle_tree(self, mirror: int, path: str) -> None:
-        """As `unsettle`, for a directory and everything below it."""
+        """Like `unsettle`, for a directory and everything below it."""
         sql = SUBTREE + _UNSETTLED + "id IN (SELECT id FROM tree)"  # noqa: S608
         self._db.execute(sql, (mirror, bind(path)))
 
     def shut(self, mirror: int, path: str) -> None:
-        """Selection no longer enters it; if it is entered again, everything in it is decided again."""
+        """Record that selection no longer enters the directory; if it is entered again, everything in it is
+        decided again."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -141,7 +143,7 @@ class Folders:
             yield number, unbind(below)
 
     def gone(self, mirror: int, path: str) -> None:
-        """The directory is absent: forget it once nothing in it is known any more."""
+        """Record that the directory is absent; forget it once nothing in it is known any more."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -202,7 +204,7 @@ _UPSERT = (
 )
 
 NOTED = (Status.INDEXING, Status.PENDING, Status.FAILED, Status.HELD)
-"""Statuses of files that somebody may want to list; few files have them."""
+"""Statuses of files that a user may want to list; few files have them."""
 
 _PRESENCES = {int(presence): presence for presence in Presence}
 _STATUSES = {int(status): status for status in Status}
@@ -266,7 +268,7 @@ class Entries:
         self._db.execute(_UPSERT, values)
 
     def set_status(self, mirror: int, path: str, status: Status, now: float) -> None:
-        """The file's status changed."""
+        """Set the file's status."""
         self._update(mirror, path, "status = ?, since = ?", (int(status), now))
 
     def set_presence(self, mirror: int, path: str, presence: Presence) -> None:
@@ -285,7 +287,7 @@ class Entries:
         )
 
     def remove(self, mirror: int, path: str) -> None:
-        """The file is gone and so is its document."""
+        """Remove the row: the file is gone and so is its document."""
         folder, name = split(path)
         self._db.execute(
             "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
@@ -326,7 +328,7 @@ class Entries:
         )
 
     def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
-        """These scans ended without finding some files anywhere: those are missed since `now`."""
+        """Record that these scans ended without finding some files anywhere: those are missed since `now`."""
         self._db.executemany(
             "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
             " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"
@@ -335,7 +337,7 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """The first check without a missed file counts from `now`."""
+        """Count the first check without a missed file from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
@@ -349,7 +351,7 @@ class Entries:
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """A running scan misses some file, and may still find it elsewhere."""
+        """Whether a running scan misses some file, and may still find it elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
@@ -408,7 +410,7 @@ class Entries:
     ) -> list[tuple[tuple[int, str], str]]:
         """Files that couldn't be read at the last check, each with its key in the order of this list.
 
-        `after`: the key of the last file of the page before.
+        `after`: the key of the previous page's last file.
         """
         sql = (
             "SELECT e.folder, e.name, f.path FROM entry e INDEXED BY entry_noted"

@@ -30,7 +30,8 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""A mirror may have adopted a document since: then that mirror's row, and only that, proves it."""
+"""Rows that no mirror has adopted since: an adopted document is proven by its mirror's row, and only by
+that."""
 
 
 class Forgotten(Table):
@@ -91,7 +92,7 @@ class Forgotten(Table):
         return [remote_id for (remote_id,) in rows]
 
     def remove(self, base: int, remote_ids: Iterable[str]) -> None:
-        """These documents were deleted."""
+        """Remove these ids: the documents were deleted."""
         self._db.executemany(
             "DELETE FROM forgotten_document WHERE forgotten = ? AND remote_id = ?",
             ((base, remote_id) for remote_id in remote_ids),
@@ -99,7 +100,7 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """A mirror works on this base now: documents that it adopted are no longer forgotten.
+        """Remove ids of documents that a mirror adopted: it works on this base now.
 
         `whole`: it adopts everything that a mirror of its name left there.
         """

@@ -1,4 +1,4 @@
-"""Requests of commands to the process that holds the lock, and small facts by name."""
+"""Requests from commands to the process that holds the lock, and small facts by name."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Messages(Table):
         self._db.execute("DELETE FROM inbox WHERE id = ?", (message,))
 
     def rename_mirror(self, old_name: str, new_name: str) -> None:
-        """Address messages for a mirror to its new name."""
+        """Give messages for a mirror its new name."""
         self._db.execute("UPDATE inbox SET mirror = ? WHERE mirror = ?", (new_name, old_name))
 
 

@@ -26,7 +26,7 @@ _OF_THE_MACHINE = str(0xEFFFFFFC)
 
 
 _TASK = "task"
-"""Noted in the lock by a process that holds it for one task, such as a single pass."""
+"""Noted in the lock by a process that holds it for one task only, such as a single pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,8 @@ def user_name(number: int) -> str:
 def strange(state_dir: Path) -> Iterator[Path]:
     """Files and folders in the directory that its user can't use, parents first.
 
-    Root can use all: then those of another user than the directory's owner, unless that is root.
+    Root can use all of them; then the result has those of another user than the directory's owner, unless
+    that is root.
     """
     owner = state_dir.stat().st_uid
     for path in _inside(state_dir):

@@ -15,7 +15,7 @@ from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a mirror is halted: the contract's word, a sentence, and a command that may fix it."""
+    """Why a mirror is halted: the reason in the contract, a sentence, and a command that may fix it."""
 
     reason: str
     detail: str
@@ -24,9 +24,9 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored; `root` is that of its last run.
+    """One mirror as stored; `root` is the one of its last run.
 
-    `hold_all`: every deletion of the next pass asks. `place`: the bound base as its config names it.
+    `hold_all`: the next pass asks before every deletion. `place`: the bound base as its config names it.
     """
 
     id: int
@@ -105,7 +105,7 @@ class Mirrors(Table):
         return _read(row)
 
     def named(self, name: str) -> MirrorRecord | None:
-        """The mirror of this name."""
+        """The mirror with this name."""
         row = self._db.execute(_SELECT + "WHERE name = ?", (name,)).fetchone()
         return None if row is None else _read(row)
 
@@ -169,13 +169,13 @@ class Mirrors(Table):
         return number
 
     def base_moved(self, target: str, base: str, address: str) -> None:
-        """A base that is identified by its id alone has moved to this address."""
+        """Record the new address of a base that is identified by its id alone."""
         self._db.execute(
             "UPDATE OR IGNORE binding SET address = ? WHERE target = ? AND base = ?", (address, target, base)
         )
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """The same documents under names with another prefix."""
+        """Give the same documents names with another prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
@@ -195,7 +195,7 @@ class Mirrors(Table):
 
     def remove_unused_bindings(self) -> None:
         """Forget bindings that no mirror and no upload uses."""
-        # A leftover would say that its base was adopted already: a mirror created again would then send
+        # A leftover row would say that its base was already adopted: a mirror created again would then send
         # everything a second time.
         rows = self._db.execute(
             "SELECT id FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"

@@ -28,8 +28,8 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
 }
 """Tables in the order in which they are copied, and the new values of their numbers.
 
-Uploads keep their numbers, which are marks at the target and start at random in each state. Triggers fill
-`tally` and `serving`.
+Uploads keep their numbers, which are marks at the target and start at a random number in each state. Triggers
+fill `tally` and `serving`.
 """
 
 

@@ -74,7 +74,7 @@ class ReadOnlyState:
 
     @property
     def is_made(self) -> bool:
-        """It has its tables; during its first run they may still be missing."""
+        """Whether its tables exist; during its first run they may still be missing."""
         return schema.version_of(self._reader) > 0
 
     @property

@@ -150,7 +150,7 @@ def version_of(connection: apsw.Connection) -> int:
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """An older kbsync created the tables, and this one upgrades them."""
+    """Whether an older kbsync created the tables, so that this one upgrades them."""
     return 0 < version_of(connection) < VERSION
 
 
@@ -169,7 +169,7 @@ def migrate(connection: apsw.Connection) -> None:
 
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Start upload ids at a random number in each state."""
-    # They are marks at a target: ids of a lost state must never be given to other documents (promise 6).
+    # They are marks at a target: other documents must never get the ids of a lost state (promise 6).
     import secrets
 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
@@ -205,7 +205,7 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
     if 0 < version < OLDEST:
         raise DamagedError(f"{path} was written by a kbsync from before the first release")
     if (existing and not version) or not required <= existing:
-        raise DamagedError(f"{path} is not a state of kbsync, or lacks some of its tables")
+        raise DamagedError(f"{path} is not a kbsync state, or lacks some of its tables")
     if version > VERSION:
         raise UsageError(f"{path} was written by a newer kbsync; use that version or another --state-dir")
 

@@ -101,7 +101,7 @@ class StateStore:
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
         """`write` for threads: the future completes after the commit."""
         future: Future[T] = Future()
-        with self._submit_lock:  # queue no job after the last commit: nobody would take it
+        with self._submit_lock:  # queue no job after the last commit: nothing would run it
             if not self._is_closed:
                 self._waiting.append(_Job(work, future))
                 self._writes.submit(self._commit_waiting)
@@ -110,7 +110,7 @@ class StateStore:
         return future
 
     def _closed(self) -> StateError:
-        return StateError(f"{self.path} is closed; the next start finds again what was not recorded")
+        return StateError(f"{self.path} is closed; the next start finds unrecorded changes again")
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on the reading connection, off the loop. Raises `StateError`."""

@@ -28,7 +28,8 @@ COLUMNS = tuple(f.name for f in fields(Upload))
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM upload "  # noqa: S608 - column names of our own
 _INSERT = f"INSERT INTO upload({', '.join(COLUMNS)}) VALUES({', '.join('?' * len(COLUMNS))})"
 NEWEST, FEWEST, LATELY = 500, 5, 30.0
-"""The most and fewest uploads, and the seconds, from which to tell how fast documents become searchable."""
+"""The maximum and minimum number of uploads, and of seconds, for estimating how fast documents become
+searchable."""
 
 POLL_BATCH = 1000
 LOOK_BATCH = 10_000
@@ -146,8 +147,8 @@ class Uploads(Table):
     ) -> DueWork:
         """All rows that are due at `now` (wall seconds) and not in work.
 
-        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for them, None if no poll
-        may start now. `looks`: a check for lost uploads may start. `busy`: uploads in work.
+        `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
+        poll may start now. `looks`: whether a check for lost uploads may start. `busy`: uploads in work.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -206,7 +207,7 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """(some documents found no room in the account, a test for room is running)."""
+        """(whether documents found no room in the account, whether a test for room is running)."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -218,7 +219,7 @@ class Uploads(Table):
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
         """After a clock was set back: rows due later than their state's longest pause are due now."""
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
-        # A deletion without an answer yet waits for nothing, a postponed one for at most a short pause.
+        # A deletion without a response yet waits for nothing, a postponed one for at most a short pause.
         refused = LONGEST_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {LONGEST}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
@@ -246,8 +247,8 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Uploads on their way that failed or got no answer before, with an id above `after`."""
-        # An upload that is being sent counts as one loss until it is answered.
+        """Uploads in progress that failed or got no response before, with an id above `after`."""
+        # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
             f"WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)} AND {before} AND id > ?"
@@ -256,7 +257,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
-        """Some file with these bytes is still on its way to being searchable."""
+        """Whether some file with these bytes is still on its way to being searchable."""
         sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 
@@ -265,7 +266,7 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
-        """Documents (remote ids) of a mirror in these states, by binding."""
+        """The remote ids of a mirror's documents in these states, by binding."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(states)} GROUP BY binding"
@@ -292,7 +293,8 @@ class Uploads(Table):
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Documents per second that became searchable lately, by the newest uploads; 0.0: too few to tell."""
+        """Documents per second that became searchable lately, by the newest uploads; 0.0 if too few to
+        tell."""
         newest = (
             "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -329,12 +331,12 @@ class Uploads(Table):
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """A row that isn't final has this name, though its path or label differs."""
+        """Whether a row that isn't final has this name, though its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
     def is_in_doubt(self, name: str) -> bool:
-        """The outcome of an upload of this name, in any base, is unknown."""
+        """Whether the outcome of an upload with this name, in any base, is unknown."""
         sql = (
             "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"  # noqa: S608
             f" AND {_NAMED} AND state {_in(UNANSWERED)} LIMIT 1"
@@ -344,7 +346,7 @@ class Uploads(Table):
     # -- many at once ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """The target has no document under its right name any more; intended uploads are dropped."""
+        """Record that the target has no document under its right name any more; drops intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
@@ -352,9 +354,9 @@ class Uploads(Table):
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
-        """The file was renamed: give rows of `old_path` to `new_path`.
+        """Give the rows of `old_path` to `new_path`, because the file was renamed.
 
-        In bases that the mirror left, only if `new_path` has no rows there.
+        In former bases of the mirror, only if `new_path` has no rows there.
         """
         self._db.execute(
             f"UPDATE upload SET path = :new WHERE mirror = :mirror AND path = :old AND state NOT {_in(FINAL)}"  # noqa: S608
@@ -368,7 +370,7 @@ class Uploads(Table):
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def take_over(self, former: int, mirror: int, binding: int) -> bool:
-        """Give rows of a former mirror in this binding to `mirror`; return whether there were any.
+        """Give the rows of a former mirror in this binding to `mirror`; return whether there were any.
 
         If both serve a path, the new owner's document stays and the other is deleted. No deletion waits for a
         person any more.
@@ -404,7 +406,7 @@ class Uploads(Table):
         return True
 
     def lose(self, mirror: int, binding: int) -> None:
-        """The base of this binding no longer exists, nor do its documents."""
+        """Record that the base of this binding no longer exists, nor do its documents."""
         self._db.execute(
             "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
@@ -430,7 +432,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that one path may have only once; how to change the former mirror's row."""
+"""States that a path may have only once, and how to change the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

@@ -304,7 +304,7 @@ def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Pla
     else:
         options, says = beside(tried, "other"), "docs is not in this config"
     if trouble == "no state":
-        says = "no state says whose it is"
+        says = "no state says which mirror it belongs to"
         for file in tried.state.glob("state.db*"):
             file.unlink()
     [found] = copies(tried, *options)

@@ -623,14 +623,12 @@ def test_a_state_that_cannot_be_opened_names_its_file(
     assert says in str(told.value)
 
 
-@proves(
-    "cannot be listened on ({}); choose another", "may not be used by this user; choose a port from 1024 on"
-)
+@proves("cannot be used ({}); choose another", "is not allowed for this user; choose port 1024 or higher")
 @pytest.mark.parametrize(
     ("number", "says"),
     [
-        (errno.EACCES, "may not be used by this user; choose a port from 1024 on"),
-        (errno.ENOBUFS, "cannot be listened on (no buffer space available); choose another"),
+        (errno.EACCES, "is not allowed for this user; choose port 1024 or higher"),
+        (errno.ENOBUFS, "cannot be used (no buffer space available); choose another"),
     ],
 )
 def test_an_address_that_cannot_be_had_names_the_key(
@@ -661,7 +659,7 @@ IN_OTHER_ROOMS = {
     "install kbsync {} on every worker of the cluster, and start the workers again",  # tests.cluster
     "index/cluster/client.py: install 'distributed'",  # tests.cluster.test_cluster
     "index/postgres/schema.py: upgrade this kbsync",  # tests.postgres.test_failures
-    "server/auth.py: a token is needed*",  # tests.mcp.test_http
+    "server/auth.py: send the token*",  # tests.mcp.test_http
     "source/read.py: ; free space there or move state_dir",  # tests.source.test_read
     "state/lock.py: *",  # tests.security.test_owners
     "targets/postgres/target.py: install 'psycopg'",  # tests.postgres.test_bad_input

@@ -412,7 +412,7 @@ def test_a_port_in_use_names_who_uses_it(place: Place) -> None:
     assert found_by(place, "listener")["result"] == "ok"
 
 
-@proves("is no address of this machine; choose one that ip addr shows, or 127.0.0.1")
+@proves("is not an address of this machine; choose one that ip addr shows, or 127.0.0.1")
 def test_an_address_of_another_machine_names_what_shows_those_of_this_one(place: Place) -> None:
     place.configure()
     listen(place, "192.0.2.1:9753")

@@ -199,7 +199,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> Non
     found, url = await reached("127.0.0.1", ours, ours.ca_file)
     assert (found.subject, found.grade) == ("docs: TLS", Grade.WARNING)
     assert "TLSv1.3" in found.detail
-    assert f"{url} answers" in found.detail
+    assert f"{url} responds with" in found.detail
     assert "expires in 2 days" in found.detail
     assert found.cure == "ask the operator of the service to renew it"
 

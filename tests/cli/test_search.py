@@ -288,7 +288,7 @@ def test_pictures_of_passages_are_in_json_and_counted_for_people(shared: ZhipuPl
     assert "images" not in found["doors.txt"] | found["doors.txt"]["passages"][0]
     assert shared.vendor.asked("images") == before + 1  # neither the other file nor somebody else's
     ran = shared.run("search", "badge front")
-    assert "    1 image; --json tells where\n" in ran.out
+    assert "    1 image; see --json\n" in ran.out
     assert "q-sign" not in ran.out + ran.err
     signature = image["url"].rpartition("q-signature=")[2].encode()
     kept = [path for path in shared.root.rglob("*") if path.is_file()]

@@ -114,7 +114,7 @@ def test_prefixes_of_one_base_that_begin_each_other_are_told() -> None:
     rows = mirrors(("/a", "guides/", "1"), ("/b", "guides/faq/", "1"), ("/c", "faq/", "1"), ("/d", "", "2"))
     [finding] = base_conflicts(rows)
     assert finding.loc == ("mirrors", 1, "prefix")
-    assert "'guides/faq/' and 'guides/' of mirror m0 begin each other" in finding.message
+    assert "'guides/faq/' and 'guides/' of mirror m0 clash in one knowledge base" in finding.message
 
 
 def test_only_whole_names_of_folders_overlap_and_no_prefix_begins_every_prefix() -> None:

@@ -53,9 +53,9 @@ def test_references_are_filled_in_from_the_environment(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("${KBSYNC_NOT_SET}", "${KBSYNC_NOT_SET} is not set in the environment; set it"),
-        ("${A", "'${A' is no reference; allowed: ${NAME}"),
-        ("${A:-x}", "'${A:-x}' is no reference"),
-        ("${}", "'${}' is no reference"),
+        ("${A", "'${A' is not a valid reference; allowed: ${NAME}"),
+        ("${A:-x}", "'${A:-x}' is not a valid reference"),
+        ("${}", "'${}' is not a valid reference"),
     ],
 )
 def test_a_reference_that_cannot_be_filled_in_is_told(tmp_path: Path, text: str, sentence: str) -> None:
@@ -144,7 +144,7 @@ def test_a_secret_is_read_from_a_file_without_its_last_newline(tmp_path: Path) -
         (b"\n", "is empty"),
         (b"\xff", "is not text"),
         (b"x" * 70_000, "is too large for a secret; allowed: 65536 bytes"),
-        (b"T0KEN", "2 notify.url: the value is not valid; allowed: an address that begins with https://"),
+        (b"T0KEN", "2 notify.url: the value is not valid; allowed: a URL that begins with https://"),
     ],
 )
 def test_a_secret_file_that_cannot_be_used_is_told(

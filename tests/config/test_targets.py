@@ -205,7 +205,7 @@ LISTENER = "http: {listen: 127.0.0.1:9753}"
         ("http://kb.example", LISTENER, "is not https, so the secret in its path would be sent unencrypted"),
         ("https://user:x@kb.example", LISTENER, "contains a user or password"),
         ("https://kb.example/?a=b", LISTENER, "contains a ? or #"),
-        ("kb.example", LISTENER, "allowed: an address"),
+        ("kb.example", LISTENER, "allowed: a URL"),
     ],
 )
 def test_an_address_to_be_called_at_is_taken_or_told_why_not(

@@ -100,9 +100,15 @@ def table() -> str:
             lines.append(f"| `{name}` | {_about(ability)} | {counted[name]} | {cells} |")
         in_place = " | ".join("yes" if one.updates_in_place else "–" for one in known.values())
         batches = " | ".join(f"{one.limits.batch:,}" for one in known.values())
-        marks = " | ".join("path and bytes" if one.limits.marks else "its name" for one in known.values())
-    lines.append(f"| | Changes a document where it lies. | | {in_place} |")
-    return "\n".join([*lines, f"| | Documents in one `put`. | | {batches} |", f"| | Keeps. | | {marks} |"])
+        marks = " | ".join("path and bytes" if one.limits.marks else "name" for one in known.values())
+    lines.append(f"| | Updates a document in place. | | {in_place} |")
+    return "\n".join(
+        [
+            *lines,
+            f"| | Maximum number of documents in one `put`. | | {batches} |",
+            f"| | What it stores with a document. | | {marks} |",
+        ]
+    )
 
 
 def _about(ability: type) -> str:

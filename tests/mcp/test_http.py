@@ -260,7 +260,7 @@ def test_a_request_with_half_a_character_is_answered(shared_url: str) -> None:
         headers = {**ACCEPT, "content-type": "application/json"}
         answer = httpx.post(shared_url, content=call % half, headers=headers)
         assert answer.status_code == 200
-        assert "there is no document of" in answer.text
+        assert "has no document" in answer.text
 
 
 @pytest.mark.parametrize("host", ["localhost", "rebound.example"], ids=["let in", "refused"])
@@ -307,7 +307,7 @@ async def test_a_listener_without_the_package_of_the_protocol_says_how_to_instal
     async with one.open():
         answer = await request(one.app, "POST", "/mcp", json.dumps(PING).encode())
         assert answer.status_code == 501
-        assert "the package mcp is missing; install it beside kbsync: " in answer.json()["error"]
+        assert "the package mcp is missing; install it with kbsync: " in answer.json()["error"]
         assert (await one.get("/api/status")).status_code == 200
 
 
@@ -349,7 +349,7 @@ async def test_a_token_that_is_no_longer_in_the_config_lets_nobody_in(address: s
         ("127.0.0.1:9754", {"KBSYNC_MCP_TOKEN": ""}, "at least 16 characters"),
         ("127.0.0.1", {}, "host:port"),
         ("127.0.0.1:99999", {}, "host:port"),
-        ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "is no name of this machine"),
+        ("no-such-host.invalid:9754", {"KBSYNC_MCP_TOKEN": TOKEN}, "is not a name of this machine"),
     ],
 )
 def test_a_bad_address_or_token_is_wrong_usage(

@@ -542,7 +542,7 @@ def test_without_the_package_it_says_what_to_install(place: Place) -> None:
     )
     ran = program(sys.executable, "-c", script, env=place.environ({}), cwd=place.root)
     assert ran.returncode == 2
-    assert "the package mcp is missing; install it beside kbsync: " in ran.stderr
+    assert "the package mcp is missing; install it with kbsync: " in ran.stderr
     assert "-m pip install 'mcp<3,>=2.3'" in ran.stderr
     assert ran.stdout == ""
 

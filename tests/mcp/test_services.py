@@ -33,9 +33,9 @@ async def test_a_text_is_read_from_the_file_where_the_service_does_not_tell_it(z
             "text"
         ].strip() == "The walrus lies on the ice."
         said = await refused(client, "get", path="shore.pdf")
-        assert "does not give a document's whole text" in said
+        assert "can't return a document's whole text" in said
         zhipu.write("ice.md", "Nothing but water.\n")
-        assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
+        assert "has changed since it was mirrored" in await refused(client, "get", path="ice.md")
 
 
 async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_mirrored(
@@ -46,7 +46,7 @@ async def test_a_file_that_was_edited_at_equal_length_is_not_given_as_what_was_m
     zhipu.once()
     zhipu.write("ice.md", "The walrus lies on the sea.\n")
     async with within(chosen(zhipu, config=zhipu.config)) as client:
-        assert "is not what was mirrored" in await refused(client, "get", path="ice.md")
+        assert "has changed since it was mirrored" in await refused(client, "get", path="ice.md")
 
 
 async def test_a_text_is_read_in_memory_alone(zhipu: ZhipuPlace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ async def test_of_a_document_whose_file_is_gone_nobody_is_told_to_ask_again(zhip
     zhipu.once()
     async with within(chosen(zhipu, config=zhipu.config)) as client:
         said = await refused(client, "get", path="ice.md")
-    assert "the file is gone; its document is kept" in said and "gives passages" in said
+    assert "the file is gone; its document is kept" in said and "returns passages" in said
     assert "again" not in said
 
 
@@ -161,7 +161,7 @@ async def test_of_two_mirrors_the_one_that_answers_is_heard(zhipu: ZhipuPlace) -
         assert {
             hit["mirror"] for hit in (await told(client, "search", query="walrus", mirror="other"))["hits"]
         } == {"other"}
-        assert "say which `mirror`" in await refused(client, "list", path="guides")
+        assert "choose a `mirror`" in await refused(client, "list", path="guides")
         assert (await told(client, "list"))["files"] == []
         assert len((await told(client, "list", mirror="other"))["files"]) == 1
         assert len((await client.list_resources()).resources) == 2

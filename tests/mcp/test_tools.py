@@ -258,7 +258,7 @@ async def test_a_passage_is_read_with_what_stands_around_it(client: Client) -> N
     assert "Paragraph 4499 " in piece["text"] and "Paragraph 4501 " in piece["text"]
     assert len(piece["text"]) == 400
     said = await refused(client, "get", path="guides/deep/long.md", around="no such words")
-    assert "do not stand in the document" in said
+    assert "that text isn't in the document" in said
 
 
 async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> None:
@@ -271,9 +271,9 @@ async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> 
     ("path", "why"),
     [
         ("nope.md", "there is no such file"),
-        ("torn.pdf", "there is no document of torn.pdf"),
-        ("empty.md", "there is no document of empty.md"),
-        ("guides", "there is no document of guides"),
+        ("torn.pdf", "torn.pdf has no document"),
+        ("empty.md", "empty.md has no document"),
+        ("guides", "guides has no document"),
         ("/etc/passwd", "it is in no mirrored folder"),
         ("../home/.config", "it is in no mirrored folder"),
         ("guides/../../../etc/passwd", "it is in no mirrored folder"),
@@ -286,8 +286,8 @@ async def test_a_path_without_a_document_is_explained(client: Client, path: str,
 
 async def test_an_id_without_a_document_and_both_or_none_of_them_are_refused(client: Client) -> None:
     assert "there is no document 999" in await refused(client, "get", document_id="999")
-    assert "one of the two" in await refused(client, "get", document_id="1", path="install.md")
-    assert "one of the two" in await refused(client, "get")
+    assert "pass either" in await refused(client, "get", document_id="1", path="install.md")
+    assert "pass either" in await refused(client, "get")
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,7 @@ async def test_of_a_path_in_several_mirrors_a_client_says_which_is_meant(twins: 
     async with within(chosen(twins, config=twins.config)) as client:
         for tool in ("get", "status"):
             said = await refused(client, tool, path="notes.md")
-            assert said == "several mirrors have notes.md: handbook, other; say which `mirror` is meant"
+            assert said == "several mirrors have notes.md: handbook, other; choose a `mirror`"
         for mirror, text in (("handbook", "on the ice"), ("other", "of the other folder")):
             assert text in (await told(client, "get", path="notes.md", mirror=mirror))["text"]
             answer = (await told(client, "status", path="notes.md", mirror=mirror))["explanation"]
@@ -394,7 +394,7 @@ async def test_folders_that_are_left_out_are_counted(client: Client, monkeypatch
     monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
     answer = await told(client, "list")
     assert answer["folders"] == ["guides"]
-    assert "docs: 1 of 2 folders are shown; narrow them with `path`" in answer["notes"]
+    assert "docs: 1 of 2 folders are shown; pass `path` to list fewer" in answer["notes"]
 
 
 async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
@@ -430,7 +430,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
         expected = [
-            f"handbook: 20 of {total} {state} files are shown; `list` with `state: {state}` shows all"
+            f"handbook: 20 of {total} {state} files are shown; `list` with `state: {state}` shows all of them"
             for state, total in (("failed", 21), ("held", 24))
         ]
         assert answer["notes"][-2:] == expected
@@ -504,7 +504,7 @@ async def test_a_hit_in_any_state_fits_the_schema(place: Place, status: Status) 
 async def test_a_long_resource_says_how_to_read_on(client: Client) -> None:
     read = await client.read_resource("kbsync://docs/guides/deep/long.md")
     text = read.contents[0].text  # type: ignore[union-attr]
-    assert text.endswith("the tool `get` reads on at 200000]")
+    assert text.endswith("call the tool `get` with `offset` 200000]")
 
 
 @pytest.mark.parametrize(
@@ -546,7 +546,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
     ("search", {"query": "x", "after": "9" * 30}, "is not a date"),
-    ("search", {"query": "x", "mirror": "nope"}, "known are: docs"),
+    ("search", {"query": "x", "mirror": "nope"}, "choose one of: docs"),
     ("get", {"path": "a\0b"}, "NUL"),
     ("get", {"path": ""}, "`path`"),
     ("get", {"path": "x" * 5000}, "`path`: 5,000 characters; at most 4,096 are allowed"),
@@ -605,7 +605,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
         await asyncio.sleep(0.05)
         assert paths(await told(client, "search", query="hours"))
         assert not silent.done()
-        assert "no answer within" in await silent
+        assert "no response within" in await silent
     finally:
         mended.set()
 
@@ -699,7 +699,7 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
         asked = asyncio.create_task(refused(client, "status", path="install.md"))
         await asyncio.to_thread(begun.wait, 60)
         monkeypatch.setattr(ReadOnlyState, "close", close)
-        assert "no answer within" in await asked
+        assert "no response within" in await asked
         assert ends == []
     finally:
         mended.set()
@@ -724,7 +724,7 @@ async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_questi
         silent = asyncio.create_task(refused(client, "search", query="hours", path="/mnt/dead/*.txt"))
         await asyncio.sleep(0)
         assert paths(await told(client, "search", query="hours"))
-        assert "no answer within" in await silent
+        assert "no response within" in await silent
     finally:
         mended.set()
 
@@ -753,18 +753,18 @@ async def test_what_a_model_reads_has_no_control_characters(client: Client) -> N
 async def test_a_model_reads_when_to_use_a_tool_and_what_to_do_next(client: Client) -> None:
     shown = {tool.name: tool.description for tool in (await client.list_tools()).tools}
     assert shown["search"] == (
-        "Search the user's own files by words and by meaning. Use it first whenever the answer may be in "
-        "them. Returns the best documents with path, passages, page or line. If empty: read `notes`, drop "
-        "`path`/`type`/`after`, try other words, then `list`."
+        "Search the user's own files by words and by meaning. Use this first whenever the files "
+        "may contain the answer. Returns the best documents with path, passages, page or line. If "
+        "nothing matches: read `notes`, drop `path`/`type`/`after`, try other words, then `list`."
     )
     assert shown["list"] == (
-        "Browse the mirrored files. `path` is a folder, no wildcards; files of all folders below it are "
-        "listed, `limit` at a time. `state: failed` shows what could not be indexed. Call again with `next` "
-        "as `cursor`."
+        "Browse the mirrored files. `path` is a folder, without wildcards; lists all files below "
+        "it, `limit` at a time. `state: failed` lists files that could not be indexed. For the "
+        "next page, pass `next` as `cursor`."
     )
     assert shown["status"] == (
-        "Is the index current? Use when `search` misses something expected. With `path`: why that file is "
-        "found or not, and what a person must do."
+        "Whether the index is up to date. Use this if `search` misses something you expect. With "
+        "`path`: why search finds that file or doesn't, and what the user must do."
     )
 
 

@@ -77,7 +77,7 @@ def test_mirrors_share_a_database_under_prefixes_that_do_not_begin_each_other(tm
     dsn, other = "postgresql://db/kb", "host=db dbname=kb user=ada"
     assert read(tmp_path, MIRRORS.format(dsn=dsn, other=other, one="a/", two="b/"))
     assert read(tmp_path, MIRRORS.format(dsn=dsn, other="host=db dbname=kb2", one="", two=""))
-    with pytest.raises(UsageError, match="begin each other"):
+    with pytest.raises(UsageError, match="clash in one knowledge base"):
         read(tmp_path, MIRRORS.format(dsn=dsn, other=other, one="a/", two=""))
 
 

@@ -114,7 +114,7 @@ def test_prefixes_of_two_machines_that_begin_each_other_make_no_two_documents_of
     one.config.write_text(one.config.read_text().replace('"one/"', '""'))
     assert one.run("--once").code == 0
     ran = two.run("--once")
-    assert ran.code == 3 and "begin each other" in ran.err
+    assert ran.code == 3 and "clash in one knowledge base" in ran.err
     assert documents(postgres, one.database) == [("", "two/x.md")]
 
 

@@ -91,7 +91,7 @@ async def test_an_assistant_is_told_whose_a_document_is_and_reads_only_those_of_
             read = await told(client, "get", document_id=own["document_id"])
             assert "kestrel of files-1" in read["text"]
             said = await refused(client, "get", document_id=theirs["document_id"])
-            assert "of those that other machines mirrored it gives the passages only" in said
+            assert "of documents from other machines, only passages are available" in said
 
 
 def test_people_are_told_the_host_and_the_time_of_what_is_not_here(

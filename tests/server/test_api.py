@@ -72,14 +72,14 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
             (f"status?documents=1&limit={n}", "limit is a number from 1 to 1000")
             for n in ("0", "1001", "x", "-1")
         ),
-        *((f"status?documents=1&state={state}", "state is one of") for state in ("ready", "<b>")),
-        *((f"status?documents=1&after={key}", "after is what") for key in ("%25", "zzz", "%C3%A4", "a=b")),
-        *((f"search?q={query}", "q is a query") for query in ("", "%20", "a" * 1001)),
+        *((f"status?documents=1&state={state}", "state must be one of") for state in ("ready", "<b>")),
+        *((f"status?documents=1&after={key}", "after must be") for key in ("%25", "zzz", "%C3%A4", "a=b")),
+        *((f"search?q={query}", "q must be") for query in ("", "%20", "a" * 1001)),
         *((f"search?q=a&k={most}", "k is a number from 1 to 50") for most in ("0", "51", "%C2%B2")),
-        ("held?mirror=docs&kind=uploads", "kind is deletions or renewals"),
-        ("search?q=text&mirror=no", "there is no mirror of this name"),
-        ("held?mirror=no", "there is no mirror of this name"),
-        ("held?mirror=no&kind=renewals", "there is no mirror of this name"),
+        ("held?mirror=docs&kind=uploads", "kind must be deletions or renewals"),
+        ("search?q=text&mirror=no", "there is no mirror with this name"),
+        ("held?mirror=no", "there is no mirror with this name"),
+        ("held?mirror=no&kind=renewals", "there is no mirror with this name"),
     ],
 )
 async def test_a_question_that_makes_no_sense_is_told_so(one: Scene, question: str, error: str) -> None:
@@ -259,7 +259,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
 
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
     answer = await one.json("/api/search?q=text")
-    not_open = "docs: not searched: its target is not open; its status says why"
+    not_open = "docs: not searched: its target isn't open; see its status for the reason"
     assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open]}
     await one.mirrored(3)
     async with one.target():

@@ -61,7 +61,7 @@ async def test_mirrors_that_do_not_answer_are_not_waited_for(monkeypatch: pytest
 
     answer = await Listened(look=never).get("/readyz")
     assert answer.status_code == 503
-    assert "did not answer" in answer.json()["detail"]
+    assert "did not respond" in answer.json()["detail"]
 
 
 async def reason(readiness: Readiness) -> str:

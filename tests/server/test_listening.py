@@ -80,7 +80,7 @@ async def test_another_address_with_the_same_port_is_taken_or_the_old_one_again(
     old = free_address()
     port = old.rpartition(":")[2]
     await listening.turn_to(config(old))
-    with pytest.raises(UsageError, match="no address of this machine"):
+    with pytest.raises(UsageError, match="not an address of this machine"):
         await listening.turn_to(config(f"192.0.2.1:{port}"))
     assert await status(old) == 200
     await listening.turn_to(config(f"127.0.0.2:{port}"))

@@ -147,8 +147,8 @@ def test_a_notice_is_one_line_of_json_that_moves_no_cursor() -> None:
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        (["/bin/sh", "-c", "exit 3", "sesame"], "it ended with exit code 3"),
-        (["/bin/sh", "-c", "kill -9 $$"], "it ended with signal 9"),
+        (["/bin/sh", "-c", "exit 3", "sesame"], "it exited with exit code 3"),
+        (["/bin/sh", "-c", "kill -9 $$"], "it exited with signal 9"),
         (["/nowhere/sesame"], "it cannot be run: no such file or directory"),
     ],
 )
@@ -179,7 +179,7 @@ def lives(pid: int) -> bool:
 
 
 async def test_a_command_that_hangs_is_given_up(parent: list[str]) -> None:
-    with pytest.raises(Undelivered, match=r"longer than 1 s and was ended"):
+    with pytest.raises(Undelivered, match=r"longer than 1 s and was killed"):
         await notify.run_command(parent, BODY, limit=1)
 
 
@@ -259,9 +259,9 @@ def recipient() -> Iterator[Recipient]:
     ("status", "limit", "why"),
     [
         (204, 10, ""),
-        (500, 10, "it answered 500"),
-        (307, 10, "it answered 307"),
-        (0, 0.5, "no answer within 0.5 s"),
+        (500, 10, "it returned 500"),
+        (307, 10, "it returned 307"),
+        (0, 0.5, "no response within 0.5 s"),
     ],
 )
 async def test_an_address_gets_the_notice_and_what_it_does_not_take_is_told_without_the_address(
@@ -281,7 +281,7 @@ async def test_an_address_that_is_none_is_told_without_it(
     """This machine is not reached through a proxy, whatever the environment says."""
     if proxy:
         monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(Undelivered, match=r"cannot be reached|proxy of the environment") as caught:
+    with pytest.raises(Undelivered, match=r"cannot be reached|proxy in the environment") as caught:
         await notify.post_notice(url, BODY)
     assert "127.0.0.1" not in url or "proxy" not in str(caught.value)
     assert "sesame" not in str(caught.value)
@@ -290,7 +290,7 @@ async def test_an_address_that_is_none_is_told_without_it(
 @pytest.mark.parametrize("proxy", ["socks5://sesame:1080", "http://sesame:x"])
 async def test_a_proxy_that_is_none_is_told_without_it(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
-    with pytest.raises(Undelivered, match="proxy of the environment") as caught:
+    with pytest.raises(Undelivered, match="proxy in the environment") as caught:
         await notify.post_notice("http://tell.example/sesame", BODY)
     assert "sesame" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""`kbsync explain`: why a file is, or is not, found."""
+"""`kbsync explain`: why search finds a file or doesn't."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 @json_option
 @shared_options
 def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
-    """Explain why the file PATH is or is not found: rules, stability, state, document, extracted text.
+    """Explain why search finds the file PATH or doesn't: rules, stability, state, document, extracted text.
 
-    PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files
-    in it. Exits 2 for a PATH that is in neither the folders nor the state.
+    PATH is absolute, or relative to the mirror or the working directory. For a folder it sums up the files in
+    it. Exits 2 for a PATH that is in neither the folders nor the state.
     """
     import asyncio
 

@@ -55,14 +55,14 @@ class UnreachableBase(UsageError):
 @click.command(
     epilog=examples(
         "kbsync forget handbook                             keep its documents",
-        "kbsync forget handbook --delete-documents          also delete ours, and no others",
+        "kbsync forget handbook --delete-documents          also delete its documents",
         "kbsync forget handbook --delete-documents --yes    in a script",
-        "kbsync forget handbook --left-behind               only delete what its former targets have",
+        "kbsync forget handbook --left-behind               only delete documents in its former targets",
     )
 )
 @click.argument("mirror", shell_complete=complete_mirror)
-@click.option("--delete-documents", is_flag=True, help="Also delete our documents, and no others.")
-@click.option("--left-behind", is_flag=True, help="Only delete our documents in knowledge bases used before.")
+@click.option("--delete-documents", is_flag=True, help="Also delete kbsync's documents, and no others.")
+@click.option("--left-behind", is_flag=True, help="Only delete kbsync's documents in former knowledge bases.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
 def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: bool, yes: bool) -> None:
@@ -74,7 +74,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     installation, stake = _find(choices, mirror)
     if left_behind:
         if delete_documents:
-            raise UsageError("--left-behind deletes documents anyway; leave out --delete-documents")
+            raise UsageError("--left-behind deletes documents anyway; omit --delete-documents")
         _delete_left_behind(installation, stake, choices, yes=yes)
         return
     if stake.record is None and not delete_documents:

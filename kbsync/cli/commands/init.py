@@ -139,7 +139,7 @@ MOST = 50
 @click.option("--target", metavar="TYPE", help="The type of knowledge base; default: local.")
 @click.option("--base", metavar="ID", help="The knowledge base at the service.")
 @click.option("--create", metavar="NAME", help="Create a knowledge base with this name there instead.")
-@click.option("--base-url", metavar="URL", help="The address of the service, if it is not the usual one.")
+@click.option("--base-url", metavar="URL", help="The URL of the service, if it isn't the default.")
 @click.option("--key-env", metavar="NAME", help="The environment variable that holds the key or dsn.")
 @click.option("--key-file", metavar="FILE", type=FILE, help="The file that holds the key or dsn.")
 @shared_options
@@ -310,7 +310,7 @@ def _target_lines(
     values = {}
     if base_url is not None:
         if not has_address(kind):
-            raise UsageError(f"--base-url: a target of type {kind} has no address")
+            raise UsageError(f"--base-url: a target of type {kind} has no URL")
         values["base_url"] = _address(kind, base_url)
     for number, one in enumerate(required_keys(kind)):
         if one.key == base_key(kind) and key is not None and base is None:
@@ -322,7 +322,7 @@ def _target_lines(
 
 
 def _address(kind: str, given: str) -> str:
-    """The address in the form the config needs. Raises `UsageError`."""
+    """The URL in the form that the config needs. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS

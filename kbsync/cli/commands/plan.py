@@ -36,7 +36,7 @@ def command(choices: Choices, as_json: bool, limit: int | None) -> int:
 
 
 def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
-    """Plan a pass of every requested mirror. PERSON if one is halted, PASSING if a target does not answer."""
+    """Plan a pass of every requested mirror. PERSON if one is halted, PASSING if a target doesn't respond."""
     import asyncio
 
     from kbsync.config.target import RemoteTargetConfig
@@ -84,7 +84,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
         return [_with_size(item) for item in items if item.cause == DESELECTED]
 
     if plan.halt is not None:
-        yield output.red(f"{plan.name}: nothing would be done ({plan.halt.reason})")
+        yield output.red(f"{plan.name}: a pass would do nothing ({plan.halt.reason})")
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:

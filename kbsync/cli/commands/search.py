@@ -32,12 +32,12 @@ from kbsync.errors import UsageError
     show_default=True,
     type=click.IntRange(min=1),
     metavar="N",
-    help="Find at most N documents.",
+    help="Show at most N documents.",
 )
 @selection_options
 @click.option("--rerank", is_flag=True, help="Have a ranking model order the hits.")
 @click.option("--files", is_flag=True, help="Print absolute paths only.")
-@click.option("-0", "--null", is_flag=True, help="With --files: end each path with a NUL, for xargs -0.")
+@click.option("-0", "--null", is_flag=True, help="With --files: end each path with NUL, for xargs -0.")
 @json_option
 @shared_options
 def command(
@@ -53,20 +53,20 @@ def command(
 ) -> None:
     """Search the mirrored documents by words and by meaning; the best hits come first.
 
-    In a knowledge base that several machines fill, those of all are searched; with --mirror, that mirror's.
-    On a terminal a click on a path opens the file. A note on stderr, and in `notes` of --json, tells what is
-    not searchable yet.
+    In a knowledge base shared by several machines, this searches the documents of all of them; with --mirror,
+    only that mirror's. On a terminal, click a path to open the file. A note on stderr, and in `notes` of
+    --json, says what isn't searchable yet.
     """
     if null and not files:
-        raise UsageError("-0 goes with --files")
+        raise UsageError("-0 needs --files")
     if files and as_json:
-        raise UsageError("--files and --json exclude each other")
+        raise UsageError("--files and --json cannot be used together")
     if interactive and (files or as_json or rerank):
-        raise UsageError("-i goes without --files, --json and --rerank")
+        raise UsageError("-i cannot be used with --files, --json or --rerank")
     text = " ".join(words).strip()
     if not text and not interactive:
         typed = choices.typed("search -i")
-        raise UsageError(f"the query is empty; say what to look for, or type it: {typed}")
+        raise UsageError(f"the query is empty; pass one, or type it: {typed}")
     query = replace(selection, text=text, top_k=top_k, rerank=rerank, own=bool(choices.mirrors))
     installation = choose(choices, here=True)
     if interactive:

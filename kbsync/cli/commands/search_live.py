@@ -44,21 +44,21 @@ HELP = "enter opens · ↑ ↓ choose · esc ends"
 
 
 def search_live(installation: Installation, query: Query) -> None:
-    """Open, or print, the hit that is chosen in the end. Raises `UsageError` without a terminal."""
+    """Open, or print, the hit that the user chooses. Raises `UsageError` without a terminal."""
     if not (sys.stdin.isatty() and Output().can_move_cursor):
-        raise UsageError("search -i needs a terminal; leave -i out, or add --json for a program")
+        raise UsageError("search -i needs a terminal; omit -i, or add --json for a program")
     chosen = asyncio.run(_run(installation, query))
     if chosen is not None:
         open_or_print(chosen)
 
 
 def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
-    """Open a file with what there is to open it with, else print its path."""
+    """Open a file with the user's editor or opener, or else print its path."""
     opener = shutil.which("xdg-open", path=environ.get("PATH"))
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        # In a session of its own and not waited for: some openers run as long as their window is open.
+        # In its own session, and without waiting: some openers run as long as their window is open.
         nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
@@ -83,14 +83,15 @@ async def _run(installation: Installation, query: Query) -> Path | None:
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Seconds of rest before a search: more where a service is asked for vectors, an order or all."""
+    """Seconds of rest before a search: longer if a service makes vectors, ranks, or does the whole search."""
     return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 
 
 class LiveSearch:
-    """A line of text, what was found for it, and which hit is marked. `query` is the first one.
+    """The typed line, its hits, and the selected hit. `query` is the first query.
 
-    `pause`: seconds of rest before a search. `several`: of several mirrors, so each hit names its own.
+    `pause`: seconds of rest before a search. `several`: hits come from several mirrors, so each names its
+    own.
     """
 
     def __init__(self, search: Search, query: Query, pause: float = PAUSE, *, several: bool = False) -> None:
@@ -106,22 +107,22 @@ class LiveSearch:
 
     @property
     def chosen(self) -> Path | None:
-        """The file of the hit that is marked, where it is on this machine."""
+        """The file of the selected hit, if it is on this machine."""
         marked = self.found[self.marked] if self.found else None
         return marked.absolute if marked is not None and marked.is_here else None
 
     def type(self, text: str) -> None:
-        """The line is another now."""
+        """Change the line."""
         if text != self.text:
             self.text = text
             self._changed.set()
 
     def mark(self, step: int) -> None:
-        """Mark the next hit, or the one before."""
+        """Select the next or the previous hit."""
         self.marked = max(0, min(len(self.found) - 1, self.marked + step))
 
     async def keep_searching(self) -> None:
-        """Search whenever the text has changed and rested, until cancelled."""
+        """Search whenever the text has changed and the user rests, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -141,12 +142,12 @@ class LiveSearch:
                 raise
             trouble = sentence_of(error)
         if text == self.text:
-            # Else these are hits for something that is no longer typed.
+            # Otherwise these hits belong to text that has changed meanwhile.
             self.found, self.marked, self._trouble, self._notes = found, 0, trouble, notes
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
-        """What stands below the line that is typed."""
+        """The lines below the input."""
         if self._trouble:
             yield output.dim(printable(self._trouble))
         else:

@@ -53,7 +53,7 @@ def speed(report: MirrorReport) -> str:
 
 
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Which promises the mirrors' targets do not keep, and what holds instead."""
+    """Which promises the mirrors' targets can't keep, and what happens instead."""
     for each in reports:
         for subject, sentence in promises.told(each.status.unkept):
             yield f"{each.status.name}: {subject} {sentence}"

@@ -101,7 +101,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         is_over = not thread.is_alive()
         told += list(found)
         if not is_over:
-            detail = f"no answer within {limit:g} s"
+            detail = f"no response within {limit:g} s"
             told.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
     return told
 

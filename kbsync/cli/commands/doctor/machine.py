@@ -248,7 +248,9 @@ def _bases_of_former_mirrors(
     for base in left:
         name = base.name
         if folders is None:
-            yield warning("copies", f"{base} is a knowledge base, but no state says whose it is")
+            yield warning(
+                "copies", f"{base} is a knowledge base, but no state says which mirror it belongs to"
+            )
         elif base in forgotten or not _holds_documents(base):
             continue
         elif name not in folders:
@@ -418,7 +420,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         if kind is not None and mirror.observer == "auto":
             watched.remove(mirror)
             yield CheckResult(
-                "inotify", f"{mirror.folder} is on {kind}, which reports no changes; kbsync polls it"
+                "inotify", f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
             )
     looks = (look_through(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
     limits, needed = read_limits(), sum(contents.folders for contents in looks)

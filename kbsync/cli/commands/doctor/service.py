@@ -63,7 +63,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The promises that the mirror's target does not keep. Nobody can fix them."""
+    """The promises that the mirror's target can't keep. Nobody can fix them."""
     for subject, sentence in told(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
@@ -107,7 +107,7 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         cure = f"getent ahosts {shell_word(host)}"
-        yield wrong(subject, f"{host} has no address ({why.lower()})", cure, Code.PASSING)
+        yield wrong(subject, f"{host} has no IP address ({why.lower()})", cure, Code.PASSING)
         return
     addresses = sorted({str(address[0]) for *_, address in found})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
@@ -117,7 +117,8 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
 
 
 def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """A connection and its certificate, without a request: that would have to be one the service knows."""
+    """Check the connection and its certificate, without a request: that would need a URL the service
+    knows."""
     from kbsync.targets.http import connection
 
     url, is_secure = connection.origin(endpoint), endpoint.base_url.startswith("https:")
@@ -136,12 +137,12 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
         yield wrong(subject, detail, cure, Code.PASSING)
         return
     except OSError as error:
-        why = (error.strerror or str(error) or f"no answer within {ANSWER_WITHIN:g} s").lower()
+        why = (error.strerror or str(error) or f"no response within {ANSWER_WITHIN:g} s").lower()
         cure = f"curl -sSI {shell_word(endpoint.base_url)}"
         yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
         return
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
-    detail = f"{endpoint.base_url} answers with {version}"
+    detail = f"{endpoint.base_url} responds with {version}"
     if days < CERTIFICATE_DAYS:
         detail = f"{detail}; its certificate expires in {days:.0f} days"
         yield warning(subject, detail, "ask the operator of the service to renew it")
@@ -165,7 +166,7 @@ def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
 async def _looked_at(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
-    """The key and the knowledge base, in the target's own words."""
+    """Check the key and the knowledge base, and report them in the target's own words."""
     subject, is_remote = f"{mirror.name}: knowledge base", not target.limits.embedded
     try:
         base = await target.base()

@@ -1,1 +1,1 @@
-"""`kbsync mcp`: a Model Context Protocol server, by which assistants search what is mirrored."""
+"""`kbsync mcp`: a Model Context Protocol server that lets assistants search the mirrors."""

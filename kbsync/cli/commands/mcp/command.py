@@ -1,4 +1,4 @@
-"""`kbsync mcp`: loads nothing of the protocol before it has to."""
+"""`kbsync mcp`. Imports the protocol's package only when it is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "kbsync mcp --folder ~/notes           an assistant starts this, and talks over stdin and stdout",
+        "kbsync mcp --folder ~/notes           for an assistant, over stdin and stdout",
         "kbsync mcp --folder ~/notes --http 127.0.0.1:9754",
         "KBSYNC_MCP_TOKEN=$(cat token) kbsync mcp --http 0.0.0.0:9754",
     )
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 @click.option("--http", metavar="ADDRESS", help="Serve over HTTP at host:port instead of stdin and stdout.")
 @shared_options
 def command(choices: Choices, http: str | None) -> int:
-    """Let an assistant search what is mirrored, by the Model Context Protocol (MCP).
+    """Let an assistant search your mirrors over the Model Context Protocol (MCP).
 
-    Mirrors the folder meanwhile, unless another kbsync does. Over HTTP, clients on other machines need a
-    token: $KBSYNC_MCP_TOKEN, or http.token of the config.
+    Also mirrors the folder, unless another kbsync does. Over HTTP, clients on other machines need a token:
+    $KBSYNC_MCP_TOKEN, or http.token in the config.
     """
     installation = choose(choices, here=True)
     server_of = load_protocol()
@@ -51,7 +51,7 @@ def command(choices: Choices, http: str | None) -> int:
     if http is None:
         answering = answer_stdio(server_of(Library(opened)))
         if sys.stdin.isatty() and not choices.quiet:
-            tell("an assistant starts this, and talks to it over stdin and stdout: see docs/mcp.md")
+            tell("an assistant starts this command and talks to it over stdin and stdout; see docs/mcp.md")
     else:
         from kbsync.cli.commands.mcp.http import McpEndpoint, answer_http
 
@@ -64,7 +64,8 @@ def command(choices: Choices, http: str | None) -> int:
 
 
 def assistant_app(opened: OpenMirrors, ask: Ask) -> ASGIApp:
-    """What answers assistants over HTTP. Raises `UsageError` where the package of the protocol is missing."""
+    """The application that serves assistants over HTTP. Raises `UsageError` if the protocol's package is
+    missing."""
     server_of = load_protocol()
     from kbsync.cli.commands.mcp.http import AssistantApp
     from kbsync.cli.commands.mcp.library import Library
@@ -73,13 +74,13 @@ def assistant_app(opened: OpenMirrors, ask: Ask) -> ASGIApp:
 
 
 def load_protocol() -> Callable[..., Server[Any]]:
-    """What makes a server of the protocol. Raises `UsageError` where its package is missing."""
+    """Import the protocol's server. Raises `UsageError` if its package is missing."""
     try:
         from kbsync.cli.commands.mcp.protocol import server_of
     except ModuleNotFoundError as error:
         from kbsync import install_command
 
         raise UsageError(
-            "the package mcp is missing; install it beside kbsync: " + install_command("mcp")
+            "the package mcp is missing; install it with kbsync: " + install_command("mcp")
         ) from error
     return server_of

@@ -1,4 +1,4 @@
-"""What the state says of documents: which one serves a file, which have an id, which files there are."""
+"""Documents as the state records them: which one serves a file, which have an id, which files exist."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 
 MOST_LOOKED_AT = 20_000
-"""Rows that one page of a list may go through."""
+"""Maximum number of rows read for one page of a list."""
 
 MOST_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
 AWAY = Path("/")
-"""The working directory of an assistant: a path is absolute, or relative to a mirror's folder."""
+"""Working directory of an assistant. It matches no path, so a path is absolute or relative to a mirror's
+folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """A page of a list: at most `limit` files below the folder `below`, in one of `states`, or in any.
+    """A page of a list: at most `limit` files below the folder `below`, in one of `states` or in any state.
 
-    `after`: the path that the page before ended with; None for the first page.
+    `after`: the last path of the previous page; None for the first page.
     """
 
     below: str = ""
@@ -45,9 +46,10 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """The document that serves a file of `mirror`; `digest` and `size` are of the bytes it was made from.
+    """The document that serves a file of `mirror`. `digest` and `size` are those of the bytes it was made
+    from.
 
-    `reason`: why it is not what the file says now, '' where nothing is known of that.
+    `reason`: why it differs from the current file, or '' if no difference is known.
     """
 
     mirror: MirrorConfig
@@ -60,7 +62,7 @@ class Located:
 
 
 def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located | None:
-    """The document that serves a file."""
+    """Return the document that serves a file."""
     record = tx.mirrors.named(name)
     if record is None or record.binding is None:
         return None
@@ -73,7 +75,7 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
-    """The documents of the files that may be meant by `path`. Looks at the disk."""
+    """Return the documents of the files that `path` may mean. Reads the disk."""
     with closing(existing_state(chosen)) as state:
         found = list[Located]()
         for name, below in places_of(chosen, state, path, AWAY):
@@ -83,7 +85,7 @@ def documents_at(chosen: Installation, path: str) -> list[Located]:
 
 
 def mirror_with(alone: Installation, path: str) -> list[str]:
-    """The name of the one mirror if something lies at `path` in it, or is known to. Looks at the disk."""
+    """Return the name of the only mirror that has `path`, on disk or in its state. Reads the disk."""
     [mirror] = alone.mirrors
 
     def known(tx: Tx) -> bool:
@@ -97,7 +99,7 @@ def mirror_with(alone: Installation, path: str) -> list[str]:
 
 
 def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
-    """The documents that have this id, at most one of each mirror."""
+    """Return the documents with this id, at most one for each mirror."""
     for mirror in chosen.mirrors:
         record = tx.mirrors.named(mirror.name)
         if record is not None and record.binding is not None:
@@ -108,7 +110,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
-    """A page of files, and the folders directly below the one that is listed, with `notes` on both."""
+    """Return a page of files and the folders directly below the listed one, with `notes` on both."""
     record = tx.mirrors.named(name)
     if record is None:
         return {}
@@ -123,11 +125,11 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         failed = [one for one in items.unlisted() if _is_below(one.path, page.below)] if is_failed else []
         places = [*tx.entries.folders_with(record.id, page.states), *(one.path for one in failed)]
         folders = [folder for folder in folders if any(_is_in(place, folder) for place in places)]
-        # They are no files, and have no place between them: the first page has them all.
+        # Folders have no position among the files, so the first page lists all of them.
         unlisted = failed if page.after is None else []
     notes = []
     if len(folders) > MOST_FOLDERS:
-        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders are shown; narrow them with `path`"]
+        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders are shown; pass `path` to list fewer"]
     files = [{**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows]
     return {
         "folders": folders[:MOST_FOLDERS],
@@ -138,7 +140,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
 
 
 def _is_in(place: str, folder: str) -> bool:
-    """Whether `place` is `folder`, or below it."""
+    """Whether `place` is `folder` or below it."""
     return place == folder or _is_below(place, folder)
 
 
@@ -149,7 +151,7 @@ def _is_below(place: str, folder: str) -> bool:
 def searchable_files(
     tx: Tx, names: Sequence[str], after: tuple[str, str], limit: int
 ) -> list[tuple[str, FileRow]]:
-    """Searchable files with their mirrors, those after this mirror and path, at most `limit`."""
+    """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
     found, (mirror, path) = list[tuple[str, FileRow]](), after
     for name in names[names.index(mirror) if mirror in names else 0 :]:
         if (record := tx.mirrors.named(name)) is None:
@@ -162,8 +164,8 @@ def searchable_files(
 
 
 def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
-    """The files, and the path after which the next page begins; None where there is none."""
-    # In the order of the rows, other folders may stand between a folder and those in it: a, a-b, a/c.
+    """Return the files, and the path after which the next page begins, or None at the end."""
+    # Rows are sorted so that other folders can come between a folder and its subfolders: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"
     rows, looked = list[FileRow](), 0
     after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")

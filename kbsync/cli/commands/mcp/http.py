@@ -1,7 +1,5 @@
-"""Answers assistants over streamable HTTP: at the daemon's listener, and for `kbsync mcp --http`.
-
-Who may ask is decided by `server/auth` before.
-"""
+"""Serves assistants over streamable HTTP, at the daemon's listener and for `kbsync mcp --http`. `server/auth`
+checks access first."""
 
 from __future__ import annotations
 
@@ -41,10 +39,10 @@ BODY_SECONDS = 10.0
 
 
 class AssistantApp:
-    """Answers each POST, in the loop of the first."""
+    """Answers each POST, in the loop of the first one."""
 
     def __init__(self, server: Server[Any]) -> None:
-        # No sessions: nothing is kept for a client that never comes back, and none can be taken over.
+        # No sessions: nothing stays behind for a client that never returns, and nobody can hijack one.
         self._manager = StreamableHTTPSessionManager(
             server, stateless=True, max_request_body_size=LARGEST_BODY
         )
@@ -52,10 +50,10 @@ class AssistantApp:
         self._running: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. Raises `HTTPException`."""
-        # Nothing is ever sent unasked, so a stream that waits for that would only hold a connection.
+        """Serve one request. Raises `HTTPException`."""
+        # The server never pushes anything, so a stream waiting for that would only hold a connection.
         if scope["method"] != "POST":
-            raise HTTPException(405, "only POST is answered", {"allow": "POST"})
+            raise HTTPException(405, "only POST is allowed", {"allow": "POST"})
         request = Request(scope, receive)
         body = await body_of(request, LARGEST_BODY, BODY_SECONDS, too_large=413, too_late=408)
         if self._running is None:
@@ -71,7 +69,7 @@ class AssistantApp:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Gives this body; after that only the end of the connection can come."""
+    """Replay this body; after that, only a disconnect can follow."""
     is_given = False
 
     async def receive_again() -> Message:
@@ -86,17 +84,17 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 @dataclass(frozen=True, slots=True)
 class McpEndpoint:
-    """Where `kbsync mcp` listens. `token`: the one to show now; None where there is none."""
+    """Where `kbsync mcp` listens. `token`: the token that clients must send now, or None."""
 
     http: HttpConfig
     token: Callable[[], Secret | None]
 
     @classmethod
     def at(cls, address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
-        """Where `address` says. Its token is that of the environment, else that of the `http` of `config`.
+        """Parse `address`. The token comes from the environment, or else from `http` in `config`.
 
-        `config` gives the one of now: a token that is no longer in it lets nobody in. Raises `UsageError`:
-        no address, a bad token, or none where other machines can ask.
+        `config` returns the current config, so a token that was removed from it stops working. Raises
+        `UsageError` for an invalid address or token, or if other machines have access without a token.
         """
         try:
             listen = Address("host:port").read(address, Whereabouts(Path(), None))
@@ -104,7 +102,7 @@ class McpEndpoint:
             raise UsageError(f"--http: {error}") from error
         given = environ.get(TOKEN)
         if given is not None and re.fullmatch(r"[\x21-\x7e]{16,}", given) is None:
-            raise UsageError(f"${TOKEN} is no token: write at least 16 characters without spaces")
+            raise UsageError(f"${TOKEN} is not a valid token: use at least 16 characters without spaces")
 
         def token() -> Secret | None:
             http = config().http
@@ -113,19 +111,19 @@ class McpEndpoint:
         endpoint = cls(HttpConfig(listen), token)
         if token() is None and endpoint.is_reached_by_others:
             raise UsageError(
-                f"--http {listen} can be reached from other machines, which need a token: put one into "
-                f"${TOKEN} or into http.token of the config, or listen on 127.0.0.1"
+                f"--http {listen} can be reached from other machines, which need a token: set "
+                f"${TOKEN}, or http.token in the config, or listen on 127.0.0.1"
             )
         return endpoint
 
     @property
     def url(self) -> str:
-        """What a client is given."""
+        """The URL for clients."""
         return f"http://{self.http.listen}{ASSISTANTS}"
 
     @property
     def is_reached_by_others(self) -> bool:
-        """Other machines can ask, and then only with a token."""
+        """Whether other machines have access, which then requires a token."""
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:
@@ -134,7 +132,7 @@ class McpEndpoint:
         return AccessControl(served, self.token, needs_token=self.is_reached_by_others)
 
     def listen(self) -> Sequence[socket.socket]:
-        """The sockets to answer on. Raises `UsageError`."""
+        """Open the sockets. Raises `UsageError`."""
         try:
             return bind_sockets(self.http.host, self.http.port)
         except UsageError as error:
@@ -142,7 +140,7 @@ class McpEndpoint:
 
 
 async def answer_http(opened: OpenMirrors, endpoint: McpEndpoint, sockets: Sequence[socket.socket]) -> None:
-    """Answer until cancelled."""
+    """Serve requests until cancelled."""
     app = assistant_app(opened, partial(ask_in, asyncio.get_running_loop()))
     thread = ServerThread(endpoint.guarded(app), sockets)
     try:

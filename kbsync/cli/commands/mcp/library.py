@@ -1,7 +1,7 @@
-"""What an assistant is told of the mirrors: hits, texts, lists, states. Knows nothing of the protocol.
+"""What an assistant can read: hits, texts, lists, states. Independent of the protocol.
 
-Everything is read beside whoever mirrors, as `kbsync search`, `status` and `explain` read it: no lock is
-taken and nothing is written. So it makes no difference whether this process mirrors, another, or none.
+Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. So it works the same
+whether this process mirrors, another one does, or none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ T = TypeVar("T")
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 4
 LARGEST_TEXT_FILE = 10_000_000
-PASSAGES_ONLY = "this knowledge base does not give a document's whole text; `search` gives passages of it"
+PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
 """States in which an older version, or a document without its file, may stay for good."""
@@ -61,53 +61,54 @@ LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLU
 LOOK_EVERY = 0.25
 
 SCAN_PAUSE = 4.0
-"""Pauses between two comparisons of a folder, in times of how long one takes."""
+"""Pause between two comparisons of a folder, as a multiple of the time that one takes."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
-"""Gets how many files are settled, of how many, and that in words."""
+"""Receives the number of finished files, the total, and both in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A document, by the `path` of its file or by its id at the target; exactly one of them is set."""
+    """A document, given by the `path` of its file or by its id at the target. Exactly one of them is set."""
 
     path: str | None
     document_id: str | None
 
 
 class Library:
-    """What is mirrored, for an assistant. Every method raises `KbsyncError`. Used in one loop alone."""
+    """The mirrors, for an assistant. Every method raises `KbsyncError`. Used from one loop only."""
 
     def __init__(self, opened: OpenMirrors) -> None:
         self.opened = opened
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
-        # One comparison of a folder at a time, however many clients wait.
+        # Compares a folder only once at a time, however many clients wait.
         self._comparing = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     # -- search -------------------------------------------------------------------------------------------
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
-        """The best documents of one mirror or of all, and what keeps that from being the whole truth."""
+        """Return the best documents of one mirror or of all, and notes on what the result may lack."""
         only = [each.name for each in narrowed(self.opened.installation, mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                 return await search(self.opened, replace(query, own=mirror is not None), only, soon=True)
         except TimeoutError as error:
-            raise Unavailable(f"no answer within {SEARCH_SECONDS:.0f} s; try it again") from error
+            raise Unavailable(f"no response within {SEARCH_SECONDS:.0f} s; try again") from error
 
     # -- one document -------------------------------------------------------------------------------------
 
     async def get(
         self, wanted: Wanted, mirror: str | None, *, around: str | None, offset: int, limit: int
     ) -> dict[str, Any]:
-        """A piece of a document's text: `limit` characters from `offset` on, or `around` words in it."""
+        """Return part of a document's text: `limit` characters from `offset`, or the text `around` some
+        words."""
         chosen = narrowed(self.opened.installation, mirror)
         located = await self._locate(chosen, wanted)
         text = await self._text(located)
         if around is not None:
             found = _place_of(around, text)
             if found is None:
-                raise UsageError("these words do not stand in the document one after the other")
+                raise UsageError("that text isn't in the document")
             offset = max(0, found - limit // 2)
         end = min(len(text), offset + limit)
         reports = await self._reports(replace(chosen, only=(located.mirror.name,)))
@@ -131,18 +132,18 @@ class Library:
             found = await of_each(chosen, lambda alone: documents_at(alone, path))
             if not found:
                 told = await apart("", explained(chosen, path, AWAY, text=False))
-                raise UsageError(f"there is no document of {wanted.path}. {told.answer}")
+                raise UsageError(f"{wanted.path} has no document. {told.answer}")
             return _only(found, wanted.path, [each.mirror.name for each in found])
         number = wanted.document_id or ""
         found = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, number)))
         if not found:
             others = any(each.target.searches_all for each in chosen.mirrors)
-            why = "; of those that other machines mirrored it gives the passages only" if others else ""
-            raise UsageError(f"there is no document {number}; `search` gives the ids of those there are{why}")
+            why = "; of documents from other machines, only passages are available" if others else ""
+            raise UsageError(f"there is no document {number}; `search` returns the ids that exist{why}")
         return _only(found, f"a document {number}", [each.mirror.name for each in found])
 
     async def _text(self, located: Located) -> str:
-        """What the target made of the document; else the text of the file, as far as it is one."""
+        """Return the text that the target extracted, or else the text of the file if it is a text file."""
         name = located.mirror.name
         async with self.opened.target(located.mirror) as target:
             try:
@@ -163,7 +164,7 @@ class Library:
     # -- what there is ------------------------------------------------------------------------------------
 
     async def listed(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
-        """The mirrors, and of one of them a page of files. Files are listed where it is clear of which."""
+        """Return the mirrors, and a page of one mirror's files. Lists files only if the mirror is clear."""
         chosen = narrowed(self.opened.installation, mirror)
         reports = await self._reports(chosen)
         told: dict[str, Any] = {
@@ -179,18 +180,18 @@ class Library:
             told |= {**listed, "notes": [*told["notes"], *listed.get("notes", ())]}
         elif page != PageRequest(limit=page.limit):
             names = ", ".join(each.name for each in chosen.mirrors)
-            raise UsageError(f"several mirrors have files; say which `mirror`: {names}")
+            raise UsageError(f"several mirrors have files; choose a `mirror`: {names}")
         return told
 
     async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
-        """Searchable files with their mirrors, those after this mirror and path, at most `limit`."""
+        """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
         names = [each.name for each in self.opened.installation.mirrors]
         return await reader(self.opened.installation)(lambda tx: searchable_files(tx, names, after, limit))
 
     # -- whether it is so ---------------------------------------------------------------------------------
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
-        """The state of each mirror; with `path` also why that file is found, or is not."""
+        """Return the state of each mirror; with `path`, also why search finds that file or doesn't."""
         chosen = narrowed(self.opened.installation, mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explained(chosen, path)).to_json()
@@ -209,10 +210,10 @@ class Library:
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
-        """Wait until what is in the folders now is indexed, for so many seconds at most.
+        """Wait up to this many seconds until everything now in the folders is indexed.
 
-        Returns notes on what may be missing. Mirrors that are halted, or that nobody works on, are not waited
-        for. 0 seconds: report how far it is, and return.
+        Returns notes on what may be missing. Doesn't wait for mirrors that are halted or that no kbsync works
+        on. 0 seconds: report the progress and return.
         """
         chosen, clock = narrowed(self.opened.installation, mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_seen = clock() + seconds, -1, False, False
@@ -224,19 +225,20 @@ class Library:
             counts = [each.status.documents for each in reports]
             settled = sum(each.ready + each.failed + each.held for each in counts)
             has_moved = has_moved or bool(moving)
-            # The protocol wants each number larger than the one before.
+            # The protocol requires each number to be larger than the previous one.
             if has_moved and settled > last and (total := settled + waiting):
                 last = settled
                 words = f"{settled:,} of {counted(total, 'file')} are searchable or failed"
                 await report_progress(settled, total, words)
             pause, unseen = LOOK_EVERY, list[str]()
             if not moving:
-                # An event takes up to a second, and a file has to be quiet before it is pending.
+                # An event takes up to a second, and a file must be unchanged for a while before it is
+                # pending.
                 if is_seen or not seconds:
                     return []
                 began = clock()
                 unseen = await self._find_unseen(chosen, can_move, until - began)
-                # What is in the state by now may still be on its way: the rows are read once more.
+                # Files recorded meanwhile may still be in progress, so read the rows again.
                 is_seen = not unseen
                 pause = max(LOOK_EVERY, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
@@ -244,7 +246,7 @@ class Library:
             await asyncio.sleep(pause)
 
     def _can_move(self, report: MirrorReport) -> bool:
-        """Somebody works on it. What is held keeps nothing else waiting."""
+        """Whether a kbsync works on the mirror. Held documents don't block the others."""
         halt = report.status.halt
         is_halted = halt is not None and halt.reason not in HELD
         return not is_halted and (self.opened.will_mirror or not report.is_unattended)
@@ -252,7 +254,7 @@ class Library:
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
     ) -> list[str]:
-        """The mirrors whose folder holds what is not in the state yet, or takes longer to compare."""
+        """Return the mirrors whose folders have changes that the state lacks, or take too long to compare."""
         is_over = threading.Event()
 
         async def compare(name: str) -> bool:
@@ -284,52 +286,53 @@ class Library:
         return await asyncio.to_thread(mirror_reports, chosen)
 
     def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
-        """What an answer lacks, or may lack; [] where all is searchable and somebody keeps watch."""
+        """Return what a response may lack; [] if everything is searchable and a kbsync watches."""
         return [note.text for note in notes_on(reports, self.opened)]
 
 
 def _left_out(report: MirrorReport) -> Iterator[str]:
-    """How many failed and held files `status` does not show."""
+    """Return how many failed and held files `status` omits."""
     documents = report.status.documents
     for state, shown, total in (
         (Status.FAILED.word, len(report.failed[:LISTED]), documents.failed),
         (Status.HELD.word, len(report.held), documents.held),
     ):
         if shown < total:
-            every = f"`list` with `state: {state}` shows all"
+            every = f"`list` with `state: {state}` shows all of them"
             yield f"{report.status.name}: {shown:,} of {total:,} {state} files are shown; {every}"
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
-    """As in `status --json`, with the moment for which it is true and whether a kbsync works on it."""
+    """The mirror as in `status --json`, with its time and whether a kbsync works on it."""
     told = report.status.to_json()
     told.pop("note", None)
     return {**told, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}
 
 
 def _only(found: Sequence[T], what: str, mirrors: Sequence[str]) -> T:
-    """The one that is found. Raises `UsageError` where several `mirrors` have it."""
+    """Return the only match. Raises `UsageError` if several `mirrors` have one."""
     if len(found) > 1:
         names = ", ".join(mirrors)
-        raise UsageError(f"several mirrors have {what}: {names}; say which `mirror` is meant")
+        raise UsageError(f"several mirrors have {what}: {names}; choose a `mirror`")
     return found[0]
 
 
 def _place_of(words: str, text: str) -> int | None:
-    """Where these words stand in the text, however they are spaced there; None where they do not."""
-    # A passage is long, and its beginning is enough.
+    """Return the position of these words in the text, ignoring differences in whitespace, or None."""
+    # A passage is long; its beginning is enough.
     wanted = words.split()[:12]
     found = re.search(r"\s+".join(map(re.escape, wanted)), text) if wanted else None
     return None if found is None else found.start()
 
 
 def _text_of_file(located: Located) -> str:
-    """The text of the file whose bytes were mirrored. Raises `Rejected` where it has changed, or has none."""
+    """Return the text of the file if it still has the mirrored bytes. Raises `Rejected` if it has changed or
+    has no text."""
     folder, path = Path(os.path.realpath(located.mirror.folder)), located.path
     content = read_stable(folder, path, located.digest, located.size)
     if isinstance(content, bytes):
         return parse_text(path, content).text
-    why = located.reason or "it is not what was mirrored, or cannot be read"
+    why = located.reason or "the file has changed since it was mirrored, or can't be read"
     if located.state in LASTING:
         raise NotOffered(f"{path}: {why}; {PASSAGES_ONLY}")
-    raise Rejected(f"{path}: {why}; ask again in a moment")
+    raise Rejected(f"{path}: {why}; try again in a moment")

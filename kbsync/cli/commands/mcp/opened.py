@@ -1,7 +1,5 @@
-"""What an assistant is answered from: the config as it is now, and targets that stay open.
-
-One mirror whose folder or service is silent holds up no answer about another.
-"""
+"""The current config and the open targets that serve an assistant. A mirror with a hanging folder or service
+doesn't delay answers about other mirrors."""
 
 from __future__ import annotations
 
@@ -24,17 +22,15 @@ from kbsync.state.read_only import ReadsState
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""For a knowledge base to open; one that takes longer is there for a later call."""
+"""Seconds for a knowledge base to open. If it takes longer, a later call can use it."""
 
 READ_SECONDS = 5.0
-"""For a config to be read: it resolves paths, and a network mount may never answer."""
+"""Seconds to read a config: it resolves paths, and a network mount may hang."""
 
 
 class OpenInstallation:
-    """An installation whose targets stay open, and whose config may change meanwhile. Used in one loop alone.
-
-    See `OpenMirrors`.
-    """
+    """An installation whose targets stay open, and whose config may change. Used from one loop only. See
+    `OpenMirrors`."""
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
@@ -45,11 +41,11 @@ class OpenInstallation:
         self._reading: asyncio.Task[Installation] | None = None
 
     def turn_to(self, config: Config) -> None:
-        """Answer from this config from now on."""
+        """Use this config from now on."""
         self.installation = replace(self.installation, config=config)
 
     async def config_now(self) -> Config:
-        """The config as its file and those of its keys say now. Raises `UsageError`, `OSError`."""
+        """Read the config and its key files again. Raises `UsageError`, `OSError`."""
         if self._reading is None or self._reading.done():
             before = self.installation
             self._reading = asyncio.create_task(run_detached(lambda: again(before)))
@@ -62,11 +58,11 @@ class OpenInstallation:
             ) from error
         if fresh.state_dir != self.installation.state_dir:
             raise UsageError("state_dir cannot change while kbsync runs; restart it")
-        _ = fresh.mirrors  # raises where one that is asked for is no longer in it
+        _ = fresh.mirrors  # raises if a requested mirror is no longer in it
         return fresh.config
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
-        """Take the keys that these mirrors have by now, where one was refused. False: they are the same."""
+        """Read the keys of these mirrors again after one was refused. Returns False if they are unchanged."""
         try:
             new = with_secrets_of(self.installation.config, await self.config_now(), names)
         except (UsageError, OSError):
@@ -77,7 +73,7 @@ class OpenInstallation:
 
     @property
     def read(self) -> ReadsState:
-        """Reads the state."""
+        """Read the state."""
         return reader(self.installation)
 
     async def aclose(self) -> None:
@@ -90,18 +86,18 @@ class OpenInstallation:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """The mirror's target, which stays open. Raises `Unavailable` where its place is silent."""
+        """The mirror's target, which stays open. Raises `Unavailable` if it hangs."""
         while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
                 opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
-                # The error of one that nobody waits for any more is no error of the program.
+                # Ignore the error of a target that nobody waits for any more.
                 opening.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 async with asyncio.timeout(OPEN_SECONDS):
                     await asyncio.shield(opening)
             except TimeoutError as error:
-                raise Unavailable(f"its knowledge base does not open in {OPEN_SECONDS:g} s") from error
+                raise Unavailable(f"its knowledge base did not open within {OPEN_SECONDS:g} s") from error
         yield known[1]
 
     async def _open(self, mirror: MirrorConfig) -> None:
@@ -113,19 +109,19 @@ class OpenInstallation:
 
 
 def narrowed(installation: Installation, mirror: str | None) -> Installation:
-    """The installation with this mirror alone. Raises `UsageError` for one that there is not."""
+    """Return the installation with only this mirror. Raises `UsageError` for an unknown mirror."""
     if mirror is None:
         return installation
     known = [each.name for each in installation.mirrors]
     if mirror not in known:
-        raise UsageError(f"there is no mirror {mirror!r}; known are: {', '.join(known)}")
+        raise UsageError(f"there is no mirror {mirror!r}; choose one of: {', '.join(known)}")
     return replace(installation, only=(mirror,))
 
 
 async def of_each(chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:
-    """What `look` finds in each mirror alone; those whose folder is silent are left out.
+    """Run `look` on each mirror and return the results, without mirrors whose folder hangs.
 
-    Raises `Unavailable` where they are, and nothing is found in the others.
+    Raises `Unavailable` if such mirrors exist and the others have no result.
     """
     looks = {
         each.name: asyncio.create_task(
@@ -141,5 +137,5 @@ async def of_each(chosen: Installation, look: Callable[[Installation], list[T]])
         for task in looks.values():
             task.cancel()
     if silent and not found:
-        raise Unavailable(f"{', '.join(silent)}: the folder does not answer; try it again later")
+        raise Unavailable(f"{', '.join(silent)}: the folder doesn't respond; try again later")
     return found

@@ -1,7 +1,7 @@
-"""The library as an assistant sees it: four tools, and documents as resources.
+"""The library for an assistant: four tools, and documents as resources.
 
-What is asked is checked against the schema that the tool shows, and what cannot be answered becomes an error
-of the tool, in a sentence that a model can act on. An answer comes twice: as JSON by a schema, and as text.
+Arguments are checked against the tool's schema. Failures become tool errors, in a sentence that a model can
+act on. Each response comes twice: as JSON that follows a schema, and as text.
 """
 
 from __future__ import annotations
@@ -57,24 +57,24 @@ log = structlog.get_logger("kbsync")
 SCHEME = "kbsync://"
 RESOURCES_AT_ONCE = 100
 LONGEST_RESOURCE = 200_000
-"""Characters of a document that is read as a resource; the tool `get` reads on from there."""
+"""Maximum length of a document read as a resource, in characters; the tool `get` reads the rest."""
 
 MOST_HITS = 50
 LONGEST_PASSAGE = 2000
-"""Characters of a passage that a search shows; `get` has the rest."""
+"""Maximum length of a passage in search results, in characters; `get` returns the rest."""
 
 LONGEST_PIECE = 100_000
 LONGEST_WAIT = 50
-"""Seconds; clients give up on a call after a minute."""
+"""Maximum `wait`, in seconds; clients give up on a call after a minute."""
 
 INSTRUCTIONS = """\
-kbsync keeps folders of the user's documents mirrored in a knowledge base, so that what you find is what the \
-files say now. Use `search` to find passages, `get` to read on in a document, `list` to see which documents \
-there are, and `status` when something expected is not found. Name the path of a document that you quote. \
-Each answer has `notes`: they tell what is missing or out of date; pass on those that matter."""
+kbsync keeps the user's folders mirrored in a knowledge base, so that results match the current files. Use \
+`search` to find passages, `get` to read more of a document, `list` to see which documents exist, and \
+`status` if `search` misses something you expect. When you quote a document, name its path. Each response \
+has `notes` on what is missing or out of date; pass on those that matter."""
 
 ANSWER_SECONDS = LONGEST_WAIT + 30.0
-"""For any answer: a dead mount or a service may stay silent for ever."""
+"""Maximum number of seconds for any response, because a dead mount or a service may hang forever."""
 
 Json = dict[str, Any]
 
@@ -97,7 +97,7 @@ def _array(of: Json) -> Json:
 
 
 def _object(*optional: str, **properties: Json) -> Json:
-    """An `optional` property is left out where there is none; others may come with later versions."""
+    """A schema that allows `optional` properties to be missing, and other properties from later versions."""
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
@@ -106,16 +106,16 @@ STRING, NUMBER, WHOLE, FLAG = ({"type": name} for name in ("string", "number", "
 STRINGS = _array(STRING)
 STATES = [status.word for status in SHOWN]
 STATE: Json = {"type": "string", "enum": STATES}
-# What is no longer mirrored is found until its document is deleted.
+# An excluded file is searchable until its document is deleted.
 FOUND_STATE: Json = {**STATE, "enum": [status.word for status in Status]}
-REASON: Json = {**STRING, "description": "Why this is not what the file says now; empty: it is."}
-NOTES: Json = {**STRINGS, "description": "What keeps this from being the whole truth; empty: nothing."}
-AS_OF: Json = {**STRING, "description": "The moment for which it is true; absent before the first pass."}
+REASON: Json = {**STRING, "description": "Why this differs from the current file; empty if it doesn't."}
+NOTES: Json = {**STRINGS, "description": "What this response may lack; empty if nothing."}
+AS_OF: Json = {**STRING, "description": "The time at which this was correct; absent before the first pass."}
 REASONS = _array(_object(path=STRING, reason=STRING))
 
-MIRROR = _text("Only this mirror; `list` names them. Default: all.", 200)
+MIRROR = _text("Only this mirror; `list` returns the names. Default: all.", 200)
 WAIT = _whole(
-    "Seconds to wait until changed files are indexed; default 0: answer with what there is.",
+    "Seconds to wait until changed files are indexed; default 0: don't wait.",
     *(0, LONGEST_WAIT, 0),
 )
 
@@ -131,10 +131,10 @@ def _mirror(**more: Json) -> Json:
         last_pass=STRING,
         halt={
             **_object(reason=STRING, detail=STRING, cure=STRING),
-            "description": "Why the mirror waits, and what a person has to do; absent: it does not.",
+            "description": "Why the mirror is halted, and what the user must do; absent if it isn't halted.",
         },
         as_of=AS_OF,
-        watched={**FLAG, "description": "A kbsync follows the folder now; absent: that cannot be told."},
+        watched={**FLAG, "description": "Whether a kbsync watches the folder now; absent if unknown."},
         **more,
     )
 
@@ -142,16 +142,20 @@ def _mirror(**more: Json) -> Json:
 HIT = _object(
     *("host", "title", "modified", "as_of", "state"),
     path=STRING,
-    abs_path={**STRING, "description": "The file, on the machine that has it."},
+    abs_path={**STRING, "description": "The file's absolute path on its machine."},
     document_id=STRING,
     score=NUMBER,
     title=STRING,
     mirror=STRING,
-    host={**STRING, "description": "The machine whose document it is, in a base that several fill."},
-    here={**FLAG, "description": "The file is on this machine."},
+    host={
+        **STRING,
+        "description": "The machine that mirrored the document, if "
+        "several machines share the knowledge base.",
+    },
+    here={**FLAG, "description": "Whether the file is on this machine."},
     modified=STRING,
     as_of=AS_OF,
-    state={**FOUND_STATE, "description": "Not `ready`: this is not what the file says now; see `reason`."},
+    state={**FOUND_STATE, "description": "If not `ready`, this differs from the current file; see `reason`."},
     reason=REASON,
     passages=_array(
         _object("page", "line", text=STRING, headings=STRINGS, page=WHOLE, line=WHOLE, score=NUMBER)
@@ -190,13 +194,14 @@ TOOLS = {
         _tool(
             "search",
             "Search documents",
-            "Search the user's own files by words and by meaning. Use it first whenever the answer may be in "
-            "them. Returns the best documents with path, passages, page or line. If empty: read `notes`, "
-            "drop `path`/`type`/`after`, try other words, then `list`.",
+            "Search the user's own files by words and by meaning. Use this first whenever the "
+            "files may contain the answer. Returns the best documents with path, passages, page or "
+            "line. If nothing matches: read `notes`, drop `path`/`type`/`after`, try other words, "
+            "then `list`.",
             _arguments(
                 "query",
-                query=_text("What to look for: words, or a question."),
-                k=_whole("How many documents at most.", 1, MOST_HITS, 8),
+                query=_text("Words to search for, or a question."),
+                k=_whole("Maximum number of documents.", 1, MOST_HITS, 8),
                 path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
                 type={
                     **_array({"type": "string", "pattern": "^[.]?[A-Za-z0-9]{1,20}$"}),
@@ -214,18 +219,20 @@ TOOLS = {
         _tool(
             "get",
             "Read a document",
-            "Read the text of one document, in pieces: from `offset` on, or around a passage that `search` "
-            "found. Name it by `path` or by `document_id`, as `search` and `list` give them. Where "
-            "there is a `next_offset`, the text goes on there.",
+            "Read part of a document's text: from `offset`, or around a passage that `search` "
+            "returned. Pass the `path` or the `document_id` that `search` or `list` returned. If "
+            "there is a `next_offset`, the text continues there.",
             _arguments(
                 path=_text("The document's path in its mirror.", 4096),
                 document_id=_text("Its id, instead of the path.", 200),
                 mirror=MIRROR,
                 around=_text(
-                    "Some words of a passage, copied exactly: read around them. Instead of `offset`.", 5000
+                    "Some words of a passage, copied exactly: return the text around them. Use "
+                    "instead of `offset`.",
+                    5000,
                 ),
-                offset=_whole("Where to begin, in characters.", 0, 10**9, 0),
-                limit=_whole("How many characters at most.", 1, LONGEST_PIECE, 20_000),
+                offset=_whole("Start, in characters.", 0, 10**9, 0),
+                limit=_whole("Maximum number of characters.", 1, LONGEST_PIECE, 20_000),
             ),
             _object(
                 *("as_of", "next_offset"),
@@ -237,7 +244,7 @@ TOOLS = {
                 as_of=AS_OF,
                 text=STRING,
                 offset=WHOLE,
-                total={**WHOLE, "description": "Characters of the whole text."},
+                total={**WHOLE, "description": "Length of the whole text, in characters."},
                 next_offset=WHOLE,
                 notes=NOTES,
             ),
@@ -245,15 +252,15 @@ TOOLS = {
         _tool(
             "list",
             "List documents",
-            "Browse the mirrored files. `path` is a folder, no wildcards; files of all folders below it are "
-            "listed, `limit` at a time. `state: failed` shows what could not be indexed. Call again with "
-            "`next` as `cursor`.",
+            "Browse the mirrored files. `path` is a folder, without wildcards; lists all files "
+            "below it, `limit` at a time. `state: failed` lists files that could not be indexed. "
+            "For the next page, pass `next` as `cursor`.",
             _arguments(
-                mirror=_text("The mirror whose files to list; not needed where there is only one.", 200),
-                path=_text("A folder in the mirror: only what is below it.", 4096),
+                mirror=_text("The mirror whose files to list; optional if there is only one.", 200),
+                path=_text("A folder in the mirror: only files below it.", 4096),
                 state={"type": "string", "enum": STATES, "description": "Only files in this state."},
-                cursor=_text("What the page before gave as `next`.", 8192),
-                limit=_whole("How many files at most.", 1, 500, 100),
+                cursor=_text("The `next` of the previous page.", 8192),
+                limit=_whole("Maximum number of files.", 1, 500, 100),
             ),
             _object(
                 "next",
@@ -267,10 +274,10 @@ TOOLS = {
         _tool(
             "status",
             "Check freshness",
-            "Is the index current? Use when `search` misses something expected. With `path`: why that file "
-            "is found or not, and what a person must do.",
+            "Whether the index is up to date. Use this if `search` misses something you expect. "
+            "With `path`: why search finds that file or doesn't, and what the user must do.",
             _arguments(
-                path=_text("A file or folder to explain, in its mirror or absolute.", 4096),
+                path=_text("A file or folder to explain; relative to its mirror, or absolute.", 4096),
                 mirror=MIRROR,
                 wait=WAIT,
             ),
@@ -286,13 +293,13 @@ TOOLS = {
         ),
     )
 }
-"""By name, in the order in which they are shown."""
+"""The tools by name, in display order."""
 
 Context = ServerRequestContext[Any, Any]
 
 
 def server_of(library: Library, ask: Ask = directly) -> Server[Any]:
-    """The server, ready for any transport. `ask` asks the library where another loop has it."""
+    """Return the server, ready for any transport. `ask` calls the library, in its own loop if needed."""
     handlers = _Handlers(library, ask)
     server: Server[Any] = Server(
         "kbsync",
@@ -305,7 +312,7 @@ def server_of(library: Library, ask: Ask = directly) -> Server[Any]:
         on_list_resource_templates=handlers.templates,
         on_read_resource=handlers.read,
     )
-    # Nothing of what is asked is given to a tracer, whichever is installed.
+    # Never pass requests to a tracer, even if one is installed.
     server.middleware.clear()
     return server
 
@@ -325,11 +332,11 @@ class _Handlers:
     # -- tools --------------------------------------------------------------------------------------------
 
     async def tools(self, _context: Context, _params: PaginatedRequestParams | None) -> ListToolsResult:
-        """All of them."""
+        """List all tools."""
         return ListToolsResult(tools=list(TOOLS.values()))
 
     async def call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
-        """The answer of a tool; what cannot be answered is an error of the tool, in a sentence."""
+        """Call a tool. A failure becomes a tool error, in one sentence."""
         answer = self._answers.get(params.name)
         if answer is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {printable(params.name[:100])}")
@@ -344,7 +351,7 @@ class _Handlers:
     async def _search(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
         text = given["query"].strip()
         if not text:
-            raise UsageError("`query` is blank; say what to look for")
+            raise UsageError("`query` is blank; pass words to search for")
         after = None if "after" not in given else _moment(given["after"])
         types = tuple(given.get("type", ()))
         query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
@@ -363,7 +370,7 @@ class _Handlers:
     async def _get(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
         wanted = Wanted(given.get("path"), given.get("document_id"))
         if (wanted.path is None) == (wanted.document_id is None):
-            raise UsageError("name the document by `path` or by `document_id`, one of the two")
+            raise UsageError("pass either `path` or `document_id`")
         around, place = given.get("around"), (given["offset"], given["limit"])
         told = await self._ask(
             lambda: self._library.get(
@@ -390,7 +397,7 @@ class _Handlers:
         return told, "\n".join(_status_in_words(told))
 
     async def _wait(self, context: Context, given: Mapping[str, Any]) -> list[str]:
-        """Wait for as long as the client wants, reporting progress if it asked for that. Returns notes."""
+        """Wait as long as the client wants, and report progress if it asked for that. Returns notes."""
 
         here = asyncio.get_running_loop()
 
@@ -408,7 +415,7 @@ class _Handlers:
     async def resources(
         self, _context: Context, params: PaginatedRequestParams | None
     ) -> ListResourcesResult:
-        """A page of the documents that are searchable."""
+        """List a page of the searchable documents."""
         after = None if params is None else params.cursor
         try:
             mirror, _, path = ("", "", "") if after is None else _path_of(after).partition("\n")
@@ -431,8 +438,8 @@ class _Handlers:
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """The one form that addresses of documents have."""
-        about = "The text of a document, by its mirror and its path there."
+        """List the only URI template of documents."""
+        about = "The text of a document, given its mirror and its path in that mirror."
         template = ResourceTemplate(
             uri_template=f"{SCHEME}{{mirror}}/{{+path}}",
             name="document",
@@ -442,12 +449,12 @@ class _Handlers:
         return ListResourceTemplatesResult(resource_templates=[template])
 
     async def read(self, _context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        """The text of a document; of a long one the beginning, which says how to read on."""
+        """Read the text of a document; of a long one, the beginning and a note on how to read more."""
         uri = str(params.uri)
         mirror, _, quoted = uri.removeprefix(SCHEME).partition("/")
         try:
             if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
-                raise UsageError(f"the address of a document is {SCHEME}MIRROR/PATH")
+                raise UsageError(f"the URI of a document is {SCHEME}MIRROR/PATH")
             wanted = Wanted(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
             async with asyncio.timeout(ANSWER_SECONDS):
                 told = await self._ask(
@@ -458,7 +465,8 @@ class _Handlers:
         text = told["text"]
         if told["next_offset"] is not None:
             text += (
-                f"\n\n[{told['total']:,} characters in all; the tool `get` reads on at {told['next_offset']}]"
+                f"\n\n[{told['total']:,} characters in total; to continue, call the tool `get` with "
+                f"`offset` {told['next_offset']}]"
             )
         return ReadResourceResult(
             contents=[TextResourceContents(uri=params.uri, mime_type="text/plain", text=_encodable(text))]
@@ -468,10 +476,10 @@ class _Handlers:
 # -- what is asked ---------------------------------------------------------------------------------------
 
 TEXTS = ("query", "around")
-"""Arguments that are words of a person; the others name something."""
+"""Arguments with free text; the others are identifiers."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""In no text of a document."""
+"""Characters that no document's text contains."""
 
 
 @cache
@@ -480,7 +488,7 @@ def _validator(tool: str) -> Any:
 
 
 def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is asked, with the defaults of the schema. Raises `UsageError` for what the schema refuses."""
+    """Return the arguments with the schema's defaults. Raises `UsageError` if the schema refuses one."""
     wrong = jsonschema.exceptions.best_match(_validator(tool).iter_errors(given))
     if wrong is not None:
         place = "".join(f"`{each}`: " for each in wrong.absolute_path)
@@ -488,22 +496,22 @@ def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     given = {name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in given.items()}
     for name, value in given.items():
         if isinstance(value, str) and "\0" in value:
-            raise UsageError(f"`{name}`: a NUL character is in no name")
+            raise UsageError(f"`{name}`: a name can't contain a NUL character")
     properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
     usual = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
-    # An integer may come as 3.0, which the schema takes.
+    # An integer may arrive as 3.0, which the schema accepts.
     whole = {name: int(value) for name, value in given.items() if isinstance(value, float)}
     return {**usual, **given, **whole}
 
 
 def _too_long(wrong: jsonschema.ValidationError) -> str:
-    """For a value beyond a limit: how long it is, and the limit; '' for any other mistake."""
+    """For a value over a limit, return its length and the limit; '' for any other mistake."""
     what = {"maxLength": "characters", "maxItems": "items"}.get(str(wrong.validator), "")
     return f"{len(wrong.instance):,} {what}; at most {wrong.validator_value:,} are allowed" if what else ""
 
 
 def _filters_in_words(given: Mapping[str, Any]) -> str:
-    """Those of a search."""
+    """Return the filters of a search in words."""
     values = {name: given[name] for name in ("path", "type", "after") if name in given}
     words = (
         f"`{name}` {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()
@@ -512,7 +520,7 @@ def _filters_in_words(given: Mapping[str, Any]) -> str:
 
 
 def _shortened(message: str) -> str:
-    """What the validator says; it quotes a value however long that is."""
+    """Shorten the validator's message, which quotes a value of any length."""
     said = printable(message)
     return said if len(said) <= 200 else f"{said[:60]} … {said[-120:]}"
 
@@ -528,7 +536,7 @@ def _path_of(given: str) -> str:
     try:
         return path_at(given)
     except ValueError as error:
-        raise UsageError("`cursor` is what the page before gave, unchanged") from error
+        raise UsageError("`cursor` must be the `next` of the previous page, unchanged") from error
 
 
 # -- what is answered ------------------------------------------------------------------------------------
@@ -536,7 +544,7 @@ def _path_of(given: str) -> str:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {ANSWER_SECONDS:.0f} s: a folder or a service is silent; try it again later"
+        return f"no response within {ANSWER_SECONDS:.0f} s: a folder or a service hangs; try again later"
     if code_of(error) is None:
         log.exception("answer.failed")
         return "this is a bug in kbsync; its log on stderr has the details"
@@ -553,7 +561,7 @@ def _content(text: str) -> TextContent:
 
 
 def _as_json(value: Any) -> Any:
-    """The same without what is None: some clients know no type that a null has beside another."""
+    """Drop None values: some clients know no type that allows null."""
     match value:
         case str():
             return _encodable(value)
@@ -565,7 +573,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _encodable(text: str) -> str:
-    """The same as UTF-8 can have it: a file's name may be no Unicode."""
+    """Make the value encodable as UTF-8, because a file's name may not be valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -579,7 +587,7 @@ def _noted(told: Json) -> Iterator[str]:
 
 
 def _hit(hit: FoundDocument) -> Json:
-    """The hit without the copy of its best passage: a model pays for each word."""
+    """The hit without the copy of its best passage, because a model pays for each word."""
     whole = hit_json(shortened(hit, LONGEST_PASSAGE))
     return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 
@@ -587,7 +595,7 @@ def _hit(hit: FoundDocument) -> Json:
 def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
     yield from _noted(told)
     if not told["hits"]:
-        yield "Nothing was found."
+        yield "No results."
     for number, hit in enumerate(told["hits"], 1):
         whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["here"] else ""
         whose = whose or (f"{hit['mirror']}: " if several else "")
@@ -611,14 +619,14 @@ def _piece_in_words(told: Json) -> Iterator[str]:
     if told["reason"]:
         yield f"{told['state']}: {told['reason']}"
     end = told["offset"] + len(told["text"])
-    more = "" if told["next_offset"] is None else f"; it goes on at offset {told['next_offset']}"
+    more = "" if told["next_offset"] is None else f"; continues at offset {told['next_offset']}"
     yield (f"{printable(told['path'])}, characters {told['offset']:,} to {end:,} of {told['total']:,}{more}")
     yield told["text"]
 
 
 def _mirror_in_words(one: Json) -> str:
     counts = ", ".join(f"{number:,} {state}" for state, number in one["documents"].items() if number)
-    when = f"as of {one['as_of']}" if one["as_of"] else "no pass has ended yet"
+    when = f"as of {one['as_of']}" if one["as_of"] else "no pass has finished yet"
     return f"{one['name']}: {printable(one['folder'])}: {counts or 'no files'}; {when}"
 
 

@@ -1,8 +1,8 @@
 """One run of `kbsync mcp`: it answers its client, and mirrors meanwhile unless another kbsync does.
 
-Whoever holds the lock of the state mirrors. This process takes it when nobody has it, and lets it go at its
-end; answering never depends on it. So several assistants may each start one of these for the same folder,
-beside a daemon or without.
+The process that holds the state's lock mirrors. This process takes the lock when it is free, and releases it
+at its end; answering never depends on the lock. So several assistants may each start one of these processes
+for the same folder, with or without a daemon.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ log = structlog.get_logger("kbsync")
 
 LOOK_EVERY = 5.0
 READ_EVERY = 30.0
-"""Seconds between two looks at the config and the files of its keys: an assistant sends no SIGHUP."""
+"""Seconds between checks of the config and its key files: an assistant sends no SIGHUP."""
 
 FREE_FOR = 4
-"""Looks in a row that have to find the lock free before it is taken over: a daemon may be restarting."""
+"""Consecutive checks that must find the lock free before this process takes it: a daemon may be restarting.
+"""
 
 
 def serve(opened: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
-    """Answer and mirror, until the client is gone or a signal comes. Ends the process."""
+    """Answer and mirror until the client disconnects or a signal arrives. Ends the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
         asyncio.run(_run(opened, answering, signals, end))
 
@@ -54,7 +55,7 @@ async def _run(
     opened: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
-    # A mirror whose folder or base is silent holds up no answer about another.
+    # A mirror whose folder or base hangs doesn't delay answers about another.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
@@ -65,7 +66,7 @@ async def _run(
         error = client.exception() if client.done() else None
         if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
             log.error("answering.failed", exc_info=error)
-        # From here on it ends, whatever its threads do: one may wait for a line of stdin for ever.
+        # The process ends here, whatever its threads do: one may wait for a line of stdin forever.
         end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
@@ -76,23 +77,23 @@ async def _run(
 
 
 def _code_after(error: BaseException | None) -> Code:
-    """That of the process whose answering ended so."""
+    """The exit code after answering ended in this way."""
     if error is None:
         return Code.MIRRORED
     return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
 
 
 class Mirroring:
-    """Mirrors as the daemon does, whenever no other kbsync holds the state."""
+    """Mirrors like the daemon, whenever no other kbsync holds the state."""
 
     def __init__(self, opened: OpenInstallation) -> None:
         self._opened = opened
         self._daemon: Daemon | None = None
 
     async def keep(self) -> None:
-        """Until `end`."""
+        """Mirror until `end`."""
         opened = self._opened
-        free, failures = FREE_FOR, 0  # at the start there is nothing to wait for
+        free, failures = FREE_FOR, 0  # no wait at the start
         while True:
             if free >= FREE_FOR:
                 opened.will_mirror = True
@@ -115,12 +116,12 @@ class Mirroring:
             state_dir = opened.installation.state_dir
             taken_at = lock.taken_at(state_dir)
             await asyncio.sleep(LOOK_EVERY)
-            # A daemon that is restarted again and again may hold the lock only between looks.
+            # A daemon in a restart loop may hold the lock only between checks.
             has_run = lock.is_held(state_dir) or lock.taken_at(state_dir) != taken_at
             free = 0 if has_run else free + 1
 
     async def follow_config(self) -> None:
-        """Work and answer by the config as it is now, until cancelled. One that is no good is not taken."""
+        """Follow changes of the config until cancelled. Ignores a config with errors."""
         opened, complaint, last = self._opened, "", self._opened.installation.config
         while True:
             await asyncio.sleep(READ_EVERY)
@@ -141,9 +142,9 @@ class Mirroring:
                 opened.turn_to(config)
 
     async def _mirror(self) -> None:
-        """Raises `LockedError` where another kbsync does, and other `KbsyncError` where it cannot be done."""
+        """Mirror. Raises `LockedError` if another kbsync does, and other `KbsyncError` if it fails."""
         opened = self._opened
-        # Before what a daemon needs is loaded, which takes a while.
+        # Before importing the daemon's modules, which takes a while.
         prepare(opened.installation)
         from kbsync.daemon import Daemon
 
@@ -160,7 +161,7 @@ class Mirroring:
             self._daemon = None
 
     async def end(self, keeping: asyncio.Task[None]) -> None:
-        """Let go of the state; what was done is recorded."""
+        """Release the state; finished work is recorded."""
         if self._daemon is None:
             keeping.cancel()
         else:
@@ -173,12 +174,13 @@ class _Lines(io.TextIOWrapper):
     """Lines of JSON from a client."""
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
-        """The next one, without halves of surrogate pairs."""
+        """Return the next line, without halves of surrogate pairs."""
         return mend_surrogates(super().readline(-1 if size is None else size))
 
 
 def _take_stdin() -> _Lines:
-    """What the client sends. From now on stdin is empty: no program that is started reads the client's."""
+    """Return the client's stream. From now on stdin is empty: no child process can read the client's
+    lines."""
     lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -187,7 +189,7 @@ def _take_stdin() -> _Lines:
 
 
 async def answer_stdio(server: Server[Any]) -> None:
-    """Answer the client at the other end of stdin and stdout, until it closes them."""
+    """Serve the client on stdin and stdout until it closes them."""
     gone = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
     with contextlib.suppress(*gone):
         try:

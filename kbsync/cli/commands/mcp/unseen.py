@@ -1,7 +1,7 @@
-"""Whether a folder holds something that the state does not know yet.
+"""Detects changes in a folder that the state doesn't know yet.
 
-An event takes up to a second to arrive, and a file has to be quiet before its row is written. Until then the
-state says that nothing is pending.
+An event takes up to a second to arrive, and a file must be unchanged for a while before its row is written.
+Until then the state says that nothing is pending.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Whether the folder of the one mirror has other files or other bytes than its state. Looks at the disk.
+    """Whether the folder of the only mirror has other files or other bytes than its state. Reads the disk.
 
-    Ends at the first difference, and with True once `is_given_up`.
+    Stops at the first difference, and returns True once `is_given_up`.
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
@@ -37,7 +37,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
         if record is None:
             return True
         comparison = _Comparison(root, state, record.id, is_given_up)
-        # Limits decide what is sent, not what a scan sees.
+        # Limits decide what is sent, not what a scan finds.
         rules = Rules(mirror.include, mirror.exclude, Formats())
         with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
             try:
@@ -51,7 +51,7 @@ class _GivenUpError(Exception):
 
 
 class _Comparison:
-    """Tells real differences between disk and state from those that no event reports."""
+    """Finds real differences between disk and state, not those that no event reports."""
 
     def __init__(
         self, root: Path, state: ReadOnlyState, mirror: int, is_given_up: Callable[[], bool]
@@ -62,13 +62,13 @@ class _Comparison:
         self._is_given_up = is_given_up
 
     def read(self, look: Callable[[Tx], T]) -> T:
-        """What `look` finds in the state. Raises `_GivenUpError`."""
+        """Run `look` on the state. Raises `_GivenUpError`."""
         if self._is_given_up():
             raise _GivenUpError
         return self._state.read(look)
 
     def is_changed(self, listing: FolderListing) -> bool:
-        """A file in this folder, or a folder, came, went or has other bytes."""
+        """Whether an entry of this folder was added, removed or has other bytes."""
         return (
             (listing.new and not listing.problem)
             or bool(listing.missing)
@@ -77,7 +77,7 @@ class _Comparison:
         )
 
     def _had_files(self, folder: str) -> bool:
-        # The row of a folder that is gone stays for a while.
+        # The row of a deleted folder stays for a while.
         return self.read(
             lambda tx: any(
                 row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder)
@@ -85,7 +85,7 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """It is new, or differs by more than its times and rights: no event reports those."""
+        """Whether the file is new, or differs in more than its times and mode, which no event reports."""
         if entry.stamp == NO_STAMP:
             return False
         row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
