@@ -34,6 +34,7 @@ from kbsync.engine.attach import adopting, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
+    MOST,
     Claim,
     Whose,
     has_bytes,
@@ -331,7 +332,7 @@ PUT_OFF = 1800.0
 PATIENCE, LOOK_EVERY = 60.0, 1.0
 """The most seconds a request waits for fresh work to end, and the seconds between two checks."""
 
-MOST_STRAYS, MOST_TOLD = 200, 20
+MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20
 """How many of very many missing documents to query before the mirror halts."""
 
@@ -355,7 +356,7 @@ class AuditResult:
     beyond: int = 0
     mended: int = 0
     left: dict[str, int] = field(default_factory=lambda: {"duplicate": 0, "orphaned": 0})
-    told: int = 0
+    reported: int = 0
 
 
 @dataclass(slots=True)
@@ -366,7 +367,8 @@ class BackgroundAudit:
 
     - It rests until `deep_rescan` after the last audit ended, or until a person asks for one. A restart
       changes nothing about the first and forgets the second.
-    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work.
+    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work. That
+      confirms the deletions before it.
     - It asks a second time, a horizon later, about documents that the list lacks and about those that it
       shows and nothing needs.
     - It repairs, a transaction for each page or document: documents that the target says are missing are sent
@@ -442,11 +444,17 @@ class BackgroundAudit:
         began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
         target = self.target.unhurried(self.pace)
         audit = Audit(binding, target, self.store.read, MOST_STRAYS)
+        deleted = await self.store.read(
+            lambda tx: tx.uploads.in_states(binding.mirror, binding.id, (UploadState.TOMBSTONE,), limit=MOST)
+        )
         await audit.read_list()
         # The list may lag: documents it lacks are queried by id, after it had time to show them.
         await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
+        gone = [row.id for row in deleted if row.remote_id not in audit.listed]
+        # A list that an audit reads anyway confirms the deletions so far.
+        await self.store.write(lambda tx: [self.journal.look_ended(tx, row, None, began) for row in gone])
         async for page in audit.unseen(began):
             await self._mend_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
@@ -463,7 +471,7 @@ class BackgroundAudit:
                     why += "; it is deleted"
                 else:
                     result.left[kind] += 1
-                self._tell(result, kind, one.path, one.remote_id, why)
+                self._report(result, kind, one.path, one.remote_id, why)
         result.foreign, result.beyond = audit.foreign, audit.beyond
         now = self.clock.wall()
         last = LastAudit(binding.id, now, **result.left, mended=result.mended, is_audit=True)
@@ -528,7 +536,7 @@ class BackgroundAudit:
         result.mended += await self.store.write(send_again)
         for row in lost:
             why = "a copy takes its place, or it is sent again"
-            self._tell(result, "missing", row.path or row.label, row.remote_id, why)
+            self._report(result, "missing", row.path or row.label, row.remote_id, why)
         if lost:
             self.on_work()
 
@@ -543,8 +551,8 @@ class BackgroundAudit:
             return again.state is UploadState.RETIRING
         return kind == "duplicate" and Repairs(self.journal).retire_stray(tx, stray)
 
-    def _tell(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
-        result.told += 1
-        if result.told <= MOST_TOLD:
+    def _report(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
+        result.reported += 1
+        if result.reported <= MOST_REPORTED:
             name = self.journal.binding.settings.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)

@@ -187,16 +187,16 @@ class Inbox:
         missing, strays = message.args.get("missing", ()), message.args.get("strays", ())
 
         def adopt(page: Sequence[dict[str, Any]], tx: Tx) -> None:
-            for told in page:
-                self._repairs.adopt(tx, Claim.from_json(tx, told), frozenset(missing))
+            for fields in page:
+                self._repairs.adopt(tx, Claim.from_json(tx, fields), frozenset(missing))
 
         def send_again(page: Sequence[str], tx: Tx) -> None:
             for remote_id in page:
                 self._repairs.send_again(tx, remote_id)
 
         def retire(page: Sequence[dict[str, Any]], tx: Tx) -> None:
-            for told in page:
-                self._repairs.retire_stray(tx, Claim.from_json(tx, told))
+            for fields in page:
+                self._repairs.retire_stray(tx, Claim.from_json(tx, fields))
 
         for change, whole in (
             (adopt, strays),

@@ -97,22 +97,15 @@ class Claim:
 
     def to_json(self) -> dict[str, Any]:
         """The form in the inbox message `repair`."""
-        return {
-            "remote_id": self.remote_id,
-            "path": self.path,
-            "name": self.listed.name,
-            "digest": self.digest,
-            "size": self.listed.size,
-            "upload": None if self.row is None else self.row.id,
-            "recipe": self.listed.recipe,
-            "is_ready": self.listed.state is DocState.READY,
-        }
+        upload = None if self.row is None else self.row.id
+        fields = {name: getattr(self.listed, name) for name in _LISTED}
+        is_ready = self.listed.state is DocState.READY
+        return {**fields, "digest": self.digest, "upload": upload, "is_ready": is_ready}
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
         """Why `to_json` cannot have written these fields; '' if it can."""
-        texts = ("remote_id", "name", "digest", "path")
-        wrong = [name for name in texts if not isinstance(fields.get(name), str)]
+        wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
         wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
         return f"a document to be deleted has no usable {' and no '.join(wrong)}" if wrong else ""
@@ -120,17 +113,16 @@ class Claim:
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
         """The claim of a `repair` message, with its current row."""
+        values: dict[str, Any] = {name: fields.get(name) for name in _LISTED}
+        state = DocState.READY if fields.get("is_ready") else DocState.UNKNOWN
         number = fields.get("upload")
-        listed = Listed(
-            fields["remote_id"],
-            fields["name"],
-            fields.get("size"),
-            state=DocState.READY if fields.get("is_ready") else DocState.UNKNOWN,
-            path=fields["path"],
-            digest=fields["digest"],
-            recipe=fields.get("recipe"),
-        )
-        return Claim(Whose.PATH, listed, None if number is None else tx.uploads.get(number))
+        row = None if number is None else tx.uploads.get(number)
+        return Claim(Whose.PATH, Listed(**values, state=state), row)
+
+
+_TEXTS = ("remote_id", "name", "digest", "path")
+_LISTED = (*_TEXTS, "size", "recipe")
+"""Fields of `Listed` in a `repair` message."""
 
 
 def _is_number(value: object) -> bool:

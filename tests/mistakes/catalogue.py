@@ -195,6 +195,13 @@ MISTAKES = {
         "        return False\n",
         ("tests/engine/test_verify.py",),
     ),
+    "base-that-is-back-is-sent-again": Mistake(
+        "a knowledge base that is back in its place gets each document twice",
+        "kbsync/engine/listing.py",
+        "row.remote_id == self.remote_id and not row.state.is_final",
+        "row.remote_id == self.remote_id",
+        ("tests/engine/test_local_life.py",),
+    ),
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
