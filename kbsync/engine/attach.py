@@ -32,7 +32,7 @@ from kbsync.core.model import (
 from kbsync.core.planner import UNKNOWN_SIZE
 from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
-from kbsync.engine.deletions import APPROVAL_KEPT
+from kbsync.engine.deletions import APPROVAL_KEPT, some_may_go
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim, Whose, present, read_list, unlisted
 from kbsync.engine.settings import (
@@ -104,13 +104,7 @@ class RecipeChanges:
         if not await self.is_due():
             self._put_off_since = None
             return None
-
-        def some_may_go(tx: Tx) -> bool:
-            """Whether files wait for their second check, or their deletions to be weighed."""
-            is_missed = tx.entries.first_missed(self._mirror) is not None
-            return is_missed or tx.holds.candidate_times(self._mirror)[0] > 0
-
-        if not await self._store.read(some_may_go):
+        if not await self._store.read(lambda tx: some_may_go(tx, self._mirror)):
             return now
         if self._put_off_since is None:
             self._put_off_since = now
@@ -154,7 +148,7 @@ class RecipeChanges:
             self._journal.recall_recipes(tx)
             self._to_release |= undecided.keys()
             return None
-        hold = tx.holds.open(mirror, now, RENEWALS)
+        hold = tx.holds.open(mirror, now)
         tx.recipes.ask(mirror, hold, undecided)
         [opened] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(opened)
@@ -222,8 +216,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     def end(page: Sequence[Upload], tx: Tx) -> None:
         for row in page:
             tx.uploads.save(lifecycle.gone(row))
-            tx.holds.release(row.id)
-        tx.holds.end_empty(binding.mirror, now)
+            tx.removals.release(row.id)
 
     for start in range(0, len(ended), PAGE):
         await store.write(partial(end, ended[start : start + PAGE]))
@@ -461,6 +454,9 @@ def _rebind(
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
         tx.recipes.forget_all(record.id)
+        tx.removals.drop_all(record.id)
+        if tx.uploads.unhold(record.id, binding):
+            tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
     for other in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
         former = tx.mirrors.binding(other or 0)
@@ -489,10 +485,14 @@ def _take_over_rows(
     for other in tx.mirrors.all():
         # Two spellings of one address can make two mirrors of a config share a binding.
         is_its_own = other.binding == binding and stays.get(other.name) in (other.place, "")
-        if other.id == record.id or is_its_own or not tx.uploads.take_over(other.id, record.id, binding):
+        if other.id == record.id or is_its_own:
             continue
+        is_held = tx.uploads.unhold(other.id, binding)
+        if not tx.uploads.take_over(other.id, record.id, binding):
+            continue
+        tx.removals.drop_all(other.id)
         unjudge(tx, record.id)
-        if other.folder != record.folder:
+        if is_held or other.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
     if base.writer:
         known = (base.last_writer, base.writer)
@@ -557,7 +557,12 @@ def is_emptied(serving: int, documents: int) -> bool:
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
     """Recover from the last stop, adopt the documents of the base, and renew what the config changed."""
     binding = journal.binding
-    await store.write(lambda tx: tx.entries.forget_first_looks(binding.mirror))
+
+    def forget_first_looks(tx: Tx) -> None:
+        tx.entries.forget_first_looks(binding.mirror)
+        tx.removals.forget_first_looks(binding.mirror)
+
+    await store.write(forget_first_looks)
     await store.write(journal.recover)
     await store.write(
         lambda tx: tx.uploads.bring_forward(journal.binding.mirror, journal.binding.id, clock.wall())

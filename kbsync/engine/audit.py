@@ -272,9 +272,8 @@ class Repairs:
         served = [row for row in rows if row.state.serves]
         for row in served:
             tx.uploads.save(lifecycle.gone(row))
-            tx.holds.release(row.id)
+            tx.removals.release(row.id)
             self._journal.decide(tx, row.path or "", fresh=True)
-        tx.holds.end_empty(self._journal.binding.mirror, self._journal.timing.now)
         return bool(served)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:

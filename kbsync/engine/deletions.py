@@ -22,8 +22,9 @@ from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import look_in_lost_mounts
 from kbsync.engine.settings import DeletionLimits
 from kbsync.source.look import Look, look_exactly
-from kbsync.state.approvals import Candidate, HoldItem
+from kbsync.state.approvals import ASKED, RELEASED, Hold
 from kbsync.state.read_only import Tx
+from kbsync.state.removals import Removal
 from kbsync.state.store import StateStore
 
 PAGE = 500
@@ -53,6 +54,12 @@ def must_hold(
     return gone > limits.count and gone > limits.fraction * (serving + executed)
 
 
+def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
+    """Whether a file missed by `until` (steady seconds) waits for its second check, or to be weighed."""
+    missed = tx.entries.first_missed(mirror)
+    return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
+
+
 class Deletions:
     """The deletions of one mirror.
 
@@ -77,10 +84,8 @@ class Deletions:
         """Whether a file may wait for its second check or to be weighed; False only if none does."""
         self._served = deque[tuple[float, int]]()
         """How many documents served recently, and since when, in steady seconds."""
-        self._missed: dict[str, float] = {}
-        """Missing files that are not weighed yet: when a check missed them, in steady seconds."""
-        self._waiting: dict[str, float] = {}
-        """Missed files that may have moved: since when they wait to be recognized, in steady seconds."""
+        self._moving: dict[str, float] = {}
+        """Missed files that may have moved: when a check first missed them, in steady seconds."""
 
     @property
     def _mirror(self) -> int:
@@ -88,32 +93,30 @@ class Deletions:
 
     async def second_looks(self) -> list[str]:
         """Check again the files that a check, one `settle` ago, missed. Returns paths that are back."""
-        then = self._clock.steady() - self._journal.binding.settings.settle + ROUNDING
+        settings = self._journal.binding.settings
+        then = self._clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
         while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
-            for path, _, missed in rows:
-                self._missed.setdefault(path, missed)
             # A file may be recognized by its inode, once changing files elsewhere are read. The wait is
             # at most that for a changing file: it may change again and again.
-            now, longest = self._clock.steady(), self._journal.binding.settings.settle_longest
-            coming = self._coming()
-            may_have_moved = [path for path, inode, _ in rows if inode in coming]
-            since = {path: self._waiting.setdefault(path, now) for path in may_have_moved}
-            moving = {path for path in since if now - since[path] < longest}
-            for path in since.keys() - moving:
-                del self._waiting[path]
+            now, coming = self._clock.steady(), self._coming()
+            missed = {path: self._moving.pop(path, at) for path, _, at in rows}
+            recent = now - settings.settle - settings.settle_longest
+            moving = {path: missed[path] for path, ino, _ in rows if ino in coming and missed[path] > recent}
 
-            def miss_from(tx: Tx, paths: Iterable[str] = moving) -> None:
+            def miss_from(tx: Tx, paths: Iterable[str] = moving, now: float = now) -> None:
                 for path in paths:
-                    tx.entries.miss_from(self._mirror, path, self._clock.steady())
+                    tx.entries.miss_from(self._mirror, path, now)
 
             if moving:
+                self._moving |= moving
                 await self._store.write(miss_from)
-            looked = await self._looks(path for path, *_ in rows if path not in moving)
+            looked = await self._looks(path for path in missed if path not in moving)
             if looked is None:
+                self._moving |= missed
                 break
-            await self._store.write(partial(self._record_looks, looked))
+            await self._store.write(partial(self._record_looks, looked, missed))
             back += [path for path, found in looked if found.kind not in (None, FileKind.FOLDER)]
         return back
 
@@ -127,11 +130,12 @@ class Deletions:
         found = await look_in_lost_mounts(self._store, self._journal.binding, found)
         return found if await self._identity() == before else None
 
-    def _record_looks(self, looked: Iterable[tuple[str, Look]], tx: Tx) -> None:
+    def _record_looks(self, looked: Iterable[tuple[str, Look]], missed: Mapping[str, float], tx: Tx) -> None:
         for path, found in looked:
             match found.presence:
                 case _ if found.lacks_file:  # absent at two checks below a verified root (promise 1)
                     self._journal.gone(tx, path)
+                    tx.removals.missed_since(self._mirror, path, missed[path])
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
                 case _:
@@ -143,14 +147,14 @@ class Deletions:
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
         times = [] if missed is None else [missed + self._journal.binding.settings.settle]
-        n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
+        n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         if n:
             # Files waiting for their second check may still join the batch, see `weigh`.
             longest = first + self._journal.binding.settings.settle_longest
             at = self._weigh_at(first, last) if missed is None else longest
             times.append(self._clock.steady() + at - self._clock.wall())
         if missed is None and not is_missed_by_scan:
-            self._waiting.clear()
+            self._moving.clear()
         if not times and not is_missed_by_scan:
             self.may_wait = False
         await self.count_served()
@@ -190,8 +194,7 @@ class Deletions:
 
     async def are_open(self, until: float) -> bool:
         """Whether a file missed by `until` (steady seconds) waits for its second check, or to be weighed."""
-        n, _, _ = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
-        return n > 0 or await self.are_missed(until)
+        return await self._store.read(lambda tx: some_may_go(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
         """Whether a file missed by `until` (steady seconds) waits for its second check."""
@@ -204,119 +207,109 @@ class Deletions:
         One short transaction decides about all of them, and the rest follows in batches, also after a crash.
         Returns how many of them newly need approval.
         """
-        n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
-        held = 0
+        n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         if n and await self._carry_out_weighed():  # of an interrupted run, whose times are not the others'
-            n, first, last = await self._store.read(lambda tx: tx.holds.candidate_times(self._mirror))
-        if n:
-            if not (now or self._clock.wall() >= self._weigh_at(first, last)):
-                return 0
-            longest = first + self._journal.binding.settings.settle_longest
-            if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
-                return 0  # files wait for their second check: weigh related deletions together
-            if await self._identity() is None:
-                return 0
-            began = await self._withdraw_others()
-            held = await self._store.write(partial(self._weigh, began))
-            await self._carry_out_weighed()
-        # Nothing is left to weigh; only files that may have moved still wait.
-        self._missed = {path: at for path, at in self._missed.items() if path in self._waiting}
+            n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
+        if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
+            return 0
+        longest = first + self._journal.binding.settings.settle_longest
+        if not now and self._clock.wall() < longest and await self.are_missed(math.inf):
+            return 0  # files wait for their second check: weigh related deletions together
+        if await self._identity() is None:
+            return 0
+        await self._drop_others()
+        held = await self._store.write(self._weigh)
+        await self._carry_out_weighed()
         return held
 
-    async def _withdraw_others(self) -> float:
-        """Withdraw candidates that no longer qualify; returns when the others' first file went missing."""
-        ahead = self._clock.wall() - self._clock.steady()
-        began, after = math.inf, None
+    async def _drop_others(self) -> None:
+        """Drop the deletions that no longer qualify."""
 
-        def withdraw(page: Sequence[Candidate], tx: Tx) -> list[Candidate]:
-            return [one for one in page if self._is_still_to_go(tx, one)]
+        def drop(page: Sequence[Removal], tx: Tx) -> None:
+            for removal in page:
+                self._is_still_to_go(tx, removal)
 
-        def candidates(tx: Tx) -> list[Candidate]:
-            return tx.holds.candidates(self._mirror, after=after, limit=PAGE)
+        for hold in await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=False)):
+            after = ""
+            while page := await self._store.read(partial(self._page, hold, after)):
+                after = page[-1].path
+                await self._store.write(partial(drop, page))
 
-        while page := await self._store.read(candidates):
-            after = page[-1].path
-            left = await self._store.write(partial(withdraw, page))
-            began = min([began, *(self._missed.get(one.path, one.at - ahead) for one in left)])
-        return began
+    def _page(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
+        return tx.removals.page(hold, after, PAGE, held=held)
 
-    def _weigh(self, began: float, tx: Tx) -> int:
-        """Decide about all at once. `began`: when their first file went missing, in steady seconds."""
+    def _weigh(self, tx: Tx) -> int:
+        """Decide about all that wait at once; returns how many newly need approval."""
         binding, now = self._journal.binding, self._clock.wall()
-        batch = tx.holds.count_batch(self._mirror)
-        serving = self._count_served(tx)
-        # Bursts of deletions count as one: otherwise a folder could be emptied a few files at a time.
-        executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)
-        # How many documents served when the first file of the batch went missing.
-        counts = [count for at, count in self._served if at < began]
-        before = counts[-1] if counts else next((count for _, count in self._served), None)
-        asks = tx.mirrors.get(self._mirror).hold_all
-        if batch and (asks or must_hold(batch, executed, serving, binding.settings.deletions, before)):
-            tx.holds.hold_batch(self._mirror, now)
-            return batch
-        if batch:
-            tx.holds.let_batch_go(self._mirror)
-            tx.holds.log(self._mirror, now, batch)
+        for hold in tx.holds.batches(self._mirror, weighed=False):
+            batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
+            # Bursts of deletions count as one: otherwise a folder could be emptied a few files at a time.
+            executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
+            # How many documents served when the first file of the batch went missing.
+            began = tx.removals.began(hold, now - self._clock.steady())
+            counts = [count for at, count in self._served if at < began]
+            before = counts[-1] if counts else next((count for _, count in self._served), None)
+            asks = tx.mirrors.get(self._mirror).hold_all
+            if asks or must_hold(batch, executed, serving, binding.settings.deletions, before):
+                tx.holds.weigh(hold.id, ASKED, now)
+                return batch
+            tx.holds.weigh(hold.id, RELEASED, now)
+            tx.removals.log(self._mirror, now, batch)
         return 0
 
     async def _carry_out_weighed(self) -> bool:
         """Mark allowed documents for deletion, and held ones for approval; returns whether there were any."""
 
-        def carry_out(tx: Tx) -> int:
-            page = tx.holds.weighed(self._mirror, PAGE)
-            for candidate, hold in page:
-                if not self._is_still_to_go(tx, candidate):
-                    continue
-                if hold is None:
-                    self._release(tx, candidate.upload)
-                else:
-                    self._hold(tx, candidate, hold)
-            tx.holds.end_empty(self._mirror, self._clock.wall())
-            return len(page)
+        def carry_out(hold: Hold, tx: Tx) -> bool:
+            carry = self._hold if hold.state == ASKED else self._release
+            page = self._page(hold, "", tx)
+            for removal in page:
+                if self._is_still_to_go(tx, removal):
+                    carry(tx, removal)
+            return bool(page)
 
-        is_any = False
-        while await self._store.write(carry_out):
-            is_any = True
-        return is_any
+        weighed = await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=True))
+        for hold in weighed:
+            while await self._store.write(partial(carry_out, hold)):
+                pass
+        return bool(weighed)
 
-    def _hold(self, tx: Tx, candidate: Candidate, hold: int) -> None:
-        tx.holds.withdraw(self._mirror, candidate.path)
-        upload = tx.uploads.get(candidate.upload)
+    def _hold(self, tx: Tx, removal: Removal) -> None:
+        upload = tx.uploads.get(removal.upload)
         assert upload is not None
-        tx.holds.add_item(hold, HoldItem(candidate.path, upload.id, upload.digest, candidate.cause))
+        tx.removals.hold(self._mirror, removal.path)
         tx.uploads.save(lifecycle.hold(upload))
-        self._journal.decide(tx, candidate.path)
+        self._journal.decide(tx, removal.path)
 
-    def _is_still_to_go(self, tx: Tx, candidate: Candidate) -> bool:
-        """Whether exactly this upload of the path must still be deleted; else the candidate is withdrawn."""
-        entry = tx.entries.get(self._mirror, candidate.path)
-        upload = tx.uploads.get(candidate.upload)
+    def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
+        """Whether exactly this upload of the path must still be deleted; else it stays."""
+        entry = tx.entries.get(self._mirror, removal.path)
+        upload = tx.uploads.get(removal.upload)
         if (
             entry is not None
             and upload is not None
             and upload.state is UploadState.SERVING
-            and upload.path == candidate.path
+            and upload.path == removal.path
             and parting_cause(wish := self._journal.wish(entry))
             and not wish.keeps
         ):
             return True
-        tx.holds.withdraw(self._mirror, candidate.path)
-        self._journal.decide(tx, candidate.path)  # shown as held
+        tx.removals.drop(self._mirror, removal.path)
+        self._journal.decide(tx, removal.path)  # shown as held
         return False
 
-    def _release(self, tx: Tx, number: int) -> None:
-        upload = tx.uploads.get(number)
-        if upload is None or not upload.state.serves or upload.path is None:
-            return
-        tx.holds.withdraw(self._mirror, upload.path)
+    def _release(self, tx: Tx, removal: Removal) -> None:
+        upload = tx.uploads.get(removal.upload)
+        assert upload is not None
+        tx.removals.drop(self._mirror, removal.path)
         tx.uploads.save(lifecycle.retire(upload, self._journal.timing))
-        self._journal.decide(tx, upload.path)
+        self._journal.decide(tx, removal.path)
 
     async def run_approved(self) -> int:
         """Delete what was approved and has not changed since; returns how many deletions."""
 
-        def approved(tx: Tx) -> list[int]:
-            return [hold.id for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
+        def approved(tx: Tx) -> list[Hold]:
+            return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
 
         if not await self._store.read(approved):
             return 0
@@ -327,41 +320,37 @@ class Deletions:
             done += await self._run(hold)
         return done
 
-    async def _run(self, hold: int) -> int:
-        done, after = 0, 0
+    async def _run(self, hold: Hold) -> int:
+        done, after = 0, ""
 
-        def run(page: Sequence[HoldItem], lacking: Collection[str], tx: Tx) -> int:
-            return sum(self._run_item(tx, item, is_lacking=item.path in lacking) for item in page)
+        def run(page: Sequence[Removal], lacking: Collection[str], tx: Tx) -> int:
+            return sum(self._run_one(tx, removal, is_lacking=removal.path in lacking) for removal in page)
 
-        def items(tx: Tx) -> list[HoldItem]:
-            return tx.holds.items_after(hold, after, PAGE)
-
-        while page := await self._store.read(items):
-            after = page[-1].upload
-            looked = await self._looks([item.path for item in page])
+        while page := await self._store.read(partial(self._page, hold, after, held=True)):
+            after = page[-1].path
+            looked = await self._looks([removal.path for removal in page])
             if looked is None:
                 return done
             lacking = {path for path, found in looked if found.lacks_file}
             done += await self._store.write(partial(run, page, lacking))
-        await self._store.write(lambda tx: tx.holds.end_empty(self._mirror, self._clock.wall()))
         return done
 
-    def _run_item(self, tx: Tx, item: HoldItem, *, is_lacking: bool) -> bool:
-        entry, upload = tx.entries.get(self._mirror, item.path), tx.uploads.get(item.upload)
-        held = upload is not None and upload.state is UploadState.HELD and upload.path == item.path
+    def _run_one(self, tx: Tx, removal: Removal, *, is_lacking: bool) -> bool:
+        path = removal.path
+        entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
+        held = upload is not None and upload.state is UploadState.HELD and upload.path == path
         # An approval is for exactly this document: another one that serves now is weighed again.
         if not held or entry is None:
-            tx.holds.release(item.upload)
+            tx.removals.release(removal.upload)
             return False
         wish = self._journal.wish(entry)
         if wish.presence is Presence.GONE and not is_lacking:
             wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be accessed
         if not parting_cause(wish) or wish.keeps:
             if wish.presence is not Presence.MISSING:  # its second check is pending
-                tx.entries.doubt(self._mirror, item.path)  # the next scan checks it again
+                tx.entries.doubt(self._mirror, path)  # the next scan checks it again
             return False
-        self._release(tx, item.upload)
-        tx.holds.release(item.upload)
+        self._release(tx, removal)
         return True
 
 

@@ -278,13 +278,10 @@ def _add_state(
     # Uploads in the base of the last pass; with another target or prefix none of them count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         found.uploads = tx.uploads.at(record.id, binding.id, path)
-    holds = (
-        (item.cause, hold.approved_at is not None)
-        for hold in tx.holds.current(record.id)
-        for item in tx.holds.items(hold.id)
-        if item.path == path
-    )
-    found.held_for, found.is_approved = next(holds, ("", False))
+    if (removal := tx.removals.get(record.id, path)) is not None:
+        for hold in tx.holds.current(record.id):
+            if hold.id == removal.hold:
+                found.held_for, found.is_approved = removal.cause, hold.approved_at is not None
     found.halt = _halt(tx, settings, record, root, context)
     place = path
     while place and not found.folder_problem:

@@ -191,6 +191,6 @@ def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
     # Recorded even if the rest fails: if the mirror continues, a pass sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
-        tx.holds.release(row.id)
+        tx.removals.release(row.id)
         if row.path is not None:
             tx.entries.doubt(row.mirror, row.path)

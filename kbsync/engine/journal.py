@@ -189,7 +189,7 @@ class Journal:
         # already: it was sent before the state was lost, say.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
             tx.uploads.move(mirror, self.binding.id, old, seen.path)
-            tx.holds.withdraw(mirror, old)
+            tx.removals.drop(mirror, old)
             tx.entries.remove(mirror, old)
         known = tx.entries.get(mirror, seen.path)
         status, since = (known.status, known.since) if known else (Status.PENDING, now)
@@ -356,15 +356,14 @@ class Journal:
             case Step.SERVE:
                 if upload.state is UploadState.ADOPTING and proves(upload, wish):
                     tx.uploads.set_content(upload.id, digest=wish.digest)
-                tx.holds.withdraw(mirror, upload.path or "")
-                tx.holds.release(upload.id)
-                tx.holds.end_empty(mirror, now)
+                tx.removals.drop(mirror, wish.path)
                 changed = lifecycle.take_over(upload, self.timing)
             case Step.WEIGH:
-                tx.holds.nominate(mirror, wish.path, upload.id, action.cause, now)
+                batch = tx.holds.batch(mirror, now)
+                tx.removals.nominate(mirror, wish.path, upload.id, action.cause, now, batch)
                 return False
             case Step.KEEP:
-                tx.holds.withdraw(mirror, wish.path)
+                tx.removals.drop(mirror, wish.path)
                 return False
             case Step.RELABEL if upload.next_look_at is None:
                 changed = replace(upload, next_look_at=now)
@@ -406,9 +405,9 @@ class Journal:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and parting_cause(self.wish(entry)):
                     # The predecessor's deletion needs approval: now that of the new document does.
-                    tx.holds.inherit(old.id, upload.id, upload.digest)
+                    tx.removals.inherit(old.id, upload.id)
                     upload = lifecycle.hold(upload)
-                tx.holds.release(old.id)
+                tx.removals.release(old.id)
                 if old.remote_id == upload.remote_id:  # it was updated in place
                     tx.uploads.save(lifecycle.gone(old))
                 elif replaced:
@@ -523,8 +522,7 @@ class Journal:
         """Its file's old document was removed for it: nothing serves now, whatever happens to this one."""
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
-                tx.holds.release(old.id)
-                tx.holds.end_empty(self.binding.mirror, self._clock.wall())
+                tx.removals.release(old.id)
                 tx.uploads.save(lifecycle.deleted(old, self.timing))
 
     def status_known(

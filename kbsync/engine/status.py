@@ -396,7 +396,7 @@ def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
     """Deletions and renewals that nobody has approved."""
     details = []
-    deletions = sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id))
+    deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
     if deletions:
         details.append(
             f"{deletions} of {_serving_count(tx, record)} documents would be deleted; "

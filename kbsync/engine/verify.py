@@ -208,7 +208,7 @@ def _check_folder(
         known = tx.entries.get(binding.mirror, path)
         if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
             return None
-        if tx.holds.is_candidate(binding.mirror, path):
+        if tx.removals.get(binding.mirror, path) is not None:
             return None
         return server, known
 

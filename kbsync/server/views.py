@@ -118,11 +118,11 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
-            ((item.path, item.upload, item.digest) for item in tx.holds.items(hold.id))
+            ((one.path, one.upload, one.cause) for one in tx.removals.page(hold, held=True))
             if kind == DELETIONS
             else tx.recipes.members(hold)
         )
-        for path, upload, proof in members:  # the digest of the document to delete, or the wanted recipe
+        for path, upload, proof in members:  # the cause of the deletion, or the wanted recipe
             digest.update(json.dumps([path, hold.id, upload, proof]).encode())
             count += 1
             if len(paths) < MOST_HELD:
@@ -190,7 +190,7 @@ class MirrorView:
             **told,
             "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
             "moving": moving,
-            "held": sum(tx.holds.item_count(hold.id) for hold in unapproved(tx, record.id)),
+            "held": sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id)),
             "renewals": renewals if again.documents else None,
             "audited": audited,
         }

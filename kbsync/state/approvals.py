@@ -1,9 +1,7 @@
-"""Waits for a person's decision: deletions over the limits, and documents to index again because settings
-changed.
+"""Waits for a person's decision: deletions over the limits (see `removals`), and documents to index again
+because settings changed.
 
-Deletions are collected as candidates, weighed as one batch, and released or held. Released ones are logged,
-so that the next batch is weighed together with them. Recipes that cost money are allowed, asked about or
-undecided, one row each (ADR 23).
+Recipes that cost money are allowed, asked about or undecided, one row each (ADR 23).
 """
 
 from __future__ import annotations
@@ -11,35 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from kbsync.state.db import Table, bind, unbind
+from kbsync.state.db import Table, unbind
 
 DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A served path whose file is gone or deselected. `cause`: gone, deselected or emptied."""
-
-    path: str
-    upload: int
-    cause: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class HoldItem:
-    """One deletion of a hold: it runs only for this upload."""
-
-    path: str
-    upload: int
-    digest: str
-    cause: str
+COLLECTING, RELEASED, ASKED = "collecting", "released", "asked"
+"""States of a hold: deletions still join it, go without approval, or wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A request for `approve`. `kind`: deletions or renewals; `detail`: explains it to a person."""
+    """A batch of deletions, or a question about renewals. `detail`: explains it to a person."""
 
     id: int
     mirror: int
@@ -47,143 +28,54 @@ class Hold:
     approved_at: float | None
     kind: str = DELETIONS
     detail: str = ""
-
-
-_BATCH = (
-    "FROM candidate c JOIN upload u ON u.id = c.upload AND u.state = 5 AND u.path = c.path"
-    " WHERE c.mirror = ?1 AND NOT c.let_go AND c.hold IS NULL"
-)
-"""The candidates that are weighed together."""
-
-_IS_WHOLE = "NOT EXISTS(SELECT 1 FROM candidate c WHERE c.hold = hold.id)"
-"""All deletions of the hold have joined it."""
+    state: str = ASKED
 
 
 class Holds(Table):
-    """Candidates, holds and the deletion log of one connection."""
+    """Documents that are decided about together."""
 
-    def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float) -> None:
-        """Add a deletion to weigh; the time of the first nomination stays."""
-        self._db.execute(
-            "INSERT INTO candidate(mirror, path, upload, cause, at) VALUES(?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause,"
-            # A deletion that joins a hold stays in it, whatever version serves (promise 5).
-            " let_go = let_go AND upload = excluded.upload",
-            (mirror, bind(path), upload, cause, now),
-        )
-
-    def withdraw(self, mirror: int, path: str) -> None:
-        """Drop the candidate: the path is wanted again."""
-        self._db.execute("DELETE FROM candidate WHERE mirror = ? AND path = ?", (mirror, bind(path)))
-
-    def candidates(self, mirror: int, *, after: str | None = None, limit: int = -1) -> list[Candidate]:
-        """Candidates that are not weighed yet, by path, starting after `after`."""
-        sql = (
-            "SELECT path, upload, cause, at FROM candidate WHERE mirror = ?1 AND NOT let_go AND hold IS NULL"
-            " AND (?2 IS NULL OR path > ?2) ORDER BY path LIMIT ?3"
-        )
-        rows = self._db.execute(sql, (mirror, None if after is None else bind(after), limit))
-        return [Candidate(unbind(path), upload, cause, at) for path, upload, cause, at in rows]
-
-    def weighed(self, mirror: int, limit: int) -> list[tuple[Candidate, int | None]]:
-        """Weighed candidates with the hold that each joins (None: released)."""
-        sql = (
-            "SELECT path, upload, cause, at, hold FROM candidate WHERE mirror = ?"
-            " AND (let_go OR hold IS NOT NULL) ORDER BY path LIMIT ?"
-        )
-        rows = self._db.execute(sql, (mirror, limit))
-        return [(Candidate(unbind(path), upload, cause, at), hold) for path, upload, cause, at, hold in rows]
-
-    def is_candidate(self, mirror: int, path: str) -> bool:
-        """Whether the deletion of this path's document waits to be weighed."""
-        sql = "SELECT 1 FROM candidate WHERE mirror = ? AND path = ?"
-        return self._db.execute(sql, (mirror, bind(path))).get is not None
-
-    def count_batch(self, mirror: int) -> int:
-        """How many of the candidates still serve and are not weighed yet."""
-        return int(self._db.execute(f"SELECT count(*) {_BATCH}", (mirror,)).get)
-
-    def let_batch_go(self, mirror: int) -> None:
-        """Release all candidates that aren't weighed yet."""
-        self._db.execute("UPDATE candidate SET let_go = 1 WHERE mirror = ? AND hold IS NULL", (mirror,))
-
-    def hold_batch(self, mirror: int, now: float) -> None:
-        """Hold all candidates that aren't weighed yet, in one hold that they still have to join."""
-        hold = self.open(mirror, now)
-        sql = "UPDATE candidate SET hold = ? WHERE mirror = ? AND NOT let_go AND hold IS NULL"
-        self._db.execute(sql, (hold, mirror))
-
-    def candidate_times(self, mirror: int) -> tuple[int, float, float]:
-        """Number of candidates, and the times of the first and last nomination (0.0 for none)."""
-        sql = (
-            "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM candidate WHERE mirror = ?"
-        )
-        n, first, last = self._db.execute(sql, (mirror,)).get
-        return n, first, last
-
-    def open(self, mirror: int, now: float, kind: str = DELETIONS) -> int:
+    def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
         """Open a hold."""
-        self._db.execute("INSERT INTO hold(mirror, made_at, kind) VALUES(?, ?, ?)", (mirror, now, kind))
+        sql = "INSERT INTO hold(mirror, made_at, kind, state) VALUES(?, ?, ?, ?)"
+        self._db.execute(sql, (mirror, now, kind, state))
         return self._db.last_insert_rowid()
+
+    def batch(self, mirror: int, now: float) -> int:
+        """Return the hold that deletions join until it is weighed."""
+        if collecting := self.batches(mirror, weighed=False):
+            return collecting[0].id
+        # Holds without deletions have ended.
+        self._db.execute(
+            "DELETE FROM hold WHERE mirror = ? AND kind = ?"
+            " AND NOT EXISTS(SELECT 1 FROM removal WHERE removal.hold = hold.id)",
+            (mirror, DELETIONS),
+        )
+        return self.open(mirror, now, DELETIONS, COLLECTING)
+
+    def weigh(self, hold: int, state: str, now: float) -> None:
+        """Release all its deletions, or ask a person about them."""
+        self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
+
+    def batches(self, mirror: int, *, weighed: bool) -> list[Hold]:
+        """Batches with deletions that aren't held or carried out yet: the weighed ones, or the others."""
+        is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
+        return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, weighed)
+
+    def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
+        """Questions of this kind, oldest first; one about deletions counts once all of them are held."""
+        is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
+        return self._select(f"state = '{ASKED}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind)
+
+    def _select(self, where: str, *values: object) -> list[Hold]:
+        sql = (
+            "SELECT id, mirror, made_at, approved_at, kind, detail, state FROM hold"  # noqa: S608 - ours
+            f" WHERE mirror = ? AND kind = ? AND {where} ORDER BY id"
+        )
+        return [Hold(*row) for row in self._db.execute(sql, values)]
 
     def describe(self, hold: int, detail: str) -> None:
         """Set the explanation of a hold."""
         self._db.execute("UPDATE hold SET detail = ? WHERE id = ?", (detail, hold))
-
-    def add_item(self, hold: int, item: HoldItem) -> None:
-        """Add a deletion to a hold."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO hold_item VALUES(?, ?, ?, ?, ?)",
-            (hold, bind(item.path), item.upload, item.digest, item.cause),
-        )
-
-    def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Whole holds of this kind that have items and haven't ended, oldest first."""
-        sql = (
-            "SELECT id, mirror, made_at, approved_at, kind, detail FROM hold"  # noqa: S608 - constants of ours
-            f" WHERE mirror = ? AND kind = ? AND ended_at IS NULL AND {_IS_WHOLE}"
-            f" AND (kind <> '{DELETIONS}' OR EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id))"
-            " ORDER BY id"
-        )
-        return [Hold(*row) for row in self._db.execute(sql, (mirror, kind))]
-
-    def items(self, hold: int) -> Iterator[HoldItem]:
-        """The items of a hold, by path."""
-        sql = "SELECT path, upload, digest, cause FROM hold_item WHERE hold = ? ORDER BY path"
-        for path, upload, digest, cause in self._db.execute(sql, (hold,)):
-            yield HoldItem(unbind(path), upload, digest, cause)
-
-    def items_after(self, hold: int, upload: int, limit: int) -> list[HoldItem]:
-        """A page of a hold's items, by upload."""
-        sql = (
-            "SELECT path, upload, digest, cause FROM hold_item"
-            " WHERE hold = ? AND upload > ? ORDER BY upload LIMIT ?"
-        )
-        rows = self._db.execute(sql, (hold, upload, limit))
-        return [HoldItem(unbind(path), number, digest, cause) for path, number, digest, cause in rows]
-
-    def item_count(self, hold: int) -> int:
-        """How many deletions a hold has."""
-        return int(self._db.execute("SELECT count(*) FROM hold_item WHERE hold = ?", (hold,)).get)
-
-    def release(self, upload: int) -> None:
-        """Remove this upload from its hold: the path came back, or its document is gone."""
-        self._db.execute("DELETE FROM hold_item WHERE upload = ?", (upload,))
-
-    def inherit(self, old_upload: int, new_upload: int, digest: str) -> None:
-        """Make the hold about the version that serves the path now."""
-        self._db.execute(
-            "UPDATE hold_item SET upload = ?, digest = ? WHERE upload = ?", (new_upload, digest, old_upload)
-        )
-
-    def end_empty(self, mirror: int, now: float) -> None:
-        """End the holds of deletions that have no items left."""
-        self._db.execute(
-            "UPDATE hold SET ended_at = ?"  # noqa: S608 - a constant of ours
-            " WHERE mirror = ? AND kind = ? AND ended_at IS NULL"
-            f" AND NOT EXISTS(SELECT 1 FROM hold_item WHERE hold = hold.id) AND {_IS_WHOLE}",
-            (now, mirror, DELETIONS),
-        )
 
     def approve(self, hold: int, now: float) -> None:
         """Approve exactly this hold; later deletions get their own hold."""
@@ -191,21 +83,8 @@ class Holds(Table):
 
     def unapprove_before(self, mirror: int, before: float) -> None:
         """Void approvals given before `before` and not used."""
-        self._db.execute(
-            "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND ended_at IS NULL AND approved_at < ?",
-            (mirror, before),
-        )
-
-    def log(self, mirror: int, now: float, n: int) -> None:
-        """Log that `n` deletions were released without asking."""
-        self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
-
-    def logged_since(self, mirror: int, since: float) -> int:
-        """Deletions released without asking since `since`; forgets older ones."""
-        # Kept on disk, so that a restart doesn't reopen the window (promise 5).
-        self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
-        sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"
-        return int(self._db.execute(sql, (mirror,)).get)
+        sql = "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND approved_at < ?"
+        self._db.execute(sql, (mirror, before))
 
 
 @dataclass(frozen=True, slots=True)

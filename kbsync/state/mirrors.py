@@ -224,10 +224,7 @@ class Mirrors(Table):
         self._db.execute(
             "DELETE FROM entry WHERE folder IN (SELECT id FROM folder WHERE mirror = ?)", (mirror,)
         )
-        self._db.execute(
-            "DELETE FROM hold_item WHERE hold IN (SELECT id FROM hold WHERE mirror = ?)", (mirror,)
-        )
-        tables = "folder upload candidate recipe_change hold deletion_log tally serving"
+        tables = "folder upload removal recipe_change hold deletion_log tally serving"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         Meta(self._db).forget(MirrorFact, mirror)

@@ -20,9 +20,8 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
     "folder": {"id": "id + :folder", "mirror": "mirror + :mirror", "parent": "parent + :folder"},
     "entry": {"folder": "folder + :folder"},
     "upload": {"mirror": "mirror + :mirror", "binding": "binding + :binding"},
-    "candidate": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
+    "removal": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "hold": {"id": "id + :hold", "mirror": "mirror + :mirror"},
-    "hold_item": {"hold": "hold + :hold"},
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
 }

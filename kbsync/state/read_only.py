@@ -15,6 +15,7 @@ from kbsync.state.files import Entries, Folders
 from kbsync.state.forgotten import Forgotten
 from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
+from kbsync.state.removals import Removals
 from kbsync.state.uploads import Uploads
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ class Tx:
         self.entries = Entries(connection, self.folders)
         self.uploads = Uploads(connection)
         self.mirrors = Mirrors(connection)
+        self.removals = Removals(connection)
         self.holds = Holds(connection)
         self.recipes = Recipes(connection)
         self.forgotten = Forgotten(connection)

@@ -102,14 +102,15 @@ WHEN (OLD.state IN (5, 6)) <> (NEW.state IN (5, 6)) BEGIN
     ON CONFLICT DO UPDATE SET n = n + excluded.n;
 END;
 
-CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
-  at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0, hold INTEGER, PRIMARY KEY(mirror, path)) WITHOUT ROWID;
-CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
+CREATE TABLE removal(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
+  at REAL NOT NULL, missed_at REAL, hold INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+CREATE INDEX removal_hold ON removal(hold, held);
+CREATE INDEX removal_open ON removal(mirror, at) WHERE held = 0;
+CREATE INDEX removal_upload ON removal(upload);
 CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, made_at REAL NOT NULL,
-  approved_at REAL, ended_at REAL, kind TEXT NOT NULL DEFAULT 'deletions', detail TEXT NOT NULL DEFAULT '');
-CREATE TABLE hold_item(hold INTEGER NOT NULL REFERENCES hold(id), path NOT NULL, upload INTEGER NOT NULL,
-  digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;
-CREATE INDEX hold_item_upload ON hold_item(upload);
+  approved_at REAL, kind TEXT NOT NULL DEFAULT 'deletions', detail TEXT NOT NULL DEFAULT '',
+  state TEXT NOT NULL DEFAULT 'asked');
 CREATE TABLE deletion_log(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL,
   n INTEGER NOT NULL);
 CREATE TABLE inbox(id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, verb TEXT NOT NULL,
@@ -134,10 +135,32 @@ CREATE INDEX candidate_hold ON candidate(hold) WHERE hold IS NOT NULL;
 """
 """Weighed deletions that wait for a person, each with the hold that it still has to join."""
 
+REMOVALS = """
+ALTER TABLE hold DROP COLUMN ended_at;
+ALTER TABLE hold ADD COLUMN state TEXT NOT NULL DEFAULT 'asked';
+INSERT INTO hold(mirror, made_at, state)
+  SELECT mirror, min(at), iif(let_go, 'released', 'collecting') FROM candidate WHERE hold IS NULL
+  GROUP BY mirror, let_go;
+CREATE TABLE removal(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL, cause TEXT NOT NULL,
+  at REAL NOT NULL, missed_at REAL, hold INTEGER NOT NULL, held INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(mirror, path)) WITHOUT ROWID;
+INSERT OR REPLACE INTO removal(mirror, path, upload, cause, at, hold, held)
+  SELECT mirror, path, upload, cause, made_at, hold, 1 FROM hold_item JOIN hold ON hold.id = hold;
+INSERT OR REPLACE INTO removal(mirror, path, upload, cause, at, hold)
+  SELECT mirror, path, upload, cause, at, coalesce(hold, (SELECT h.id FROM hold h WHERE h.mirror = c.mirror
+    AND h.state = iif(let_go, 'released', 'collecting'))) FROM candidate c;
+CREATE INDEX removal_hold ON removal(hold, held);
+CREATE INDEX removal_open ON removal(mirror, at) WHERE held = 0;
+CREATE INDEX removal_upload ON removal(upload);
+DROP TABLE candidate;
+DROP TABLE hold_item;
+"""
+"""A deletion is one row until it is carried out, in the batch that it is weighed with."""
+
 OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES)
+MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS)
 """Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

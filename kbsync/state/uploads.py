@@ -369,23 +369,23 @@ class Uploads(Table):
         """Give the document to another file."""
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
+    def unhold(self, mirror: int, binding: int) -> bool:
+        """Nobody is asked any more about deletions in this binding; returns whether anybody was."""
+        sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"
+        self._db.execute(sql, (mirror, binding))
+        return self._db.changes() > 0
+
     def take_over(self, former: int, mirror: int, binding: int) -> bool:
         """Give the rows of a former mirror in this binding to `mirror`; return whether there were any.
 
-        If both serve a path, the new owner's document stays and the other is deleted. No deletion waits for a
-        person any more.
+        None of them is held (`unhold`). If both serve a path, the new owner's document stays and the other is
+        deleted.
         """
         former_key = (former, binding)
         if not self._db.execute(
             "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", former_key
         ).get:
             return False
-        former_rows = "SELECT id FROM upload WHERE mirror = ? AND binding = ?"
-        self._db.execute(f"DELETE FROM hold_item WHERE upload IN ({former_rows})", former_key)  # noqa: S608
-        self._db.execute(f"DELETE FROM candidate WHERE upload IN ({former_rows})", former_key)  # noqa: S608
-        self._db.execute(
-            "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6", former_key
-        )
         for states, also, news in _TWICE:
             twin = (
                 f"EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror AND o.binding = :binding"  # noqa: S608

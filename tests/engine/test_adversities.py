@@ -116,7 +116,7 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
             await bound.compare()
             await bound.do_due_work()
             await world.clock.sleep(0.2)
-            if await bound.run.store.read(lambda tx: tx.holds.candidate_times(bound.run.mirror)[0]):
+            if await bound.run.store.read(lambda tx: tx.removals.times(bound.run.mirror)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):

@@ -40,7 +40,7 @@ def owned_by_docs(world: World) -> Belongings:
 def rows_left(world: World) -> dict[str, int]:
     """Rows by table, of tables that say anything about a mirror."""
     tables = (
-        "mirror binding folder entry upload candidate hold hold_item deletion_log tally serving inbox"
+        "mirror binding folder entry upload removal hold deletion_log tally serving inbox"
         " recipe_change forgotten forgotten_document meta"
     )
 

@@ -16,6 +16,7 @@ from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Rejected, Unavailable
 from kbsync.source.look import Look
 from kbsync.state.read_only import Tx
+from kbsync.state.removals import Removal
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.base import MemoryBase
@@ -356,7 +357,11 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
 
 
 def weighed(world: World) -> list[str]:
-    return [one.path for one in world.look_up(lambda tx: list(tx.holds.candidates(world.run.mirror)))]
+    def waiting(tx: Tx) -> list[Removal]:
+        batches = tx.holds.batches(world.run.mirror, weighed=False)
+        return [removal for batch in batches for removal in tx.removals.page(batch, held=False)]
+
+    return [removal.path for removal in world.look_up(waiting)]
 
 
 async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
@@ -444,6 +449,54 @@ async def test_back_in_the_first_base_what_went_meanwhile_goes_there_as_well(tmp
     world.base = first
     assert (await world.once()).complete
     assert world.served() == world.on_disk() == {"x2.md": "text of x", "z.md": "text of z, changed"}
+
+
+async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
+    """Another folder was put in place, one deletion of ten is held for that, and the base was changed."""
+    world = World(tmp_path)
+    await world.mirrored(10)
+    world.change(lambda tx: tx.mirrors.set_hold_all(world.run.mirror, True))
+    world.delete("f3.md")
+    await world.once()
+    assert world.statuses() == {"held": 1, "ready": 9}
+    first, world.base = world.base, MemoryBase(clock=world.clock.wall)
+    world.base.id = "another"
+    return world, first
+
+
+async def test_nobody_is_asked_in_one_base_about_deletions_in_another(tmp_path: Path) -> None:
+    world, first = await held_in_one_of_two(tmp_path)
+    assert (await world.once()).complete
+    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.served() == world.on_disk()
+    assert first.served("f3.md")
+
+
+@pytest.mark.parametrize("approves", [False, True])
+async def test_back_in_its_base_a_held_deletion_waits_for_a_person_again(
+    tmp_path: Path, approves: bool
+) -> None:
+    world, first = await held_in_one_of_two(tmp_path)
+    await world.once()
+    if approves:  # whatever is held: the document in the first base is not in question
+        world.approve()
+        await world.once()
+    world.base = first
+    await world.once()
+    assert world.statuses() == {"held": 1, "ready": 9}
+    assert world.base.served("f3.md")
+    world.approve()
+    await world.once()
+    assert world.served() == world.on_disk()
+    assert world.statuses() == {"ready": 9}
+
+
+async def test_a_held_deletion_of_a_renamed_mirror_waits_for_a_person(tmp_path: Path) -> None:
+    world, world.base = await held_in_one_of_two(tmp_path)
+    world.settings, world.configured = replace(world.settings, name="notes"), ("notes",)
+    await world.once()
+    assert world.statuses() == {"held": 1, "ready": 9}
+    assert world.puts() == 10
 
 
 # -- an edit before the first version was known to be searchable: it is found all the time ---------------

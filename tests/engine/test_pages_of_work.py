@@ -17,6 +17,7 @@ from kbsync.engine.reconcile import PAGE_SECONDS, Reconciler
 from kbsync.errors import Rejected
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import ReadProblem, StableDigest, UnreadableFile
+from kbsync.state.approvals import ASKED
 from kbsync.state.files import Entries
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
@@ -52,7 +53,7 @@ async def test_many_deletions_are_weighed_held_and_approved_by_pages(
     await world.once()
     assert world.statuses() == {"held": MANY - 5, "ready": 5}
     [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))
-    assert world.look_up(lambda tx: tx.holds.item_count(hold.id)) == MANY - 5
+    assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == MANY - 5
     world.approve()
     await world.once()
     assert world.statuses() == {"ready": 5}
@@ -74,10 +75,10 @@ async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
     def committed(moment: str) -> None:
         held.append(0)
         if moment == "after" and world.store is not None:
-            asked.add(world.store.read_now(lambda tx: sum(map(tx.holds.item_count, whole(tx)))))
+            asked.add(world.store.read_now(lambda tx: sum(count(tx))))
 
-    def whole(tx: Any) -> list[int]:
-        return [each.id for each in tx.holds.current(world.run.mirror)]
+    def count(tx: Tx) -> list[int]:
+        return [tx.removals.count(hold, held=True) for hold in tx.holds.current(world.run.mirror)]
 
     monkeypatch.setattr(lifecycle, "hold", counting)
     world.on_commit = committed
@@ -110,7 +111,7 @@ async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_que
         end = await world.once()
         assert end.complete and len(world.base.documents) == 10
         [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))  # noqa: B023
-        assert world.look_up(lambda tx: tx.holds.item_count(hold.id)) == 8  # noqa: B023
+        assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == 8  # noqa: B023
 
 
 async def test_files_that_are_back_after_a_kill_leave_no_question(
@@ -129,14 +130,14 @@ async def test_a_held_deletion_stays_in_its_question_when_another_version_serves
     await world.mirrored(1)
     mirror = world.run.mirror
 
-    def decide(tx: Tx) -> list[tuple[int, int | None]]:
-        tx.holds.nominate(mirror, "f0.md", 1, "gone", 1.0)
-        tx.holds.hold_batch(mirror, 2.0)
-        tx.holds.nominate(mirror, "f0.md", 2, "gone", 3.0)
-        return [(one.upload, hold) for one, hold in tx.holds.weighed(mirror, 9)]
+    def decide(tx: Tx) -> list[int]:
+        tx.removals.nominate(mirror, "f0.md", 1, "gone", 1.0, tx.holds.batch(mirror, 1.0))
+        [batch] = tx.holds.batches(mirror, weighed=False)
+        tx.holds.weigh(batch.id, ASKED, 2.0)
+        tx.removals.nominate(mirror, "f0.md", 2, "gone", 3.0, tx.holds.batch(mirror, 3.0))
+        return [removal.upload for removal in tx.removals.page(batch, held=False)]
 
-    [(upload, hold)] = world.change(decide)
-    assert upload == 2 and hold is not None
+    assert world.change(decide) == [2]
 
 
 async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list[int]) -> None:

@@ -395,7 +395,7 @@ class Churned(World):
         assert self.store is not None
 
         def count(tx: Tx) -> list[int]:
-            return [tx.holds.item_count(hold.id) for hold in tx.holds.current(self.run.mirror, kind)]
+            return [tx.removals.count(hold, held=True) for hold in tx.holds.current(self.run.mirror, kind)]
 
         return self.store.read_now(count)
 

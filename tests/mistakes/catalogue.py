@@ -154,8 +154,8 @@ MISTAKES = {
     "held-by-halves": Mistake(
         "of deletions that are held the documents are deleted all the same",
         "kbsync/engine/deletions.py",
-        "            tx.holds.hold_batch(self._mirror, now)\n            return batch",
-        "            tx.holds.let_batch_go(self._mirror)\n            return batch",
+        "                tx.holds.weigh(hold.id, ASKED, now)",
+        "                tx.holds.weigh(hold.id, RELEASED, now)",
         ("tests/engine/test_fairness.py", "tests/cli/test_retry.py"),
     ),
     "lost-mount-seen-once": Mistake(
@@ -169,8 +169,8 @@ MISTAKES = {
     "hold-is-joined": Mistake(
         "files that are missed later join deletions that a person was asked about, and go with them",
         "kbsync/state/approvals.py",
-        "        hold = self.open(mirror, now)\n",
-        "        hold = next((each.id for each in self.current(mirror)), 0) or self.open(mirror, now)\n",
+        "        if collecting := self.batches(mirror, weighed=False):\n",
+        "        if collecting := self.batches(mirror, weighed=False) or self.current(mirror):\n",
         ("tests/engine/test_once_decided.py",),
     ),
     "file-that-is-back-loses-its-document": Mistake(
@@ -373,7 +373,7 @@ MISTAKES = {
     "bursts-apart": Mistake(
         "a folder is emptied unasked, a few files at a time",
         "kbsync/engine/deletions.py",
-        "        executed = tx.holds.logged_since(self._mirror, now - binding.settings.deletions.window)",
+        "        executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)",
         "        executed = 0",
         ("tests/promises/test_mass_deletion.py",),
     ),

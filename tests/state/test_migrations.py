@@ -71,6 +71,48 @@ async def test_work_goes_on_where_the_oldest_schema_left_it(world: World) -> Non
     assert world.statuses() == {"ready": 2, "held": 1}
 
 
+def leave_deletions(world: World, *, is_approved: bool) -> None:
+    """Of three files that are gone, one document is held, one still joins its hold, and one may go.
+
+    As the schema before `REMOVALS` had them when kbsync was killed amid a page.
+    """
+    for path in world.on_disk():
+        world.delete(path)
+    with closing(open_writer(world.state / "state.db")) as db:
+        for number, script in enumerate(schema.MIGRATIONS[: schema.MIGRATIONS.index(schema.REMOVALS)]):
+            db.execute(script)
+            db.pragma("user_version", schema.OLDEST + number + 1)
+        [mirror] = [number for (number,) in db.execute("SELECT id FROM mirror")]
+        held, joining, free = (upload for _, _, upload in SERVED.values())
+        now = world.clock.wall()
+        db.execute("UPDATE entry SET presence = 2")
+        db.execute("UPDATE upload SET state = 6 WHERE id = ?", (held,))
+        db.execute(
+            "INSERT INTO hold(id, mirror, made_at, approved_at) VALUES(7, ?, ?, ?)",
+            (mirror, now, now if is_approved else None),
+        )
+        db.execute(
+            "INSERT INTO hold_item SELECT 7, path, id, digest, 'gone' FROM upload WHERE id = ?", (held,)
+        )
+        candidate = "INSERT INTO candidate SELECT mirror, path, id, 'gone', ?, ?, ? FROM upload WHERE id = ?"
+        db.execute(candidate, (now, False, 7, joining))
+        db.execute(candidate, (now, True, None, free))
+
+
+@pytest.mark.parametrize("is_approved", [False, True])
+async def test_a_question_about_deletions_and_its_answer_outlive_the_update(
+    world: World, is_approved: bool
+) -> None:
+    leave_deletions(world, is_approved=is_approved)
+    await world.once()
+    held, joining, _ = (path for path, _, _ in SERVED.values())
+    assert set(world.served()) == (set() if is_approved else {held, joining})
+    assert world.statuses() == ({} if is_approved else {"held": 2})
+    asked = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
+    assert asked == ([] if is_approved else [7])
+    assert world.puts() == 0
+
+
 def test_an_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path) -> None:
     open_oldest_state(tmp_path / "old.db", tmp_path)
     with closing(open_writer(tmp_path / "new.db")) as new, closing(open_writer(tmp_path / "old.db")) as old:

@@ -306,7 +306,7 @@ def state_of_oldest_schema(path: Path) -> None:
 
 def is_as_it_was(tx: Tx) -> bool:
     [hold] = tx.holds.current(1)
-    [item] = tx.holds.items(hold.id)
+    [item] = tx.removals.page(hold, held=True)
     rows = [tx.uploads.get(number) for number in (7, 8)]
     words = [(row.state, row.wanted_recipe) for row in rows if row is not None]
     assert words == [(UploadState.SERVING, ""), (UploadState.HELD, "")]
@@ -317,7 +317,7 @@ def ask_about_r2(tx: Tx) -> Extent:
     row = tx.uploads.get(7)
     assert row is not None
     tx.uploads.save(replace(row, wanted_recipe="r2"))
-    tx.recipes.ask(1, tx.holds.open(1, 9.0, RENEWALS), {"r2": 1})
+    tx.recipes.ask(1, tx.holds.open(1, 9.0), {"r2": 1})
     return tx.recipes.extent(tx.holds.current(1, RENEWALS)[0])
 
 
@@ -337,9 +337,14 @@ def test_a_state_of_an_earlier_version_can_be_looked_at_before_it_goes_on(tmp_pa
 def test_a_crash_amid_the_steps_leaves_a_whole_earlier_version(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     state_of_oldest_schema(path)
-    with closing(open_writer(path)) as connection, pytest.raises(apsw.Error), connection:
-        connection.execute(schema.MIGRATIONS[-1])
-        connection.execute("SELECT no_such_column")
+    for number in range(len(schema.MIGRATIONS)):
+        scripts = list(schema.MIGRATIONS)
+        scripts[number] += "SELECT no_such_column"
+        with closing(open_writer(path)) as connection, pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(schema, "MIGRATIONS", tuple(scripts))
+            with pytest.raises(apsw.Error):
+                schema.migrate(connection)
+            assert schema.version_of(connection) == schema.OLDEST + number
     with closing(StateStore(path)) as store:
         assert store.read_now(is_as_it_was)
 

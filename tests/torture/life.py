@@ -203,7 +203,18 @@ class Life:
         with closing(apsw.Connection(str(path))) as db:
             db.execute(
                 "ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1;"
-                "DROP INDEX candidate_hold; ALTER TABLE candidate DROP COLUMN hold"
+                "CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL,"
+                " cause TEXT NOT NULL, at REAL NOT NULL, let_go INTEGER NOT NULL DEFAULT 0,"
+                " PRIMARY KEY(mirror, path)) WITHOUT ROWID;"
+                "INSERT INTO candidate SELECT r.mirror, path, upload, cause, at, state = 'released'"
+                " FROM removal r JOIN hold ON hold.id = hold WHERE held = 0;"
+                "CREATE TABLE hold_item(hold INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL,"
+                " digest TEXT NOT NULL, cause TEXT NOT NULL, PRIMARY KEY(hold, upload)) WITHOUT ROWID;"
+                "INSERT INTO hold_item SELECT hold, r.path, upload, digest, cause"
+                " FROM removal r JOIN upload u ON u.id = upload WHERE held = 1;"
+                "DELETE FROM hold WHERE state <> 'asked'; ALTER TABLE hold DROP COLUMN state;"
+                "ALTER TABLE hold ADD COLUMN ended_at REAL;"
+                "DROP TABLE removal"
             )
             db.pragma("user_version", schema.OLDEST)
         if self.chance.random() < 0.5:  # else it looks as if it came from a backup

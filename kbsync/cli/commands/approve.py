@@ -69,11 +69,11 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     if record is None:
         return HeldDocuments(mirror.name, (), ())
     # By hold number: a later hold is not part of this approval and asks again (promise 5).
-    deletions = [hold.id for hold in tx.holds.current(record.id)]
-    delete = sorted({item.path for hold in deletions for item in tx.holds.items(hold)})
+    deletions = tx.holds.current(record.id)
+    delete = sorted({one.path for hold in deletions for one in tx.removals.page(hold, held=True)})
     renewals = tx.holds.current(record.id, RENEWALS)
     reindex = sorted(path for hold in renewals for path, *_ in tx.recipes.members(hold))
-    holds, folder = (*deletions, *(hold.id for hold in renewals)), ""
+    holds, folder = tuple(hold.id for hold in (*deletions, *renewals)), ""
     if record.halt is not None and record.halt.reason == "folder-missing":
         # A missing folder cannot be accepted: that would accept any folder that replaces it later.
         with suppress(RootTrouble):

@@ -1,0 +1,122 @@
+"""May the document of a path be deleted? One row for each deletion that is not carried out yet.
+
+    missed ──▶ waiting ──▶ released ──▶ the document goes
+                       └─▶ asked ──▶ held ──▶ approved: the document goes
+
+- missed: a check of the disk lacks the file. That is a fact about the disk, also while its deletion is held:
+  the file's own row says so (`Presence.MISSING`). One check is not enough (promise 1).
+- waiting: two checks lack the file, or a person deselected or emptied it. All that wait are of one batch and
+  weighed together (promise 5).
+- released or asked: the batch was weighed. One row of `hold` says so before anything follows, so a kill
+  leaves no part of it undecided. Page by page, its documents are deleted or held.
+- held: the document serves until a person approves, who is asked once all of the batch are held.
+
+The row ends and the document stays when the file is back, another document serves the path, or the mirror
+has another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
+that was released: that is weighed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kbsync.state.approvals import Hold
+from kbsync.state.db import Table, bind, unbind
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The deletion of a path's document. `cause`: gone, deselected or emptied; `hold`: its batch."""
+
+    path: str
+    upload: int
+    cause: str
+    hold: int
+
+
+class Removals(Table):
+    """Removals, and the log of those that nobody was asked about."""
+
+    def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
+        """Weigh the deletion of this document with this batch; the time of the first nomination stays."""
+        self._db.execute(
+            "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
+            # A deletion that a person is to be asked about stays so, whatever version serves (promise 5).
+            " hold = iif(held OR upload <> excluded.upload AND"
+            " (SELECT state FROM hold WHERE id = removal.hold) = 'released', excluded.hold, hold)",
+            (mirror, bind(path), upload, cause, now, batch),
+        )
+
+    def missed_since(self, mirror: int, path: str, missed: float) -> None:
+        """Record when a check missed the file for the first time, in steady seconds of this process."""
+        sql = "UPDATE removal SET missed_at = ? WHERE mirror = ? AND path = ?"
+        self._db.execute(sql, (missed, mirror, bind(path)))
+
+    def forget_first_looks(self, mirror: int) -> None:
+        """Forget the steady seconds of an earlier process: they mean nothing."""
+        self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
+
+    def drop(self, mirror: int, path: str) -> None:
+        """Drop the removal: the path is wanted again, or its document goes."""
+        self._db.execute("DELETE FROM removal WHERE mirror = ? AND path = ?", (mirror, bind(path)))
+
+    def release(self, upload: int) -> None:
+        """Drop the removal of a held document that is gone."""
+        self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
+
+    def drop_all(self, mirror: int) -> None:
+        """Drop all removals: the mirror has another base now."""
+        self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
+
+    def inherit(self, old_upload: int, new_upload: int) -> None:
+        """Make the hold about the version that serves the path now."""
+        self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
+
+    def hold(self, mirror: int, path: str) -> None:
+        """Record that the document waits for a person."""
+        self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
+
+    def get(self, mirror: int, path: str) -> Removal | None:
+        """The removal of this path's document."""
+        return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
+
+    def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
+        """Removals of a batch that are held, or not yet, by path, starting after `after`."""
+        where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
+        return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
+
+    def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Removal]:
+        sql = f"SELECT path, upload, cause, hold FROM removal WHERE {where}"  # noqa: S608
+        return (Removal(unbind(path), *rest) for path, *rest in self._db.execute(sql, values))
+
+    def count(self, hold: Hold, *, held: bool) -> int:
+        """How many removals of a batch are held, or not yet."""
+        sql = "SELECT count(*) FROM removal WHERE hold = ? AND held = ?"
+        return int(self._db.execute(sql, (hold.id, held)).get)
+
+    def times(self, mirror: int) -> tuple[int, float, float]:
+        """How many are neither held nor carried out, and the first and last nomination (0.0 for none)."""
+        sql = (
+            "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM removal"
+            " WHERE mirror = ? AND held = 0"
+        )
+        n, first, last = self._db.execute(sql, (mirror,)).get
+        return n, first, last
+
+    def began(self, hold: Hold, ahead: float) -> float:
+        """When the first file of a batch went missing, in steady seconds; `ahead` of them, the wall clock."""
+        sql = "SELECT min(coalesce(missed_at, at - ?)) FROM removal WHERE hold = ?"
+        return float(self._db.execute(sql, (ahead, hold.id)).get)
+
+    def log(self, mirror: int, now: float, n: int) -> None:
+        """Log that `n` deletions were released without asking."""
+        self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
+
+    def logged_since(self, mirror: int, since: float) -> int:
+        """Deletions released without asking since `since`; forgets older ones."""
+        # Kept on disk, so that a restart doesn't reopen the window (promise 5).
+        self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
+        sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"
+        return int(self._db.execute(sql, (mirror,)).get)
