@@ -25,7 +25,8 @@ from kbsync.targets.gptbots.config import (
     RANKING_MODELS,
     GptbotsTargetConfig,
 )
-from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY, judge_for
+from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY
+from kbsync.targets.gptbots.shapes import judge as judge_gptbots
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -202,7 +203,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
         # As an answer of this code under HTTP 200 is taken.
         body = {"code": int(code), "message": "no more words"}
-        error = judge_for("https://example.invalid")(HttpAnswer("add", 200, {}, body, "", 0.0))
+        error = judge_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
     assert told[TOO_MANY].startswith("sends fewer")
 

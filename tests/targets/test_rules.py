@@ -13,8 +13,8 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, 
 from kbsync.targets.dify.shapes import RULES as DIFY_RULES
 from kbsync.targets.dify.shapes import judge as dify_judge
 from kbsync.targets.gptbots import config as gptbots
-from kbsync.targets.gptbots.shapes import judge_for as gptbots_judge
-from kbsync.targets.gptbots.shapes import rules_for as gptbots_rules
+from kbsync.targets.gptbots.shapes import RULES as GPTBOTS_RULES
+from kbsync.targets.gptbots.shapes import judge as gptbots_judge
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import COMMON, ENDINGS, ErrorCase, ErrorRule, by_status, first_rule, says_money
 from kbsync.targets.lightrag.shapes import RULES as LIGHTRAG_RULES
@@ -31,8 +31,6 @@ from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
 from kbsync.targets.zhipu.shapes import envelope_of
 
-REGION = "https://api-sg.gptbots.ai"
-
 
 def zhipu_judge(answer: HttpAnswer) -> TargetError | None:
     return zhipu.judge(answer, envelope_of(answer.body))
@@ -41,7 +39,7 @@ def zhipu_judge(answer: HttpAnswer) -> TargetError | None:
 VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
     "zhipu": (zhipu_judge, zhipu.RULES),
-    "gptbots": (gptbots_judge(REGION), gptbots_rules(REGION)),
+    "gptbots": (gptbots_judge, GPTBOTS_RULES),
     "openai": (openai_judge, OPENAI_RULES),
     "openwebui": (openwebui_judge, OPENWEBUI_RULES),
     "lightrag": (lightrag_judge, LIGHTRAG_RULES),
@@ -418,7 +416,7 @@ RECEIPTS = [
 def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None:
     """A word of the vendor's own would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
-    error = gptbots_judge(REGION)(Row("gptbots", "update", 404, body, NotOffered).answer())
+    error = gptbots_judge(Row("gptbots", "update", 404, body, NotOffered).answer())
     assert isinstance(error, NotOffered) and error.code == "404"
 
 

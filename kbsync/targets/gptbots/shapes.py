@@ -23,7 +23,7 @@ from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
-from kbsync.targets.http.errors import HttpAnswer, Judge
+from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
@@ -261,33 +261,35 @@ _FILE = file_names(EXTENSIONS)
 _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
+_REGION_HINT = "check api_key, and that base_url is its region (sg, jp, th differ)"
+_BOT_HINT = "its knowledge bases went with it; put a key of another bot and its base into the config"
+_CREDITS_HINT = "see to the account's credits in the vendor's console"
+_RIGHTS_HINT = "check api_key and its rights"
+
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls that a 403 may be said of without a word about the key."""
 
 
-def judge_for(address: str) -> Judge:
-    """The reading of answers from `address`."""
-    rules = rules_for(address)
-
-    def judge(answer: HttpAnswer) -> TargetError | None:
-        code, message = _error_in(answer.body)
-        case = case_of(
-            answer,
-            code=code,
-            message=message,
-            words=without_files(message, _FILE),
-            is_error=bool(code),
-            is_of_document=answer.op in _OF_DOCUMENTS,
-        )
-        return classify(case, rules, _described)
-
-    return judge
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """The vendor's reading of an answer; None is success."""
+    code, message = _error_in(answer.body)
+    case = case_of(
+        answer,
+        codes={code} - {""},
+        code=code if number_in(code) is not None else "",  # only numbers are documented
+        message=message,
+        words=without_files(message, _FILE),
+        is_error=bool(code),
+        is_of_document=answer.op in _OF_DOCUMENTS,
+    )
+    return classify(case, RULES, _described)
 
 
 def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    """Our sentence, then the vendor's code and words."""
+    """Where, in our sentence, then the vendor's code and words."""
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
-    return f"{sentence} (code {case.code}{f': {case.message}' if case.message else ''})"
+    code = "".join(case.codes)
+    return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
 
 
 def _is_call_missing(case: ErrorCase) -> bool:
@@ -310,82 +312,48 @@ def _refuses(case: ErrorCase) -> bool:
     return case.is_error and (case.status in (401, 403) or not _leaves_open(case))
 
 
-def rules_for(address: str) -> tuple[ErrorRule, ...]:
-    """The table for answers from `address`. Five codes are documented; words and status tell the others."""
-    return (
-        # Documented; a key of another region looks like this.
-        ErrorRule(
-            Halted,
-            code={_WRONG_KEY},
-            halt="credentials",
-            hint=f"check api_key, and that base_url is its region: {address} was asked (sg, jp, th differ)",
-        ),
-        # Documented.
-        ErrorRule(
-            Halted,
-            code={_BOT_GONE},
-            halt="knowledge-base-missing",
-            hint="its knowledge bases went with it; put a key of another bot and its base into the config",
-        ),
-        # No page lists the codes of an empty account; only the words tell, whatever the code or status.
-        ErrorRule(
-            Halted,
-            words=MONEY,
-            reported=True,
-            halt="quota",
-            says="the account has no credits left",
-            hint="see to the account's credits in the vendor's console",
-        ),
-        # Documented: a parameter or a file.
-        ErrorRule(Rejected, code={_INVALID}),
-        # Documented: more at a time than it takes.
-        ErrorRule(Rejected, code={TOO_MANY}),
-        # Not documented, and the same everywhere.
-        ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
-        # RFC 6585, with any code.
-        ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
-        # Not documented, and the same everywhere.
-        ErrorRule(Unavailable, code={"408"}),
-        # The status tells of a missing route. As a code it only raises a doubt, until it is seen again.
-        *(
-            ErrorRule(
-                NotOffered,
-                status={status},
-                as_code=str(status),
-                when=lambda case: case.is_error and _is_call_missing(case),
-            )
-            for status in (404, 405, 501)
-        ),
-        # Busy, in whatever words and under whatever status.
-        ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
-        # A quota, unless it is one of requests.
-        ErrorRule(
-            Halted,
-            words=_QUOTA,
-            unless=BUSY,
-            reported=True,
-            halt="quota",
-            hint="see to the account's credits in the vendor's console",
-        ),
-        # Full.
-        ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
-        # Rights of the key, in the vendor's own body; insufficient is said of credits as well.
-        ErrorRule(
-            Halted, words=PERMISSION, reported=True, halt="credentials", hint="check api_key and its rights"
-        ),
-        # It may be said of one document.
-        ErrorRule(
-            Rejected, status={403}, when=lambda case: case.is_error and case.is_of_document, may_pass=True
-        ),
-        # The vendor's own body, so no firewall's page.
-        ErrorRule(
-            Halted, status={401, 403}, reported=True, halt="credentials", hint="check api_key and its rights"
-        ),
-        # 50000 and what has no known meaning: it is open what was done.
-        ErrorRule(Unsure, when=_leaves_open),
-        # Any other code is a failure, whatever the status.
-        ErrorRule(Rejected, reported=True),
-    )
+RULES: tuple[ErrorRule, ...] = (
+    # Documented; a key of another region looks like this.
+    ErrorRule(Halted, code={_WRONG_KEY}, halt="credentials", hint=_REGION_HINT),
+    # Documented.
+    ErrorRule(Halted, code={_BOT_GONE}, halt="knowledge-base-missing", hint=_BOT_HINT),
+    # No page lists the codes of an empty account; only the words tell, whatever the code or status.
+    ErrorRule(
+        Halted,
+        words=MONEY,
+        reported=True,
+        halt="quota",
+        says="the account has no credits left",
+        hint=_CREDITS_HINT,
+    ),
+    # Documented: a parameter or a file; more at a time than it takes.
+    ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
+    # Not documented, and the same everywhere.
+    ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
+    # RFC 6585, with any code.
+    ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
+    # Not documented, and the same everywhere.
+    ErrorRule(Unavailable, code={"408"}),
+    # The status tells of a missing route. As a code it only raises a doubt, until it is seen again.
+    ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
+    # Busy, in whatever words and under whatever status.
+    ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
+    # A quota, unless it is one of requests.
+    ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
+    # Full.
+    ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
+    # Rights of the key, in the vendor's own body; insufficient is said of credits as well.
+    ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
+    # It may be said of one document.
+    ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
+    # The vendor's own body, so no firewall's page.
+    ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
+    # 50000 and what has no known meaning: it is open what was done.
+    ErrorRule(Unsure, when=_leaves_open),
+    # Any other code is a failure, whatever the status.
+    ErrorRule(Rejected, reported=True),
+)
+"""In this order; behind them come the common rules. Five codes are documented, words and status tell more."""
 
 
 SENTENCES = {

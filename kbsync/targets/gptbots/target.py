@@ -13,20 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Unpack
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from kbsync.contract.searching import Passage, Query
-from kbsync.contract.target import (
-    Accepted,
-    Base,
-    DocState,
-    DocStatus,
-    Limits,
-    Outgoing,
-    PutOutcome,
-    Surroundings,
-)
+from kbsync.contract.target import Accepted, Base, DocState, DocStatus, Limits, Outgoing, PutOutcome
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST as LARGEST_LINK
 from kbsync.core.links import is_link
@@ -60,14 +51,13 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     MarkedRow,
     Marker,
-    judge_for,
+    judge,
     matches_of,
     page_of,
     results_of,
     states_of,
     write_marker,
 )
-from kbsync.targets.http.client import ClientOptions
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, well_formed
 from kbsync.targets.http.target import (
     MISSING,
@@ -214,13 +204,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     reranks = True
     most_ids = MOST_IDS
 
-    def __init__(
-        self, config: GptbotsTargetConfig, surroundings: Surroundings, **options: Unpack[ClientOptions]
-    ) -> None:
-        self.judge = judge_for(config.base_url)
-        super().__init__(config, surroundings, **options)
-        self.takes = limits_of(config)
-        self._base = config.knowledge_base_id
+    judge = staticmethod(judge)
+
+    def prepare(self) -> None:
+        """What the vendor takes, and what is known of its documents."""
+        self.takes = limits_of(self._config)
+        self._base = self._config.knowledge_base_id
         # How many documents a request may have.
         self._new = RequestSize(MOST_FILES)
         self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}

@@ -20,7 +20,7 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     Marker,
     bases_of,
-    judge_for,
+    judge,
     page_of,
     results_of,
     seconds_of,
@@ -195,7 +195,7 @@ async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk
 
 
 def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
-    return judge_for("https://api-sg.gptbots.ai")(HttpAnswer(op, status, {}, body, "", 0.0))
+    return judge(HttpAnswer(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
 
 
 BY_CODE: dict[type[TargetError], tuple[int, ...]] = {
