@@ -1,4 +1,4 @@
-"""What all calls to the vendor share: the key they show, how answers are judged, the account's space."""
+"""What all calls to the vendor share: the key they show, and how answers are judged."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from copy import copy
 
-from kbsync.contract.target import Capacity, Surroundings
+from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, TargetError, Unavailable
-from kbsync.targets.http.client import Client, ClockSkew
+from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import (
@@ -21,7 +21,6 @@ from kbsync.targets.zhipu.config import (
 from kbsync.targets.zhipu.errors import EXPIRED, judge, unsigned
 from kbsync.targets.zhipu.shapes import (
     Envelope,
-    capacity_of,
     envelope_of,
 )
 
@@ -33,9 +32,6 @@ LIFE, KEPT = 210.0, 180.0
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
 """Seconds by which the clocks may differ before a refused key mentions it; tokens carry times."""
-
-FORECAST = 5.0
-"""Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
 
 _SHORTEST_SECRET = 6
 
@@ -158,13 +154,3 @@ class MirrorJudge:
         error.reason = reason
         error.args = (reason,)
         return error
-
-
-async def ask_capacity(client: Client) -> Capacity | None:
-    """Space of the account; None where it is unknown. Raises `TargetError`, `Unavailable` after `FORECAST`.
-
-    It is a forecast only, and uploads, plans and people wait for it.
-    """
-    async with client.soon("capacity", FORECAST):
-        answer = await client.ask("capacity", "GET", "/knowledge/capacity")
-    return capacity_of(answer.body)

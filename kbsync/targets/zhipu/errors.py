@@ -224,6 +224,14 @@ def _agrees(case: ErrorCase) -> bool:
     return case.is_success or case.code == str(case.status)
 
 
+_no_money = partial(ErrorRule, Halted, halt="quota", says=_AT_ITS_LIMIT, hint=MONEY_ADVICE)
+_no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE)
+_no_rights = partial(ErrorRule, Halted, halt="credentials", hint=ACCOUNT_ADVICE)
+_is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
+# The manual does not say what equal names do; these words would.
+_name_taken = partial(ErrorRule, NameTaken, words=_NAME_TAKEN, unless=NOT_FOUND)
+_slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
+
 RULES: tuple[ErrorRule, ...] = (
     # Both have to say so: a gateway may wrap an old body in its own status (promise 10).
     ErrorRule(None, status=SUCCESS, code={"200"}, reported=False),
@@ -239,51 +247,36 @@ RULES: tuple[ErrorRule, ...] = (
     # Page of error codes: the key.
     ErrorRule(Halted, code=_KEY, halt="credentials", hint=KEY_ADVICE),
     # Page of error codes: the account.
-    ErrorRule(Halted, code=_ACCOUNT, halt="credentials", hint=ACCOUNT_ADVICE),
+    _no_rights(code=_ACCOUNT),
     # Page of error codes: money and plans.
     ErrorRule(Halted, code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE),
     # Seen in production: an empty account under 429, where rate limits are told as well.
-    ErrorRule(
-        Halted,
-        code=_SLOW | {"408", "429", "1120", "rate_limit_error"},
-        words=MONEY,
-        halt="quota",
-        says=_AT_ITS_LIMIT,
-        hint=MONEY_ADVICE,
-    ),
+    _no_money(code=_SLOW | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
     # Page of error codes: flow control.
-    ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
+    _slow_down(code=_SLOW),
     # Page of error codes: not reached, not waited for.
     ErrorRule(Unavailable, code={"408", "1120"}),
     # Page of error codes: failed in the middle.
     ErrorRule(Unsure, code=_OPEN),
-    # The manual does not say what equal names do; these words would.
-    ErrorRule(NameTaken, call={"upload"}, code=_OF_THE_REQUEST, words=_NAME_TAKEN, unless=NOT_FOUND),
+    # Words tell more than a code for any wrong parameter.
+    _name_taken(call={"upload"}, code=_OF_THE_REQUEST),
     # Page of error codes: this request.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
     # It is not said of the key where one document is asked about.
-    ErrorRule(Rejected, code={"403"}, when=lambda case: case.is_of_document, may_pass=True),
+    _is_forbidden(code={"403"}),
     # Done without.
     ErrorRule(NotOffered, code={"403"}, call=OPTIONAL),
     # A call that is needed is forbidden.
-    ErrorRule(Halted, code={"403"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    _no_rights(code={"403"}),
     # No such document or base.
     ErrorRule(NotFound, code={"404"}),
     # A call that is needed is not for this account.
-    ErrorRule(
-        Halted,
-        code={"1220"},
-        when=lambda case: case.call not in OPTIONAL,
-        halt="credentials",
-        hint=ACCOUNT_ADVICE,
-    ),
+    _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
     # The call is not there, or not for this account.
     ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague codes, unknown ones and none: the words tell more
     # Whatever it says, the document may have been stored.
-    ErrorRule(Unsure, call=UPLOADS, code={"500"}),
-    # Whatever it says, the document may have been stored.
-    ErrorRule(Unsure, call=UPLOADS, status=SERVER_ERROR),
+    ErrorRule(Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in SERVER_ERROR),
     # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor. Under
     # another code these words would have a document called deleted that stays (promise 10).
     ErrorRule(
@@ -294,72 +287,55 @@ RULES: tuple[ErrorRule, ...] = (
         says=SENTENCES["404"],
     ),
     # The words for an empty account are unmistakable.
-    ErrorRule(Halted, words=MONEY, halt="quota", says=_AT_ITS_LIMIT, hint=MONEY_ADVICE),
+    _no_money(words=MONEY),
     # A rate limit is told as exceeded (超出) as well: these words go before those for a lack of room.
-    ErrorRule(Unavailable, words=BUSY, says="the vendor is busy", is_rate_limit=True),
+    _slow_down(words=BUSY, says="the vendor is busy"),
     # No room, in words that mean nothing else.
-    ErrorRule(NoRoom, words=SURELY_FULL, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE),
+    _no_room(words=SURELY_FULL),
     # Rights of the key, in the vendor's own body: "insufficient" is said of space as well, and a firewall may
     # refuse a single document.
-    ErrorRule(
-        Halted,
+    _no_rights(
         words=PERMISSION,
         reported=True,
         when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
-        halt="credentials",
         says="the vendor forbids it",
-        hint=ACCOUNT_ADVICE,
     ),
     # A limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for.
-    ErrorRule(
-        NoRoom,
-        call={"upload", RECEIPT, INDEXED},
-        words=_FULL,
-        unless=_NOT_FULL,
-        halt="quota",
-        says=_AT_ITS_LIMIT,
-        hint=SPACE_ADVICE,
-    ),
+    _no_room(call={"upload", RECEIPT, INDEXED}, words=_FULL, unless=_NOT_FULL),
     # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
-    ErrorRule(NoRoom, call={INDEXED}, code={"10002"}, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE),
+    _no_room(call={INDEXED}, code={"10002"}),
     # Manual, 3.2.2: the example of a reason.
     ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not take this format"),
-    # The manual does not say what equal names do; these words would.
-    ErrorRule(
-        NameTaken,
-        call={RECEIPT},
-        words=_NAME_TAKEN,
-        unless=NOT_FOUND,
-        says="the vendor has a document of this name already",
-    ),
+    # Beside a file in the answer to its upload.
+    _name_taken(call={RECEIPT}, says="the vendor has a document of this name already"),
     # A refusal without a reason says nothing of the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
     # As above, under the vague code.
-    ErrorRule(NameTaken, call={"upload"}, code={"400"}, words=_NAME_TAKEN, unless=NOT_FOUND, when=_agrees),
+    _name_taken(call={"upload"}, code={"400"}, when=_agrees),
     # The manual's code for a wrong parameter.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
-    ErrorRule(Unavailable, code={"429"}, when=_agrees, is_rate_limit=True),
+    _slow_down(code={"429"}, when=_agrees),
     # An internal error.
     ErrorRule(Unsure, code={"500"}, when=_agrees),
     # -- bodies that have a type and no code
     # Other products of the host: authentication_error.
-    ErrorRule(Halted, code={"authentication_error"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    _no_rights(code={"authentication_error"}),
     # As 403.
-    ErrorRule(Rejected, code={"permission_error"}, when=lambda case: case.is_of_document, may_pass=True),
+    _is_forbidden(code={"permission_error"}),
     # As 403.
     ErrorRule(NotOffered, code={"permission_error"}, call=OPTIONAL),
     # As 403.
-    ErrorRule(Halted, code={"permission_error"}, halt="credentials", hint=ACCOUNT_ADVICE),
+    _no_rights(code={"permission_error"}),
     # As 429.
-    ErrorRule(Unavailable, code={"rate_limit_error", "overloaded_error"}, is_rate_limit=True),
+    _slow_down(code={"rate_limit_error", "overloaded_error"}),
     # As 404.
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
     ErrorRule(Unsure, code={"api_error"}),
     # -- a failure all the same, as its body says under 200 (promise 10).
     # As above, under an unknown code.
-    ErrorRule(NameTaken, call={"upload"}, status=SUCCESS, words=_NAME_TAKEN, unless=NOT_FOUND),
+    _name_taken(call={"upload"}, status=SUCCESS),
     # An unknown code is a failure all the same (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Image, Passage
@@ -17,14 +17,16 @@ from kbsync.contract.target import Capacity
 from kbsync.core.text import number_in
 from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.reading import (
-    Identified,
     ListPage,
+    T,
+    count_of,
     flag_of,
     id_of,
     integer,
     number,
     object_of,
     objects_in,
+    page_in,
     text_of,
 )
 from kbsync.targets.zhipu.config import ZhipuSearchConfig
@@ -81,11 +83,6 @@ class Envelope:
     kind: str = ""
     failed: bool = False
     at: float | None = None
-
-    @property
-    def is_success(self) -> bool:
-        """The vendor's own word; the HTTP status has to agree (promise 10)."""
-        return self.code == "200" and not self.failed
 
 
 def envelope_of(body: Any) -> Envelope | None:
@@ -147,15 +144,10 @@ class ZhipuDocument:
 ZhipuPage = ListPage[ZhipuDocument]
 
 
-Row = TypeVar("Row", bound=Identified)
-
-
-def rows_of(body: Any, read: Callable[[Mapping[str, Any]], Row | None]) -> ListPage[Row]:
+def rows_of(body: Any, read: Callable[[Mapping[str, Any]], T | None]) -> ListPage[T]:
     """A page of a list, each row as `read` has it; rows that it calls None are left out."""
-    listed = listed_in(body)
-    total = integer(object_of(data_of(body)).get("total"))
-    rows = tuple(row for item in objects_in(listed) if (row := read(item)) is not None)
-    return ListPage(rows, total, not isinstance(listed, list))
+    total = object_of(data_of(body)).get("total")
+    return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
 
 
 def page_of(body: Any) -> ZhipuPage:

@@ -35,7 +35,7 @@ from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of
 from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, address_in, grace, search_ranked
-from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge, ask_capacity
+from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
@@ -53,6 +53,7 @@ from kbsync.targets.zhipu.shapes import (
     MOST_PASSAGES,
     Images,
     ZhipuDocument,
+    capacity_of,
     created_of,
     data_of,
     document_of,
@@ -69,6 +70,9 @@ from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, loo
 
 FEW = 2
 """So many are asked for one by one: a page of the list would cost more."""
+
+FORECAST = 5.0
+"""Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
 
 OVERLOADED = frozenset({"1305", "1312"})
 """Codes of a ranking model that has too much work."""
@@ -135,14 +139,19 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         return self._space.left
 
     async def capacity(self) -> Capacity | None:
-        """Of the account, asked for each time."""
-        return await ask_capacity(self._client)
+        """Space of the account; None where it is unknown. `Unavailable` after `FORECAST`.
+
+        It is a forecast only, and uploads, plans and people wait for it.
+        """
+        async with self._client.soon("capacity", FORECAST):
+            answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
+        return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
         """Not asked for again for an hour where it is refused, in whatever words."""
         with self._client.missing.remembered("capacity"):
             try:
-                return await ask_capacity(self._client)
+                return await self.capacity()
             except Rejected as error:
                 raise NotOffered(error.reason, code=error.code) from error
 
