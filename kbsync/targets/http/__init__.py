@@ -1,1 +1,1 @@
-"""The HTTP layer of all remote targets: requests are sent with care, and answers are not believed."""
+"""The HTTP layer of all remote targets: it sends requests carefully, and doesn't trust responses."""

@@ -1,4 +1,4 @@
-"""Bodies of requests, sent in pieces without a file in memory, and bodies of answers, read up to a bound."""
+"""Request bodies, streamed without loading files into memory, and response bodies, read up to a limit."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from kbsync.targets.http.errors import (
 )
 
 CHUNK = 64 * 1024
-"""Bytes that are read and sent at a time, at most."""
+"""Maximum number of bytes to read and send at a time."""
 
 JSON = "application/json"
 
 Take = Callable[[int], Awaitable[None]]
-"""Waits until so many bytes may be sent."""
+"""Waits until this many bytes may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a form: the field's name, the file's own name, its bytes."""
+    """A file in a form: the field's name, the file's name, its bytes."""
 
     name: str
     filename: str
@@ -42,10 +42,10 @@ class FilePart:
 
 
 class RequestBody(httpx.AsyncByteStream):
-    """The bytes of one request, of a length that is known beforehand. `sent` counts bytes given away.
+    """The bytes of one request, with a known length. `sent` counts the bytes handed over.
 
-    `start` it before it is sent and `close` it after. A file in it that is not as long as it was measured
-    raises `BodyChangedError` before the last byte: a changed file never arrives as a whole one (promise 8).
+    Call `start` before sending and `close` afterwards. If a file's length differs from the measured one, this
+    raises `BodyChangedError` before the last byte, so a changed file never arrives complete (promise 8).
     """
 
     def __init__(self, content_type: str, size: int, pieces: Iterable[bytes], files: ExitStack) -> None:
@@ -56,18 +56,18 @@ class RequestBody(httpx.AsyncByteStream):
         self._take: Take | None = None
 
     def start(self, take: Take, chunk: int = CHUNK) -> None:
-        """Give pieces of at most `chunk` bytes, each waited for with `take`."""
+        """Yield pieces of at most `chunk` bytes, waiting for `take` before each."""
         self._take, self._pieces = take, _joined(self._pieces, chunk)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._files.close()
 
     def __aiter__(self) -> RequestBody:
         return self
 
     async def __anext__(self) -> bytes:
-        """The next piece, when it may be sent."""
+        """Return the next piece when it may be sent."""
         piece = next(self._pieces, None)
         if piece is None:
             raise StopAsyncIteration
@@ -78,21 +78,21 @@ class RequestBody(httpx.AsyncByteStream):
 
 
 def json_text(value: Any) -> bytes:
-    """JSON as bytes. A lone surrogate, as odd file names have, becomes a question mark."""
+    """JSON as bytes. A lone surrogate, which odd file names contain, becomes a question mark."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")
 
 
 def json_body(text: bytes) -> RequestBody:
-    """A body of JSON that is made already."""
+    """A body of finished JSON."""
     return RequestBody(JSON, len(text), [text], ExitStack())
 
 
 def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
-    """A multipart body: the fields in their order, then the file. Raises `BodyMissingError`.
+    """A multipart body: the fields in order, then the file. Raises `BodyMissingError`.
 
-    httpx writes names as raw UTF-8 in quotes, as browsers do, and never `filename*`, which many Java
-    parsers drop.
+    httpx writes names as raw UTF-8 in quotes, like browsers, and never `filename*`, which many Java parsers
+    drop.
     """
     with ExitStack() as files:
         file = files.enter_context(MeasuredFile(part.body))
@@ -111,9 +111,9 @@ def file_body(body: Body, content_type: str = "application/octet-stream") -> Req
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
-    """A body of JSON in pieces: bytes as they are, a file as base64 (its quotes stand around it).
+    """A JSON body in pieces: bytes as they are, a file as base64 (the quotes are in the pieces around it).
 
-    Raises `BodyMissingError` where a file cannot be opened.
+    Raises `BodyMissingError` if a file can't be opened.
     """
     with ExitStack() as files:
         opened = [one if isinstance(one, bytes) else files.enter_context(MeasuredFile(one)) for one in pieces]
@@ -122,15 +122,15 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
 
 
 def base64_size(size: int) -> int:
-    """Bytes that `size` bytes have in base64."""
+    """The size of `size` bytes in base64."""
     return 4 * -(-size // 3)
 
 
 class MeasuredFile:
-    """A document that is read for sending: exactly as long as it was measured, or an error (promise 8).
+    """A document opened for sending: it has exactly the measured length, or raises an error (promise 8).
 
-    Raises `BodyMissingError` where it cannot be opened. `seek` and `tell` are there for httpx, which learns
-    the length of a file by them: not the length it has by now, but the one that was hashed.
+    Raises `BodyMissingError` if it can't be opened. httpx uses `seek` and `tell` to find a file's length;
+    they report the length that was hashed, not the current one.
     """
 
     def __init__(self, body: Body) -> None:
@@ -147,15 +147,16 @@ class MeasuredFile:
         self._file.close()
 
     def tell(self) -> int:
-        """Where reading goes on."""
+        """The current position."""
         return self.size - self._left
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Nothing moves: httpx only asks where the end is, and goes to the start before it reads."""
+        """Do nothing: httpx only asks for the end, and returns to the start before it reads."""
         return self.size if whence == os.SEEK_END else offset
 
     def read(self, most: int = CHUNK) -> bytes:
-        """The next bytes. Raises `BodyChangedError` with the last of them where the file goes on or ended."""
+        """Return the next bytes. Raises `BodyChangedError` at the last of them if the file is longer or
+        shorter than measured."""
         try:
             piece = self._file.read(min(most, self._left))
             self._left -= len(piece)
@@ -178,7 +179,7 @@ def _written(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
 
 
 def _base64(file: MeasuredFile) -> Iterator[bytes]:
-    """Base64 of all of it; three bytes at a time make four, whatever the pieces are."""
+    """Base64 of everything: three bytes become four, however the pieces are split."""
     rest = b""
     while piece := file.read():
         whole = rest + piece
@@ -189,7 +190,7 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
 
 
 def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
-    """The same bytes in pieces of `chunk` and a last one: each costs a write to the network."""
+    """Return the same bytes in pieces of `chunk` and a last one: each piece costs a write to the network."""
     rest = bytearray()
     for piece in pieces:
         rest += piece
@@ -201,9 +202,10 @@ def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 
 
 async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of an answer. Raises `TooLargeError` where they are more than `most`.
+    """Yield the bytes of a response. Raises `TooLargeError` for more than `most` bytes.
 
-    Raises `CompressedError` where they are compressed, which was not asked for: few bytes may be a bomb.
+    Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may be a
+    bomb.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
@@ -217,12 +219,12 @@ async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[b
 
 
 async def whole_answer(response: httpx.Response, most: int) -> bytes:
-    """All bytes of an answer, as `answer_pieces` gives them."""
+    """Return all bytes of a response, as in `answer_pieces`."""
     return b"".join([piece async for piece in answer_pieces(response, most)])
 
 
 def parsed(content: bytes | str) -> Any | None:
-    """The JSON in `content`, with or without BOM; None where it is none."""
+    """Parse the JSON in `content`, with or without BOM; None if it isn't JSON."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
@@ -230,6 +232,6 @@ def parsed(content: bytes | str) -> Any | None:
 
 
 def excerpt(content: bytes) -> str:
-    """The beginning of an answer on one printable line."""
+    """The beginning of a response on one printable line."""
     beginning = content[: 4 * EXCERPT].decode("utf-8", "replace")
     return printable(" ".join(beginning.split()))[:EXCERPT]

@@ -1,7 +1,7 @@
-"""Asks a target over HTTP: not too much at a time, and with one clear outcome for each call.
+"""Sends requests to a target, within its limits, and with one clear outcome for each call.
 
-A request passes `Client._request` once: it waits at the gate, is sent, and its answer is judged. Only `ask`
-repeats a request, because only there twice does no harm (ADR 13).
+A request passes through `Client._request` once: it waits at the gate, is sent, and its response is
+classified. Only `ask` repeats a request, because only there a repetition is harmless (ADR 13).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
 """Seconds between the tries of an idempotent call, the upper half of it by chance."""
 
 LARGEST_ANSWER = 32 * 1024 * 1024
-"""Bytes of an answer that are read."""
+"""Maximum size of a response in bytes."""
 
 JSON_LINES = "application/x-ndjson"
 
@@ -71,26 +71,26 @@ REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
 _LATER = (408, 425, 429)
 
 PATIENCE = 2.0
-"""Seconds: a target that wants to be left alone for longer is not asked again at once."""
+"""Seconds: if a target requests a longer pause, the call isn't retried now."""
 
 A_SECOND = 1.0
-"""What a `Date` (RFC 9110, 6.6.1) leaves out."""
+"""The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
 
 _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 
 HANGING = 0.5
-"""Of the time in which an answer was wanted: a request that waited for longer than that was not answered."""
+"""Share of the available time: a request that waited longer than that counts as unanswered."""
 
 UNANSWERED = 10.0
-"""Seconds: a question that somebody gave up after so long was not answered."""
+"""Seconds: a request cancelled after waiting this long counts as unanswered."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Somebody waits for `seconds`, until `deadline`."""
+    """A caller waits for `seconds`, until `deadline`."""
 
     seconds: float
     deadline: asyncio.Timeout
@@ -101,21 +101,23 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 @dataclass(slots=True)
 class ClockSkew:
-    """`apart`: seconds by which the target's clock was ahead of ours by its last word; None before one."""
+    """`apart`: seconds by which the target's clock was ahead of ours at its last response; None before
+    one."""
 
     apart: float | None = None
 
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
-        """An answer was stamped `at`, between sending and hearing: only what lies outside of them counts.
+        """Record a response dated `at`, received between sending and hearing: only a difference beyond that
+        interval counts.
 
-        So a slow upload never looks like a difference. All in seconds since the epoch.
+        So a slow upload never looks like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
             self.apart = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
 
 
 class ClientOptions(TypedDict, total=False):
-    """What a target hands on to its client: the clocks and the way, which tests replace, and its account."""
+    """What a target passes to its client: clocks and transport, which tests replace, and its account."""
 
     steady: Callable[[], float]
     wall: Callable[[], float]
@@ -127,7 +129,8 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One call. `body` makes the bytes to send, again for each try. `is_repeatable`: twice does no harm."""
+    """One call. `body` makes the bytes to send, anew for each try. `is_repeatable`: repeating it is
+    harmless."""
 
     op: str
     method: str
@@ -138,11 +141,12 @@ class HttpCall:
 
 
 class Client:
-    """The way to one target. `headers` gives those with the key, asked for each time.
+    """The connection to one target.
 
-    `judge` reads the vendor's answers. `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`.
-    `account`: shared with the other ways to the same account. `skew`: how far the target's clock is off,
-    which `judge` may know better. Raises `UsageError` where the endpoint cannot be used.
+    `headers` returns the headers with the key, for each request. `judge` classifies the vendor's responses.
+    `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with the other
+    clients of the account. `skew`: how far the target's clock is off, which `judge` may know better. Raises
+    `UsageError` if the endpoint can't be used.
     """
 
     def __init__(
@@ -188,26 +192,29 @@ class Client:
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Client:
-        """The same gate, breaker and connections; each try of each request waits for `pace` first."""
+        """Return a client with the same gate, breaker and connections; each try of each request waits for
+        `pace` first."""
         slow = copy(self)
         slow._unhurried = pace
         return slow
 
     def at(self, address: str, judge: Judge) -> Client:
-        """The same gate, breaker and connections, for another path of the same host that `judge` reads."""
+        """Return a client with the same gate, breaker and connections, for another path of the host whose
+        responses `judge` classifies."""
         other = copy(self)
         other._base, other.judge = httpx.URL(address), judge
         return other
 
     @property
     def host(self) -> str:
-        """The target's name for messages, with its port where that is not the usual one."""
+        """The target's name for messages, with its port unless it is the default."""
         return self._base.netloc.decode("ascii")
 
     async def ask(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> HttpAnswer:
-        """An idempotent call, tried `TRIES` times at most. Raises `Unavailable`, `Rejected` or `Halted`."""
+        """Send an idempotent call, with at most `TRIES` tries. Raises `Unavailable`, `Rejected` or
+        `Halted`."""
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
@@ -223,10 +230,11 @@ class Client:
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
-        """Somebody waits: what is asked within is answered in `seconds`, all pauses and tries among them.
+        """A context for a waiting user: requests inside respond within `seconds`, including pauses and
+        retries.
 
-        Raises `Unavailable` where it is not, and at once where the target wants a longer pause. A request
-        that is cut off counts as a failure of the target: else each search would wait for one that hangs.
+        Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A cancelled request
+        counts as a failure of the target: otherwise each search would wait for a hanging target.
         """
         if (rest := self.gate.rest) > seconds:
             reason = f"{op}: {self.host} is not asked for {math.ceil(rest)} s"
@@ -242,10 +250,10 @@ class Client:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
     async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpAnswer:
-        """POST a form with one file, once, never repeated.
+        """POST a form with one file, once, without retries.
 
-        Raises `Unavailable` only where nothing can have been stored, else `Unsure`; `Rejected`, `Halted`
-        by the judge, and `Rejected` for a name that is no text.
+        Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
+        by the judge, and `Rejected` for a name that isn't valid text.
         """
         # Checked before its turn comes: httpx would raise in the middle of building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
@@ -253,18 +261,19 @@ class Client:
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
 
     async def post(self, op: str, path: str, *, json: Any) -> HttpAnswer:
-        """POST JSON with an effect that is not repeatable, once; errors as `send`."""
+        """POST JSON once, for an effect that must not be repeated; errors as in `send`."""
         return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
 
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
-        """Send a body, made when its turn has come, once; errors as `send`."""
+        """Send a body once, made when its turn comes; errors as in `send`."""
         return _answer(await self._request(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
-        """POST JSON once; the bytes of a stream of events as they come, or one whole answer that is none.
+        """POST JSON once; yield the bytes of an event stream as they arrive, or one whole response if it
+        isn't a stream.
 
-        Close it if left early. Errors as `send`, also when the way breaks off in the middle. Each wait for
-        bytes is bounded, their number too.
+        Close it if you leave early. Errors as in `send`, even if the connection breaks in the middle. Each
+        wait for bytes is limited, and so is their number.
         """
         if (rest := self.breaker.rest) is not None:
             raise self._refusal(rest).error
@@ -290,10 +299,11 @@ class Client:
             self.gate.leave()
 
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
-        """Bytes of a foreign http(s) address, without credentials, at most `most`; close it if left early.
+        """Read at most `most` bytes from a foreign http(s) URL, without credentials; close it if you leave
+        early.
 
-        Raises `Unavailable`, or `Rejected` with code `404`, `403` and the like or `too-large`. It neither
-        waits for nor counts against the target's limits, but no more than `concurrency` go at a time.
+        Raises `Unavailable`, or `Rejected` with code `404`, `403` and the like or `too-large`. It ignores the
+        target's limits and doesn't count towards them, but at most `concurrency` run at a time.
         """
         if self._unhurried is not None:
             await self._unhurried()
@@ -304,12 +314,12 @@ class Client:
                     yield piece
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.aclose()
         await self._downloads.aclose()
 
     async def _request(self, call: HttpCall) -> HttpAnswer | FailedRequest:
-        """One request when its turn has come, or a refusal while the target is left alone."""
+        """Send one request when its turn comes, or refuse it while the target is down."""
         if self._unhurried is not None:
             await self._unhurried()
         # Asked before the gate, so that no queue forms for a target that is down, and again behind it: the
@@ -342,7 +352,8 @@ class Client:
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     def _cut_off(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
-        """Cancelled, or an error of ours. It says of the target only that it let somebody wait."""
+        """Record a cancelled request, or an error of ours. It says only that the target made somebody
+        wait."""
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if patience is not None and is_cancelled and patience.deadline.expired():
@@ -357,7 +368,7 @@ class Client:
         self.breaker.withdraw(number)
 
     def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
-        """What a request's end says of the target changes how the next ones go."""
+        """Adjust the pace of later requests to a request's outcome."""
         match outcome:
             case FailedRequest(error=error, sign=Sign.DOWN, wish=wish):
                 self.breaker.failed(number, error.reason, wish)
@@ -371,9 +382,9 @@ class Client:
                 self.gate.succeeded(burst)
 
     async def _exchange(self, call: HttpCall) -> tuple[HttpAnswer | FailedRequest, int]:
-        """Send it once and read the answer; and how many bytes of its body went out.
+        """Send it once and read the response; also return how many bytes of its body were sent.
 
-        Errors of `headers` and of `judge` pass through.
+        Errors of `headers` and `judge` pass through.
         """
         headers = _checked(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
@@ -411,10 +422,10 @@ class Client:
         return outcome, sent_bytes
 
     async def _streamed(self, call: HttpCall) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
-        """Its bytes as they come; what is no stream of events comes whole, and judged.
+        """Yield its bytes as they arrive; a response that isn't an event stream comes whole and classified.
 
-        The first bytes tell what it is: no line of an event begins as JSON and pages do. Lines of JSON, each
-        of which is an event, are known by their type.
+        The first bytes decide: no line of an event begins like JSON or a page. A stream of JSON lines is
+        recognised by its type.
         """
         assert call.body is not None
         headers = {**_checked(call.op, self._headers()), "Accept": "text/event-stream"}
@@ -446,7 +457,7 @@ class Client:
         return failed_on_the_way(beginning, error, self._timeouts, may_have_arrived=may_have_arrived)
 
     async def _wait_to_send(self, deadline: asyncio.Timeout, size: int) -> None:
-        """Keep to our own limit on bytes a second, which is no fault of the target's."""
+        """Wait for our own byte rate limit, which doesn't count against the target."""
         rest = self._upload_pace.claim(size)
         if rest > 0:
             _extend(deadline, rest)
@@ -468,7 +479,8 @@ class Client:
         )
 
     async def _answered(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
-        """The answer. Redirects of a GET are followed within the target's origin: the key is sent there."""
+        """Return the response. Follows redirects of a GET within the target's origin, where the key may be
+        sent."""
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
@@ -503,12 +515,12 @@ class Client:
         return answer
 
     def redacted(self, text: str) -> str:
-        """Words of the target as they may be shown and kept: without the key, which it may repeat in them."""
+        """The target's message, safe to show and store: without the key, which it may quote."""
         return _redacted(text, self._headers())
 
     @contextmanager
     def redacting(self) -> Iterator[None]:
-        """Errors that are made within of the target's words do not repeat the key."""
+        """Remove the key from errors raised inside, which quote the target."""
         try:
             yield
         except TargetError as error:
@@ -516,7 +528,7 @@ class Client:
             raise
 
     def judge_error(self, op: str, body: Any) -> TargetError | None:
-        """An error that is reported within a stream."""
+        """Classify an error reported within a stream."""
         return self.judge(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
 
     def _judged(
@@ -569,7 +581,7 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers, if they can be sent; the errors of httpx and h11 would quote the key."""
+    """Return the headers if they can be sent; errors of httpx and h11 would quote the key."""
     for name, value in headers.items():
         if not fits_header(value):
             raise Halted(
@@ -592,7 +604,7 @@ def _redacted(text: str, headers: Mapping[str, str]) -> str:
 
 
 def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> TargetError | None:
-    """The error, whose reason does not repeat the key."""
+    """The error with the key removed from its reason."""
     if error is not None:
         error.reason = _redacted(error.reason, headers)
         error.args = (error.reason,)
@@ -600,10 +612,10 @@ def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> Targe
 
 
 class Download:
-    """One address that is not the target's own, such as that of a stored file, read without key or cookie.
+    """One foreign URL, such as that of a stored file, read without key or cookie.
 
-    Raises `Unavailable`, or `Rejected` where it has nothing for us. Reasons name the host and never the
-    address, whose query may be a signature. Only the time spent waiting for bytes counts against `timeouts`.
+    Raises `Unavailable`, or `Rejected` if it has nothing for us. Reasons name the host and never the URL,
+    whose query may be a signature. Only time spent waiting for bytes counts against `timeouts`.
     """
 
     def __init__(
@@ -614,7 +626,7 @@ class Download:
         self._host = "an address"
 
     async def pieces(self, address: str) -> AsyncGenerator[bytes, None]:
-        """The bytes at `address`, in pieces."""
+        """Yield the bytes at `address`."""
         url = self._url(httpx.URL(), address)
         for _ in range(DOWNLOAD_REDIRECTS + 1):
             request = self._http.build_request("GET", url)
@@ -651,7 +663,7 @@ class Download:
         return url
 
     async def _within(self, waiting: Awaitable[T]) -> T:
-        """What is waited for, within the time that is left."""
+        """Await something within the remaining time."""
         begun = self._steady()
         failure: TargetError
         try:

@@ -1,4 +1,4 @@
-"""The way to a service: its address, the limits of asking it, trusted certificates, proxies, connections."""
+"""The connection to a service: URL, rate limits, trusted certificates, proxies, connection pool."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from kbsync.config.target import is_loopback
 from kbsync.errors import UsageError
 
 SLOW_LINE = 50_000
-"""Bytes a second that a line is assumed to carry at least."""
+"""Assumed minimum speed of a line, in bytes per second."""
 
 KEEP_ALIVE = 4.0
-"""Seconds an idle connection is kept: less than the 5 s after which common servers close theirs."""
+"""Seconds to keep an idle connection: less than the 5 s after which common servers close theirs."""
 
 _USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes some 40 ms
 
 NO_AUTH = httpx.Auth()
-"""Keeps httpx from making credentials of a name and password in an address."""
+"""Keeps httpx from using a name and password in a URL as credentials."""
 
 for _name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -40,10 +40,10 @@ for _name in ("httpx", "httpcore"):  # they log addresses with their queries, an
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `read` and `write` bound each wait for bytes, `whole` one request from its slot to its answer.
+    """Seconds. `read` and `write` limit each wait for bytes, `whole` limits a request from its slot to its
+    response.
 
-    An upload gets more than `whole`: by its size at a slow line's speed, and what our own limit on
-    bytes a second makes it wait.
+    An upload gets more than `whole`, for its size at a slow line's speed and for our own byte rate limit.
     """
 
     connect: float = 10.0
@@ -55,11 +55,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A target's address, without trailing slash, and the limits of asking it; 0 means no limit of ours.
+    """A target's URL, without trailing slash, and its rate limits; 0 means no limit.
 
-    `concurrency`: requests in flight, never more. `is_first`: no request was sent in the last minute, as far
-    as `requests_per_minute` goes. `ca_file`: certificates to trust besides the usual ones. `proxy`: None
-    takes `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
+    `concurrency`: maximum requests in flight. `is_first`: no request was sent in the last minute, as far as
+    `requests_per_minute` is concerned. `ca_file`: certificates to trust in addition to the usual ones.
+    `proxy`: None uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
     """
 
     base_url: str
@@ -73,7 +73,7 @@ class Endpoint:
 
 
 def origin(endpoint: Endpoint) -> httpx.URL:
-    """The base address. Raises `UsageError` where it is not one of http or https."""
+    """The base URL. Raises `UsageError` unless it is http or https."""
     try:
         url = httpx.URL(endpoint.base_url)
     except httpx.InvalidURL:
@@ -86,14 +86,14 @@ def origin(endpoint: Endpoint) -> httpx.URL:
 
 
 def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Same scheme, host and port."""
+    """Whether scheme, host and port are equal."""
     ports = {"http": 80, "https": 443}
     first, second = ((url.scheme, url.host, url.port or ports.get(url.scheme)) for url in (one, other))
     return first == second
 
 
 def trusted(endpoint: Endpoint) -> ssl.SSLContext:
-    """The authorities to trust. Raises `UsageError` where `ca_file` holds none."""
+    """The certificate authorities to trust. Raises `UsageError` if `ca_file` contains none."""
     if endpoint.ca_file is None:
         return _USUAL_AUTHORITIES()
     context = httpx.create_ssl_context()
@@ -106,20 +106,20 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 class UnusableProxyError(httpx.ProxyError):
-    """The environment names a proxy for a request that kbsync cannot go through; `str()` says what to do."""
+    """The environment names a proxy that kbsync can't use for a request; `str()` says what to do."""
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Host and port of the proxy on the way to the target, without its secrets; "" where there is none.
+    """Host and port of the proxy for this target, without its secrets; "" if there is none.
 
-    Raises `UsageError` where that of the config cannot be used, `UnusableProxyError` for the environment's.
+    Raises `UsageError` if the config's proxy can't be used, `UnusableProxyError` for the environment's.
     """
     proxy = _proxy(endpoint, origin(endpoint), trust)
     return proxy.url.netloc.decode("ascii") if proxy is not None else ""
 
 
 def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.Proxy | None:
-    """The proxy on the way to `url`. Raises as `proxy_host` does."""
+    """The proxy for `url`. Raises the same errors as `proxy_host`."""
     variable, address = ("", endpoint.proxy) if endpoint.proxy else _proxy_of_environment(url)
     if not address:
         return None
@@ -143,10 +143,8 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 
 
 def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
-    """`HTTPS_PROXY`, `HTTP_PROXY`, or `ALL_PROXY` where they are silent: the variable and what it says.
-
-    Both are "" where the host is reached directly.
-    """
+    """`HTTPS_PROXY`, `HTTP_PROXY`, or `ALL_PROXY` if these are unset: the variable and its value. Both are ""
+    if the host needs no proxy."""
     proxies = getproxies()
     if is_direct(url, proxies.get("no", "")):
         return "", ""
@@ -157,11 +155,11 @@ def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
 
 
 def is_direct(url: httpx.URL, no_proxy: str) -> bool:
-    """No proxy of the environment is on the way to `url`: it is this machine, or `no_proxy` names its host.
+    """Whether the environment sets no proxy for `url`: it is this machine, or `no_proxy` lists its host.
 
-    Each entry is a name, which stands for all below it too (`.corp.example`, `*.corp.example`), an address, a
-    range of addresses (`10.0.0.0/8`), or `*`; with a port (`kb:8080`) it is for that alone. No name is
-    resolved.
+    Each entry is a name, which includes all names below it (`.corp.example`, `*.corp.example`), an address, a
+    range of addresses (`10.0.0.0/8`), or `*`; with a port (`kb:8080`) it applies only to that port. Names are
+    not resolved.
     """
     host, port = url.host.lower().rstrip("."), url.port or {"http": 80, "https": 443}.get(url.scheme)
     if is_loopback(host):
@@ -198,19 +196,19 @@ def _host_and_port(entry: str) -> tuple[str, str]:
 
 
 class _NoJar(http.cookiejar.CookieJar):
-    """Keeps no cookie: no service needs one."""
+    """Stores no cookies: no service needs them."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Ignore them."""
 
 
 class _Connections(httpx.AsyncBaseTransport):
-    """Gives each request a connection of its own, and keeps it open for the next one to the same origin.
+    """Gives each request its own connection, and keeps it open for the next request to the same origin.
 
-    The gate bounds how many there are (limits.py). One pool of httpcore for all of them looks at each several
-    times a request: a small upload took 1.5 ms of CPU in place of 0.9 with 4 at a time, 2.5 in place of 1.4
-    with 16. It also loses a place when a request is cancelled at a bad moment (encode/httpcore#1093, 1.0.9);
-    here the connection is thrown away.
+    The gate limits their number (limits.py). A shared httpcore pool checks every connection several times per
+    request: a small upload took 1.5 ms of CPU instead of 0.9 with 4 at a time, 2.5 instead of 1.4 with 16. It
+    also loses a slot if a request is cancelled at a bad moment (encode/httpcore#1093, 1.0.9); here the
+    connection is dropped.
     """
 
     def __init__(self, endpoint: Endpoint, trust: ssl.SSLContext) -> None:
@@ -222,7 +220,7 @@ class _Connections(httpx.AsyncBaseTransport):
         self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """As httpx has it: the answer's head; its stream has to be closed."""
+        """Return the response's head, as httpx does; the caller must close its stream."""
         url = request.url
         free = self._free.setdefault((url.scheme, url.host, url.port), [])
         connection = free.pop() if free else self._opened(url)
@@ -236,7 +234,7 @@ class _Connections(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Let go of the connections; those in use are closed when their answers are."""
+        """Close the connections; those in use are closed when their responses are."""
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
@@ -256,10 +254,10 @@ class _Connections(httpx.AsyncBaseTransport):
         return not self._is_closed
 
     def _close_idle(self) -> None:
-        """Close what is free once nothing was given back for a while.
+        """Close idle connections after a period without use.
 
-        It would stay half open after the server closed its end, for as long as the program runs. Called by
-        the loop only as long as a connection is free (promise 4).
+        Otherwise they would stay half open after the server closes its end, for as long as the program runs.
+        The loop calls this only while an idle connection exists (promise 4).
         """
         loop = asyncio.get_running_loop()
         self._sweep = None
@@ -272,7 +270,7 @@ class _Connections(httpx.AsyncBaseTransport):
             task.add_done_callback(self._closing.discard)
 
     def _all_free(self) -> list[httpx.AsyncHTTPTransport]:
-        """Take the connections that are not in use."""
+        """Take the idle connections."""
         taken = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():
             free.clear()
@@ -285,7 +283,7 @@ async def _close(connection: httpx.AsyncHTTPTransport) -> None:
 
 
 class _Returning(httpx.AsyncByteStream):
-    """An answer's bytes; once it is closed, `give_back` takes its connection or says False."""
+    """A response's bytes; once it is closed, `give_back` takes its connection or returns False."""
 
     def __init__(
         self,
@@ -311,9 +309,9 @@ class _Returning(httpx.AsyncByteStream):
 def connections(
     endpoint: Endpoint, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """A client that sends no header of ours but `User-Agent`; `transport` stands in for the network.
+    """A client that sends no header of ours except `User-Agent`; `transport` replaces the network.
 
-    It asks for bytes as they are: a compressed answer of a few kB can unpack to gigabytes.
+    It requests uncompressed bytes: a compressed response of a few kB can unpack to gigabytes.
     """
     times = endpoint.timeouts
     return httpx.AsyncClient(

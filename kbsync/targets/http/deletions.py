@@ -1,4 +1,4 @@
-"""Deletions at services that have one at a time, or whose deletions do harm to each other."""
+"""Deletions at services that allow only one at a time, or whose deletions interfere with each other."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from kbsync.contract.target import DeleteOutcome
 from kbsync.errors import TargetError
 
 Remove = Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]]
-"""Removes documents, each id once; the outcome of each. May raise `TargetError`, which is that of all."""
+"""Deletes documents; returns the outcome of each. May raise a `TargetError` for all of them."""
 
 
 @dataclass(slots=True, eq=False)
 class _Deletion:
-    """A call of `delete`. `outcomes` is empty until it has its answer."""
+    """A call of `delete`. `outcomes` is empty until the response arrives."""
 
     ids: Sequence[str]
     outcomes: dict[str, DeleteOutcome] = field(default_factory=dict)
 
 
 class DeletionQueue:
-    """They go one batch at a time: what waits for its turn goes with the next."""
+    """Sends one batch at a time: waiting ids go with the next batch."""
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._waiting: list[_Deletion] = []
 
     async def delete(self, ids: Sequence[str], remove: Remove) -> Mapping[str, DeleteOutcome]:
-        """The outcome of each. Where this call was first, `remove` gets the ids of all that wait."""
+        """Return the outcome of each. The first waiting call passes the ids of all waiting calls to
+        `remove`."""
         own = _Deletion(ids)
         self._waiting.append(own)
         try:

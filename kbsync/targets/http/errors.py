@@ -1,4 +1,4 @@
-"""What came of a request: an answer that arrived, or what went wrong on the way, by what has to be done."""
+"""The outcome of a request: a response, or what failed on the way, classified by what to do."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 
 LONGEST_WISH = 300.0
-"""Seconds: a longer Retry-After counts as this."""
+"""Maximum Retry-After in seconds; a longer one counts as this."""
 
 EXCERPT = 300
-"""Characters of an answer that are kept for messages."""
+"""Maximum number of characters of a response quoted in messages."""
 
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]*)?")
 _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
@@ -30,10 +30,10 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer that arrived in full. `op`: what was asked, such as `upload`; `host`: the service.
+    """A complete response. `op`: the operation, such as `upload`; `host`: the service.
 
-    `headers` have lower-case names. `body` is the parsed JSON whatever the content type says, None where
-    it is none. `text` is the printable beginning of the body. `sent_at`: seconds since the epoch.
+    `headers` have lower-case names. `body` is the parsed JSON whatever the content type, or None. `text` is
+    the printable beginning of the body. `sent_at`: epoch seconds.
     """
 
     op: str
@@ -46,9 +46,9 @@ class HttpAnswer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds the target wants to be left alone, 0 to `LONGEST_WISH`; None where it says nothing clear.
+        """Seconds that the target asks us to wait, 0 to `LONGEST_WISH`; None if unclear.
 
-        RFC 9110, 10.2.3: seconds or a date. A date is read against the answer's own, where it has one.
+        RFC 9110, 10.2.3: seconds or a date. A date is compared with the response's own date if it has one.
         """
         wish = self.headers.get("retry-after", "").strip()
         if _SECONDS.fullmatch(wish):
@@ -60,17 +60,18 @@ class HttpAnswer:
 
     @property
     def date(self) -> float | None:
-        """When it was made by the target's clock, to the second; None where it does not say."""
+        """When the target sent it by its clock, to the second; None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property
     def is_success(self) -> bool:
-        """HTTP says so, which is not enough where the body says more (promise 10)."""
+        """Whether the HTTP status is a success, which isn't enough if the body says otherwise (promise
+        10)."""
         return 200 <= self.status < 300
 
     @property
     def is_page(self) -> bool:
-        """A page for people where JSON is due, as proxies and maintenance signs give."""
+        """Whether it is a web page instead of JSON, as proxies and maintenance modes send."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
@@ -83,7 +84,7 @@ class HttpAnswer:
 
 
 Judge = Callable[[HttpAnswer], TargetError | None]
-"""A vendor's reading of an answer (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
+"""Classifies a vendor's response (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
 
 
 def _date(text: str) -> float | None:
@@ -95,27 +96,27 @@ def _date(text: str) -> float | None:
 
 
 class AnswerLostError(Exception):
-    """An answer that cannot be read to its end; `str()` says why."""
+    """A response that can't be read to its end; `str()` says why."""
 
 
 class TooLargeError(AnswerLostError):
-    """An answer of more bytes than are taken."""
+    """A response with more bytes than allowed."""
 
 
 class CompressedError(AnswerLostError):
-    """A compressed answer, which was not asked for."""
+    """A compressed response, which kbsync didn't request."""
 
 
 class BodyChangedError(Exception):
-    """A file that is to be sent cannot be read as it was measured; `str()` says how."""
+    """A file to send differs from its measured length; `str()` says how."""
 
 
 class BodyMissingError(BodyChangedError):
-    """A file that is to be sent cannot be opened, so nothing of it went."""
+    """A file to send can't be opened, so nothing was sent."""
 
 
 ON_THE_WAY = (httpx.HTTPError, httpx.InvalidURL, AnswerLostError, BodyChangedError, OSError)
-"""What can come out of a request instead of an answer."""
+"""Exceptions that a request may raise instead of returning a response."""
 
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -127,13 +128,13 @@ _NEVER_SENT = (
     BodyMissingError,
 )
 _LASTING = (httpx.UnsupportedProtocol, httpx.InvalidURL, UnusableProxyError)
-"""What no second try changes."""
+"""Errors that a retry doesn't change."""
 
 _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's end says of the target itself."""
+    """What a request's outcome says about the target itself."""
 
     UP = "up"
     DOWN = "down"
@@ -143,10 +144,11 @@ class Sign(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A request that did not end well. `again`: the same could go well in a moment.
+    """A request that failed. `again`: a retry may succeed in a moment. `wish`: the target's Retry-After in
+    seconds, if any.
 
-    `wish`: seconds the target wants to be left alone, where it said so. It is a value and no exception, so
-    that no error of the wire, with the request and its key in it, is tied to `error`.
+    It is a value and not an exception, so that no transport error, with the request and its key in it, is
+    attached to `error`.
     """
 
     error: TargetError
@@ -156,10 +158,10 @@ class FailedRequest:
 
 
 class SendTrace:
-    """What httpcore reports of one request: whether a byte of it can have left for the target.
+    """Records httpcore's reports of one request: whether any byte may have reached the target.
 
-    A call of it is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The tunnel's CONNECT
-    goes to the proxy and does not count.
+    It is a `trace` extension; source: httpcore 1.0, docs/extensions.md. The tunnel's CONNECT goes to the
+    proxy and doesn't count.
     """
 
     def __init__(self) -> None:
@@ -167,13 +169,13 @@ class SendTrace:
         self._has_left = False
 
     async def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Note one step."""
+        """Record one step."""
         self._is_traced = True
         if event == "http11.send_request_headers.started":
             self._has_left = self._has_left or facts["request"].method != b"CONNECT"
 
     def may_have_arrived(self, error: Exception) -> bool:
-        """False only where it is certain that the target got nothing."""
+        """False only if the target certainly received nothing."""
         if isinstance(error, _NEVER_SENT):
             return False
         return self._has_left or not self._is_traced
@@ -182,7 +184,7 @@ class SendTrace:
 def failed_on_the_way(
     beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
 ) -> FailedRequest:
-    """A request without an answer. `beginning`: of the sentence, up to the host."""
+    """A request without a response. `beginning`: the start of the message, up to the host."""
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
     is_lasting = isinstance(error, _LASTING) or any(
@@ -239,9 +241,9 @@ def _unreached(error: Exception) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and everything that led to it, with no step taken twice.
+    """Yield an error and all its causes, each once.
 
-    httpcore raises `from None` after it noted the cause as context and as argument.
+    httpcore raises `from None` after it stored the cause as context and as argument.
     """
     seen: set[int] = set()
     todo: list[BaseException] = [error]

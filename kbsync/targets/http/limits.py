@@ -1,6 +1,6 @@
-"""How hard a service is asked: how many requests at a time, how soon, and not at all while it is down.
+"""Limits requests to a service: how many at a time, at what rate, and none while it is down.
 
-All mirrors of one account share an `Account`; each has a `Gate` of its own, the only thing here that waits.
+All mirrors of one account share an `Account`; each has its own `Gate`, the only class here that waits.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from kbsync.errors import NotOffered
 FAILURES_IN_A_ROW = 5
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
-"""Seconds after which another call may probe: the first may be a large upload, or hang."""
+"""Seconds after which another call may probe: the first one may be a large upload, or hang."""
 
 REMEMBERED = 3600.0
-"""Seconds for which a missing call is not asked for again."""
+"""Seconds for which a missing call isn't sent again."""
 
 APART = 60.0
-"""Seconds between two answers that prove it: one alone, or several of one moment, may be a gateway's."""
+"""Minimum number of seconds between two responses that prove it: a single response, or several at once, may
+come from a gateway."""
 
 STRAY = ("404", "405", "501")
-"""What gateways and servers say of a call for reasons of their own, too."""
+"""Statuses that gateways and servers also return for other reasons."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
-"""The limit rises by one after this many times itself of successes."""
+"""The limit rises by one after this many times its own value of successes."""
 
 MINUTE = 60.0
 
@@ -35,11 +36,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Breaker:
-    """Leaves a target that is down alone, for longer each time; one call then probes it.
+    """Stops calls to a target that is down, for longer each time; then one call probes it.
 
-    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled with each probe that fails, up to 60 s. Calls have
-    numbers, because one may end long after another began: only the probe itself ends the probe, and a call
-    from before the breaker opened makes no pause longer. `steady`: a clock in seconds that never steps back.
+    Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled after each failed probe, up to 60 s. Calls have numbers,
+    because one may end long after another began: only the probe itself ends the probe, and a call from before
+    the breaker opened doesn't lengthen the pause. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -55,7 +56,7 @@ class Breaker:
 
     @property
     def rest(self) -> float | None:
-        """Seconds the target is still left alone; None where a call may go."""
+        """Seconds until calls are allowed again; None if they are allowed now."""
         if self._until is None:
             return None
         rest = self._until - self._steady()
@@ -65,19 +66,20 @@ class Breaker:
         return FIRST_REST if is_awaited else None
 
     def begin(self) -> int:
-        """A call goes, where `rest` is None; its number, to be given back with how it ended."""
+        """Start a call, if `rest` is None; returns its number, to pass back with its outcome."""
         self._calls += 1
         if self._until is not None:
             self._probe, self._probed_at = self._calls, self._steady()
         return self._calls
 
     def succeeded(self) -> None:
-        """The target answers now, whichever call: everything may go."""
+        """Record that the target responds, to any call: all calls are allowed."""
         self._failures, self._pause = 0, FIRST_REST
         self._until = self._probe = None
 
     def failed(self, call: int, cause: str, wish: float | None = None) -> None:
-        """The target is down, as far as a call could tell; `cause` in words, `wish` its Retry-After."""
+        """Record that the target is down, as far as a call can tell; `cause` in words, `wish` its
+        Retry-After."""
         if call == self._probe:
             self._pause = min(self._pause * 2, LONGEST_REST)
         elif self._until is not None or call <= self._last_before:
@@ -91,15 +93,16 @@ class Breaker:
         self._probe = None
 
     def withdraw(self, call: int) -> None:
-        """A call ended without a word about the target; if it was the probe, the next one is."""
+        """Record that a call ended without information about the target; if it was the probe, the next call
+        probes."""
         if call == self._probe:
             self._probe = None
 
 
 class MissingCalls:
-    """Calls that a service turned out not to have, so that they are not asked for again and again.
+    """Remembers calls that a service doesn't have, so that they aren't sent again and again.
 
-    `steady`: seconds that never go back.
+    `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -109,7 +112,8 @@ class MissingCalls:
 
     @contextmanager
     def remembered(self, op: str) -> Iterator[None]:
-        """Ask for `op` within: a `NotOffered` is noted, and once proven raised without asking for an hour."""
+        """A context for calling `op`: it records a `NotOffered`, and once proven raises it for an hour
+        without a request."""
         self.check(op)
         try:
             yield
@@ -118,20 +122,20 @@ class MissingCalls:
             raise
 
     def check(self, op: str) -> None:
-        """Raises the `NotOffered` that was proven within the last hour."""
+        """Raise the `NotOffered` that was proven within the last hour."""
         if self.lacks(op):
             error = self._missing[op][1]
             raise NotOffered(error.reason, code=error.code)
 
     def lacks(self, op: str) -> bool:
-        """It was proven within the last hour."""
+        """Whether it was proven within the last hour."""
         return op in self._missing and self._steady() - self._missing[op][0] < REMEMBERED
 
     def note(self, op: str, error: NotOffered) -> NotOffered:
-        """The whole call was missing, which is not the fault of a document; `error` is given back.
+        """Record that the whole call is missing, which isn't a document's fault; returns `error`.
 
-        The vendor's own code proves it. Of HTTP's the second one does, `APART` from the first; once it was
-        proven, each does.
+        The vendor's own code proves it. An HTTP status proves it the second time, `APART` from the first;
+        after that, each one does.
         """
         # A gateway in trouble answers 404 for every path for a while; an hour without a call that is there
         # would cost searches and repairs, so one such answer proves nothing.
@@ -145,15 +149,16 @@ class MissingCalls:
         return error
 
     def works(self, op: str) -> None:
-        """It was answered: what was missing before was not the call."""
+        """Record that the call succeeded: the call itself wasn't missing."""
         self._doubted.pop(op, None)
         self._missing.pop(op, None)
 
 
 class Account:
-    """What all mirrors of an account share: whether the service is down or wants a rest, and what it lacks.
+    """State that all mirrors of an account share: whether the service is down or asks for a pause, and which
+    calls it lacks.
 
-    `steady`: a clock in seconds that never steps back.
+    `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -161,19 +166,19 @@ class Account:
         self.breaker = Breaker(steady)
         self.missing = MissingCalls(steady)
         self.quiet_until = float("-inf")
-        """No request begins before."""
+        """No request starts before this time."""
 
     def be_quiet(self, seconds: float) -> None:
-        """The service asked for a rest of so many seconds; the longest wish counts."""
+        """Pause for this many seconds, as the service requested; the longest pause counts."""
         self.quiet_until = max(self.quiet_until, self._steady() + seconds)
 
 
 class Gate:
     """Lets callers in, first come first served, at most `limit` at a time.
 
-    `concurrency`: the limit it begins at and never passes. `requests_per_minute`: 0 for no limit, else
-    never more in any minute, nor in one that an earlier process or gate began, unless this `is_first`.
-    `steady`: a clock in seconds that never steps back; `sleep` waits by it.
+    `concurrency`: the initial and maximum limit. `requests_per_minute`: 0 for no limit, else the maximum in
+    any minute, including a minute that an earlier process or gate began, unless this `is_first`. `steady`: a
+    monotonic clock in seconds; `sleep` waits by it.
     """
 
     def __init__(
@@ -198,11 +203,12 @@ class Gate:
 
     @property
     def rest(self) -> float:
-        """Seconds for which no request begins, because the target wants it or our own limit does; 0: none."""
+        """Seconds until requests may start, because of the target or our own limit; 0 if they may start
+        now."""
         return max(0.0, max(self._account.quiet_until, self._spacing.free_at) - self._steady())
 
     async def enter(self) -> int:
-        """Wait for a slot; `leave` gives it back. The number says to which burst the caller belongs."""
+        """Wait for a slot; `leave` returns it. The result is the caller's burst number."""
         async with self._turnstile:  # fair: its holder is the first in line
             # Both may change while either is waited for, so both are looked at again.
             while self.in_flight >= self.limit or self.rest > 0:
@@ -216,14 +222,15 @@ class Gate:
         return self._burst
 
     def leave(self) -> None:
-        """Give a slot back."""
+        """Return a slot."""
         self.in_flight -= 1
         self._freed.set()
 
     def slowed(self, burst: int, wish: float | None) -> None:
-        """The target said "too many": half as many, and a pause of `wish` seconds or of our own.
+        """The target reported "too many requests": halve the limit, and pause for `wish` seconds or our
+        default.
 
-        Answers of one burst halve once; a longer wish among them still counts.
+        Responses of one burst halve it once; a longer wish among them still counts.
         """
         # Requests that were sent together are refused together: they say one thing, once.
         if burst == self._burst:
@@ -236,7 +243,7 @@ class Gate:
             self._account.be_quiet(wish)
 
     def succeeded(self, burst: int) -> None:
-        """A request of `burst` went well; old ones say nothing about the pace since."""
+        """Record that a request of `burst` succeeded; old ones say nothing about the current pace."""
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
@@ -248,11 +255,11 @@ class Gate:
 
 
 class Spacing:
-    """Evenly spaced starts with a small burst, never more than `per_minute` in any minute; 0: no limit.
+    """Evenly spaced starts with a small burst, at most `per_minute` in any minute; 0: no limit.
 
-    A virtual schedule (GCRA): each start moves it on by one interval, and it may run ahead of the clock
-    by the burst. `since`: before that moment the limit may have been used up by an earlier schedule, which
-    this one continues.
+    A virtual schedule (GCRA): each start advances it by one interval, and it may run ahead of the clock by
+    the burst. `since`: an earlier schedule, which this one continues, may have used up the limit before that
+    time.
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:
@@ -263,16 +270,16 @@ class Spacing:
 
     @property
     def free_at(self) -> float:
-        """When the next may start, by the same clock as `count`."""
+        """When the next one may start, by the same clock as `count`."""
         return self._due - self._ahead
 
     def count(self, now: float) -> None:
-        """One starts."""
+        """Record one start."""
         self._due = max(self._due, now) + self._interval
 
 
 class Pace:
-    """At most `per_second` bytes a second for all uploads together; 0: no limit."""
+    """At most `per_second` bytes per second for all uploads together; 0: no limit."""
 
     def __init__(self, per_second: int, steady: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -280,11 +287,12 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, most: int) -> int:
-        """Bytes to claim at a time: less than `most` at a slow pace, so that no connection is long silent."""
+        """Bytes to claim at a time: fewer than `most` at a slow pace, so that no connection is silent for
+        long."""
         return min(most, max(1024, self._per_second // 4)) if self._per_second else most
 
     def claim(self, size: int) -> float:
-        """Seconds to wait before `size` bytes may go; the caller waits, then sends."""
+        """Return the seconds to wait before `size` bytes may go; the caller waits, then sends."""
         if not self._per_second:
             return 0.0
         now = self._steady()

@@ -1,4 +1,4 @@
-"""What a service with metadata is told of a document besides its text: its path, and the tags in it."""
+"""A document's metadata for services that store it: its path, and the tags in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_TAGS, _LONGEST_TAG = 20, 100
 
 
 def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
-    """`path` with the mirror's prefix; `tags`, where its front matter has some."""
+    """`path` with the mirror's prefix; `tags` if its front matter has any."""
     # Bytes of a name that are no text are no JSON either.
     path = (prefix + document.path).encode("utf-8", "replace").decode()
     fields: dict[str, Any] = {"path": path}
@@ -26,9 +26,9 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """The tags of front matter, a list in one line or in several; none where it has no end.
+    """The tags of front matter, a list on one line or on several; none if the front matter has no end.
 
-    Read line by line: this is outside the fence, where nobody's YAML is loaded.
+    Read line by line, because this runs outside the sandbox, where kbsync parses nobody's YAML.
     """
     first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
     if first.rstrip() != "---":

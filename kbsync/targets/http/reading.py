@@ -1,6 +1,6 @@
-"""Reads what a service answers: fields without trust, and lists as a whole.
+"""Reads a service's responses: single fields without trusting them, and whole lists.
 
-A field that is missing or of another type is None, "" or empty. A list may have no documented order and no
+A field that is missing or has another type is None, "" or empty. A list may have no documented order and no
 cursor; its `total` may be wrong, missing or text, a page beyond the end may repeat the last one, and while
 others add and delete, rows move from page to page.
 """
@@ -24,42 +24,40 @@ _LATEST_SECONDS = 100_000_000_000  # a larger number counts milliseconds
 
 
 def text_of(value: object) -> str:
-    """A text; "" for everything else."""
+    """A text; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def id_of(value: object) -> str | None:
-    """An id as a string, from JSON text or a JSON integer; None for everything else.
-
-    A float is none: what has more than 53 bits has lost digits already.
-    """
+    """An id as a string, from JSON text or a JSON integer; None for anything else, even a float: above 53
+    bits it has already lost digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_of(value).strip() or None
 
 
 def integer(value: object) -> int | None:
-    """An integer, or a string of digits; None for everything else."""
+    """An integer, or a string of digits; None for anything else."""
     if isinstance(value, str):
         return number_in(value.strip())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def count_of(value: object) -> int | None:
-    """A number of things: an integer as above, not below 0, and none that no state could hold."""
+    """A count: an integer as above, not negative, and small enough for the state."""
     count = integer(value)
     return count if count is not None and 0 <= count <= _LARGEST_COUNT else None
 
 
 def number(value: object) -> float | None:
-    """A number such as a score; None for everything else, and for what is absurdly large."""
+    """A number such as a score; None for anything else, and for absurdly large ones."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _LARGEST else None
 
 
 def flag_of(value: object) -> bool | None:
-    """0, 1, false or true; None for everything else."""
+    """0, 1, false or true; None for anything else."""
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
@@ -79,12 +77,12 @@ def seconds_of(value: object) -> float | None:
 
 
 def object_of(value: object) -> Mapping[str, Any]:
-    """An object; an empty one for everything else."""
+    """An object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def objects_in(value: object) -> Iterator[dict[str, Any]]:
-    """The objects of a list, whatever else is in it."""
+    """The objects of a list, without anything else in it."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
@@ -93,21 +91,21 @@ R = TypeVar("R")
 
 
 def named(op: str, row: R | None) -> R:
-    """The document that an upload made. Raises `Unsure` for None: it may have made one."""
+    """The document that an upload created. Raises `Unsure` for None: the upload may have created one."""
     if row is None:
         raise Unsure(f"{op}: the answer does not name the document", code="no-id")
     return row
 
 
 def well_formed(op: str, value: V | None) -> V:
-    """What reading an answer gave. Raises `Unavailable` for None: the answer has another shape."""
+    """The parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
     if value is None:
         raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
     return value
 
 
 def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
-    """Each id once, so many to a request."""
+    """Each id once, in batches for one request."""
     unique = tuple(dict.fromkeys(ids))
     return (unique[start : start + most] for start in range(0, len(unique), most))
 
@@ -116,11 +114,11 @@ PAGE_SIZE = 100
 SWEEPS = 3
 _SMALLEST_CAP = 10  # the default page size of services; less is a page cut short for another reason
 _ENOUGH = 0.8
-"""Of the documents that both the list and the base count: counts may be a little off."""
+"""Share of the counted documents that a list must show: counts may be slightly off."""
 
 
 def check_shown(shown: int, counted: int | None, base_id: str) -> None:
-    """Raises `Unavailable` where a list shows far less than the base counts."""
+    """Raise `Unavailable` if a list shows far fewer documents than the base counts."""
     # Believed, such a list would make documents look gone (promise 1).
     if counted is not None and shown < counted * _ENOUGH:
         raise Unavailable(f"the list shows {shown} of {counted} documents of knowledge base {base_id}")
@@ -131,7 +129,7 @@ class Identified(Protocol):
 
     @property
     def id(self) -> str:
-        """As the vendor has it."""
+        """The vendor's id."""
 
 
 T = TypeVar("T", bound=Identified)
@@ -140,7 +138,7 @@ T_co = TypeVar("T_co", bound=Identified, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ListPage(Generic[T_co]):
-    """One page of a list. `total`: what it counts in all. `is_null`: there is no list where one is due."""
+    """One page of a list. `total`: the list's own count. `is_null`: the response has no list."""
 
     rows: tuple[T_co, ...]
     total: int | None
@@ -149,9 +147,9 @@ class ListPage(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as a service lists it. `size` in bytes, `created` in seconds since the epoch.
+    """A document in a service's list. `size` in bytes, `created` in epoch seconds.
 
-    `path`, `digest`, `upload_id`, `recipe`: our mark, where the service keeps one. `addresses`: see `Listed`.
+    `path`, `digest`, `upload_id`, `recipe`: our mark, if the service stores one. `addresses`: see `Listed`.
     """
 
     id: str
@@ -167,7 +165,7 @@ class DocumentRow:
 
     @property
     def listed(self) -> Listed:
-        """As the contract has it."""
+        """The row as the contract defines it."""
         mark = self.path, self.digest, self.upload_id, self.recipe, self.addresses
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
@@ -175,7 +173,7 @@ class DocumentRow:
 def page_in(
     listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
 ) -> ListPage[T] | None:
-    """The rows of a list, as `row_of` reads each; None where there is no list."""
+    """The rows of a list, each read by `row_of`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     rows = (row_of(one) for one in objects_in(listed))
@@ -183,13 +181,13 @@ def page_in(
 
 
 Match = tuple[str, Passage]
-"""A passage that a search returned, behind the id of its document."""
+"""A passage from a search, with the id of its document."""
 
 
 def matches_in(
     listed: object, read: Callable[[dict[str, Any]], tuple[object, Passage]]
 ) -> tuple[Match, ...] | None:
-    """The passages of a search, each row as `read` has it; None where there is no list."""
+    """The passages of a search, each read by `read`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     matches = map(read, objects_in(listed))
@@ -197,7 +195,7 @@ def matches_in(
 
 
 def path_below(prefix: str, path: str) -> str | None:
-    """`path` without the mirror's prefix; None for a file of a mirror with another prefix."""
+    """`path` without the mirror's prefix; None for a file with another mirror's prefix."""
     return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
 
 
@@ -206,16 +204,17 @@ AskPage = Callable[[int, int], Awaitable[ListPage[T]]]
 
 
 def real_size(page: ListPage[T], size: int) -> int:
-    """The size the server really gives, shown by a first page that is shorter than asked and not all.
+    """The page size that the server really uses, shown by an incomplete first page that is shorter than
+    requested.
 
-    To ask for no more from then on reads every row, whichever of the two sizes the server counts with.
+    Requesting no more than that from then on reads every row, whichever size the server counts with.
     """
     count = len(page.rows)
     return size if count == page.total or not _SMALLEST_CAP <= count < size else count
 
 
 class ListSweep(Generic[T]):
-    """One reading of the whole list, as often as it takes to trust it, at most `SWEEPS` times.
+    """Reads the whole list, again and again until the result is reliable, at most `SWEEPS` times.
 
     Memory: the ids. `shown` counts them.
     """
@@ -229,21 +228,21 @@ class ListSweep(Generic[T]):
 
     @property
     def shown(self) -> int:
-        """How many documents were listed."""
+        """The number of documents listed."""
         return len(self._seen)
 
     @property
     def claimed(self) -> int:
-        """How many the list itself counts, at the least; 0 where it does not tell."""
+        """The minimum of the list's own counts; 0 if it has none."""
         return min(self._last.totals, default=0)
 
     @property
     def is_doubtful(self) -> bool:
-        """Less was listed than every count said, or the list has no count, not even one of 0."""
+        """Whether the list has fewer documents than every count, or no count at all."""
         return not (0 < self.claimed <= self.shown or self._is_vouched)
 
     async def rows(self) -> AsyncGenerator[T, None]:
-        """Every row once. Raises what asking for a page raises."""
+        """Yield every row once. Raises whatever requesting a page raises."""
         for turn in range(1, SWEEPS + 1):
             async with aclosing(self._turn(turn)) as rows:
                 async for row in rows:
@@ -253,7 +252,7 @@ class ListSweep(Generic[T]):
             # Rows may have slipped from page to page while others worked; what is missed would look gone.
 
     def check(self, counted: int | None, base_id: str) -> None:
-        """Raises `Unavailable` where far less was listed than the base counts."""
+        """Raise `Unavailable` if far fewer documents were listed than the base counts."""
         check_shown(self.shown, counted, base_id)
 
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
@@ -285,7 +284,7 @@ class ListSweep(Generic[T]):
 
 @dataclass(slots=True)
 class _Turn:
-    """One way through the list. `distinct` counts its rows, `totals` are the counts its pages gave."""
+    """One pass through the list. `distinct` counts its rows, `totals` are the counts on its pages."""
 
     mark: int
     number: int = 1
@@ -295,5 +294,5 @@ class _Turn:
 
     @property
     def is_complete(self) -> bool:
-        """As many documents as the count said, which stayed the same all the way."""
+        """Whether there are as many documents as the count said, which stayed the same throughout."""
         return len(self.totals) < 2 and self.distinct >= max(self.totals, default=0)

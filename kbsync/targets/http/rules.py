@@ -1,9 +1,9 @@
-"""What an answer means for what has to be done: ordered rules, of which the first that fits counts.
+"""Classifies responses by what to do: ordered rules, of which the first match counts.
 
-Each vendor has a table of its own, which comes before the common one here. The order carries meaning: what is
-certain goes before what is likely, and words before a status that stands for several things. One order holds
-in every table, because services mix these up: money, then busy, then full. A 429 may be an empty account, and
-"too many requests, the limit is exceeded, try again later" speaks of no space.
+Each vendor has its own table, which comes before the common one here. The order matters: certain rules come
+before likely ones, and words before an ambiguous status. One order holds in every table, because services mix
+these up: money, then busy, then full. A 429 may mean an empty account, and "too many requests, the limit is
+exceeded, try again later" isn't about space.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import object_of, text_of
 
 CHAT = "chat"
-"""The call of a chat completion, in metrics and messages."""
+"""The name of the chat completion call, in metrics and messages."""
 
 GONE = "gone"
-"""The code of an error that says: there is no such document, or nothing of it in the base."""
+"""The code of an error that says: this document doesn't exist, or nothing of it is in the base."""
 
 LONGEST_MESSAGE = 300
-"""Characters of a vendor's own words that a reason quotes."""
+"""Maximum number of characters of a vendor's message that a reason quotes."""
 
 MONEY = re.compile(
     r"余额|欠费|充值|资源包|额度(?:已)?(?:不足|用尽|用完|耗尽)|"
@@ -36,7 +36,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""An account without money, whatever else is said beside it."""
+"""An account without money, whatever else the message says."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -45,7 +45,7 @@ BUSY = re.compile(
     r"(?:requests?|tokens?) per (?:second|minute|min|hour)|\b(?:qps|rpm|tpm)\b",
     re.IGNORECASE,
 )
-"""A service that takes the same a little later."""
+"""The service would accept the same request a little later."""
 
 FULL = re.compile(
     r"(?:空间|容量|存储)(?:已)?(?:不足|满|用尽|用完)|剩余空间|配额(?:已)?(?:不足|满|用尽|用完)|"
@@ -55,23 +55,24 @@ FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,40}\b(?:storage|quota)\b",
     re.IGNORECASE,
 )
-"""No room left, in words that cannot mean one document."""
+"""No room left, in words that can't mean a single document."""
 
 ONE_DOCUMENT = re.compile(
     r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
     re.IGNORECASE,
 )
-"""Limits of one document, in words that are much like those of the whole."""
+"""Limits of a single document, in words similar to those about the whole base."""
 
 PERMISSION = re.compile(
     r"(?:insufficient|missing|lacks?|no|not have|without) (?:\w+ )?(?:permissions?|scopes?|rights?)\b|"
     r"permission denied|access denied|not (?:permitted|authorized|authorised)|无权|没有权限|权限不足",
     re.IGNORECASE,
 )
-"""What the key may not do."""
+"""The key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""What the common rules read under every refusal: a vendor's rule for a status leaves it to them."""
+"""Words that the common rules check under every refusal: a vendor's rule for a status leaves them to these
+rules."""
 
 MONEY_HINT = "see to the account's balance and plan in the service's console"
 FULL_HINT = "delete documents there or get more space"
@@ -86,7 +87,7 @@ ENDINGS = frozenset((
     "xls", "xlsx", "xml", "yaml", "yml", "zip",
 ))
 # fmt: on
-"""Of files. Not every word behind a point is one: `余额0.00元`, `Insufficient balance.Please pay`."""
+"""File extensions. Not every word after a dot is one: `余额0.00元`, `Insufficient balance.Please pay`."""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 
@@ -97,7 +98,7 @@ _APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
 
 
 def file_names(endings: Collection[str]) -> re.Pattern[str]:
-    """What looks like the name of a file with one of these `endings`, in quotes or not."""
+    """Find text that looks like a file name with one of these `endings`, quoted or not."""
     end = rf"\.(?:{'|'.join(sorted(endings))})(?![a-z0-9])"
     return re.compile(
         rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{end}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{end}", re.IGNORECASE
@@ -108,7 +109,8 @@ _FILES = file_names(ENDINGS)
 
 
 def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
-    """`text` without the names of documents, which may say anything: `余额.xlsx` is no empty account."""
+    """`text` without the names of documents, which may contain any words: `余额.xlsx` doesn't mean an empty
+    account."""
     return files.sub(" ", text)
 
 
@@ -138,11 +140,12 @@ class ErrorCase:
 
     @property
     def is_success(self) -> bool:
-        """HTTP says so."""
+        """Whether the HTTP status is a success."""
         return self.status in SUCCESS
 
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
-        """No words, and no code of `known_codes`: the next request may be taken. Pages give none either."""
+        """Whether it has no message, and no code among `known_codes`: the next request may succeed. Web pages
+        count too."""
         if self.message:
             return False
         if self.codes:
@@ -160,7 +163,7 @@ def case_of(
     is_error: bool = False,
     is_of_document: bool = True,
 ) -> ErrorCase:
-    """An answer as rules see it. `words`: None, those of `message`."""
+    """A response in the form that rules check. `words`: None means those of `message`."""
     shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
     return ErrorCase(
         call=answer.op,
@@ -187,7 +190,7 @@ def _destination(answer: HttpAnswer) -> str:
 
 
 def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
-    """An answer of a service without a table: its message is where most services have it."""
+    """A response of a service without its own table: the message is where most services put it."""
     body = object_of(answer.body)
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
@@ -223,7 +226,7 @@ class ErrorRule:
     pause: float | None = None
 
     def fits(self, case: ErrorCase) -> bool:
-        """All its conditions hold."""
+        """Whether all its conditions hold."""
         return (
             (self.call is None or case.call in self.call)
             and (self.status is None or case.status in self.status)
@@ -235,7 +238,7 @@ class ErrorRule:
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
-        """The error with `reason`, to which the hint is added."""
+        """The error with `reason`, followed by the hint."""
         if self.means is None:
             return None
         reason = f"{reason}; {self.hint}" if self.hint else reason
@@ -257,12 +260,12 @@ class ErrorRule:
 
 
 OF_GATEWAYS = frozenset((408, 502, 504))
-"""What is said where the target itself did not answer in time, or not at all."""
+"""The statuses of a target that did not respond in time, or not at all."""
 
 _NO_SENTENCES: Mapping[str, str] = {}
 
 Describe = Callable[[ErrorCase, ErrorRule], str]
-"""The beginning of a reason: what happened, in our words and the vendor's."""
+"""Returns the beginning of a reason: what happened, in our words and the vendor's."""
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
@@ -281,9 +284,9 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
 def classify(
     case: ErrorCase, rules: Sequence[ErrorRule] = (), describe: Describe = describe_answer
 ) -> TargetError | None:
-    """The error that a case is, by the first rule that fits; None for success.
+    """Return the error for a case, by the first rule that matches; None for success.
 
-    `rules`, `describe`: the vendor's. Where none of its rules fits, the HTTP status decides, and is the code.
+    `rules`, `describe`: the vendor's. If none of its rules matches, the HTTP status decides, and is the code.
     """
     own = first_rule(case, rules)
     if own is not None:
@@ -294,24 +297,24 @@ def classify(
 
 
 def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
-    """The rule that counts; None where none fits."""
+    """The first rule that matches, or None."""
     return next((rule for rule in rules if rule.fits(case)), None)
 
 
 def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError | None:
-    """An answer of a service that has no words of its own, by the common rules; None: 2xx with JSON."""
+    """Classify a response of a service without its own table, by the common rules; None: 2xx with JSON."""
     return classify(plain_case(answer, is_of_document=is_of_document))
 
 
 def says_money(words: str) -> bool:
-    """The words, which may be of a failed document, blame an empty account."""
+    """Whether the message, perhaps of a failed document, blames an empty account."""
     return MONEY.search(without_files(words)) is not None
 
 
 def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
     """The status of a document that the service failed to index, in its words.
 
-    `is_quota`: the account is to blame, and not the document. Words about money say so by themselves.
+    `is_quota`: the account is to blame, not the document. Words about money imply that by themselves.
     """
     reason = printable(" ".join(words.split()))[:LONGEST_MESSAGE] or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
@@ -322,7 +325,7 @@ P = TypeVar("P")
 
 
 async def unless_gone(response: Awaitable[P]) -> P | None:
-    """What is asked for; None where the service says that it isn't there."""
+    """Return the result; None if the service says that it doesn't exist."""
     try:
         return await response
     except Rejected as error:
@@ -371,10 +374,10 @@ COMMON: tuple[ErrorRule, ...] = (
     # No known status.
     ErrorRule(Unsure),
 )
-"""What is the same at every service; one of them always fits."""
+"""The rules shared by every service; one of them always matches."""
 
 
 def is_completion(answer: HttpAnswer) -> bool:
-    """It is a chat completion, whatever envelope other answers of the service have."""
+    """Whether it is a chat completion, whatever envelope the service's other responses have."""
     body = object_of(answer.body)
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

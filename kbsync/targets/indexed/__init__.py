@@ -1,1 +1,1 @@
-"""What targets share whose index kbsync fills and searches by itself, wherever the index is kept."""
+"""Shared code of targets whose index kbsync fills and searches itself, wherever the index is."""

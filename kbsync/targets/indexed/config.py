@@ -1,4 +1,4 @@
-"""What the config block of every target has whose index kbsync keeps itself."""
+"""The config block of every target whose index kbsync keeps itself."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedTargetConfig(TargetConfig):
-    """How documents are read, given vectors, and ordered when something is looked for."""
+    """How documents are read, embedded, and ranked in searches."""
 
     keeps_index: ClassVar[bool] = True
 
     type: Annotated[str, Choice("the type of the target")]
-    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
-    embedding: Annotated[EmbeddingConfig, About("how vectors are made")] = field(
+    max_bytes: Annotated[int, Whole("refuse larger files; in bytes", least=1)] = 100_000_000
+    embedding: Annotated[EmbeddingConfig, About("how to make vectors")] = field(
         default_factory=EmbeddingConfig
     )
-    rerank: Annotated[RerankConfig, About("how results are put in order")] = field(
-        default_factory=RerankConfig
-    )
+    rerank: Annotated[RerankConfig, About("how to rank results")] = field(default_factory=RerankConfig)
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """Those for vectors and for the order, if any."""
+        """The services for vectors and ranking, if any."""
         both = (self.embedding, self.rerank)
         asked = (ServiceAddress(one.base_url, one.ca_file, one.proxy) for one in both if one.base_url)
         return tuple(dict.fromkeys(asked))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """A type with checks of its own yields these as well."""
+        """A type with its own checks yields these as well."""
         yield from service_conflicts(self.embedding, (*loc, "embedding"))
         yield from service_conflicts(self.rerank, (*loc, "rerank"))

@@ -1,3 +1,3 @@
-"""Clients of services that make vectors and put texts in order, whatever dialect they speak."""
+"""Clients of services that make vectors and rank texts, in every dialect."""
 
 from __future__ import annotations

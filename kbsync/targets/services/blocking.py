@@ -1,6 +1,6 @@
-"""Embedding and rerank services as the index asks them: from threads that wait for the answer.
+"""Embedding and rerank services for the index, which calls them from threads that wait for the response.
 
-The clients, and the HTTP library with them, are loaded when the first text or question needs them.
+The clients, and the HTTP library with them, are imported when the first text or query needs them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class ServiceEncoder:
-    """`Encoder` over a service. Safe to use from several threads."""
+    """An `Encoder` that uses a service. Safe to use from several threads."""
 
     least_cosine = 0.0
 
     def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
-        """No request is sent yet. `is_first`: see `Endpoint`."""
+        """Sends no request yet. `is_first`: see `Endpoint`."""
         self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
@@ -40,22 +40,22 @@ class ServiceEncoder:
 
     @property
     def at_once(self) -> int:
-        """So many chunks are one request."""
+        """How many chunks fit into one request."""
         return self._service().most_items
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """The service is asked by now. Raises `UsageError` where its address cannot be used."""
+        """Connect to the service. Raises `UsageError` if its URL can't be used."""
         return self._loop.begin(_vectors(self._service(), chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, of length 1. Raises `TargetError`."""
+        """The vector of a query, of length 1. Raises `TargetError`."""
         vector = self._loop.run(self._service().embed([EmbeddingItem(text)], is_query=True))[0]
         if isinstance(vector, Rejected):
             raise vector
         return vector
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._made is not None:
             self._loop.close(self._made.aclose())
 
@@ -87,10 +87,10 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
 
 
 class ServiceRanker:
-    """Orders texts through a service. Safe to use from several threads."""
+    """Ranks texts with a service. Safe to use from several threads."""
 
     def __init__(self, config: RerankConfig, *, is_first: bool = False) -> None:
-        """No request is sent yet. Raises `UsageError` where the address cannot be used."""
+        """Sends no request yet. Raises `UsageError` if the URL can't be used."""
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config, is_first=is_first)
@@ -99,7 +99,7 @@ class ServiceRanker:
 
     @property
     def most_texts(self) -> int:
-        """More are not asked about in one question."""
+        """Maximum number of texts in one request."""
         return self._service.most_texts
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
@@ -107,5 +107,5 @@ class ServiceRanker:
         return self._loop.run(self._service.order(question, texts))
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._loop.close(self._service.aclose())

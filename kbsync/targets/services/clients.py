@@ -1,9 +1,9 @@
-"""Clients of embedding and rerank services, and what the errors of these services mean.
+"""Clients of embedding and rerank services, and the meaning of these services' errors.
 
-Vectors come in batches of what fits, several at a time; a bad item is found and the others are kept. Errors
-are blamed on an item, the account or the moment. Sources: OpenAI's "Error codes"; the open platform's page of
-codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and Jina's answers. A code counts as number or
-text, flat or inside `error`.
+Vectors come in batches that fit a request, several at a time; a bad item is isolated and the others are kept.
+An error blames an item, the account or a temporary problem. Sources: OpenAI's "Error codes"; the open
+platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and Jina's responses. A code
+may be a number or text, flat or inside `error`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NO_MONEY = frozenset(
 )
 _SLOW = frozenset({"rate_limit_exceeded", "overloaded", "1302", "1303", "1305", "1312"})
 _PASSING = frozenset({"1120", "1234", "500", "424"})
-"""Codes under which nothing is wrong but the moment."""
+"""Codes of temporary problems."""
 
 _BAD_KEY = frozenset(
     {
@@ -71,13 +71,14 @@ _BAD_KEY = frozenset(
     }
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
-"""No such model, not for this call, or no such call, under whatever HTTP status."""
+"""The model doesn't exist or doesn't support this call, or the call doesn't exist, under whatever HTTP
+status."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
-"""What OpenAI's `param` may name that is the same in every request."""
+"""Values of OpenAI's `param` that are the same in every request."""
 
 FORBIDDEN = "forbidden"
-"""Stands for HTTP 403 in the service's own words, which may concern one text or the key."""
+"""HTTP 403 in the service's own words, which may concern one text or the key."""
 
 _BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
@@ -99,7 +100,8 @@ def _has_words(case: ErrorCase) -> bool:
 
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
-    """The table for one service; `kind` ("embedding", "rerank") is its config key, `path` what is asked."""
+    """The table for one service; `kind` ("embedding", "rerank") is its config key, `path` the request's
+    path."""
     no_money = partial(ErrorRule, Halted, halt="quota", cure=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
@@ -160,9 +162,10 @@ def _reports_failure(case: ErrorCase) -> bool:
 
 
 class ServiceJudge:
-    """Judges answers of one service; `kind` names it in messages ("embedding", "rerank"), as its config key.
+    """Classifies responses of one service; `kind` names it in messages ("embedding", "rerank"), like its
+    config key.
 
-    `path` is what it was asked at, behind `base_url`.
+    `path` is the request's path below `base_url`.
     """
 
     def __init__(self, kind: str, path: str) -> None:
@@ -190,7 +193,7 @@ class ServiceJudge:
 
 
 def refuses_everything(error: Rejected) -> TargetError:
-    """What `error` means where it was said of a text that nothing can be wrong with."""
+    """Even our harmless text was refused: return the error that blames the key or the model, not a text."""
     if error.code == FORBIDDEN:
         cure = "put an embedding.api_key that may use the model into the config"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
@@ -205,13 +208,13 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """The words or the code blame the length of a text."""
+    """Whether the message or the code blames the length of a text."""
     said = error.reason.lower()
     return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
 
 
 def _error_in(body: object) -> tuple[frozenset[str], str]:
-    """Lower-case codes of an error, and its message; both empty where the body speaks of none."""
+    """Lower-case codes of an error, and its message; both empty if the body reports none."""
     if not isinstance(body, Mapping):
         return frozenset(), ""
     inner = body.get("error", body)
@@ -230,7 +233,7 @@ def _error_in(body: object) -> tuple[frozenset[str], str]:
 
 
 PATIENCE = 5
-"""How often a batch is sent again to a service that says it is busy; each time after a longer pause."""
+"""How often to send a batch again to a service that says it is busy, with growing pauses."""
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
@@ -238,20 +241,19 @@ FIRST_PAUSE = 0.5
 they double. In all some seven, which its batch waits for."""
 
 HARMLESS = EmbeddingItem("dimensions")
-"""A service that refuses this one refuses everything."""
+"""A text that no service has a reason to refuse: a service that refuses it refuses everything."""
 
 SOON = 5.0
-"""Seconds in which a search has its vector, and then its order, or goes on without: somebody waits for it."""
+"""Seconds that a search waits for its vector, and then for the ranking, before it does without."""
 
 SHORTEST = 200
-"""Characters below which a text is not shortened any more to make it fit."""
+"""Minimum length to which a text is shortened to make it fit, in characters."""
 
 
 class EmbeddingService:
-    """Turns items into vectors of length 1.
+    """Turns items into vectors of length 1. `transport` replaces the network; `is_first`: see `Endpoint`.
 
-    `transport` stands in for the network; `is_first`: see `Endpoint`. Raises `UsageError` where the address,
-    the proxy or the certificates cannot be used.
+    Raises `UsageError` if the URL, the proxy or the certificates can't be used.
     """
 
     def __init__(
@@ -272,21 +274,21 @@ class EmbeddingService:
 
     @property
     def most_items(self) -> int:
-        """More are not sent in one request: as configured or documented, fewer where that was refused."""
+        """Maximum number of items in one request: as configured or documented, or fewer after a refusal."""
         return self._most_items
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
-        """A vector for each item, in order; `Rejected` in the place of one that the service will not take.
+        """Return a vector for each item, in order; `Rejected` in place of one that the service refuses.
 
-        A query has its vector soon or not at all; a busy service is asked once. Raises `Unavailable` or
-        `Halted` where the service itself is to blame.
+        A query gets its vector soon or not at all: a busy service is called only once. Raises `Unavailable`
+        or `Halted` if the service itself is to blame.
         """
         async with self._client.soon("embed", SOON) if is_query else nullcontext():
             made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in made for vector in vectors]
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
     def _batches(self, items: Sequence[EmbeddingItem]) -> Iterator[Sequence[EmbeddingItem]]:
@@ -304,9 +306,9 @@ class EmbeddingService:
     async def _batch(
         self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
     ) -> Vectors:
-        """One request; what is refused goes in halves, until the item to blame is alone.
+        """Send one request; if it is refused, send halves until the bad item is alone.
 
-        `is_part`: of a batch that was refused. Raises `Halted` where it is no item that the service refuses.
+        `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses more than an item.
         """
         try:
             return await self._asked(items, is_query)
@@ -334,7 +336,8 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """A harmless text was refused as base64: it is asked for as numbers once, if no vector came yet."""
+        """Whether to request numbers from now on: the service refused a harmless text as base64, and no
+        vector came yet."""
         async with self._trying_numbers:  # others may have been refused meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
@@ -345,7 +348,7 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _asked(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """One request, and some more for texts that it brought no vector for: another answer may be right."""
+        """Send one request, and a few more for texts without a vector: another response may be right."""
         made = await self._made(items, is_query)
         lacking = [place for place, vector in enumerate(made) if vector is None]
         if lacking and len(lacking) == len(items):
@@ -357,7 +360,7 @@ class EmbeddingService:
         return [found[place] if vector is None else vector for place, vector in enumerate(made)]
 
     async def _alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
-        """Once more, a bounded number of times with growing pauses (promise 9); a search waits for none."""
+        """Retry one text a bounded number of times with growing pauses (promise 9); a search doesn't wait."""
         for tries in range(1, 2 if is_query else AGAIN + 1):
             if not is_query:
                 await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
@@ -370,7 +373,7 @@ class EmbeddingService:
         return Rejected(_NO_DIRECTION, code="no-vector")
 
     async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
-        """One request; None for a text that it brings no vector for."""
+        """Send one request; None for a text without a vector in the response."""
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
         body = embedding_body(self._config, items, is_query=is_query, base64=is_compact)
@@ -394,7 +397,7 @@ class EmbeddingService:
         return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpAnswer:
-        """A busy service is asked again, after the pause that it asked for; the client keeps it."""
+        """Call a busy service again after the pause that it requested; the client waits."""
         for _ in range(patience):
             try:
                 return await self._client.ask("embed", "POST", self._dialect.path, json=body)
@@ -411,7 +414,7 @@ _NO_DIRECTION = (
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results in order; the first error of one ends the others."""
+    """Return the results in order; the first error ends the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
@@ -421,7 +424,7 @@ async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 class RerankService:
-    """Orders texts by how well they answer a question."""
+    """Ranks texts by how well they answer a query."""
 
     def __init__(
         self,
@@ -436,13 +439,14 @@ class RerankService:
 
     @property
     def most_texts(self) -> int:
-        """Scores are comparable within one answer only: more texts than this are not asked about."""
+        """Maximum number of texts, because scores are comparable only within one response."""
         return self._config.batch or self._dialect.most_texts
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """(index, score) of every text, best first. Beyond `most_texts` they keep their order at the end.
+        """Return (index, score) of every text, best first. Texts beyond `most_texts` keep their order at the
+        end.
 
-        It comes soon or not at all, since somebody waits. Raises `Unavailable`, `Rejected` or `Halted`.
+        It responds soon or not at all, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
         # Some services refuse an empty text, and with it all the others.
         asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
@@ -458,7 +462,7 @@ class RerankService:
         return order + [(index, order[-1][1]) for index in range(len(asked), len(texts))]
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
 
@@ -469,7 +473,7 @@ def _service_client(
     transport: httpx.AsyncBaseTransport | None,
     is_first: bool,
 ) -> Client:
-    """The way to a service; `kind` names its config block."""
+    """The client of a service; `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
         config.base_url or "",

@@ -1,4 +1,5 @@
-"""The config blocks `embedding` and `rerank`: kbsync makes vectors and order by itself, or asks a service."""
+"""The config blocks `embedding` and `rerank`: kbsync makes vectors and ranks results itself, or uses a
+service."""
 
 from __future__ import annotations
 
@@ -24,29 +25,27 @@ from kbsync.config.target import (
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)
-"""The dialects that services speak."""
+"""The dialects of services."""
 
 _KEY = Confidential("the service's key", *KEY_ALLOWED)
-_BATCH = Whole("texts in one request at most; default: what the service's documents say", least=1, most=2048)
-_MODEL = Text("the model, by the service's name for it", longest=200)
+_BATCH = Whole("maximum texts in one request; default: the service's documented limit", least=1, most=2048)
+_MODEL = Text("the service's name of the model", longest=200)
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingConfig:
-    """How `local` makes vectors. `path` is the model's directory or file, for `onnx` only.
-
-    All but `type` and `path` is for services.
-    """
+    """How to make vectors. `path` is the model's directory or file, for `onnx` only. All keys but `type` and
+    `path` are for services."""
 
     type: Annotated[
         Literal["builtin", "onnx", Service],
         Choice(
-            "builtin: the model kbsync brings along; onnx: a model of yours; else the dialect of a service",
+            "builtin: the built-in model; onnx: your own model; otherwise the dialect of a service",
             what="embedding type",
         ),
     ] = "builtin"
-    path: Annotated[Path | None, Location("the ONNX model; for type onnx")] = None
-    base_url: Annotated[str | None, BaseUrl("what comes before /embeddings (tei: before /embed)")] = None
+    path: Annotated[Path | None, Location("the folder of your model; for type onnx")] = None
+    base_url: Annotated[str | None, BaseUrl("URL before /embeddings (tei: before /embed)")] = None
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[str, _MODEL] = ""
     dimensions: Annotated[
@@ -61,16 +60,16 @@ class EmbeddingConfig:
 
 @dataclass(frozen=True, slots=True)
 class RerankConfig:
-    """How `local` orders what it found. All but `type` is for services."""
+    """How to rank results. All keys but `type` are for services."""
 
     type: Annotated[
         Literal["builtin", Service],
         Choice(
-            "builtin: the order kbsync finds itself; else the dialect of a service",
+            "builtin: kbsync's own ranking; otherwise the dialect of a service",
             what="rerank type",
         ),
     ] = "builtin"
-    base_url: Annotated[str | None, BaseUrl("what comes before /rerank")] = None
+    base_url: Annotated[str | None, BaseUrl("URL before /rerank")] = None
     api_key: Annotated[Secret | None, _KEY] = None
     model: Annotated[str, _MODEL] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
@@ -81,7 +80,7 @@ class RerankConfig:
 
 
 def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iterator[Conflict]:
-    """What does not hold within one of the blocks, which stands at `loc`."""
+    """Conflicts within one of the blocks, which is at `loc`."""
     rests_on = ((*loc, "type"),)
     if isinstance(service, EmbeddingConfig):
         if service.type == "onnx" and service.path is None:

@@ -1,9 +1,9 @@
-"""What embedding and rerank services are asked, each in its dialect, and how their answers are read. Pure.
+"""Requests to embedding and rerank services in each dialect, and the parsing of their responses. Pure.
 
 openai: OpenAI's reference, "Create embeddings". jina: Jina's reader of `/v1/embeddings` and `/v1/rerank`.
 newapi: the gateway's multimodal embeddings, whose items are objects. zhipu: the open platform's
 `/paas/v4/embeddings` and `/paas/v4/rerank`. tei: Hugging Face's text-embeddings-inference, its own routes.
-vllm: vLLM's OpenAI-compatible server. An answer that cannot be what was asked for is a `NonsenseError`.
+vllm: vLLM's OpenAI-compatible server. A response that can't belong to the request is a `NonsenseError`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class EmbeddingItem:
 
     @property
     def weight(self) -> int:
-        """Characters it takes of a request, about."""
+        """Approximate size in a request, in characters."""
         return len(self.text) + 4 * len(self.picture) // 3
 
     @property
@@ -46,25 +46,26 @@ class EmbeddingItem:
 
 
 _MULTIMODAL = ("clip", "embeddings-v4")
-"""Parts of the names of Jina's models that take pictures."""
+"""Parts of the names of Jina's models that accept pictures."""
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
-    """Names the vectors: another name, another recipe. Where the service lies does not matter."""
+    """Identifies the vectors; a different identity changes the recipe. The service's location doesn't
+    matter."""
     # This text is in every index: another form would have all texts embedded again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None
     return f"{config.type}:{config.model}:{dimensions or 'own'}/1"
 
 
 def takes_pictures(config: EmbeddingConfig) -> bool:
-    """The dialect has a form for pictures, and the model's name does not speak against it."""
+    """Whether the dialect has a form for pictures and the model's name doesn't rule them out."""
     is_multimodal = any(word in config.model for word in _MULTIMODAL)
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """How a dialect asks for vectors. `most_items`, `most_weight`: of one request (`Item.weight`)."""
+    """How a dialect requests vectors. `most_items`, `most_weight`: limits of one request (`Item.weight`)."""
 
     path: str
     most_items: int
@@ -73,7 +74,8 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """How a dialect asks for an order. `most_texts` of one request, `longest` in characters each."""
+    """How a dialect requests a ranking. `most_texts`: limit of one request; `longest`: characters in each
+    text."""
 
     path: str
     most_texts: int
@@ -100,14 +102,14 @@ RERANK: Mapping[str, Rerank] = {
 
 
 def asks_for_base64(config: EmbeddingConfig) -> bool:
-    """The dialect has vectors as base64, which is a third of the bytes, and no numbers to read."""
+    """Whether to request vectors as base64, which has a third of the bytes and no numbers to parse."""
     return config.type in ("openai", "vllm", "jina")
 
 
 def embedding_body(
     config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """The request for vectors of `items`. `base64`: in this form, where the dialect has it."""
+    """The request for vectors of `items`. `base64`: use this form if the dialect has it."""
     texts = [item.text for item in items]
     # Objects have one key each: both at once are refused behind the gateway, or mean something else.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -130,7 +132,7 @@ def embedding_body(
 
 
 def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> dict[str, Any]:
-    """The request for an order of `texts`."""
+    """The request for a ranking of `texts`."""
     if config.type == "tei":
         return {"query": question, "texts": list(texts), "truncate": True}
     model = {"model": config.model} if config.model else {}
@@ -140,19 +142,20 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
 
 
 LONGEST_QUESTION = 4096
-"""Characters: the limit of zhipu, the lowest of all."""
+"""Maximum number of characters of a query: zhipu's limit, the lowest of all."""
 
 MOST_DIMENSIONS = 16_384
 
 
 class NonsenseError(Exception):
-    """An answer that cannot be what was asked for; `str()` says why."""
+    """A response that can't belong to the request; `str()` says why."""
 
 
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
-    """`count` vectors at length 1, in the order of the question; None for one that is none or no direction.
+    """Return `count` vectors of length 1, in the order of the request; None for an invalid one or one without
+    direction. All have the same length.
 
-    All have one length. Raises `NonsenseError` where they cannot be told apart or differ in length.
+    Raises `NonsenseError` if they can't be assigned to texts or differ in length.
     """
     rows = _list_of(body)
     if len(rows) != count:
@@ -170,9 +173,10 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
-    """(index, score) of all `count` texts, best first; those not answered keep their order at the end.
+    """Return (index, score) of all `count` texts, best first; those missing in the response keep their order
+    at the end.
 
-    Indexes that were not asked for are dropped, of several scores the best counts. Raises `NonsenseError`.
+    Drops unknown indexes; of several scores the best counts. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for place, item in enumerate(_list_of(body)):
@@ -187,7 +191,7 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
 
 
 def _list_of(body: object) -> Sequence[object]:
-    """The list an answer is about: itself, `data`, `results` or `embeddings`."""
+    """The list in a response: the response itself, `data`, `results` or `embeddings`."""
     if isinstance(body, Mapping):
         lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
         body = lists[0] if lists else None
@@ -201,7 +205,7 @@ def _is_index(value: object) -> bool:
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
-    """None where the row says that there is none: null, or an empty list."""
+    """None if the row has no vector: null, or an empty list."""
     import numpy as np
 
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row
@@ -228,7 +232,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
-    """At length 1; None for what has no direction: all zeros, or something that is no number."""
+    """The vectors at length 1; None for those without direction: all zeros, or not numbers."""
     import numpy as np
 
     if not vectors:
@@ -242,9 +246,9 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
 
 
 def _ranked(item: object, place: int) -> tuple[int, float]:
-    """Index and score of one row; a bare row without an index stands at its place.
+    """Index and score of one row; a bare row without an index has its position as index.
 
-    An index may come as text, -1 is none; what is no number is no score.
+    An index may be text, and -1 is none; anything that isn't a number isn't a score.
     """
     if not isinstance(item, Mapping):
         raise NonsenseError("a row is no object")
