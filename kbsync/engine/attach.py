@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT, some_may_go
 from kbsync.engine.journal import Journal
-from kbsync.engine.listing import Claim, Whose, present, read_list, unlisted
+from kbsync.engine.listing import Claim, Whose, missing, read_list, unlisted, uploads_in
 from kbsync.engine.settings import (
     Binding,
     MirrorIdentity,
@@ -202,10 +202,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     binding, now = journal.binding, journal.timing.now
     ended, unreplaced = list[Upload](), list[Upload]()
     async for rows in unlisted(binding, store.read, listed, now):
-        there = await present(target, [row.remote_id or "" for row in rows])
-        for row in rows:
-            if row.remote_id in there:
-                continue
+        for row in await missing(target, store.read, rows):
             others = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
             is_replaced = any(other.state is UploadState.ADOPTING for other in others)
             (ended if is_replaced else unreplaced).append(row)
@@ -634,22 +631,8 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
             if (recipe := journal.binding.recipe(row.path)) != row.recipe:
                 tx.uploads.set_content(row.id, recipe=recipe)
 
-    async for rows in _pages(store, journal.binding, SERVING):
+    async for rows in uploads_in(journal.binding, store.read, SERVING):
         await store.write(partial(keep, rows))
-
-
-async def _pages(
-    store: StateStore, binding: Binding, states: Sequence[UploadState]
-) -> AsyncIterator[list[Upload]]:
-    """All uploads in these states, a batch at a time."""
-    after = 0
-
-    def page(tx: Tx) -> list[Upload]:
-        return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
-
-    while rows := await store.read(page):
-        after = rows[-1].id
-        yield rows
 
 
 async def _look_for_files(store: StateStore, journal: Journal) -> None:
@@ -667,7 +650,7 @@ async def _look_for_files(store: StateStore, journal: Journal) -> None:
         for path in paths:
             journal.expect(tx, path)
 
-    async for rows in _pages(store, binding, [*ON_THE_WAY, *SERVING, UploadState.ADOPTING]):
+    async for rows in uploads_in(binding, store.read, [*ON_THE_WAY, *SERVING, UploadState.ADOPTING]):
         rows = [row for row in rows if row.is_marked or row.state is not UploadState.ADOPTING]
         if lost := await store.read(partial(without_file, rows)):
             await store.write(partial(expect, lost))

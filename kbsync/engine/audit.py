@@ -39,6 +39,7 @@ from kbsync.engine.listing import (
     Whose,
     has_bytes,
     identify_all,
+    missing,
     present,
     read_list,
     unlisted,
@@ -153,14 +154,7 @@ class Audit:
 
     async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
         """Those that the target reports missing and that still serve."""
-        there = await present(self._target, [row.remote_id or "" for row in rows])
-        missing = [row for row in rows if row.remote_id not in there]
-
-        def serves(tx: Tx, row: Upload) -> bool:
-            now = tx.uploads.get(row.id)
-            return now is not None and now.state.serves and now.remote_id == row.remote_id
-
-        return await self._read(lambda tx: [row for row in missing if serves(tx, row)])
+        return await missing(self._target, self._read, rows)
 
     # -- documents that serve nothing --------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from kbsync.core.fairness import rank
 from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadState
 from kbsync.engine.attach import adopt, unjudge
 from kbsync.engine.journal import Journal
+from kbsync.engine.listing import uploads_in
 from kbsync.engine.lost_uploads import look_for
 from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.index.document import Entry
@@ -75,13 +76,8 @@ async def copy(
 
 async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
     """Find what a killed copy has stored: that is not sent again."""
-    binding, began, after = journal.binding, journal.timing.now, 0
-
-    def unsure(tx: Tx) -> list[Upload]:
-        return tx.uploads.in_states(binding.mirror, binding.id, (UploadState.UNSURE,), after, PAGE)
-
-    while rows := await store.read(unsure):
-        after = rows[-1].id
+    binding, began = journal.binding, journal.timing.now
+    async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
         for found in await look_for(store, binding, target, rows):
             ended = partial(journal.look_ended, number=found.row.id, seen=found.listed, began=began)
             await store.write(ended)

@@ -304,19 +304,40 @@ async def _pages(target: Target, on_answer: Callable[[], None]) -> AsyncIterator
         yield page
 
 
+async def uploads_in(
+    binding: Binding, read: ReadsState, states: Collection[UploadState]
+) -> AsyncIterator[list[Upload]]:
+    """All uploads of this mirror in these states, a batch at a time."""
+    after = 0
+
+    def batch(tx: Tx) -> list[Upload]:
+        return tx.uploads.in_states(binding.mirror, binding.id, states, after, PAGE)
+
+    while rows := await read(batch):
+        after = rows[-1].id
+        yield rows
+
+
 async def unlisted(
     binding: Binding, read: ReadsState, listed: Collection[str], before: float
 ) -> AsyncIterator[list[Upload]]:
     """Serving uploads whose ids are not `listed`, in batches; none made after `before`."""
-    after = 0
-    while rows := await read(
-        lambda tx, after=after: tx.uploads.in_states(binding.mirror, binding.id, SERVING, after, PAGE)  # type: ignore[misc]
-    ):
-        after = rows[-1].id
+    async for rows in uploads_in(binding, read, SERVING):
         # Documents made while the list was read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
         if lacking := [row for row in old if row.remote_id not in listed]:
             yield lacking
+
+
+async def missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
+    """Those whose documents the target reports missing and that still serve."""
+    there = await present(target, [row.remote_id or "" for row in rows])
+
+    def serves(tx: Tx, row: Upload) -> bool:
+        now = tx.uploads.get(row.id)
+        return now is not None and now.state.serves and now.remote_id == row.remote_id
+
+    return await read(lambda tx: [row for row in rows if row.remote_id not in there and serves(tx, row)])
 
 
 async def present(target: Target, ids: Sequence[str]) -> set[str]:

@@ -30,6 +30,8 @@ from kbsync.state.read_only import ReadOnlyState, Tx
 
 T = TypeVar("T")
 
+KINDS = ("missing", "stale", "orphaned", "duplicate")
+
 GRACE = 5.0
 """Seconds beyond `settle` in which a running kbsync may not have handled a change yet."""
 
@@ -60,17 +62,14 @@ class Verification:
     @property
     def ok(self) -> bool:
         """Nothing is wrong."""
-        return self.halt is None and not (self.missing or self.stale or self.orphaned or self.duplicate)
+        return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
         """The contract's object; it has `halt` and `kept` only if they are not None."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
-            "missing": [one.path for one in self.missing],
-            "stale": [one.path for one in self.stale],
-            "orphaned": [one.path for one in self.orphaned],
-            "duplicate": [one.path for one in self.duplicate],
+            **{kind: [one.path for one in getattr(self, kind)] for kind in KINDS},
             "foreign": self.foreign,
         }
         if self.kept is not None:
@@ -87,16 +86,12 @@ def repair_request(found: Verification) -> dict[str, Any]:
     that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
     so that their deletion is weighed with the others.
     """
-    strays = list[dict[str, Any]]()
-    for one in (*found.orphaned, *found.duplicate):
-        if one.claim is None or not one.is_ours:
-            continue  # not proven ours, so it is left alone (promise 6)
-        strays.append(one.claim.to_json())
+    left = (*found.orphaned, *found.duplicate)
     wanted: dict[str, Any] = {
         "missing": [one.remote_id for one in found.missing if one.remote_id is not None],
-        "strays": strays,
-        "stale": [one.path for one in found.stale]
-        + [one.path for one in found.orphaned if one.claim is None],
+        # What is not proven ours is left alone (promise 6).
+        "strays": [one.claim.to_json() for one in left if one.claim is not None and one.is_ours],
+        "stale": [one.path for one in (*found.stale, *found.orphaned) if one.claim is None],
     }
     return {"base": found.base, **wanted} if any(wanted.values()) else {}
 

@@ -205,8 +205,8 @@ MISTAKES = {
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
-        "        if one.claim is None or not one.is_ours:",
-        "        if one.claim is None:",
+        "one.claim is not None and one.is_ours]",
+        "one.claim is not None]",
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
     # 7. Same bytes, no work.
