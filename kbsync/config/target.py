@@ -111,10 +111,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@dataclass(frozen=True, eq=False)
 class BaseId(ValueKind):
-    """The id of a knowledge base; each service has its own `example`."""
+    """The id of a knowledge base, with an `example` of the service."""
 
-    example: ClassVar[str]
+    example: str = ""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""

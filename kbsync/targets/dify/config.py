@@ -25,12 +25,6 @@ LARGEST = 15 * 1024 * 1024
 """Bytes: what `UPLOAD_FILE_SIZE_LIMIT` is unless an installation sets it."""
 
 
-class DatasetId(BaseId):
-    """The id of a knowledge base."""
-
-    example = "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifyTargetConfig(RemoteTargetConfig):
     """A knowledge base at Dify. Sizes are bytes; 0 is no limit of ours."""
@@ -38,7 +32,9 @@ class DifyTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["dify"], Choice("dify: a knowledge base at Dify")] = "dify"
     base_url: Annotated[str, BaseUrl("the API's address, with its /v1")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
-    dataset_id: Annotated[str, DatasetId("the id of the knowledge base, in quotes")]
+    dataset_id: Annotated[
+        str, BaseId("the id of the knowledge base, in quotes", "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9")
+    ]
     etl_type: Annotated[
         Literal["dify", "unstructured"], Choice("the installation's ETL_TYPE, which decides its formats")
     ] = "dify"

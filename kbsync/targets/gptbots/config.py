@@ -19,12 +19,6 @@ BASE_URL = "https://api-sg.gptbots.ai"
 MARKER_BASE = "https://kbsync.invalid"
 
 
-class GptbotsBaseId(BaseId):
-    """The id of a knowledge base."""
-
-    example = "67457fea6f658672d6482542"
-
-
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
 """Those of the vendor's page on searches ("vector match", `rerank_version`)."""
 
@@ -73,7 +67,9 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots")] = "gptbots"
     base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
-    knowledge_base_id: Annotated[str, GptbotsBaseId("the id of the knowledge base, in quotes")]
+    knowledge_base_id: Annotated[
+        str, BaseId("the id of the knowledge base, in quotes", "67457fea6f658672d6482542")
+    ]
     source_url_prefix: Annotated[
         str, BaseUrl("what the address of a document begins with, which answers cite as a link")
     ] = MARKER_BASE

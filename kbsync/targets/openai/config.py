@@ -26,12 +26,6 @@ LARGEST = 512_000_000
 """Bytes of a file (the vendor's reference, "Upload file": 512 MB)."""
 
 
-class VectorStoreId(BaseId):
-    """The id of a vector store."""
-
-    example = "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are bytes; 0 is no limit of ours."""
@@ -39,7 +33,9 @@ class OpenaiTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["openai"], Choice("openai: a vector store as OpenAI has them")] = "openai"
     base_url: Annotated[str, BaseUrl("the API's address, version path included")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
-    vector_store_id: Annotated[str, VectorStoreId("the id of the vector store, in quotes")]
+    vector_store_id: Annotated[
+        str, BaseId("the id of the vector store, in quotes", "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2")
+    ]
     chat_model: Annotated[str, CHAT_MODEL] = ""
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1, most=LARGEST)] = LARGEST
 

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 BASE_URL = "http://127.0.0.1:8080"
 
 
-class OpenWebuiBaseId(BaseId):
-    """The id of a knowledge base, which its page in the browser has in its address."""
-
-    example = "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11"
-
-
 _TEXTS = """
 md markdown txt rst adoc org tex csv tsv json jsonl xml yaml yml toml html htm log ini conf sql
 py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
@@ -43,7 +37,9 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     )
     base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")] = BASE_URL
     api_key: Annotated[Secret, Confidential("an API key of a user who may write the base", *KEY_ALLOWED)]
-    knowledge_id: Annotated[str, OpenWebuiBaseId("the id of the knowledge base, in quotes")]
+    knowledge_id: Annotated[
+        str, BaseId("the id of the knowledge base, in quotes", "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11")
+    ]
     chat_model: Annotated[str, CHAT_MODEL] = ""
 
     opens: ClassVar[str] = "kbsync.targets.openwebui.target:OpenWebuiTarget"

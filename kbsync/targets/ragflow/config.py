@@ -13,12 +13,6 @@ BASE_URL = "http://127.0.0.1:9380"
 """Where the containers of RAGFlow answer by default."""
 
 
-class RagflowDatasetId(BaseId):
-    """The id of a dataset."""
-
-    example = "3b4de7d4241d11f0a6a79f24fc270c7f"
-
-
 LARGEST = 128 * 1024 * 1024
 """Bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload takes more."""
 
@@ -30,7 +24,7 @@ class RagflowTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["ragflow"], Choice("ragflow: a dataset of a RAGFlow server")] = "ragflow"
     base_url: Annotated[str, BaseUrl("the server's address, without /api/v1")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
-    dataset_id: Annotated[str, RagflowDatasetId("the id of the dataset, in quotes")]
+    dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
         int, Whole("larger files are refused, in bytes; as the server is set up", least=1, most=1024**3)
     ] = LARGEST

@@ -41,8 +41,6 @@ _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 class KnowledgeId(BaseId):
     """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
 
-    example = "1734786402936664064"
-
     def read(self, value: object, where: Whereabouts) -> str:
         """The id."""
         # 19 digits are more than the 53 bits that many readers of YAML and JSON keep of a number.
@@ -156,7 +154,9 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         Literal["key", "jwt"],
         Choice("how requests show the key: itself, or a token of short life that it signs"),
     ] = "key"
-    knowledge_id: Annotated[str, KnowledgeId("the id of the knowledge base, in quotes")]
+    knowledge_id: Annotated[
+        str, KnowledgeId("the id of the knowledge base, in quotes", "1734786402936664064")
+    ]
     chat_model: Annotated[str, CHAT_MODEL] = "glm-4-flash"
     search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
         default_factory=ZhipuSearchConfig
