@@ -14,10 +14,10 @@ from itertools import islice
 
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
-from kbsync.targets.dify.shapes import LIMITED, Dataset, MetadataField, field_of
+from kbsync.targets.dify.shapes import LIMITED, Dataset
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import well_formed
+from kbsync.targets.http.reading import id_of, object_of, well_formed
 
 BATCH = 100
 """Documents of one request."""
@@ -43,7 +43,7 @@ class MetadataSender:
     ) -> None:
         self._client, self._root, self._look, self._steady = client, root, look, steady
         self._waiting: dict[str, Mapping[str, str]] = {}
-        self._made: dict[str, MetadataField] = {}
+        self._made: dict[str, str] = {}
         self._paused_until = -math.inf
         self._turn = asyncio.Lock()
 
@@ -83,16 +83,14 @@ class MetadataSender:
                         return
                 self.forget(part)
 
-    async def _describe(
-        self, part: Mapping[str, Mapping[str, str]], known: Mapping[str, MetadataField]
-    ) -> None:
+    async def _describe(self, part: Mapping[str, Mapping[str, str]], known: Mapping[str, str]) -> None:
         fields = {name: await self._field(name, known) for told in part.values() for name in told}
         operations = []
         for one, told in part.items():
             values = [
-                {"id": fields[name].id, "name": name, "value": value}
+                {"id": fields[name], "name": name, "value": value}
                 for name, value in told.items()
-                if fields[name].kind == "string"  # somebody may have made it a number
+                if fields[name]  # somebody may have made it a number
             ]
             if values:  # added to what a person has set meanwhile
                 operations.append({"document_id": one, "metadata_list": values, "partial_update": True})
@@ -100,18 +98,18 @@ class MetadataSender:
             path = f"{self._root}/documents/metadata"
             await self._client.ask("describe", "POST", path, json={"operation_data": operations})
 
-    async def _field(self, name: str, known: Mapping[str, MetadataField]) -> MetadataField:
-        """The field of this name, made where there is none."""
-        field = self._made.get(name) or known.get(name)
-        if field is None:
+    async def _field(self, name: str, known: Mapping[str, str]) -> str:
+        """The id of the field of this name, made where there is none; "" where it takes no text."""
+        known = {**known, **self._made}
+        if name not in known:
             try:
                 asked = {"type": "string", "name": name}
                 answer = await self._client.post("create-field", f"{self._root}/metadata", json=asked)
-                field = well_formed("create-field", field_of(answer.body))
+                known = {name: well_formed("create-field", id_of(object_of(answer.body).get("id")))}
             except Rejected as error:
                 # Another mirror may have made it in this moment.
-                field = None if error.code == LIMITED else ((await self._look()).fields or {}).get(name)
-                if field is None:
+                known = {} if error.code == LIMITED else ((await self._look()).fields or {})
+                if name not in known:
                     raise
-            self._made[name] = field
-        return field
+            self._made[name] = known[name]
+        return known[name]

@@ -54,8 +54,8 @@ class Dataset:
     """A knowledge base. `doc_form`: how its documents are cut, "" before the first.
 
     `runtime`: "" where Dify itself cuts uploaded files; else what takes documents in its own way, such as
-    `rag_pipeline`. `retrieval`: how it is searched, as a request has it. `fields`: those of the documents'
-    metadata by their names; None at a version that has no metadata.
+    `rag_pipeline`. `retrieval`: how it is searched, as a request has it. `fields`: the ids of those of the
+    documents' metadata by their names, "" for one that takes no text; None at a version without metadata.
     """
 
     card: BaseCard
@@ -63,15 +63,7 @@ class Dataset:
     doc_form: str
     runtime: str = ""
     retrieval: Mapping[str, Any] = field(default_factory=dict)
-    fields: Mapping[str, MetadataField] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MetadataField:
-    """A field of documents' metadata; `kind` is `string`, `number` or `time`."""
-
-    id: str
-    kind: str
+    fields: Mapping[str, str] | None = None
 
 
 def dataset_of(body: Any) -> Dataset | None:
@@ -94,17 +86,14 @@ def dataset_of(body: Any) -> Dataset | None:
     return Dataset(card, provider, doc_form, _runtime(told), retrieval, _fields(told.get("doc_metadata")))
 
 
-def field_of(value: object) -> MetadataField | None:
-    """A field of metadata (`DatasetDocMetadataResponse`)."""
-    told = object_of(value)
-    field_id = id_of(told.get("id"))
-    return MetadataField(field_id, text_of(told.get("type"))) if field_id else None
-
-
-def _fields(value: object) -> Mapping[str, MetadataField] | None:
+def _fields(value: object) -> Mapping[str, str] | None:
+    """By `DatasetDocMetadataResponse`."""
     if not isinstance(value, list):
         return None
-    return {text_of(one.get("name")): made for one in objects_in(value) if (made := field_of(one))}
+    return {
+        text_of(one.get("name")): (id_of(one.get("id")) or "") if one.get("type") == "string" else ""
+        for one in objects_in(value)
+    }
 
 
 def _runtime(told: Mapping[str, Any]) -> str:
