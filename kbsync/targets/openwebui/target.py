@@ -14,6 +14,8 @@ import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Passage, Query
@@ -67,6 +69,11 @@ NEWEST, RECENT = 300, 86_400.0
 _READY, _INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
 
 
+async def compared(client: Client, base: str) -> Mapping[str, Any]:
+    """A base compared with nothing: the only answer that has every folder with its path, and every file."""
+    return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
+
+
 class RemoteFolders:
     """The folders of a base by path, read once and made where they are missing.
 
@@ -87,9 +94,7 @@ class RemoteFolders:
             return None
         async with self._lock:
             if self._known is None:
-                # A comparison with nothing is the only answer that has every folder with its path.
-                answer = await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})
-                self._known = well_formed("folders", shapes.folders_of(answer.body))
+                self._known = well_formed("folders", shapes.folders_of(await compared(client, base)))
             known, parent, path = self._known, None, ""
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
@@ -211,7 +216,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
-            page = await self._page(number, PAGE_SIZE, more)
+            page = await self._page(number, PAGE_SIZE, **more)
             rows |= {one.id: one for one in page.rows}
             if wanted <= rows.keys() or not page.rows or len(rows) >= min(most, page.total or 0):
                 break
@@ -290,7 +295,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
         return well_formed("status", file_of(answer.body)) if answer else None
 
-    async def _page(self, number: int, size: int, more: Mapping[str, str]) -> ListPage[StoredFile]:
+    async def _page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
@@ -344,7 +349,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         With a file go the passages of all that have its text. A file whose text another one has is told apart
         first, and one that is being indexed is left alone: then it is False.
         """
-        rows = (await self._page(1, PAGE_SIZE, {})).rows  # those that changed last
+        rows = (await self._page(1, PAGE_SIZE)).rows  # those that changed last
         kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
         twins = {row.id for row in rows if row.id in ids and row.text_hash in kept}
         busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own}
@@ -357,7 +362,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def list(self) -> AsyncIterator[Listed]:
         """Files on their way first: read after the others, one could be in neither list."""
-        prefix, counted = self._surroundings.prefix, 0
+        prefix = self._surroundings.prefix
         most = max(RECENT, self._config.vectorization.give_up)
         news = await self._newest(
             NEWEST, lambda seen: any(self._age_of(one.created) > most for one in seen.values())
@@ -369,22 +374,15 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             if one.base == base and (one.status in IN_FLIGHT or (one.mark and one.is_refused_copy))
         }
 
-        async def ask(number: int, size: int) -> ListPage[StoredFile]:
-            nonlocal counted
-            # Oldest first, so that what comes meanwhile moves nothing.
-            page = await self._page(number, size, {"order_by": "created_at", "direction": "asc"})
-            counted = max(counted, page.total or 0)
-            return page
-
-        sweep = ListSweep(ask)
+        # Oldest first, so that what comes meanwhile moves nothing.
+        sweep = ListSweep(partial(self._page, order_by="created_at", direction="asc"))
         async for row in sweep.rows():
             pending.pop(row.id, None)
             yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
+        counted = sweep.claimed
         # The server answers an error of its database with an empty list and a count of 0.
         if not sweep.shown:
-            path = f"{self._base}/sync/diff"
-            answer = await self._client.ask("folders", "POST", path, json={"manifest": []})
-            deleted = object_of(answer.body).get("deleted")
+            deleted = (await compared(self._client, self._base)).get("deleted")
             counted = len(well_formed("folders", deleted if isinstance(deleted, list) else None))
         sweep.check(counted, self._config.knowledge_id)
         for row in pending.values():
