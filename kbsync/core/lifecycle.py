@@ -1,90 +1,20 @@
-"""The life of an upload: its states, the steps between them, and who takes each step.
+"""The steps in the life of an upload.
 
-`STEPS` lists every step: tests check the diagram in docs/internals/architecture.md and every row they save
-against it. The functions below change a row, one for each step. A step never acts: `planner.decide` runs
-again after every step and finds what must follow at the same path (a successor takes over, a fresh upload
-is wanted). Times are seconds since the epoch.
+docs/internals/architecture.md lists every step, with who takes it and why: tests check every row they save
+against it. Each function changes a row, and never acts: `planner.decide` runs again after every step and
+finds what must follow at the same path (a successor takes over, a fresh upload is wanted). Times are seconds
+since the epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync.core.backoff import LONGEST, look_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
-
-STEPS = """\
-INTENDED --> SENDING: worker, on disk, then sent
-INTENDED --> DROPPED: planner, not wanted any more
-INTENDED --> FAILED: worker, its answers were lost too often
-SENDING --> INTENDED: worker, nothing was stored, try later
-SENDING --> INDEXING: worker, accepted
-SENDING --> SERVING: worker, accepted, searchable at once
-SENDING --> HELD: worker, searchable, while the deletion of its predecessor is held
-SENDING --> FAILED: worker, the document is to blame
-SENDING --> UNSURE: worker, the answer was lost, or a crash
-SENDING --> RETIRING: worker, accepted, and not wanted any more
-SENDING --> DROPPED: worker, nothing was stored, and not wanted any more
-UNSURE --> INDEXING: worker, seen in the list
-UNSURE --> SERVING: worker, seen in the list, searchable
-UNSURE --> HELD: worker, searchable, while the deletion of its predecessor is held
-UNSURE --> RETIRING: worker, seen in the list, and not wanted any more
-UNSURE --> PRESUMED_LOST: worker, absent for long enough
-UNSURE --> FAILED: worker, a page that nothing proves to be ours
-UNSURE --> DROPPED: worker, absent where the list is the truth
-PRESUMED_LOST --> INDEXING: worker, turns up, and nothing else serves
-PRESUMED_LOST --> SERVING: worker, turns up searchable, and nothing else serves
-PRESUMED_LOST --> HELD: worker, searchable, while the deletion of its predecessor is held
-PRESUMED_LOST --> RETIRING: worker, turns up after all
-PRESUMED_LOST --> DROPPED: worker, absent for a week
-INDEXING --> SERVING: worker, searchable
-INDEXING --> HELD: worker, searchable, while the deletion of its predecessor is held
-INDEXING --> FAILED: worker, no tries left
-INDEXING --> RETIRING: planner, not wanted any more, or failed and sent again
-INDEXING --> TOMBSTONE: worker, no longer at the target, the list may lag
-INDEXING --> GONE: worker, no longer at the target
-SERVING --> HELD: deletion limits, its deletion waits for a person
-SERVING --> RETIRING: deletion limits, a successor is ready, or its deletion was let through
-SERVING --> INDEXING: worker, nobody knows whether it is still there
-SERVING --> TOMBSTONE: worker, its successor is there in its place
-SERVING --> GONE: worker, updated in place, or no longer at the target
-HELD --> SERVING: planner, the file is back
-HELD --> RETIRING: person, approved
-HELD --> TOMBSTONE: worker, its successor is there in its place
-HELD --> GONE: worker, updated in place, or no longer at the target
-RETIRING --> SERVING: planner, wanted again, delete not yet sent, or worker, kept and still there
-RETIRING --> TOMBSTONE: worker, deleted, the list may lag
-RETIRING --> GONE: worker, deleted
-TOMBSTONE --> GONE: worker, a list confirms it
-TOMBSTONE --> RETIRING: worker, still listed
-FAILED --> DROPPED: person, edit or retry
-FAILED --> RETIRING: person, edit or retry, and the target has it
-FAILED --> INDEXING: planner, to be cut again under another recipe
-FAILED --> INTENDED: worker, the target was to blame
-ADOPTING --> SERVING: planner, proven ours, searchable
-ADOPTING --> INDEXING: planner, proven ours
-ADOPTING --> RETIRING: planner, proven ours, and another serves, or person, a copy, by verify --repair
-DROPPED --> RETIRING: worker, an audit finds a document that only this upload can have made
-GONE --> RETIRING: worker, an audit finds a document that only this upload can have made
-"""
-"""Every step, who takes it and why, as lines of the diagram.
-
-The worker takes a step on the target's answer, the planner on what the folder wants, the deletion limits
-when few enough documents go at once, a person with `approve`, `retry` or `verify --repair`. One step is
-missing: when a base that kbsync made is lost, all its rows become GONE at once (`Uploads.lose`).
-"""
-
-TRANSITIONS: Mapping[UploadState, frozenset[UploadState]] = {
-    state: frozenset(
-        UploadState[line.partition(" --> ")[2].partition(":")[0]]
-        for line in STEPS.splitlines()
-        if line.startswith(f"{state.name} --> ")
-    )
-    for state in UploadState
-}
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from kbsync.core.model import Purpose, Upload, UploadState
+
+_PAGE = Path(__file__).parents[2] / "docs" / "internals" / "architecture.md"
+_STEPS = re.findall(r"^  (\w+) --> (\w+): ", _PAGE.read_text(), re.MULTILINE)
+TRANSITIONS = {
+    state: {UploadState[after] for before, after in _STEPS if before == state.name} for state in UploadState
+}
+"""The steps that the diagram in the docs has."""
 
 RESTING = (
     UploadState.SERVING,

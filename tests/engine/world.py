@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.contract.target import Limits
-from kbsync.core.lifecycle import LONGEST_PAUSES, TRANSITIONS
+from kbsync.core.lifecycle import LONGEST_PAUSES
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
@@ -26,7 +26,7 @@ from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
-from tests.core.invariants import breaches
+from tests.core.invariants import TRANSITIONS, breaches
 from tests.crash.harness import Guillotine, Work, end_tasks
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Crash
@@ -37,7 +37,7 @@ save_unchecked = Uploads.save
 
 
 def _save_checked(uploads: Uploads, upload: Upload) -> None:
-    """No row takes a step that the table of the lifecycle does not have."""
+    """No row takes a step that the diagram of the lifecycle does not have."""
     before = uploads.get(upload.id)
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
