@@ -464,10 +464,7 @@ def _rebind(
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
-        lost = serving - base.documents
-        raise Halted(
-            EMPTIED, f"{lost} of {serving} documents are no longer in the knowledge base", cure=repair
-        )
+        raise base_emptied(settings.name, serving, serving - base.documents)
     left = sum(tx.uploads.left_behind(record.id, binding).values())
     note = f"{left} documents remain in the previous knowledge base" if left else ""
     tx.mirrors.set_note(record.id, note)
@@ -549,6 +546,12 @@ def _rename_all(
 def is_emptied(serving: int, documents: int) -> bool:
     """Whether so many ready documents are gone that it is more than an accident of one or two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
+
+
+def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
+    """The halt of a base that lost many documents behind our back."""
+    detail = f"{lost} of {serving} documents are no longer in the knowledge base"
+    return Halted(EMPTIED, detail, cure=f"kbsync verify --repair --mirror {mirror}")
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:

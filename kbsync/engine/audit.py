@@ -30,7 +30,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.planner import tells
-from kbsync.engine.attach import adopting, is_emptied
+from kbsync.engine.attach import adopting, base_emptied, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
@@ -507,9 +507,7 @@ class BackgroundAudit:
         serving = await self.store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
         if not is_emptied(serving, serving - missing) or len(await audit.confirmed(sample)) < len(sample):
             return
-        detail = f"{missing} of {serving} documents are no longer in the knowledge base"
-        cure = f"kbsync verify --repair --mirror {binding.settings.name}"
-        await self.on_halt(Halted("knowledge-base-emptied", detail, cure=cure))
+        await self.on_halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _mend_missing(self, audit: Audit, lost: Sequence[Upload], result: AuditResult) -> None:
