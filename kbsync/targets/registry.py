@@ -1,4 +1,4 @@
-"""Every target type by the name a config gives it: a new one is a row here and a folder beside this file."""
+"""Every target type by its name in configs: a new one is a row here and a folder next to this file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = {
     "dify": "kbsync.targets.dify.config:DifyTargetConfig",
     "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
-"""Module and class of the config block, which has all else: keys, checks, the class of the target."""
+"""Module and class of the config block, which has everything else: keys, checks, the target's class."""
 
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
@@ -64,4 +64,4 @@ class _Types(Mapping[str, Any]):
 
 TARGETS: Mapping[str, Any] = _Types()
 DEFAULT_TARGET = "local"
-"""The type of a target that names none."""
+"""The default type."""

@@ -1,9 +1,9 @@
-"""The knowledge API of Dify as a target of the mirror.
+"""The knowledge API of Dify as a target.
 
-A document can be updated in place there, but its old text leaves the index first, and stays out when the
-new one fails (api/tasks/document_indexing_update_task.py). So a changed file is a new document, and the
-old one is deleted once the new one is searchable. Metadata comes with a request of its own, and would be
-missing after a crash between the two: so the name proves what a document is, and metadata is for filters.
+Dify can update a document in place, but removes its old text from the index first, and the text stays out if
+the new one fails (api/tasks/document_indexing_update_task.py). So a changed file becomes a new document, and
+the old one is deleted once the new one is searchable. Metadata needs a separate request, and would be missing
+after a crash between the two: so the name proves what a document is, and metadata is only for filters.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from kbsync.targets.http.reading import (
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_PASSAGES = 50
-"""Of one search, in which a document may have several."""
+"""Maximum number of passages in one search; several may belong to one document."""
 
 LONGEST_QUERY = 250
-"""Characters of a search (api/services/hit_testing_service.py)."""
+"""Maximum length of a query in characters (api/services/hit_testing_service.py)."""
 
 LACKING: Mapping[str, object] = {
     "indexing_technique": "high_quality",
     "process_rule": {"mode": "automatic"},
 }
-"""What a base that was never used has to be told with its first document: what Dify's console proposes."""
+"""Settings that an unused base needs with its first document: the defaults of Dify's console."""
 
 
 class DifyTarget(ServiceTarget[DocumentRow]):
-    """One knowledge base. Raises `UsageError` for settings of no use."""
+    """One knowledge base. Raises `UsageError` for unusable settings."""
 
     _config: DifyTargetConfig
 
@@ -54,7 +54,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Its addresses, and what this process knows of its documents."""
+        """Its paths, and what this process knows about its documents."""
         self._root = f"/datasets/{quote(self._config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
@@ -62,7 +62,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
 
     async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         dataset = await self._look()
         return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
 
@@ -86,7 +86,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it, with what its base lacks."""
+        """Send it, with the settings that its base lacks."""
         dataset = self._dataset or await self._look()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
         # Versions that do not look at the base itself want its technique told.
@@ -117,32 +117,32 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Accepted(made.id, name=name, created=made.created)
 
     def uncalled(self, error: Rejected) -> TargetError:
-        """Tried a few times: what has no such call may be no Dify at all."""
+        """Retry a few times: without this call, the server may not be Dify at all."""
         return Rejected(error.reason, code=error.code, may_pass=True)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """New documents are asked about soon, and together: then they get their metadata."""
+        """Poll new documents soon, and together, so that they get their metadata."""
         states = await super()._states(ids)
         await self._metadata.send(self._dataset)
         return states
 
     async def row(self, remote_id: str) -> DocumentRow | None:
-        """Its detail."""
+        """Return its detail."""
         params = {"metadata": "without"}
         answer = await self._client.ask("detail", "GET", self._path(remote_id), params=params)
         return shapes.document_of(answer.body)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete it; its metadata is not sent any more."""
+        """Delete it, and drop its unsent metadata."""
         self._metadata.forget((remote_id,))
         await self._client.ask("delete", "DELETE", self._path(remote_id))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """One page of the documents whose names have this in them."""
+        """Return one page of the documents whose names contain this."""
         return [row.listed for row in (await self._unrefused(self.page(1, PAGE_SIZE, name))).rows]
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 of the file that was uploaded, read at its signed address; None where it cannot be."""
+        """The SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
         try:
             answer = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = text_of(object_of(answer.body).get("url"))
@@ -152,7 +152,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             return None
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
-        """The newest first."""
+        """Newest first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
         answer = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
         return well_formed("list", shapes.page_of(answer.body))
@@ -163,7 +163,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """As the base is set up to search."""
+        """Search as the base is configured."""
         dataset = self._dataset or await self._look()
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}

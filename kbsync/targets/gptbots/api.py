@@ -1,9 +1,9 @@
-"""What is sent to the vendor, and where single documents are in its list, which has no filter.
+"""Requests to the vendor, and the search for single documents in its list, which has no filter.
 
-A document is looked for where it was listed before, else by the order of the ids. These look as Mongo makes
-them: eight hex digits for the second in which they were made, and a counter in the last six. That is not
-documented, so it only chooses which page is asked for next, as long as the pages read so far are in that
-order; a document that is not found that way is looked for in the whole list.
+A document is looked up on its last known page, else by the order of ids. Ids look like Mongo's: eight hex
+digits for the second in which they were created, and a counter in the last six. That isn't documented, so it
+only decides which page to read next, and only while the pages read so far are in that order; if a document
+isn't found that way, the whole list is read.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ from kbsync.targets.http.reading import PAGE_SIZE, ListPage, well_formed
 MOST_FILES = 10
 
 MOST_CHANGED = 50
-"""Changed texts in one request: 200 are documented. So many are kept ready at a time."""
+"""Maximum number of changed texts in one request (200 are documented), and of those kept ready at a time."""
 
 MOST_BYTES = 16_000_000
-"""Of one request with several documents; a single one may have more."""
+"""Maximum bytes of one request with several documents; a single document may have more."""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadItem:
-    """One document. `place`: where its outcome belongs. `doc_id`: what it changes; "" for a new one.
-
-    `address`: where the vendor fetches it; "" for one that is sent.
-    """
+    """One document. `place`: the position of its outcome. `doc_id`: the document to update; "" for a new one.
+    `address`: the URL from which the vendor fetches it; "" for one that is sent."""
 
     place: int
     document: Outgoing
@@ -47,23 +45,23 @@ class UploadItem:
 
     @property
     def size(self) -> int:
-        """Bytes that it has in a request."""
+        """Its size in a request, in bytes."""
         return base64_size(self.document.size)
 
 
 class RequestSize:
-    """Documents in one request: as many as were taken so far, and the next time twice as many."""
+    """Number of documents in one request: what was accepted so far, and twice as many the next time."""
 
     def __init__(self, most: int) -> None:
         self.now, self._most = min(most, MOST_FILES), most
 
     def taken(self, count: int) -> None:
-        """A request with so many was answered."""
+        """Record that a request with this many was answered."""
         if count >= self.now:
             self.now = min(self._most, 2 * self.now)
 
     def refused(self, count: int) -> None:
-        """So many were too many, or may have been: what was taken before goes on."""
+        """Record that this many were too many, or may have been: return to the accepted number."""
         self._most = max(1, count // 2)
         self.now = min(self.now, self._most)
 
@@ -71,11 +69,10 @@ class RequestSize:
 def batches_of(
     items: Iterable[UploadItem], most_files: Callable[[UploadItem], int]
 ) -> Iterator[tuple[UploadItem, ...]]:
-    """Requests: equally cut, all new or all changed, no name and no document twice, not too large.
+    """Split into requests: equal cutting, all new or all changed, each name and document once, not too large.
 
-    A document that was refused before goes alone.
-    `notes.md` and `notes.md.txt` do not go together: an answer that gives names without their extensions
-    would call the second as the first is called in full.
+    A document that was refused before goes alone. `notes.md` and `notes.md.txt` don't go together: a response
+    that gives names without extensions would use the first one's full name for the second.
     """
     open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
@@ -118,13 +115,13 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """All of the bot's: the call has no pages, whatever its name."""
+    """All bases of the bot: the call has no pages, despite its name."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return well_formed("base", bases_of(answer.body))
 
 
 def _digits(text: str) -> int:
-    """Hex digits as a number; of any other text one that sorts as it does."""
+    """Hex digits as a number; for any other text a number that sorts in the same order."""
     try:
         return int(text, 16)
     except ValueError:
@@ -136,29 +133,29 @@ _AGES: Sequence[Callable[[str], int]] = (
     lambda remote_id: _digits(remote_id[:8]),
     lambda remote_id: _digits(remote_id[-6:]),
 )
-"""What may tell older ids from younger ones; only which is the greater counts."""
+"""Fields that may tell older documents from younger ones; only their order counts."""
 
 _Order = Callable[[str], int]
 
 
 @dataclass(slots=True)
 class Lookup:
-    """The pages that one look has read so far. `count`: documents of the list, None: not known yet."""
+    """The pages read during one lookup. `count`: documents in the list; None: unknown."""
 
     count: int | None = None
     rows: dict[str, MarkedRow] = field(default_factory=dict)
     _pages: dict[int, Sequence[MarkedRow]] = field(default_factory=dict)
 
     def take(self, number: int, page: ListPage[MarkedRow]) -> None:
-        """A page was read."""
+        """Record a page."""
         self.count = self.count if page.total is None else page.total
         self._pages[number] = page.rows
         self.rows |= {row.id: row for row in page.rows}
 
     def next_page(self, remote_id: str, known: int | None) -> int | None:
-        """The page to read next for a document that is on none so far; None: any page is as good.
+        """Return the page to read next for a document that wasn't found yet; None: any page is as good.
 
-        `known`: the page it was on before. Of fifty pages, halving asks for five in vain at most.
+        `known`: the page it was on before. With fifty pages, bisection reads at most five pages in vain.
         """
         if known is not None and known not in self._pages:
             return known
@@ -185,7 +182,7 @@ class Lookup:
         return beside[0] if beside else still[len(still) // 2] if still else None
 
     def _order(self) -> _Order | None:
-        """What grows along the list and differs most between documents; None: nothing does."""
+        """The field that grows along the list and differs most between documents; None: there is none."""
         ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
         fits: list[tuple[int, _Order]] = []
         for age in _AGES:

@@ -1,8 +1,8 @@
-"""The knowledge API of GPTBots as a target of the mirror.
+"""The knowledge API of GPTBots as a target.
 
-The vendor keeps our marker, takes several documents in a request, and changes a document in place under its
-id while the old text goes on serving. It gives no reasons: success is what an answer says of each document,
-and searchable is what `data_status` says of the version that was sent.
+The vendor stores our marker, accepts several documents in a request, and updates a document in place under
+its id while the old text stays searchable. It gives no reasons: success is what a response says about each
+document, and searchable is what `data_status` says about the version that was sent.
 """
 
 from __future__ import annotations
@@ -72,34 +72,34 @@ from kbsync.targets.http.target import (
 FAILED = "failed"
 
 MOST_IDS = 50
-"""Ids of one request."""
+"""Maximum number of ids in one request."""
 
 SMALLEST_PAGE = 10
-"""Rows of a page; the vendor takes 10 to 100, and may give fewer than were asked for."""
+"""Minimum page size; the vendor accepts 10 to 100, and may return fewer rows than requested."""
 
 PLACES_KEPT = 20_000
-"""Documents whose page is remembered."""
+"""Maximum number of documents whose page is remembered."""
 
 FEW = 12
-"""Pages that are read for one document in vain; then all of the list is."""
+"""Maximum number of pages read in vain for one document; after that the whole list is read."""
 
 MOMENT = 1.0
-"""Seconds in which one page serves several requests of a burst: `update_time` counts whole seconds."""
+"""Seconds for which one page serves several requests of a burst: `update_time` has whole seconds."""
 
 MOST_PASSAGES = 50
-"""`top_k` at its most: passages, of which several may be of one document."""
+"""The maximum of `top_k`, in passages; several may belong to one document."""
 
 RANKING = "BGE-Rerank"
-"""The ranking model where the config names none."""
+"""The default ranking model."""
 
 # An internal error, which may be that of the ranking model.
 OVERLOADED = frozenset({"50000"})
 
 QA_UPDATE = "update of questions and answers"
-"""The call that some installations may lack."""
+"""A call that some installations may lack."""
 
 _FLAT = Naming(style="plain")
-"""Names of files: no slash, at most 200 bytes, and they tell the path where the marker is lost."""
+"""File names: no slash, at most 200 bytes, and they contain the path in case the marker is lost."""
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
 _NO_REASON = "the vendor could not index it and gives no reason; see its console"
@@ -207,7 +207,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     judge = staticmethod(judge)
 
     def prepare(self) -> None:
-        """What the vendor takes, and what is known of its documents."""
+        """The vendor's limits, and what is known about its documents."""
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
         # How many documents a request may have.
@@ -228,11 +228,11 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return cutting_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
-        """The settings that a recipe stands for."""
+        """Describe the settings behind a recipe."""
         return described(recipe)
 
     async def base(self) -> Base:
-        """Look for the base in the list of all. Raises `Halted("knowledge-base-missing")`."""
+        """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
         address = self._config.base_url
         card = next((one for one in await list_bases(self._client) if one.id == self._base), None)
         if card is None:
@@ -247,7 +247,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several to a request; a document that replaces another changes it in place."""
+        """Send documents, several in each request; one that replaces another updates it in place."""
         refusals = {place: self._refusal(one) for place, one in enumerate(documents)}
         results: dict[int, PutOutcome] = {place: one for place, one in refusals.items() if one is not None}
         sendable = {place: one for place, one in enumerate(documents) if place not in results}
@@ -269,7 +269,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[place] for place in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """What the vendor would refuse after all of it was sent, is refused here."""
+        """Refuse locally what the vendor would refuse after the whole upload."""
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -283,7 +283,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
 
     async def _known(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
-        """Of the documents to be changed. Raises `Unavailable` for one that is there but not listed."""
+        """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
         async with self._turn:  # after waiting, what the last look has read can be used
@@ -336,7 +336,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return outcomes
 
     async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
-        """One request, sent once; where it is refused as a whole, each half by itself."""
+        """Send one request, once; if it is refused as a whole, send each half separately."""
         first, is_update = batch[0], bool(batch[0].doc_id)
         op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
         path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # a kind has routes of its own
@@ -386,13 +386,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """The answer says nothing about any one of them."""
+        """The response says nothing about single ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Those with a state."""
+        """The ids that have a state."""
         shown = await self._shown(ids)
         if not shown:  # nothing at all counts only while the base is there
             await self.base()
@@ -401,9 +401,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- states
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Of the version sent last; UNKNOWN where it could not be had, MISSING where the list lacks it, too.
+        """The states of the versions sent last; UNKNOWN if unavailable, MISSING if the list lacks the
+        document too.
 
-        Raises `Halted`, and `TargetError` where nothing could be seen at all.
+        Raises `Halted`, and `TargetError` if nothing could be read at all.
         """
         words: dict[str, str] = {}
         unseen: set[str] = set()
@@ -433,7 +434,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return {one: states.get(one, UNKNOWN) for one in ids}
 
     async def _shown(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """`data_status` of those that the vendor knows; a request that is refused is sent in halves."""
+        """`data_status` of the ids that the vendor knows; a refused request is sent again in halves."""
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
@@ -462,7 +463,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- the list
 
     async def page(self, number: int, size: int) -> ListPage[MarkedRow]:
-        """As the vendor has it, in no documented order."""
+        """In the vendor's order, which isn't documented."""
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
@@ -475,12 +476,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return page
 
     def _forget(self, ids: Iterable[str]) -> None:
-        """What was said of these may not hold any more."""
+        """Forget what is known about these ids."""
         for one in ids:
             self._fresh.pop(one, None)
 
     async def _read(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
-        """What the list says now of `ids`. Only for an id that is not listed all of it is read."""
+        """Return the list's current rows of `ids`. Reads the whole list only for an unlisted id."""
         # Those whose page is known come first: these pages show where others are.
         for one in sorted(ids, key=lambda one: (one not in self._places, self._places.get(one, 0))):
             for _ in range(FEW):
@@ -503,7 +504,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """In the order of the vendor's ranking model, where one is asked for."""
+        """In the order of the vendor's ranking model, if requested."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
             lambda ranked: self._found(query.text, ranking if ranked else None),

@@ -1,4 +1,4 @@
-"""The config block of `type: lightrag`: a LightRAG server, and how its documents are opened."""
+"""The config block of `type: lightrag`: a LightRAG server, and how to open it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 BASE_URL = "http://127.0.0.1:9621"
 LARGEST = 104_857_600
-"""Bytes of a file, unless the server's MAX_UPLOAD_SIZE says otherwise (LightRAG 1.5.7, api/config.py)."""
+"""Maximum file size in bytes, unless the server's MAX_UPLOAD_SIZE differs (LightRAG 1.5.7, api/config.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LightragTargetConfig(RemoteTargetConfig):
-    """The one knowledge base of a LightRAG server. Sizes are bytes; 0 is no limit of ours."""
+    """The only knowledge base of a LightRAG server. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["lightrag"], Choice("lightrag: a LightRAG server")] = "lightrag"
     base_url: Annotated[str, BaseUrl("the server's address, with its API prefix if it has one")] = BASE_URL
@@ -49,7 +49,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """What does not hold between the block, which stands at `loc`, and its mirror."""
+        """Conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # The server gives no bytes back, so nothing but the name can prove what a document is.
         if mirror.names == "plain":

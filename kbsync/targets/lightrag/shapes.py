@@ -1,6 +1,6 @@
-"""What the server answers, read without trust, and what its answers mean.
+"""Parses the server's responses without trusting them, and classifies them.
 
-Source of all of it: LightRAG 1.5.7, `lightrag/api/routers/document_routes.py` and `query_routes.py`.
+Source: LightRAG 1.5.7, `lightrag/api/routers/document_routes.py` and `query_routes.py`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from kbsync.targets.http.rules import (
 )
 
 BUSY_PAUSE = 3.0
-"""Seconds until a server that is at work is asked again, at the least."""
+"""Minimum number of seconds before calling a busy server again."""
 
 STORED = "stored"
-"""Code of an upload whose name a document has."""
+"""Code of an upload whose name is in use."""
 
 _KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
 _NO_ROUTE = re.compile(r"\ANot Found\Z")
@@ -49,7 +49,7 @@ _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
 
 UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
 FINISHED = ("processed", "failed")
-"""What documents are listed by: their states, in the server's words."""
+"""States by which documents are listed, in the server's words."""
 
 
 def _is_not_search(case: ErrorCase) -> bool:
@@ -79,11 +79,11 @@ RULES: tuple[ErrorRule, ...] = (
     # It says so with 200, and does nothing.
     ErrorRule(Unavailable, status=SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
 )
-"""Behind them come the common rules."""
+"""The common rules come after them."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The server's words as errors; what it has no word for is told by the HTTP status."""
+    """The server's words as errors; without known words the HTTP status decides."""
     body = object_of(answer.body)
     detail = text_of(body.get("detail"))
     is_busy = answer.is_success and body.get("status") == "busy"
@@ -99,7 +99,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """What the server calls a document that we know by its name: it makes the id of that."""
+    """The server's id of a document, which it derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     # A list may have lone surrogates: no id is made of such a name.
@@ -109,10 +109,10 @@ def document_id(remote_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row(DocumentRow):
-    """A document as the list has it; the size that it tells is in characters of the text.
+    """A document in the list; its size is in characters of the text.
 
-    `id`: its name, which searches tell, unless the server's own id was not made of it: then that.
-    `duplicate_of`: the server's id of a document with its text.
+    `id`: the name, which searches return, unless the server's id wasn't derived from it; then that id.
+    `duplicate_of`: the server's id of a document with the same text.
     """
 
     server_id: str = ""
@@ -120,11 +120,11 @@ class Row(DocumentRow):
 
     @property
     def is_refusal(self) -> bool:
-        """No document: what the server remembers of an upload under a name that it had already."""
+        """Whether it is not a document, but the record of a refused upload under a name in use."""
         return self.server_id.startswith(_REFUSAL_ID)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
-        """Its state and why it failed. `others`: by the server's ids, as far as they are known."""
+        """Its state and why it failed. `others`: the other rows by the server's ids, as far as known."""
         if not self.duplicate_of or self.status.state is not DocState.FAILED:
             return self.status
         twin = others.get(self.duplicate_of)
@@ -160,18 +160,19 @@ def _status(one: Mapping[str, Any]) -> DocStatus:
 
 
 def is_deleting(answer: HttpAnswer) -> bool:
-    """The server works on a deletion: so from the answer that it begins, while its words may be older."""
+    """Whether the server is deleting: from the response to the request on, while its status text may be
+    older."""
     return object_of(answer.body).get("destructive_busy") is True
 
 
 def all_deleted(answer: HttpAnswer, number: int) -> bool:
-    """Its last word is that it deleted so many documents; else the list has to tell."""
+    """Whether its last message says that it deleted this many documents; otherwise the list decides."""
     done = _DONE.fullmatch(text_of(object_of(answer.body).get("latest_message")))
     return done is not None and int(done[1]) == number
 
 
 def receipt(answer: HttpAnswer) -> None:
-    """Raises `Unsure` where the answer to an upload does not say that the server has the file."""
+    """Raise `Unsure` if the response to an upload doesn't say that the server has the file."""
     body = object_of(answer.body)
     if body.get("status") != "success" or not text_of(body.get("track_id")):
         raise Unsure(
@@ -180,9 +181,9 @@ def receipt(answer: HttpAnswer) -> None:
 
 
 def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
-    """Name of the document and passage, best first. The server tells no scores: 1, 1/2, 1/3 stand for them.
+    """Document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
 
-    Raises `Unavailable` for a search that failed.
+    Raises `Unavailable` for a failed search.
     """
     body = object_of(answer.body)
     is_empty = object_of(body.get("metadata")).get("failure_reason") == "no_results"

@@ -1,7 +1,7 @@
-"""A LightRAG server as a target of the mirror.
+"""A LightRAG server as a target.
 
-The server keeps nothing of ours but the file's name, which the document's id is made of, and takes a text
-only once. It deletes in the background, one job at a time, and not while it indexes.
+The server stores only the file's name, from which it derives the document's id, and accepts each text only
+once. It deletes in the background, one job at a time, and not while it indexes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ EXTENSIONS = frozenset((
     "tex", "ts", "txt", "xml", "yaml", "yml",
 ))
 # fmt: on
-"""What the server reads without helpers of its own (1.5.7, `GET /documents/supported_file_types`)."""
+"""Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Rows of the largest page; what is being indexed is among the documents changed last, mostly."""
+"""Rows of the largest page; documents being indexed are usually among the last changed ones."""
 
 LONGEST_REST = 10.0
 """Seconds between two whole lists for `status`, at the most: one for each page that the last one had.
@@ -42,7 +42,7 @@ Below the horizon after which the engine looks again for what is missing (15 s).
 """
 
 LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
-"""Seconds before each look at a deletion under way; after the last one the engine comes back to it."""
+"""Seconds before each check of a running deletion; after the last one the engine checks again later."""
 
 PASSAGES, MOST_PASSAGES = 4, 200
 """Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
@@ -51,7 +51,7 @@ _STILL_THERE = "the server says that the deletion is over, and still has the doc
 
 
 class LightragTarget(ServiceTarget[Row]):
-    """The one knowledge base of a server. Raises `UsageError` where the settings cannot be used."""
+    """The only knowledge base of a server. Raises `UsageError` for unusable settings."""
 
     _config: LightragTargetConfig
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
@@ -62,13 +62,13 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """What this process knows of its documents."""
+        """What this process knows about its documents."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
         self._deletions = DeletionQueue()
 
     async def base(self) -> Base:
-        """Look at the server. It has one base, without an id of its own."""
+        """Check the server. It has one base, without an id."""
         answer = await self._client.ask("base", "GET", "/documents/status_counts")
         counts = object_of(object_of(answer.body).get("status_counts"))
         if (total := count_of(counts.get("all"))) is None:
@@ -76,7 +76,8 @@ class LightragTarget(ServiceTarget[Row]):
         return Base(self._config.base_url, total, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it; first goes the old document of the same text, which the server would refuse twice."""
+        """Send it, after deleting the old document with the same text: the server would refuse a second
+        one."""
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
             old = None  # it has other bytes, and stays until the new one is searchable
@@ -98,7 +99,7 @@ class LightragTarget(ServiceTarget[Row]):
         shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
 
     async def _put_back(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
-        """The old document is deleted, the new one not taken. What was refused gets its old name again."""
+        """Restore the old name: the old document is deleted, and the server refused the new one."""
         if isinstance(error, Rejected):
             try:
                 await self._send(document, old)
@@ -123,7 +124,7 @@ class LightragTarget(ServiceTarget[Row]):
         wanted = set(ids)
 
         async def find(most: float, words: Sequence[str] | None = None) -> bool:
-            """True where the pages ended before `most` of them: all of their rows were seen."""
+            """True if the pages ended before `most` of them: all rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
                 page = await self._unrefused(self._asked(number, RECENT, "updated_at", "desc", words))
@@ -149,11 +150,11 @@ class LightragTarget(ServiceTarget[Row]):
         return {one: absent if one in unknown else rows[one].status_among(others) for one in ids}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each. The server has one deletion at a time: what waits for its turn goes with the next."""
+        """Delete each id. The server runs one deletion at a time: waiting ids go with the next."""
         return await self._deletions.delete(ids, self._removed)
 
     async def _removed(self, batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """What the server says once it is through with them, or else its list."""
+        """Return what the server reports when it has finished, or else what its list shows."""
         asked = {
             "doc_ids": [document_id(one) for one in batch],
             "delete_file": True,
@@ -176,14 +177,14 @@ class LightragTarget(ServiceTarget[Row]):
         return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in batch}
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """The documents, without what was refused."""
+        """The documents, without refused uploads."""
         async with aclosing(super().rows()) as rows:
             async for row in rows:
                 if not row.is_refusal:
                     yield row
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """By ids, which never change: what is indexed meanwhile stays where it is."""
+        """By id, which never changes: documents indexed meanwhile stay in place."""
         return await self._asked(number, size, "id", "asc")
 
     async def _asked(
@@ -199,7 +200,7 @@ class LightragTarget(ServiceTarget[Row]):
         return page
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """More for a search that chooses by paths, types or dates."""
+        """Request more passages for a search filtered by paths, types or dates."""
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=asked))

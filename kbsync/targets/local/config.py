@@ -1,4 +1,4 @@
-"""The config block of `type: local`, the built-in knowledge base, and how it is opened."""
+"""The config block of `type: local`, the built-in knowledge base, and how to open it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class LocalTargetConfig(IndexedTargetConfig):
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
+        """Equal for two mirrors exactly if they would use one knowledge base."""
         if self.path is None:
             return ("local", "default", mirror)
         return ("local", "path", os.path.realpath(self.path))
 
     def folder(self, state_dir: Path, mirror: str) -> Path:
-        """Where the knowledge base lies."""
+        """The folder of the knowledge base."""
         return self.path or state_dir / "kb" / mirror
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """What does not hold within the block, which stands at `loc`."""
+        """Conflicts within the block, which is at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
                 yield Conflict((*loc, "path"), f"{path_shown(self.path)} is a file; name a folder")
@@ -52,13 +52,13 @@ class LocalTargetConfig(IndexedTargetConfig):
         yield from IndexedTargetConfig.conflicts(self, mirror, loc)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base, made where there is none."""
+        """The knowledge base; creates it if it doesn't exist."""
         from kbsync.targets.local.target import LocalTarget
 
         return LocalTarget.open(self, surroundings)
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The knowledge base, or an empty one where the first pass has yet to make it."""
+        """The knowledge base, or an empty one if the first pass hasn't created it yet."""
         if self.folder(surroundings.state_dir, surroundings.mirror).exists():
             return self.open(surroundings)
         from kbsync.targets.local.target import Unmade

@@ -24,10 +24,10 @@ class LocalTarget(IndexedTarget):
     def open(
         cls, config: LocalTargetConfig, surroundings: Surroundings, parse: Parse | None = None
     ) -> LocalTarget:
-        """The knowledge base in the folder of `config`, made where there is none. Loads no model.
+        """Open the knowledge base in the folder of `config`; creates it if it doesn't exist. Loads no model.
 
-        With `surroundings.read_only` nothing is locked or written and `UsageError` is raised where nothing
-        was mirrored yet; otherwise `StateError` where another process writes or the folder cannot be written.
+        With `surroundings.read_only` it locks and writes nothing, and raises `UsageError` if nothing was
+        mirrored yet; otherwise it raises `StateError` if another process writes or the folder isn't writable.
         """
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
         writer = None if surroundings.read_only else Writer
@@ -35,7 +35,7 @@ class LocalTarget(IndexedTarget):
 
 
 class Unmade(LocalTarget):
-    """The knowledge base before the first pass has made it, for `plan`, which makes nothing."""
+    """The knowledge base before the first pass, for `plan`, which creates nothing."""
 
     def __init__(self, config: LocalTargetConfig) -> None:
         """Only what `limits` and `recipe` need: there is no index to open."""
@@ -43,7 +43,7 @@ class Unmade(LocalTarget):
         self._limits = limits_of(config.max_bytes, pictures=self._encoder.takes_pictures)
 
     async def base(self) -> Base:
-        """One that no state knows."""
+        """A base that no state knows."""
         return Base("", 0)
 
     async def list(self) -> AsyncIterator[Listed]:

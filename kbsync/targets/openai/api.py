@@ -1,7 +1,5 @@
-"""The calls that read and remove, for stores and files alike: what is not there is no error.
-
-Every call raises `TargetError`.
-"""
+"""Calls that read and delete, for stores and files: a missing object is not an error. Every call raises
+`TargetError`."""
 
 from __future__ import annotations
 
@@ -17,13 +15,13 @@ from kbsync.targets.openai.shapes import page_of
 
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
-    """One object; None: it is not there."""
+    """One object; None if it doesn't exist."""
     answer = await unless_gone(client.ask(op, method, path))
     return None if answer is None else object_of(answer.body)
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
-    """Whether it was there. Raises `Unavailable` where the answer does not say that it is gone."""
+    """Whether it existed. Raises `Unavailable` if the response doesn't say that it is gone."""
     answer = await read(client, op, path, "DELETE")
     well_formed(op, answer is None or answer.get("deleted") is True or None)
     return answer is not None
@@ -32,10 +30,8 @@ async def remove(client: Client, op: str, path: str) -> bool:
 async def rows(
     client: Client, op: str, path: str, pages: int = 0, **params: str
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    """Every object of a list once, the newest first; none where its store is not there.
-
-    `pages`: of so many pages at most, 0: of all.
-    """
+    """Every object of a list once, newest first; none if its store doesn't exist. `pages`: maximum pages, 0:
+    all."""
     seen: set[str] = set()
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
     for number in itertools.count(1):

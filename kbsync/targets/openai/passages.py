@@ -1,7 +1,8 @@
-"""Passages as OGX has them: known by their text alone, so that files of equal text share them.
+"""OGX identifies passages only by their text, so files with equal text share them.
 
-When one of these files is detached, the others are not found any more. Then the passages of one that stays
-are put back, which the store keeps with each file. They are found under the file that had them put in last.
+When one of these files is detached, searches miss the others. Then kbsync restores the passages of a
+remaining file, which the store keeps with each file. Searches find them under the file that inserted them
+last.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 
 FILES_PAGE = 10_000
-"""Files of the account in one answer (the vendor's reference, "List files")."""
+"""Maximum number of the account's files in one response (the vendor's reference, "List files")."""
 
 StoredPassage = Mapping[str, Any]
-"""With its vector, as it is put back."""
+"""A passage with its vector, to restore it."""
 
 
 class AttachLock:
-    """Files are attached at one time and deleted at another, so that no deletion misses one that comes."""
+    """Separates attaching from deleting, so that no deletion misses a file that is being attached."""
 
     def __init__(self) -> None:
         self._gate, self._none_attaching, self._attaching = asyncio.Lock(), asyncio.Event(), 0
@@ -33,7 +34,7 @@ class AttachLock:
 
     @asynccontextmanager
     async def attaching(self) -> AsyncGenerator[None, None]:
-        """Several may at a time; a deletion that waits goes first."""
+        """Several may attach at a time; a waiting deletion goes first."""
         async with self._gate:
             self._attaching += 1
             self._none_attaching.clear()
@@ -46,14 +47,14 @@ class AttachLock:
 
     @asynccontextmanager
     async def deleting(self) -> AsyncGenerator[None, None]:
-        """The only batch of deletions."""
+        """Only one batch of deletions at a time."""
         async with self._gate:
             await self._none_attaching.wait()
             yield
 
 
 class SharedPassages:
-    """Those of one store, as one batch of deletions meets them. `model`: of their vectors."""
+    """The shared passages of one store during one batch of deletions. `model`: the model of their vectors."""
 
     def __init__(self, client: Client, names: FileNames, model: str) -> None:
         self._client, self._names, self._model = client, names, model
@@ -62,10 +63,11 @@ class SharedPassages:
         self._ids: dict[str, frozenset[str]] = {}
 
     async def alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """The files that stay and may have the text of one that goes, whosever they are, ours first.
+        """The remaining files that may have the text of a deleted one, whoever owns them, ours first. Their
+        passages have the same length.
 
-        Their passages are equally long. One that is stored and not attached is one whose deletion was
-        interrupted, and has no passages: files have as many bytes as it, or are another version of it.
+        A file that is stored but not attached shows an interrupted deletion, and has no passages: then files
+        match by size in bytes, or as another version.
         """
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
@@ -89,7 +91,8 @@ class SharedPassages:
         return {one: several for one, several in found.items() if several}
 
     async def lost_with(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
-        """The passages to be put back when `one` is detached: of one other of its text, or of all `alike`."""
+        """The passages to restore when `one` is detached: of one other file with its text, or of all
+        `alike`."""
         if one in self._detached:
             return [await self._read(each) for each in reversed(alike)]
         for each in alike:
@@ -98,7 +101,7 @@ class SharedPassages:
         return []
 
     async def put_back(self, passages: Sequence[StoredPassage]) -> None:
-        """Have them found again. Repeatable."""
+        """Restore them. Repeatable."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
 
@@ -114,7 +117,7 @@ class SharedPassages:
         return well_formed(answer.op, passages if passages and all(passages) else None)
 
     def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
-        """Empty where it is not told as a whole."""
+        """Empty unless it is complete."""
         about, vector = object_of(part.get("chunk_metadata")), part.get("embedding")
         if not (text_of(about.get("chunk_id")) and isinstance(vector, list)):
             return {}

@@ -1,8 +1,8 @@
-"""The vendor's answers as values, our mark in its documents, its errors by what has to be done. Pure.
+"""The vendor's responses as values, our mark in its documents, and its errors by what to do. Pure.
 
 The attributes of a file in a store are the mark: `path` (and `path_2` and so on, for a long one), `kbsync`
 with digest, upload id and recipe, and `file_id`, by which a search can be limited to some files. The name of
-an uploaded file ends in a tag of store, prefix and length, so that one which was never attached is known.
+an uploaded file ends in a tag of store, prefix and length, which identifies a file that was never attached.
 """
 
 from __future__ import annotations
@@ -47,14 +47,12 @@ from kbsync.targets.http.rules import (
 )
 
 PUT_BACK = "put-back"
-"""The call that is answered with nothing."""
+"""The call with an empty response."""
 
 
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
-    """Objects of any list as they are, and the cursor for what comes after them; "": nothing does.
-
-    Raises `Unavailable` for another shape.
-    """
+    """The objects of any list unchanged, and the cursor for the next page; "" at the end. Raises
+    `Unavailable` for another shape."""
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
     rows = [one for one in objects_in(listed) if text_of(one.get("id"))]
@@ -74,7 +72,7 @@ _STATES = {
 
 
 def status_of(row: Mapping[str, Any]) -> DocStatus:
-    """What a file in a store says of itself."""
+    """The status that a file in a store reports."""
     state = _STATES.get(text_of(row.get("status")), DocState.UNKNOWN)
     if state is not DocState.FAILED:
         return DocStatus(state)
@@ -84,7 +82,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
-    """What a search found, each passage once. Raises `Unavailable` for another shape."""
+    """The passages of a search, each once. Raises `Unavailable` for another shape."""
     found: dict[tuple[str, str], Match] = {}
     for remote_id, passage in well_formed(answer.op, matches_in(object_of(answer.body).get("data"), _match)):
         # OGX shows a passage of several files once for each of them, always with the same file.
@@ -100,11 +98,11 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
-"""Readers of OGX that take nothing else."""
+"""Readers of OGX that accept only PDF and text."""
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
-    """The kinds of readers that OGX has for files."""
+    """The kinds of file readers that OGX has."""
     rows = objects_in(object_of(answer.body).get("data"))
     return frozenset(text_of(one.get("provider_type")) for one in rows if one.get("api") == "file_processors")
 
@@ -114,7 +112,7 @@ MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
 """The vendor's reference, `attributes`: so many, with values of so many characters."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
-"""Attributes that hold the path, or pieces of it; two more are ours."""
+"""Attributes with the path, or pieces of it; two more attributes are ours."""
 
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
@@ -122,7 +120,7 @@ _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the attributes say. `path` has the mirror's prefix before it."""
+    """The content of the attributes. `path` has the mirror's prefix."""
 
     path: str
     digest: str
@@ -130,7 +128,7 @@ class Mark:
     recipe: str
 
     def attributes(self, remote_id: str) -> dict[str, str]:
-        """As they are sent. Raises `Rejected` for a path that does not fit."""
+        """The attributes to send. Raises `Rejected` for a path that doesn't fit."""
         text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
         # What counts as a character is not documented: beyond ASCII it may be two.
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
@@ -142,7 +140,7 @@ class Mark:
 
 
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
-    """The mark of a file in a store; None for somebody else's."""
+    """The mark of a file in a store; None for somebody else's file."""
     attributes = object_of(row.get("attributes"))
     found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
     told = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
@@ -156,7 +154,7 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
 
 
 def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
-    """A file in a store; one without a mark of ours is somebody else's, and one under another prefix too."""
+    """A file in a store; without our mark, or under another prefix, it is somebody else's."""
     created, status = count_of(row.get("created_at")), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
@@ -176,10 +174,11 @@ def _short(*words: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Names of uploaded files: the path laid flat, `~`, a tag of store, prefix and length, one of the upload.
+    """Names of uploaded files: the flattened path, `~`, a tag of store, prefix and length, and one of the
+    upload.
 
-    Some servers turn what is no letter, digit, point or dash into `_`. OGX chooses its reader by the name and
-    knows few texts by it, so that there it ends as that of a text.
+    Some servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader
+    by the name and recognises few text formats, so text files get a text extension there.
     """
 
     store: str
@@ -193,16 +192,16 @@ class FileNames:
         return f"{name}.txt" if as_text and not name.lower().endswith(_TELLS_TEXT) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
-        """A file of the account was uploaded for this store by a mirror with this prefix."""
+        """Whether a file of the account was uploaded for this store by a mirror with this prefix."""
         found = _TAGGED.search(text_of(row.get("filename")))
         return found is not None and found[1] == _short(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
-        """A file of the account is this upload."""
+        """Whether a file of the account is this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
     def is_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Two files of the account may have one text: they are equally long, or versions of one file."""
+        """Whether two files of the account may have the same text: same length, or versions of one file."""
         plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (one, other)]
         is_version = plain[0] == plain[1] and self.is_ours(one) and self.is_ours(other)
         return is_version or one.get("bytes") == other.get("bytes")
@@ -235,7 +234,7 @@ _STORING = frozenset({"upload", "attach"})
 
 
 def _is_full(case: ErrorCase) -> bool:
-    """In its words, of a call that stores something."""
+    """The message of a storing call that says so."""
     return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
 
 
@@ -264,11 +263,11 @@ RULES: tuple[ErrorRule, ...] = (
     # A key with restricted rights.
     ErrorRule(Halted, status={403}, words=_SCOPE, halt="credentials", hint=_SCOPE_HINT),
 )
-"""OpenAI says 404 for what is not there, OGX 400. Behind them come the common rules."""
+"""OpenAI returns 404 for what doesn't exist, OGX 400. The common rules come after them."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """An answer as an error; None: it is what was asked for, as far as HTTP and its envelope say."""
+    """Classify a response; None: success, as far as HTTP and the envelope say."""
     body = object_of(answer.body)
     error = object_of(body.get("error"))
     code, kind = text_of(error.get("code")), text_of(error.get("type"))

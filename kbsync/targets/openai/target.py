@@ -1,4 +1,5 @@
-"""A vector store: a document is an uploaded file that is attached to the store; the file's id names both."""
+"""A vector store: a document is an uploaded file that is attached to the store; the file's id identifies
+both."""
 
 from __future__ import annotations
 
@@ -32,35 +33,36 @@ from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassage
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
-"""`max_num_results` at its most."""
+"""The maximum of `max_num_results`."""
 
 FILES_PAGES = 10
-"""Answers with the newest files of the account that are looked through for ours that were never attached."""
+"""Maximum number of pages of the account's newest files to search for our unattached files."""
 
 SWEEP_EVERY, SWEEP_AFTER = 3600.0, 300.0
 """Seconds: between two such looks; and from an upload on, in which it may still be attached."""
 
 CLOCK_STEP = 2.0
-"""Seconds by which two clocks that tell whole seconds may differ."""
+"""Maximum difference of two clocks with whole seconds, in seconds."""
 
 QUICK = 10.0
-"""Seconds: an answer that was lost sooner was not lost because the server takes so long to attach."""
+"""Seconds: if a response was lost sooner, the reason wasn't a slow attachment."""
 
 CLOSING = 5.0
-"""Seconds that the end of a program waits for files of ours to be deleted that nothing was made of."""
+"""Seconds that the end of the program waits to delete our unattached files."""
 
 OPEN = 300.0
-"""Seconds in which a file whose attaching was not answered may still appear in the store."""
+"""Seconds for which a file with an unanswered attach request may still appear in the store."""
 
 FEW = 2
-"""Files that are asked for one by one; more are read from the list, whose newest come first."""
+"""Maximum number of files polled one by one; more are read from the list, newest first."""
 
 MOST_NAMED = 100
-"""Files to which a search is limited at the service; of more its passages are chosen here."""
+"""Maximum number of files to which the service can limit a search; beyond that, kbsync filters the
+passages."""
 
 
 class OpenaiTarget(ServiceTarget[DocumentRow]):
-    """One vector store. Raises `UsageError` for settings of no use."""
+    """One vector store. Raises `UsageError` for unusable settings."""
 
     _config: OpenaiTargetConfig
 
@@ -70,7 +72,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     calls_base = "vector store"
 
     def prepare(self) -> None:
-        """Its addresses, and what this process knows of its documents."""
+        """Its paths, and what this process knows about its documents."""
         self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
@@ -87,7 +89,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._deletions, self._lock = DeletionQueue(), AttachLock()
 
     async def base(self) -> Base:
-        """Look at the store. Raises `Halted("knowledge-base-missing")`, also for one that has expired."""
+        """Check the store. Raises `Halted("knowledge-base-missing")`, also if it has expired."""
         store = await api.read(self._client, "base", self._store)
         if store is None or store.get("status") == "expired":
             why = "it has expired, as its expires_after says" if store else ""
@@ -102,7 +104,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return Base(base_id, documents, self._config.base_url)
 
     async def _readable(self) -> frozenset[str]:
-        """The formats that OGX can read as it is set up; all, where it does not say."""
+        """The formats that this OGX can read; all formats if it doesn't say."""
         try:
             readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
         except TargetError:
@@ -133,9 +135,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return Accepted(remote_id, ready=row is not None and status_of(row).state is DocState.READY)
 
     async def _upload(self, document: Outgoing) -> str:
-        """Store the file, which makes no document yet; its id.
+        """Store the file, which doesn't make a document yet; return its id.
 
-        Raises no `Unsure`: what is not attached is no document, and a lost one is swept up later.
+        Raises no `Unsure`: an unattached file isn't a document, and a lost one is deleted later.
         """
         extension = extension_of(document.path)
         name = self._names.name(document, as_text=bool(self._vector_model) and extension in TEXTS)
@@ -152,7 +154,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable(error.reason, code=error.code) from error
 
     async def _attach(self, remote_id: str, mark: Mark) -> Mapping[str, Any] | None:
-        """Make a stored file a document. OGX answers when it is indexed; None: it may be at it still."""
+        """Turn a stored file into a document. OGX responds when it is indexed; None: that may still be in
+        progress."""
         body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
         row: Mapping[str, Any] | None = None
         try:
@@ -168,7 +171,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Read from the list where they are several."""
+        """Reads the list for several ids."""
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
@@ -182,17 +185,18 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
     def _waiting(self, most: float) -> set[str]:
-        """Files that are not seen in the store yet and may be, for so many seconds at most."""
+        """Files that may still appear in the store, within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {one for one, since in began.items() if self._steady() - since <= most}
 
     async def _file(self, remote_id: str) -> Mapping[str, Any] | None:
-        """One file of the store; None: it is not in it."""
+        """One file of the store; None if it isn't in it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Detach each file and delete it. At OGX one of equal text that stays is put back."""
+        """Detach each file and delete it. At OGX, restores the passages of a remaining file with equal
+        text."""
         return await self._deletions.delete(ids, self._remove_batch)
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
@@ -221,7 +225,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Every file of the store. At times those that were never attached are deleted."""
+        """Every file of the store. Now and then deletes files that were never attached."""
         seen = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
@@ -236,7 +240,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 await self._sweep(seen)
 
     async def _sweep(self, attached: set[str]) -> None:
-        """Delete files of ours that were uploaded and never attached, as a kill leaves them."""
+        """Delete our uploaded but never attached files, which a kill leaves behind."""
         apart = self._client.skew.apart or 0.0
         # Nobody attaches what was uploaded before this program began: the one that did so has ended.
         before = apart + max(self._wall() - SWEEP_AFTER, self._began - CLOCK_STEP)
@@ -255,7 +259,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         await self.delete([one for one in orphans if one not in kept and await self._file(one) is None])
 
     async def aclose(self) -> None:
-        """Delete what was uploaded and waits to be attached: the next program would upload it again."""
+        """Delete files that wait to be attached: the next run would upload them again."""
         waiting = [one for one, _ in self._uploaded.values() if one not in self._unclear]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
@@ -266,7 +270,8 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Another path in the attributes; the file keeps its name. Raises `Rejected` for one not ours."""
+        """Set another path in the attributes; the file keeps its name. Raises `Rejected` for a file that
+        isn't ours."""
         row = object_of(await self._file(remote_id))
         if (mark := mark_in(row)) is None:
             await self.base()
@@ -278,7 +283,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Of the store, or of a few files."""
+        """Search the store, or a few files."""
         body: dict[str, Any] = {"query": query.text, "max_num_results": MOST_PASSAGES}
         if 0 < len(query.among) <= MOST_NAMED:
             body["filters"] = {"type": "in", "key": "file_id", "value": list(query.among)}

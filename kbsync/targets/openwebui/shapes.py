@@ -1,8 +1,8 @@
-"""The server's answers as values, our mark in its files, and its words as errors. Pure.
+"""The server's responses as values, our mark in its files, and its messages as errors. Pure.
 
 A file's metadata has what the client sent with it (`meta.data`), a SHA-256 of its bytes (`meta.file_hash`)
-and, in the list of a base, the folder it stands in (`directory_path`). The mark is one text there:
-`12 1 guides/intro.md`, the upload, the recipe, and the path with its escapes.
+and, in the list of a base, its folder (`directory_path`). The mark is one text there: `12 1 guides/intro.md`,
+the upload, the recipe, and the escaped path.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kbsync.targets.http.reading import (
 from kbsync.targets.http.rules import ACCOUNT, GONE, SUCCESS, ErrorCase, ErrorRule, case_of, classify
 
 MARK = "kbsync_mark"
-"""The key of our mark beside `knowledge_id`, `directory_id` and `file_hash`, which the server knows."""
+"""The key of our mark next to `knowledge_id`, `directory_id` and `file_hash`, which the server sets."""
 
 _MARK = re.compile(r"(?P<upload>[0-9]{1,18}) (?P<recipe>[A-Za-z0-9]{1,40}) (?P<path>[!-~]+)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -43,11 +43,11 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file as the server has it. `folder`: "" for none, None where the answer does not say.
+    """One file on the server.
 
-    `base`: where it was sent to. `text_hash`: of the text it was indexed by. `collection`: where that was
-    done last, the file's own or a base. `content`: its text, where it was asked for. `status`, `error`: the
-    server's words. Times are seconds since the epoch.
+    `folder`: "" for none, None if unknown. `base`: the base it was sent to. `text_hash`: hash of its indexed
+    text. `collection`: where it was last indexed, the file's own collection or a base. `content`: its text,
+    if requested. `status`, `error`: the server's words. Times are in epoch seconds.
     """
 
     id: str
@@ -68,7 +68,7 @@ class StoredFile:
 
     @property
     def path(self) -> str:
-        """Where it stands in the base: by the mark as long as nobody moved or renamed it there."""
+        """Its path in the base: that of the mark, unless somebody moved or renamed the file there."""
         if self.mark is not None:
             sent = self.mark[2]
             is_there = self.folder is None or self.folder == safe_folder(sent)
@@ -78,27 +78,28 @@ class StoredFile:
 
     @property
     def is_in_own(self) -> bool:
-        """Its text was indexed for the file alone, and for a base not yet: that is the step after."""
+        """Whether its text is indexed for the file alone and not yet for a base, which is the next step."""
         return self.collection.startswith("file-")
 
     @property
     def is_searchable(self) -> bool:
-        """A file that a base lists has passages there; without a hash they are those of an older text."""
+        """Whether it is searchable: a listed file has passages there; without a hash they are those of an
+        older text."""
         return bool(self.text_hash) and not self.is_in_own
 
     @property
     def is_refused_copy(self) -> bool:
-        """The server has its text in the base already."""
+        """Whether the server refused it because the base already has its text."""
         return self.status == "failed" and _DUPLICATE in self.error
 
     @property
     def is_apart(self) -> bool:
-        """Its text has a last line of ours, which the server stores before it indexes it."""
+        """Whether its text has our last line, which the server stores before it indexes the text."""
         return self.content.endswith(self._last)
 
     @property
     def apart(self) -> str:
-        """Its text with that line: where the file stood then, and what no other file has."""
+        """Its text with that line: the file's path at that time, and something unique to the file."""
         return self.content if self.is_apart else f"{self.content}\n\n({printable(self.path)}{self._last}"
 
     @property
@@ -106,7 +107,7 @@ class StoredFile:
         return f", {self.id[:8]})\n"
 
     def listed(self, prefix: str, state: DocState) -> Listed:
-        """A row of the list: paths of other mirrors, under another prefix, are not told."""
+        """A row of the list; it omits paths of other mirrors, under another prefix."""
         whole = self.path
         about = whole, self.size, self.created or None, state, path_below(prefix, whole), self.digest
         row = Listed(self.id, *about)
@@ -114,23 +115,24 @@ class StoredFile:
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
-    """What goes with a file. The mark is ASCII and its path has no blanks, whatever bytes it is."""
+    """The metadata to send with a file. The mark is ASCII and its path has no spaces, whatever its bytes."""
     mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
     return {"knowledge_id": base, "file_hash": digest, MARK: mark}
 
 
 def safe(name: str) -> str:
-    """A name that a form carries as it is: the server unescapes nothing of what is escaped in there."""
+    """A name that a form can carry unchanged: the server doesn't unescape names in forms."""
     return _UNSAFE.sub("_", name)
 
 
 def safe_folder(path: str) -> str:
-    """The folder of the file at `path`, "" for none; the server would make one without a name each time."""
+    """The folder of the file at `path`, "" for none; for an empty name the server would create another folder
+    each time."""
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
 def file_of(body: Any) -> StoredFile | None:
-    """A file, in a list or by itself."""
+    """A file, in a list or alone."""
     row, meta = object_of(body), object_of(object_of(body).get("meta"))
     told, data = object_of(meta.get("data")), object_of(row.get("data"))
     remote_id = id_of(row.get("id"))
@@ -159,7 +161,7 @@ def file_of(body: Any) -> StoredFile | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """A page of what `read` makes of its rows; None also where they are not counted."""
+    """A page of the rows that `read` returns; None also if the response has no count."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
     return None if page is None or page.total is None else page
 
@@ -181,7 +183,7 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """What a search found: three lists of lists, of one query; None for another shape."""
+    """The passages of a search, from three lists of lists for one query; None for another shape."""
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
@@ -202,7 +204,7 @@ _UPLOAD_ENDED = re.compile(r"Error uploading file")
 _NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
-"""Calls that name a base and no file: what they do not find is the base."""
+"""Calls that name a base and no file: a 404 means the base."""
 
 _PAGE_HINT = "base_url is the server's address without a path such as /api"
 _BASE_HINT = "there is no such knowledge base for this api_key; correct target.knowledge_id"
@@ -210,7 +212,7 @@ _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """A refusal in words of the server, so no firewall's page, that are not about the account."""
+    """A refusal in the server's words, so not a firewall's page, that isn't about the account."""
     return case.is_error and ACCOUNT.search(case.words) is None
 
 
@@ -247,11 +249,11 @@ RULES: tuple[ErrorRule, ...] = (
     # It is over, and its status has the reason.
     ErrorRule(Unavailable, status={500}, call={"update"}, reported=True),
 )
-"""`{"detail": "…"}` under an HTTP status; 200 with a page is no success. Then come the common rules."""
+"""`{"detail": "…"}` under an HTTP status; a page with 200 isn't success. The common rules come after them."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The server's words as errors."""
+    """The server's messages as errors."""
     detail = object_of(answer.body).get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(

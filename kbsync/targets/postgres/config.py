@@ -1,4 +1,4 @@
-"""The config block of `type: postgres`, a knowledge base in a PostgreSQL database, and how it is opened."""
+"""The config block of `type: postgres`, a knowledge base in a PostgreSQL database, and how to open it."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class PostgresTargetConfig(IndexedTargetConfig):
     searches_all: ClassVar[bool] = True
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
+        """Equal for two mirrors exactly if they would use one knowledge base."""
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base; nothing is connected or made yet, but to look at it it has to be there."""
+        """The knowledge base, without connecting or creating anything yet; for reading, it must exist."""
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, surroundings, has_to_be=surroundings.read_only)
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The same, or an empty one where the first pass has yet to make it."""
+        """The knowledge base, or an empty one if the first pass hasn't created it yet."""
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, surroundings)
 
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:
-    """Host, port, database and service that a connection string names; "" where it does not say."""
+    """Host, port, database and service in a connection string; "" for missing ones."""
     given = read_dsn(dsn)
     host, service = given.get("host") or given.get("hostaddr", ""), given.get("service", "")
     # Without a name the database is that of the user's name; a service may have another one.

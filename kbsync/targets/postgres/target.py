@@ -1,4 +1,4 @@
-"""A knowledge base in PostgreSQL as a target: an index that several hosts fill."""
+"""A knowledge base in PostgreSQL as a target: an index that several hosts share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 OWNER_FILE = "owner"
-"""In `kb/<mirror>` of the state directory: the token."""
+"""The file with the token, in `kb/<mirror>` of the state directory."""
 
 
 class PostgresTarget(IndexedTarget):
@@ -42,10 +42,10 @@ class PostgresTarget(IndexedTarget):
         *,
         has_to_be: bool = False,
     ) -> PostgresTarget:
-        """The knowledge base in the database of `config`. Loads no model.
+        """Open the knowledge base in the database of `config`. Loads no model.
 
-        Connects only where it `has_to_be` there: `UsageError` where nothing was mirrored yet. That is also
-        raised where psycopg is not installed or the password cannot be read.
+        Connects only if it `has_to_be` there: `UsageError` if nothing was mirrored yet. Also raises that if
+        psycopg isn't installed or the password can't be read.
         """
 
         def store() -> Store:
@@ -75,7 +75,7 @@ class PostgresTarget(IndexedTarget):
 
     @property
     def reach(self) -> Hashable:
-        """A search goes through the whole database, with a user's rights and the vectors of a model."""
+        """A search covers the whole database, with a user's rights and a model's vectors."""
         return self.kind, self._dsn, self.scale
 
     @property
@@ -85,9 +85,9 @@ class PostgresTarget(IndexedTarget):
 
 
 def token_of(surroundings: Surroundings) -> UUID | None:
-    """What names the mirror to the database, also under another prefix; made where there is none.
+    """What identifies the mirror in the database, even under another prefix; created if missing.
 
-    With `surroundings.read_only` nothing is made. Raises `TargetError` where it cannot be written.
+    With `surroundings.read_only` it creates nothing. Raises `TargetError` if it can't be written.
     """
     folder = surroundings.state_dir / "kb" / surroundings.mirror
     file = folder / OWNER_FILE

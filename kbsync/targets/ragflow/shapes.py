@@ -1,8 +1,8 @@
-"""RAGFlow's answers as values, and its codes as errors. Pure.
+"""RAGFlow's responses as values, and its codes as errors. Pure.
 
-Every answer is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly under HTTP 200. Nearly
-every refusal has the code 102, so the target looks at the dataset before it blames a document.
-Sources: docs/references/http_api_reference.md, and api/apps/restful_apis where that is silent.
+Every response is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly under HTTP 200. Nearly
+every refusal has the code 102, so the target checks the dataset before it blames a document. Sources:
+docs/references/http_api_reference.md, and api/apps/restful_apis for what it omits.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _KEY = "check api_key, and that it may use the dataset"
 
 
 def _is_refusal(case: ErrorCase) -> bool:
-    """Its code says that the server refused the request, rather than that it tried and failed."""
+    """Whether the code says that the server refused the request, rather than tried and failed."""
     code = number_in(case.code)
     return code is not None and not 500 <= code < 600 and code not in (100, 105)
 
@@ -93,11 +93,11 @@ RULES: tuple[ErrorRule, ...] = (
     # An error of the server's.
     ErrorRule(Unsure, reported=True),
 )
-"""Mostly under HTTP 200; what has no code is told by the status."""
+"""Mostly under HTTP 200; without a code the status decides."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The error that an answer is; None for success."""
+    """Classify a response; None is success."""
     body = object_of(answer.body)
     code = integer(body.get("code"))
     is_bare = code is None and answer.body is not None
@@ -114,7 +114,7 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument(DocumentRow):
-    """A document as lists and uploads show it. `is_unstarted`: nobody asked for it to be parsed."""
+    """A document in lists and uploads. `is_unstarted`: nobody requested parsing."""
 
     is_unstarted: bool = False
 
@@ -131,7 +131,7 @@ def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
 
 
 _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
-"""`run` as some versions have it."""
+"""Values of `run` in some versions."""
 
 
 def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
@@ -155,7 +155,8 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
 
 
 def _last_words(value: object) -> str:
-    """The last error of a document's progress, or its last line; it is a text or a list of lines."""
+    """The last error in a document's progress, or its last line; the progress is a text or a list of
+    lines."""
     lines = value if isinstance(value, list) else text_of(value).splitlines()
     said = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
     errors = [line for line in said if "ERROR" in line.upper()]
@@ -169,13 +170,13 @@ def page_of(body: Any) -> ListPage[ParsedDocument] | None:
 
 
 def stored_of(body: Any) -> ParsedDocument | None:
-    """The one document of an upload; None where the answer names none, or several."""
+    """The one document of an upload; None if the response names none, or several."""
     page = page_in(object_of(body).get("data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
-    """The datasets of an answer, which has a list, or the one that was made."""
+    """The datasets in a response, which has a list, or the new one."""
     data = object_of(body).get("data")
     rows = objects_in(data if isinstance(data, list) else [data])
     return tuple(card for card in map(_base, rows) if card is not None)
@@ -191,7 +192,7 @@ def _base(one: Mapping[str, Any]) -> BaseCard | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """What a search found; None for another shape."""
+    """The passages of a search; None for another shape."""
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
@@ -199,13 +200,13 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 
 def passage_of(chunk: Mapping[str, Any]) -> Passage:
-    """A passage of a search, or of the sources of an answer."""
+    """A passage of a search, or of an answer's sources."""
     score = number(chunk.get("similarity")) or 0.0
     return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 
 
 def _page(chunk: Mapping[str, Any]) -> int | None:
-    """From 1, of a PDF alone: what other formats have in its place counts chunks (rag/nlp/__init__.py)."""
+    """The page, from 1, for PDF only: for other formats the field counts chunks (rag/nlp/__init__.py)."""
     positions = chunk.get("positions")
     first = positions[0] if isinstance(positions, list) and positions else None
     name = text_of(chunk.get("document_keyword") or chunk.get("document_name"))

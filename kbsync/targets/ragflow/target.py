@@ -1,9 +1,9 @@
-"""A dataset of RAGFlow as a target of the mirror.
+"""A dataset of RAGFlow as a target.
 
-A document is uploaded by one request and parsed by another; without the second it is never found. So one that
-was stored and not begun, whatever the reason, is begun when its state is asked for. An upload takes no marker
-of ours, and a second document of one name is called `name(1).md`: names prove what a document is, and are
-read with what was added to them.
+One request uploads a document and another one parses it; without the second, searches never find it. So a
+stored document that isn't parsed, for whatever reason, is parsed when its state is polled. An upload can't
+carry our marker, and a second document with the same name is called `name(1).md`: names prove what a document
+is, and reading them allows for such suffixes.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.shapes import ParsedDocument
 
 MOST_IDS = 100
-"""Ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
+"""Maximum number of ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
 
 BATCH = 10
-"""Documents that are parsed by one request, or deleted."""
+"""Maximum number of documents parsed or deleted by one request."""
 
 MOST_CHUNKS = 100
-"""Passages that a search asks for: the most that a page may have."""
+"""Number of passages that a search requests: the maximum page size."""
 
 DATASETS = "/api/v1/datasets"
 
 
 class RagflowTarget(ServiceTarget[ParsedDocument]):
-    """One dataset. Raises `UsageError` where the settings cannot be used."""
+    """One dataset. Raises `UsageError` for unusable settings."""
 
     judge = staticmethod(shapes.judge)
     only_recipe = "dataset"
@@ -59,14 +59,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
     def prepare(self) -> None:
-        """Its addresses, and what this process knows of its documents."""
+        """Its paths, and what this process knows about its documents."""
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
         self._begun: dict[str, float] = {}  # id → when parsing was last asked for
 
     async def base(self) -> Base:
-        """Look at the dataset. Raises `Halted("knowledge-base-missing")` where there is none."""
+        """Check the dataset. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         card = await self.card(self._config.dataset_id)
         return Base(card.id, card.documents, self._config.base_url)
 
@@ -86,14 +86,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document by itself, and have them parsed together; outcomes in the order given."""
+        """Send each document separately, and have them parsed together; outcomes in the same order."""
         outcomes = await super().put(documents)
         with contextlib.suppress(TargetError):  # they are there: `status` sees who was not begun, and why
             await self._parse([one.remote_id for one in outcomes if isinstance(one, Accepted)])
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Store it, and tell its path."""
+        """Store it, and send its path."""
         file = FilePart("file", document.name, document.body)
         answer = await self._client.send("upload", self._documents, fields={}, file=file)
         stored = named("upload", shapes.stored_of(answer.body))
@@ -101,14 +101,14 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
     async def _describe(self, remote_id: str, document: Outgoing) -> None:
-        """Tell its path and tags, by which chats filter. It is worth having without: nothing is raised."""
+        """Send its path and tags, by which chats filter. They are optional, so this raises nothing."""
         path = f"{self._documents}/{quote(remote_id, safe='')}"
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
             fields = metadata_of(document, self._surroundings.prefix)
             await self._client.ask("describe", "PUT", path, json={"meta_fields": fields})
 
     async def _parse(self, ids: Sequence[str]) -> None:
-        """Have documents parsed, asked once: a second request would find them under way, and be refused."""
+        """Request parsing, once: RAGFlow would refuse a second request for documents in progress."""
         if not ids:
             return
         for one in [one for one in self._begun if not self._is_begun(one)]:
@@ -127,7 +127,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=asked)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """A hundred to a request; what was never begun is begun."""
+        """A hundred per request; starts parsing of unparsed documents."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
@@ -136,9 +136,10 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _is_forgotten(self, row: ParsedDocument) -> bool:
-        """Nobody began it, and no request of ours that would is on its way any more.
+        """Whether nobody started parsing, and no request of ours that would is still on its way.
 
-        One that came after another had begun it would have it parsed twice, and not found meanwhile.
+        A request that arrives after another one started would parse it twice, with a gap in searches
+        meanwhile.
         """
         age = self._wall() + (self.clock_apart or 0.0) - (row.created or 0.0)
         is_due = age >= self._config.vectorization.absent_after and not self._is_begun(row.id)
@@ -146,12 +147,12 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
     def _is_begun(self, remote_id: str) -> bool:
-        """A request of ours that would begin it may still be on its way."""
+        """Whether a request of ours that would start parsing may still be on its way."""
         began = self._begun.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 
     async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Have documents parsed that nobody began; the states of those for which it is refused."""
+        """Start parsing of unparsed documents; return the states of those that RAGFlow refuses to parse."""
         try:
             await self._parse(ids)
         except (Unavailable, Unsure, NotOffered):  # no such call is a word of a gateway, and of no document
@@ -166,30 +167,30 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return {}
 
     async def reembed(self, remote_id: str) -> None:
-        """Have a document parsed again. Accepted is not done: `status` says."""
+        """Have a document parsed again. Accepted doesn't mean finished: poll `status`."""
         await self._parse([remote_id])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Without any nothing is sent: versions up to 0.24 take that for all documents of the dataset."""
+        """Sends nothing for no ids: versions up to 0.24 would delete all documents of the dataset."""
         if not ids:
             return True
         answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
         return not object_of(object_of(answer.body).get("data")).get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """By their rows."""
+        """The ids that have a row."""
         return (await self._rows(ids)).keys()
 
     # -- lists
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """One page of the documents whose name has this one in it, but for the extension."""
+        """One page of the documents whose names contain this one, ignoring the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
         page = await self._unrefused(self._asked(_query(1, PAGE_SIZE, keywords=stem)))
         return [row.listed for row in page.rows]
 
     async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
-        """The oldest first: what comes meanwhile is on the last page."""
+        """Oldest first: new documents appear on the last page."""
         return await self._asked(_query(number, size, orderby="create_time", desc="false"))
 
     async def _asked(self, query: str) -> ListPage[ParsedDocument]:
@@ -197,7 +198,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return well_formed("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """Those of `ids`, at most `MOST_IDS`, that are there."""
+        """The existing ones of `ids`, at most `MOST_IDS`."""
         query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
         page, wanted = await self._unrefused(self._asked(query)), set(ids)
         rows = {row.id: row for row in page.rows}
@@ -210,7 +211,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Passages of the dataset, or of a few documents."""
+        """Search the dataset, or a few documents."""
         asked: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
         asked |= {"page": 1, "page_size": MOST_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}

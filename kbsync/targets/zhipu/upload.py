@@ -1,6 +1,6 @@
-"""Room for a document in the account, what the answer to its upload says, and what became of it.
+"""Space for a document in the account, the response to its upload, and its status afterwards.
 
-Whether documents became searchable is looked up for many at a time on pages of the list (ADR 15).
+The states of many documents are read at a time from pages of the list (ADR 15).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kbsync.targets.zhipu.errors import SPACE_ADVICE, NoRoom
 from kbsync.targets.zhipu.shapes import FailInfo, ZhipuDocument, ZhipuPage, created_of, data_of
 
 INTERVAL = 180.0
-"""Seconds between two questions about the account's space, at the least."""
+"""Minimum number of seconds between two requests for the account's capacity."""
 
 FAILED_INFOS = "failedInfos"
 
@@ -29,11 +29,11 @@ _SMALL = 0.05  # of the account's space: less than this is asked again, since ot
 
 
 class AccountSpace:
-    """The rest of the account's space in bytes, as far as it is known, and whether words are left in it.
+    """The account's remaining space in bytes, as far as known, and whether any words are left.
 
-    How many words a document has only the vendor knows: it is foreseen that none are left, and no more.
-    Where `ask` raises `TargetError` nothing is known and nothing is checked, unless the key was refused.
-    `steady`: seconds that never go back.
+    Only the vendor knows how many words a document has, so kbsync only checks that some are left. If `ask`
+    raises `TargetError`, nothing is known and nothing is checked, unless the key was refused. `steady`: a
+    monotonic clock in seconds.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
@@ -45,13 +45,13 @@ class AccountSpace:
 
     @property
     def left(self) -> int | None:
-        """Bytes; None where the vendor did not tell."""
+        """Bytes; None if unknown."""
         return None if self._known is None else max(0, self._left)
 
     async def take(self, name: str, size: int) -> None:
-        """Count `size` bytes as used, before they are sent; call `ended` with the outcome.
+        """Count `size` bytes as used before they are sent; call `ended` with the outcome.
 
-        Raises `Halted("quota")` for too many, `Unavailable` where uploads under way may leave enough.
+        Raises `Halted("quota")` for too many, `Unavailable` if uploads in progress may leave enough.
         """
         async with self._turn:
             is_too_much = self._known is not None and size > self._left + self._under_way
@@ -74,20 +74,20 @@ class AccountSpace:
             self._under_way += size
 
     def ended(self, size: int, *, stored: bool) -> None:
-        """The upload of counted bytes is over; `stored`: they are, or may be, at the vendor."""
+        """Record the end of an upload; `stored`: its bytes are, or may be, at the vendor."""
         self._under_way -= size
         if not stored:
             self._left += size
 
     def freed(self) -> None:
-        """Documents were deleted: the vendor is asked before the next upload is refused for want of space."""
+        """Record deletions: request the capacity before refusing the next upload for lack of space."""
         if self._known is not None and self._left < _SMALL * self._known.total:
             self._asked_at = None
 
     async def has_room(self, size: int = 1) -> bool:
-        """Whether `size` bytes, and words at all, are left by the vendor's word at this moment.
+        """Whether `size` bytes, and any words, are left according to the vendor right now.
 
-        A document that was accepted is among what is used already: for it any room is room enough.
+        An accepted document is already included in the used space, so for it any space is enough.
         """
         async with self._turn:
             await self._look()
@@ -96,7 +96,7 @@ class AccountSpace:
         return self._left >= max(1, size)
 
     async def blamed(self, error: NoRoom, size: int = 1) -> TargetError:
-        """What a lack of room means: where there is room (see `has_room`), the document is to blame."""
+        """The meaning of a lack of space: if there is space (see `has_room`), the document is to blame."""
         if await self.has_room(size):
             return Rejected(error.said, code=error.code)
         return Halted(error.halt, error.reason, code=error.code)
@@ -122,14 +122,14 @@ class AccountSpace:
 
 
 def _lacks_words(room: Capacity | None) -> bool:
-    """There may be bytes left, and no words."""
+    """There may be bytes left, but no words."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 
 
 def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """What an upload's answer says of the one document in it: code 200 alone is no success (promise 10).
+    """What an upload's response says about its one document: code 200 alone isn't success (promise 10).
 
-    `name`: what was sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
+    `name`: the value sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
     under whatever name. In both lists or in neither it is `Unsure`.
     """
     content = object_of(data_of(body))
@@ -157,7 +157,8 @@ def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
 
 
 def refused(failure: FailInfo, name: str) -> TargetError:
-    """`failReason` is free text: its words decide whether account or document is to blame, not the name's."""
+    """`failReason` is free text: its words, not those of the name, decide whether account or document is to
+    blame."""
     said = errors.quoted(failure.text)
     rule = errors.refusal(errors.RECEIPT, said, errors.without_names(failure.text, name, failure.name))
     sentence = rule.says or "the vendor refused the document"
@@ -172,14 +173,14 @@ _MEANINGS = {
     "10001": "the knowledge base is full, or the document is damaged",
     "10002": "the knowledge base is full",
 }
-"""As the manual has them; said only where the vendor adds no words."""
+"""From the manual; used only if the vendor adds no words."""
 
 
 def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
-    """`embedding_stat` as an integer 0, 1 or 2 counts; all else (text, fraction, null, 3) is UNKNOWN.
+    """`embedding_stat` counts as an integer 0, 1 or 2; anything else (text, fraction, null, 3) is UNKNOWN.
 
-    `failInfo` counts only with 2: it stays from before after a new start. `has_room`: the account has room
-    left, so that words about space and length are about the document alone.
+    `failInfo` counts only with 2: an old one stays after a restart of indexing. `has_room`: the account has
+    space left, so that words about space and length concern only the document.
     """
     # Read strictly: a text "1" or an unknown number is never taken for ready (promise 10).
     stat = document.stat
@@ -202,18 +203,18 @@ _WORTH_A_PAGE = 3  # fewer ids are asked for one by one
 
 @dataclass(slots=True)
 class SeenOnPages:
-    """What some pages of the list showed of the documents looked for. `requests`: pages asked for."""
+    """The documents seen on some pages of the list. `requests`: pages requested."""
 
     rows: dict[str, ZhipuDocument] = field(default_factory=dict)
     requests: int = 0
 
 
 async def look_for(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
-    """Find `ids` on as few pages as can be; those that the list does not show soon are left to the caller.
+    """Find `ids` on as few pages as possible; the caller handles those that don't appear soon.
 
-    It goes on from the newest, or back to them from the last page: new documents are the ones waited for.
-    The list has no documented order, so the times in the ids of the pages read tell it. Never more pages
-    than ids. Nothing is remembered from one look to the next.
+    It continues from the newest, or backwards from the last page: the awaited documents are new ones. The
+    list has no documented order, so the times in the ids of the pages read decide. Never requests more pages
+    than ids. Nothing is remembered between calls.
     """
     seen, missing, shown = SeenOnPages(), set(ids), set[str]()
     number, step, size, misses = 1, 1, PAGE_SIZE, 0
