@@ -1,6 +1,6 @@
-"""The config block of `type: dify`: the knowledge API of Dify, and how it is opened.
+"""The config block of `type: dify`: the knowledge API of Dify, and how to open it.
 
-Origins are paths in https://github.com/langgenius/dify, at the commits that docs/targets/dify.md names.
+Sources are paths in https://github.com/langgenius/dify, at the commits in docs/targets/dify.md.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FORMATS = {
 """Extensions by `ETL_TYPE` (api/constants/__init__.py)."""
 
 LARGEST = 15 * 1024 * 1024
-"""Bytes: what `UPLOAD_FILE_SIZE_LIMIT` is unless an installation sets it."""
+"""Maximum file size in bytes: the default of `UPLOAD_FILE_SIZE_LIMIT`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifyTargetConfig(RemoteTargetConfig):
-    """A knowledge base at Dify. Sizes are bytes; 0 is no limit of ours."""
+    """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["dify"], Choice("dify: a knowledge base at Dify")] = "dify"
     base_url: Annotated[str, BaseUrl("the API's address, with its /v1")] = BASE_URL

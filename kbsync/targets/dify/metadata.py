@@ -1,7 +1,7 @@
-"""Tells Dify the paths and tags of documents as metadata, by which its apps can filter.
+"""Sends paths and tags of documents to Dify as metadata, by which its apps can filter.
 
-They are worth having without: nothing here fails a document. What is known of a document waits until others
-are known, too, and goes with them in one request (api/controllers/service_api/dataset/metadata.py).
+Metadata is optional: nothing here fails a document. Metadata of one document waits for others and goes with
+them in one request (api/controllers/service_api/dataset/metadata.py).
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import id_of, object_of, well_formed
 
 BATCH = 100
-"""Documents of one request."""
+"""Maximum number of documents in one request."""
 
 MOST_WAITING = 1000
-"""Documents whose metadata is kept while none is sent; the oldest go without."""
+"""Maximum number of documents whose metadata waits; the oldest do without."""
 
 PATIENCE = 15.0
-"""Seconds that a look at documents is held up at most."""
+"""Maximum delay of a poll, in seconds."""
 
 PAUSE = 600.0
-"""Seconds without any after a request that failed: refused ones count in the plan's limit, too."""
+"""Seconds without metadata after a failed request: refused ones count towards the plan's limit, too."""
 
 
 class MetadataSender:
-    """The metadata of the documents below `root` that were sent and not yet described.
+    """The unsent metadata of the documents below `root`.
 
-    `look`: what the base is now. `steady`: seconds that never go back.
+    `look`: returns the current base. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MetadataSender:
         self._turn = asyncio.Lock()
 
     def add(self, remote_id: str, document: Outgoing, prefix: str) -> None:
-        """Keep what will be told of a document."""
+        """Keep a document's metadata for sending."""
         with contextlib.suppress(OSError):
             told = metadata_of(document, prefix)
             # A field has one value, and Dify no lists.
@@ -59,12 +59,13 @@ class MetadataSender:
             del self._waiting[next(iter(self._waiting))]
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Documents that are to be deleted: one that is not there has others of its request refused."""
+        """Forget documents that will be deleted: a missing document makes Dify refuse the others in the
+        request."""
         for one in ids:
             self._waiting.pop(one, None)
 
     async def send(self, dataset: Dataset | None) -> None:
-        """Describe what waits to be, unless a request failed lately. Raises no `TargetError`."""
+        """Send what is waiting, unless a request failed lately. Raises no `TargetError`."""
         if dataset is None or dataset.fields is None:
             self._waiting.clear()
             return
@@ -99,7 +100,7 @@ class MetadataSender:
             await self._client.ask("describe", "POST", path, json={"operation_data": operations})
 
     async def _field(self, name: str, known: Mapping[str, str]) -> str:
-        """The id of the field of this name, made where there is none; "" where it takes no text."""
+        """The field with this name; creates it if it is missing."""
         known = {**known, **self._made}
         if name not in known:
             try:

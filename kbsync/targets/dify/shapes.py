@@ -1,8 +1,8 @@
-"""The service's answers as values, and its errors as ours. Pure.
+"""The service's responses as values, and its errors as ours. Pure.
 
-Unknown fields are ignored; what has another shape is None. An error is `{"code", "message", "status"}`
+Unknown fields are ignored; anything of another shape is None. An error is `{"code", "message", "status"}`
 (api/libs/external_api.py). One code stands for many things there, so the words decide: every refusal of a
-plan is `forbidden`, every wrong field and refused file is `invalid_param`, often without a word.
+plan is `forbidden`, every wrong field and refused file is `invalid_param`, often without a message.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ from kbsync.targets.http.rules import (
 class Dataset:
     """A knowledge base. `doc_form`: how its documents are cut, "" before the first.
 
-    `runtime`: "" where Dify itself cuts uploaded files; else what takes documents in its own way, such as
-    `rag_pipeline`. `retrieval`: how it is searched, as a request has it. `fields`: the ids of those of the
-    documents' metadata by their names, "" for one that takes no text; None at a version without metadata.
+    `runtime`: "" if Dify itself cuts uploaded files; otherwise what handles documents, such as
+    `rag_pipeline`. `retrieval`: its search settings, as in a request. `fields`: the fields of the documents'
+    metadata by name; None at a version without metadata.
     """
 
     card: BaseCard
@@ -97,7 +97,7 @@ def _fields(value: object) -> Mapping[str, str] | None:
 
 
 def _runtime(told: Mapping[str, Any]) -> str:
-    """api/models/enums.py, `DatasetRuntimeMode`; versions before pipelines do not say."""
+    """api/models/enums.py, `DatasetRuntimeMode`; versions before pipelines don't have it."""
     mode = printable(text_of(told.get("runtime_mode")))[:40]
     if mode not in ("", "general"):
         return mode
@@ -109,7 +109,7 @@ _RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
-    """The fields of a search; its defaults where the base has none (api/services/hit_testing_service.py)."""
+    """The fields of a search; the defaults if the base has none (api/services/hit_testing_service.py)."""
     method = "keyword_search" if technique == "economy" else "semantic_search"
     usual = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
     told = _without_nulls(object_of(value))
@@ -117,7 +117,7 @@ def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not set comes back as null, and null is no value that a request may have."""
+    """Remove nulls: unset values come back as null, which a request must not contain."""
     kept = {key: _without_nulls(one) if isinstance(one, dict) else one for key, one in value.items()}
     return {key: one for key, one in kept.items() if one is not None and one != {}}
 
@@ -128,7 +128,7 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
 
 
 def document_of(value: object) -> DocumentRow | None:
-    """A document (api/fields/document_fields.py); its file's size stands in `data_source_detail_dict`."""
+    """A document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
     told = object_of(value)
     remote_id = id_of(told.get("id"))
     if remote_id is None:
@@ -144,7 +144,7 @@ _HIDDEN = "it is {} in Dify, so that no search finds it; a retry uploads it anew
 
 
 def status_of(told: Mapping[str, Any]) -> DocStatus:
-    """Searchable is what is completed, enabled and not archived (api/models/dataset.py, `display_status`)."""
+    """Searchable means completed, enabled and not archived (api/models/dataset.py, `display_status`)."""
     match told.get("indexing_status"):
         case "error":
             words = text_of(told.get("error"))
@@ -164,7 +164,7 @@ def status_of(told: Mapping[str, Any]) -> DocStatus:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """What a search found, best first; None for another shape."""
+    """The passages of a search, best first; None for another shape."""
     return matches_in(object_of(body).get("records"), _match)
 
 
@@ -179,7 +179,7 @@ def _match(record: Mapping[str, Any]) -> tuple[object, Passage]:
 
 LIMITED = "rate-limited"
 _A_MINUTE = 60.0
-"""Seconds of Dify's window; refused requests count in it, too (api/controllers/service_api/wraps.py)."""
+"""Seconds of Dify's rate limit window; refused requests count, too (api/controllers/service_api/wraps.py)."""
 
 _PLAN = re.compile(
     r"limit of your subscription|quota[_ ](?:has been )?exceeded|quota .{0,60}exhausted", re.IGNORECASE
@@ -194,7 +194,7 @@ _OF_METADATA = frozenset({"create-field", "describe"})
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The error that an answer is; None for success."""
+    """Classify a response; None is success."""
     told = object_of(answer.body)
     code, status = text_of(told.get("code")), count_of(told.get("status")) or answer.status
     is_error = bool(code) and "message" in told and status >= 400
@@ -263,7 +263,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Any other code is a refusal, whatever HTTP says.
     ErrorRule(Rejected, reported=True),
 )
-"""One code stands for many things at Dify, so the words go before most of them."""
+"""One code stands for many things at Dify, so most rules check the words first."""
 
 SENTENCES = {
     "unauthorized": "Dify does not know the api_key",
@@ -281,4 +281,4 @@ SENTENCES = {
     "provider_quota_exceeded": "the model provider's quota is used up",
     "completion_request_error": "the model provider failed",
 }
-"""The codes that are known, each with what it means."""
+"""The known codes with their meaning."""

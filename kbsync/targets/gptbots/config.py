@@ -1,4 +1,4 @@
-"""The config block of `type: gptbots`: the knowledge API of GPTBots, and how it is opened."""
+"""The config block of `type: gptbots`: the knowledge API of GPTBots, and how to open it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""Those of the vendor's page on searches ("vector match", `rerank_version`)."""
+"""The models on the vendor's page on searches ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GptbotsSearchConfig:
-    """How searches are asked for; None: left to the service."""
+    """Search settings; None: the service's default."""
 
     embedding_rate: Annotated[
         float | None, Fraction("how much meaning counts: from 0, words alone, to 1, meaning alone")
@@ -44,7 +44,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "spreadsheet": ("csv", "xls", "xlsx"),
     "qa": ("csv", "xls", "xlsx"),
 }
-"""The extensions that each kind of document takes (the vendor's pages on adding documents)."""
+"""The extensions that each kind of document accepts (the vendor's pages on adding documents)."""
 
 
 CUTTING: Mapping[str, ValueKind] = {
@@ -57,12 +57,12 @@ CUTTING: Mapping[str, ValueKind] = {
     ),
     "header_row": Whole("the row of a table that has its headings", least=1, most=5),
 }
-"""What a document rule may set for this target."""
+"""Settings of a document rule for this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GptbotsTargetConfig(RemoteTargetConfig):
-    """A knowledge base at GPTBots. Sizes are bytes; 0 is no limit of ours."""
+    """A knowledge base at GPTBots. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots")] = "gptbots"
     base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
@@ -94,7 +94,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What does not hold between settings of a rule for the documents that `match`."""
+        """Conflicts between settings of a rule for the documents that `match`."""
         if "splitter" in settings and "chunk_token" in settings:
             yield "splitter", "excludes chunk_token; remove one of them"
         extension = extension_of(match)
@@ -119,7 +119,7 @@ CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """A kind decides the routes; a document cannot move from one to another."""
+    """The kind decides the calls; a document can't change its kind."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"
@@ -128,7 +128,7 @@ class DocumentKind(enum.StrEnum):
 
 _SHEETS = frozenset(KINDS["qa"])
 FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
-"""What the vendor fetches from an address: files of these formats, and no pages as far as is documented."""
+"""What the vendor fetches from a URL: files of these formats, and no web pages as far as is documented."""
 
 EXTENSIONS = _SHEETS | FETCHED | LINKS
 
@@ -146,7 +146,7 @@ class Cutting:
 
     @property
     def recipe(self) -> str:
-        """A short word for it, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
+        """A short text for it, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
         rule = str(self.chunk_token)
         if self.splitter is not None:
             rule = f"s{hashlib.sha256(self.splitter.encode('utf-8', 'replace')).hexdigest()[:8]}"
@@ -155,12 +155,13 @@ class Cutting:
 
     @property
     def is_usual(self) -> bool:
-        """As the vendor cuts where nothing is said."""
+        """Whether it is the vendor's default."""
         is_sheet = self.kind is not DocumentKind.TEXT
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 
     def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """What a request says of it: nothing where it changes questions and answers, by that call's page."""
+        """The fields of a request: none when changing questions and answers, according to that call's
+        page."""
         if is_update and self.kind is DocumentKind.QA:
             return {}
         given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
@@ -169,7 +170,7 @@ class Cutting:
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
-    """How the document at `path` is cut under these settings; what does not fit its kind is left out."""
+    """How to cut the document at `path` with these settings; ignores what doesn't fit its kind."""
     extension = extension_of(path)
     is_sheet = extension in _SHEETS
     kind = (
@@ -188,7 +189,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def described(recipe: str) -> str:
-    """The settings that a recipe stands for; "" for a text of another form."""
+    """The settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if found is None:
         return ""
@@ -198,6 +199,6 @@ def described(recipe: str) -> str:
 
 
 def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
-    """The kind of a document that was made by `recipe`; None where that says nothing."""
+    """The kind of a document with this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, one in _LETTERS.items() if one == letter), None)

@@ -1,4 +1,4 @@
-"""The config block of `type: openai`: a vector store of OpenAI, or of a server that has the same calls."""
+"""The config block of `type: openai`: a vector store of OpenAI, or of a server with the same calls."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TEXTS = frozenset(
 )
 
 EXTENSIONS = TEXTS | OFFICE | {"pdf"}
-"""What file search takes (the vendor's guide "File search", supported files)."""
+"""Extensions that file search accepts (the vendor's guide "File search", supported files)."""
 
 LARGEST = 512_000_000
-"""Bytes of a file (the vendor's reference, "Upload file": 512 MB)."""
+"""Maximum file size in bytes (the vendor's reference, "Upload file": 512 MB)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenaiTargetConfig(RemoteTargetConfig):
-    """A vector store. Sizes are bytes; 0 is no limit of ours."""
+    """A vector store. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["openai"], Choice("openai: a vector store as OpenAI has them")] = "openai"
     base_url: Annotated[str, BaseUrl("the API's address, version path included")] = BASE_URL

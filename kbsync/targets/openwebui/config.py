@@ -1,4 +1,4 @@
-"""The config block of `type: openwebui`: a knowledge base of an Open WebUI server, and how it is opened."""
+"""The config block of `type: openwebui`: a knowledge base of an Open WebUI server, and how to open it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
 TEXTS = frozenset(_TEXTS.split())
 OFFICE = frozenset({"pdf", "docx", "xlsx", "pptx"})
 EXTENSIONS = TEXTS | OFFICE
-"""What a server reads by itself; others need an extraction engine that may not be there."""
+"""Extensions that a server reads itself; others need an extraction engine that may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """What does not hold between the block, which stands at `loc`, and its mirror."""
+        """Conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # Every file of the base has a path, so the files of others would be taken for ours by it.
         if mirror.adopt == "name":

@@ -1,9 +1,9 @@
-"""A knowledge base of Open WebUI as a target of the mirror.
+"""A knowledge base of Open WebUI as a target.
 
 A file is uploaded, then indexed in the background, then linked to the base. Its own status says `completed`
-also where there is no link, so what counts is that the base lists it (promise 10). A change is a new file,
-and the old one is removed afterwards: the server could change a text where it lies, but then its metadata
-and its original go on telling the old bytes, and after a lost state nothing would prove the new ones.
+even without a link, so a file counts when the base lists it (promise 10). A changed file becomes a new file,
+and the old one is removed afterwards: the server could change a text in place, but would keep the metadata
+and the original of the old bytes, and after a lost state nothing would prove the new ones.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
-"""Seconds after each look at a file that is to be deleted and is being indexed."""
+"""Seconds after each check of a file that is to be deleted but is being indexed."""
 
 MOST_PASSAGES = 50
-"""Passages that a search asks for: several may be of one document."""
+"""Number of passages that a search requests: several may belong to one document."""
 
 SOON, NOW_AND_THEN = 60.0, 90.0
 """Seconds: in which work on a copy usually ends, and between looks at one whose end nobody heard of."""
@@ -75,9 +75,9 @@ async def compared(client: Client, base: str) -> Mapping[str, Any]:
 
 
 class RemoteFolders:
-    """The folders of a base by path, read once and made where they are missing.
+    """The folders of a base by path, read once and created if missing.
 
-    The server takes a name twice at one place, so that only one is made at a time.
+    The server accepts a name twice in one place, so only one folder is created at a time.
     """
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class RemoteFolders:
         self._lock = asyncio.Lock()
 
     def forget(self) -> None:
-        """What is known of them does not hold: they are read again."""
+        """Read the folders again next time."""
         self._known = None
 
     async def id_of(self, client: Client, base: str, folder: str) -> str | None:
@@ -116,7 +116,7 @@ class RemoteFolders:
 
 
 class OpenWebuiTarget(ServiceTarget[DocumentRow]):
-    """The base that the config names."""
+    """The base in the config."""
 
     _config: OpenWebuiTargetConfig
     # What it lists last may be on its way still, but is listed.
@@ -127,17 +127,17 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Its addresses, and what this process knows of its documents."""
+        """Its paths, and what this process knows about its documents."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 
     async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")`."""
+        """Check the base. Raises `Halted("knowledge-base-missing")`."""
         card = await self.card(self._config.knowledge_id)
         return Base(card.id, address=self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
-        """One of the bases that the user of the key sees."""
+        """Return a base that the key's user sees."""
         try:
             answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
         except Halted as error:
@@ -149,7 +149,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- put -------------------------------------------------------------------------------------------------
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it into its folder, which is made where it is missing."""
+        """Send it into its folder, which is created if missing."""
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
@@ -166,11 +166,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- what became of it -----------------------------------------------------------------------------------
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Linked is searchable: a file is linked once its passages are in the base.
+        """Linked means searchable: the server links a file once its passages are in the base.
 
-        A page of the base is read first, then the user's newest files, which may wait; more pages for those
-        that are through, and the rest each by itself. A text that the base has already is made another one
-        here (`_finish`).
+        Reads a page of the base first, then the user's newest files, which may wait; then more pages for
+        finished files, and the rest one by one. A text that the base already has is made different here
+        (`_finish`).
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._linked(wanted)
@@ -189,7 +189,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Of a file, by its row in the base and by that among the newest files, where they were read."""
+        """The status of a file, by its row in the base and among the newest files, if these were read."""
         if row and row.is_searchable and not is_twin:
             return _READY
         try:
@@ -225,7 +225,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """The user's files for all bases, the newest first and without texts, until there `is_enough`."""
+        """The user's files for all bases, newest first and without texts, until there `is_enough`."""
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
@@ -237,13 +237,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 return rows
 
     async def _finish(self, remote_id: str, is_linked: bool, is_twin: bool = False) -> DocStatus:
-        """Have a file indexed whose text the base has already, which the server refuses.
+        """Have a file indexed although the base already has its text, which the server refuses.
 
-        Its text, and not its original, gets a last line with its path: a search shows passages of equal words
-        once. Also for one of two that slipped in side by side, a twin: to remove one would take the passages
-        of both. Work of which nobody heard the end may go on there, and done twice it leaves passages twice:
-        what was begun a short time ago, by whichever process, is left alone. A command that only looks leaves
-        all of it to others.
+        Its indexed text, not its original, gets a last line with its path: a search shows passages with equal
+        words once. This also applies to one of two equal files that were accepted at the same time: removing
+        one would remove the passages of both. If kbsync never heard the end of earlier work, that may still
+        be running, and doing it twice leaves passages twice: work that began a short time ago, in whichever
+        process, is left alone. A read-only command leaves all of it to others.
         """
         file = await self._file(remote_id)
         if file is None or not (is_linked or file.is_apart or file.is_refused_copy):
@@ -267,7 +267,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return _INDEXING
 
     def _left_alone(self, file: StoredFile) -> DocStatus:
-        """What was begun and may still go on; after a minute without an end a pass does not wait for it."""
+        """Work that began and may still be running; after a minute without an end, a pass doesn't wait for
+        it."""
         if self._age_of(file.updated) < SOON:
             return _INDEXING
         left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
@@ -277,26 +278,27 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return DocStatus(DocState.INDEXING, reason, pause=min(left, NOW_AND_THEN))
 
     def _is_recent(self, file: StoredFile) -> bool:
-        """Its text was stored, or its indexing was begun, less than half of `give_up` ago."""
+        """Whether its text was stored, or its indexing began, less than half of `give_up` ago."""
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     def _age_of(self, moment: float) -> float:
-        """Seconds since a moment by the server's clock."""
+        """Seconds since a time by the server's clock."""
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _word(self, remote_id: str) -> str | None:
-        """The status of a file without its text, which may be large; None where there is no file."""
+        """The status of a file without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
         return well_formed("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
 
     async def _file(self, remote_id: str) -> StoredFile | None:
-        """A file with its text. Raises `Unavailable` where that is larger than an answer may be."""
+        """A file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
         answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
         return well_formed("status", file_of(answer.body)) if answer else None
 
     async def _page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """A page of the list, newest change first. A user who is no admin gets 30 whatever is asked for."""
+        """A page of the list, newest change first. For a user who isn't an admin the server returns 30 rows,
+        whatever is requested."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
         return well_formed("list", page_of(answer.body, file_of))
@@ -304,7 +306,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- delete, list, rename --------------------------------------------------------------------------------
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Out of this base, and altogether where no other base has it; then each is looked for."""
+        """Remove files from this base, and delete them if no other base has them; then check each."""
         try:
             await self._clean_up(tuple(dict.fromkeys(ids)))
         except TargetError as error:
@@ -312,7 +314,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return await super().delete(ids)
 
     async def remove(self, remote_id: str) -> None:
-        """What is still there after the clean-up."""
+        """Delete what remains after the clean-up."""
         word = await self._settled(remote_id)
         if word is None:
             return
@@ -327,9 +329,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _settled(self, remote_id: str) -> str | None:
-        """The status of a file that nothing works on. Raises `Unavailable` while it is being indexed.
+        """The status of a file once the server has finished with it. Raises `Unavailable` while it is being
+        indexed.
 
-        Deleted then, it would leave its passages in the base, and nothing could remove them (promise 11).
+        Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
         """
         for seconds in PAUSES:
             word = await self._word(remote_id)
@@ -344,10 +347,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """The server's own removal for mirrors: it takes files that are linked here and nothing else.
+        """The server's own removal for mirrors: it removes only files linked here.
 
-        With a file go the passages of all that have its text. A file whose text another one has is told apart
-        first, and one that is being indexed is left alone: then it is False.
+        Removing a file removes the passages of every file with its text. So a file with another's text is
+        made different first, and a file being indexed is left alone: then the result is False.
         """
         rows = (await self._page(1, PAGE_SIZE)).rows  # those that changed last
         kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
@@ -361,7 +364,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Files on their way first: read after the others, one could be in neither list."""
+        """Files in progress first: read after the others, a file could be in neither list."""
         prefix = self._surroundings.prefix
         most = max(RECENT, self._config.vectorization.give_up)
         news = await self._newest(
@@ -389,7 +392,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             yield row.listed(prefix, DocState.INDEXING)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Under another name and in another folder; its passages are cited by the old name from then on."""
+        """Change name and folder; its passages still show the old name in citations."""
         whole = self._surroundings.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
@@ -407,7 +410,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- search ----------------------------------------------------------------------------------------------
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Passages of the base."""
+        """Search the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
         return well_formed("search", shapes.matches_of(answer.body))
@@ -418,7 +421,8 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Those of `ids` that are listed beside another of the same text: not asked for, not ours, or older."""
+    """Those of `ids` that are listed next to another file with the same text: not requested, not ours, or
+    older."""
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):
         first.setdefault(row.text_hash or row.id, row.id)

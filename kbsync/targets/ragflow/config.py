@@ -1,4 +1,4 @@
-"""The config block of `type: ragflow`: a dataset of a RAGFlow server, and how it is opened."""
+"""The config block of `type: ragflow`: a dataset of a RAGFlow server, and how to open it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
 BASE_URL = "http://127.0.0.1:9380"
-"""Where the containers of RAGFlow answer by default."""
+"""The default URL of RAGFlow's containers."""
 
 
 LARGEST = 128 * 1024 * 1024
-"""Bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload takes more."""
+"""Maximum size in bytes that RAGFlow parses (`DOC_MAXIMUM_SIZE`, common/settings.py); an upload may be
+larger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RagflowTargetConfig(RemoteTargetConfig):
-    """A dataset of RAGFlow. Sizes are bytes; 0 is no limit of ours."""
+    """A dataset of RAGFlow. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["ragflow"], Choice("ragflow: a dataset of a RAGFlow server")] = "ragflow"
     base_url: Annotated[str, BaseUrl("the server's address, without /api/v1")] = BASE_URL
@@ -38,6 +39,6 @@ _TEXTS = "txt md mdx html htm json jsonl epub eml"
 _OFFICE = "pdf docx doc xlsx xls csv pptx ppt"
 _CODE = "py js java c cpp h php go ts sh cs kt sql"
 EXTENSIONS = frozenset(f"{_TEXTS} {_OFFICE} {_CODE}".split())
-"""What can be uploaded (api/utils/file_utils.py) and the general chunk method, or the one that is chosen for
-slides and mail, can also parse (rag/app/naive.py): pictures and sound need a model, and xml, rtf or ini are
-taken and then fail."""
+"""Extensions that RAGFlow accepts (api/utils/file_utils.py) and that the general chunk method, or the one for
+slides and mail, can parse (rag/app/naive.py): pictures and sound need a model, and xml, rtf or ini are
+accepted and then fail."""

@@ -1,8 +1,8 @@
 """The config block of `type: zhipu`, the knowledge API of Zhipu BigModel, and the recipes of documents there.
 
-`knowledge_type` (the manual's word) is the way of slicing: 1 titles and paragraphs, 2 questions and answers,
-3 rows, 5 separators of your own, 6 pages, 7 single items. The extension of the uploaded name decides which
-of them are legal.
+`knowledge_type` (the manual's word) is the way of cutting: 1 titles and paragraphs, 2 questions and answers,
+3 rows, 5 your own separators, 6 pages, 7 single items. The uploaded name's extension decides which of them
+are allowed.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class KnowledgeId(BaseId):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuSearchConfig:
-    """How passages are looked for. None: left to the service."""
+    """Search settings. None: the service's default."""
 
     recall_method: Annotated[
         Literal["embedding", "keyword", "mixed"],
@@ -82,11 +82,12 @@ SLICES: Mapping[int, tuple[str, ...]] = {
     6: ("pdf", "ppt", "pptx"),
     7: _TABLES,
 }
-"""The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 is gone)."""
+"""The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 was
+removed)."""
 
 
 class KnowledgeType(ValueKind):
-    """A way of slicing, by the vendor's number."""
+    """A way of cutting, by the vendor's number."""
 
     def read(self, value: object, where: Whereabouts) -> int:
         """The number."""
@@ -100,7 +101,7 @@ class KnowledgeType(ValueKind):
 
 
 class Separators(ValueKind):
-    """Texts that end a piece of a document."""
+    """Strings that end a piece of a document."""
 
     def read(self, value: object, where: Whereabouts) -> list[str]:
         """The texts."""
@@ -139,12 +140,12 @@ SLICING: Mapping[str, ValueKind] = {
     "parse_image": Flag("whether images in the document are looked at"),
     "word_num_limit": Whole("words of the document that are indexed, the rest is left out", least=1),
 }
-"""What a document rule may set for this target."""
+"""Settings of a document rule for this target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZhipuTargetConfig(RemoteTargetConfig):
-    """A knowledge base at Zhipu BigModel. Sizes are bytes; 0 is no limit of ours."""
+    """A knowledge base at Zhipu BigModel. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
@@ -182,7 +183,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """What does not hold within the block, which stands at `loc`."""
+        """Conflicts within the block, which is at `loc`."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         if (
             self.auth == "jwt"
@@ -198,7 +199,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What does not hold between settings of a rule for the documents that `match`."""
+        """Conflicts between settings of a rule for the documents that `match`."""
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
@@ -217,7 +218,8 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
 
 def _extension(match: str) -> str:
-    """The extension of all the files a pattern is for; "" where it may be for others, such as a folder's."""
+    """The extension of all files that a pattern matches; "" if it may match others, such as a folder's
+    files."""
     last = match.rpartition("/")[2]
     stem, _, extension = last.rpartition(".")
     known = any(extension.lower() in extensions for extensions in SLICES.values())
@@ -245,9 +247,9 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How one document is cut. `separators` and `sentence_size` (characters) only with type 5.
+    """How to cut one document. `separators` and `sentence_size` (characters) only with type 5.
 
-    `word_limit`: what is beyond so many words is left out; None: nothing is. Only an upload can say it.
+    `word_limit`: words beyond this number are ignored; None: no limit. Only an upload can set it.
     """
 
     knowledge_type: int
@@ -267,12 +269,13 @@ class Slicing:
 
 
 def media_type(name: str) -> str:
-    """The content type a file is sent with."""
+    """The content type of a file's upload."""
     return _MEDIA.get(extension_of(name), "application/octet-stream")
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
-    """What `settings`, of the kinds in `SLICING`, ask for, as far as the extension of `name` allows it."""
+    """The slicing that `settings`, of the kinds in `SLICING`, define, as far as the extension of `name`
+    allows it."""
     extension = extension_of(name)
     is_page = extension in LINKS
     # The kinds of `SLICING` have checked the values; a rule may be for files of several formats all the same.
@@ -288,9 +291,9 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
 
 
 def recipe_of(row: ZhipuDocument) -> str | None:
-    """The recipe of a listed document; None where the list does not say enough.
+    """The recipe of a listed document; None if the list doesn't say enough.
 
-    A limit of words is not listed: without a state such a document is sent again.
+    The list doesn't include a word limit: without a state such a document is sent again.
     """
     if row.knowledge_type is None or row.parse_image is None:
         return None
@@ -302,7 +305,7 @@ def recipe_of(row: ZhipuDocument) -> str | None:
 
 
 def described(recipe: str) -> str:
-    """The settings that a recipe stands for; "" for a text of another form."""
+    """The settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:
         return ""
@@ -312,7 +315,7 @@ def described(recipe: str) -> str:
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """The form fields of an upload besides the file."""
+    """The form fields of an upload in addition to the file."""
     fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
     fields |= {"parse_image": True} if slicing.parse_image else {}
     fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}
@@ -320,7 +323,7 @@ def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
 
 
 def form_of(fields: Mapping[str, object]) -> dict[str, str]:
-    """The fields of a form, where a list or an object travels as one JSON text."""
+    """The fields of a form, with lists and objects as JSON text."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
@@ -330,7 +333,7 @@ def form_of(fields: Mapping[str, object]) -> dict[str, str]:
 def link_body(
     knowledge_id: str, address: str, slicing: Slicing, callback: Mapping[str, object]
 ) -> dict[str, object]:
-    """The JSON of `POST /document/upload_url` for one page; `callback`: the fields of one, or none."""
+    """The JSON of `POST /document/upload_url` for one page; `callback`: its callback fields, if any."""
     page = {"url": address, **reslice_body(slicing), **callback}
     return {"knowledge_id": knowledge_id, "upload_detail": [page]}
 
