@@ -82,25 +82,13 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
-    run = bound.run
-    deep, first = await run.deep_is_due()
-    if await bound.compare(deep=deep) is None:
-        return PassEnd(False)
-    end = await _drain(bound, budget)
-    if run.halt is not None or not end.complete:
-        return end
-    await bound.compared(deep=deep or first)
-    await run.first_pass_over()
-    busy = bound.snapshot.unsettled if bound.snapshot is not None else ()
-    return PassEnd(True, busy=tuple(sorted(busy)))
-
-
-async def _drain(bound: BoundMirror, budget: float) -> PassEnd:
-    """Work until nothing is left to do, or the mirror halts, or the pass gives up."""
+    """Take turns until nothing of the scan is owed, the mirror halts, or the pass gives up."""
     run, worker, binding, halts = bound.run, bound.worker, bound.journal.binding, bound.run.halts
+    if await bound.compare() is None:
+        return PassEnd(False)
     begun = run.clock.steady()
     while run.halt is None:
-        await bound.do_due_work()
+        await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, run.clock.steady()):
             return PassEnd(False, halts.trouble, TARGET_DOWN)
@@ -109,15 +97,20 @@ async def _drain(bound: BoundMirror, budget: float) -> PassEnd:
         if halts.failing:
             return PassEnd(False, halts.failing, FAILING)
         if await bound.is_done():
-            left = await run.store.read(
-                lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
-            )
-            trouble = f"{left[0].label}: {left[0].reason or 'not sent yet'}" if left else ""
-            return PassEnd(not left, trouble)
+            break
         worker.rested.clear()
         pause = (run.clock.steady() - begun) / 5
         await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
-    return PassEnd(True)
+    if run.halt is not None:
+        return PassEnd(True)
+    left = await run.store.read(
+        lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
+    )
+    if left:
+        return PassEnd(False, f"{left[0].label}: {left[0].reason or 'not sent yet'}")
+    await bound.compared()
+    await run.first_pass_over()
+    return PassEnd(True, busy=tuple(sorted(bound.owed.unsettled)))
 
 
 log = structlog.get_logger("kbsync")

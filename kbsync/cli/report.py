@@ -6,6 +6,7 @@ A problem is a line of text, or an event if stderr is a log.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -33,7 +34,6 @@ from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
-    from kbsync.engine.mirror import PassCounts
     from kbsync.logs import Fields
     from kbsync.once import OnceEnd, PassEnd
 
@@ -183,7 +183,7 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
         yield _line(counted(len(reports), "mirror"), counts, reports, end.seconds)
 
 
-def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorReport], seconds: float) -> str:
+def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorReport], seconds: float) -> str:
     def documents(state: str) -> int:
         return sum(getattr(each.status.documents, state) for each in reports)
 
@@ -193,7 +193,7 @@ def _line(name: str, counts: Sequence[PassCounts], reports: Sequence[MirrorRepor
     done = [
         f"{number:,} {word}"
         for word in ("uploaded", "replaced", "renamed", "deleted")
-        if (number := sum(getattr(count, word) for count in counts))
+        if (number := sum(count[word] for count in counts))
     ]
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
     parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]

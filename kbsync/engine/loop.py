@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -53,6 +54,8 @@ FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_READING = 10.0
 """Seconds a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
+ALL = "all"
+"""The scan of the whole folder."""
 
 
 @dataclass
@@ -62,28 +65,19 @@ class MirrorLoop:
     run: MirrorRun
     state_dir: Path
     stop: asyncio.Event
-    on_pass: Callable[[], None] = lambda: None
     make_watcher: Callable[..., Watcher] = Watcher
     on_wish: AskReread = nothing_to_read
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or the reason why not is logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the whole folder was scanned once, or the reason why not is logged."""
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _asked: bool = True
-    _scan: asyncio.Task[None] | None = None
-    _tree_scan: asyncio.Task[None] | None = None
-    _next_scan: float = 0.0
     _next_check: float = 0.0
-    _first_pass_open: bool = True
-    _is_compared: bool = False
     _directories: int = 0
     _begin_anew: bool = False
     _mode: Mode | None = None
 
     async def keep(self) -> None:
         """Run until `stop`. After any problem of folder or target, continue when it is over."""
-        self.run.on_news = self._wake.set
         wait = FIRST_RETRY
         while not self.stop.is_set():
             known = await self._newest_message()
@@ -102,7 +96,7 @@ class MirrorLoop:
             # Before the next start; a new message ends the pause.
             until = self.run.clock.steady() + wait
             while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
-                self._wake.clear()  # woken by a message, or by the run that just ended: the state tells which
+                self.run.wake.clear()  # a message, or the run that just ended: the state tells which
                 await self._rest(min(CHECK_EVERY / 2, left))
                 if await self._newest_message() > known:
                     break
@@ -144,8 +138,8 @@ class MirrorLoop:
         watcher = self.make_watcher(
             settings.root,
             self.state_dir,
-            on_hint=self._wake.set,
-            on_wake=self.wake,
+            on_hint=self.run.wake.set,
+            on_wake=bound.ask,
             ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
             rescan=settings.rescan,
@@ -155,15 +149,11 @@ class MirrorLoop:
             bound.start(keep_running(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name))
             self._tell_how("watch.started", report)
             self.begun.set()
-            self._next_scan = self._next_check = 0.0
-            self._begin_anew = self._is_compared = False
-            self._first_pass_open = True
-            self._asked = True
+            self._next_check, self._begin_anew = 0.0, False
             halts = self.run.halts
             while not (self.stop.is_set() or self._begin_anew or halts.is_about(FOLDER_MISSING, EMPTIED)):
-                self._wake.clear()
-                await self._turn(bound, watcher)
-                await self._rest(await self._until_next(bound))
+                self.run.wake.clear()
+                await self._rest(await self._turn(bound, watcher))
         finally:
             await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
 
@@ -177,39 +167,31 @@ class MirrorLoop:
             cure=report.cure,
         )
 
-    def wake(self) -> None:
-        """A command left a message."""
-        self._asked = True
-        self._wake.set()
-
-    async def _turn(self, bound: BoundMirror, watcher: Watcher) -> None:
-        """Everything that is due now."""
-        now = self.run.clock.steady()
-        if now >= self._next_check:
-            self._next_check = now + CHECK_EVERY
+    async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
+        """Check what sends no events, start a due scan, and do the due work; returns seconds to rest."""
+        clock, name = self.run.clock, self.run.settings.name
+        if clock.steady() >= self._next_check:
+            self._next_check = clock.steady() + CHECK_EVERY
             await self._check(bound, watcher)
         if self.run.halts.is_about(FOLDER_MISSING):
-            return
-        if self._scan is None and (watcher.rescan_wanted or now >= self._next_scan):
+            return 0.0
+        is_due = watcher.rescan_wanted or clock.steady() >= bound.next_scan
+        if is_due and ALL not in bound.scanning:
             if watcher.rescan_wanted:
-                log.info("rescan.started", mirror=self.run.settings.name, reason=watcher.rescan_reason)
-            self._scan = bound.start(self._scan_all(bound, watcher))
-            self._scan.add_done_callback(lambda ended: self._scan_ended(ended, watcher))
+                log.info("rescan.started", mirror=name, reason=watcher.rescan_reason)
+            bound.next_scan = math.inf
+            bound.scan(ALL, partial(self._scan_all, bound, watcher))
+        # A request to a halted mirror uses the current config.
+        if bound.is_asked and self.run.halt is not None and await self._newest_message():
+            await self._have_read(Reread.CONFIG)
+        if self.stop.is_set():
+            return 0.0
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for left in await bound.reconciler.take_hints(hints):
+        for left in await bound.turn(hints, anyway=False):
             watcher.hints.add(left)
         if hints:
-            self._wake.set()
-        if bound.reconciler.has_trees and self._tree_scan is None:
-            self._tree_scan = bound.start(bound.reconciler.scan_trees())
-            self._tree_scan.add_done_callback(self._tree_scan_ended)
-        if hints or self._asked or await bound.is_due(now):
-            self._asked = False
-            # A request to a halted mirror uses the current config.
-            if self.run.halt is not None and await self._newest_message():
-                await self._have_read(Reread.CONFIG)
-            if not self.stop.is_set():
-                await bound.do_due_work()
+            return 0.0
+        return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         for trouble in await watcher.check():
@@ -231,7 +213,7 @@ class MirrorLoop:
         if await bound.base_changed():
             log.warning("base.changed", mirror=self.run.settings.name)
             self._begin_anew = True
-            self._wake.set()
+            self.run.wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
         """Ask the target whether the cause of the halt is gone."""
@@ -244,54 +226,22 @@ class MirrorLoop:
             self.run.halts.try_again()
             bound.worker.wake()
 
-    async def _until_next(self, bound: BoundMirror) -> float:
-        due = await bound.next_due()
-        times = [self._next_check] if due is None else [self._next_check, due]
-        if self._scan is None:
-            times.append(self._next_scan)
-            # After a pass that weighed all missing files, few deletions need no approval again.
-            if self._first_pass_open and self._is_compared and not bound.deletions.may_wait:
-                self._first_pass_open = False
-                await self.run.first_pass_over()
-        return max(0.0, min(times) - self.run.clock.steady())
-
-    # -- scanning --------------------------------------------------------------------------------------
-
-    async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> None:
+    async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> float:
         began = self.run.clock.steady()
         watcher.scan_started()
         await self._check_base(bound)
-        deep, first = await self.run.deep_is_due()
-        summary = await bound.compare(deep=deep)
+        summary = await bound.compare()
         if summary is not None:
             self._directories = summary.directories
             seconds = self.run.clock.steady() - began
             watcher.scan_ended(summary.directories, seconds, summary.changes)
-            await bound.compared(deep=deep or first)
-            self._is_compared = True
+            await bound.compared()
             self.compared.set()
-            self.on_pass()
-
-    def _scan_ended(self, task: asyncio.Task[None], watcher: Watcher) -> None:
-        self._scan = None
-        self._next_scan = self.run.clock.steady() + watcher.rescan_every
-        self._asked = True
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
-            self._next_scan = self.run.clock.steady() + LONGEST_RETRY
-        self._wake.set()
-
-    def _tree_scan_ended(self, task: asyncio.Task[None]) -> None:
-        self._tree_scan = None
-        self._asked = True
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
-            self._next_scan = min(self._next_scan, self.run.clock.steady() + LONGEST_RETRY)
-        self._wake.set()
+        return watcher.rescan_every
 
     async def _rest(self, seconds: float) -> None:
         """Wait until something happens, `stop` is set, or time is up."""
-        await rest(self.run.clock, seconds, self._wake, self.stop)
+        await rest(self.run.clock, seconds, self.run.wake, self.stop)
 
 
 def _ignores(rules: Rules, path: str) -> bool:

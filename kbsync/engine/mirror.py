@@ -2,7 +2,8 @@
 
 `MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` works on it.
 It exists only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base
-takes it. engine/loop.py (the daemon) and once.py (a pass) decide when each step is due.
+takes it. `BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take
+turns, a pass until nothing of its scan is owed.
 """
 
 from __future__ import annotations
@@ -44,22 +45,25 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
+log = structlog.get_logger("kbsync")
+
 ENTRIES = 2
 """How often a pass waits for one path: from its scan on, and again if the file changed meanwhile."""
 
 
-class Snapshot:
-    """The files of one pass that are still changing: the pass waits for those and for nothing later.
+class Owed:
+    """The files that a scan found being written: it is done once it owes none of them.
 
-    Otherwise a pass would never end in a folder where files come and go. It waits for a path until its file
-    is recorded, vanishes, or was read after the longest wait, and at most `ENTRIES` times. Then the path
-    leaves for good: the next pass checks it again. So a pass checks any path a bounded number of times,
-    whatever happens in the folder.
+    Otherwise a pass would never end in a folder where files come and go. A path enters with the scan, and in
+    a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves for good once its file is
+    recorded, vanishes, or was read after the longest wait: the next pass checks it again. So a pass checks a
+    path a bounded number of times, whatever happens in the folder.
     """
 
-    def __init__(self, settling: Settling, now: float) -> None:
+    def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
         """`now`: the time when the scan ended, in steady seconds."""
         self._settling = settling
+        self._is_pass = is_pass
         self._entries = Counter[str]()
         self._waiting: dict[str, float | None] = {}
         self.unsettled: set[str] = set()
@@ -77,20 +81,23 @@ class Snapshot:
         stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
-    def admit(self, paths: Collection[str]) -> set[str]:
-        """Those of the changed or returned files that this pass still checks."""
+    def admit(self, paths: Collection[str]) -> Collection[str]:
+        """Those of the changed or returned files that are still checked: a daemon checks all."""
+        if not self._is_pass:
+            return paths
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
         self._entries.update(admitted)
         self.unsettled |= set(paths) - admitted
         return admitted
 
     def looked_at(self, now: float) -> None:
-        """Wait for the files at admitted paths that are being written."""
-        for path in self._settling.paths():
-            if path not in self._waiting:
-                self._entries[path] = max(1, self._entries[path])
-                self._waiting[path] = self._settling.since(path)
-        self.missed_until = now
+        """In a pass, wait for the files at admitted paths that are being written."""
+        if self._is_pass:
+            for path in self._settling.paths():
+                if path not in self._waiting:
+                    self._entries[path] = max(1, self._entries[path])
+                    self._waiting[path] = self._settling.since(path)
+            self.missed_until = now
 
     def _enter(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -111,8 +118,9 @@ class Snapshot:
                 self.unsettled.discard(path)
             elif path in overdue or (began != since and self._entries[path] >= ENTRIES):
                 del self._waiting[path]
-                self._settling.forget(path)
                 self.unsettled.add(path)
+                if self._is_pass:
+                    self._settling.forget(path)
             elif began != since:  # it vanished and is back
                 self._enter([path])
 
@@ -128,8 +136,9 @@ class Rechecks:
     with the same timestamp. After `MOST_RECHECKS` times in a row it is left to the next scan (promise 9).
     """
 
-    def __init__(self, settings: MirrorSettings) -> None:
-        self._first, self._longest = settings.settle, settings.settle_longest
+    def __init__(self, settings: MirrorSettings, clock: Clock, wake: asyncio.Event) -> None:
+        """`wake`: what the mirror rests on."""
+        self._settings, self._clock, self._wake = settings, clock, wake
         self._due: dict[str, float] = {}
         self._queue: list[tuple[float, str]] = []  # a heap of the same, and of postponed entries
         self._times = Counter[str]()
@@ -137,41 +146,44 @@ class Rechecks:
     def __bool__(self) -> bool:
         return bool(self._due)
 
-    def add(self, paths: Iterable[str], now: float) -> None:
-        """Check these at `now`, in steady seconds."""
+    def add(self, paths: Iterable[str]) -> None:
+        """Check these now."""
         for path in paths:
-            self._put(path, now)
+            self._put(path, self._clock.steady())
 
     def _put(self, path: str, at: float) -> None:
         self._due[path] = at
         heapq.heappush(self._queue, (at, path))
+        self._wake.set()
 
-    def add_changed(self, path: str, now: float) -> int:
-        """Note that the file changed between its read and its upload; returns how often in a row."""
+    def add_changed(self, path: str) -> None:
+        """Check a file that changed between its read and its upload."""
         self._times[path] += 1
-        times = self._times[path]
-        pause = 0.0 if times == 1 else min(self._longest, self._first * 2.0 ** min(times - 2, 30))
+        times, settings = self._times[path], self._settings
+        longer = settings.settle * 2.0 ** min(times - 2, 30)
+        pause = 0.0 if times == 1 else min(settings.settle_longest, longer)
         if times <= MOST_RECHECKS:
-            self._put(path, now + pause)
-        return times
+            self._put(path, self._clock.steady() + pause)
+        if times == MOST_RECHECKS:
+            log.warning(
+                "file.unstable",
+                mirror=settings.name,
+                path=path,
+                reason="its bytes differ each time it is read while its size and times stay the same",
+            )
 
     def forget(self, path: str) -> None:
         """Reset the count of a sent file."""
         self._times.pop(path, None)
 
-    def take_page(self, now: float) -> list[str]:
+    def take_page(self) -> list[str]:
         """Remove and return the first due paths, one batch."""
-        page = list[str]()
+        page, now = list[str](), self._clock.steady()
         while len(page) < PAGE and (at := self.next_due()) is not None and at <= now:
             _, path = heapq.heappop(self._queue)
             del self._due[path]
             page.append(path)
         return page
-
-    def take_all(self) -> Collection[str]:
-        """Remove and return all paths, also those due later."""
-        taken, self._due, self._queue = self._due.keys(), {}, []
-        return taken
 
     def next_due(self) -> float | None:
         """When the next path is due, in steady seconds; None if there is none."""
@@ -180,7 +192,8 @@ class Rechecks:
         return self._queue[0][0] if self._queue else None
 
 
-log = structlog.get_logger("kbsync")
+SCAN_AGAIN = 60.0
+"""Seconds after a failed scan."""
 
 ENDED_KEPT = 30 * 86400.0
 """Seconds to keep rows of finished uploads as a proof of what was ours."""
@@ -204,26 +217,18 @@ class RunContext:
     at_work: bool = True
 
 
-@dataclass(slots=True)
-class PassCounts:
-    """What was done since the run started."""
-
-    uploaded: int = 0
-    replaced: int = 0
-    renamed: int = 0
-    deleted: int = 0
+COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "document.deleted": "deleted"}
 
 
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `MirrorRun.bind`.
 
-    `snapshot`: the files that were being written when the last comparison ended.
+    `turn` alone decides what is next; scans run beside it. `owed`: what the last scan still owes.
     """
 
     def __init__(self, run: MirrorRun, target: Target, journal: Journal) -> None:
         self.run, self.target, self.journal = run, target, journal
-        self.snapshot: Snapshot | None = None
-        self.rechecks = Rechecks(run.settings)
+        self.rechecks = Rechecks(run.settings, run.clock, run.wake)
         store, clock = run.store, run.clock
         self.bodies = Bodies(journal.binding)
         self.worker = Worker(
@@ -233,9 +238,8 @@ class BoundMirror:
             clock,
             self.bodies,
             run.halts,
+            self.rechecks,
             on_event=self._happened,
-            on_changed=self._recheck_changed,
-            on_back=self._recheck,
             trusted_identity=run.trusted_identity,
         )
         self.reconciler = Reconciler(
@@ -244,9 +248,9 @@ class BoundMirror:
             clock,
             on_work=self._rows_written,
             keep=self.bodies.keep,
-            on_tree=run.on_news,
             page_seconds=math.inf if run.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
         )
+        self.owed = Owed(self.reconciler.settling, 0.0, is_pass=run.is_pass)
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)
         configured = [each.name for each in run.context.configured]
@@ -261,6 +265,13 @@ class BoundMirror:
             on_halt=run.halts.halt,
             on_work=self.worker.wake,
         )
+        self.is_asked = True
+        """Whether somebody waits for a turn that the times of what is due do not tell of."""
+        self.next_scan = 0.0
+        self.scanning = set[str]()
+        self._scan_error: Exception | None = None
+        self._is_compared = self._is_deep = False
+        self._may_hold_all = True
         self.working = asyncio.create_task(self.worker.run())
         self._beside = set[asyncio.Task[None]]()
 
@@ -296,10 +307,12 @@ class BoundMirror:
 
     # -- the pass --------------------------------------------------------------------------------------
 
-    async def compare(self, *, deep: bool = False) -> ScanSummary | None:
+    async def compare(self) -> ScanSummary | None:
         """Compare the whole folder with the state; None if the root changed meanwhile."""
         run = self.run
         began = run.clock.steady()
+        deep, first = await run.deep_is_due()
+        self._is_deep = deep or first
         if await run.trusted_identity() is None:
             return None
         summary = await self.reconciler.scan(deep=deep)
@@ -307,37 +320,84 @@ class BoundMirror:
         if await run.trusted_identity() is None:
             return None
         run.pass_seconds = run.clock.steady() - began
-        self.snapshot = Snapshot(self.reconciler.settling, run.clock.steady())
+        self.owed = Owed(self.reconciler.settling, run.clock.steady(), is_pass=run.is_pass)
         return summary
 
-    async def compared(self, *, deep: bool = False) -> None:
+    async def compared(self) -> None:
         """Record that the whole folder was compared."""
         run = self.run
-        run.has_compared = True
+        run.has_compared = self._is_compared = True
         now = run.clock.wall()
 
         def record(tx: Tx) -> None:
-            tx.mirrors.pass_ended(run.mirror, now, deep)
+            tx.mirrors.pass_ended(run.mirror, now, self._is_deep)
             tx.folders.remove_gone(run.mirror)
             tx.uploads.prune(now - ENDED_KEPT)
 
         await run.store.write(record)
 
     async def is_done(self) -> bool:
-        """Whether the last comparison is done, except for work that pauses longer than `PATIENCE`."""
-        if self.snapshot or self.rechecks:
+        """Whether nothing of the last scan is owed, except work that pauses longer than `PATIENCE`."""
+        if self.owed or self.rechecks or self.reconciler.has_trees:
             return False
-        until = 0.0 if self.snapshot is None else self.snapshot.missed_until
-        if await self.deletions.are_open(until) or await self.recipe_changes.is_due():
+        if await self.deletions.are_open(self.owed.missed_until) or await self.recipe_changes.is_due():
             return False
         return await self.worker.is_idle(PATIENCE)
 
+    # -- scans, beside the turns -------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Take a turn soon, whatever is due."""
+        self.is_asked = True
+        self.run.wake.set()
+
+    def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
+        """Scan, unless such a scan is running; `scan` returns seconds until the whole folder is due."""
+        if name not in self.scanning:
+            self.scanning.add(name)
+            self.start(self._scan(name, scan))
+
+    async def _scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
+        pause = SCAN_AGAIN
+        try:
+            pause = await scan()
+        except Exception as error:
+            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
+            self._scan_error = error
+        finally:
+            self.scanning.remove(name)
+            self.next_scan = min(self.next_scan, self.run.clock.steady() + pause)
+            self.ask()
+
+    async def _scan_trees(self) -> float:
+        await self.reconciler.scan_trees()
+        self.owed.looked_at(self.run.clock.steady())
+        return math.inf
+
     # -- what is due besides scanning ------------------------------------------------------------------
 
-    async def do_due_work(self) -> None:
-        """Do all due work except scanning: messages, unchanged files, second checks, deletions."""
-        run = self.run
-        snapshot = self.snapshot if run.is_pass else None
+    async def turn(self, hints: Sequence[Hint] = (), *, anyway: bool = True) -> list[Hint]:
+        """Do all that is due now; returns the hints that are left for the next turn.
+
+        Not `anyway`: only what somebody asked for, or what is known to wait. An idle mirror reads less then.
+        """
+        if self.run.is_pass and self._scan_error is not None:
+            raise self._scan_error  # a daemon scans again
+        left = await self.reconciler.take_hints(hints) if hints else []
+        if hints or anyway or self.is_asked or await self.next_due() <= self.run.clock.steady():
+            self.is_asked = False
+            await self._do_due_work()
+        if self.reconciler.has_trees:
+            self.scan("trees", self._scan_trees)
+        # After a pass that weighed all missing files, few deletions need no approval again.
+        if self._is_compared and self._may_hold_all and not (self.scanning or self.deletions.may_wait):
+            await self.run.first_pass_over()
+            self._may_hold_all = False
+        return left
+
+    async def _do_due_work(self) -> None:
+        """Messages, unchanged files, second checks, deletions."""
+        run, owed = self.run, self.owed
         answer = await self.inbox.carry_out()
         for dropped in answer.dropped:
             log.warning(
@@ -347,28 +407,25 @@ class BoundMirror:
                 reason=dropped.reason,
                 cure="run the command again",
             )
-        self.rechecks.add(answer.look_at, run.clock.steady())
+        self.rechecks.add(answer.look_at)
         if answer.resumed:
             await run.halts.end()
         if answer.audits:
             self.auditing.asked.set()
-        if snapshot is None:
-            paths = self.rechecks.take_page(run.clock.steady())
-            left = await self.reconciler.take_hints([Hint(path, HintKind.FILE) for path in paths])
-            self.rechecks.add((hint.path for hint in left), run.clock.steady())
-        # A pass checks each path only a few times, so it does not wait for their pauses.
-        elif admitted := snapshot.admit(self.rechecks.take_all()):
-            await self.reconciler.look_at(admitted)
-            snapshot.looked_at(run.clock.steady())
+        if paths := owed.admit(self.rechecks.take_page()):
+            hints = [Hint(path, HintKind.FILE) for path in paths]
+            while (hints := await self.reconciler.take_hints(hints)) and run.is_pass:
+                pass
+            self.rechecks.add(hint.path for hint in hints)
+            owed.looked_at(run.clock.steady())
         overdue = await self.reconciler.settle_due()
-        self.rechecks.add(await self.deletions.second_looks(), run.clock.steady())
-        if snapshot is not None:
-            snapshot.update(run.clock.steady(), overdue)
-        # A pass weighs deletions as soon as nothing of its snapshot can still add to them: weighed one by
-        # one they would slip below the limits (promise 5).
+        self.rechecks.add(await self.deletions.second_looks())
+        owed.update(run.clock.steady(), overdue)
+        # A pass weighs deletions as soon as nothing that it owes can still add to them: weighed one by one
+        # they would slip below the limits (promise 5).
         have_all_gone = False
-        if snapshot is not None and not snapshot and not self.rechecks:
-            have_all_gone = not await self.deletions.are_missed(snapshot.missed_until)
+        if run.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
+            have_all_gone = not await self.deletions.are_missed(owed.missed_until)
         approve = run.context.cure(f"approve {run.settings.name}")
         held = await self.deletions.weigh(now=have_all_gone)
         if held:
@@ -385,43 +442,21 @@ class BoundMirror:
         if await self.run.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
-    async def is_due(self, now: float) -> bool:
-        """Whether work other than scanning is due now, in steady seconds."""
-        due = await self.next_due()
-        return due is not None and due <= now
-
-    async def next_due(self) -> float | None:
-        """Steady time when a file, a second check or a weighing is due; None if nothing waits."""
+    async def next_due(self) -> float:
+        """Steady time when a file, a second check or a weighing is due; infinite if nothing waits."""
         times = [
             self.rechecks.next_due(),
             await self.recipe_changes.next_due() if self.recipe_changes.may_wait else None,
             self.reconciler.settling.next_due(),
             await self.deletions.next_due() if self.deletions.may_wait else None,
         ]
-        return min((time for time in times if time is not None), default=None)
+        return min((time for time in times if time is not None), default=math.inf)
 
     # -- what the parts tell ---------------------------------------------------------------------------
 
-    def _recheck(self, path: str) -> None:
-        self.rechecks.add([path], self.run.clock.steady())
-        self.run.on_news()
-
-    def _recheck_changed(self, path: str) -> None:
-        times = self.rechecks.add_changed(path, self.run.clock.steady())
-        if times == MOST_RECHECKS:
-            log.warning(
-                "file.unstable",
-                mirror=self.run.settings.name,
-                path=path,
-                reason="its bytes differ each time it is read while its size and times stay the same",
-            )
-        self.run.on_news()
-
     def _coming(self) -> Collection[int]:
         """The inodes of files that are still changing."""
-        if self.run.is_pass and self.snapshot is not None:
-            return self.snapshot.inodes()
-        return self.reconciler.coming()
+        return self.owed.inodes() if self.run.is_pass else self.reconciler.coming()
 
     def _rows_written(self) -> None:
         self.deletions.may_wait = self.recipe_changes.may_wait = True
@@ -430,16 +465,9 @@ class BoundMirror:
     def _happened(self, event: Happened) -> None:
         self.deletions.may_wait = self.recipe_changes.may_wait = True
         self.rechecks.forget(event.path)
-        counts = self.run.counts
-        match event.event:
-            case "document.ready" if event.replaced:
-                counts.replaced += 1
-            case "document.ready":
-                counts.uploaded += 1
-            case "document.renamed":
-                counts.renamed += 1
-            case "document.deleted":
-                counts.deleted += 1
+        is_replaced = event.event == "document.ready" and event.replaced
+        if what := "replaced" if is_replaced else COUNTED.get(event.event):
+            self.run.counts[what] += 1
         self.run.on_event(event)
 
 
@@ -460,10 +488,12 @@ class MirrorRun:
     on_decided: Callable[[Tx, str], None] | None = None
     mirror: int = 0
     halts: Halts = field(init=False)
-    counts: PassCounts = field(default_factory=PassCounts)
+    counts: Counter[str] = field(default_factory=Counter)
+    """How many documents it uploaded, replaced, renamed and deleted."""
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
-    on_news: Callable[[], None] = lambda: None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set for a daemon when something may be due."""
     has_compared: bool = False
     counted: Meter = field(default_factory=Meter)
     """Requests of closed targets."""

@@ -308,7 +308,7 @@ class Reconciler:
     """The disk side of one mirror.
 
     `on_work`: rows were written that may concern the worker. `keep`: gets the bytes of a file that keeps
-    changing, to send them as read. `on_tree`: `scan_trees` has something to do. `page_seconds`: the time
+    changing, to send them as read. `page_seconds`: the time
     after which the rest of a batch is left for the next.
     """
 
@@ -320,7 +320,6 @@ class Reconciler:
         *,
         on_work: Callable[[], None],
         keep: Callable[[str, Spooled], None],
-        on_tree: Callable[[], None] = lambda: None,
         page_seconds: float = math.inf,
     ) -> None:
         settings = journal.binding.settings
@@ -329,7 +328,6 @@ class Reconciler:
         self._clock = clock
         self._on_work = on_work
         self._keep = keep
-        self._on_tree = on_tree
         self._page_seconds = page_seconds
         self._trees: dict[str, int] = {}  # trees to scan, each with the number of its scan
         self._samples: dict[str, Sample] = {}
@@ -380,7 +378,6 @@ class Reconciler:
         if path not in self._trees:
             number = self._trees[path] = next(self._numbers)
             self._scanning.add(number)  # from here on it may find missed files elsewhere
-            self._on_tree()
 
     async def scan_trees(self) -> None:
         """Scan the trees that hints pointed at, one after the other."""

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -35,6 +36,9 @@ from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 from kbsync.state.uploads import DueWork
+
+if TYPE_CHECKING:
+    from kbsync.engine.mirror import Rechecks
 
 KEPT = 64
 """Bodies kept for files that keep changing; each may hold a descriptor."""
@@ -149,8 +153,8 @@ class Bodies:
 class Worker:
     """The worker of one mirror.
 
-    `halts` decides whether anything may be sent. `on_event` gets what was done, `on_changed` a file that no
-    longer has the bytes to send, `on_back` a missing file that returned.
+    `halts` decides whether anything may be sent. `rechecks` gets files that no longer have the bytes to send,
+    and missing ones that returned; `on_event` gets what was done.
     """
 
     def __init__(
@@ -161,10 +165,9 @@ class Worker:
         clock: Clock,
         bodies: Bodies,
         halts: Halts,
+        rechecks: Rechecks,
         *,
         on_event: Callable[[Happened], None],
-        on_changed: Callable[[str], None],
-        on_back: Callable[[str], None],
         trusted_identity: Callable[[], Awaitable[RootIdentity | None]],
     ) -> None:
         self._store = store
@@ -173,8 +176,7 @@ class Worker:
         self._clock = clock
         self._halts = halts
         self._on_event = on_event
-        self._on_changed = on_changed
-        self._on_back = on_back
+        self._rechecks = rechecks
         self._trusted_identity = trusted_identity
         self._bodies = bodies
         self._polls = Polls(store, journal, target)
@@ -454,7 +456,7 @@ class Worker:
             claimed = await self._store.write(announce)
             for row in rows:
                 if row.id in batch.unsendable and row.path is not None:
-                    self._on_changed(row.path)
+                    self._rechecks.add_changed(row.path)
             if not claimed:
                 return
             documents = []
@@ -572,7 +574,7 @@ class Worker:
         kept = await deletions.returned(self._store, self._journal, rows)
         for row in rows:
             if row.path is not None and kept.get(row.id):
-                self._on_back(row.path)
+                self._rechecks.add([row.path])
         known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
         begun = await self._store.write(

@@ -114,13 +114,13 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
         world.clock.skew = 7200.0
         for _ in range(40):
             await bound.compare()
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.2)
             if await bound.run.store.read(lambda tx: tx.removals.times(bound.run.mirror)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.2)
     assert world.served() == world.on_disk()
 
@@ -191,14 +191,14 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
     async with world.begun() as bound:
         await bound.compare()
         for _ in range(200):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.02)
             if "UNSURE" in world.states():
                 break
         world.move("a.md", "b.md")
         await bound.compare()
         for _ in range(200):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.02)
             if "SENDING" in world.states():
                 break
@@ -206,7 +206,7 @@ async def test_a_file_renamed_there_and_back_while_its_answer_is_lost_breaks_no_
         assert "UNSURE" in world.states()
         world.move("b.md", "a.md")
         await bound.compare()
-        await bound.do_due_work()
+        await bound.turn()
         hang.set()
     await world.once()
     assert world.served() == world.on_disk()
@@ -405,7 +405,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
         monkeypatch.setattr(bound.run.store, "write", slowly)
         await bound.compare()
         for _ in range(1000):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.05)
             if world.states() == ["SERVING", "SERVING"]:
                 break

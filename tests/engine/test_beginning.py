@@ -196,11 +196,11 @@ async def test_while_the_folder_is_missing_nothing_spins(
         daemon.write(f"d{number}/a.md", f"text {number}")
     async with daemon.kept():
         slow_down(monkeypatch, 0.02)
-        loop = daemon.watching
-        assert loop is not None
-        loop._next_scan = 0.0
-        loop.wake()
-        await until(lambda: loop._scan)
+        bound = daemon.run.bound
+        assert bound is not None
+        bound.next_scan = 0.0
+        bound.ask()
+        await until(lambda: bound.scanning)
         daemon.root.rename(tmp_path / "away")
         await until(lambda: daemon.run.halt)
         await asyncio.sleep(0.5)

@@ -165,5 +165,5 @@ async def test_looks_at_ordinary_events_list_no_folder(
         monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
         await bound.reconciler.take_hints(hints)
         world.clock.now += 100
-        await bound.do_due_work()
+        await bound.turn()
     assert listed == []

@@ -267,7 +267,7 @@ class Housekeeping(BusyWorld):
         self.seconds, self.is_slow = (lambda _path: 1.0), True
         async with self.working() as bound:
             for _ in range(40):
-                await bound.do_due_work()
+                await bound.turn()
                 await self.clock.sleep(0.25)
             assert op in self.asks
             done = self.asks.count(op)

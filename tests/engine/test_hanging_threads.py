@@ -81,7 +81,7 @@ async def test_a_folder_whose_place_cannot_be_found_out_holds_up_no_other_mirror
     async with daemon.kept():
         assert daemon.watching is not None
         daemon.watching._next_check = 0.0
-        daemon.watching._wake.set()
+        daemon.run.wake.set()
         await until(lambda: daemon.watching is not None and daemon.watching._next_check > 0.0)
     assert in_loop == []
 

@@ -31,7 +31,7 @@ async def indexing(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Remot
     async with world.serving(), world.begun() as bound:
         await bound.compare()
         while not (rows := world.rows(UploadState.INDEXING)):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.2)
         yield world, bound, rows[0]
 

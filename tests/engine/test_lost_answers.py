@@ -183,7 +183,7 @@ async def keep_at_it(world: World, seconds: float) -> None:
     """One process that works for so long."""
     async with world.begun() as bound:
         await bound.compare()
-        await bound.do_due_work()
+        await bound.turn()
         await world.clock.sleep(seconds)
 
 
@@ -218,7 +218,7 @@ async def test_a_state_that_could_not_be_written_spends_no_tries(world: World) -
 
         store.write = failing  # type: ignore[method-assign]
         await bound.compare()
-        await bound.do_due_work()
+        await bound.turn()
         await world.clock.sleep(12 * HOUR)
     assert world.requests("put") > MOST_LOSSES
     assert world.served() == world.on_disk()

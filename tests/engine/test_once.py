@@ -349,7 +349,7 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
             now = world.clock.wall()
             os.utime(world.write("f4.md", "filled again" * (part + 1)), (now, now))
             await bound.compare()
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(0.5)
             assert "f4.md" in world.served()
     await world.once()

@@ -43,7 +43,7 @@ async def test_a_file_that_is_back_before_its_deletion_was_tried_keeps_its_docum
         await bound.compare()
         world.clock.now += 100
         for _ in range(3):
-            await bound.do_due_work()
+            await bound.turn()
             world.clock.now += 100
         assert world.row_of("f3.md").state.name == "RETIRING"
     aside.rename(world.root / "f3.md")

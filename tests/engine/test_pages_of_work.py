@@ -210,7 +210,7 @@ async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
         unreadable.clear()
         await bound.run.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
         for _ in range(2 * MANY):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(1.0)
     assert world.statuses() == {"ready": MANY}
     assert 0 < max(sizes) <= SMALL
@@ -280,5 +280,5 @@ async def take(world: SlowDisk, how: str, files: int) -> None:
         while hints and how != "scan":
             hints = await bound.reconciler.take_hints(hints)
         for _ in range(60):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -22,7 +23,9 @@ from kbsync.engine import reconcile
 from kbsync.engine.mirror import BoundMirror
 from kbsync.engine.reconcile import RACY_SECONDS
 from kbsync.engine.settings import DeletionLimits
+from kbsync.errors import StateError
 from kbsync.once import run_once
+from kbsync.source import scan
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.look import look, stamp_of
 from kbsync.source.read import copy_growing
@@ -68,7 +71,7 @@ async def test_a_file_emptied_and_filled_without_end_is_taken_in_the_end(world: 
         for text in itertools.cycle(["text", ""]):
             world.write("new.md", text)
             await bound.compare()
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(SETTLE / 2)
             if "new.md" in world.base.shown():
                 break
@@ -85,7 +88,7 @@ async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(
         while world.clock.now - since < 2 * LONGEST:
             world.write("f0.md", "")
             await bound.compare()
-            await bound.do_due_work()
+            await bound.turn()
             world.write("f0.md", f"filled at {world.clock.now}")
             await world.clock.sleep(SETTLE / 4)
             assert "f0.md" in world.base.shown()
@@ -253,7 +256,7 @@ async def test_what_was_young_at_the_last_pass_is_not_sent_half_written_by_the_n
         await world.clock.sleep(settle / 2)
         world.write("a.md", "half and whole")
         for _ in range(30):
-            await bound.do_due_work()
+            await bound.turn()
             await world.clock.sleep(settle / 4)
     assert sent(world, "first", "half", "half and whole") == ["first", "half and whole"]
 
@@ -307,12 +310,12 @@ async def test_a_file_that_never_reads_the_same_twice_is_read_ever_more_seldom_a
     with capture_logs() as logs:
         async with world.compared() as bound:
             while world.clock.now < 3600.0:
-                await bound.do_due_work()
+                await bound.turn()
                 await world.clock.sleep(1.0)
             assert unstable["live.md"] < 30
             await bound.compare()  # each rescan tries once more
             for _ in range(60):
-                await bound.do_due_work()
+                await bound.turn()
                 await world.clock.sleep(1.0)
     assert unstable["live.md"] < 34
     assert [line["path"] for line in logs if line["event"] == "file.unstable"] == ["live.md"]
@@ -328,6 +331,41 @@ async def test_a_pass_leaves_a_file_that_never_reads_the_same_twice(
     assert unstable["live.md"] < 10
 
 
+@pytest.fixture
+def asked_again(world: Writing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that the pass cannot list, and that a person asks it to list again."""
+    world.write("sub/a.md")
+    read, refusals = scan._Folder.read, [PermissionError(errno.EACCES, "denied")]
+
+    def refuse_once(folder: scan._Folder) -> None:
+        if folder.path == "sub" and refusals:
+            world.tell("retry")
+            raise refusals.pop()
+        read(folder)
+
+    monkeypatch.setattr(scan._Folder, "read", refuse_once)
+
+
+@pytest.mark.usefixtures("asked_again")
+async def test_a_pass_waits_for_a_folder_that_it_lists_again(world: Writing) -> None:
+    world.write("b.md")
+    end = await world.once()
+    assert end.complete
+    assert world.served() == world.on_disk()
+
+
+@pytest.mark.usefixtures("asked_again")
+async def test_a_pass_is_not_complete_if_it_cannot_list_a_folder_again(
+    world: Writing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_reconciler: reconcile.Reconciler) -> None:
+        raise StateError("the disk is full")
+
+    monkeypatch.setattr(reconcile.Reconciler, "scan_trees", fail)
+    with pytest.raises(StateError, match="the disk is full"):
+        await world.once()
+
+
 async def test_rows_that_ended_long_ago_are_forgotten_while_a_daemon_runs(
     world: Writing,
 ) -> None:
@@ -337,7 +375,7 @@ async def test_rows_that_ended_long_ago_are_forgotten_while_a_daemon_runs(
             world.clock.now += 3 * 86400.0
             await bound.compare()
             while not await bound.worker.is_idle():
-                await bound.do_due_work()
+                await bound.turn()
                 await world.clock.sleep(1.0)
             await bound.compared()
     assert len(world.rows()) < 15
@@ -382,7 +420,7 @@ class Churned(World):
                 self.see(old)
             seen, self.seen = self.seen, []
             await bound.reconciler.take_hints(seen)
-            await bound.do_due_work()
+            await bound.turn()
             await bound.deletions.next_due()
         return bool(condition())
 

@@ -53,7 +53,7 @@ async def test_another_prefix_renames_each_document_without_a_gap(world: World) 
     assert world.served() == world.on_disk()
     assert len(world.base.documents) == 4
     assert all(one.name.startswith("new-") for one in world.base.documents.values())
-    assert (world.run.counts.renamed, world.run.counts.deleted) == (4, 0)
+    assert (world.run.counts["renamed"], world.run.counts["deleted"]) == (4, 0)
     assert world.run.halt is None
     puts = world.puts()
     await world.once()

@@ -20,7 +20,7 @@ async def keep_working(run: MirrorRun) -> None:
         await bound.compare()
         until = run.clock.steady() + LONG
         while run.clock.steady() < until:
-            await bound.do_due_work()
+            await bound.turn()
             await run.clock.sleep(5.0)
 
 

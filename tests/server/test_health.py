@@ -93,6 +93,24 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         assert await reason(readiness) == ""
 
 
+async def test_a_file_that_was_saved_as_the_daemon_started_keeps_nothing_unready(tmp_path: Path) -> None:
+    """The first scan finds it being written; once it is mirrored nothing of that scan is owed."""
+    world = World(tmp_path)
+    world.write_many(3)
+    now = world.clock.wall()
+    os.utime(world.write("saved.md"), (now, now))
+    async with world.begun() as bound:
+        readiness = Readiness({"docs": world.run})
+        await bound.compare()
+        await bound.compared()
+        assert await reason(readiness) == "first-pass"
+        for _ in range(100):
+            await bound.turn()
+            await world.clock.sleep(0.1)
+        assert world.statuses() == {"ready": 4}
+        assert await reason(readiness) == ""
+
+
 async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_nothing_unready(
     tmp_path: Path,
 ) -> None:
@@ -106,7 +124,7 @@ async def test_a_file_that_is_written_to_without_end_after_the_first_pass_keeps_
             now = world.clock.wall()
             os.utime(world.write("log.md", f"line {number}"), (now, now))
             await bound.reconciler.take_hints([Hint("log.md", HintKind.FILE)])
-            await bound.do_due_work()
+            await bound.turn()
             if await reason(readiness) == "":
                 break
             await world.clock.sleep(0.2)

@@ -201,7 +201,7 @@ def report(
 
 def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     def done(what: str) -> int:
-        return sum(getattr(run.counts, what) for run in end.runs.values())
+        return sum(run.counts[what] for run in end.runs.values())
 
     return {
         "version": __version__,
