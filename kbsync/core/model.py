@@ -311,7 +311,6 @@ class Abilities:
 
     renames: bool = False
     updates: bool = False
-    texts_once: bool = False  # removes a renamed file's old document before the new one exists
     reembeds: bool = False
     reslices: bool = False
     reads: bool = False

@@ -93,7 +93,6 @@ def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple
     if is_undecided(wish):
         return ()
     if cause := parting_cause(wish):
-        uploads = [upload for upload in uploads if not _stands_in(upload, uploads, abilities)]
         return _keep_without_file(uploads) if wish.keeps else _part_all(uploads, cause, abilities)
     if wish.verdict.choice is not FileChoice.SELECTED:
         return ()
@@ -134,13 +133,6 @@ def _part_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tu
     """Remove these uploads, each as far as its state allows."""
     actions = (_part(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
-
-
-def _stands_in(upload: Upload, uploads: Sequence[Upload], abilities: Abilities) -> bool:
-    """The path's server was or will be deleted for it: it continues, and is weighed once it serves."""
-    server = serving(uploads)
-    is_same = server is None or server.digest == upload.digest
-    return abilities.texts_once and upload.state.in_flight and upload.predecessor is not None and is_same
 
 
 def _keep_without_file(uploads: Sequence[Upload]) -> tuple[Action, ...]:

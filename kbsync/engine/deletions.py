@@ -183,7 +183,7 @@ class Deletions:
         binding = self._journal.binding
         serving = tx.uploads.serving_count(self._mirror, binding.id)
         # A document and its replacement count as one: a renamed file is not gone.
-        standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.abilities.texts_once else 0
+        standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 
     def _weigh_at(self, first: float, last: float) -> float:
@@ -453,7 +453,7 @@ def _may_be_renamed(journal: Journal, tx: Tx, upload: Upload) -> bool:
     """Whether the state was lost and the renamed file may not be searchable by its new name yet."""
     binding = journal.binding
     # If each text is stored once, the other is refused until this one is deleted.
-    if upload.sent_at is not None or upload.purpose is not Purpose.SERVE or binding.abilities.texts_once:
+    if upload.sent_at is not None or upload.purpose is not Purpose.SERVE or binding.texts_once:
         return False
     return tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest)
 

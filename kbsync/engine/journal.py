@@ -36,6 +36,7 @@ from kbsync.core.model import (
     UploadState,
     Verdict,
     Wish,
+    serving,
 )
 from kbsync.core.planner import (
     Action,
@@ -263,6 +264,8 @@ class Journal:
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
             actions = decide(wish, list(rows.values()), self.binding.abilities)
+            if self.binding.texts_once and parting_cause(wish):
+                actions = tuple(one for one in actions if not _stands_in(one, rows))
             changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
             if not any(changed):
                 break
@@ -434,7 +437,7 @@ class Journal:
                 reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
-            if self.binding.abilities.texts_once and self._is_kept_out(tx, upload):
+            if self.binding.texts_once and self._is_kept_out(tx, upload):
                 reason = "waiting for an earlier upload of the same text to be deleted"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, KEPT_OUT_PAUSE))
                 continue
@@ -752,7 +755,7 @@ class Journal:
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
         """Whether the old document was removed for this upload: the target stores each text once."""
         is_same = upload.predecessor == old.id and upload.digest == old.digest
-        return is_same and self.binding.abilities.texts_once
+        return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, ended: Upload) -> None:
         """A rename failed, and the file has its old name again."""
@@ -870,3 +873,10 @@ class Journal:
 
 def _not_seen_yet(path: str, now: float) -> FileRow:
     return FileRow(path, NO_STAMP, None, SELECTED, True, Presence.PRESENT, Status.PENDING, now)
+
+
+def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
+    """Whether the path's server was or will be deleted for the upload: it continues, and is weighed later."""
+    upload, server = rows[action.upload or 0], serving(rows.values())
+    is_same = server is None or server.digest == upload.digest
+    return upload.state.in_flight and upload.predecessor is not None and is_same

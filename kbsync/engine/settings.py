@@ -104,6 +104,7 @@ class Binding:
     rules: Rules
     spool_dir: Path
     base: str = ""
+    texts_once: bool = False
     describe: Callable[[str], str] = lambda _recipe: ""
 
     @property
@@ -133,7 +134,6 @@ def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
     return Abilities(
         renames=isinstance(target, Renames),
         updates=target.updates_in_place,
-        texts_once=target.takes_texts_once,
         reembeds=isinstance(target, Reembeds),
         reslices=isinstance(target, Reslices),
         reads=isinstance(target, Reads),

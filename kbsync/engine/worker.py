@@ -446,7 +446,7 @@ class Worker:
                 claimed = []
                 for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
                     # If the target updates in place, this writes to the serving document.
-                    needs_old = binding.abilities.updates or binding.abilities.texts_once
+                    needs_old = binding.abilities.updates or binding.texts_once
                     is_update = needs_old and upload.predecessor is not None
                     others = journal.uploads(tx, upload.path or "") if is_update else []
                     replaced = next((row.remote_id for row in others if row.state.serves), None)
