@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -27,12 +27,15 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
+    Match,
     count_of,
     id_of,
+    matches_in,
     number,
     object_of,
     objects_in,
     page_in,
+    path_below,
     seconds_of,
     text_of,
 )
@@ -122,20 +125,9 @@ def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
         reading = None if url else Naming(prefix, "plain").read_mangled(name)
         path = reading.path if reading else None
         return MarkedRow(remote_id, name, None, created, _UNKNOWN, path, updated=updated)
-    is_here = marker.path.startswith(prefix) and marker.path != prefix
-    return MarkedRow(
-        remote_id,
-        marker.path or name,
-        None,
-        created,
-        _UNKNOWN,
-        marker.path.removeprefix(prefix) if is_here else None,
-        marker.digest,
-        marker.upload_id,
-        marker.recipe,
-        updated=updated,
-        was=marker.was,
-    )
+    about = path_below(prefix, marker.path), marker.digest, marker.upload_id, marker.recipe
+    row = MarkedRow(remote_id, marker.path or name, None, created, _UNKNOWN, *about)
+    return replace(row, updated=updated, was=marker.was)
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
@@ -178,16 +170,13 @@ def states_of(body: Any) -> Mapping[str, str] | None:
     }
 
 
-def matches_of(body: Any) -> tuple[tuple[str, Passage], ...] | None:
-    """What a search found: passages, each with the id of its document."""
-    rows = _first_list(body, "list", "data")
-    if rows is None:
-        return None
-    return tuple(
-        (remote_id, Passage(text_of(one.get("content")), score=number(one.get("score")) or 0.0))
-        for one in objects_in(rows)
-        if (remote_id := id_of(one.get("data_id")))
-    )
+def matches_of(body: Any) -> tuple[Match, ...] | None:
+    """What a search found; None for another shape."""
+    return matches_in(_first_list(body, "list", "data"), _match)
+
+
+def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
+    return row.get("data_id"), Passage(text_of(row.get("content")), score=number(row.get("score")) or 0.0)
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:

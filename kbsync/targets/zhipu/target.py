@@ -34,7 +34,7 @@ from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of
-from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, address_in, grace, search_ranked
+from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
@@ -104,7 +104,6 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             list_lag=1.0,
             ahead=config.concurrency // 2 + 1,
             links=LINKS,
-            reembed_grace=grace(config),
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
