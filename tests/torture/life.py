@@ -201,6 +201,8 @@ class Life:
         if not path.exists():
             return
         with closing(apsw.Connection(str(path))) as db:
+            if db.pragma("user_version") == schema.OLDEST:  # no pass since it was aged
+                return
             db.execute(
                 "ALTER TABLE mirror ADD COLUMN attached INTEGER NOT NULL DEFAULT 1;"
                 "CREATE TABLE candidate(mirror INTEGER NOT NULL, path NOT NULL, upload INTEGER NOT NULL,"
