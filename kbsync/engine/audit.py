@@ -295,7 +295,8 @@ class Repairs:
                 tx.uploads.save(lifecycle.retire(rows[0], timing))
             return True
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
-        is_marked = row is not None and row.digest == stray.digest
+        size = stray.listed.size or 0
+        is_marked = row is not None and tells(stray.digest, size, row.digest, row.size)
         if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True

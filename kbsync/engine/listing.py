@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from kbsync.contract.target import DocState, DocStatus, Listed, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.links import is_address, same_address
-from kbsync.core.model import OUTCOME_OPEN, SERVING, Upload, UploadState
+from kbsync.core.model import OUTCOME_OPEN, SERVING, UNANSWERED, Upload, UploadState
 from kbsync.core.planner import tells
 from kbsync.core.text import extension_of
 from kbsync.engine.journal import AGREE
@@ -51,8 +51,8 @@ class Whose(enum.Enum):
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
     ENDED = enum.auto()  # ours: an upload that needs it no more has its id
-    OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is open
-    MARK = enum.auto()  # ours: its mark, or the base it is in, proves it
+    OPEN = enum.auto()  # ours: it is, or may be, the document of an upload whose outcome is awaited
+    MARK = enum.auto()  # ours: its mark, the name of a lost upload, or its base proves it
     PATH = enum.auto()  # may be ours: its mark or its name has a path of this mirror
     OTHERS = enum.auto()  # another mirror of this state has it
     FOREIGN = enum.auto()
@@ -90,10 +90,10 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """It is or may be ours, and no row says that it exists."""
+        """It is or may be ours, no row says that it exists, and no upload may be its own."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
-        return not is_known and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
+        return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
 
     def to_json(self) -> dict[str, Any]:
         """The form in the inbox message `repair`."""
@@ -156,24 +156,31 @@ def identify(
     uploads = tuple(row for row in fitting if row.state in OUTCOME_OPEN)
     is_free = holder is None or (holder.state.is_final and binding.limits.ids_return)
     if uploads and (marks or is_free):  # a document updated in place has the id of its predecessor
-        return Claim(Whose.OPEN, listed, uploads=uploads)
+        if not proves_content(binding) or any(row.state in UNANSWERED for row in uploads):
+            return Claim(Whose.OPEN, listed, uploads=uploads)
+        return Claim(Whose.MARK, _at_path_of(uploads[0], listed), uploads[0], uploads)
     if holder is not None and not _is_mine(binding, holder):
         return Claim(Whose.OTHERS, listed, holder)
     unproven = Whose.MARK if binding.limits.embedded else Whose.PATH
     if holder is not None:
-        known = replace(
-            listed,
-            path=holder.path or holder.label,
-            digest=holder.digest or listed.digest,
-            size=holder.size or listed.size,
-        )
+        known = _at_path_of(holder, listed)
+        known = replace(known, digest=holder.digest or listed.digest, size=holder.size or listed.size)
         if holder.state is UploadState.ADOPTING and not holder.is_marked:
             return Claim(unproven, known, holder)
         return Claim(Whose.ROW if _needs_document(holder) else Whose.ENDED, known, holder)
     if fitting and marks:
-        return Claim(Whose.MARK, replace(listed, path=fitting[0].path or fitting[0].label), fitting[0])
+        return Claim(Whose.MARK, _at_path_of(fitting[0], listed), fitting[0])
     doubts = tuple(row for row, fit in fits if fit is False)
     return Claim(Whose.FOREIGN if listed.path is None else unproven, listed, doubts=doubts)
+
+
+def _at_path_of(row: Upload, listed: Listed) -> Listed:
+    return replace(listed, path=row.path or row.label)
+
+
+def proves_content(binding: Binding) -> bool:
+    """Whether a mark or a name proves the bytes; otherwise only the document itself does."""
+    return binding.limits.marks or binding.settings.names == "tagged"
 
 
 def _is_mine(binding: Binding, row: Upload) -> bool:

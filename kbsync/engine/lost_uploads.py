@@ -16,7 +16,7 @@ from functools import partial
 from kbsync.contract.target import Finds, Listed, Reads, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import LOOKED_FOR, Upload, UploadState
-from kbsync.engine.listing import MOST, Claim, identify_all, read_list
+from kbsync.engine.listing import MOST, Claim, identify_all, proves_content, read_list
 from kbsync.engine.settings import Binding
 from kbsync.errors import TargetError
 from kbsync.state.store import StateStore
@@ -98,11 +98,10 @@ async def _assign(
         for row in claim.doubts:
             doubts[row.id].append(claim.listed)
     # The mark, the tag in the name or the address proves it; otherwise the bytes do, if available.
-    is_proven = binding.limits.marks or binding.settings.names == "tagged"
     taken, found = set[str](), list[FoundUpload]()
     for row in rows:
         reader = target if isinstance(target, Reads) else None
-        if is_proven or row.remote_id is not None or is_address(row.name):
+        if proves_content(binding) or row.remote_id is not None or is_address(row.name):
             reader = None
         for listed in fitting[row.id]:
             if listed.remote_id in taken:

@@ -79,7 +79,8 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         # It has the name and length of an open upload, and no row has its id.
         (TAGGED, named(), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(), [], [row(S.SENDING)], Whose.OPEN),
-        (TAGGED, named(), [], [LOST], Whose.OPEN),
+        (TAGGED, named(), [], [LOST], Whose.MARK),
+        (TAGGED, named(), [], [LOST, UNSURE], Whose.OPEN),
         (TAGGED, named(NAME.replace(".md", "(1).md")), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(size=None), [], [UNSURE], Whose.OPEN),
         (TAGGED, named(size=8), [], [UNSURE], Whose.PATH),
@@ -91,9 +92,10 @@ GONE, TOMBSTONE, SERVES = (row(state, remote_id="7") for state in (S.GONE, S.TOM
         (IDS_RETURN, named(), [GONE], [UNSURE], Whose.OPEN),
         (IDS_RETURN, named(), [TOMBSTONE], [UNSURE], Whose.ENDED),
         (PLAIN, named("a.md"), [], [row(S.UNSURE, name="a.md")], Whose.OPEN),
+        (PLAIN, named("a.md"), [], [row(S.PRESUMED_LOST, name="a.md")], Whose.OPEN),
         # It has the mark of an upload: of an open one, or of one that has no document or another one.
         (MARKS, marked(), [], [UNSURE], Whose.OPEN),
-        (MARKS, marked(), [], [LOST], Whose.OPEN),
+        (MARKS, marked(), [], [LOST], Whose.MARK),
         (MARKS, marked(), [SERVES], [UNSURE], Whose.OPEN),  # updated in place
         (MARKS, marked(digest=OTHER), [], [UNSURE], Whose.PATH),
         (MARKS, marked(), [], [others(S.UNSURE)], Whose.PATH),
@@ -119,7 +121,8 @@ def test_whose_a_listed_document_is(
     claim = identify(binding_with(limits), listed, holders, candidates, trusts_times=True)
     assert claim.whose is whose
     assert claim.path == ("" if whose in (Whose.FOREIGN, Whose.OTHERS) else "a.md")
-    assert claim.uploads == (tuple(candidates) if whose is Whose.OPEN else ())
+    is_open = whose is Whose.OPEN or (whose is Whose.MARK and LOST in candidates)
+    assert claim.uploads == (tuple(candidates) if is_open else ())
 
 
 def test_a_time_that_is_no_evidence_disproves_nothing() -> None:

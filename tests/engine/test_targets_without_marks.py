@@ -96,6 +96,19 @@ async def test_a_longer_lag_than_expected_costs_one_twin_and_is_remembered(world
     assert world.clock.now - began < 80
 
 
+async def test_a_lost_upload_that_turns_up_beside_another_is_a_duplicate(world: World) -> None:
+    world.base.behaviour.list_lag = 25.0
+    world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
+    world.write("a.md", "one")
+    await world.once()
+    world.clock.now += 40
+    found = await verified(world)
+    assert paths(found) == {"duplicate": ["a.md"]}
+    world.tell("repair", **repair_request(found))
+    await world.once()
+    assert (len(world.base.documents), world.served()) == (1, world.on_disk())
+
+
 async def test_plain_names_are_proven_by_the_bytes_after_a_lost_answer(world: World) -> None:
     world.settings = replace(world.settings, names="plain")
     world.write("b.md", "so that something is mirrored")
@@ -176,6 +189,22 @@ async def test_a_copy_of_a_document_whose_path_is_too_long_for_a_name_is_a_dupli
     world.tell("repair", **repair_request(await verified(world)))
     await world.once()
     assert copy.remote_id not in world.base.documents and world.served() == world.on_disk()
+
+
+async def test_of_two_equal_documents_under_a_plain_name_repair_leaves_one_after_a_lost_state(
+    world: World,
+) -> None:
+    world.settings = replace(world.settings, names="plain")
+    await world.mirrored(3)
+    world.base.add("f0.md", b"text of f0", foreign=False)
+    theirs = world.base.add("f1.md", b"text of F1")
+    world.lose_state()
+    await world.once()
+    world.tell("repair", **repair_request(await verified(world)))
+    await world.once()
+    assert [one.name for one in world.base.documents.values()].count("f0.md") == 1
+    assert theirs.remote_id in world.base.documents
+    assert (world.puts(), len(world.rows(UploadState.SERVING))) == (3, 3)
 
 
 # -- waiting for the index -----------------------------------------------------------------------------
