@@ -1,4 +1,4 @@
-"""Managing an account at a service, and asking it: for `kbsync kb`, `kbsync ask` and `kbsync init` alone.
+"""Manages a service's account and asks it questions, for `kbsync kb`, `kbsync ask` and `kbsync init` only.
 
-A mirror never loads it.
+A running mirror never loads this package.
 """

@@ -1,4 +1,4 @@
-"""The account behind an open target: its knowledge bases, the address that it calls, and its answers."""
+"""The account behind an open target: knowledge bases, the callback address, applications and answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """A model that makes the vectors of a knowledge base."""
+    """A model that embeds the documents of a knowledge base."""
 
     id: str
     name: str
@@ -26,17 +26,17 @@ class EmbeddingModel:
 
 
 @dataclass(frozen=True, slots=True)
-class BaseWish:
-    """What is wanted of a knowledge base; None: no change, or the target's choice. `model`: its id or name.
+class BaseRequest:
+    """What to set on a knowledge base. None keeps a value, or leaves it to the service.
 
-    `settings`: further ones, by the service's names for them; the target reads the texts.
+    `model`: its id or name. `settings`: values as text, by the service's own names.
     """
 
     name: str | None = None
     description: str | None = None
     model: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
-    # Called when the base was indexed again as a whole; the headers sent along are secrets.
+    # The service calls this address when it has embedded the base again. The headers are secrets.
     callback: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -46,7 +46,7 @@ class Named(Identified, Protocol):
 
     @property
     def name(self) -> str:
-        """As people know it."""
+        """The name that people gave it."""
 
 
 N = TypeVar("N", bound=Named)
@@ -59,40 +59,41 @@ async def create_once(
     create: Callable[[], Awaitable[N | None]],
     command: str,
 ) -> N:
-    """Create something whose name is not in use; `what`: such as "a knowledge base".
+    """Create something with a name that is not in use. `what`: such as "a knowledge base".
 
-    A create request is not repeatable, and vendors accept a name twice: so this reads the list before it,
-    and again after a lost answer, or one that names nothing (None). Raises `NameTaken`, and `Unsure` where
-    the list does not then have exactly one of the name; `command` lists them.
+    A create request can't be repeated, and services accept a name twice. So this reads the list first, and
+    reads it again if the answer is lost or has no id (None). Raises `NameTaken`; raises `Unsure` unless the
+    list then has exactly one entry of this name. `command` shows the list.
     """
     if namesakes := [one for one in await list_all() if one.name == name]:
-        raise NameTaken(f"there is {what} {name!r} already: {namesakes[0].id}", code="name")
+        raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
     try:
         if (created := await create()) is None:
-            raise Unsure(f"the answer to the request for {what} names none", code="no-id")
+            raise Unsure("the answer to the create request has no id", code="no-id")
         return created
     except Unsure as error:
         namesakes = [one for one in await list_all() if one.name == name]
         if len(namesakes) != 1:
-            reason = f"{error.reason}; the service may have created it; check with: {command}"
+            reason = f"{error.reason}; the service may have created {what}; check with: {command}"
             raise Unsure(reason, code=error.code) from error
         return namesakes[0]
 
 
 class Bases:
-    """Has knowledge bases that can be listed and made, and with some services changed and removed.
+    """Can list and create knowledge bases; most services also change and delete them.
 
-    Every call raises `TargetError`; `Rejected` says what to correct. An id that is not there raises
+    Every call raises `TargetError`; `Rejected` says what to correct. An unknown id raises
     `Halted("knowledge-base-missing")`.
     """
 
     no_models: ClassVar[str]
-    """Why nobody can choose the model of a base, and why the account's space is not known."""
+    """Why `models` isn't offered."""
 
     no_capacity: ClassVar[str]
+    """Why `capacity` isn't offered."""
 
     no_changes: ClassVar[str] = ""
-    """Why bases cannot be changed and removed; "": they can."""
+    """Why `update` and `delete` aren't offered; "" where they are."""
 
     target: Any
 
@@ -100,109 +101,110 @@ class Bases:
         self.target = target
         self._config, self._surroundings, self._client = target.access
         self.address: str = self._config.base_url
-        """Their canonical address, as in `Base`."""
+        """The canonical address of the service, as in `Base`."""
         self.setting: str = self._config.id_setting
-        """The key of a target's config that takes the id of a base."""
-        self.own: str = getattr(self._config, self.setting)
-        """The id that the config names."""
+        """The config key that holds the id of a base."""
+        self.own_id: str = getattr(self._config, self.setting)
+        """The id in the config."""
 
     def check_changeable(self) -> None:
-        """Raises `NotOffered` where bases cannot be changed and removed; sends no request."""
+        """Raise `NotOffered` if the service can't change and delete bases. Sends no request."""
         if self.no_changes:
             raise NotOffered(self.no_changes)
 
-    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
-        """The settings of a wish as they are sent; sends no request. `create` and `update` begin with it.
+    def fields_of(self, request: BaseRequest) -> dict[str, Any]:
+        """The settings as the service takes them; `create` and `update` send them. Sends no request itself.
 
-        Raises `Rejected` for what the service does not have, or does not take.
+        Raises `Rejected` for an unknown setting, and for a value that the service doesn't take.
         """
         raise NotImplementedError
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """What can be chosen for a base. Raises `NotOffered` where nothing can."""
+        """The embedding models to choose from. Raises `NotOffered` if the service has no such choice."""
         raise NotOffered(self.no_models)
 
-    async def all(self) -> Sequence[BaseCard]:
+    async def list_all(self) -> Sequence[BaseCard]:
         """Every base of the account."""
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, from 1. Needed unless `all` is another."""
+        """A page of the list, counted from 1. A vendor overrides this or `list_all`."""
         raise NotImplementedError
 
-    async def look(self, base_id: str) -> BaseCard:
-        """One of them."""
+    async def get(self, base_id: str) -> BaseCard:
+        """One base of the account."""
         raise NotImplementedError
 
-    async def create(self, wish: BaseWish) -> BaseCard:
-        """Make one; a lost answer is looked for. Raises `NameTaken` where there is one of this name."""
-        fields, what = self.fields_of(wish), f"a {self.target.calls_base}"
+    async def create(self, request: BaseRequest) -> BaseCard:
+        """Create a base, with a name that no other has. Raises as `create_once`."""
+        fields, what = self.fields_of(request), f"a {self.target.calls_base}"
         command = self._surroundings.pasted("kb list")
-        return await create_once(wish.name or "", what, self.all, lambda: self.make(wish, fields), command)
 
-    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Make one, sent once; None where the answer does not name it."""
+        async def create() -> BaseCard | None:
+            return await self.send_create(request, fields)
+
+        return await create_once(request.name or "", what, self.list_all, create, command)
+
+    async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Send the create request, once; None if the answer has no id."""
         raise NotImplementedError
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Change what is wanted. Another model makes all vectors again."""
+    async def update(self, base_id: str, request: BaseRequest) -> None:
+        """Change a base. A new model embeds all its documents again."""
         self.check_changeable()
         raise NotImplementedError
 
     async def delete(self, base_id: str) -> None:
-        """Remove a base with everything in it."""
+        """Delete a base with all its documents."""
         self.check_changeable()
         raise NotImplementedError
 
     async def capacity(self) -> Capacity | None:
-        """The account's space; None where it is unknown. Raises `NotOffered` where there is no such call."""
+        """The account's space; None if unknown. Raises `NotOffered` if the service has no such call."""
         raise NotOffered(self.no_capacity)
 
 
 @runtime_checkable
 class RetriesAll(Protocol):
-    """Can be asked to index all that failed again, not only what this mirror put there."""
+    """Can index all failed documents again, also those that this mirror didn't upload."""
 
     retry_reach: str
-    """Where that is, in words that follow "every failed document of": `the whole bot, …`."""
+    """Whose documents these are, after the words "every failed document of", such as `the whole bot, …`."""
 
     async def retry_all(self) -> int | None:
-        """How many documents were taken up, None where that is unknown. Sent once; repeatable.
-
-        Accepted is not done.
-        """
+        """The number of documents that the service will retry; None if unknown. Repeatable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """An address that a service calls. `in_use` None: unknown."""
+    """An address that a service calls. `in_use`: None if unknown."""
 
     url: str
-    # Names only: the values are secrets.
+    # Only the names, as the values are secrets.
     headers: tuple[str, ...] = ()
     in_use: bool | None = None
 
 
 @runtime_checkable
 class Callbacks(Protocol):
-    """Has one address for the events of a whole account, shared by all who use that account.
+    """Has one callback address for the whole account, shared by everybody who uses the account.
 
-    Every call raises `TargetError`. `NotOffered`: the service has no such thing, or no longer.
+    Every call raises `TargetError`; `NotOffered` if the service has no such call, or no longer.
     """
 
-    async def look(self) -> Callback | None:
-        """What is set now; None: nothing is."""
+    async def get(self) -> Callback | None:
+        """The current address; None if none is set."""
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Have events go to `url` from now on, with these headers; repeatable."""
+        """Send the account's events to `url`, with these headers. Repeatable."""
 
     async def remove(self) -> None:
-        """Have them go nowhere; repeatable."""
+        """Stop sending the account's events. Repeatable."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApplicationInfo:
-    """Something that answers questions from knowledge bases: a model, a prompt, the ids of the bases.
+    """An application that answers questions from knowledge bases: its model, its prompt, the bases' ids.
 
     `settings`: as in `BaseCard`.
     """
@@ -217,8 +219,8 @@ class ApplicationInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class ApplicationWish:
-    """What is wanted of an application; None: no change, or the target's choice. `settings`: as there."""
+class ApplicationRequest:
+    """What to set on an application; None and `settings` as in `BaseRequest`."""
 
     name: str | None = None
     description: str | None = None
@@ -229,64 +231,66 @@ class ApplicationWish:
 
 
 class Applications:
-    """The applications of an account, which no call changes here, for the reason `why`; by default, none.
+    """The applications of an account. By default there are none.
 
-    Every call raises `TargetError`. `NotOffered`: the service has none, or no longer, or no such call.
+    Every call raises `TargetError`; `NotOffered` if the service has no applications, or no such call.
     """
 
-    why: ClassVar[str] = "it has no applications"
-    advice: ClassVar[str] = ""
-    """How a person makes one where `create` is not offered; "": with `create`."""
+    no_changes: ClassVar[str] = "it has no applications"
+    """Why a call isn't offered."""
 
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """Every one."""
+    hint: ClassVar[str] = ""
+    """How a person creates one where `create` isn't offered; "" where it is."""
+
+    async def list_all(self) -> Sequence[ApplicationInfo]:
+        """Every application of the account."""
         return [one async for one in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """A page of the list, from 1."""
-        raise NotOffered(self.why)
+        """A page of the list, counted from 1."""
+        raise NotOffered(self.no_changes)
 
-    async def look(self, application_id: str) -> ApplicationInfo:
-        """One of them."""
-        for one in await self.all():
+    async def get(self, application_id: str) -> ApplicationInfo:
+        """One application."""
+        for one in await self.list_all():
             if one.id == application_id:
                 return one
         raise Rejected(f"there is no application {application_id}", code="missing")
 
-    async def create(self, wish: ApplicationWish) -> ApplicationInfo:
-        """Make one. Raises `NameTaken` where there is one of this name."""
-        raise NotOffered(self.why)
+    async def create(self, request: ApplicationRequest) -> ApplicationInfo:
+        """Create an application, with a name that no other has. Raises as `create_once`."""
+        raise NotOffered(self.no_changes)
 
-    async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Change what is wanted."""
-        raise NotOffered(self.why)
+    async def update(self, application_id: str, request: ApplicationRequest) -> None:
+        """Change an application."""
+        raise NotOffered(self.no_changes)
 
     async def delete(self, application_id: str) -> None:
-        """Remove it; knowledge bases stay."""
-        raise NotOffered(self.why)
+        """Delete an application; its knowledge bases stay."""
+        raise NotOffered(self.no_changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The end of an answer; None: the target does not tell.
+    """The end of an answer. None: the service doesn't say.
 
-    `hits`: the passages it was made from. `usage`: tokens, by the service's words for what they went into.
+    `hits`: the passages behind the answer. `usage`: tokens, by the service's own names for their use.
     """
 
     hits: tuple[Hit, ...] | None
     request_id: str = ""
     usage: Mapping[str, int] | None = None
-    # The service keeps some of the documents in an older form, which has fewer facts.
+    # The service has some documents in an older form, with fewer details.
     has_old_document: bool | None = None
-    # The text refers to the hits by their numbers, from 1.
-    numbered: bool = False
-    # What the text refers to a document by, where that is not the number of its hit; by remote id.
+    # The text cites the hits by their numbers, counted from 1.
+    is_numbered: bool = False
+    # How the text cites a document, by remote id, where it doesn't use the number of its hit.
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An earlier question of a conversation and its whole answer; neither is empty."""
+    """An earlier question of a conversation and its complete answer. Neither is empty."""
 
     question: str
     answer: str
@@ -294,7 +298,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """An application by its id, or a model that is given passages. Exactly one of them is set."""
+    """An application, by its id, or a model that gets passages. Exactly one of them is set."""
 
     application: str = ""
     model: str = ""
@@ -302,15 +306,15 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to the knowledge base. `turns`: the conversation so far, oldest first.
+    """A question to a knowledge base. `turns`: the conversation so far, oldest first.
 
-    `among`: remote ids of the documents to answer from; empty: all. `streamed`: the answer comes in pieces.
+    `document_ids`: the documents to answer from; empty: all. `streamed`: the answer comes in pieces.
     """
 
     text: str
-    by: Answerer
+    answerer: Answerer
     turns: Sequence[Turn] = ()
-    among: Sequence[str] = ()
+    document_ids: Sequence[str] = ()
     streamed: bool = True
 
 
@@ -320,24 +324,24 @@ class Answers(Protocol):
 
     @property
     def applications(self) -> Applications:
-        """Those of the account."""
+        """The applications of the account."""
 
     @property
     def model(self) -> str:
-        """The model that is given passages where there are no applications; "" for none."""
+        """The model that gets passages where there are no applications; "" for none."""
 
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """The answer piece by piece (not `streamed`: in one), and at its end the sources.
+        """The pieces of the answer (a single one unless `streamed`), then its sources.
 
-        A service may get only the last turns. A model is not asked where no passage is found: then there are
-        sources without hits and nothing else. Raises `TargetError`, also in the middle: then the text so far
-        is not the whole answer.
+        The service may get only the last turns. If a search finds no passage, the model isn't asked, and the
+        answer consists of sources without hits. Raises `TargetError`, also after some pieces; the answer is
+        then incomplete.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What kbsync can manage and ask at a service; None: nothing of the kind."""
+    """What kbsync can manage and ask at a service; None where it can't."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None
@@ -353,11 +357,11 @@ ACCOUNTS = {
     "dify": "kbsync.accounts.dify",
     "ragflow": "kbsync.accounts.ragflow",
 }
-"""The module of each type of target; its function `account` makes one of an open target."""
+"""The module for each type of target. Its function `account` makes an `Account` from an open target."""
 
 
 def account_of(target: Target) -> Account:
-    """The account behind an open target, which stays open; an empty one where there is nothing to manage."""
+    """The account behind an open target, which must stay open; an empty one if nothing can be managed."""
     from kbsync.targets.http.target import ServiceTarget
 
     module = ACCOUNTS.get(target.access[0].type) if isinstance(target, ServiceTarget) else None

@@ -1,6 +1,6 @@
-"""Answers by chat completions as OpenAI has them: a model is given the passages that a search found.
+"""Answers by OpenAI's chat completions: a model gets the passages that a search finds.
 
-The request and its stream are alike at all services that have them; the reasons for an end differ.
+All services that have this call take the same request and stream alike; they differ in why an answer ends.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
-"""An odd number of them: Zhipu's manual speaks of 15 turns, and one message each is the narrower reading."""
+"""An odd number. Zhipu's manual says 15 turns; the stricter reading counts each message as one."""
 
 MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
-"""What a model is given of what was found: passages, and characters of all together."""
+"""How much a model gets of what a search finds: passages, and characters in total."""
 
 _SYSTEM = (
     "Answer the question from the numbered passages that stand before it, and from nothing else, in the "
@@ -38,40 +38,40 @@ _SYSTEM = (
 _BREAKS = {
     "": "; ask again",
     "length": ": it is longer than the model may write",
-    "content_filter": ": the service's policy refuses it",
-    "sensitive": ": the vendor's policy refuses it",
+    "content_filter": ": the service's policy forbids it",
+    "sensitive": ": the vendor's policy forbids it",
     "network_error": ": the vendor's network failed; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
-"""What is said of an answer that ended for such a reason, or for none; some words are Zhipu's."""
+"""What to say of an answer by the reason for its end, "" for none. Some reasons are Zhipu's own."""
 
-BROKE_OFF = "the answer broke off before its end"
+BROKE_OFF = "the answer broke off"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. `finish`: why it is the last one, "" while it is not.
+    """A piece of an answer. `finish`: the reason for the end, "" for all pieces but the last.
 
-    `request_id` and `usage`, tokens by what they went into, come with the last one if at all. `part`: of a
-    chat completion, all that the service says in this message or part of it.
+    Only the last piece has `request_id` and `usage`, which counts tokens by use. `message`: the whole
+    message or delta of a chat completion.
     """
 
     text: str
     finish: str = ""
     request_id: str = ""
     usage: Mapping[str, int] | None = None
-    part: Mapping[str, Any] = field(default_factory=dict)
+    message: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """The call at `path` of `client`, whose judge also reads errors that stand in a stream."""
+    """The call at `path`. The client's judge also reads errors within a stream."""
 
     client: Client
     path: str
 
     async def pieces(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Piece, None]:
-        """The answer, in one piece where it is not `streamed`. Raises `Unavailable` where it is not whole."""
+        """The answer, in one piece unless `streamed`. Raises `Unavailable` if it is incomplete."""
         body = {**body, "stream": streamed}
         if not streamed:
             last = chat_piece((await self.client.post(CHAT, self.path, json=body)).body)
@@ -89,7 +89,7 @@ class Completions:
         check_end("")
 
     def _piece(self, event: Event) -> Piece:
-        """Raises what the service reports in place of a piece. The last event has `[DONE]` and no JSON."""
+        """Raises the error that a service sends instead of a piece. The last event is `[DONE]`, not JSON."""
         body = object_of(parsed(event.data))
         error = body.get("error") or body.get("detail")
         if not error:
@@ -99,9 +99,9 @@ class Completions:
 
 
 class ModelAnswers:
-    """The answers of a model to the passages that a search found, by chat completions at `path`.
+    """Answers of a model that gets the passages of a search. `path`: of the chat completions call.
 
-    `client`: the way there, where it is not the target's own.
+    `client`: None for the target's own.
     """
 
     def __init__(self, target: ServiceTarget[Any], path: str, client: Client | None = None) -> None:
@@ -110,18 +110,18 @@ class ModelAnswers:
         self._chat, self._search = Completions(client or own, path), target.search
 
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
-        """The pieces, at the end the passages that were sent. Nothing is sent where none is found.
+        """The pieces, then the passages behind them. Without passages it sends nothing.
 
-        `request_id`: sent along, where the service takes one.
+        `request_id`: "" for a service that takes none.
         """
-        if question.by.application:
-            raise NotOffered(self.applications.why)
-        turns, among = question.turns, question.among
-        # a question such as "and on Sundays?" says little without the one before
+        if question.answerer.application:
+            raise NotOffered(self.applications.no_changes)
+        turns, among = question.turns, question.document_ids
+        # A question such as "and on Sundays?" says little without the one before.
         words = f"{question.text}\n{turns[-1].question}" if turns else question.text
         hits = await self._search(Query(words, MOST_PASSAGES, among=tuple(among)))
-        # only of documents that are meant, also where the search is not so exact
-        hits = sendable([hit for hit in hits if not among or hit.remote_id in among])
+        # Some searches also return other documents.
+        hits = select_passages([hit for hit in hits if not among or hit.remote_id in among])
         if not hits:
             yield Sources(())
             return
@@ -131,7 +131,7 @@ class ModelAnswers:
             async for last in pieces:
                 if last.text:
                     yield last.text
-        yield Sources(hits, request_id or last.request_id, last.usage, numbered=True)
+        yield Sources(hits, request_id or last.request_id, last.usage, is_numbered=True)
 
 
 async def event_pieces(
@@ -139,11 +139,11 @@ async def event_pieces(
     piece_of: Callable[[Event], Piece],
     whole: Callable[[Any], Piece],
 ) -> AsyncGenerator[Piece, None]:
-    """One for each event, as they come, as far as they go; a `whole` answer that is no stream is one."""
+    """A piece for each event as it arrives; a single one for an answer that isn't a stream (`whole`)."""
     reader = EventReader()
     async with aclosing(stream) as parts:
         async for part in parts:
-            if isinstance(part, HttpAnswer):  # no stream after all
+            if isinstance(part, HttpAnswer):
                 yield whole(part.body)
                 return
             for event in reader.feed(part):
@@ -153,7 +153,7 @@ async def event_pieces(
 
 
 async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncGenerator[Any, None]:
-    """The values of a stream of lines with one each, or of one whole answer; None for what is no JSON."""
+    """The JSON value of each line of a stream, or of a whole answer; None for a line that isn't JSON."""
     rest = b""
     async with aclosing(stream) as parts:
         async for part in parts:
@@ -168,60 +168,62 @@ async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncG
 
 
 def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """The question and as many of the latest turns before it as are taken, oldest first."""
-    said = [
+    """The latest turns that fit, oldest first, and the question."""
+    history = [
         {"role": role, "content": text}
         for turn in turns[-(MOST_MESSAGES // 2) :]
         for role, text in (("user", turn.question), ("assistant", turn.answer))
     ]
-    return [*said, {"role": "user", "content": question}]
+    return [*history, {"role": "user", "content": question}]
 
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
-    """The JSON of a request. Passages of one document share its number, from 1."""
+    """The JSON of a request. Passages of one document share its number, counted from 1."""
     passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
     system = {"role": "system", "content": _SYSTEM}
-    return {"model": question.by.model, "messages": [system, *messages(text, question.turns)]}
+    return {"model": question.answerer.model, "messages": [system, *messages(text, question.turns)]}
 
 
-def sendable(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The best passages within the bounds; the last one may be cut. By document, as the hits come."""
+def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    """The best passages within the limits, the last one perhaps cut; hits keep their order."""
     ranked = sorted(((hit, one) for hit in hits for one in hit.passages), key=lambda pair: -pair[1].score)
-    taken: dict[str, list[Passage]] = {}
+    selected: dict[str, list[Passage]] = {}
     room = MOST_CHARACTERS
     for hit, passage in [pair for pair in ranked if pair[1].text.strip()][:MOST_PASSAGES]:
         text = passage.text[:room]
         if text.strip():
-            taken.setdefault(hit.remote_id, []).append(replace(passage, text=text))
+            selected.setdefault(hit.remote_id, []).append(replace(passage, text=text))
         room -= len(text)
-    return tuple(replace(hit, passages=tuple(taken[hit.remote_id])) for hit in hits if hit.remote_id in taken)
+    return tuple(
+        replace(hit, passages=tuple(selected[hit.remote_id])) for hit in hits if hit.remote_id in selected
+    )
 
 
 def chat_piece(body: Any) -> Piece:
-    """What the first of the choices adds, or says as a whole; what the model only thought is left out."""
-    about = object_of(body)
-    choice = next(objects_in(about.get("choices")), {})
-    part = object_of(choice.get("delta") or choice.get("message"))
-    finish, usage = text_of(choice.get("finish_reason")), usage_of(about.get("usage"))
-    return Piece(text_of(part.get("content")), finish, text_of(about.get("id")), usage, part)
+    """The delta or message of the first choice, without the model's reasoning."""
+    fields = object_of(body)
+    choice = next(objects_in(fields.get("choices")), {})
+    message = object_of(choice.get("delta") or choice.get("message"))
+    finish, usage = text_of(choice.get("finish_reason")), usage_of(fields.get("usage"))
+    return Piece(text_of(message.get("content")), finish, text_of(fields.get("id")), usage, message)
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:
-    """Tokens by what they went into; None where there are none."""
+    """Tokens by use; None if there are no counts."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 
 
 def check_end(finish: str) -> None:
-    """Raises `Unavailable` where an answer did not come to its end."""
+    """Raise `Unavailable` unless the answer is complete."""
     if finish != "stop":
         why = _BREAKS.get(finish, f" ({printable(finish)[:LONGEST_MESSAGE]})")
         raise Unavailable(f"{BROKE_OFF}{why}", code=finish or "no-finish")
 
 
 def broken_off(code: str = "no-finish", words: str = "") -> Unavailable:
-    """The error of an answer that did not come to its end; `words` of the service."""
+    """The error of an incomplete answer. `words`: the service's own."""
     why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
     return Unavailable(f"{BROKE_OFF}{why}; ask again", code=code)

@@ -1,4 +1,4 @@
-"""The knowledge bases of a workspace: listed, shown, made, renamed and deleted on a person's order."""
+"""The knowledge bases of a Dify workspace: lists, creates, renames and deletes them for a person."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.account import Account, BaseRequest, Bases
 from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
@@ -19,40 +19,40 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
     "permission": choice("only_me", "all_team_members"),
 }
-"""What can be set when a base is made."""
+"""Settings of a new base."""
 
 USUAL = {"indexing_technique": "high_quality"}
 
 LONGEST_NAME, LONGEST_WORDS = 40, 400
-"""Characters (api/controllers/service_api/dataset/dataset.py)."""
+"""Characters of a name and a description (api/controllers/service_api/dataset/dataset.py)."""
 
 
 class DifyBases(Bases):
-    """Those of the workspace behind one key. Every call raises `TargetError`."""
+    """The knowledge bases of one workspace."""
 
     target: DifyTarget
 
-    no_models = "the model of a knowledge base is chosen in Dify"
-    no_capacity = "Dify does not tell how much space the workspace has; see its console"
+    no_models = "choose the model of a knowledge base in Dify"
+    no_capacity = "Dify doesn't say how much space the workspace has; see its console"
 
-    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
-        """Raises `Rejected`."""
-        if wish.model is not None:
-            raise Rejected("the model of a knowledge base is chosen in Dify; leave --model out")
-        name, description = (wish.name, LONGEST_NAME), (wish.description, LONGEST_WORDS)
+    def fields_of(self, request: BaseRequest) -> dict[str, Any]:
+        """The settings of a new base; name and description are checked, too."""
+        if request.model is not None:
+            raise Rejected("choose the model of a knowledge base in Dify; omit --model")
+        name, description = (request.name, LONGEST_NAME), (request.description, LONGEST_WORDS)
         for what, (words, longest) in {"a name": name, "a description": description}.items():
             if len(words or "") > longest:
-                raise Rejected(f"{what} has at most {longest} characters in Dify", code="length")
-        return parse_settings(wish.settings, SETTINGS, "a new knowledge base")
+                raise Rejected(f"Dify allows {what} of at most {longest} characters", code="length")
+        return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Those of everybody in the workspace."""
+        """A page of the list, counted from 1, also with the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
         return well_formed("bases", bases_of(answer.body))
 
-    async def look(self, base_id: str) -> BaseCard:
-        """One of them."""
+    async def get(self, base_id: str) -> BaseCard:
+        """One base of the workspace."""
         try:
             answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
@@ -60,7 +60,7 @@ class DifyBases(Bases):
         return well_formed("base", _card(answer.body))
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
-        """Ask about one base: what is said to be missing is that one, whatever the config names."""
+        """A request about one base. If Dify says the base is missing, the error names this one."""
         try:
             return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
         except Halted as error:
@@ -68,32 +68,32 @@ class DifyBases(Bases):
                 raise self.target.no_base(base_id) from error
             raise
 
-    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
-        """By default one that is searched by meaning. Sent once."""
+    async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
+        """By default with a vector index."""
         body = {
-            "name": wish.name,
-            "description": wish.description or "",
+            "name": request.name,
+            "description": request.description or "",
             "indexing_technique": "high_quality",
         }
         return _card((await self._client.post("create-base", "/datasets", json={**body, **fields})).body)
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Change name and description. Raises `NotOffered` for settings, which are chosen when it is made."""
-        self.fields_of(wish)
-        if wish.settings:
-            raise NotOffered("settings of a knowledge base are changed in Dify; leave --set out")
-        card = await self.look(base_id)
-        description = card.description if wish.description is None else wish.description
-        body = {"name": wish.name or card.name, "description": description}
+    async def update(self, base_id: str, request: BaseRequest) -> None:
+        """Change the name or the description. Raises `NotOffered` for settings, which a new base takes."""
+        self.fields_of(request)
+        if request.settings:
+            raise NotOffered("change the settings of a knowledge base in Dify; omit --set")
+        card = await self.get(base_id)
+        description = card.description if request.description is None else request.description
+        body = {"name": request.name or card.name, "description": description}
         await self._ask("edit-base", "PATCH", base_id, body)
 
     async def delete(self, base_id: str) -> None:
-        """Remove a base with everything in it."""
-        await self.look(base_id)
+        """Delete a base with all its documents."""
+        await self.get(base_id)
         try:
             await self._ask("delete-base", "DELETE", base_id)
         except Halted as error:
-            # It was there a moment ago: an earlier try removed it, whose answer was lost.
+            # It existed a moment ago: an earlier try deleted it, and its answer was lost.
             if error.halt != "knowledge-base-missing":
                 raise
 
@@ -109,5 +109,5 @@ def _card(body: Any) -> BaseCard | None:
 
 
 def account(target: DifyTarget) -> Account:
-    """The workspace of a key."""
+    """The workspace of an open target's key."""
     return Account(DifyBases(target))

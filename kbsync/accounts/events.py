@@ -16,7 +16,7 @@ from kbsync.targets.http.bodies import parsed
 
 @dataclass(slots=True)
 class Event:
-    """One event. `name` and `id` are "" where there is none; `fields` are those no standard knows."""
+    """One event. `name` and `id`: "" if it has none. `fields`: those that the standard doesn't define."""
 
     name: str = ""
     id: str = ""
@@ -28,11 +28,11 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 
 class EventReader:
-    """Turns bytes into events, each as soon as the line that ends it has begun to arrive."""
+    """Turns bytes into events, each as soon as the line that ends it starts to arrive."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        # The line that has not ended yet, in pieces: joined only once, since it may be of megabytes.
+        # The pieces of an unfinished line. It may have megabytes, so they are joined only once.
         self._rest: list[str] = []
         self._after_cr = False
         self._lines: list[tuple[str, str]] = []
@@ -40,21 +40,21 @@ class EventReader:
 
     def feed(self, content: bytes) -> Iterator[Event]:
         """The events that these bytes complete."""
-        yield from self._taken(self._decode(content))
+        yield from self._read(self._decode(content))
 
     def end(self) -> Iterator[Event]:
-        """No more comes: what is left is the last event, with or without its end."""
-        yield from self._taken(f"{self._decode(b'', True)}\n\n")
+        """The last event, with or without the blank line after it."""
+        yield from self._read(f"{self._decode(b'', True)}\n\n")
 
-    def _taken(self, text: str) -> Iterator[Event]:
+    def _read(self, text: str) -> Iterator[Event]:
         for line in self._split(text):
             if line:
-                self._note(line)
+                self._add(line)
             elif self._lines:
                 yield self._event()
 
     def _split(self, text: str) -> Sequence[str]:
-        """Whole lines. A CR ends one at once; the LF that may follow it belongs to it."""
+        """The complete lines. A CR ends a line at once, and swallows an LF after it."""
         if self._after_cr and text:
             text = text.removeprefix("\n")
             self._after_cr = False
@@ -66,17 +66,17 @@ class EventReader:
         self._rest.append(rest)
         return lines
 
-    def _note(self, line: str) -> None:
+    def _add(self, line: str) -> None:
         name, colon, value = line.partition(":")
         name = name.strip().lower()
-        if not name:  # a comment, such as those that keep a connection open
+        if not name:  # a comment, which keeps a connection open
             return
         if name != "data" and colon and value:
             self._pads = value.startswith(" ")
         self._lines.append((name, value))
 
     def _event(self) -> Event:
-        """Where other fields have no blank after their colon, one in the data belongs to the text."""
+        """If other fields have no blank after the colon, a blank in the data is part of the text."""
         lines, self._lines = self._lines, []
         event, data = Event(), []
         quotes = any(name == "event" and is_quoted(value.strip()) for name, value in lines)
@@ -93,12 +93,12 @@ class EventReader:
 
 
 def is_quoted(text: str) -> bool:
-    """It stands between two double quotes."""
+    """Whether the text is in double quotes."""
     return len(text) > 1 and text[0] == text[-1] == '"'
 
 
 def unquoted(text: str) -> str:
-    """`text` without the quotes around it, and without escapes where it is a text as JSON has it."""
+    """The text without its quotes; as a JSON string, also without escapes."""
     bare = text.strip()
     if not is_quoted(bare):
         return text

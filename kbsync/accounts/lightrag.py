@@ -1,4 +1,4 @@
-"""The answers of a LightRAG server, which has one knowledge base and answers with a model of its own."""
+"""Answers of a LightRAG server, which has one knowledge base and its own model."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from kbsync.targets.http.reading import object_of, objects_in, text_of
 from kbsync.targets.lightrag.target import LightragTarget
 
 ITSELF = "server"
-"""The id of the one that answers questions: the server, with a model of its own."""
+"""The id of the only application: the server with its own model."""
 
 
 @dataclass(frozen=True, slots=True)
 class LightragServer(Applications):
-    """The server as the only application there is, which no call changes."""
+    """The server as its only application."""
 
-    why = "the server answers by itself, and as it is set up"
+    no_changes = "the server itself answers, with its own settings"
     base: str
 
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """It answers from all of its documents."""
+    async def list_all(self) -> Sequence[ApplicationInfo]:
+        """The server, which answers from all its documents."""
         return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
 class LightragAnswers:
-    """What the server answers from all of its documents."""
+    """Answers from all documents of the server."""
 
     model = ""
 
@@ -40,13 +40,13 @@ class LightragAnswers:
         self.applications = LightragServer(self._config.base_key("")[-1])
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """What the server answers. `turns` go to its model; passages are found by the question alone."""
-        if question.by.application != ITSELF:
-            raise Rejected("the server answers with a model of its own; ask without --model and --app")
-        if question.among:
-            said = "the server answers from all of its documents; ask without --path, --type and --after"
-            raise Rejected(said)
-        asked = {
+        """The server's answer. Its model gets the turns, but its search uses only the question."""
+        if question.answerer.application != ITSELF:
+            raise Rejected("the server answers with its own model; omit --model and --app")
+        if question.document_ids:
+            reason = "the server answers from all its documents; omit --path, --type and --after"
+            raise Rejected(reason)
+        body = {
             "query": question.text,
             "mode": self._config.mode,
             "conversation_history": messages(question.text, question.turns)[:-1],
@@ -56,10 +56,10 @@ class LightragAnswers:
         hits: Sequence[Hit] = ()
         is_answered = has_end = is_over = False
         with self._client.redacting():
-            async with aclosing(self._answer_lines(asked, question.streamed)) as lines:
+            async with aclosing(self._answer_lines(body, question.streamed)) as lines:
                 async for line in lines:
                     hits = references(line) or hits
-                    # A server that tells of its progress, as it is asked to, also has a last line.
+                    # A server that reports its progress, as requested, also sends a last line.
                     has_end = has_end or is_progress(line)
                     is_over = is_over or is_last(line)
                     if (text := answered(line)) is not None:
@@ -68,21 +68,21 @@ class LightragAnswers:
                             yield text
         if not is_answered or (has_end and not is_over):
             raise broken_off()
-        yield Sources(tuple(hits), numbered=True)
+        yield Sources(tuple(hits), is_numbered=True)
 
-    async def _answer_lines(self, asked: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
-        """Lines of an answer, or all of it."""
+    async def _answer_lines(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
+        """The lines of an answer, or the whole answer."""
         if not streamed:
-            yield (await self._client.post("ask", "/query", json=asked)).body
+            yield (await self._client.post("ask", "/query", json=body)).body
             return
-        stream = self._client.stream("ask", "/query/stream", json={**asked, "include_progress": True})
+        stream = self._client.stream("ask", "/query/stream", json={**body, "include_progress": True})
         async with aclosing(json_lines(stream)) as lines:
             async for line in lines:
                 yield line
 
 
 def references(line: Any) -> tuple[Hit, ...]:
-    """The documents that an answer is made from, in the order of the numbers that it gives them."""
+    """The documents behind an answer, in the order of their numbers in the text."""
     listed = objects_in(object_of(line).get("references"))
     return tuple(
         Hit(text_of(one.get("file_path")), 1 / place, tuple(_texts(one.get("content"), 1 / place)))
@@ -96,19 +96,19 @@ def _texts(content: object, score: float) -> Iterator[Passage]:
 
 
 def is_progress(line: Any) -> bool:
-    """A line about the work on an answer, before its text."""
+    """Whether the line reports progress, before the text."""
     return "progress" in object_of(line)
 
 
 def is_last(line: Any) -> bool:
-    """The line with the time that an answer took."""
+    """Whether the line has the time that the answer took, and is the last."""
     return "response_time" in object_of(line)
 
 
 def answered(line: Any) -> str | None:
-    """The text of a line of an answer; None: it has none. Raises `Unavailable` for an error in its place.
+    """The text in a line; None if there is none. Raises `Unavailable` for an error instead of text.
 
-    "" where the model was not asked, since nothing was found: then the server has a sentence of its own.
+    "" if the search found nothing and the server replied with a fixed sentence.
     """
     body = object_of(line)
     if line is None or "error" in body:
@@ -119,5 +119,5 @@ def answered(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> Account:
-    """The server, whose one base cannot be managed."""
+    """The server of an open target. Nobody can manage its one base."""
     return Account(answers=LightragAnswers(target))

@@ -1,11 +1,11 @@
-"""The knowledge bases that the user of a key sees, and may make and delete."""
+"""The knowledge bases that the key's user at Open WebUI sees, and may create and delete."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from kbsync.accounts.account import Account, Bases, BaseWish
+from kbsync.accounts.account import Account, BaseRequest, Bases
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
@@ -15,52 +15,52 @@ from kbsync.targets.openwebui.target import OpenWebuiTarget
 
 
 class OpenWebuiBases(Bases):
-    """Those of one user. Every call raises `TargetError`."""
+    """The knowledge bases of one user."""
 
     target: OpenWebuiTarget
 
-    no_models = "the model of all knowledge bases is set in the admin panel of Open WebUI"
+    no_models = "the admin panel of Open WebUI sets one model for all knowledge bases"
     no_capacity = "Open WebUI has no quota of its own"
 
-    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
-        """None: a base has none of its own. Raises `Rejected`."""
-        if wish.model is not None or wish.settings:
-            raise Rejected("models and settings of Open WebUI are those of the whole server", code="setting")
+    def fields_of(self, request: BaseRequest) -> dict[str, Any]:
+        """Empty: models and settings belong to the whole server."""
+        if request.model is not None or request.settings:
+            raise Rejected("Open WebUI has models and settings only for the whole server", code="setting")
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """As large as the server likes it."""
+        """A page of the list, counted from 1; the server sets its size."""
         answer = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )
         return well_formed("list-bases", page_of(answer.body, card_of))
 
-    async def look(self, base_id: str) -> BaseCard:
-        """One of them."""
+    async def get(self, base_id: str) -> BaseCard:
+        """One base of the user."""
         return await self.target.card(base_id)
 
-    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Sent once."""
-        body = {"name": wish.name, "description": wish.description or ""}
+    async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
+        """Only the name and the description."""
+        body = {"name": request.name, "description": request.description or ""}
         answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
         return card_of(answer.body)
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Change its name and description; both are sent, so what is not wished for is read before."""
-        self.fields_of(wish)
-        now = await self.look(base_id)
-        description = now.description if wish.description is None else wish.description
-        body = {"name": wish.name or now.name, "description": description}
+    async def update(self, base_id: str, request: BaseRequest) -> None:
+        """Change the name or the description. The server wants both, so this reads them first."""
+        self.fields_of(request)
+        card = await self.get(base_id)
+        description = card.description if request.description is None else request.description
+        body = {"name": request.name or card.name, "description": description}
         await self._client.ask("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Remove a base; the server keeps its files, which belong to their users."""
+        """Delete a base. Its files stay with their users."""
         answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if answer.body is not True:
-            raise Unavailable("delete-base: the server did not delete it", code="not-deleted")
+            raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
 
 
 def account(target: OpenWebuiTarget) -> Account:
-    """The user of a key."""
-    # Without a chat's and a session's id nothing of it is kept there, and the answer comes as at OpenAI.
+    """The user of an open target's key."""
+    # Without ids of a chat and a session, the server keeps nothing and answers as OpenAI does.
     return Account(OpenWebuiBases(target), answers=ModelAnswers(target, "/api/chat/completions"))

@@ -1,4 +1,4 @@
-"""The datasets of a RAGFlow user, changed when a person asks for it, and the chat assistants that answer."""
+"""The datasets of a RAGFlow user, and the chat assistants that answer from them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kbsync.accounts.account import (
     Account,
     ApplicationInfo,
     Applications,
+    BaseRequest,
     Bases,
-    BaseWish,
     Question,
     Sources,
 )
@@ -42,79 +42,79 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "embedding_model": any_text(),
     "permission": choice("me", "team"),
 }
-"""What can be set beside name and description."""
+"""Settings of a dataset besides its name and description."""
 
 LONGEST_NAME = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""The second one before 0.25.1."""
+"""Versions before 0.25.1 have the second one."""
 
 
 class RagflowBases(Bases):
-    """Those behind one key. Every call raises `TargetError`."""
+    """The datasets of one user."""
 
     target: RagflowTarget
 
-    no_models = "RAGFlow shows its models in its own settings; choose with --set embedding_model=…"
-    no_capacity = "RAGFlow sets no limit to what a user stores"
+    no_models = "RAGFlow lists its models in its settings; choose one with --set embedding_model=…"
+    no_capacity = "RAGFlow doesn't limit what a user stores"
 
-    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
-        """With name and description. Raises `Rejected`."""
-        if wish.model is not None:
-            raise Rejected("RAGFlow lists no models here; name one with --set embedding_model=NAME@FACTORY")
-        if wish.name is not None and len(wish.name) > LONGEST_NAME:
-            raise Rejected(f"a name has {LONGEST_NAME} characters at most", code="name")
-        given = {"name": wish.name, "description": wish.description}
-        fields = parse_settings(wish.settings, SETTINGS, "a dataset")
-        return {key: value for key, value in given.items() if value is not None} | fields
+    def fields_of(self, request: BaseRequest) -> dict[str, Any]:
+        """The settings, the name and the description."""
+        if request.model is not None:
+            raise Rejected("RAGFlow takes no --model; use --set embedding_model=NAME@FACTORY")
+        if request.name is not None and len(request.name) > LONGEST_NAME:
+            raise Rejected(f"RAGFlow allows a name of at most {LONGEST_NAME} characters", code="name")
+        texts = {"name": request.name, "description": request.description}
+        fields = parse_settings(request.settings, SETTINGS, "a dataset")
+        return {key: value for key, value in texts.items() if value is not None} | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Nobody says how many there are in all."""
+        """A page of the list, counted from 1; the server gives no total."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self._client.ask("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(answer.body), None)
 
-    async def look(self, base_id: str) -> BaseCard:
-        """One of them."""
+    async def get(self, base_id: str) -> BaseCard:
+        """One dataset of the user."""
         return await self.target.card(base_id)
 
-    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
-        """The server would call a second one of its name name(1). Sent once."""
+    async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
+        """The server would rename a second dataset `name` to `name(1)`."""
         answer = await self._client.post("create-base", DATASETS, json=fields)
         return next(iter(shapes.bases_of(answer.body)), None)
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Send what changes. Documents that are there stay as they were parsed."""
-        fields = self.fields_of(wish)
-        await self.look(base_id)
+    async def update(self, base_id: str, request: BaseRequest) -> None:
+        """Send only the changes. RAGFlow doesn't parse existing documents again."""
+        fields = self.fields_of(request)
+        await self.get(base_id)
         await self._client.ask("edit-base", "PUT", f"{DATASETS}/{base_id}", json=fields)
 
     async def delete(self, base_id: str) -> None:
-        """Remove it; one that is gone already is done."""
+        """Delete a dataset; a missing one counts as deleted."""
         try:
             await self._client.ask("delete-base", "DELETE", DATASETS, json={"ids": [base_id]})
         except Rejected:
-            if any(card.id == base_id for card in await self.all()):
+            if any(card.id == base_id for card in await self.list_all()):
                 raise
 
 
 @dataclass(frozen=True, slots=True)
 class RagflowAssistants(Applications):
-    """The chat assistants that a key may ask."""
+    """The chat assistants that the key may use."""
 
-    why = "chat assistants are made and changed in RAGFlow"
-    advice = "make a chat in RAGFlow that has the dataset"
+    no_changes = "create and change chat assistants in RAGFlow"
+    hint = "create a chat with this dataset in RAGFlow"
     client: Client
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """The oldest versions have them in one page."""
+        """A page of the list, counted from 1."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
         return well_formed("chats", chats_of(answer.body))
 
 
 class RagflowAnswers:
-    """What the chat assistants of a user answer."""
+    """Answers of the user's chat assistants."""
 
     model = ""
 
@@ -123,51 +123,51 @@ class RagflowAnswers:
         self.applications = RagflowAssistants(self._client)
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """What a chat assistant answers from its datasets, or from the documents `among` them."""
-        if not question.by.application:
-            raise Rejected("chat assistants answer in RAGFlow, each with its own model; ask without --model")
+        """The answer of a chat assistant, from its datasets or only from the documents of the question."""
+        if not question.answerer.application:
+            raise Rejected("RAGFlow's chat assistants have models of their own; omit --model")
         prompt: list[dict[str, Any]] = [*messages(question.text, question.turns)]
-        prompt[-1] |= {"doc_ids": list(question.among)} if question.among else {}
-        # This name of a model stands for that of the assistant.
+        prompt[-1] |= {"doc_ids": list(question.document_ids)} if question.document_ids else {}
+        # The server replaces this name by the assistant's model.
         body = {"model": "model", "messages": prompt, "extra_body": {"reference": True}}
-        chat, missing = quote(question.by.application, safe=""), NotOffered("no call")
+        chat, error = quote(question.answerer.application, safe=""), NotOffered("no call")
         for call in CHAT_CALLS:
-            way = Completions(self._client, f"{call}/{chat}/chat/completions")
+            completions = Completions(self._client, f"{call}/{chat}/chat/completions")
             try:
                 with self._client.redacting():
-                    async with aclosing(way.pieces(body, question.streamed)) as pieces:
+                    async with aclosing(completions.pieces(body, question.streamed)) as pieces:
                         async for piece in pieces:
                             for text in texts_of(piece):
                                 yield text
                 yield sources_of(piece)
                 return
-            except NotOffered as error:
-                missing = error
-        raise missing
+            except NotOffered as missing:
+                error = missing
+        raise error
 
 
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """A page of chat assistants; None for another shape. Up to 0.24 the list stands by itself."""
+    """A page of chat assistants; None for another shape. Up to 0.24, `data` is the list itself."""
     data = object_of(body).get("data")
-    about = object_of(data)
-    return page_in(data if isinstance(data, list) else about.get("chats"), about.get("total"), _chat)
+    fields = object_of(data)
+    return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
 
 
-def _chat(one: Mapping[str, Any]) -> ApplicationInfo | None:
-    """Up to 0.24 the datasets of an assistant stand in it, and its fields have other names."""
-    if (chat_id := id_of(one.get("id"))) is None:
+def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
+    """Up to 0.24, an assistant contains its datasets, and its fields have other names."""
+    if (chat_id := id_of(row.get("id"))) is None:
         return None
-    model = text_of(one.get("llm_id") or object_of(one.get("llm")).get("model_name"))
-    bases = one.get("dataset_ids") or [each.get("id") for each in objects_in(one.get("datasets"))]
+    model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))
+    bases = row.get("dataset_ids") or [each.get("id") for each in objects_in(row.get("datasets"))]
     known = tuple(filter(None, map(id_of, bases if isinstance(bases, list) else ())))
-    name, description = text_of(one.get("name")), text_of(one.get("description"))
+    name, description = text_of(row.get("name")), text_of(row.get("description"))
     return ApplicationInfo(chat_id, name, description, model=model, bases=known)
 
 
 def texts_of(piece: Piece) -> Iterator[str]:
-    """What a piece adds to an answer, without what the model only thought. Raises `Unavailable`.
+    """The text of a piece, without the model's reasoning. Raises `Unavailable`.
 
-    An error is a text, too, wherever the answer stood, under a good end (rag/llm/chat_model.py).
+    The server sends an error as text, at any point of an answer that ends well (rag/llm/chat_model.py).
     """
     text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
     if text:
@@ -177,8 +177,8 @@ def texts_of(piece: Piece) -> Iterator[str]:
 
 
 def sources_of(last: Piece) -> Sources:
-    """The passages that an assistant had, by document: `[ID:0]` in its answer is the first of all."""
-    listed = last.part.get("reference")
+    """The passages behind an answer, by document. `[ID:0]` in the answer means the first passage."""
+    listed = last.message.get("reference")
     if not isinstance(listed, list):
         return Sources(None, usage=last.usage)
     passages: dict[str, list[Passage]] = {}
@@ -192,5 +192,5 @@ def sources_of(last: Piece) -> Sources:
 
 
 def account(target: RagflowTarget) -> Account:
-    """The user of a key."""
+    """The user of an open target's key."""
     return Account(RagflowBases(target), answers=RagflowAnswers(target))

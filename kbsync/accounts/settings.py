@@ -1,4 +1,4 @@
-"""Settings of knowledge bases and applications, which a person gives as text."""
+"""Settings of knowledge bases and applications, which people give as text with `--set`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from kbsync.errors import Rejected
 _LONGEST_SHOWN = 60
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _DECIMAL = re.compile(r"[0-9]{1,3}(\.[0-9]{1,9})?")
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedSetting:
-    """`read` turns a text into what is sent, or None where it is not `allowed`, which says what is."""
+    """A setting that a service has. `read` returns the value to send, or None for a text that isn't allowed.
+
+    `allowed` describes the texts that are.
+    """
 
     read: Callable[[str], object]
     allowed: str
@@ -28,19 +31,19 @@ def choice(*words: str) -> OfferedSetting:
 
 
 def zero_or_one() -> OfferedSetting:
-    """Sent as 0 or 1."""
+    """Yes or no, sent as 0 or 1."""
     return OfferedSetting(
-        lambda text: None if (known := _WORDS.get(text)) is None else int(known), "0, 1, false, true"
+        lambda text: None if (known := _FLAGS.get(text)) is None else int(known), "0, 1, false, true"
     )
 
 
 def boolean() -> OfferedSetting:
-    """Sent as false or true."""
-    return OfferedSetting(_WORDS.get, "false, true")
+    """Yes or no, sent as false or true."""
+    return OfferedSetting(_FLAGS.get, "false, true")
 
 
 def whole(least: int, most: int) -> OfferedSetting:
-    """A whole number of a range, sent as one."""
+    """A whole number within a range."""
 
     def read(text: str) -> int | None:
         number = int(text) if _NUMBER.fullmatch(text) else None
@@ -50,42 +53,42 @@ def whole(least: int, most: int) -> OfferedSetting:
 
 
 def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
-    """A number, sent as the text it is."""
+    """A number, sent as text."""
     return OfferedSetting(
         lambda text: text if _DECIMAL.fullmatch(text) and is_legal(float(text)) else None, allowed
     )
 
 
 def any_text() -> OfferedSetting:
-    """Any text, sent as it is."""
+    """Any text that isn't empty."""
     return OfferedSetting(lambda text: text if text.strip() else None, "a text that is not empty")
 
 
 def parse_settings(
     given: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
 ) -> dict[str, object]:
-    """What is sent for each setting that is given. Raises `Rejected`, naming what is legal.
+    """The value to send for each setting. Raises `Rejected`, which lists what is allowed.
 
-    `what` has them: such as "a knowledge base".
+    `what` has these settings, such as "a knowledge base".
     """
     values: dict[str, object] = {}
     for key, text in given.items():
         setting = known.get(key)
         if setting is None:
-            raise Rejected(f"{what} has no setting {_shown(key)}; it has: {', '.join(known)}", code="setting")
+            raise Rejected(f"{what} has no setting {_quote(key)}; it has: {', '.join(known)}", code="setting")
         values[key] = setting.read(text)
         if values[key] is None:
-            raise Rejected(f"{key} cannot be {_shown(text)}; allowed: {setting.allowed}", code="setting")
+            raise Rejected(f"{key} can't be {_quote(text)}; allowed: {setting.allowed}", code="setting")
     return values
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…")
 
 
-def shown_settings(shown: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
-    """The settings that a service shows, each in the form in which it can be given."""
-    return {key: text for key in known if (text := _text(shown.get(key)))}
+def settings_as_text(fields: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
+    """The known settings among what a service returned, each as `--set` takes it."""
+    return {key: text for key in known if (text := _text(fields.get(key)))}
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,7 @@
-"""Knowledge bases, applications and the callback of an account: changed only when a person asks for it.
+"""The knowledge bases, the applications and the callback address of a Zhipu account.
 
 Source: the vendor's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
-base. The calls about callbacks are gone from the vendor's current pages.
+base. The vendor's current pages no longer list the calls about callbacks.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from kbsync.accounts.account import (
     Account,
     ApplicationInfo,
+    ApplicationRequest,
     Applications,
-    ApplicationWish,
+    BaseRequest,
     Bases,
-    BaseWish,
     Callback,
     EmbeddingModel,
     Named,
@@ -29,7 +29,7 @@ from kbsync.accounts.settings import (
     choice,
     decimal,
     parse_settings,
-    shown_settings,
+    settings_as_text,
     whole,
     zero_or_one,
 )
@@ -58,36 +58,36 @@ MODELS = (
     EmbeddingModel("11", "Embedding-3"),
     EmbeddingModel("12", "Embedding-3-pro"),
 )
-"""The models that make vectors, as documented, for installations that do not list them."""
+"""The documented embedding models, for installations that don't list theirs."""
 
-# By name: the ids of models differ between installations.
-USUAL_MODEL = "embedding-3"
+# A name, because the ids of models differ between installations.
+DEFAULT_MODEL = "embedding-3"
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
-"""Characters of an application's."""
+"""Characters of an application's name and description."""
 
-# The vendor's default makes an answer of one passage.
-RECALL = {
+# By the vendor's own default, an answer is from a single passage.
+DEFAULT_RECALL = {
     "slice_config_type": "customized",
     "recall_method": "embedding",
     "rerank_status": 0,
     "slice_count": 8,
 }
-"""How an application finds passages where nothing else is set."""
+"""How an application finds passages, unless a person sets something else."""
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
-TOLD_OF_A_BASE: Mapping[str, OfferedSetting] = {
+SHOWN_SETTINGS: Mapping[str, OfferedSetting] = {
     "background": _COLORS,
     "icon": choice("question", "book", "seal", "wrench", "tag", "horn", "house"),
     "contextual": zero_or_one(),
 }
-OF_A_BASE: Mapping[str, OfferedSetting] = {
-    **TOLD_OF_A_BASE,
-    "embedding_model": choice(*(model.name for model in MODELS)),  # shown as the model itself
+BASE_SETTINGS: Mapping[str, OfferedSetting] = {
+    **SHOWN_SETTINGS,
+    "embedding_model": choice(*(model.name for model in MODELS)),  # the service shows it as the model
 }
 
-OF_AN_APPLICATION: Mapping[str, OfferedSetting] = {
+APPLICATION_SETTINGS: Mapping[str, OfferedSetting] = {
     "top_p": decimal(lambda number: 0 < number < 1, "a number above 0 and below 1"),
     "temperature": decimal(lambda number: 0 < number <= 1, "a number above 0, at most 1"),
     "max_token": whole(1, 8192),
@@ -99,8 +99,8 @@ OF_AN_APPLICATION: Mapping[str, OfferedSetting] = {
     ),
 }
 
-OF_ITS_RECALL: Mapping[str, OfferedSetting] = {
-    "slice_config_type": any_text(),  # the manual names no values; its example has customized
+RECALL_SETTINGS: Mapping[str, OfferedSetting] = {
+    "slice_config_type": any_text(),  # the manual lists no values; its example has customized
     "slice_count": whole(1, 1000),
     "recall_method": choice("embedding", "keyword", "mixed"),
     "rerank_status": zero_or_one(),
@@ -109,38 +109,38 @@ OF_ITS_RECALL: Mapping[str, OfferedSetting] = {
     "show_recall_result": boolean(),
     "recall_slice_splicing_method": any_text(),  # such as {{切片内容}}
 }
-"""What `knowledge_info` has of it."""
+"""Settings in `knowledge_info`: how an application finds passages."""
 
-_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
-"""Lists in `knowledge_info` that have a row for each knowledge base."""
+_LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
+"""Lists in `knowledge_info` with a row for each knowledge base."""
 
-_PLACES = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_SHORTEST_SECRET = 4  # a shorter beginning is in too many words
+_PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
+_SHORTEST_SECRET = 4  # many words contain shorter ones
 
 T = TypeVar("T", bound=Named)
 
 
-def _given(body: Mapping[str, object]) -> dict[str, object]:
-    """A body without what is not set."""
+def _without_none(body: Mapping[str, object]) -> dict[str, object]:
+    """The fields that have a value."""
     return {key: value for key, value in body.items() if value is not None}
 
 
 async def _page(
     client: Client, op: str, path: str, number: int, size: int, read: Callable[[Mapping[str, Any]], T | None]
 ) -> ListPage[T]:
-    """Of bases or applications."""
+    """A page of the bases or the applications."""
     answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
     return rows_of(answer.body, read)
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-    """What was created, with its id: that comes in an object, as documented, or bare, as in the examples."""
+    """The fields that were sent, with the new id. The manual documents an object, its examples a bare id."""
     content = data_of((await client.post(op, path, json=body)).body)
     return {**body, "id": content.get("id") if isinstance(content, dict) else content}
 
 
-async def _remove(client: Client, op: str, path: str, look: str) -> None:
-    """One that is gone already is done, if a `look` agrees: a 404 may be said of what stays (promise 10)."""
+async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
+    """Delete something. After a 404, check: the service may still have it (promise 10)."""
     try:
         await client.ask(op, "DELETE", path)
         return
@@ -148,52 +148,52 @@ async def _remove(client: Client, op: str, path: str, look: str) -> None:
         if not is_gone(error):
             raise
     try:
-        shown = data_of((await client.ask(look, "GET", path)).body)
+        fields = data_of((await client.ask(read_op, "GET", path)).body)
     except Rejected as error:
         if is_gone(error):
             return
         raise
-    if shown:
-        raise Unsure("the vendor says that there is no such thing, and still has it", code="still-there")
+    if fields:
+        raise Unsure("the vendor answered that it doesn't exist, but still has it", code="still-there")
 
 
 class ZhipuBases(Bases):
-    """The knowledge bases behind one key. Every call raises `TargetError`."""
+    """The knowledge bases of one account."""
 
     target: ZhipuTarget
 
-    def fields_of(self, wish: BaseWish) -> dict[str, Any]:
-        """Raises `Rejected` for what is no setting, or contradicts the model."""
-        fields = parse_settings(wish.settings, OF_A_BASE, "a knowledge base")
-        named = fields.get("embedding_model")
-        if named is not None and wish.model is None:
-            reason = "embedding_model goes with --model and names the same one; add --model"
+    def fields_of(self, request: BaseRequest) -> dict[str, Any]:
+        """The settings of a base. Raises `Rejected` also if one contradicts the model."""
+        fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
+        name = fields.get("embedding_model")
+        if name is not None and request.model is None:
+            reason = "embedding_model needs --model with the same model; add --model"
             raise Rejected(reason, code="setting")
-        model = _model_among(MODELS, wish.model or "")
-        if named is not None and model is not None and model.name != named:
-            reason = f"embedding_model is {named}, --model is {model.name}; name one of them twice"
+        model = _find_model(MODELS, request.model or "")
+        if name is not None and model is not None and model.name != name:
+            reason = f"embedding_model is {name}, but --model is {model.name}; use the same model for both"
             raise Rejected(reason, code="setting")
         return fields
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """As listed; as documented where the installation lists none."""
+        """The models that the service lists; the documented ones if it lists none."""
         try:
             answer = await self._client.ask("models", "GET", "/embedding")
         except (NotFound, NotOffered):
             return MODELS
-        listed = tuple(
+        models = tuple(
             EmbeddingModel(model_id, text_of(item.get("name")), text_of(item.get("description")))
             for item in objects_in(listed_in(answer.body))
             if (model_id := id_of(item.get("id"))) is not None
         )
-        return listed or MODELS
+        return models or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Of those behind the key."""
+        """A page of the list, counted from 1."""
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
-    async def look(self, base_id: str) -> BaseCard:
-        """One base."""
+    async def get(self, base_id: str) -> BaseCard:
+        """One base of the account."""
         try:
             answer = await self._client.ask("base", "GET", _base_path(base_id))
         except Rejected as error:
@@ -201,39 +201,43 @@ class ZhipuBases(Bases):
         content = object_of(data_of(answer.body))
         card = _card({**content, "id": base_id}) if content else None
         if card is None:
-            raise self.target.no_base(base_id, "the vendor answers without any data")
+            raise self.target.no_base(base_id, "the answer has no data")
         return card
 
-    async def make(self, wish: BaseWish, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Sent once."""
-        # Models are asked for here, after the look for namesakes: a taken name costs one request.
-        model = _chosen_model(wish.model, await self.models())
-        fixed = {"name": wish.name, "description": wish.description, "embedding_id": number_of(model.id)}
-        body = _given({**fixed, **fields})
+    async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
+        """With the default model, unless the request names one."""
+        # Only now, after the check for namesakes: a name in use costs a single request.
+        model = _choose_model(request.model, await self.models())
+        fixed = {
+            "name": request.name,
+            "description": request.description,
+            "embedding_id": number_of(model.id),
+        }
+        body = _without_none({**fixed, **fields})
         created = await _create(self._client, "create-base", "/knowledge", body)
         return _card({**created, "embedding_model": model.name, "document_size": 0, "length": 0})
 
-    async def update(self, base_id: str, wish: BaseWish) -> None:
-        """Send what changes and nothing else: another model makes all vectors again, which costs."""
-        settings = self.fields_of(wish)
-        model = _chosen_model(wish.model, await self.models()) if wish.model is not None else None
+    async def update(self, base_id: str, request: BaseRequest) -> None:
+        """Send only the changes: a new model embeds all documents again, which costs money."""
+        settings = self.fields_of(request)
+        model = _choose_model(request.model, await self.models()) if request.model is not None else None
         body = {
-            "name": wish.name,
-            "description": wish.description,
+            "name": request.name,
+            "description": request.description,
             "embedding_id": number_of(model.id) if model is not None else None,
-            "callback_url": wish.callback,
-            "callback_header": dict(wish.headers) or None,
+            "callback_url": request.callback,
+            "callback_header": dict(request.headers) or None,
             **settings,
         }
-        with _unsaid(wish.headers.values()):
-            await self._client.ask("edit-base", "PUT", _base_path(base_id), json=_given(body))
+        with _redacting(request.headers.values()):
+            await self._client.ask("edit-base", "PUT", _base_path(base_id), json=_without_none(body))
 
     async def delete(self, base_id: str) -> None:
-        """Remove it; one that is gone already is done."""
+        """Delete a base; a missing one counts as deleted."""
         await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
-        """The account's space."""
+        """The space of the account."""
         return await self.target.capacity()
 
 
@@ -242,7 +246,7 @@ def _base_path(base_id: str) -> str:
 
 
 def _card(item: Mapping[str, Any]) -> BaseCard | None:
-    """What has no id is none."""
+    """A base as the service lists it; None without an id."""
     base_id = id_of(item.get("id"))
     if base_id is None:
         return None
@@ -255,76 +259,76 @@ def _card(item: Mapping[str, Any]) -> BaseCard | None:
         text_of(item.get("embedding_model")) or known,
         count_of(item.get("document_size")),
         count_of(item.get("length")),
-        shown_settings(item, TOLD_OF_A_BASE),
+        settings_as_text(item, SHOWN_SETTINGS),
         count_of(item.get("word_num")),
     )
 
 
-def _model_among(models: Sequence[EmbeddingModel], wish: str) -> EmbeddingModel | None:
-    """The model of this id or name; None where there is none."""
-    wanted = wish.strip().lower()
-    return next((model for model in models if wanted in (model.id, model.name.lower())), None)
+def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel | None:
+    """The model with this id or name; None if there is none."""
+    key = text.strip().lower()
+    return next((model for model in models if key in (model.id, model.name.lower())), None)
 
 
-def _chosen_model(wish: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
-    """The model of this id or name; without a wish the usual one. Raises `Rejected` with those there are."""
-    found = _model_among(models, wish or USUAL_MODEL)
-    if found is not None:
-        return found
-    if wish is None and models:
+def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
+    """The model with this id or name; for None the default one. Raises `Rejected`, which lists the models."""
+    model = _find_model(models, text or DEFAULT_MODEL)
+    if model is not None:
+        return model
+    if text is None and models:
         return models[-1]
     known = ", ".join(f"{model.id} ({model.name})" for model in models) or "none"
-    raise Rejected(f"there is no model {wish}; there are: {known}", code="model")
+    raise Rejected(f"there is no model {text}; the service has: {known}", code="model")
 
 
 class ZhipuApplications(Applications):
-    """What answers questions over knowledge bases, behind one key. Every call raises `TargetError`."""
+    """The applications of one account."""
 
     def __init__(self, target: ZhipuTarget) -> None:
         _, self._surroundings, self._client = target.access
 
-    async def all(self) -> Sequence[ApplicationInfo]:
-        """Every one. Raises `NotOffered`, and for an hour without a request, where there is no such call."""
+    async def list_all(self) -> Sequence[ApplicationInfo]:
+        """Every application. If the service has no such call, this asks again only after an hour."""
         with self._client.missing.remembered("applications"):
             try:
-                return await super().all()
+                return await super().list_all()
             except NotFound as error:
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Of those behind the key."""
+        """A page of the list, counted from 1."""
         return await _page(self._client, "applications", "/application", number, size, _application)
 
-    async def look(self, application_id: str) -> ApplicationInfo:
-        """One of them."""
-        found = _application({**await self._shown(application_id), "id": application_id})
-        assert found is not None
-        return found
+    async def get(self, application_id: str) -> ApplicationInfo:
+        """One application of the account."""
+        application = _application({**await self._read(application_id), "id": application_id})
+        assert application is not None
+        return application
 
-    async def create(self, wish: ApplicationWish) -> ApplicationInfo:
-        """Make one whose name is not in use. Sent once."""
-        body = _application_body(wish, {}) | {"desc": wish.description or ""}
+    async def create(self, request: ApplicationRequest) -> ApplicationInfo:
+        """Create an application. Raises as `create_once`."""
+        body = _application_body(request, {}) | {"desc": request.description or ""}
 
         async def create() -> ApplicationInfo | None:
             return _application(await _create(self._client, "create-application", "/application", body))
 
         command = self._surroundings.pasted("kb app list")
-        return await create_once(wish.name or "", "an application", self.all, create, command)
+        return await create_once(request.name or "", "an application", self.list_all, create, command)
 
-    async def update(self, application_id: str, wish: ApplicationWish) -> None:
-        """Send what changes. Bases and how passages are found in them go together, the rest as it is."""
-        path, body = _application_path(application_id), _application_body(wish, {})
-        if "knowledge_info" in body:  # sent as a whole, so what is there already goes along
-            body = _application_body(wish, await self._shown(application_id))
+    async def update(self, application_id: str, request: ApplicationRequest) -> None:
+        """Send only the changes. The bases and the settings of their search always go together."""
+        path, body = _application_path(application_id), _application_body(request, {})
+        if "knowledge_info" in body:  # the service replaces it as a whole
+            body = _application_body(request, await self._read(application_id))
         await self._client.ask("edit-application", "PUT", path, json=body)
 
     async def delete(self, application_id: str) -> None:
-        """Remove it; one that is gone already is done."""
+        """Delete an application; a missing one counts as deleted."""
         path = _application_path(application_id)
         await _remove(self._client, "delete-application", path, "application")
 
-    async def _shown(self, application_id: str) -> Mapping[str, Any]:
-        """All that the vendor shows of one. Raises `Rejected` where there is none."""
+    async def _read(self, application_id: str) -> Mapping[str, Any]:
+        """All fields of an application. Raises `Rejected` if there is none."""
         answer = await self._client.ask("application", "GET", _application_path(application_id))
         content = object_of(data_of(answer.body))
         if not content:
@@ -336,52 +340,58 @@ def _application_path(application_id: str) -> str:
     return f"/application/{path_part(application_id)}"
 
 
-def _application_body(wish: ApplicationWish, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """As the vendor takes it. Raises `Rejected` for what the vendor's manual forbids.
+def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a request. Raises `Rejected` for what the vendor's manual forbids.
 
-    `shown`: what there is of it already.
+    `present`: the fields that the application has so far.
     """
-    _check_application(wish)
-    fields = parse_settings(wish.settings, {**OF_AN_APPLICATION, **OF_ITS_RECALL}, "an application")
-    recall = {key: fields.pop(key) for key in OF_ITS_RECALL if key in fields}
-    body = {"name": wish.name, "desc": wish.description, "prompt": wish.prompt, "model": wish.model, **fields}
-    bases = (_bases_in(shown) or None) if wish.bases is None and recall else wish.bases
+    _check_application(request)
+    fields = parse_settings(request.settings, {**APPLICATION_SETTINGS, **RECALL_SETTINGS}, "an application")
+    recall = {key: fields.pop(key) for key in RECALL_SETTINGS if key in fields}
+    body = {
+        "name": request.name,
+        "desc": request.description,
+        "prompt": request.prompt,
+        "model": request.model,
+        **fields,
+    }
+    bases = (_bases_in(present) or None) if request.bases is None and recall else request.bases
     if bases is not None:
         body["knowledge_ids"] = [number_of(one) for one in bases]
     if recall or bases is not None:
-        body["knowledge_info"] = {**_recall(bases, shown), **recall}
-    return _given(body)
+        body["knowledge_info"] = {**_recall(bases, present), **recall}
+    return _without_none(body)
 
 
-def _check_application(wish: ApplicationWish) -> None:
-    if wish.name is not None and not 1 <= len(wish.name) <= LONGEST_NAME:
-        raise Rejected(f"the name has {len(wish.name)} characters; the vendor takes 1 to {LONGEST_NAME}")
-    if wish.description is not None and len(wish.description) > LONGEST_DESCRIPTION:
+def _check_application(request: ApplicationRequest) -> None:
+    if request.name is not None and not 1 <= len(request.name) <= LONGEST_NAME:
+        raise Rejected(f"the name has {len(request.name)} characters; allowed: 1 to {LONGEST_NAME}")
+    if request.description is not None and len(request.description) > LONGEST_DESCRIPTION:
         raise Rejected(
-            f"the description has {len(wish.description)} characters; the vendor takes {LONGEST_DESCRIPTION}"
+            f"the description has {len(request.description)} characters; allowed: {LONGEST_DESCRIPTION}"
         )
-    if wish.prompt is not None and any(
-        sum(wish.prompt.count(form) for form in forms) != 1 for forms in _PLACES
+    if request.prompt is not None and any(
+        sum(request.prompt.count(form) for form in forms) != 1 for forms in _PLACEHOLDERS
     ):
-        raise Rejected("the prompt has to hold {{knowledge}} and {{user}}, each once")
+        raise Rejected("the prompt must contain {{knowledge}} and {{user}} once each")
 
 
-def _recall(bases: Sequence[str] | None, shown: Mapping[str, Any]) -> dict[str, Any]:
-    """How passages are found in `bases`: as before, without what was set for bases that are gone.
+def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings for finding passages in `bases`: the present ones, without rows for other bases.
 
-    None: they are not known, and only what the vendor showed is sent back.
+    None: the bases are unknown, and the settings stay as they are.
     """
-    recall = {**RECALL, **_given(_shown_recall(shown))}
+    recall = {**DEFAULT_RECALL, **_without_none(_recall_in(present))}
     if bases is None:
         return recall
-    for key in _BY_BASE & recall.keys():
+    for key in _LISTS_BY_BASE & recall.keys():
         recall[key] = [row for row in objects_in(recall[key]) if id_of(row.get("knowledge_id")) in bases]
     return {**recall, "knowledge_ids": list(bases)}
 
 
-def _shown_recall(shown: Mapping[str, Any]) -> Mapping[str, Any]:
-    inner = shown.get("knowledge_info")
-    return inner if isinstance(inner, dict) else {"slice_count": integer(shown.get("slice_count"))}
+def _recall_in(present: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = present.get("knowledge_info")
+    return inner if isinstance(inner, dict) else {"slice_count": integer(present.get("slice_count"))}
 
 
 def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
@@ -389,27 +399,30 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
     if application_id is None:
         return None
     name, description, prompt, model = (text_of(item.get(key)) for key in ("name", "desc", "prompt", "model"))
-    own, recall = shown_settings(item, OF_AN_APPLICATION), shown_settings(_shown_recall(item), OF_ITS_RECALL)
+    own, recall = (
+        settings_as_text(item, APPLICATION_SETTINGS),
+        settings_as_text(_recall_in(item), RECALL_SETTINGS),
+    )
     return ApplicationInfo(application_id, name, description, prompt, model, _bases_in(item), own | recall)
 
 
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The examples have the ids in `knowledge_info` and an empty list where they are documented."""
+    """The ids of the bases. The manual's examples have them in `knowledge_info` and leave the list empty."""
     lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
     ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
     return tuple(dict.fromkeys(one for one in ids if one is not None))
 
 
 class ZhipuCallbacks:
-    """The one address that the vendor calls for a whole account. Every call raises `TargetError`."""
+    """The callback address of the account."""
 
     _PATH = "/callback"
 
     def __init__(self, target: ZhipuTarget) -> None:
         _, _, self._client = target.access
 
-    async def look(self) -> Callback | None:
-        """None where none is set: there are no data, no address in them, or words that say so."""
+    async def get(self) -> Callback | None:
+        """None if the answer has no data or no address, or says that none is set."""
         answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
         content = object_of(data_of(answer.body)) if answer is not None else {}
         url = text_of(content.get("url")).strip()
@@ -418,35 +431,35 @@ class ZhipuCallbacks:
         headers = content.get("callback_header")
         if isinstance(headers, str):
             headers = parsed(headers)
-        # Names alone: the values are secrets.
+        # Only the names, as the values are secrets.
         names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
         return Callback(url, names, flag_of(content.get("be_in_use")))
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Send the address, and the headers where there are any. No error repeats their values."""
+        """Set the address. No error repeats the headers' values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
-        with _unsaid(headers.values()):
+        with _redacting(headers.values()):
             await _if_offered(self._client.ask("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """None is set from now on; where none was, that is done, if a look agrees."""
+        """Remove the address. If the service says that none is set, this checks."""
         removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
-        if removed is None and await self.look() is not None:
-            raise Unsure("the vendor says that no address is set, and still has one", code="still-there")
+        if removed is None and await self.get() is not None:
+            raise Unsure("the vendor answered that no address is set, but still has one", code="still-there")
 
 
-async def _if_set(asked: Awaitable[HttpAnswer]) -> HttpAnswer | None:
-    """None where words say that there is no such thing."""
+async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
+    """The answer; None if it says that no address is set."""
     try:
-        return await _if_offered(asked)
+        return await _if_offered(request)
     except NotFound:
         return None
 
 
-async def _if_offered(asked: Awaitable[HttpAnswer]) -> HttpAnswer:
-    """There is no id in the path: a 404 is about the call."""
+async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
+    """The answer. The path has no id, so HTTP 404 means that the service has no such call."""
     try:
-        return await asked
+        return await request
     except NotFound as error:
         if error.code != "404":
             raise
@@ -454,13 +467,13 @@ async def _if_offered(asked: Awaitable[HttpAnswer]) -> HttpAnswer:
 
 
 @contextlib.contextmanager
-def _unsaid(secrets: Collection[str]) -> Iterator[None]:
-    """No error that comes out of it repeats one of `secrets`, whatever the vendor echoes."""
+def _redacting(secrets: Collection[str]) -> Iterator[None]:
+    """Remove `secrets` from errors raised within; the service may repeat them."""
     try:
         yield
     except TargetError as error:
         for secret in secrets:
-            # Nor a beginning of one, where the vendor's words were cut off.
+            # A message that was cut off may end with the beginning of a secret.
             for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
                 error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
@@ -468,6 +481,6 @@ def _unsaid(secrets: Collection[str]) -> Iterator[None]:
 
 
 def account(target: ZhipuTarget) -> Account:
-    """The account of a key."""
+    """The account of an open target."""
     answers = ZhipuAnswers(target, ZhipuApplications(target))
     return Account(ZhipuBases(target), ZhipuCallbacks(target), answers)

@@ -1,7 +1,6 @@
-"""Answers questions from the knowledge base, whole or in pieces as the answer is made.
+"""Answers from a Zhipu knowledge base: by an application of the account, or by a model of the platform.
 
-An application of the account answers or, where there is none, a model of the platform that is given the
-passages of a search. Source of the latter: the vendor's page of chat completions.
+The model gets the passages of a search. Source: the vendor's page on chat completions.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from kbsync.targets.zhipu.shapes import Envelope, data_of, images_in, number_of,
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
-"""Behind `base_url` itself: it is not of the knowledge API."""
+"""Directly after `base_url`; it isn't part of the knowledge API."""
 
 _BOX = ("x0", "x1", "top", "bottom", "height", "width")
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
@@ -34,7 +33,7 @@ _ENVELOPED = frozenset({"msg", "extra_input", "usage"})
 
 
 class ZhipuAnswers:
-    """Both ways for one knowledge base."""
+    """Answers from one knowledge base."""
 
     def __init__(self, target: ZhipuTarget, applications: Applications) -> None:
         config, _, self._client = target.access
@@ -46,36 +45,36 @@ class ZhipuAnswers:
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
-        """The answer from this base, piece by piece, and its sources."""
+        """The pieces of the answer, then its sources."""
         request_id = str(uuid.uuid4())
-        answer = self._models.answer if question.by.model else self._by_application
+        answer = self._models.answer if question.answerer.model else self._by_application
         return answer(question, request_id)
 
     async def _by_application(
         self, question: Question, request_id: str
     ) -> AsyncGenerator[str | Sources, None]:
-        """The pieces, and the sources at the end. Where there is no stream the answer is asked for whole."""
+        """If the service has no stream, this asks for the whole answer."""
         body: dict[str, Any] = {
             "prompt": messages(question.text, question.turns),
             "request_id": request_id,
             "returnType": "text",
             "knowledge_ids": [number_of(self._knowledge_id)],
         }
-        if question.among:
-            body["document_ids"] = [number_of(one) for one in question.among]
-        path = f"/model-api/{path_part(question.by.application)}"
+        if question.document_ids:
+            body["document_ids"] = [number_of(one) for one in question.document_ids]
+        path = f"/model-api/{path_part(question.answerer.application)}"
         last: Piece | None = None
         try:
             if question.streamed:
                 try:
-                    # Each event holds the new text alone, and not all of it so far.
+                    # Each event then has only the new text.
                     pieces_only = body | {"incremental": True}
                     stream = self._client.stream("sse-invoke", f"{path}/sse-invoke", json=pieces_only)
                     with self._client.redacting():
                         async with aclosing(event_pieces(stream, _application_piece, _whole)) as pieces:
                             previous = ""
                             async for piece in pieces:
-                                # In the manual's example (3.7.2) `finish` repeats the text of the last `add`.
+                                # In the manual (3.7.2), `finish` repeats the text of the last `add`.
                                 if piece.text and not (piece.finish and piece.text == previous):
                                     yield piece.text
                                 previous = piece.text or previous
@@ -83,7 +82,7 @@ class ZhipuAnswers:
                                     last = piece
                                     break
                 except NotOffered:
-                    pass  # asked for whole below
+                    pass  # ask for the whole answer below
                 else:
                     if last is None:
                         raise broken_off()
@@ -91,13 +90,13 @@ class ZhipuAnswers:
                 last = _whole((await self._client.post("invoke", f"{path}/invoke", json=body)).body)
                 yield last.text
         except NotOffered as error:
-            # applications that cannot be asked are as good as none, for as long as that is remembered
+            # Applications that don't answer count as missing for an hour.
             self._client.missing.note("applications", error)
             raise
         yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
-        """What the answer was made from, as far as the vendor says; an answer is worth having without."""
+        """The sources of an answer; an answer is useful without them, so an error is none."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask("slice-info", "GET", path)
@@ -108,19 +107,16 @@ class ZhipuAnswers:
 
 
 def _application_piece(event: Event) -> Piece:
-    """The text of an event. Raises `Unavailable` for a bad end.
+    """The text of an event. Raises `Unavailable` for an event that reports a failure.
 
-    The usage stands in a line of its own, as the manual prints it, or beside the text, as the newer stream
-    has it.
+    The usage is in a line of its own in the manual, and next to the text in newer streams.
     """
     data = parsed(event.data)
     text = event.data
     if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
         text = text_of(data.get("msg"))
     if event.name in _ENDS_BADLY:
-        why = quoted(text or event.data)
-        reason = f"the vendor broke the answer off{f' ({why})' if why else ''}; ask again"
-        raise Unavailable(reason, code=event.name)
+        raise broken_off(event.name, quoted(text or event.data))
     if event.name != "finish":
         return Piece(text)
     usage = usage_of(parsed(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
@@ -128,16 +124,16 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """An answer in one piece. The manual's table has the usage under `token`, its example beside the text."""
+    """An answer in one piece. The manual has the usage under `token`, its example next to the text."""
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
-        raise Unavailable("the vendor's answer has no text; ask again", code="no-content")
+        raise Unavailable("the answer has no text; ask again", code="no-content")
     usage = content.get("usage") or object_of(content.get("token")).get("usage")
     return Piece(content["content"], "finish", id_of(content.get("requestId")) or "", usage_of(usage))
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
-    """The documents of `GET /v2/{request_id}/slice_info`, in their order; None where it has none."""
+    """The documents in `GET /v2/{request_id}/slice_info`, in order; None if it lists none."""
     content = object_of(data_of(body))
     listed = content.get("document_slices")
     if not isinstance(listed, list):
@@ -147,21 +143,21 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         remote_id = id_of(object_of(item.get("document")).get("id"))
         if remote_id is None:
             continue
-        # pictures stand with the slice, the document or beside all: the manual's example and table differ
+        # The manual's example and table differ: images of a slice, of a document, or of the whole answer.
         images = {**images_in(content.get("images")), **images_in(item.get("images"))}
         passages = []
-        for one in objects_in(item.get("slice_info")):
-            images |= images_in(one.get("images"))
-            # The vendor gives pages of PDFs, lines and sheets of tables, and nothing for other files.
-            place = object_of(one.get("position"))
-            box = {side: number(place.get(side)) for side in _BOX}
+        for piece in objects_in(item.get("slice_info")):
+            images |= images_in(piece.get("images"))
+            # The service gives pages of PDFs, lines and sheets of tables, and nothing for other files.
+            position = object_of(piece.get("position"))
+            box = {side: number(position.get(side)) for side in _BOX}
             passages.append(
                 Passage(
-                    text_of(one.get("text")),
-                    page=integer(place.get("page")) or None,
-                    line=integer(one.get("line")) or None,
+                    text_of(piece.get("text")),
+                    page=integer(position.get("page")) or None,
+                    line=integer(piece.get("line")) or None,
                     box=box if any(value is not None for value in box.values()) else None,
-                    sheet=text_of(one.get("sheet_name")) or None,
+                    sheet=text_of(piece.get("sheet_name")) or None,
                 )
             )
         hides = flag_of(item.get("hide_positions"))
@@ -170,5 +166,5 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
 
 
 def judge_chat(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
-    """None for a completion, which has no envelope; all else is read as everywhere."""
+    """The error of an answer; a completion is none, though it has no envelope."""
     return None if is_completion(answer) else judge(answer, envelope)

@@ -179,7 +179,7 @@ def test_where_nothing_is_found_no_model_is_asked(asked: Asked, how: list[str]) 
     before = asked.questions
     ran = asked.place.run("ask", "zebra", *how)
     assert (ran.code, ran.out) == (0, asked.service.none)
-    assert ("nothing found for: zebra; the model was not asked" in ran.err) == (not asked.service.none)
+    assert ("nothing found for: zebra; the model wasn't asked" in ran.err) == (not asked.service.none)
     assert asked.questions == before + (not asked.service.has_model)
 
 
@@ -258,7 +258,7 @@ def test_documents_of_others_are_told_and_not_cited(places: dict[str, Asked]) ->
     ran = places["lightrag"].place.run("ask", "the office smells of paint and opens at nine")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[-2:] == ["[1] guides/hours.md", "[3] prices.md"]
-    assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
+    assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
 
 
 # -- chat assistants ---------------------------------------------------------------------------------------
@@ -272,8 +272,8 @@ def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ("none", f"answers from {ragflow.HOME_ID}; make a chat in RAGFlow that has the dataset\n"),
-        ("elsewhere", "others can be named with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
+        ("none", f"answers from {ragflow.HOME_ID}; create a chat with this dataset in RAGFlow\n"),
+        ("elsewhere", "or choose one with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
         ("two", f"--app: {ragflow.HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
@@ -299,7 +299,7 @@ def test_an_assistant_answers_from_the_documents_that_are_selected(assistants: A
     question = "office opens at nine, coffee costs four, paint"
     ran = assistants.place.run("ask", question)
     assert ran.out.splitlines()[-2:] == ["[ID:0] guides/hours.md", "[ID:1] prices.md"]
-    assert ran.err == "kbsync: it also draws on 1 document outside this mirror\n"
+    assert ran.err == "kbsync: the answer also uses 1 document outside this mirror\n"
     ran = assistants.place.run("ask", question, "--path", "prices.md")
     assert (ran.out.splitlines()[-1], ran.err) == ("[ID:0] prices.md", "")
 
@@ -323,8 +323,8 @@ def test_assistants_are_shown_and_changed_elsewhere(assistants: Asked) -> None:
     for words in (["show", "nobody"], ["create", "desk"], ["update", ragflow.HOME_CHAT, "--name", "desk"]):
         ran = assistants.place.run("kb", "app", *words)
         assert (ran.code, ran.out) == (2, "")
-        assert "changed in RAGFlow" in ran.err or "there is no application nobody" in ran.err
+        assert "change chat assistants in RAGFlow" in ran.err or "there is no application nobody" in ran.err
     for choice in (["--model", "qwen"], ["--app", "nobody"]):
         ran = assistants.place.run("ask", QUESTION, *choice)
         assert (ran.code, ran.out) == (2, "")
-        assert "ask without --model" in ran.err or "You don't own the chat" in ran.err
+        assert "omit --model" in ran.err or "You don't own the chat" in ran.err

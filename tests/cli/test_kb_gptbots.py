@@ -101,8 +101,8 @@ PROMPT = "kg_ner_extraction_user_prompt"
         ("create guides --model 3", "--model"),
         ("create guides --set icon=book", f"it has: graph_enable, access_control_enabled, {PROMPT}"),
         ("create guides --set graph_enable=maybe", "allowed: false, true"),
-        (f"create guides --set {PROMPT}=x", "goes with graph_enable=true"),
-        (f"create guides --set {PROMPT}=x --set graph_enable=false", "goes with graph_enable=true"),
+        (f"create guides --set {PROMPT}=x", "needs graph_enable=true"),
+        (f"create guides --set {PROMPT}=x --set graph_enable=false", "needs graph_enable=true"),
     ],
 )
 def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
@@ -111,7 +111,7 @@ def test_what_the_service_does_not_offer_is_said_before_anybody_is_asked(
     ran = place.run("kb", *words.split())
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
-    assert "deleted for good" not in ran.err
+    assert "deletes all of it" not in ran.err
     assert place.server.requests.total == 0
 
 
@@ -138,22 +138,22 @@ def test_a_retry_of_all_says_whom_it_concerns_and_wants_the_name_of_the_base(pla
     for words in ([], ["--yes", "yes"]):
         ran = place.run("kb", "retry", *words)
         assert (ran.code, ran.out) == (2, ""), ran.err
-        assert "every failed document of the whole bot, in all of its knowledge bases" in ran.err
+        assert "every failed document of the whole bot, in all its knowledge bases" in ran.err
         assert "2 documents, 2 of them ours" in ran.err
     assert place.server.requests.by_op["retry"] == 0
     assert serving(place) == {"wasps.md"}
     ran = place.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (0, "1 document will be indexed again\n"), ran.err
+    assert (ran.code, ran.out) == (0, "the service will index 1 document again\n"), ran.err
     assert serving(place) == {"wasps.md", "bees.md"}
     ran = place.run("kb", "retry", "--yes", "Default")
-    assert (ran.code, ran.out) == (0, "nothing has failed there\n"), ran.err
+    assert (ran.code, ran.out) == (0, "the service has no failed documents\n"), ran.err
 
 
 @pytest.mark.parametrize(
     ("fault", "code", "said"),
     [
-        (Fault("lost-answer", op="retry"), 4, "no harm"),
-        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "does not offer that"),
+        (Fault("lost-answer", op="retry"), 4, "safely run this again"),
+        (Fault("status", op="retry", effect=False, args={"status": 404}), 2, "doesn't offer this"),
     ],
     ids=["lost answer", "no such call"],
 )
@@ -168,5 +168,5 @@ def test_a_retry_of_all_that_fails_is_sent_once_and_told(
 
 def test_a_count_that_is_not_told_is_not_made_up(place: Bot) -> None:
     place.server.faults.add(Fault("shape", op="retry", times=0))
-    assert "does not say" in place.run("kb", "retry", "--yes", "Default").out
+    assert "doesn't say" in place.run("kb", "retry", "--yes", "Default").out
     assert place.run("kb", "retry", "--yes", "Default", "--json").json == {"retried": None}

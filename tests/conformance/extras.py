@@ -10,9 +10,9 @@ import pytest
 from kbsync.accounts.account import (
     Answerer,
     Answers,
-    ApplicationWish,
+    ApplicationRequest,
+    BaseRequest,
     Bases,
-    BaseWish,
     Callbacks,
     Question,
     RetriesAll,
@@ -127,28 +127,28 @@ class ExtraSuite:
 
     async def test_applications_are_made_changed_and_removed(self, world: SuiteWorld) -> None:
         applications = world.require(Answers).applications
-        own = world.require(Bases).own
+        own = world.require(Bases).own_id
         try:
-            made = await applications.create(ApplicationWish("helpdesk", "for all", bases=(own,)))
+            made = await applications.create(ApplicationRequest("helpdesk", "for all", bases=(own,)))
         except NotOffered:
             pytest.skip("this target has no applications that can be made")
         with pytest.raises(NameTaken):
-            await applications.create(ApplicationWish("helpdesk", bases=(own,)))
-        await applications.update(made.id, ApplicationWish(description="for some"))
-        changed = await applications.look(made.id)
+            await applications.create(ApplicationRequest("helpdesk", bases=(own,)))
+        await applications.update(made.id, ApplicationRequest(description="for some"))
+        changed = await applications.get(made.id)
         assert (changed.name, changed.description, changed.bases) == ("helpdesk", "for some", (own,))
-        assert [one.id for one in await applications.all()] == [made.id]
+        assert [one.id for one in await applications.list_all()] == [made.id]
         await applications.delete(made.id)
-        assert list(await applications.all()) == []
+        assert list(await applications.list_all()) == []
 
     # ---- bases
 
     async def test_own_base_is_one_of_all(self, world: SuiteWorld) -> None:
         bases: Bases = world.require(Bases)
         base = await world.target.base()
-        assert (bases.own, bases.address) == (base.id, base.address)
-        assert bases.own in {card.id for card in await bases.all()}
-        assert (await bases.look(bases.own)).id == bases.own
+        assert (bases.own_id, bases.address) == (base.id, base.address)
+        assert bases.own_id in {card.id for card in await bases.list_all()}
+        assert (await bases.get(bases.own_id)).id == bases.own_id
         assert bases.setting
         with contextlib.suppress(NotOffered):
             assert (room := await bases.capacity()) is None or 0 <= room.used <= room.total
@@ -158,15 +158,15 @@ class ExtraSuite:
         ids = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
         async with _made(bases, "second") as base_id:
             with pytest.raises(NameTaken):
-                await bases.create(BaseWish("second"))
-            assert (await bases.look(base_id)).name == "second"
+                await bases.create(BaseRequest("second"))
+            assert (await bases.get(base_id)).name == "second"
             if _changeable(bases):
-                await bases.update(base_id, BaseWish(name="third", description="another"))
-                changed = await bases.look(base_id)
+                await bases.update(base_id, BaseRequest(name="third", description="another"))
+                changed = await bases.get(base_id)
                 assert (changed.name, changed.description) == ("third", "another")
         gone = base_id if _changeable(bases) else world.unknown_id
         with pytest.raises(Halted) as caught:
-            await bases.look(gone)
+            await bases.get(gone)
         assert caught.value.halt == "knowledge-base-missing"
         assert list(await world.listed()) == ids
 
@@ -191,10 +191,10 @@ class ExtraSuite:
             [first, *_] = models = await bases.models()
         except NotOffered:
             with pytest.raises(Rejected):
-                await bases.create(BaseWish("second", model="any"))
+                await bases.create(BaseRequest("second", model="any"))
             return
         assert len({model.id for model in models}) == len(models)
-        made = await bases.create(BaseWish("second", model=first.id))
+        made = await bases.create(BaseRequest("second", model=first.id))
         assert made.model in ("", first.id, first.name)
 
     # ---- the account
@@ -205,30 +205,30 @@ class ExtraSuite:
         callbacks = world.require(Callbacks)
         url = "https://events.example.org/kb"
         await callbacks.remove()
-        assert await callbacks.look() is None
+        assert await callbacks.get() is None
         for _ in range(2):
             await callbacks.set_url(url, {"X-Token": "hush-hush"})
-            known = await callbacks.look()
+            known = await callbacks.get()
             assert known is not None
             assert (known.url, known.headers) == (url, ("X-Token",))
             assert "hush-hush" not in repr(known)
         await callbacks.set_url(url, {})
-        known = await callbacks.look()
+        known = await callbacks.get()
         assert known is not None
         assert known.headers == ()
         for _ in range(2):
             await callbacks.remove()
-            assert await callbacks.look() is None
+            assert await callbacks.get() is None
 
 
 @contextlib.asynccontextmanager
 async def _made(bases: Bases, name: str) -> AsyncIterator[str]:
-    made = await bases.create(BaseWish(name))
+    made = await bases.create(BaseRequest(name))
     yield made.id
     if _changeable(bases):
         await bases.delete(made.id)
         return
-    for deed in (bases.update(made.id, BaseWish("third")), bases.delete(made.id)):
+    for deed in (bases.update(made.id, BaseRequest("third")), bases.delete(made.id)):
         with pytest.raises(NotOffered):
             await deed
 
@@ -245,12 +245,12 @@ async def _answerer(world: SuiteWorld) -> Answerer:
     """The application that is there, or is made, or the model of a service without any."""
     applications = world.require(Answers).applications
     try:
-        known = await applications.all()
+        known = await applications.list_all()
     except NotOffered:
         return Answerer(model=world.chat_model)
     if not known:
-        own = world.require(Bases).own
-        known = [await applications.create(ApplicationWish("helpdesk", bases=(own,)))]
+        own = world.require(Bases).own_id
+        known = [await applications.create(ApplicationRequest("helpdesk", bases=(own,)))]
     return Answerer(application=known[0].id)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.accounts.account import ApplicationWish, BaseWish, account_of
+from kbsync.accounts.account import ApplicationRequest, BaseRequest, account_of
 from kbsync.errors import TargetError
 from tests.remote.world import RemoteWorld
 from tests.share import enumerated
@@ -54,8 +54,8 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
         target = world.make_target()
         account = account_of(target)
         bases, applications, callbacks = account.bases, account.answers.applications, account.callbacks
-        base = await bases.create(BaseWish("second"))
-        application = await applications.create(ApplicationWish("helpdesk", bases=(base.id,)))
+        base = await bases.create(BaseRequest("second"))
+        application = await applications.create(ApplicationRequest("helpdesk", bases=(base.id,)))
         await callbacks.set_url("https://events.example.org/kb", {})
         deeds: dict[str, tuple[str, Callable[[], Awaitable[None]]]] = {
             "delete-base": ("知识库不存在", lambda: bases.delete(base.id)),
@@ -66,9 +66,9 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
             world.play("code-in-200", op=op, effect=False, args={"code": 400, "message": message})
             with pytest.raises(TargetError):
                 await deed()
-        assert (await bases.look(base.id)).id == base.id
-        assert (await applications.look(application.id)).id == application.id
-        assert await callbacks.look() is not None
+        assert (await bases.get(base.id)).id == base.id
+        assert (await applications.get(application.id)).id == application.id
+        assert await callbacks.get() is not None
         await target.aclose()
 
 

@@ -1,6 +1,6 @@
-"""`kbsync ask`: questions to the target of a mirror; the answer is printed as it comes, then its files.
+"""`kbsync ask`: asks a mirror's target a question; prints the answer as it arrives, then its files.
 
-What a question needs beyond the command line is loaded when it is asked, so that `--help` answers at once.
+Heavy imports wait until there is a question, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("question", nargs=-1)
-@click.option("-i", "--interactive", is_flag=True, help="Keep asking; earlier questions and answers count.")
+@click.option(
+    "-i",
+    "--interactive",
+    is_flag=True,
+    help="Keep asking; the service also gets the earlier questions and answers.",
+)
 @selection_options
 @click.option("--app", metavar="ID", help="Ask this application; see `kb app list`.")
 @click.option("--model", metavar="NAME", help="Ask this model; it gets the passages that a search finds.")
@@ -67,14 +72,14 @@ def command(
     questions come from the terminal or from the lines of stdin; Ctrl-C stops an answer.
     """
     if app is not None and model is not None:
-        raise UsageError("--app and --model exclude each other")
+        raise UsageError("--app and --model can't be used together")
     text = " ".join(question).strip()
     if not (text or interactive):
-        raise UsageError(f"the question is empty; say what to ask, or type it: {choices.typed('ask -i')}")
-    by = Answerer(app or "", model or "") if app or model else None
-    with _opened(choices, text or "-i") as account:
+        raise UsageError(f"the question is empty; add one, or type it: {choices.typed('ask -i')}")
+    answerer = Answerer(app or "", model or "") if app or model else None
+    with _open(choices, text or "-i") as account:
         with as_usage_error(account.mirror):
-            asker = Asker(account, by, selection, streamed=not whole, quiet=choices.quiet)
+            asker = Asker(account, answerer, selection, streamed=not whole, quiet=choices.quiet)
         if interactive:
             _converse(account, asker, text, as_json=as_json)
             return
@@ -87,9 +92,9 @@ def command(
 
 
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:
-    """Question after question until they end, each told with what was said before. Nothing of it is kept.
+    """Ask one question after another, each with the conversation so far. Keeps nothing on disk.
 
-    Raises what no other question would change.
+    Raises errors that any further question would meet, too.
     """
     output, turns = Output(), list[Turn]()
     with contextlib.suppress(KeyboardInterrupt):
@@ -98,14 +103,14 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
                 with as_usage_error(account.mirror):
                     reply = account.call(asker.ask(question, turns, output=None if as_json else output))
             except KeyboardInterrupt:
-                reply = Reply(account.mirror.name, question, error="it was stopped")
+                reply = Reply(account.mirror.name, question, error="stopped")
             except OfMirror as error:
                 if isinstance(error.__cause__, Halted | NotOffered | UsageError):
                     raise
                 tell(str(error))
                 reply = Reply(account.mirror.name, question, error=str(error))
             if reply.text.strip():
-                # Only a whole answer counts for the questions that follow.
+                # Later questions build only on complete answers.
                 turns.append(Turn(question, reply.text))
             if as_json:
                 output.json(reply_json(reply), on_one_line=True)
@@ -115,19 +120,19 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
 
 
 @contextmanager
-def _opened(choices: Choices, question: str) -> Iterator[OpenAccount]:
-    """The only mirror with a service. Where there is none its passages can still be searched."""
+def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
+    """Open the only mirror at a service. Otherwise the error names the search to run instead."""
     installation = choose(choices, here=True)
     if not any(map(is_remote, installation.mirrors)):
         names = ", ".join(each.name for each in installation.mirrors)
         instead = _search_instead(installation, question, *installation.mirrors)
-        raise UsageError(f"{names}: a knowledge base that kbsync keeps itself writes no answers; {instead}")
+        raise UsageError(f"{names}: kbsync's own indexes can't answer questions; {instead}")
     with open_target(installation, only_remote(installation)) as account:
         if account.service.answers is None:
             mirror = account.mirror
             instead = _search_instead(installation, question, mirror)
             raise UsageError(
-                f"{mirror.name}: a target of type {mirror.target.type} writes no answers; {instead}"
+                f"{mirror.name}: a target of type {mirror.target.type} can't answer questions; {instead}"
             )
         yield account
 
@@ -140,34 +145,40 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came of a question. `by` None: nobody was asked. `error`: why the answer is not whole."""
+    """The outcome of a question. `answerer`: None if nobody was asked. `error`: why it is incomplete."""
 
     mirror: str
     question: str
     text: str = ""
-    by: Answerer | None = None
+    answerer: Answerer | None = None
     sources: Sources | None = None
     cited: Sequence[FoundDocument] = ()
     error: str = ""
 
     @property
     def numbers(self) -> dict[str, int]:
-        """The number of each cited document, by its id."""
-        if self.sources is not None and self.sources.numbered:
+        """The number of each cited document, by remote id."""
+        if self.sources is not None and self.sources.is_numbered:
             return {hit.remote_id: number for number, hit in enumerate(self.sources.hits or (), 1)}
-        return {found.hit.remote_id: number for number, found in enumerate(self.cited, 1)}
+        return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """What the text refers to a cited document by, or else its number."""
-        known = {} if self.sources is None else self.sources.marks
-        return known.get(remote_id) or (str(self.numbers[remote_id]),)
+        """How the text cites a document; by default its number."""
+        marks = {} if self.sources is None else self.sources.marks
+        return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 
 
 class Asker:
-    """Asks the target of a mirror. `by`: who is to answer; `selection`: from which documents."""
+    """Asks the target of a mirror. `answerer`: None for the default; `selection`: the documents to use."""
 
     def __init__(
-        self, account: OpenAccount, by: Answerer | None, selection: Query, *, streamed: bool, quiet: bool
+        self,
+        account: OpenAccount,
+        answerer: Answerer | None,
+        selection: Query,
+        *,
+        streamed: bool,
+        quiet: bool,
     ) -> None:
         from kbsync.cli.context import reader
         from kbsync.engine.search import SearchedMirror, anchored
@@ -177,92 +188,93 @@ class Asker:
         self._answering = account.service.answers
         read, mirror = reader(self._installation), self._mirror
         self._searched = SearchedMirror(mirror.name, mirror.folder, target, read)
-        self._by, self._typed, self._streamed, self._quiet = by, selection, streamed, quiet
+        self._requested, self._typed, self._streamed, self._quiet = answerer, selection, streamed, quiet
         self._selection = anchored(self._mirror.folder, selection)
         self._announced: Answerer | None = None
-        self._has_told_notes = False
+        self._has_printed_notes = False
 
     async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
-        """The reply, its text on `output` as it comes; without one, with pictures for a program to show."""
+        """Print the answer on `output` as it arrives; None: return it with images, for a program."""
         from kbsync.cli.searching import unmatched_options
         from kbsync.engine.search import MOST_NAMED, locate, selected_ids, with_images
 
         ids: Sequence[str] = ()
         if self._selection.selects:
-            found = await selected_ids(self._searched, self._selection)
-            if found is None:
+            selected = await selected_ids(self._searched, self._selection)
+            if selected is None:
                 raise UsageError(
-                    f"more than {MOST_NAMED} documents are selected, and a question can name no more; "
-                    "narrow --path, --type or --after, or ask without them"
+                    f"the options select more than {MOST_NAMED} documents, the limit of a question; "
+                    "narrow --path, --type or --after, or omit them"
                 )
-            if not found:
+            if not selected:
                 for option in unmatched_options(self._installation, self._typed):
-                    self._tell(f"no document matches {option}")
-                self._tell(f"no document of {self._mirror.name} is selected; nothing was asked")
+                    self._print(f"no document matches {option}")
+                self._print(f"no document of {self._mirror.name} is selected; nothing was asked")
                 return Reply(self._mirror.name, question)
-            ids = found
-        by = self._by or await self._choose_answerer()
+            ids = selected
+        answerer = self._requested or await self._choose_answerer()
         try:
-            text, sources = await self._answer(question, by, turns, ids, output)
+            text, sources = await self._answer(question, answerer, turns, ids, output)
         except NotOffered:
-            if self._by is not None or by.model or not self._answering.model:
+            if self._requested is not None or answerer.model or not self._answering.model:
                 raise
-            by = Answerer(model=self._answering.model)
-            text, sources = await self._answer(question, by, turns, ids, output)
-        await self._tell_what_is_missing()
-        # Through the journal: documents of others are not cited (promise 6).
+            answerer = Answerer(model=self._answering.model)
+            text, sources = await self._answer(question, answerer, turns, ids, output)
+        await self._print_notes()
+        # By the state: other people's documents aren't cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
         cited = await locate([self._searched], hits, Query(""))
         if output is None:
             cited = await with_images(cited, [self._searched])
-        return Reply(self._mirror.name, question, text, by, sources, cited)
+        return Reply(self._mirror.name, question, text, answerer, sources, cited)
 
     async def _choose_answerer(self) -> Answerer:
-        """The only application that answers from the mirror's base; a model where the service has none."""
-        # Last in it is what the service calls the base, and so do the applications.
+        """The only application that answers from the mirror's base; a model if the service has none."""
+        # The last part is the service's id of the base, which the applications use, too.
         *_, own = self._mirror.target.base_key(self._mirror.name)
         model, applications = self._answering.model, self._answering.applications
         try:
-            known = await applications.all()
+            every = await applications.list_all()
         except NotOffered as error:
             if model:
                 return Answerer(model=model)
             raise UsageError(
-                f"no application answers here ({error.reason}); name a model with --model NAME, or as "
+                f"no application can answer ({error.reason}); choose a model with --model NAME, or set "
                 "chat_model in the config"
             ) from error
-        found = [one for one in known if own in one.bases]
-        if not found and applications.advice:
-            others = f"; others can be named with --app: {_listed(known)}" if known else ""
-            raise UsageError(f"no application answers from {own}; {applications.advice}{others}")
-        if not found:
+        fitting = [one for one in every if own in one.bases]
+        if not fitting and applications.hint:
+            others = f"; or choose one with --app: {_format_applications(every)}" if every else ""
+            raise UsageError(f"no application answers from {own}; {applications.hint}{others}")
+        if not fitting:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
                 f"no application answers from {own}; create one with: {create}\n"
                 f"or ask a model, which gets the passages that a search finds: --model {model or 'NAME'}"
             )
-        if len(found) > 1:
-            raise UsageError(f"several applications answer from {own}; name one with --app: {_listed(found)}")
-        return Answerer(application=found[0].id)
+        if len(fitting) > 1:
+            listed = _format_applications(fitting)
+            raise UsageError(f"several applications answer from {own}; choose one with --app: {listed}")
+        return Answerer(application=fitting[0].id)
 
     async def _answer(
         self,
         question: str,
-        by: Answerer,
+        answerer: Answerer,
         turns: Sequence[Turn],
         ids: Sequence[str],
         output: Output | None,
     ) -> tuple[str, Sources | None]:
         from kbsync.engine.search import selected_ids
 
-        if by.model and by != self._announced:
-            why = "" if self._by is not None else "this service has no applications; "
-            self._tell(f"{why}{by.model} answers from the passages that a search finds")
-            self._announced = by
-        if by.model and not ids:
-            # A model gets documents of ours only, as in a search; an application reads all of its base.
+        if answerer.model and answerer != self._announced:
+            why = "" if self._requested is not None else "this service has no applications; "
+            self._print(f"{why}{answerer.model} answers from the passages that a search finds")
+            self._announced = answerer
+        if answerer.model and not ids:
+            # A model gets only our documents, as in a search; an application reads its whole base.
             ids = await selected_ids(self._searched, self._selection) or ()
-        pieces = self._answering.answer(Question(question, by, turns, ids, self._streamed))
+        pieces = self._answering.answer(Question(question, answerer, turns, ids, self._streamed))
         text, sources = "", None
         try:
             async for piece in pieces:
@@ -276,66 +288,65 @@ class Asker:
             if output is not None and text and not text.endswith("\n"):
                 output.write("\n", flush=True)
         if not text and sources is not None and sources.hits == ():
-            self._tell(f"nothing found for: {question}; the model was not asked")
+            self._print(f"nothing found for: {question}; the model wasn't asked")
         return text, sources
 
-    async def _tell_what_is_missing(self) -> None:
-        """Print once what the answer may lack."""
+    async def _print_notes(self) -> None:
+        """Print, once, what the answers may lack."""
         import asyncio
 
         from kbsync.cli.searching import search_notes
 
-        if self._quiet or self._has_told_notes:
+        if self._quiet or self._has_printed_notes:
             return
-        self._has_told_notes = True
+        self._has_printed_notes = True
         of_mirror = replace(self._installation, only=(self._mirror.name,))
         for note in await asyncio.to_thread(search_notes, of_mirror):
             tell(note)
 
-    def _tell(self, sentence: str) -> None:
+    def _print(self, sentence: str) -> None:
         if not self._quiet:
             tell(sentence)
 
 
-def _listed(applications: Sequence[ApplicationInfo]) -> str:
+def _format_applications(applications: Sequence[ApplicationInfo]) -> str:
     return ", ".join(f"{one.id} ({printable(one.name)})" for one in applications)
 
 
 def _print_sources(output: Output, reply: Reply) -> None:
-    """The files, below the text that was shown as it came."""
+    """Print the files below the answer."""
     sources = reply.sources
-    if reply.by is None:
-        # Nobody was asked.
+    if reply.answerer is None:
         return
     if sources is None or sources.hits is None:
-        tell("the service does not say which documents the answer is from")
+        tell("the service doesn't say which documents the answer is from")
         return
     if sources.hits:
         output.line()
-    for found in reply.cited:
-        path = output.link(output.bold(printable(found.path)), found.absolute)
+    for document in reply.cited:
+        path = output.link(output.bold(printable(document.path)), document.absolute)
         places = dict[str, None]()
-        for passage in found.hit.passages:
+        for passage in document.hit.passages:
             sheet = f"{printable(passage.sheet)}, " if passage.sheet else ""
             if passage.page is not None:
                 places[f"p. {passage.page}"] = None
             elif passage.line is not None:
                 places[f"{sheet}line {passage.line}"] = None
         where = f"  {', '.join(places)}" if places else ""
-        output.line(f"[{', '.join(reply.marks(found.hit.remote_id))}] {path}{where}")
+        output.line(f"[{', '.join(reply.marks(document.hit.remote_id))}] {path}{where}")
     if others := len({hit.remote_id for hit in sources.hits} - {each.hit.remote_id for each in reply.cited}):
-        tell(f"it also draws on {counted(others, 'document')} outside this mirror")
+        tell(f"the answer also uses {counted(others, 'document')} outside this mirror")
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """One JSON document. `way` is null where nobody was asked."""
+    """A reply as `--json` has it. `way` is null if nobody was asked."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)
-    if reply.by is not None and reply.by.model:
-        way = {"way": "passages", "model": reply.by.model}
-    elif reply.by is not None:
-        way = {"way": "application", "application": reply.by.application}
+    if reply.answerer is not None and reply.answerer.model:
+        way = {"way": "passages", "model": reply.answerer.model}
+    elif reply.answerer is not None:
+        way = {"way": "application", "application": reply.answerer.application}
     return {
         "question": reply.question,
         "answer": reply.text,
@@ -347,12 +358,12 @@ def reply_json(reply: Reply) -> dict[str, Any]:
         "cites": sources is not None and sources.hits is not None,
         "citations": [
             {
-                "number": numbers[found.hit.remote_id],
-                "marks": list(reply.marks(found.hit.remote_id)),
-                "path": found.path,
-                "abs_path": str(found.absolute),
-                "document_id": found.hit.remote_id,
-                "hide_positions": found.hit.hides_positions,
+                "number": numbers[document.hit.remote_id],
+                "marks": list(reply.marks(document.hit.remote_id)),
+                "path": document.path,
+                "abs_path": str(document.absolute),
+                "document_id": document.hit.remote_id,
+                "hide_positions": document.hit.hides_positions,
                 "passages": [
                     {
                         "text": each.text,
@@ -362,10 +373,10 @@ def reply_json(reply: Reply) -> dict[str, Any]:
                         "box": None if each.box is None else dict(each.box),
                         **images_json(each.images),
                     }
-                    for each in found.hit.passages
+                    for each in document.hit.passages
                 ],
             }
-            for found in reply.cited
+            for document in reply.cited
         ],
         **({"error": reply.error} if reply.error else {}),
     }

@@ -374,17 +374,17 @@ def _asked(
 
 def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
     """The id of the base: created, chosen from the account's bases, or typed if they cannot be listed."""
-    from kbsync.accounts.account import BaseWish
+    from kbsync.accounts.account import BaseRequest
 
     def created(name: str) -> str:
-        made = _asked(kind, key, settings, lambda bases: bases.create(BaseWish(name)))
+        made = _asked(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
         tell(f"created the knowledge base {printable(name)}: {made.id}")
         return made.id
 
     def listed() -> Sequence[BaseCard] | None:
         """Every base, shown on stderr like the question; None if the account cannot be queried."""
         try:
-            cards = _asked(kind, key, settings, lambda bases: bases.all())
+            cards = _asked(kind, key, settings, lambda bases: bases.list_all())
         except Exception as error:
             if code_of(error) is None:
                 raise

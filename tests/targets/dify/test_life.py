@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.accounts.account import BaseWish, account_of
+from kbsync.accounts.account import BaseRequest, account_of
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
@@ -209,18 +209,18 @@ async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> Non
     target = world.make_target()
     bases = account_of(target).bases
     async with world.running():
-        made = await bases.create(BaseWish("Guides", "How to", settings={"indexing_technique": "economy"}))
+        made = await bases.create(BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"}))
         assert (made.name, made.description, made.documents) == ("Guides", "How to", 0)
         assert made.settings == {"indexing_technique": "economy"}
         with pytest.raises(NameTaken, match=made.id):
-            await bases.create(BaseWish("Guides"))
-        await bases.update(made.id, BaseWish("Other"))
-        assert {one.id: one.name for one in await bases.all()} == {HOME_ID: "Handbook", made.id: "Other"}
-        assert (await bases.look(made.id)).description == "How to"
+            await bases.create(BaseRequest("Guides"))
+        await bases.update(made.id, BaseRequest("Other"))
+        assert {one.id: one.name for one in await bases.list_all()} == {HOME_ID: "Handbook", made.id: "Other"}
+        assert (await bases.get(made.id)).description == "How to"
         with pytest.raises(NotOffered, match="--set"):
-            await bases.update(made.id, BaseWish(settings={"permission": "only_me"}))
+            await bases.update(made.id, BaseRequest(settings={"permission": "only_me"}))
         await bases.delete(made.id)
-        for ask in (bases.look, bases.delete):
+        for ask in (bases.get, bases.delete):
             with pytest.raises(Halted, match="kb list") as error:
                 await ask(made.id)
             assert error.value.halt == "knowledge-base-missing"
@@ -231,8 +231,10 @@ async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorl
     world.play("lost-answer", op="create-base")
     target = world.make_target()
     async with world.running():
-        made = await account_of(target).bases.create(BaseWish("Guides"))
-        assert [one.id for one in await account_of(target).bases.all() if one.name == "Guides"] == [made.id]
+        made = await account_of(target).bases.create(BaseRequest("Guides"))
+        assert [one.id for one in await account_of(target).bases.list_all() if one.name == "Guides"] == [
+            made.id
+        ]
         await target.aclose()
 
 
@@ -242,17 +244,17 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
     target = world.make_target()
     async with world.running():
         first, second = [
-            await account_of(target).bases.create(BaseWish(name)) for name in ("Guides", "Others")
+            await account_of(target).bases.create(BaseRequest(name)) for name in ("Guides", "Others")
         ]
         world.play("lost-answer", op="delete-base")
         await account_of(target).bases.delete(first.id)
-        assert first.id not in [one.id for one in await account_of(target).bases.all()]
+        assert first.id not in [one.id for one in await account_of(target).bases.list_all()]
         world.play("status", op="delete-base", effect=False, args={"status": 404})
         with pytest.raises(NotOffered):
             await account_of(target).bases.delete(second.id)
         world.play("not-found", op="edit-base")
         with pytest.raises(Halted, match=second.id) as error:
-            await account_of(target).bases.update(second.id, BaseWish("Third"))
+            await account_of(target).bases.update(second.id, BaseRequest("Third"))
         assert HOME_ID not in error.value.reason
         await target.aclose()
 
@@ -260,23 +262,23 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
 async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
     target = world.make_target()
     async with world.running():
-        made = await account_of(target).bases.create(BaseWish("Guides", "How to"))
-        await account_of(target).bases.update(made.id, BaseWish(description=""))
-        assert (await account_of(target).bases.look(made.id)).description == ""
+        made = await account_of(target).bases.create(BaseRequest("Guides", "How to"))
+        await account_of(target).bases.update(made.id, BaseRequest(description=""))
+        assert (await account_of(target).bases.get(made.id)).description == ""
         await target.aclose()
 
 
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
-        (BaseWish("n" * 41), "40 characters"),
-        (BaseWish("a", "d" * 401), "400 characters"),
-        (BaseWish("a", model="m"), "--model"),
-        (BaseWish("a", settings={"icon": "x"}), "indexing_technique, permission"),
+        (BaseRequest("n" * 41), "40 characters"),
+        (BaseRequest("a", "d" * 401), "400 characters"),
+        (BaseRequest("a", model="m"), "--model"),
+        (BaseRequest("a", settings={"icon": "x"}), "indexing_technique, permission"),
     ],
 )
 async def test_what_a_base_cannot_be_is_said_before_anything_is_sent(
-    world: DifyWorld, wish: BaseWish, words: str
+    world: DifyWorld, wish: BaseRequest, words: str
 ) -> None:
     target = world.make_target()
     with pytest.raises(Rejected, match=words):

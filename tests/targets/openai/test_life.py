@@ -460,7 +460,7 @@ async def test_an_address_without_its_version_is_told(world: OpenaiWorld) -> Non
         target = world.client(config, around(), wall=clock.wall, steady=clock.steady, sleep=clock.sleep)
         world.targets.append(target)
         with pytest.raises(NotOffered, match="base_url"):
-            await account_of(target).bases.all()
+            await account_of(target).bases.list_all()
     world.app.violations.clear()
 
 
@@ -524,7 +524,7 @@ async def test_a_store_is_deleted_with_its_files_also_after_an_interruption(
             assert len(files) == 4 - deleted
             await bases.delete(HOME_ID)
             with pytest.raises(Halted):
-                await bases.look(HOME_ID)
+                await bases.get(HOME_ID)
         assert set(files) == {theirs}
 
 

@@ -532,24 +532,24 @@ async def test_a_second_word_of_another_shape_confirms_no_empty_list(
 
 
 async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None:
-    from kbsync.accounts.account import BaseWish, account_of
+    from kbsync.accounts.account import BaseRequest, account_of
     from kbsync.errors import NameTaken, NotOffered
 
     async with world.running(), aclosing(world.make_target()) as target:
         bases = account_of(target).bases
-        made = await bases.create(BaseWish("Guides", "of all kinds"))
+        made = await bases.create(BaseRequest("Guides", "of all kinds"))
         with pytest.raises(NameTaken):
-            await bases.create(BaseWish("Guides"))
-        await bases.update(made.id, BaseWish(description="of some kinds"))
-        assert (await bases.look(made.id)).description == "of some kinds"
-        assert {(one.name, one.documents) for one in await bases.all()} == {("Home", 0), ("Guides", 0)}
+            await bases.create(BaseRequest("Guides"))
+        await bases.update(made.id, BaseRequest(description="of some kinds"))
+        assert (await bases.get(made.id)).description == "of some kinds"
+        assert {(one.name, one.documents) for one in await bases.list_all()} == {("Home", 0), ("Guides", 0)}
         await bases.delete(made.id)
         with pytest.raises(Halted):
-            await bases.look(made.id)
+            await bases.get(made.id)
         with pytest.raises(Halted):
             await bases.delete(made.id)
         with pytest.raises(Rejected):
-            bases.fields_of(BaseWish("a", model="b"))
+            bases.fields_of(BaseRequest("a", model="b"))
         for refused in (bases.models, bases.capacity):
             with pytest.raises(NotOffered):
                 await refused()

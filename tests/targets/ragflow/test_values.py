@@ -192,12 +192,12 @@ def test_passages_are_cited_by_their_places_in_the_answer() -> None:
         {"content": "of the web", "url": "https://example.org"},
         {"document_id": "b", "content": "three", "document_name": "b.pdf"},
     ]
-    sources = sources_of(Piece("", "stop", part={"reference": chunks}))
+    sources = sources_of(Piece("", "stop", message={"reference": chunks}))
     assert sources.marks == {"b": ["ID:0", "ID:4"], "a": ["ID:2"]}
     told = {hit.remote_id: [(one.text, one.page) for one in hit.passages] for hit in sources.hits or ()}
     assert told == {"b": [("one", 3), ("three", None)], "a": [("two", None)]}
-    assert sources_of(Piece("", "stop", part={"reference": {}})).hits is None
-    assert sources_of(Piece("", "stop", part={"reference": []})).hits == ()
+    assert sources_of(Piece("", "stop", message={"reference": {}})).hits is None
+    assert sources_of(Piece("", "stop", message={"reference": []})).hits == ()
 
 
 def test_an_error_of_the_model_is_a_text_of_the_answer() -> None:

@@ -148,7 +148,7 @@ async def test_what_the_model_thinks_is_not_said() -> None:
     ("end", "words"),
     [
         (event(finish_reason="length"), "longer than the model may write"),
-        (event(finish_reason="sensitive"), "the vendor's policy refuses it"),
+        (event(finish_reason="sensitive"), "the vendor's policy forbids it"),
         (event(finish_reason="network_error"), "network failed; ask again"),
         (event(finish_reason="model_context_window_exceeded"), "too long for the model"),
         (event(finish_reason="tool_calls"), "(tool_calls)"),
@@ -169,7 +169,7 @@ async def test_an_answer_that_does_not_come_to_its_end_broke_off(
             assert isinstance(piece, str)
             heard += piece
     assert heard == "At "
-    assert caught.value.reason.startswith("the answer broke off before its end")
+    assert caught.value.reason.startswith("the answer broke off")
     assert words in caught.value.reason
 
 
@@ -211,7 +211,7 @@ async def test_applications_that_cannot_be_asked_are_missing() -> None:
             await asked(one, by=APP)
         clock.now += 60.0
     with pytest.raises(NotOffered):
-        await account_of(one).answers.applications.all()
+        await account_of(one).answers.applications.list_all()
     assert "applications" not in vendor.asked
 
 

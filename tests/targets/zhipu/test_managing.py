@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kbsync.accounts.account import ApplicationWish, Callback, account_of
-from kbsync.accounts.zhipu import RECALL
+from kbsync.accounts.account import ApplicationRequest, Callback, account_of
+from kbsync.accounts.zhipu import DEFAULT_RECALL
 from kbsync.contract.target import Outgoing
 from kbsync.errors import Rejected
 from tests.targets.blocks import around
@@ -53,7 +53,7 @@ def vendor(**fields: Any) -> Vendor:
 
 
 async def changed(vendor: Vendor, **wish: Any) -> Any:
-    await account_of(target(vendor)).answers.applications.update(FIRST_ID, ApplicationWish(**wish))
+    await account_of(target(vendor)).answers.applications.update(FIRST_ID, ApplicationRequest(**wish))
     return vendor.body("edit_application")
 
 
@@ -80,7 +80,7 @@ async def test_what_was_set_for_a_base_goes_with_it(key: str) -> None:
 )
 async def test_what_the_vendor_does_not_show_is_as_in_a_new_one(fields: Any, kept: dict[str, Any]) -> None:
     body = await changed(vendor(**fields), bases=(NEW,))
-    assert body["knowledge_info"] == {**RECALL, **kept, "knowledge_ids": [NEW]}
+    assert body["knowledge_info"] == {**DEFAULT_RECALL, **kept, "knowledge_ids": [NEW]}
 
 
 async def test_one_setting_of_the_recall_is_sent_with_the_rest_of_it_and_the_bases() -> None:
@@ -129,7 +129,7 @@ SECRET = "s3cr3t-of-the-header"
     ],
 )
 async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | None) -> None:
-    found = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.look()
+    found = await account_of(target(Vendor(callback=[ok(data)]))).callbacks.get()
     assert found == known
     assert SECRET not in repr(found)
 
@@ -137,7 +137,7 @@ async def test_what_is_set_is_read_in_every_form(data: Any, known: Callback | No
 async def test_words_say_that_there_is_none() -> None:
     gone = failed(400, "回调地址不存在")
     callbacks = account_of(target(Vendor(callback=[gone], delete_callback=[gone]))).callbacks
-    assert await callbacks.look() is None
+    assert await callbacks.get() is None
     await callbacks.remove()
 
 

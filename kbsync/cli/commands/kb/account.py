@@ -1,4 +1,4 @@
-"""The account of a service behind a mirror, opened for one command, and what is at stake before a change."""
+"""Opens the account behind a mirror for one command, and warns before a change."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OpenAccount:
-    """A mirror's target, opened for reading, and the event loop that it lives in.
+    """A mirror's target, opened for reading, with its account and the event loop that runs both.
 
-    The properties raise `UsageError` where its service cannot do what is asked for.
+    The properties raise `UsageError` if the service has nothing of the kind.
     """
 
     installation: Installation
@@ -41,7 +41,7 @@ class OpenAccount:
     runner: asyncio.Runner
 
     def call(self, request: Coroutine[Any, Any, T]) -> T:
-        """The answer to a request."""
+        """Run a request and return its result."""
         return self.runner.run(request)
 
     @property
@@ -49,31 +49,31 @@ class OpenAccount:
         """The knowledge bases."""
         if self.service.bases is None:
             kind = self.mirror.target.type
-            raise UsageError(f"a service of type {kind} has no knowledge bases to list or to change")
+            raise UsageError(f"kbsync can't list or change knowledge bases at a service of type {kind}")
         return self.service.bases
 
     @property
     def applications(self) -> Applications:
-        """What answers questions."""
+        """The applications."""
         if self.service.answers is None or self.service.bases is None:
             raise UsageError(f"a target of type {self.mirror.target.type} has no applications")
         return self.service.answers.applications
 
     @property
     def callbacks(self) -> Callbacks:
-        """The address that the service calls."""
+        """The callback address."""
         if self.service.callbacks is None:
-            raise UsageError(f"an account of type {self.mirror.target.type} has no address for its events")
+            raise UsageError(f"an account of type {self.mirror.target.type} has no callback address")
         return self.service.callbacks
 
     def mirrors_of(self, base_id: str) -> list[str]:
-        """The mirrors of the config that put their documents into a base."""
+        """The configured mirrors that use a knowledge base."""
         place = (self.bases.address, base_id)
         mirrors = self.installation.config.mirrors
         return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == place]
 
     def owned_in(self, base_id: str) -> int:
-        """How many documents of a base the state proves ours, those of former mirrors included."""
+        """The number of documents in a base that the state proves ours, including those of former mirrors."""
         from kbsync.core.model import PROVEN
 
         place = (self.bases.address, base_id)
@@ -81,7 +81,7 @@ class OpenAccount:
         def count(tx: Tx) -> int:
             total = 0
             for record in tx.mirrors.all():
-                # A mirror may have used several bases; only this one counts.
+                # A mirror may have used several bases; count only this one.
                 for number, owned in tx.uploads.owned(record.id, PROVEN).items():
                     binding = tx.mirrors.binding(number)
                     if binding is not None and (binding.address, binding.base) == place:
@@ -91,26 +91,26 @@ class OpenAccount:
 
         return read_state(self.installation, count)
 
-    def warn(self, card: BaseCard, fate: str) -> None:
-        """Say what is at stake, on stderr as the question is."""
+    def warn(self, card: BaseCard, effect: str) -> None:
+        """Print what a change affects, on stderr like the question after it."""
         content = "an unknown number of documents"
         if card.documents is not None:
             content = counted(card.documents, "document")
         if card.size is not None:
             content += f", {sized(card.size)}"
         owned = f"{self.owned_in(card.id):,} of them ours"
-        tell(f"{card.id} {printable(card.name)!r}: {content}, {owned}; {fate}")
+        tell(f"{card.id} {printable(card.name)!r}: {content}, {owned}; {effect}")
         if names := self.mirrors_of(card.id):
-            tell(f"{card.id} is the knowledge base of {', '.join(names)}")
+            tell(f"mirrors that use {card.id}: {', '.join(names)}")
 
 
 @contextmanager
 def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenAccount]:
-    """The account behind the only mirror of a service.
+    """Open the account behind the only mirror at a service.
 
-    `needs_own`: the config has to name the mirror's knowledge base. What makes one cannot need its id.
+    `needs_own`: the config must name the mirror's knowledge base. Creating one can't require its id.
     """
-    # Without `here`: what is done to a whole account is never guessed from the working directory.
+    # Without `here`: the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)
     mirror = only_remote(installation)
     with open_target(installation, mirror) as account, as_usage_error(mirror):
@@ -119,12 +119,12 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 
 @contextmanager
 def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[OpenAccount]:
-    """The mirror's target, opened for reading."""
+    """Open the mirror's target for reading."""
     import asyncio
 
     with asyncio.Runner() as runner:
         with as_usage_error(mirror), unmade(installation):
-            # In a thread, since opening reads files and may load much.
+            # In a thread, because opening reads files and may load much code.
             opening = asyncio.to_thread(installation.target, mirror, read_only=True)
             target = runner.run(opening)
         try:
@@ -135,18 +135,18 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
 @contextmanager
 def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
-    """A refusal within is about what was typed (exit 2), not about a document."""
+    """A refusal within blames the command line (exit 2), not a document."""
     with concerning(mirror.name):
         try:
             yield
         except NotOffered as error:
-            raise NotOffered(f"this service does not offer that: {error.reason}", code=error.code) from error
+            raise NotOffered(f"the service doesn't offer this: {error.reason}", code=error.code) from error
         except Rejected as error:
             raise OfMirror(mirror.name, error, Code.USAGE) from error
 
 
 def only_remote(installation: Installation) -> MirrorConfig:
-    """The only mirror with a service behind it. Raises `UsageError` where there is none, or several."""
+    """The only mirror at a service. Raises `UsageError` if there is none, or more than one."""
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if len(remote) == 1:
         return remote[0]
@@ -154,11 +154,10 @@ def only_remote(installation: Installation) -> MirrorConfig:
     if remote:
         raise UsageError(f"several mirrors use a service; choose one with --mirror: {names}")
     raise UsageError(
-        f"{names}: a knowledge base that kbsync keeps itself, built-in or in a database, needs no "
-        "management; only those of services do"
+        f"{names}: kbsync manages its own indexes, built-in or in a database; this command is for services"
     )
 
 
 def is_remote(mirror: MirrorConfig) -> bool:
-    """The mirror's knowledge base is that of a service."""
+    """Whether the mirror's knowledge base is at a service."""
     return isinstance(mirror.target, RemoteTargetConfig)

@@ -1,4 +1,4 @@
-"""`kbsync kb app`: the applications of a service, which answer questions from its knowledge bases."""
+"""`kbsync kb app`: the applications that answer questions from a service's knowledge bases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kbsync.accounts.account import ApplicationInfo, ApplicationWish
+from kbsync.accounts.account import ApplicationInfo, ApplicationRequest
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
 from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
@@ -17,7 +17,7 @@ from kbsync.errors import UsageError
 
 _FIELDS: tuple[Callable[[Any], Any], ...] = (
     click.option("--description", help="What it is for."),
-    click.option("--prompt", help="The prompt; has to contain {{knowledge}} and {{user}} once each."),
+    click.option("--prompt", help="The prompt; must contain {{knowledge}} and {{user}} once each."),
     click.option("--model", metavar="NAME", help="The model that answers."),
     click.option(
         "--knowledge",
@@ -30,7 +30,7 @@ _FIELDS: tuple[Callable[[Any], Any], ...] = (
 
 
 def _field_options(function: Callable[..., Any]) -> Any:
-    """Give a command an option for each field of `ApplicationWish`."""
+    """Add an option for each field of `ApplicationRequest` to a command."""
     for option in reversed(_FIELDS):
         function = option(function)
     return function
@@ -46,7 +46,7 @@ def _field_options(function: Callable[..., Any]) -> Any:
 )
 @shared_options
 def command() -> None:
-    """Manage the applications that `kbsync ask` asks.
+    """Manage the applications that answer `kbsync ask`.
 
     Each answers questions from knowledge bases.
     """
@@ -58,13 +58,13 @@ def command() -> None:
 def list_applications(choices: Choices, as_json: bool) -> None:
     """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
-        found = [to_json(one) for one in account.call(account.applications.all())]
+        applications = [to_json(one) for one in account.call(account.applications.list_all())]
         create = f"create one with: {account.installation.cure_for_mirrors('kb app create NAME')}"
-        advice = account.applications.advice or create
+        hint = account.applications.hint or create
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
-    print_objects("applications", heads, found, as_json=as_json)
-    if not (found or as_json or choices.quiet):
-        tell(f"the account has no application; {advice}")
+    print_objects("applications", heads, applications, as_json=as_json)
+    if not (applications or as_json or choices.quiet):
+        tell(f"the account has no application; {hint}")
 
 
 @command.command()
@@ -74,7 +74,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
 def show(choices: Choices, application: str, as_json: bool) -> None:
     """Show the application ID."""
     with open_account(choices, needs_own=True) as account:
-        found = account.call(account.applications.look(application))
+        found = account.call(account.applications.get(application))
     print_object("application", to_json(found), as_json=as_json)
 
 
@@ -86,15 +86,15 @@ def show(choices: Choices, application: str, as_json: bool) -> None:
 def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: bool, **fields: Any) -> None:
     """Create an application called NAME, for the mirror's knowledge base or those that --knowledge names."""
     with open_account(choices, needs_own=True) as account:
-        wish = ApplicationWish(name, bases=knowledge or (account.bases.own,), **fields)
-        made = account.call(account.applications.create(wish))
-        ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(made.id)}")
+        request = ApplicationRequest(name, bases=knowledge or (account.bases.own_id,), **fields)
+        created = account.call(account.applications.create(request))
+        ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(created.id)}")
     if as_json:
-        Output().json({"application": to_json(made)})
+        Output().json({"application": to_json(created)})
         return
     if not choices.quiet:
         tell(f"created {printable(name)}; ask it with: {ask_it}")
-    Output().line(made.id)
+    Output().line(created.id)
 
 
 @command.command()
@@ -111,27 +111,27 @@ def update(
     as_json: bool,
     **fields: Any,
 ) -> None:
-    """Change the application ID. Only what is given changes; --knowledge replaces all knowledge bases."""
-    wish = ApplicationWish(name, bases=knowledge or None, **fields)
-    if wish == ApplicationWish():
+    """Change the application ID. Omitted options change nothing; --knowledge replaces all knowledge bases."""
+    request = ApplicationRequest(name, bases=knowledge or None, **fields)
+    if request == ApplicationRequest():
         raise UsageError(
             "nothing to change; give --name, --description, --prompt, --model, --knowledge or --set"
         )
     with open_account(choices, needs_own=True) as account:
-        account.call(account.applications.update(application, wish))
-        found = account.call(account.applications.look(application))
+        account.call(account.applications.update(application, request))
+        found = account.call(account.applications.get(application))
     print_object("application", to_json(found), as_json=as_json)
 
 
 @command.command()
 @click.argument("application", metavar="ID")
-@click.option("--yes", metavar="NAME", help="The name of the application, instead of being asked for it.")
+@click.option("--yes", metavar="NAME", help="The name of the application, to skip the question.")
 @json_option
 @shared_options
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
     """Delete the application ID. You have to type its name; knowledge bases stay."""
     with open_account(choices, needs_own=True) as account:
-        found = account.call(account.applications.look(application))
+        found = account.call(account.applications.get(application))
         confirm_by_typing(f"delete {found.id}", found.name or found.id, yes)
         account.call(account.applications.delete(application))
     print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kbsync.accounts.account import BaseWish, RetriesAll
+from kbsync.accounts.account import BaseRequest, RetriesAll
 from kbsync.cli.commands.kb.account import OpenAccount, open_account
 from kbsync.cli.commands.kb.applications import command as apps
 from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
@@ -19,7 +19,7 @@ from kbsync.contract.target import BaseCard
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import UsageError
 
-YES = "The name of the knowledge base, instead of being asked for it."
+YES = "The name of the knowledge base, to skip the question."
 
 
 @click.group(
@@ -29,7 +29,7 @@ YES = "The name of the knowledge base, instead of being asked for it."
         "kbsync kb create handbook --model Embedding-3 --set icon=book",
         "kbsync kb show --mirror handbook",
         "kbsync kb delete 1734786402936664064 --yes handbook",
-        "kbsync kb retry --yes handbook        everything that failed there, not only ours",
+        "kbsync kb retry --yes handbook        all failed documents, not only ours",
         "kbsync kb copy                        from the built-in one into the database of the config",
     ),
 )
@@ -55,12 +55,12 @@ def list_bases(choices: Choices, as_json: bool) -> None:
     Each with the mirrors that use it.
     """
     with open_account(choices) as account:
-        found = [_json(card, account) for card in account.call(account.bases.all())]
+        bases = [_json(card, account) for card in account.call(account.bases.list_all())]
         create = account.installation.cure_for_mirrors("kb create NAME")
     heads = {"id": "ID", "documents": "DOCUMENTS", "bytes": "SIZE", "words": "WORDS"}
     heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
-    print_objects("knowledge_bases", heads, found, as_json=as_json)
-    if not (found or as_json or choices.quiet):
+    print_objects("knowledge_bases", heads, bases, as_json=as_json)
+    if not (bases or as_json or choices.quiet):
         tell(f"the account has no knowledge base; create one with: {create}")
 
 
@@ -71,9 +71,9 @@ def list_bases(choices: Choices, as_json: bool) -> None:
 def show(choices: Choices, base: str | None, as_json: bool) -> None:
     """Show the knowledge base ID; without it, the mirror's own."""
     with open_account(choices, needs_own=base is None) as account:
-        card = account.call(account.bases.look(base or account.bases.own))
-        found = {**_json(card, account), "ours": account.owned_in(card.id)}
-    print_object("knowledge_base", found, as_json=as_json)
+        card = account.call(account.bases.get(base or account.bases.own_id))
+        fields = {**_json(card, account), "ours": account.owned_in(card.id)}
+    print_object("knowledge_base", fields, as_json=as_json)
 
 
 @command.command()
@@ -95,12 +95,12 @@ def create(
 
     Prints the line for the config.
     """
-    wish = BaseWish(_filled("NAME", name), description, model, settings)
+    request = BaseRequest(_check_filled("NAME", name), description, model, settings)
     with open_account(choices) as account:
-        card = account.call(account.bases.create(wish))
-        made, line = _json(card, account), f'{account.bases.setting}: "{card.id}"'
+        card = account.call(account.bases.create(request))
+        created, line = _json(card, account), f'{account.bases.setting}: "{card.id}"'
     if as_json:
-        Output().json({"knowledge_base": made, "config": line})
+        Output().json({"knowledge_base": created, "config": line})
         return
     if not choices.quiet:
         tell(f"created {printable(name)}; set this under target: in the config")
@@ -111,8 +111,12 @@ def create(
 @click.argument("base", metavar="ID")
 @click.option("--name", help="A new name.")
 @click.option("--description", help="A new description.")
-@click.option("--model", metavar="ID", help="A new embedding model; embeds all documents again, which costs.")
-@click.option("--callback", metavar="URL", help="With --model: is called when a document is embedded again.")
+@click.option(
+    "--model", metavar="ID", help="A new embedding model; embeds all documents again, which costs money."
+)
+@click.option(
+    "--callback", metavar="URL", help="With --model: the address to call when a document is embedded again."
+)
 @click.option("--header", "headers", multiple=True, metavar="NAME=@FILE", help=HEADER)
 @set_option
 @click.option("--yes", metavar="NAME", help=YES)
@@ -130,30 +134,32 @@ def update(
     yes: str | None,
     as_json: bool,
 ) -> None:
-    """Change the knowledge base ID. Asks before the model of a base with documents is changed."""
+    """Change the knowledge base ID. Asks before it changes the model of a base with documents."""
     if callback is None and headers:
-        raise UsageError("--header goes with --callback; add that")
+        raise UsageError("--header needs --callback")
     if callback is not None and model is None:
-        raise UsageError("--callback goes with --model, which embeds all documents again; add that")
+        raise UsageError("--callback needs --model, which embeds all documents again")
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
-    called = None if name is None else _filled("--name", name)
-    wish = BaseWish(called, description, model, settings, callback, secrets)
-    if wish == BaseWish():
+    new_name = None if name is None else _check_filled("--name", name)
+    request = BaseRequest(new_name, description, model, settings, callback, secrets)
+    if request == BaseRequest():
         raise UsageError("nothing to change; give --name, --description, --model or --set")
 
     with open_account(choices) as account:
         bases = account.bases
         bases.check_changeable()
-        bases.fields_of(wish)
-        card = account.call(bases.look(base))
-        # An unknown number may be many.
+        bases.fields_of(request)
+        card = account.call(bases.get(base))
+        # An unknown number of documents may be large.
         if model is not None and card.documents != 0:
-            account.warn(card, "all of them are embedded again at your cost, and may not be found until then")
+            account.warn(
+                card, "the service embeds them all again at your cost, and searches may miss them until then"
+            )
             confirm_by_typing(f"change the model of {card.id}", card.name or card.id, yes)
-        account.call(bases.update(base, wish))
-        changed = _json(account.call(bases.look(base)), account)
+        account.call(bases.update(base, request))
+        changed = _json(account.call(bases.get(base)), account)
     print_object("knowledge_base", changed, as_json=as_json)
 
 
@@ -166,8 +172,8 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
     """Delete the knowledge base ID and all its documents. You have to type its name."""
     with open_account(choices) as account:
         account.bases.check_changeable()
-        card = account.call(account.bases.look(base))
-        account.warn(card, "all of it will be deleted for good")
+        card = account.call(account.bases.get(base))
+        account.warn(card, "this deletes all of it permanently")
         confirm_by_typing(f"delete {card.id}", card.name or card.id, yes)
         account.call(account.bases.delete(base))
     print_deleted(card.id, card.name, as_json=as_json, quiet=choices.quiet)
@@ -178,34 +184,34 @@ def delete(choices: Choices, base: str, yes: str | None, as_json: bool) -> None:
 @json_option
 @shared_options
 def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
-    """Have the service retry everything that failed.
+    """Have the service retry all failed documents.
 
-    That is not only our documents; for those of a mirror use `kbsync retry`. You have to type the knowledge
-    base's name.
+    Includes documents that kbsync didn't upload; for one mirror's documents use `kbsync retry`. You have to
+    type the name of the knowledge base.
     """
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
         if not isinstance(bases, RetriesAll):
             own = account.installation.cure(f"retry --mirror {account.mirror.name}")
             raise UsageError(
-                f"a service of type {account.mirror.target.type} cannot retry everything that failed there; "
+                f"a service of type {account.mirror.target.type} can't retry all its failed documents; "
                 f"to retry the documents of {account.mirror.name}: {own}"
             )
-        card = account.call(account.bases.look(account.bases.own))
+        card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
-        account.warn(card, f"{reach}, will be indexed again, at the account's cost")
-        confirm_by_typing("index again everything that failed", card.name or card.id, yes)
-        number = account.call(bases.retry_all())
+        account.warn(card, f"{reach}, will be indexed again at the account's cost")
+        confirm_by_typing("retry all failed documents", card.name or card.id, yes)
+        count = account.call(bases.retry_all())
     if as_json:
-        Output().json({"retried": number})
+        Output().json({"retried": count})
     elif choices.quiet:
         pass
-    elif number is None:
-        Output().line("everything that failed will be indexed again; the service does not say how much")
-    elif number:
-        Output().line(f"{counted(number, 'document')} will be indexed again")
+    elif count is None:
+        Output().line("the service will index all failed documents again; it doesn't say how many")
+    elif count:
+        Output().line(f"the service will index {counted(count, 'document')} again")
     else:
-        Output().line("nothing has failed there")
+        Output().line("the service has no failed documents")
 
 
 @command.command()
@@ -215,9 +221,9 @@ def models(choices: Choices, as_json: bool) -> None:
     """List the embedding models of the service."""
     with open_account(choices) as account:
         models = account.call(account.bases.models())
-    found = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
+    rows = [{"id": each.id, "name": each.name, "description": each.description} for each in models]
     heads = {"id": "ID", "name": "NAME", "description": "DESCRIPTION"}
-    print_objects("models", heads, found, as_json=as_json)
+    print_objects("models", heads, rows, as_json=as_json)
 
 
 @command.command()
@@ -232,7 +238,7 @@ def capacity(choices: Choices, as_json: bool) -> None:
         fields |= {"used_words": "used_words", "total_words": "total_words"}
         Output().json({key: getattr(room, name, None) for key, name in fields.items()})
     elif room is None:
-        Output().line("the service does not say how much space the account has")
+        Output().line("the service doesn't say how much space the account has")
     else:
         used = f"{sized(room.used)} of {sized(room.total)}"
         Output().line(f"{used} used ({_share(room.used, room.total)})")
@@ -245,7 +251,7 @@ def _share(used: int, total: int) -> str:
     return f"{used / total:.0%}" if total else "none free"
 
 
-def _filled(what: str, text: str) -> str:
+def _check_filled(what: str, text: str) -> str:
     if not text.strip():
         raise UsageError(f"{what} is empty; give the knowledge base a name")
     return text.strip()

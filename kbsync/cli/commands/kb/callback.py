@@ -19,11 +19,11 @@ from kbsync.config.target import is_in_the_clear
 from kbsync.core.text import fits_header, printable
 from kbsync.errors import UsageError
 
-YES = "The present address, instead of being asked for it."
+YES = "The current address, to skip the question."
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
-HEADER = "A header of each call. Its value is read from FILE, or with NAME=env:VARIABLE from the environment."
+HEADER = "A header of each call. FILE holds its value; NAME=env:VARIABLE reads it from the environment."
 
 
 @click.group(
@@ -38,7 +38,7 @@ HEADER = "A header of each call. Its value is read from FILE, or with NAME=env:V
 def command() -> None:
     """Manage the address that the service calls.
 
-    Everybody who uses the account shares it. Mirrors do not need it: each upload says where to call.
+    Everybody who uses the account shares it. Mirrors don't need it: each upload names its own address.
     """
 
 
@@ -46,10 +46,10 @@ def command() -> None:
 @json_option
 @shared_options
 def show(choices: Choices, as_json: bool) -> None:
-    """Show where the account's events are sent, and the names of the headers that are sent along."""
+    """Show where the service sends the account's events, and the names of the headers."""
     with open_account(choices) as account:
-        found = account.call(account.callbacks.look())
-    _print(found, as_json)
+        callback = account.call(account.callbacks.get())
+    _print(callback, as_json)
 
 
 @command.command("set")
@@ -59,14 +59,14 @@ def show(choices: Choices, as_json: bool) -> None:
 @json_option
 @shared_options
 def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str | None, as_json: bool) -> None:
-    """Send the account's events to URL. If they are sent elsewhere now, you have to type that address."""
+    """Send the account's events to URL. If another address is set, you have to type it."""
     values = read_headers(headers)
     check_address(url, is_secret=bool(values))
     with open_account(choices) as account:
-        _confirm(account.call(account.callbacks.look()), "send the account's events elsewhere", yes)
+        _confirm(account.call(account.callbacks.get()), "send the account's events elsewhere", yes)
         account.call(account.callbacks.set_url(url, values))
-        found = account.call(account.callbacks.look())
-    _print(found, as_json)
+        callback = account.call(account.callbacks.get())
+    _print(callback, as_json)
 
 
 @command.command()
@@ -74,54 +74,54 @@ def set_address(choices: Choices, url: str, headers: tuple[str, ...], yes: str |
 @json_option
 @shared_options
 def delete(choices: Choices, yes: str | None, as_json: bool) -> None:
-    """Stop sending the account's events. You have to type the present address."""
+    """Stop sending the account's events. You have to type the current address."""
     with open_account(choices) as account:
-        gone = account.call(account.callbacks.look())
-        _confirm(gone, "stop sending the account's events", yes)
-        if gone is not None:
+        callback = account.call(account.callbacks.get())
+        _confirm(callback, "stop sending the account's events", yes)
+        if callback is not None:
             account.call(account.callbacks.remove())
     if as_json:
-        Output().json({"deleted": None if gone is None else gone.url})
+        Output().json({"deleted": None if callback is None else callback.url})
     elif not choices.quiet:
-        Output().line(_NONE if gone is None else f"{printable(gone.url)} is no longer called")
+        Output().line(_NONE if callback is None else f"the service no longer calls {printable(callback.url)}")
 
 
-_NONE = "the account has no address for its events"
+_NONE = "the account has no callback address"
 
 
-def _confirm(now: Callback | None, what: str, yes: str | None) -> None:
-    if now is None:
+def _confirm(current: Callback | None, what: str, yes: str | None) -> None:
+    if current is None:
         return
-    headers = f" with {', '.join(map(printable, now.headers))}" if now.headers else ""
-    tell(f"the events of the whole account, not only ours, are sent to {printable(now.url)}{headers}")
-    confirm_by_typing(what, now.url, yes, "present address", "URL")
+    headers = f" with {', '.join(map(printable, current.headers))}" if current.headers else ""
+    tell(f"the service sends all events of the account, not only ours, to {printable(current.url)}{headers}")
+    confirm_by_typing(what, current.url, yes, "current address", "URL")
 
 
 def check_address(url: str, *, is_secret: bool) -> None:
-    """Raise `UsageError` for what is no address, or one that would give the headers away."""
+    """Raise `UsageError` for an invalid address, and for one that would expose the headers."""
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_address = False
     if not is_address or not fits_header(url) or " " in url:
-        raise UsageError("URL is not an address; give one such as https://events.example.org/kb")
+        raise UsageError("URL isn't an address; use one such as https://events.example.org/kb")
     if parts.username is not None or parts.password is not None:
         raise UsageError("URL contains a user or password, which ps shows; use --header")
     if is_secret and is_in_the_clear(url):
-        raise UsageError("URL is not https: the values of --header would be sent in the clear")
+        raise UsageError("URL isn't https, so the values of --header would be sent unencrypted")
 
 
 def read_headers(given: Iterable[str]) -> dict[str, str]:
-    """Names and values. Raises `UsageError`, which repeats no value: it may be typed by mistake."""
+    """Names and values. Raises `UsageError` without the value, which may be a secret typed by mistake."""
     values = dict[str, str]()
     for text in given:
         name, equals, source = text.partition("=")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")
         if name.lower() in map(str.lower, values):
-            # HTTP does not tell upper case from lower case.
-            raise UsageError(f"--header {name} is given twice")
+            # HTTP ignores the case of header names.
+            raise UsageError(f"--header {name} appears twice")
         values[name] = _value(name, source)
     return values
 
@@ -143,24 +143,26 @@ def _value(name: str, source: str) -> str:
             f"write {name}=@FILE or {name}=env:VARIABLE"
         )
     if not fits_header(value):
-        raise UsageError(f"--header {name}: its value is empty, or has characters that no header may have")
+        raise UsageError(
+            f"--header {name}: the value is empty, or has characters that aren't allowed in a header"
+        )
     return value
 
 
-def _print(found: Callback | None, as_json: bool) -> None:
+def _print(callback: Callback | None, as_json: bool) -> None:
     output = Output()
     if as_json:
         fields = None
-        if found is not None:
-            fields = {"url": found.url, "headers": list(found.headers), "in_use": found.in_use}
+        if callback is not None:
+            fields = {"url": callback.url, "headers": list(callback.headers), "in_use": callback.in_use}
         output.json({"callback": fields})
-    elif found is None:
+    elif callback is None:
         output.line(_NONE)
     else:
-        names = ", ".join(map(printable, found.headers))
-        output.line(f"url:      {printable(found.url)}")
+        names = ", ".join(map(printable, callback.headers))
+        output.line(f"url:      {printable(callback.url)}")
         output.line(f"headers:  {f'{names} (values not shown)' if names else '-'}")
-        output.line(f"in use:   {_IN_USE[found.in_use]}")
+        output.line(f"in use:   {_IN_USE[callback.in_use]}")
 
 
 _IN_USE = {True: "yes", False: "no", None: "?"}
