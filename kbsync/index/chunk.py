@@ -385,9 +385,11 @@ def chunk(parsed: Parsed) -> list[Chunk]:
         if lead and not body.lstrip().startswith(lead.strip()):
             body = f"{lead}\n{body}"
         body = body.strip("\n")
-        # The vector gets the title and the headings that are not in the text itself.
+        # The vector gets the headings that are not in the text itself. The title goes into the first one
+        # alone: so another title changes one vector, not all.
         own_titles = {piece.title for piece in group if piece.is_heading} | {""}
-        above = [title for title in dict.fromkeys([parsed.title or "", *headings]) if title not in own_titles]
+        outer = [parsed.title or "", *headings] if not chunks else [h for h in headings if h != parsed.title]
+        above = [title for title in dict.fromkeys(outer) if title not in own_titles]
         embed_text = "\n".join([*above, body])
         characters += len(embed_text)
         if characters > MOST_CHARACTERS:

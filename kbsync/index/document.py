@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LONGEST_TITLE = 500
-"""The most characters of a title or tag. A title goes into every chunk, so its length counts as often."""
+"""The most characters of a title or tag."""
 
 
 class Flavour(enum.Enum):

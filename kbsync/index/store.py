@@ -6,7 +6,8 @@ the candidates, so that both rank alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +16,7 @@ from kbsync.contract.searching import Origin, Query
 from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
+from kbsync.index.weights import LEXICAL, PASSAGES
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -40,14 +42,29 @@ class Stored:
 class CandidateChunk:
     """A chunk that may answer a question.
 
-    `words` is its BM25 divided by the sum of the idf of all terms: near 1 if it has each of them about once,
-    0 if it has none. `meaning` is the cosine of its vector with the question's, 0 without one.
+    `words` is its BM25 and the idf of the terms in its document's name, divided by the sum of the idf of all
+    terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its vector
+    with the question's, 0 without one.
     """
 
     chunk: int
     document: int
     words: float
     meaning: float
+
+    @property
+    def score(self) -> float:
+        """Half words, half meaning."""
+        return LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)
+
+
+def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
+    """The best chunks of each document, no more than are shown."""
+    counts = Counter[int]()
+    for each in sorted(candidates, key=lambda each: (-each.score, each.chunk)):
+        counts[each.document] += 1
+        if counts[each.document] <= PASSAGES:
+            yield each
 
 
 @dataclass(frozen=True, slots=True)

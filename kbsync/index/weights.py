@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from kbsync.index.words import MOST_TERMS, Term
 
+LEXICAL = 0.5
+"""The share of words in a score; the rest is meaning."""
+
+NAME = 0.5
+"""The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It
+counts once more for a chunk that has it neither in its headings nor in its text."""
+
 FIELDS = (2.0, 1.5, 1.0)
-"""The weight of a term in the name, in the headings and in the text of a chunk."""
+"""The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
 
 DEPTH = 150
 """Chunks to fetch by words and by meaning; more if they belong to few documents."""
+
+NAMED_CHUNKS = 2_000
+"""The most chunks to score because of the names of their documents."""
 
 PASSAGES = 3
 """The most chunks shown of one document."""
@@ -40,3 +51,22 @@ def telling(
         if not rarest or rows <= MOST_ROWS:
             rarest[term] = idf
     return rarest, total
+
+
+class Named:
+    """The documents whose names have some terms of a question; `chunks` are those that have them, too."""
+
+    def __init__(self, idf: Mapping[Term, float]) -> None:
+        self._idf = idf
+        self.documents = defaultdict[int, list[Term]](list)
+        self.chunks = defaultdict[Term, set[int]](set)
+
+    def points(self, document: int, chunk: int) -> float:
+        """What the name adds to the score of a chunk."""
+        terms = self.documents.get(document, ())
+        return sum(self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms)
+
+    def best(self) -> list[int]:
+        """The documents with the best names, these first."""
+        points = {number: sum(self._idf[term] for term in terms) for number, terms in self.documents.items()}
+        return sorted(points, key=lambda number: (-points[number], number))[:DEPTH]

@@ -112,8 +112,10 @@ def test_the_vector_knows_title_and_headings_and_the_key_not_the_path() -> None:
     parsed = Parsed(f"# A\n\n{filler}\n\n{filler}x", Flavour.MARKDOWN, title="Handbook")
     first, second = chunk(parsed)
     assert first.embed_text == f"Handbook\n{first.text}"
-    assert second.embed_text == f"Handbook\nA\n{second.text}"
+    assert second.embed_text == f"A\n{second.text}"
     assert [each.key for each in chunk(parsed)] == [first.key, second.key]
+    renamed = chunk(dataclasses.replace(parsed, title="Manual"))
+    assert [each.key == old.key for each, old in zip(renamed, (first, second), strict=True)] == [False, True]
 
 
 def test_a_fence_that_fits_is_whole_and_its_comments_are_no_headings() -> None:

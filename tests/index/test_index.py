@@ -18,12 +18,14 @@ from typing import Any
 import apsw
 import pytest
 
+from kbsync.contract.searching import Query
 from kbsync.errors import Rejected, StateError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.vectors import SLOTS
 from kbsync.index.sqlite.writer import STEP, Writer
+from kbsync.index.words import TOKENISER, naming_text, terms_of
 from kbsync.state.db import open_writer
 from tests.share import enumerated, long
 
@@ -101,8 +103,8 @@ def index(folder: Path) -> Iterator[Stepping]:
 
 def found(index: Writer, word: str) -> list[int]:
     query = """
-        SELECT DISTINCT document FROM words JOIN run ON words.rowid BETWEEN first AND first + chunks - 1
-        WHERE words MATCH ? AND document NOTNULL
+        SELECT document FROM words JOIN run ON words.rowid BETWEEN first AND first + chunks - 1
+        WHERE words MATCH ?1 AND document NOTNULL UNION SELECT rowid FROM names WHERE names MATCH ?1
     """
     return sorted(row[0] for row in index._connection.execute(query, (word,)))
 
@@ -139,7 +141,11 @@ def whole(folder: Path) -> list[list[str]]:
 
 
 def is_sound(index: Writer) -> None:
-    index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
+    for table in ("words", "names"):
+        index._connection.execute(f"INSERT INTO {table}({table}) VALUES ('integrity-check')")
+    rows = "SELECT (SELECT group_concat(id) FROM document), (SELECT group_concat(id) FROM names_docsize)"
+    documents, names = index._connection.execute(rows).get
+    assert documents == names
     assert index._connection.pragma("integrity_check") == "ok"
     rows = "SELECT (SELECT count(*) FROM chunk), (SELECT sum(chunks) FROM run), count(*) FROM words_docsize"
     chunks, owned, indexed = index._connection.execute(rows).get
@@ -153,7 +159,7 @@ def counted(index: Writer) -> Iterator[list[str]]:
     seen = list[str]()
 
     def note(_: object, statement: str, __: object) -> bool:
-        if statement.startswith("INSERT INTO words"):
+        if statement.startswith(("INSERT INTO words", "REPLACE INTO names")):
             seen.append(statement)
         return True
 
@@ -449,6 +455,19 @@ def test_killed_between_two_steps_one_version_is_left(index: Stepping, folder: P
         judge(place, old, new, gone="zqsecret")
 
 
+def test_a_rename_of_a_long_text_changes_one_row_of_words_and_no_passage(index: Writer) -> None:
+    stored(index, 1, texts("alpha"))
+    seen = list[str]()
+    index._connection.set_update_hook(lambda _kind, _database, table, _rowid: seen.append(table))
+    with counted(index) as statements:
+        index.rename(1, "deep/second.txt", "second.txt", 1.0)
+    index._connection.set_update_hook(None)
+    assert len(statements) == 1
+    assert {"chunk", "run", "slot", "block"}.isdisjoint(seen) and len(seen) < 20
+    assert (found(index, "huge"), found(index, "second"), found(index, "alpha")) == ([], [1], [1])
+    is_sound(index)
+
+
 @pytest.mark.parametrize("count", [2, STEP * 2 + 90])
 def test_a_document_is_found_by_its_text_and_a_name_while_it_is_renamed_and_a_kill_is_made_up_for(
     index: Stepping, folder: Path, count: int
@@ -541,6 +560,12 @@ def test_space_that_is_free_goes_back_to_the_file_system(index: Writer, folder: 
     is_sound(index)
 
 
+LAYOUT_3 = """
+DROP TABLE names;
+DROP INDEX document_tokeniser;
+ALTER TABLE document DROP COLUMN tokeniser;
+PRAGMA user_version = 3;
+"""
 LAYOUT_1 = """
 DROP TABLE run;
 ALTER TABLE document ADD COLUMN words TEXT NOT NULL DEFAULT '';
@@ -561,17 +586,72 @@ PRAGMA user_version = 2;
 """
 
 
+def as_layout_3(index: Writer, tokeniser: int = TOKENISER) -> str:
+    """Make the index one in which each passage has the name of its document in its words; that name."""
+    found_rows = index._connection.execute("SELECT id, title, '', path FROM document")
+    named = {number: naming_text(*of_name) for number, *of_name in found_rows}
+    for document, name in named.items():
+        for run in index._runs_of(document):
+            older = replace(run, named=name, tokeniser=tokeniser)
+            chunks = "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?"
+            texts: list[Any] = index._connection.execute(chunks, (run.first, run.last)).fetchall()
+            index._unindex_words(run, texts)
+            index._index_words(older, texts)
+            update = "UPDATE run SET named = ?, tokeniser = ? WHERE first = ?"
+            index._connection.execute(update, (name, tokeniser, run.first))
+    index._connection.execute(LAYOUT_3)
+    return name
+
+
+@long
+def test_names_are_taken_out_of_the_passages_of_an_older_index_in_steps_that_a_kill_may_end(
+    folder: Path,
+) -> None:
+    parts, fake, made = [texts("alpha"), *(["beta", f"text {at}"] for at in range(300))], Fake(), list[Path]()
+    with closing(Writer(folder)) as index:
+        index.put([entry(at, *each, path=f"name{at}.md") for at, each in enumerate(parts, 1)], fake)
+        as_layout_3(index, tokeniser=1)
+    count = len(fake.made)
+
+    def look() -> None:
+        """At any moment everything is found by name and text, once."""
+        with closing(SqliteStore(folder, writer=None)) as store, store.snapshot() as seen:
+            for word, documents in (("name1", {1}), ("name300", {300}), ("number7", {1}), ("299", {301})):
+                asked = seen.candidates(terms_of(word), "fake", None, Query(word))
+                assert {each.document for each in asked} == documents, word
+        made.append(shutil.copytree(folder, folder.with_name(f"killed-{len(made)}")))
+
+    def finish(index: Writer) -> None:
+        while index.tidy():
+            pass
+        for left in (f"run WHERE named <> '' OR tokeniser <> {TOKENISER}", "words WHERE words MATCH 'name1'"):
+            assert index._connection.execute(f"SELECT count(*) FROM {left}").get == 0
+        assert sorted(whole(index._folder)) == sorted(map(list, parts))
+        is_sound(index)
+
+    look()
+    with closing(Stepping(folder)) as index:
+        index.between = look
+        finish(index)
+        index.between = lambda: None
+    assert len(made) > 6
+    for place in made:
+        with closing(Writer(place)) as again:
+            finish(again)
+    assert len(fake.made) == count
+
+
 @pytest.mark.parametrize("count", [3, STEP * 2 + 90])
-@pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2])
+@pytest.mark.parametrize("layout", [LAYOUT_1, LAYOUT_2, ""])
 def test_an_index_of_a_layout_before_goes_on_with_its_vectors(folder: Path, layout: str, count: int) -> None:
     index = Writer(folder)
     old = ["zqsecret one", "zqsecret two", *texts("three", count - 2)]
     stored(index, 1, old)
-    words = index._connection.execute("SELECT named FROM run LIMIT 1").get
+    words = as_layout_3(index)
     index.close()
     with closing(apsw.Connection(str(folder / "index.db"))) as connection:
         connection.execute(layout.format(count=count, words=words))
-    if layout == LAYOUT_2:
+    if layout != LAYOUT_1:
         assert whole(folder) == [old], "a search works before the first pass"
     again = Writer(folder)
     assert (again.uuid, found(again, "three")) == (index.uuid, [1])

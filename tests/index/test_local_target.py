@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import apsw
@@ -18,8 +19,8 @@ from kbsync.contract.searching import Passage, Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UsageError
 from kbsync.index import pipeline
-from kbsync.index.document import Entry, Flavour, Parsed
-from kbsync.index.embed import Encoder
+from kbsync.index.document import Chunk, Entry, Flavour, Parsed
+from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
@@ -75,6 +76,7 @@ async def found(target: LocalTarget, text: str) -> set[str | None]:
 def test_opening_and_looking_loads_nothing_heavy(tmp_path: Path) -> None:
     code = """
 import asyncio, sys
+from concurrent.futures import Future
 from pathlib import Path
 from kbsync.contract.target import Surroundings
 from kbsync.targets.local.config import LocalTargetConfig
@@ -243,6 +245,23 @@ async def test_a_long_note_is_found_by_its_new_tag_and_not_by_the_old_one(readin
     assert await found(reading, "quince") == {"a.md"}
     await put(reading, document(2, f"---\ntags: walnut\n---\n{LONG}", "a.md", replaces=old))
     assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
+
+
+@pytest.mark.parametrize("title", ["---\ntitle: {}\n---\n", "# {}\n\n"])
+async def test_another_title_embeds_no_text_but_the_first_again(
+    reading: LocalTarget, monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
+    [old] = await put(reading, document(1, f"{title.format('Quince')}{LONG}", "a.md"))
+    made, begin = list[str](), reading._encoder.begin
+
+    def count(chunks: Sequence[Chunk]) -> Future[Vectors]:
+        made.extend(each.text for each in chunks)
+        return begin(chunks)
+
+    monkeypatch.setattr(reading._encoder, "begin", count)
+    await put(reading, document(2, f"{title.format('Walnut')}{LONG}", "a.md", replaces=old))
+    assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
+    assert len(made) == 1
 
 
 async def test_the_line_of_a_passage_follows_when_lines_are_put_in_above(reading: LocalTarget) -> None:

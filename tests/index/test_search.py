@@ -220,6 +220,23 @@ def test_with_fewer_documents_than_asked_for_all_are_found_and_not_every_passage
     assert steps < 300, "hundreds of SQLite's instructions"
 
 
+def test_a_topic_weighs_as_much_in_a_text_whatever_long_text_is_named_after_it(tmp_path: Path) -> None:
+    long = "\n\n".join(f"## Part {at}\n\n" + f"heron nest number {at} " * 20 for at in range(100))
+    scores = dict[str, float]()
+    for name in ("kestrel.md", "heron.md"):
+        with searching(tmp_path / name, [(name, long), ("b.md", "A kestrel flies.")]) as (searcher, _):
+            scores[name] = next(e.score for e in searcher.search(Query("kestrel")) if e.path == "b.md")
+    assert scores["kestrel.md"] == pytest.approx(scores["heron.md"])
+
+
+def test_the_passage_that_answers_is_shown_of_a_document_found_by_its_name(tmp_path: Path) -> None:
+    long = "\n\n".join(f"## Part {at}\n\n" + f"budget plan {at} " * 20 for at in range(400))
+    texts = [("kestrel.md", f"{long}\n\n## Nests\n\nIt breeds in towers."), ("b.md", "A nest of herons.")]
+    with searching(tmp_path, texts) as (searcher, _):
+        hit = searcher.search(Query("Where does the kestrel breed?"))[0]
+    assert (hit.path, "towers" in hit.passages[0].text) == ("kestrel.md", True)
+
+
 def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
     with pytest.raises(UsageError, match="not a gitignore pattern"):
         searcher.search(Query("leave", path="!"))

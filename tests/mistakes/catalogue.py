@@ -314,11 +314,11 @@ MISTAKES = {
         ("tests/index/test_local_target.py",),
     ),
     "old-name-kept": Mistake(
-        "a long note is found by the tag it had, and not by its new one",
+        "a renamed document is found by the name it had, and not by its new one",
         "kbsync/index/sqlite/writer.py",
-        "(run.named, run.tokeniser) == (document.named, TOKENISER):\n                keepable",
-        "run.tokeniser == TOKENISER:\n                keepable",
-        ("tests/index/test_local_target.py",),
+        "        self._index_name(document, naming_text(title, json.loads(tags), path))\n",
+        "",
+        ("tests/index/test_index.py",),
     ),
     "old-lines-kept": Mistake(
         "a hit names the line where its passage was before others were put in above",
@@ -485,9 +485,9 @@ MISTAKES = {
     ),
     "meaning-ignored": Mistake(
         "search finds words and no meaning",
-        "kbsync/index/search.py",
-        "            score = LEXICAL * item.words + (1 - LEXICAL) * max(0.0, item.meaning)\n",
-        "            score = LEXICAL * each.words\n",
+        "kbsync/index/store.py",
+        "        return LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)\n",
+        "        return LEXICAL * self.words\n",
         ("tests/index/test_search.py", "tests/index/test_local_target.py"),
     ),
     "upgrade-deletes": Mistake(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +16,9 @@ from kbsync.contract.searching import Query
 from kbsync.errors import Halted
 from kbsync.index.postgres import schema
 from kbsync.index.postgres.store import Owner, PostgresStore
+from kbsync.index.postgres.writing import term_of
 from kbsync.index.search import Search
+from kbsync.index.words import TOKENISER
 from tests.postgres.base import Numbers, entry, found, left_over, opened, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
@@ -196,6 +199,13 @@ def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server
         assert [row.path for row in store.page(0, 9)] == ["b.md", "a.md"]
         [hit] = Search(store, Numbers()).search(Query("kestrel", top_k=1, own=True))
         assert hit.passages[0].text == "The kestrel, once more."
+        both = f"ARRAY[{term_of('a')}, {term_of('kestrel')}]"
+        words = f"SELECT count(*) FROM kbsync.words WHERE terms @> {both}"
+        assert postgres.run(older, words) == [(1,)]
+        assert store.tidy() and store.purge()
+        assert postgres.run(older, words) == [(0,)], "the name is the document's"
+        assert postgres.run(older, "SELECT DISTINCT tokeniser FROM kbsync.document") == [(TOKENISER,)]
+        assert left_over(postgres, older) == []
         put(store, entry(4, "The kestrel and others.", path="a.md", replaces=int(hit.remote_id)))
         store.delete([row.id for row in store.page(0, 9) if row.path == "b.md"])
     assert paths(postgres, older) == ["a.md"]
@@ -260,8 +270,9 @@ def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) 
         assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
         assert "-U postgres" in caught.value.cure and "upgrade-2.sql" in caught.value.cure
         assert "\n" not in caught.value.cure
-        upgrade = Path(shlex.split(caught.value.cure)[-1])
-        postgres.run(older, upgrade.read_text())
+        words = shlex.split(caught.value.cure)
+        for upgrade in [Path(after) for word, after in itertools.pairwise(words) if word == "-f"]:
+            postgres.run(older, upgrade.read_text())
         postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")
         assert store.look()[0]
         put(store, entry(1, "kestrel"))

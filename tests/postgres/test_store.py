@@ -216,7 +216,10 @@ def test_a_rename_changes_the_words_of_the_name_and_of_nothing_else(postgres: Se
     with opened(postgres, database) as store:
         [number] = put(store, entry(1, "heron text", path="kestrel.md"))
         assert found_by_words(store, "kestrel") == {number}
+        rows = "SELECT passage, ctid::text FROM kbsync.words"
+        before = postgres.run(database, rows)
         store.rename(number, "deep/merlin.md", "m", 7.0)
+        assert postgres.run(database, rows) == before
         assert (found_by_words(store, "kestrel"), found_by_words(store, "merlin")) == (set(), {number})
         [row] = store.page(0, 9)
         assert (row.path, row.name) == ("deep/merlin.md", "m")

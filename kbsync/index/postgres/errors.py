@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,10 @@ class Place:
         """A command that an administrator can paste."""
         return shlex.join([*self._psql("postgres", database or self.name), "-c", statement])
 
-    def psql_file(self, file: Path, user: str) -> str:
-        """A command that runs a file of statements in one transaction."""
-        return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", "-f", str(file)])
+    def psql_files(self, files: Iterable[Path], user: str) -> str:
+        """A command that runs files of statements in one transaction."""
+        named = [word for file in files for word in ("-f", str(file))]
+        return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", *named])
 
     def _psql(self, user: str, database: str) -> list[str]:
         host = ["-h", self._host] if self._host else []

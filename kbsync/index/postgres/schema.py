@@ -8,10 +8,12 @@ from kbsync.errors import Halted
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.errors import Place
 
-VERSION = 2
+VERSION = 3
+NAMED = 3
+"""The first layout with the words of names in `document`."""
 
 TABLES = Path(__file__).with_name("tables.sql")
-UPGRADES = {1: Path(__file__).with_name("upgrade-2.sql")}
+UPGRADES = {before: Path(__file__).with_name(f"upgrade-{before + 1}.sql") for before in (1, 2)}
 """By the layout that each upgrades."""
 
 _LOCK = (0x6B62_7379, 1)  # "kbsy"; held while the schema is created or changed
@@ -42,7 +44,7 @@ def make(connection: Connection, place: Place) -> None:
             "older-index",
             f"the tables in {place} have layout {version}, this kbsync needs layout {VERSION}, and they "
             f"belong to {row[0]}: start kbsync once with that role, or have it upgrade them",
-            cure=place.psql_file(UPGRADES[version], row[0]),
+            cure=place.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes
     while version < VERSION:

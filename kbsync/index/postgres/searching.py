@@ -14,8 +14,8 @@ from kbsync.core.selection import one_pattern
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
-from kbsync.index.store import CandidateChunk, StoredPassage
-from kbsync.index.weights import DEPTH, telling
+from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
+from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, Named, telling
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -51,10 +51,12 @@ _Row = tuple[int, int, float]
 class _Scope:
     """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
 
-    `documents`: their number, if it may be less than a search asks for.
+    `of_names`: the same of rows of `document`. `documents`: their number, if it may be less than a search
+    asks for.
     """
 
     condition: str
+    of_names: str
     values: Mapping[str, Any]
     documents: int
     is_few: bool = False
@@ -65,6 +67,7 @@ class Viewpoint:
     """Who searches a base. `owner`: the row that its mirror's prefix or token leads to, if any.
 
     `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
+    `has_names`: the words of names are in `document`; an older layout has them in those of each passage.
     """
 
     base: str
@@ -72,6 +75,7 @@ class Viewpoint:
     owner: int | None
     is_own: bool
     nothing: str
+    has_names: bool
 
 
 class PostgresSnapshot:
@@ -108,25 +112,32 @@ class PostgresSnapshot:
         # A service may have changed the length of its vectors: old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
-        lexical, total = self._by_words(terms, scope, document_count, [passage for passage, *_ in nearest])
+        near = [passage for passage, *_ in nearest]
+        lexical, by_name, named, total = self._by_words(terms, scope, document_count, near)
         documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
-        points = {passage: score / total for passage, _, score in lexical}
+        only_named = by_name.keys() - documents.keys()
+        documents |= by_name
+        points = {passage: score for passage, _, score in lexical}
         cosines = {passage: score for passage, _, score in nearest}
-        if vector is not None and stored_model is not None and nearest and points.keys() - cosines.keys():
+        self._find_named_words(named, documents)
+        if vector is not None and stored_model is not None and nearest and documents.keys() - cosines.keys():
             # A passage found by words gets its cosine too; one found by meaning has none of the words.
             rows = self._connection.execute(
                 _COSINES.replace("@distance", _distance(stored_model[1])),
                 {
                     "model": stored_model[0],
                     "vector": _literal(vector),
-                    "passages": list(points.keys() - cosines.keys()),
+                    "passages": list(documents.keys() - cosines.keys()),
                 },
             )
             cosines.update(rows)
-        return [
-            CandidateChunk(passage, document, points.get(passage, 0.0), cosines.get(passage, 0.0))
-            for passage, document in documents.items()
-        ]
+        found = dict[int, CandidateChunk]()
+        for passage, document in documents.items():
+            in_words = points.get(passage, 0.0) + named.points(document, passage)
+            words = in_words / total if in_words else 0.0
+            found[passage] = CandidateChunk(passage, document, words, cosines.get(passage, 0.0))
+        few = few_of_each(found.pop(passage) for passage in only_named)
+        return [*few, *found.values()]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""
@@ -170,7 +181,7 @@ class PostgresSnapshot:
                 f"SELECT sum(passages) <= %(few)s, coalesce(sum(documents), 0)::bigint FROM owner {own_row}",  # noqa: S608
                 {**values, "few": FEW},
             )
-            return _Scope(own_condition, values, documents, bool(own_condition and few))
+            return _Scope(own_condition, own_condition, values, documents, bool(own_condition and few))
         values |= filter_values
         where = f"{conditions} {own_condition}"
         rows = self._connection.execute(
@@ -181,8 +192,9 @@ class PostgresSnapshot:
             # Checked for each row found. The planner would read all admitted documents first if it could: it
             # doesn't for a subquery in the place of a value.
             subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
-            return _Scope(f"AND passage = ({subquery} AND {where})", values, sys.maxsize)
+            return _Scope(f"AND passage = ({subquery} AND {where})", f"AND {where}", values, sys.maxsize)
         contents = {"contents": [content for (content,) in rows]}
+        of_names = "AND content = ANY(%(contents)s::bigint[])"
         among = "passage WHERE content = ANY(%(contents)s::bigint[])"
         [(few,)] = self._connection.execute(
             f"SELECT count(*) <= %(few)s FROM (SELECT FROM {among} LIMIT %(few)s + 1) AS found",  # noqa: S608
@@ -190,16 +202,17 @@ class PostgresSnapshot:
         )
         if few:
             condition = f"AND passage IN (SELECT id FROM {among})"  # noqa: S608
-            return _Scope(condition, contents, len(rows), is_few=True)
+            return _Scope(condition, of_names, contents, len(rows), is_few=True)
         subquery = "SELECT content FROM passage p WHERE p.id = passage"
-        return _Scope(f"AND ({subquery}) = ANY(%(contents)s::bigint[])", contents, len(rows))
+        return _Scope(f"AND ({subquery}) = ANY(%(contents)s::bigint[])", of_names, contents, len(rows))
 
     # -- words
 
     def _by_words(
         self, terms: Sequence[Term], scope: _Scope, document_count: int, near: Sequence[int]
-    ) -> tuple[list[_Row], float]:
-        """The best by BM25 as in SQLite's bm25(), and the sum of the idf of all terms.
+    ) -> tuple[list[_Row], dict[int, int], Named, float]:
+        """The best by BM25 as in SQLite's bm25(), the first passages of the best names with their documents,
+        all names with some of the terms, and the sum of the idf of all terms.
 
         Very common words say little: only passages in `near` are scored by them.
         """
@@ -209,8 +222,10 @@ class PostgresSnapshot:
         chunks, length, frequencies = self._frequencies(whole)
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term]]
         weights, total = telling(whole, frequencies, chunks)
+        named = Named(weights)
         if not weights:
-            return [], total
+            return [], {}, named, total
+        by_name = self._by_name(named, weights, scope) if self._viewpoint.has_names else {}
         values = {
             "terms": [term_of(term.stem) for term in weights],
             "idf": list(weights.values()),
@@ -220,12 +235,38 @@ class PostgresSnapshot:
         if near and sum(frequencies[term] for term in weights) > MOST_WEIGHED:
             values |= {"near": near}
             scope = replace(scope, condition=f"{scope.condition} AND passage = ANY(%(near)s::bigint[])")
-        return self._fetch_enough(_MATCH.replace("@scope", scope.condition), values, document_count), total
+        rows = self._fetch_enough(_MATCH.replace("@scope", scope.condition), values, document_count)
+        if by_name:
+            statement = _BEST.replace("@best", _MATCH.replace("@scope", "AND passage = ANY(%(near)s)"))
+            values |= {"near": list(by_name), "limit": len(by_name)}
+            rows += self._connection.execute(statement, values).fetchall()
+        return rows, by_name, named, total
+
+    def _by_name(self, named: Named, weights: Mapping[Term, float], scope: _Scope) -> dict[int, int]:
+        """Fill `named`; the first passages of the best names, with their documents."""
+        by_number = {term_of(term.stem): term for term in weights}
+        rows = self._connection.execute(
+            _NAMED.replace("@scope", scope.of_names),
+            {"terms": list(by_number), "most": MOST_ROWS, **scope.values},
+        )
+        for number, document in rows:
+            named.documents[document].append(by_number[number])
+        if not named.documents:
+            return {}
+        return dict(self._connection.execute(_OF_NAMES, (named.best(), NAMED_CHUNKS)).fetchall())
+
+    def _find_named_words(self, named: Named, documents: Mapping[int, int]) -> None:
+        """Find which of the passages have a word of their documents' names themselves."""
+        by_number = {term_of(t.stem): t for terms in named.documents.values() for t in terms}
+        if passages := [p for p, document in documents.items() if document in named.documents]:
+            for number, passage in self._connection.execute(_HAVING, (list(by_number), passages)):
+                named.chunks[by_number[number]].add(passage)
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
-        """Passages and words in all, and the number of passages with each term."""
+        """Passages and words in all, and how many passages have each term, or names if these are more."""
         numbers = [term_of(term.stem) for term in terms]
-        rows = self._connection.execute(_FREQUENCIES, {"terms": numbers, "most": _COUNTED}).fetchall()
+        statement = _FREQUENCIES.replace("@names", _COUNT_NAMES if self._viewpoint.has_names else "0")
+        rows = self._connection.execute(statement, {"terms": numbers, "most": _COUNTED}).fetchall()
         chunks, length = (rows[0][2], rows[0][3]) if rows else (0, 0)
         counts = {number: count for number, count, *_ in rows}
         return chunks, length, {term: min(counts[term_of(term.stem)], chunks) for term in terms}
@@ -263,9 +304,13 @@ class PostgresSnapshot:
             limit *= 4
 
 
+_COUNT_NAMES = """
+(SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named)
+"""
 _FREQUENCIES = """
-SELECT q.term, CASE WHEN common.share * n.passages > %(most)s THEN (common.share * n.passages)::bigint ELSE
-    (SELECT count(*) FROM (SELECT FROM words WHERE terms @> ARRAY[q.term] LIMIT 20000) AS counted) END,
+SELECT q.term, greatest(@names,
+    CASE WHEN common.share * n.passages > %(most)s THEN (common.share * n.passages)::bigint ELSE
+    (SELECT count(*) FROM (SELECT FROM words WHERE terms @> ARRAY[q.term] LIMIT 20000) AS counted) END),
   n.passages, n.words
 FROM unnest(%(terms)s::integer[]) q(term)
 CROSS JOIN (
@@ -290,6 +335,22 @@ FROM (
   OFFSET 0) AS weighed
 GROUP BY passage ORDER BY score DESC, passage LIMIT %(limit)s
 """  # noqa: S608
+
+_NAMED = """
+SELECT q.term, d.id FROM unnest(%(terms)s::integer[]) q(term)
+CROSS JOIN LATERAL (
+  SELECT id FROM document WHERE terms @> ARRAY[q.term] @scope ORDER BY id LIMIT %(most)s) d
+"""
+
+_OF_NAMES = """
+SELECT p.id, d.id FROM unnest(%s::bigint[]) WITH ORDINALITY AS best(id, at)
+JOIN document d USING (id) JOIN passage p USING (content) ORDER BY at, place LIMIT %s
+"""
+
+_HAVING = """
+SELECT q.term, passage FROM unnest(%s::integer[]) q(term), words
+WHERE passage = ANY(%s::bigint[]) AND terms @> ARRAY[q.term]
+"""
 
 _BEST = """
 SELECT best.passage, d.id, best.score FROM (@best) AS best

@@ -111,6 +111,7 @@ class PostgresStore:
         self._has_begun = False  # `tidy` has been called
         self._may_index = True
         self._may_lack_index = True  # looked for once, and again when this process stored something
+        self._may_be_stale = not read_only  # documents of an older kbsync
         self._last_put = float("-inf")
 
     @property
@@ -169,7 +170,7 @@ class PostgresStore:
         return True
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the file's stem if they differ."""
+        """Change path, name and time, and the words of the name."""
         with self._repeatable(), self._writing() as writing:
             if not (_is_id(document) and writing.rename(document, path, name, modified)):
                 raise Rejected(f"the index holds no document {document}", code="unknown-document")
@@ -237,7 +238,9 @@ class PostgresStore:
             if base is None:
                 raise UnmadeError(nothing)
             owner, is_own = (None, False) if row is None else (row.id, row.is_of(self._owner))
-            yield PostgresSnapshot(connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing))
+            yield PostgresSnapshot(
+                connection, Viewpoint(base.uuid, self._owner.host, owner, is_own, nothing, base.has_names)
+            )
 
     def tidy(self) -> bool:
         """Make the index of vectors if comparing all takes long; whether `purge` is to do so.
@@ -246,17 +249,21 @@ class PostgresStore:
         would have to wait.
         """
         if self._has_begun:
-            return self._find_unindexed_model() is not None
+            return self._may_be_stale or self._find_unindexed_model() is not None
         self._has_begun = True
+        self._reword()
         while self._find_unindexed_model() is not None and self._index():
             pass
-        return False
+        return self._may_be_stale
 
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is out of reach at once; the server's own vacuum removes it.
 
+        First give documents that an older kbsync stored today's words, some in each transaction.
         False: the index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
+        while self._reword():
+            pass
         while self._find_unindexed_model() is not None:
             if self._clock() - self._last_put < QUIET:
                 return False
@@ -275,6 +282,14 @@ class PostgresStore:
         """Close connections; repeatable."""
         self.stop()
         self._connections.close()
+
+    def _reword(self) -> bool:
+        """Give some documents of an older kbsync today's words; whether there may be more."""
+        if self._claim is None or self._is_stopping or not self._may_be_stale:
+            return False
+        with self._repeatable(), self._writing() as writing:
+            self._may_be_stale = writing.reword()
+        return self._may_be_stale
 
     # -- the index of vectors
 
@@ -509,7 +524,8 @@ class PostgresStore:
             return None
         schema.require_version(row[0], self._connections.place)
         uuid, documents, is_to_be_seen, *owner = row[1:]
-        return _Base(uuid, documents, is_to_be_seen, None if owner[0] is None else _OwnerRow(*owner))
+        has_names, own_row = row[0] >= schema.NAMED, None if owner[0] is None else _OwnerRow(*owner)
+        return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
 
     def _owner_values(self) -> dict[str, Any]:
         """The values of `_OWN`."""
@@ -524,6 +540,7 @@ class _Base:
     documents: int
     is_to_be_seen: bool
     row: _OwnerRow | None
+    has_names: bool
 
 
 _OWN = """(

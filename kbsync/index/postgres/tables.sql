@@ -27,7 +27,9 @@ CREATE TABLE kbsync.document (
   path bytea NOT NULL, name bytea NOT NULL,  -- any bytes, as a file may be named
   shown text NOT NULL,             -- the path as far as it is UTF-8: for filters
   digest text NOT NULL, size bigint NOT NULL, recipe text NOT NULL,
-  title text, tags text[] NOT NULL, tokeniser integer NOT NULL,
+  title text, tags text[] NOT NULL,
+  terms integer[] NOT NULL,        -- the words of title, tags and file name
+  tokeniser integer NOT NULL,      -- the version of all its words; 0 where an older kbsync stored it
   modified double precision NOT NULL, created double precision NOT NULL,
   passages integer NOT NULL, words bigint NOT NULL,  -- as stored: a passage that is not there was lost
   state uuid NOT NULL,             -- token of the state that put or renamed it last
@@ -35,6 +37,8 @@ CREATE TABLE kbsync.document (
   UNIQUE (owner, upload_id)
 );
 CREATE INDEX document_owner ON kbsync.document (owner, id);
+CREATE INDEX document_tokeniser ON kbsync.document (owner, tokeniser);
+CREATE INDEX document_terms ON kbsync.document USING gin (terms) WITH (gin_pending_list_limit = 64);
 -- A path may be longer than an entry of an index.
 CREATE UNIQUE INDEX document_path ON kbsync.document (owner, sha256(path)) WHERE is_current;
 CREATE SEQUENCE kbsync.content;
@@ -67,4 +71,4 @@ ALTER TABLE kbsync.document
   ALTER COLUMN path SET STATISTICS 0, ALTER COLUMN name SET STATISTICS 0,
   ALTER COLUMN label SET STATISTICS 0, ALTER COLUMN shown SET STATISTICS 0;
 ALTER INDEX kbsync.document_path ALTER COLUMN 2 SET STATISTICS 0;
-INSERT INTO kbsync.base VALUES (2, gen_random_uuid());
+INSERT INTO kbsync.base VALUES (3, gen_random_uuid());

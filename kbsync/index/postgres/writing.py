@@ -25,7 +25,7 @@ NUMBER_BYTES = 2
 UNIT = 0.5
 """The worth of one in `counts`: half of a word in a text."""
 
-_COUNTED = [round(field / UNIT) for field in FIELDS]
+_COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passage
 
 
 class VectorsLackingError(Exception):
@@ -49,14 +49,10 @@ class _Passage:
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    """A row of `document`. `named`: the searched text of its name.
-
-    `is_earlier`: an earlier try of the same upload left it.
-    """
+    """A row of `document`. `is_earlier`: an earlier try of the same upload left it."""
 
     id: int
     content: int
-    named: str
     tokeniser: int
     passages: int
     words: int
@@ -83,13 +79,13 @@ class Writing:
 
         Raises `VectorsLackingError`.
         """
-        label, named = bind(entry.path), naming_text(entry.title, entry.tags, entry.path)
+        label = bind(entry.path)
         old_documents, earlier = self._find_old(entry, label)
         content, reusable = None, dict[bytes, list[_Passage]]()
         if old_documents:
             content = old_documents[0].content
-            # Passages under another name or tokeniser match other words, so they are made again.
-            if (old_documents[0].named, old_documents[0].tokeniser) == (named, TOKENISER):
+            # Passages with older words match others, so they are made again.
+            if old_documents[0].tokeniser == TOKENISER:
                 reusable = self._passages_of(content)
         else:
             [(content,)] = self._connection.execute("SELECT nextval('content')")
@@ -106,7 +102,7 @@ class Writing:
                 fresh.append((place, digest, chunk))
         self._move(moved)
         # Copy existing vectors before deleting the passages that they belong to.
-        stay.update(self._insert(content, named, fresh, model, vectors))
+        stay.update(self._insert(content, fresh, model, vectors))
         self._connection.execute(
             "DELETE FROM passage WHERE content = %s AND id <> ALL(%s::bigint[])", (content, list(stay))
         )
@@ -122,34 +118,68 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words if they differ; whether it exists and is ours."""
+        """Change path, name and time, and the words of the name; whether it exists and is ours."""
         self._free(bind(path), document)
         row = self._connection.execute(
-            "UPDATE document d"
-            " SET path = %s, name = %s, shown = %s, modified = %s, state = %s, is_current = true"
-            " FROM document old WHERE d.owner = %s AND d.id = %s AND old.id = d.id"
-            " RETURNING d.content, d.title, d.tags, old.path, d.words",
-            (bind(path), bind(name), _readable_path(path), modified, self._state, self._owner, document),
+            f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608
+            (self._owner, document),
         ).fetchone()
         if row is None:
             return False
-        content, title, tags, path_before, words_before = row
-        if (named := naming_text(title, tags, path)) != naming_text(title, tags, unbind(path_before)):
-            passages = self._connection.execute(
-                "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
-            ).fetchall()
-            self._connection.execute(
-                "DELETE FROM words WHERE passage = ANY(%s::bigint[])",
-                ([number for number, _, _ in passages],),
-            )
-            self._add_words(named, passages)
-            words = self._count_words(content)
-            self._connection.execute(
-                "UPDATE document SET tokeniser = %s, words = %s WHERE owner = %s AND id = %s",
-                (TOKENISER, words, self._owner, document),
-            )
-            self._add(0, 0, words - words_before)
+        if row[-1] < TOKENISER:
+            self._reword(*row)
+        self._connection.execute(
+            "UPDATE document SET path = %s, name = %s, shown = %s, modified = %s, state = %s,"
+            " is_current = true, terms = %s WHERE owner = %s AND id = %s",
+            (
+                *(bind(path), bind(name), _readable_path(path), modified, self._state),
+                *(_terms_of_name(row[2], row[3], path), self._owner, document),
+            ),
+        )
         return True
+
+    def reword(self) -> bool:
+        """Give documents with older words today's, up to some `_REWORDED_TOGETHER` passages; whether any had.
+
+        Their texts and vectors stay.
+        """
+        stale = self._connection.execute(
+            f"SELECT {_REWORDED} FROM document WHERE owner = %s AND tokeniser < %s"  # noqa: S608
+            " ORDER BY tokeniser LIMIT %s",
+            (self._owner, TOKENISER, _REWORDED_TOGETHER),
+        ).fetchall()
+        passages = 0
+        for row in stale:
+            passages += self._reword(*row)
+            if passages >= _REWORDED_TOGETHER:
+                break
+        return bool(stale)
+
+    def _reword(
+        self,
+        document: int,
+        content: int,
+        title: str | None,
+        tags: list[str],
+        path: bytes,
+        before: int,
+        _: int,
+    ) -> int:
+        """Give a document today's words for the `before` it had; return its number of passages."""
+        passages = self._connection.execute(
+            "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
+        ).fetchall()
+        self._connection.execute(
+            "DELETE FROM words WHERE passage = ANY(%s::bigint[])", ([number for number, _, _ in passages],)
+        )
+        self._add_words(passages)
+        words = self._count_words(content)
+        self._connection.execute(
+            "UPDATE document SET tokeniser = %s, words = %s, terms = %s WHERE owner = %s AND id = %s",
+            (TOKENISER, words, _terms_of_name(title, tags, unbind(path)), self._owner, document),
+        )
+        self._add(0, 0, words - before)
+        return len(passages)
 
     def count(self) -> None:
         """Record the new numbers, for BM25 and for `look`."""
@@ -173,9 +203,9 @@ class Writing:
         that this state doesn't know. The first of them gives its passages.
         """
         rows = [
-            _Document(number, content, naming_text(title, tags, unbind(path)), *columns)
-            for number, content, title, tags, path, *columns in self._connection.execute(
-                "SELECT id, content, title, tags, path, tokeniser, passages, words,"
+            _Document(*columns)
+            for columns in self._connection.execute(
+                "SELECT id, content, tokeniser, passages, words,"
                 # The number alone proves nothing: a new state starts the numbers again. A document of a
                 # former state keeps its place and loses the number.
                 " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
@@ -239,7 +269,6 @@ class Writing:
     def _insert(
         self,
         content: int,
-        named: str,
         fresh: Sequence[tuple[int, bytes, Chunk]],
         model: str,
         vectors: Mapping[str, bytes],
@@ -262,7 +291,7 @@ class Writing:
         )
         self._copy(f"passage ({columns})", types, rows)
         self._add_vectors(chunks, model, vectors)
-        self._add_words(named, [(number, chunk.headings, chunk.text) for number, chunk in chunks.items()])
+        self._add_words([(number, chunk.headings, chunk.text) for number, chunk in chunks.items()])
         return ids
 
     def _show(
@@ -291,7 +320,8 @@ class Writing:
                 _readable_path(entry.path),
             ),
             *(entry.digest, entry.size, entry.recipe, entry.title and clean(entry.title)),
-            *(list(map(clean, entry.tags)), TOKENISER, entry.modified, time.time()),
+            *(list(map(clean, entry.tags)), _terms_of_name(entry.title, entry.tags, entry.path)),
+            *(TOKENISER, entry.modified, time.time()),
             *(len(entry.chunks), words, self._state, True),
         )
         # No number is reused: the id of a deleted document names no other one (promise 6). A restored base
@@ -315,14 +345,13 @@ class Writing:
 
     # -- words
 
-    def _add_words(self, named: str, passages: Iterable[tuple[int, Sequence[str], str]]) -> None:
-        """Add the words of passages (id, headings, text), and those of the document's name with each."""
+    def _add_words(self, passages: Iterable[tuple[int, Sequence[str], str]]) -> None:
+        """Add the words of passages (id, headings, text)."""
         tokeniser = Tokeniser()
-        of_name = tokeniser.words(named)
 
         def rows() -> Iterator[tuple[int, int, int, list[int], bytes]]:
             for number, headings, text in passages:
-                fields = of_name, tokeniser.words("\n".join(headings)), tokeniser.words(text)
+                fields = tokeniser.words("\n".join(headings)), tokeniser.words(text)
                 counts = dict[int, int]()
                 for field_words, worth in zip(fields, _COUNTED, strict=True):
                     for word in field_words:
@@ -398,12 +427,14 @@ class Writing:
 
 
 _COLUMNS = (
-    "id, owner, content, upload_id, label, path, name, shown, digest, size, recipe, title, tags, tokeniser,"
-    " modified, created, passages, words, state, is_current"
+    "id, owner, content, upload_id, label, path, name, shown, digest, size, recipe, title, tags, terms,"
+    " tokeniser, modified, created, passages, words, state, is_current"
 )
 _NEW_ID = (
     "((extract(epoch FROM clock_timestamp()) * 1e6)::bigint << 10) + mod(nextval('document_id_seq'), 1024)"
 )
+_REWORDED = "id, content, title, tags, path, words, tokeniser"
+_REWORDED_TOGETHER = 512
 _NO_MODEL = 0
 _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
@@ -420,6 +451,11 @@ def term_of(word: str) -> int:
     """A word in the index: 32 bits with a sign, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
+
+
+def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[int]:
+    """The words of a document's name in the index."""
+    return sorted(set(map(term_of, Tokeniser().words(naming_text(title, tags, path)))))
 
 
 def bind(text: str) -> bytes:

@@ -1,8 +1,8 @@
 """The tables of the index, and opening its file: a sound one is used, any other is set aside.
 
 `index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and holds no
-text of its own; `block` has the vectors, many to a row, so that reading all of them takes few steps (100,000
-rows take ten times as long as 400 blocks).
+text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
+that reading all of them takes few steps (100,000 rows take ten times as long as 400 blocks).
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from kbsync.state.db import open_writer, state_errors, transaction
 
 FILE = "index.db"
 APPLICATION_ID = 0x6B62_7379  # "kbsy"
-VERSION = 3
-READABLE = (2, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
+VERSION = 4
+NAMED = 4
+"""The first layout with `names`."""
+
+READABLE = (2, 3, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
 """SQLite's number for `auto_vacuum` on request."""
 
@@ -39,6 +42,7 @@ CREATE TABLE document (
   title TEXT, tags TEXT NOT NULL,
   modified REAL NOT NULL, created REAL NOT NULL
 ) STRICT;
+@names
 CREATE TABLE chunk (
   id INTEGER PRIMARY KEY, slot INTEGER,
   text TEXT NOT NULL, headings TEXT NOT NULL, page INTEGER, line INTEGER
@@ -55,12 +59,21 @@ CREATE TABLE slot (id INTEGER PRIMARY KEY, model INTEGER NOT NULL, key BLOB) STR
 CREATE UNIQUE INDEX slot_key ON slot(model, key);
 """
 
+# `tokeniser`: the version of all words of the document; 0 where an older kbsync stored it.
+_NAMES = """
+ALTER TABLE document ADD COLUMN tokeniser INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX document_tokeniser ON document(tokeniser);
+CREATE VIRTUAL TABLE names USING fts5(name, tokenize='@tokeniser');  -- by the id of the document
+INSERT INTO names(names, rank) VALUES ('secure-delete', 1);
+"""
+
 _RUNS = """
 CREATE TABLE run (
   first INTEGER PRIMARY KEY, chunks INTEGER NOT NULL,  -- chunks first, first + 1, …
   document INTEGER, place INTEGER,                  -- whose they are, in which order; NULL: no owner
   lines INTEGER NOT NULL, pages INTEGER NOT NULL,   -- to be added to what its chunks say
-  named TEXT NOT NULL, tokeniser INTEGER NOT NULL,  -- title, tags and file stem as they were indexed
+  named TEXT NOT NULL,              -- the name in each chunk's words, where layout 3 or older made it
+  tokeniser INTEGER NOT NULL,       -- the version of its chunks' words
   digest BLOB                                       -- of its chunks; NULL where layout 1 or 2 made it
 ) STRICT;
 CREATE INDEX run_document ON run(document, place);
@@ -76,7 +89,7 @@ ALTER TABLE document DROP COLUMN chunks;
 ALTER TABLE chunk DROP COLUMN document;
 """
 
-_FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB"
+_FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB;"
 
 # Not a new layout: an older kbsync keeps the index up to date.
 _BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
@@ -118,7 +131,8 @@ def open_index(folder: Path) -> apsw.Connection:
             _create(connection)
         elif (version := connection.pragma("user_version")) < VERSION:
             with transaction(connection):  # reads and indexes nothing again
-                connection.execute(_RUNS + _FROM_1 if version == 1 else _FROM_2)
+                steps = {1: _RUNS + _FROM_1, 2: _FROM_2}.get(version, "") + _NAMES
+                connection.execute(steps.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
                 connection.pragma("user_version", VERSION)
         connection.execute(_BY_PATH)
         return connection
@@ -185,7 +199,7 @@ def _create(connection: apsw.Connection) -> None:
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):
-        tables = _TABLES.replace("@runs", _RUNS)
+        tables = _TABLES.replace("@runs", _RUNS).replace("@names", _NAMES)
         connection.execute(tables.replace("@tokeniser", " ".join(SQLITE_TOKENISER)))
         connection.execute("INSERT INTO meta VALUES ('uuid', ?), ('changes', 0)", (str(uuid.uuid4()),))
         connection.pragma("application_id", APPLICATION_ID)

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,11 @@ from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import trouble_with
 from kbsync.index.sqlite import vectors
-from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, READABLE, WHOLE, identity, is_empty, newer
+from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WHOLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.store import CandidateChunk, Stored, StoredPassage
-from kbsync.index.weights import DEPTH, FIELDS, PASSAGES, telling
+from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
+from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, Named, telling
 from kbsync.index.words import Term
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -47,6 +47,7 @@ class Reader:
 
     _connection: apsw.Connection
     _identity: tuple[int, int]
+    _word_tables: Sequence[str]
     _matrix: Matrix
     _frequencies: dict[Term, int]
     _chunks: int
@@ -95,8 +96,10 @@ class Reader:
             if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
                 raise newer(path, marks[1])
             raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
+        self._word_tables = ("words", "names") if marks[1] >= NAMED else ("words",)
         with state_errors(path):
-            connection.execute(_VOCABULARY)
+            for table in self._word_tables:
+                connection.execute(_VOCABULARY.replace("@table", table))
         self._connection = connection
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
@@ -124,16 +127,24 @@ class Reader:
             self._seen = version
         admitted = self._admitted(query)
         chosen, total = telling(terms, {term: self._frequency(term) for term in terms}, self._chunks)
-        expression = " OR ".join(f'"{t.surface}"*' if t.goes_on else f'"{t.surface}"' for t in chosen)
-        by_words: Iterator[_Row] = iter(())
+        expression = _expression(chosen)
+        matches: Iterator[tuple[int, float]] = iter(())
         if expression:
-            by_words = self._connection.execute(_MATCH, (expression,))
+            matches = self._connection.execute(_MATCH, (expression,))
+        named = self._named(chosen, admitted)
+        scores = dict(islice(matches, MOST_ROWS)) if named.documents else {}
+        by_words = self._with_owners(chain(scores.items(), matches))
+        if named.documents:
+            first = sorted(
+                islice(by_words, _VISITED), key=lambda row: -(row[3] + named.points(row[1], row[0]))
+            )
+            by_words = chain(first, by_words)
         document_count = self._count_wanted(admitted, query.top_k)
         lexical, semantic = _Selection(admitted, document_count), _Selection(admitted, document_count)
         lexical.take(by_words)
         # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
         locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
-        points = {chunk: score / total for chunk, _, _, score in lexical.rows.values()}
+        points = {chunk: score for chunk, _, _, score in lexical.rows.values()}
         stored_model = None if vector is None else vectors.find_model(self._connection, model)
         cosines = None
         # A service may have changed the length of its vectors: old and new ones can't be compared.
@@ -141,15 +152,42 @@ class Reader:
             cosines = self._matrix.cosines(stored_model, vector)
             self._take_nearest(semantic, cosines, least)
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
-        return [
-            CandidateChunk(
-                chunk,
-                document,
-                points.get(chunk, 0.0),
-                cosines.of(slot) if cosines is not None and slot is not None else 0.0,
-            )
-            for chunk, (document, slot) in locations.items()
-        ]
+
+        def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
+            in_words = points.get(chunk, 0.0) + named.points(document, chunk)
+            meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
+            return CandidateChunk(chunk, document, in_words / total if in_words else 0.0, meaning)
+
+        found = [candidate(chunk, *location) for chunk, location in locations.items()]
+        by_name = [row for row in self._chunks_named(named) if row[0] not in locations]
+        points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
+        return [*found, *few_of_each(candidate(*row) for row in by_name)]
+
+    def _named(self, idf: Mapping[Term, float], admitted: set[int] | None) -> Named:
+        """The documents with some of these terms in their names."""
+        named = Named(idf)
+        for term in idf if "names" in self._word_tables else ():
+            rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
+            admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
+            for document in islice(admitted_rows, MOST_ROWS):
+                named.documents[document].append(term)
+        for term in {term for terms in named.documents.values() for term in terms}:
+            chunks = self._connection.execute(_CHUNKS_WITH, (_expression([term]), MOST_ROWS))
+            named.chunks[term].update(chunk for (chunk,) in chunks)
+        return named
+
+    def _chunks_named(self, named: Named) -> Iterator[tuple[int, int, int | None]]:
+        """(chunk, document, slot) of the first chunks of the documents with the best names."""
+        room = NAMED_CHUNKS
+        for document in named.best():
+            rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
+            yield from ((chunk, document, slot) for chunk, slot in rows)
+            room -= len(rows)
+
+    def _with_owners(self, matches: Iterable[tuple[int, float]]) -> Iterator[_Row]:
+        for chunk, score in matches:
+            for document, slot in self._connection.execute(_OWNER, (chunk,)):
+                yield chunk, document, slot, score
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""
@@ -172,10 +210,13 @@ class Reader:
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _frequency(self, term: Term) -> int:
-        """Number of chunks with a term; an upper bound if it is a prefix."""
+        """Number of chunks with a term, or of names if more have it; an upper bound if it is a prefix."""
         if term not in self._frequencies:
             sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
-            self._frequencies[term] = self._connection.execute(_CHUNKS_WITH, sought).get
+            self._frequencies[term] = max(
+                self._connection.execute(_ROWS_WITH.replace("@table", table), sought).get
+                for table in self._word_tables
+            )
         return min(self._frequencies[term], self._chunks)
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
@@ -235,24 +276,33 @@ class Reader:
 
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
-CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row);
+CREATE VIRTUAL TABLE temp.in_@table USING fts5vocab(main, @table, row);
 PRAGMA query_only = 1;
 """
 _BEYOND = "\U0010ffff"
-_CHUNKS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.vocabulary WHERE term BETWEEN ? AND ?"
+_ROWS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.in_@table WHERE term BETWEEN ? AND ?"
+_NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
+_CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
+
+
+def _expression(terms: Iterable[Term]) -> str:
+    """What a full-text index is asked for: any of the terms."""
+    return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
+
 
 # A chunk doesn't name its document: its run does, the one with the greatest `first` up to it.
 _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
 )
-_MATCH = (
-    "SELECT chunk.id, run.document, chunk.slot, -words.rank"  # noqa: S608
-    f" FROM words CROSS JOIN chunk ON chunk.id = words.rowid CROSS JOIN run ON {_OWN}"
-    f" WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"
-)
+_MATCH = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"  # noqa: S608
+_OWNER = f"SELECT run.document, chunk.slot FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"  # noqa: S608
 _IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
 _RUNS = "SELECT first, chunks FROM run WHERE document = ?"
+_OF_DOCUMENT = """
+SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
+  WHERE document = ? ORDER BY place LIMIT ?
+"""
 _IN_RUN = """
 SELECT chunk.id, chunk.slot FROM run JOIN chunk ON chunk.id BETWEEN first AND first + chunks - 1
   WHERE first = ? AND slot NOTNULL

@@ -33,7 +33,7 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words
 from kbsync.permissions import make_private_folder, open_private
-from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction
+from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, transaction, unbind
 
 LOCK = "index.lock"
 
@@ -64,7 +64,8 @@ class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
     `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` complete the input of the
-    full-text index, besides the texts. `digest` is None for runs of an older kbsync.
+    full-text index, besides the texts; an older kbsync gave each chunk the name of its document, as `named`.
+    `digest` is None for runs of an older kbsync.
     """
 
     first: int
@@ -74,6 +75,11 @@ class Run:
     named: str
     tokeniser: int
     digest: bytes | None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its words are not those that a new run would get."""
+        return (self.named, self.tokeniser) != ("", TOKENISER)
 
     @property
     def last(self) -> int:
@@ -122,7 +128,6 @@ class _Incoming:
 
     def __init__(self, entry: Entry, model: str) -> None:
         self.entry, self.model = entry, model
-        self.named = naming_text(entry.title, entry.tags, entry.path)
         self.vectors = dict(entry.vectors)
         self.pieces = [(_digest(chunks, model), chunks) for chunks in _cut_into_runs(entry.chunks)]
         self.ready = dict[int, Run]()  # by place
@@ -211,10 +216,10 @@ class Writer:
         return [document.outcome for document in documents]
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
-        """Change path, name and time, and the words of the file's stem if they differ. Raises `Rejected`.
+        """Change path, name and time, and the words of the name. Raises `Rejected`.
 
-        The words of a long document change over several transactions, its row in the last: the caller repeats
-        an interrupted rename.
+        The passages of an older kbsync, which have the name in their words, first lose it over several
+        transactions: the caller repeats an interrupted rename.
         """
         while True:
             with self._transaction():
@@ -223,8 +228,7 @@ class Writer:
                 ).get
                 if row is None:
                     raise Rejected(f"the index holds no document {document}", code="unknown-document")
-                named = naming_text(row[0], json.loads(row[1]), path)
-                if self._reword(document, named):
+                if self._reword(document, row[0], row[1], path, STEP) >= 0:
                     self._connection.execute(
                         "UPDATE document SET path = ?, name = ?, modified = ? WHERE id = ?",
                         (bind(path), bind(name), modified, document),
@@ -251,7 +255,7 @@ class Writer:
                 return False
             obsolete = self._find_ownerless()
             if not obsolete:
-                return self._merge() or self._shrink()
+                return self._reword_some() or self._merge() or self._shrink()
             with self._transaction() as version:
                 self._clear_some(obsolete, version)
             return True
@@ -360,11 +364,10 @@ class Writer:
         if not document.ready:
             self._refuse_incomplete(bind(entry.path), replaced)
         old_runs = [run for number in replaced for run in self._runs_of(number)]
-        # Runs indexed under another name or tokeniser match other words, so they are not kept; the digest
-        # covers the model.
+        # Runs with older words match others, so they are not kept; the digest covers the model.
         keepable = dict[bytes, list[Run]]()
         for run in reversed(old_runs):
-            if run.digest is not None and (run.named, run.tokeniser) == (document.named, TOKENISER):
+            if run.digest is not None and not run.is_stale:
                 keepable.setdefault(run.digest, []).append(run)
         runs, placed, room = list[Run](), dict[int, Run](), STEP
         for place, (digest, chunks) in enumerate(document.pieces):
@@ -394,14 +397,15 @@ class Writer:
         )
         path = bind(entry.path)
         self._connection.execute(
-            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO document VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(earlier, entry.upload_id, path, path, bind(entry.name), entry.digest, entry.size),
-                *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, time.time()),
+                *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, time.time(), TOKENISER),
             ),
         )
         # AUTOINCREMENT never reuses a number: the id of a deleted document names no other one (promise 6).
         document_id = self._connection.last_insert_rowid()
+        self._index_name(document_id, naming_text(entry.title, entry.tags, entry.path))
         self._connection.executemany(
             "UPDATE run SET document = ?, place = ?, lines = ?, pages = ? WHERE first = ?",
             ((document_id, place, run.lines, run.pages, run.first) for place, run in enumerate(runs)),
@@ -424,6 +428,7 @@ class Writer:
         """Stop showing these documents; their runs then have no owner."""
         for document in documents:
             self._connection.execute("UPDATE run SET document = NULL WHERE document = ?", (document,))
+            self._connection.execute("DELETE FROM names WHERE rowid = ?", (document,))
             self._connection.execute("DELETE FROM document WHERE id = ?", (document,))
 
     def _runs_of(self, document: int) -> list[Run]:
@@ -438,7 +443,7 @@ class Writer:
         digest, chunks = document.pieces[place]
         slots = self._slots(document, chunks, version)
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM chunk").get
-        run = Run(first, len(chunks), 0, 0, document.named, TOKENISER, digest)
+        run = Run(first, len(chunks), 0, 0, "", TOKENISER, digest)
         headings = [_dump(chunk.headings) for chunk in chunks]
         self._connection.executemany(
             "INSERT INTO chunk(id, slot, text, headings, page, line) VALUES (?, ?, ?, ?, ?, ?)",
@@ -482,26 +487,47 @@ class Writer:
             _words_of(run, chunks),
         )
 
-    def _reword(self, document: int, named: str) -> bool:
-        """Give up to `STEP` chunks of a document the words of its new name; whether all have them then."""
-        stale_runs = [
-            run for run in self._runs_of(document) if (run.named, run.tokeniser) != (named, TOKENISER)
-        ]
-        self._mark_if_many(sum(run.chunks for run in stale_runs))
-        room = STEP
+    def _index_name(self, document: int, named: str) -> None:
+        self._connection.execute(
+            "REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, words(named, TOKENISER))
+        )
+
+    def _reword_some(self) -> bool:
+        """Give `STEP` stored chunks, of one document or several, today's words; whether there were any."""
+        with self._guard:
+            stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
+            if not stale:
+                return False
+            with self._transaction():
+                self._mark()
+                room = STEP
+                for document, title, tags, path in stale:
+                    room = self._reword(document, title, tags, unbind(path), room)
+                    if room < 0:
+                        break
+            return True
+
+    def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
+        """Give a document today's words: up to `room` of its chunks, and then its name.
+
+        Returns the room left, -1 if chunks are left.
+        """
+        stale_runs = [run for run in self._runs_of(document) if run.is_stale]
         for run in (part for stale_run in stale_runs for part in self._parts(stale_run)):
             if run.chunks > room:
-                return False
+                return -1
             room -= run.chunks
             chunks: list[Any] = self._connection.execute(
                 "SELECT id, headings, text FROM chunk WHERE id BETWEEN ? AND ?", (run.first, run.last)
             ).fetchall()
             self._unindex_words(run, chunks)
-            self._index_words(replace(run, named=named, tokeniser=TOKENISER), chunks)
+            self._index_words(replace(run, named="", tokeniser=TOKENISER), chunks)
             self._connection.execute(
-                "UPDATE run SET named = ?, tokeniser = ? WHERE first = ?", (named, TOKENISER, run.first)
+                "UPDATE run SET named = '', tokeniser = ? WHERE first = ?", (TOKENISER, run.first)
             )
-        return True
+        self._index_name(document, naming_text(title, json.loads(tags), path))
+        self._connection.execute("UPDATE document SET tokeniser = ? WHERE id = ?", (TOKENISER, document))
+        return room
 
     def _parts(self, run: Run) -> list[Run]:
         """A run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its place."""
@@ -556,9 +582,12 @@ class Writer:
     def _mark_if_many(self, chunks: int) -> None:
         """If so many chunks change, from now on only mark their words as deleted; `_merge` removes them."""
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
-            self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
-            self._is_merging = False
+            self._mark()
+
+    def _mark(self) -> None:
+        self._connection.execute("INSERT INTO words(words, rank) VALUES ('secure-delete', 0)")
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
+        self._is_merging = False
 
     def _take_out(self, run: Run, count: int, version: int) -> None:
         """Remove `count` chunks at the end of a run, their words and the vectors that only they use."""
@@ -591,8 +620,9 @@ class Writer:
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
-            if not self._is_merging and self._find_ownerless():
-                return False  # removing those continues this, too
+            is_stale = self._connection.execute(_STALE, (TOKENISER, 1)).get is not None
+            if is_stale or (not self._is_merging and self._find_ownerless()):
+                return False  # removing and re-wording those continues this, too
             with self._transaction():
                 if not self._is_merging:
                     self._connection.execute(
@@ -620,6 +650,7 @@ class Writer:
 
 
 _COLUMNS = "first, chunks, lines, pages, named, tokeniser, digest"
+_STALE = "SELECT id, title, tags, path FROM document WHERE tokeniser < ? ORDER BY tokeniser, id LIMIT ?"
 _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
