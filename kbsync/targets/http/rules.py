@@ -276,8 +276,8 @@ def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, st
     if case.status in SUCCESS and not case.is_json:
         return f"{beginning} without JSON: {case.excerpt or 'the body is empty'}"
     beginning += f" (code {case.code})" if case.code else ""
-    words = case.message or case.excerpt
     says = rule.says or sentences.get(case.code, "")
+    words = case.message or ("" if case.code and says else case.excerpt)
     return "; ".join(filter(None, (f"{beginning}: {words}" if words else beginning, says)))
 
 
