@@ -21,7 +21,7 @@ from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_
 from kbsync.targets.http.rules import is_completion
 from kbsync.targets.zhipu.api import MirrorJudge
 from kbsync.targets.zhipu.errors import judge, quoted
-from kbsync.targets.zhipu.shapes import Envelope, data_of, images_in, number_of, path_part, with_images
+from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
@@ -165,6 +165,6 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     return tuple(hits)
 
 
-def judge_chat(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
+def judge_chat(answer: HttpAnswer) -> TargetError | None:
     """The error of an answer; a completion is none, though it has no envelope."""
-    return None if is_completion(answer) else judge(answer, envelope)
+    return None if is_completion(answer) else judge(answer)

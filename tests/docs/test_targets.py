@@ -36,7 +36,6 @@ from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import SENTENCES as SENTENCES_OF_ZHIPU
 from kbsync.targets.zhipu.errors import NotFound
 from kbsync.targets.zhipu.errors import judge as judge_zhipu
-from kbsync.targets.zhipu.shapes import envelope_of
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.application import Application
 from kbsync_standin.control import PREFIX, ROUTES
@@ -122,7 +121,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
         # As an answer of this code under HTTP 200 is taken, of a call that can be done without.
         body = {"code": int(code), "message": "no more words"}
         answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
-        error = judge_zhipu(answer, envelope_of(body))
+        error = judge_zhipu(answer)
         assert (type(error), getattr(error, "halt", "")) == meaning, code
         assert getattr(error, "may_pass", False) == what.startswith("kbsync sends it again a few times")
 

@@ -75,7 +75,7 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     body = parsed(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
-    for verdict in (judge(answer, shapes.envelope_of(body)), by_status(answer)):
+    for verdict in (judge(answer), by_status(answer)):
         assert verdict is None or isinstance(verdict, TargetError)
         assert verdict is None or len(verdict.reason) < 5000
     for row in shapes.page_of(body).rows:

@@ -29,16 +29,10 @@ from kbsync.targets.ragflow.shapes import judge as ragflow_judge
 from kbsync.targets.services.clients import ServiceJudge
 from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
-from kbsync.targets.zhipu.shapes import envelope_of
-
-
-def zhipu_judge(answer: HttpAnswer) -> TargetError | None:
-    return zhipu.judge(answer, envelope_of(answer.body))
-
 
 VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
-    "zhipu": (zhipu_judge, zhipu.RULES),
+    "zhipu": (zhipu.judge, zhipu.RULES),
     "gptbots": (gptbots_judge, GPTBOTS_RULES),
     "openai": (openai_judge, OPENAI_RULES),
     "openwebui": (openwebui_judge, OPENWEBUI_RULES),

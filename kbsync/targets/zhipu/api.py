@@ -13,16 +13,11 @@ from copy import copy
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import ClockSkew
-from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.target import key_of
-from kbsync.targets.zhipu.config import (
-    ZhipuTargetConfig,
-)
+from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.errors import EXPIRED, judge, unsigned
-from kbsync.targets.zhipu.shapes import (
-    Envelope,
-    envelope_of,
-)
+from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
 """What the paths below come after, behind `base_url`."""
@@ -113,7 +108,7 @@ class MirrorJudge:
         wall: Callable[[], float],
     ) -> None:
         self._config, self._keys = config, keys
-        self._read: Callable[[HttpAnswer, Envelope | None], TargetError | None] = judge
+        self._read: Judge = judge
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
@@ -124,7 +119,7 @@ class MirrorJudge:
         # The longest first: replacing a part before the whole would leave the rest of it.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
-    def reading(self, read: Callable[[HttpAnswer, Envelope | None], TargetError | None]) -> MirrorJudge:
+    def reading(self, read: Judge) -> MirrorJudge:
         """The same, where `read` tells success from failure."""
         other = copy(self)
         other._read = read
@@ -132,10 +127,8 @@ class MirrorJudge:
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
         """None is success."""
-        envelope = envelope_of(answer.body)
-        if envelope is not None:
-            self._skew.learn(envelope.at, answer.sent_at, self._wall())
-        error = self._read(answer, envelope)
+        self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
+        error = self._read(answer)
         if error is None:
             self._keys.accepted(answer.sent_at)
             return None

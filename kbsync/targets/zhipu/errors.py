@@ -15,6 +15,7 @@ from functools import partial
 from kbsync.core.text import extension_of, printable
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
+from kbsync.targets.http.reading import id_of, object_of, text_of
 from kbsync.targets.http.rules import (
     BUSY,
     MONEY,
@@ -30,7 +31,6 @@ from kbsync.targets.http.rules import (
     first_rule,
 )
 from kbsync.targets.zhipu.config import EXTENSIONS
-from kbsync.targets.zhipu.shapes import Envelope
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
 ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
@@ -342,22 +342,28 @@ RULES: tuple[ErrorRule, ...] = (
 """In this order; behind them come the common rules, which read the HTTP status."""
 
 
-def judge(answer: HttpAnswer, envelope: Envelope | None) -> TargetError | None:
-    """None where the body says success and the HTTP status agrees, else the error."""
-    envelope = envelope or Envelope("", "")
-    code = envelope.code
-    if not (code or envelope.failed) and str(answer.status) in ("434", "435"):
+def judge(answer: HttpAnswer) -> TargetError | None:
+    """None where the body says success and the HTTP status agrees, else the error.
+
+    Flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies are read; `error` goes first.
+    """
+    body = object_of(answer.body)
+    error = object_of(body.get("error"))
+    source = error or body
+    code, kind = id_of(source.get("code")) or "", text_of(error.get("type"))
+    message = text_of(source.get("message")) or text_of(source.get("msg"))
+    if not (code or error) and str(answer.status) in ("434", "435"):
         code = str(answer.status)  # statuses of this vendor's own
     case = case_of(
         answer,
-        codes={code, envelope.kind} - {""},
+        codes={code, kind} - {""},
         code=code,
-        message=quoted(envelope.message),
-        words=without_names(envelope.message),
-        is_error=envelope.failed or code not in ("", "200"),
+        message=quoted(message),
+        words=without_names(message),
+        is_error=bool(error) or code not in ("", "200"),
         is_of_document=answer.op in _OF_ONE_DOCUMENT,
     )
-    return classify(case, RULES, partial(_described, kind=envelope.kind))
+    return classify(case, RULES, partial(_described, kind=kind))
 
 
 def _described(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:

@@ -37,7 +37,6 @@ LONGEST_QUERY = 1000
 MOST_PASSAGES = 20
 """`top_k` at its most: what is filtered later must not be cut before."""
 
-_LATEST_MS = 4_102_444_800_000  # the year 2100
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
 _WORD = re.compile(r"\w+")
@@ -71,38 +70,11 @@ def path_part(value: str) -> str:
     return quote(value, safe="")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """What is around every answer. `code` is "" where there is none, `at` the vendor's clock in seconds.
-
-    `kind` is `error.type` of the bodies that have it; `failed` says that there is an `error` object.
-    """
-
-    code: str
-    message: str
-    kind: str = ""
-    failed: bool = False
-    at: float | None = None
-
-
-def envelope_of(body: Any) -> Envelope | None:
-    """The envelope of a parsed body; None where it is no JSON object.
-
-    Flat (`code`, `message`) and gateway (`error: {code, message}`) bodies are read; `error` goes first.
-    """
-    if not isinstance(body, dict):
-        return None
-    error = object_of(body.get("error"))
-    source = error or body
-    milliseconds = integer(body.get("timestamp"))
-    has_time = milliseconds is not None and 0 < milliseconds < _LATEST_MS
-    return Envelope(
-        code=id_of(source.get("code")) or "",
-        message=text_of(source.get("message")) or text_of(source.get("msg")),
-        kind=text_of(error.get("type")),
-        failed=bool(error),
-        at=milliseconds / 1000.0 if milliseconds is not None and has_time else None,
-    )
+def time_of(body: Any) -> float | None:
+    """The vendor's clock in the envelope, in seconds; None where there is no time."""
+    milliseconds = integer(object_of(body).get("timestamp"))
+    has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
+    return milliseconds / 1000 if milliseconds is not None and has_time else None
 
 
 def data_of(body: Any) -> Any:

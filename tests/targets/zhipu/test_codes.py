@@ -18,9 +18,7 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound
-from kbsync.targets.zhipu.errors import judge as judge_enveloped
-from kbsync.targets.zhipu.shapes import envelope_of
+from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, judge
 from tests.clocks import NOW
 from tests.targets.zhipu.vendor import KEY, Vendor, failed, target
 
@@ -46,10 +44,6 @@ def answer(body: Any, status: int = 200, op: str = "upload", **headers: str) -> 
     text = body if isinstance(body, str) else json.dumps(body)
     parsed = None if isinstance(body, str) else body
     return HttpAnswer(op, status, headers, parsed, text[:300], NOW)
-
-
-def judge(answered: HttpAnswer) -> TargetError | None:
-    return judge_enveloped(answered, envelope_of(answered.body))
 
 
 def test_every_code_of_the_table_is_tried_here() -> None:
