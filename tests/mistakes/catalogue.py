@@ -421,7 +421,7 @@ MISTAKES = {
     ),
     "unknown-status-is-ready": Mistake(
         "a status that nobody knows counts as searchable",
-        "kbsync/targets/zhipu/upload.py",
+        "kbsync/targets/zhipu/shapes.py",
         "_STATES.get(stat, DocState.UNKNOWN)",
         "_STATES.get(stat, DocState.READY)",
         ("tests/promises/test_at_a_service.py", "tests/targets/zhipu", "tests/conformance/test_zhipu.py"),

@@ -420,26 +420,57 @@ class ServiceTarget(Target, Generic[Row]):
         return self._redacted(await self._states(tuple(dict.fromkeys(ids))))
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Of what was sent last by the first pages of the list, of others one by one."""
-        found: dict[str, DocStatus] = {}
+        """By pages of the list, else one by one; UNKNOWN if that fails, MISSING only while the base answers.
+
+        Raises `Halted`, and `Unavailable` if nothing could be read at all.
+        """
+        rows, rest = await self._on_pages(ids)
+        details = await self._details(rest)
+        errors = [error for error in details.values() if isinstance(error, TargetError)]
+        halted = [error for error in errors if isinstance(error, Halted)]
+        is_down = len(errors) == len(details) and all(isinstance(error, Unavailable) for error in errors)
+        if halted or (errors and is_down and not rows):
+            raise (halted or errors)[0]
+        states = dict.fromkeys(ids, UNKNOWN)
+        for one, row in details.items():
+            if isinstance(row, TargetError):
+                states[one] = DocStatus(DocState.UNKNOWN, row.reason, row.code)
+            elif row is None:
+                states[one] = MISSING
+            else:
+                rows[one] = row
+        states.update(await self._states_of(rows))
+        return states
+
+    async def _on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
+        """Rows on the first pages of the list, and the ids to ask for one by one."""
+        rows: dict[str, Row] = {}
         number, is_more = 1, True
         # A page is worth as many requests as it spares.
-        while is_more and len(ids) - len(found) > number:
+        while is_more and len(ids) - len(rows) > number:
             page = await self._whole_page(number, PAGE_SIZE)
-            found |= {row.id: row.status for row in page.rows if row.id in ids}
+            rows |= {row.id: row for row in page.rows if row.id in ids}
             number, is_more = number + 1, bool(page.rows)
-        rest = [one for one in ids if one not in found]
-        found |= zip(rest, await asyncio.gather(*map(self._state, rest)), strict=True)
-        if MISSING in found.values() and not self.gone_proves_base:
-            await self.base()
-        return found
+        return rows, [one for one in ids if one not in rows]
 
-    async def _state(self, remote_id: str) -> DocStatus:
-        try:
-            row = await self.row(remote_id)
-        except Rejected as error:  # of this one document, which keeps nobody from hearing of the others
-            return MISSING if self.is_gone(error) else UNKNOWN
-        return row.status if row is not None and row.id == remote_id else UNKNOWN
+    async def _details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
+        """Each document, or why it cannot be read; None if it is gone and the base is still there."""
+        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
+        details: dict[str, Row | TargetError | None] = {**await self._each(ids, self._detail)}
+        gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
+        if gone:
+            outcome = None if self.gone_proves_base else await self._unless_missing(None)
+            details |= dict.fromkeys(gone, outcome)
+        return details
+
+    async def _detail(self, remote_id: str) -> Row:
+        row = await self.row(remote_id)
+        if row is None or row.id != remote_id:
+            raise Rejected("the answer has another shape than it should", code="shape")
+        return row
+
+    async def _states_of(self, rows: Mapping[str, Row]) -> Mapping[str, DocStatus]:
+        return {one: row.status for one, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each remote id; what is not there counts as done. After a `Halted` no batch is sent."""

@@ -32,7 +32,6 @@ from kbsync.core.text import extension_of
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
-    from kbsync.targets.zhipu.shapes import ZhipuDocument
 
 BASE_URL = "https://open.bigmodel.cn/api"
 _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
@@ -290,18 +289,23 @@ def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
     return Slicing(CUSTOM, separators, settings.get("sentence_size", _SENTENCE_SIZE), images, limit)
 
 
-def recipe_of(row: ZhipuDocument) -> str | None:
+def recipe_of(
+    knowledge_type: int | None,
+    separators: tuple[str, ...] | None,
+    sentence_size: int | None,
+    parse_image: bool | None,
+) -> str | None:
     """The recipe of a listed document; None if the list doesn't say enough.
 
     The list doesn't include a word limit: without a state such a document is sent again.
     """
-    if row.knowledge_type is None or row.parse_image is None:
+    if knowledge_type is None or parse_image is None:
         return None
-    if row.knowledge_type != CUSTOM:
-        return Slicing(row.knowledge_type, parse_image=row.parse_image).recipe
-    if not row.separators or row.sentence_size is None:
+    if knowledge_type != CUSTOM:
+        return Slicing(knowledge_type, parse_image=parse_image).recipe
+    if not separators or sentence_size is None:
         return None
-    return Slicing(CUSTOM, row.separators, row.sentence_size, row.parse_image).recipe
+    return Slicing(CUSTOM, separators, sentence_size, parse_image).recipe
 
 
 def described(recipe: str) -> str:

@@ -1,7 +1,7 @@
 """The vendor's answers as values, and what its search is asked. Nothing is believed. Pure.
 
 Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. Only
-`embedding_stat` is read strictly (`upload.status_of`).
+`embedding_stat` is read strictly.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from kbsync.contract.searching import Hit, Image, Passage
-from kbsync.contract.target import Capacity
+from kbsync.contract.target import Capacity, DocState, DocStatus
+from kbsync.core.links import is_address
 from kbsync.core.text import number_in
 from kbsync.targets.http.bodies import parsed
 from kbsync.targets.http.reading import (
+    DocumentRow,
     ListPage,
     T,
     count_of,
@@ -29,7 +31,8 @@ from kbsync.targets.http.reading import (
     page_in,
     text_of,
 )
-from kbsync.targets.zhipu.config import ZhipuSearchConfig
+from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
+from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quoted, refusal, without_names
 
 LONGEST_QUERY = 1000
 """Characters."""
@@ -97,20 +100,37 @@ class FailInfo:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ZhipuDocument:
-    """A document as list and detail show it. `stat` is as it came, of whatever type; `size` in bytes."""
+_FULL = "the account has no room left to make documents searchable"
+_STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
+_MEANINGS = {
+    "10001": "the knowledge base is full, or the document is damaged",
+    "10002": "the knowledge base is full",
+}
+"""From the manual; used only if the vendor adds no words."""
 
-    id: str
-    name: str
-    stat: object = None
-    failure: FailInfo | None = None
-    size: int | None = None
+
+@dataclass(frozen=True, slots=True)
+class ZhipuDocument(DocumentRow):
+    """A document as list and detail show it."""
+
     url: str = ""
-    knowledge_type: int | None = None
-    separators: tuple[str, ...] | None = None
-    sentence_size: int | None = None
     parse_image: bool | None = None
+    failure: FailInfo = FailInfo("")
+
+    def failed(self, *, has_room: bool) -> DocStatus:
+        """Its state after indexing failed.
+
+        `has_room`: the account has space left, so words about space and length concern only the document.
+        """
+        failure = self.failure
+        said = quoted(failure.text)
+        reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
+        text = without_names(failure.text, self.name)
+        # 10001 was seen with "document damaged": where there are words, they decide
+        rule = refusal(INDEXED, said, text, "" if said else failure.code)
+        if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
+            return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
+        return DocStatus(DocState.FAILED, reason, failure.code)
 
 
 ZhipuPage = ListPage[ZhipuDocument]
@@ -134,25 +154,38 @@ def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
 
 
 def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
-    remote_id = id_of(item.get("id"))
+    """`embedding_stat` counts as an integer 0, 1 or 2; anything else (text, fraction, null, 3) is UNKNOWN.
+
+    `failInfo` counts only with 2: an old one stays after a restart of indexing.
+    """
+    remote_id, name, url = id_of(item.get("id")), text_of(item.get("name")), text_of(item.get("url"))
     if remote_id is None:
         return None
-    told = item.get("failInfo")
-    failure = None
-    if isinstance(told, dict):
-        failure = FailInfo(text_of(told.get("embedding_msg")), id_of(told.get("embedding_code")) or "")
-    return ZhipuDocument(
-        id=remote_id,
-        name=text_of(item.get("name")),
-        stat=item.get("embedding_stat"),
-        failure=failure,
-        size=integer(item.get("length")),
-        url=text_of(item.get("url")),
-        knowledge_type=integer(item.get("knowledge_type")),
-        separators=_separators(item.get("custom_separator")),
-        sentence_size=integer(item.get("sentence_size")),
-        parse_image=flag_of(item.get("parse_image")),
+    parse_image, told = flag_of(item.get("parse_image")), object_of(item.get("failInfo"))
+    recipe = recipe_of(
+        integer(item.get("knowledge_type")),
+        _separators(item.get("custom_separator")),
+        integer(item.get("sentence_size")),
+        parse_image,
     )
+    # Read strictly: a text "1" or an unknown number is never taken for ready (promise 10).
+    stat = item.get("embedding_stat")
+    state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
+    document = ZhipuDocument(
+        remote_id,
+        name,
+        integer(item.get("length")),
+        None,
+        DocStatus(state),
+        recipe=recipe,
+        addresses=tuple(text for text in (name, url) if is_address(text)),
+        url=url,
+        parse_image=parse_image,
+        failure=FailInfo(text_of(told.get("embedding_msg")), id_of(told.get("embedding_code")) or ""),
+    )
+    if state is not DocState.FAILED:
+        return document
+    return replace(document, status=document.failed(has_room=False))
 
 
 def _separators(value: object) -> tuple[str, ...] | None:

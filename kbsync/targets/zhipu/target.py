@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
@@ -20,7 +20,6 @@ from kbsync.contract.target import (
     Base,
     Capacity,
     DeleteOutcome,
-    DocState,
     DocStatus,
     Limits,
     Listed,
@@ -28,13 +27,13 @@ from kbsync.contract.target import (
     Surroundings,
 )
 from kbsync.core.links import EXTENSIONS as LINKS
-from kbsync.core.links import LARGEST, is_address, is_link
+from kbsync.core.links import LARGEST, is_link
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import PAGE_SIZE, DocumentRow, ListPage, object_of
-from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget, address_in, search_ranked
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, object_of
+from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
 from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
@@ -43,7 +42,6 @@ from kbsync.targets.zhipu.config import (
     form_of,
     link_body,
     media_type,
-    recipe_of,
     reslice_body,
     slicing_of,
     upload_fields,
@@ -66,7 +64,7 @@ from kbsync.targets.zhipu.shapes import (
     with_images,
     words_in,
 )
-from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, look_for, status_of
+from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, look_for
 
 FEW = 2
 """So many are asked for one by one: a page of the list would cost more."""
@@ -86,7 +84,7 @@ MOST_DOCUMENTS = 20
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
 
-class ZhipuTarget(ServiceTarget[DocumentRow]):
+class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     """One knowledge base. Raises `UsageError` where the settings cannot be used."""
 
     _config: ZhipuTargetConfig
@@ -250,7 +248,7 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             self._space.freed()
         # What the vendor calls missing at a DELETE may be there all the same (promise 10).
         gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
-        for one, found in (await self._documents(gone)).items():
+        for one, found in (await self._details(gone)).items():
             outcomes[one] = _STILL_THERE if isinstance(found, ZhipuDocument) else found
         return outcomes
 
@@ -293,89 +291,59 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
         """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
         try:
             # A fresh detail each time: its URL is signed for some hours only.
-            document = await self._detail(remote_id)
-            is_there = document is not None and document.url.startswith(("http://", "https://"))
-            return await self._digest_at(document.url) if document and is_there else None
+            document = await self.row(remote_id)
+            is_there = document.url.startswith(("http://", "https://"))
+            return await self._digest_at(document.url) if is_there else None
         except Rejected:
             return None
 
     # -- lists and states
 
-    async def page(self, number: int, size: int) -> ListPage[DocumentRow]:
-        """In no documented order."""
-        page = await self._listed(number, size)
-        return ListPage(tuple(map(self._read, page.rows)), page.total, page.is_null)
+    async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
+        """In no documented order. `word`: of documents whose names have to do with it."""
+        params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
+        params |= {"word": word} if word else {}
+        page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
+        return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of what the list's own filter shows."""
         # How it compares is not documented, so it can show a document and never its absence.
-        page = await self._unrefused(self._listed(1, PAGE_SIZE, name))
-        return [self._read(row).listed for row in page.rows]
+        return [row.listed for row in (await self._unrefused(self.page(1, PAGE_SIZE, name))).rows]
 
-    async def _listed(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """One page of the list, from 1; `word`: of documents whose names have to do with it."""
-        params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
-        params |= {"word": word} if word else {}
-        return page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
-
-    async def _detail(self, remote_id: str) -> ZhipuDocument | None:
-        """One document; None where the answer has no data. "Not found" proves nothing by itself."""
+    async def row(self, remote_id: str) -> ZhipuDocument:
+        """One document. Raises `NotFound` also where the answer has no data."""
         answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
-        return document_of(answer.body, remote_id)
-
-    async def _documents(self, ids: Iterable[str]) -> dict[str, ZhipuDocument | TargetError | None]:
-        """Each document; None for one that is gone, the base still being there."""
-        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
-        found = await self._each(ids, self._detail)
-        gone = [
-            one
-            for one, each in found.items()
-            if each is None or (isinstance(each, TargetError) and is_gone(each))
-        ]
-        return found | dict.fromkeys(gone, await self._unless_missing(None)) if gone else found
+        document = document_of(answer.body, remote_id)
+        if document is None:
+            raise _gone()
+        return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
         """None for one that is gone, the base still being there."""
-        found = (await self._documents([remote_id]))[remote_id]
-        if isinstance(found, TargetError):
-            raise found
-        return found
+        document = (await self._details([remote_id]))[remote_id]
+        if isinstance(document, TargetError):
+            raise document
+        return document
 
-    async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """By pages of the list, else one by one, in no more requests than there are ids.
-
-        Absence from the list proves nothing; MISSING is what a detail says while the base answers. UNKNOWN
-        where it could not be had. Raises `Halted`, and `Unavailable` where nothing could be seen at all.
-        """
-        pages = SeenOnPages()
+    async def _on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
+        """In no more requests than there are ids: many by pages, few by themselves (ADR 15)."""
+        seen = SeenOnPages()
         if len(ids) > FEW:
             try:
-                pages = await look_for(self._listed, ids)
+                seen = await look_for(self.page, ids)
             except Rejected:  # the list is not to be had
                 await self.base()
-                pages.requests = 1
-        rows = dict(pages.rows)
-        # Many by pages, few by themselves (ADR 15). The oldest first: the newest can wait for the next look.
-        rest = sorted((one for one in ids if one not in rows), key=lambda one: created_of(one) or 0.0)
-        found = await self._documents(rest[: len(ids) - pages.requests])
-        errors = [each for each in found.values() if isinstance(each, TargetError)]
-        halted = [error for error in errors if isinstance(error, Halted)]
-        is_down = len(errors) == len(found) and all(isinstance(error, Unavailable) for error in errors)
-        if halted or (errors and is_down and not rows):  # no answer at all: the documents are not to blame
-            raise (halted or errors)[0]
-        states = dict.fromkeys(ids, UNKNOWN)
-        for one, each in found.items():
-            match each:
-                case TargetError():
-                    states[one] = DocStatus(DocState.UNKNOWN, each.reason, each.code)
-                case None:
-                    states[one] = MISSING
-                case document:
-                    rows[one] = document
-        states |= {one: status_of(row) for one, row in rows.items()}
+                seen.requests = 1
+        # The oldest first: the newest can wait for the next look.
+        rest = sorted((one for one in ids if one not in seen.rows), key=lambda one: created_of(one) or 0.0)
+        return seen.rows, rest[: len(ids) - seen.requests]
+
+    async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
+        states = {one: row.status for one, row in rows.items()}
         full = [one for one, state in states.items() if state.halt]
         if full and await self._space.has_room():  # then the documents are to blame, and no mirror halts
-            states |= {one: status_of(rows[one], has_room=True) for one in full}
+            states |= {one: rows[one].failed(has_room=True) for one in full}
         return states
 
     # -- searches
@@ -447,11 +415,6 @@ class ZhipuTarget(ServiceTarget[DocumentRow]):
             self._client.missing.note("images", sure[0])
         by_id = {one: each for one, each in found.items() if not isinstance(each, TargetError)}
         return [with_images(hit, by_id.get(hit.remote_id, {})) for hit in hits]
-
-    def _read(self, row: ZhipuDocument) -> DocumentRow:
-        addresses = tuple(text for text in (row.name, row.url) if is_address(text))
-        created, status, recipe = self._created(row.id), status_of(row), recipe_of(row)
-        return DocumentRow(row.id, row.name, row.size, created, status, recipe=recipe, addresses=addresses)
 
     def _created(self, remote_id: str) -> float | None:
         """By our clock; None where the two are far apart: ids may tell another time than answers do."""

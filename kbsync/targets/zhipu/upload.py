@@ -1,4 +1,4 @@
-"""Space for a document in the account, the response to its upload, and its status afterwards.
+"""Space for a document in the account, and the response to its upload.
 
 The states of many documents are read at a time from pages of the list (ADR 15).
 """
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.contract.target import Accepted, Capacity, DocState, DocStatus
+from kbsync.contract.target import Accepted, Capacity
 from kbsync.core.text import sized
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
@@ -165,37 +165,6 @@ def refused(failure: FailInfo, name: str) -> TargetError:
     reason = f"{sentence} ({said or 'no reason is given'})"
     case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=said)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
-
-
-_FULL = "the account has no room left to make documents searchable"
-_STATES = {0: DocState.INDEXING, 1: DocState.READY, 2: DocState.FAILED}
-_MEANINGS = {
-    "10001": "the knowledge base is full, or the document is damaged",
-    "10002": "the knowledge base is full",
-}
-"""From the manual; used only if the vendor adds no words."""
-
-
-def status_of(document: ZhipuDocument, *, has_room: bool = False) -> DocStatus:
-    """`embedding_stat` counts as an integer 0, 1 or 2; anything else (text, fraction, null, 3) is UNKNOWN.
-
-    `failInfo` counts only with 2: an old one stays after a restart of indexing. `has_room`: the account has
-    space left, so that words about space and length concern only the document.
-    """
-    # Read strictly: a text "1" or an unknown number is never taken for ready (promise 10).
-    stat = document.stat
-    state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
-    if state is not DocState.FAILED:
-        return DocStatus(state)
-    failure = document.failure or FailInfo("")
-    said = errors.quoted(failure.text)
-    reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
-    text = errors.without_names(failure.text, document.name)
-    # 10001 was seen with "document damaged": where there are words, they decide
-    rule = errors.refusal(errors.INDEXED, said, text, "" if said else failure.code)
-    if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
-        return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
-    return DocStatus(DocState.FAILED, reason, failure.code)
 
 
 _WORTH_A_PAGE = 3  # fewer ids are asked for one by one

@@ -42,6 +42,7 @@ class ExampleService:
     def __init__(self, key: str) -> None:
         self.now, self.base = 1_700_000_000.0, "handbook"
         self.is_vague = False  # of a document, it says nothing of the base
+        self.broken = ""  # the id of a document about which it fails
         self._key = key
         self._documents: dict[str, Stored] = {}
         self._numbers = itertools.count(1)
@@ -60,6 +61,8 @@ class ExampleService:
         content = await request.aread()
         if request.headers.get("authorization") != f"Bearer {self._key}":
             return httpx.Response(401, json={})
+        if self.broken and request.url.path.endswith(f"/{self.broken}"):
+            return httpx.Response(503)
         try:
             return httpx.Response(200, json=self._routed(request, content))
         except Refusal as refusal:

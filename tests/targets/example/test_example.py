@@ -9,7 +9,7 @@ import pytest
 from kbsync.config import reader
 from kbsync.contract.target import DocState, Surroundings, Target
 from kbsync.core.names import Naming
-from kbsync.errors import Halted
+from kbsync.errors import Halted, Unavailable
 from kbsync.targets import registry
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
@@ -70,6 +70,19 @@ async def test_gone_is_gone_only_at_a_base_that_is_there() -> None:
     with pytest.raises(Halted):
         await target.status(["d1"])
     assert isinstance((await target.delete(["d1"]))["d1"], Halted)
+    await target.aclose()
+
+
+async def test_a_document_that_cannot_be_polled_leaves_the_others_their_states() -> None:
+    world = ExampleWorld()
+    target = world.target = await world.open()
+    [remote_id] = await world.make_ready(world.document("a.md", "kestrel"))
+    world.service.broken = "d9"
+    states = await target.status([remote_id, "d9"])
+    assert (states[remote_id].state, states["d9"].state) == (DocState.READY, DocState.UNKNOWN)
+    assert "503" in states["d9"].reason
+    with pytest.raises(Unavailable):
+        await target.status(["d9"])
     await target.aclose()
 
 

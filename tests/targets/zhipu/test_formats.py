@@ -10,7 +10,6 @@ from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     SLICES,
     described,
-    recipe_of,
     reslice_body,
     slicing_of,
     upload_fields,
@@ -105,7 +104,7 @@ def test_a_listed_document_has_a_recipe_where_the_list_says_enough(
 ) -> None:
     found = document_of(ok(row(**fields)), FIRST_ID)
     assert found is not None
-    assert recipe_of(found) == recipe
+    assert found.recipe == recipe
 
 
 @pytest.mark.parametrize("separators", [["\n\n", "。"], '["\\n\\n", "。"]'])
@@ -114,7 +113,7 @@ def test_the_recipe_of_a_listed_document_is_the_one_it_was_sent_with(separators:
     fields = {"knowledge_type": 5, "custom_separator": separators, "sentence_size": size}
     found = document_of(ok(row(**fields)), FIRST_ID)
     assert found is not None
-    assert recipe_of(found) == slicing_of("a.md", CUSTOM).recipe
+    assert found.recipe == slicing_of("a.md", CUSTOM).recipe
 
 
 def test_limits_are_those_of_the_vendor_and_the_config() -> None:

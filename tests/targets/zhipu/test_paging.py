@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.contract.target import Listed
+from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
@@ -15,10 +15,12 @@ from kbsync.targets.zhipu.upload import look_for
 from tests.clocks import NOW
 from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
 
+READY = DocStatus(DocState.READY)
+
 
 def rows(count: int, since: float = NOW) -> list[ZhipuDocument]:
     """Documents made one a second, the oldest first."""
-    return [ZhipuDocument(snowflake(since + n), f"{n}.md", stat=1) for n in range(count)]
+    return [ZhipuDocument(snowflake(since + n), f"{n}.md", None, None, READY) for n in range(count)]
 
 
 class PagedList:

@@ -19,7 +19,6 @@ from kbsync.targets.zhipu.shapes import (
     page_of,
     path_part,
 )
-from kbsync.targets.zhipu.upload import status_of
 from tests.clocks import NOW
 from tests.targets.zhipu.vendor import FIRST_ID, Vendor, ok, row, snowflake, target
 
@@ -79,7 +78,7 @@ def test_ids_cannot_leave_their_place_in_a_path() -> None:
 def test_only_an_integer_status_that_is_documented_counts(stat: Any, state: DocState) -> None:
     found = document_of(ok(row(stat=stat)), FIRST_ID)
     assert found is not None
-    assert status_of(found).state is state
+    assert found.status.state is state
 
 
 @pytest.mark.parametrize("stat", [0, 1, "2", None])
@@ -87,7 +86,7 @@ def test_a_failure_of_before_means_nothing_without_status_2(stat: Any) -> None:
     info = {"embedding_code": 10002, "embedding_msg": "知识库空间已满"}
     found = document_of(ok(row(stat=stat, failInfo=info)), FIRST_ID)
     assert found is not None
-    status = status_of(found)
+    status = found.status
     assert (status.reason, status.code, status.halt) == ("", "", "")
 
 
@@ -123,7 +122,7 @@ def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
     info = {"embedding_code": code, "embedding_msg": text}
     found = document_of(ok(row(name=name, stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
-    status = status_of(found)
+    status = found.status
     assert (status.state, status.halt) == (DocState.FAILED, halt)
     assert status.reason
     assert text in status.reason
@@ -134,7 +133,7 @@ def test_words_decide_whether_account_or_document_is_to_blame_and_no_name_does(
 def test_a_failure_without_a_reason_says_so(info: Any) -> None:
     found = document_of(ok(row(stat=2, failInfo=info)), FIRST_ID)
     assert found is not None
-    assert status_of(found).reason == "the vendor gives no reason"
+    assert found.status.reason == "the vendor gives no reason"
 
 
 def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
