@@ -65,8 +65,6 @@ class RecipeChanges:
         self._store = store
         self._journal = journal
         self._clock = clock
-        self.may_wait = True
-        """Whether a decision may be pending; False only if none is."""
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
         """Allowed recipes whose documents are still to be sent; None: those of the last run are unknown."""
@@ -78,10 +76,8 @@ class RecipeChanges:
     async def is_due(self) -> bool:
         """Whether recipes wait for a decision, or documents of an allowed one to be sent."""
         if not self._journal.binding.abilities.weighs:
-            self.may_wait = False
             return False
-        self.may_wait = self._to_release != set() or await self._store.read(self._is_open)
-        return self.may_wait
+        return self._to_release != set() or await self._store.read(self._is_open)
 
     def _is_open(self, tx: Tx) -> bool:
         wanted, asked = self._undecided(tx), tx.recipes.asked(self._mirror)

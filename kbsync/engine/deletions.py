@@ -80,8 +80,6 @@ class Deletions:
         self._clock = clock
         self._identity = identity
         self._coming = coming
-        self.may_wait = True
-        """Whether a file may wait for its second check or to be weighed; False only if none does."""
         self._served = deque[tuple[float, int]]()
         """How many documents served recently, and since when, in steady seconds."""
         self._moving: dict[str, float] = {}
@@ -142,7 +140,7 @@ class Deletions:
                     tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
-        """Steady time of the next second check or weighing; None if nothing waits."""
+        """Steady time of the next second check or weighing, infinite during a scan; None if nothing waits."""
         missed, is_missed_by_scan = await self._store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
@@ -153,10 +151,10 @@ class Deletions:
             longest = first + self._journal.binding.settings.settle_longest
             at = self._weigh_at(first, last) if missed is None else longest
             times.append(self._clock.steady() + at - self._clock.wall())
-        if missed is None and not is_missed_by_scan:
+        if is_missed_by_scan:
+            times.append(math.inf)
+        elif missed is None:
             self._moving.clear()
-        if not times and not is_missed_by_scan:
-            self.may_wait = False
         await self.count_served()
         return min(times, default=None)
 

@@ -251,6 +251,8 @@ class BoundMirror:
             page_seconds=math.inf if run.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
         )
         self.owed = Owed(self.reconciler.settling, 0.0, is_pass=run.is_pass)
+        self.may_wait = True
+        """Whether rows may wait for a decision; False only if none does."""
         self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)
         configured = [each.name for each in run.context.configured]
@@ -390,7 +392,7 @@ class BoundMirror:
         if self.reconciler.has_trees:
             self.scan("trees", self._scan_trees)
         # After a pass that weighed all missing files, few deletions need no approval again.
-        if self._is_compared and self._may_hold_all and not (self.scanning or self.deletions.may_wait):
+        if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
             await self.run.first_pass_over()
             self._may_hold_all = False
         return left
@@ -444,12 +446,12 @@ class BoundMirror:
 
     async def next_due(self) -> float:
         """Steady time when a file, a second check or a weighing is due; infinite if nothing waits."""
-        times = [
-            self.rechecks.next_due(),
-            await self.recipe_changes.next_due() if self.recipe_changes.may_wait else None,
-            self.reconciler.settling.next_due(),
-            await self.deletions.next_due() if self.deletions.may_wait else None,
-        ]
+        times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
+        if self.may_wait:
+            self.may_wait = False  # rows may be written while these are read
+            waiting = [await self.recipe_changes.next_due(), await self.deletions.next_due()]
+            self.may_wait |= waiting != [None, None]
+            times += waiting
         return min((time for time in times if time is not None), default=math.inf)
 
     # -- what the parts tell ---------------------------------------------------------------------------
@@ -459,11 +461,11 @@ class BoundMirror:
         return self.owed.inodes() if self.run.is_pass else self.reconciler.coming()
 
     def _rows_written(self) -> None:
-        self.deletions.may_wait = self.recipe_changes.may_wait = True
+        self.may_wait = True
         self.worker.wake()
 
     def _happened(self, event: Happened) -> None:
-        self.deletions.may_wait = self.recipe_changes.may_wait = True
+        self.may_wait = True
         self.rechecks.forget(event.path)
         is_replaced = event.event == "document.ready" and event.replaced
         if what := "replaced" if is_replaced else COUNTED.get(event.event):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import itertools
+import math
 import os
 import random
 from collections import Counter
@@ -487,3 +488,23 @@ async def test_changed_settings_are_weighed_although_files_never_cease_to_go(tmp
     world.see(scratch)
     async with world.watched():
         assert await world.until(lambda: world.held(RENEWALS), 6 * LONGEST)
+
+
+async def test_a_file_that_goes_while_the_mirror_asks_what_waits_is_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    await world.mirrored(9)
+    async with world.begun() as bound:
+        store, read = bound.run.store, bound.run.store.read
+
+        async def read_late(work: Callable[[Tx], Any]) -> Any:
+            monkeypatch.undo()
+            before = await read(work)
+            world.delete("f0.md")
+            await bound.reconciler.take_hints([Hint("f0.md", HintKind.FILE)])
+            return before
+
+        monkeypatch.setattr(store, "read", read_late)
+        await bound.next_due()
+        assert await bound.next_due() < math.inf
