@@ -178,11 +178,10 @@ def record(store: StateStore, filler: Filler, page: list[FolderListing]) -> None
 
 async def bound(run: Any) -> Binding:
     """Bind the mirror to its (empty) base."""
-    mirror = await run.begin()
-    assert mirror is not None, run.halt or run.trouble
-    binding: Binding = mirror.journal.binding
-    await run.end()
-    return binding
+    async with run.bind() as mirror:
+        assert mirror is not None, run.halt or run.halts.trouble
+        binding: Binding = mirror.journal.binding
+        return binding
 
 
 @dataclass(slots=True)

@@ -52,10 +52,9 @@ def fill(installation: Installation) -> None:
 
 async def bound(run: MirrorRun) -> Rules:
     """Bind the mirror to its (empty) base; the rules it selects by."""
-    mirror = await run.begin()
-    assert mirror is not None, run.halt
-    await run.end()
-    return mirror.journal.binding.rules
+    async with run.bind() as mirror:
+        assert mirror is not None, run.halt
+        return mirror.journal.binding.rules
 
 
 def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:

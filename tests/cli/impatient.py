@@ -13,7 +13,7 @@ import time
 
 from kbsync import once
 from kbsync.__main__ import main
-from kbsync.engine import loop
+from kbsync.engine import halts
 from kbsync.engine.clock import SystemClock
 from kbsync.server import notify
 from kbsync.targets.http import target
@@ -24,7 +24,7 @@ CLOCK_OFF = "KBSYNC_CLOCK_OFF"
 def hurry() -> None:
     assert once.run_once.__kwdefaults__["budget"] == once.DOWN_BUDGET
     once.run_once.__kwdefaults__["budget"] = 2.5
-    loop.PROBE_EVERY = 1.0
+    halts.PROBE_EVERY = 1.0
     target._UNHURRIED = 0.1
     notify.GATHER = notify.LOOK_EVERY = 0.2
 

@@ -247,7 +247,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
 async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kbsync.engine.loop.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("kbsync.engine.halts.PROBE_EVERY", 0.1)
     wishes: list[Reread] = []
     async with daemon.kept():
         assert daemon.watching is not None

@@ -143,10 +143,10 @@ async def test_known_jobs_do_not_wait_for_the_folder_to_be_compared(
 ) -> None:
     compare, asked = BoundMirror.compare, list[int]()
 
-    async def late(bound: BoundMirror, *, deep: bool = False) -> ScanSummary | None:
+    async def late(bound: BoundMirror) -> ScanSummary | None:
         await world.clock.sleep(60.0)
         asked.append(world.asked("upload"))
-        return await compare(bound, deep=deep)
+        return await compare(bound)
 
     await killed_while_sending(world, 40)
     monkeypatch.setattr(BoundMirror, "compare", late)

@@ -499,7 +499,7 @@ async def test_every_text_can_be_read_in_light_and_in_dark(one: Shown, tone: str
         world.delete_many(12)
     await one.scene.mirrored()
     await one.reads(tone)
-    await one.scene.runs["docs"].set_halt(Halt("credentials", "the key is refused", "kbsync retry"))
+    await one.scene.runs["docs"].halts.show(Halt("credentials", "the key is refused", "kbsync retry"))
     await one.until("document.querySelector('#sentence').innerText == 'docs is halted'")
     text = await one.text("main")
     assert "the key is refused" in text and "kbsync retry" in text
