@@ -247,9 +247,9 @@ class Halts(HaltState):
     """The halts of one mirror as the state has them, and so as they are shown."""
 
     run: MirrorRun
-    shown: Halt | None = None
+    stored: Halt | None = None
     is_current: bool = False
-    """Whether this run wrote and logged `shown`; an earlier run may have left it in the state."""
+    """Whether this run wrote and logged `stored`; an earlier run may have left it in the state."""
     _probe_at: float = 0.0
     _probe_wait: float = PROBE_EVERY
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -260,9 +260,9 @@ class Halts(HaltState):
         if halt is not None:
             halt = going_on(halt, name, context.cure, at_work=context.at_work)
         async with self._writing:
-            if halt == self.shown and (self.is_current or halt is None):
+            if halt == self.stored and (self.is_current or halt is None):
                 return  # nothing new: neither a write nor a log line
-            before = self.shown
+            before = self.stored
             await self._write(halt)
             self.is_current = halt is not None
             if halt is not None:
@@ -272,14 +272,14 @@ class Halts(HaltState):
 
     async def _write(self, halt: Halt | None) -> None:
         await self.run.store.write(lambda tx: tx.mirrors.set_halt(self.run.mirror, halt))
-        self.shown = halt
+        self.stored = halt
 
     async def halt(self, error: Halted) -> None:
         """Halt: the target, or the work on it, can continue only after a person acted."""
         self.stop(error)
-        await self.show(self._described(error))
+        await self.show(self._describe(error))
 
-    def _described(self, error: Halted) -> Halt:
+    def _describe(self, error: Halted) -> Halt:
         return as_halt(error, self.run.settings.name, self.run.context.cure)
 
     async def end(self) -> None:
@@ -307,17 +307,17 @@ class Halts(HaltState):
 
     def is_about(self, *reasons: str) -> bool:
         """Whether the mirror is halted for one of these reasons."""
-        return self.shown is not None and self.shown.reason in reasons
+        return self.stored is not None and self.stored.reason in reasons
 
     @property
     def needs_person(self) -> bool:
         """Whether the mirror is halted over the target, until a person acted."""
-        return self.shown is not None and not self.is_about(*PASSING, FOLDER_MISSING)
+        return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
         """Whether to ask the base now if the cause is gone; about a halt, less often each time."""
         now, wait = self.run.clock.steady(), PROBE_EVERY
-        if self.shown is None:
+        if self.stored is None:
             self._probe_wait = PROBE_EVERY
         if now < self._probe_at or not (self.needs_person or self.trouble):
             return False
@@ -329,24 +329,24 @@ class Halts(HaltState):
     async def show_trouble(self, reason: str, trouble: str) -> None:
         """Show a temporary problem (`PASSING`), unless people must see something else."""
         # Not twice per run: it would hide what the run has learned since.
-        if self.shown is None or (self.is_about(*PASSING) and not self.is_current):
-            await self.show(self._passing(reason, trouble))
+        if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
+            await self.show(self._describe_trouble(reason, trouble))
 
-    def _passing(self, reason: str, trouble: str) -> Halt:
+    def _describe_trouble(self, reason: str, trouble: str) -> Halt:
         if reason == TARGET_DOWN:
             return Halt(reason, f"{trouble}; work resumes when it answers", "")
-        return self._described(Halted(reason, f"{trouble}; retrying within a minute"))
+        return self._describe(Halted(reason, f"{trouble}; retrying within a minute"))
 
     async def begin_failed(self, error: TargetError) -> None:
         """Note that the target did not answer at the start; replaces a halt over a key."""
         self.down(error.reason, self.run.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.
-            await self.show(self._passing(TARGET_DOWN, error.reason))
+            await self.show(self._describe_trouble(TARGET_DOWN, error.reason))
 
     async def note_unfinished(self, reason: str, trouble: str) -> None:
         """Show in `status` why a pass could not end, until the next one starts."""
-        if self.shown is None:
+        if self.stored is None:
             cure = self.run.context.cure(f"--once --mirror {self.run.settings.name}")
             await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))
             self.is_current = False

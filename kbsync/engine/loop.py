@@ -139,7 +139,7 @@ class MirrorLoop:
             settings.root,
             self.state_dir,
             on_hint=self.run.wake.set,
-            on_wake=bound.ask,
+            on_wake=bound.request_turn,
             ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
             rescan=settings.rescan,
@@ -182,12 +182,12 @@ class MirrorLoop:
             bound.next_scan = math.inf
             bound.scan(ALL, partial(self._scan_all, bound, watcher))
         # A request to a halted mirror uses the current config.
-        if bound.is_asked and self.run.halt is not None and await self._newest_message():
+        if bound.is_turn_requested and self.run.halt is not None and await self._newest_message():
             await self._have_read(Reread.CONFIG)
         if self.stop.is_set():
             return 0.0
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for left in await bound.turn(hints, anyway=False):
+        for left in await bound.turn(hints, only_due=True):
             watcher.hints.add(left)
         if hints:
             return 0.0

@@ -90,7 +90,7 @@ class Owed:
         self.unsettled |= set(paths) - admitted
         return admitted
 
-    def looked_at(self, now: float) -> None:
+    def extend(self, now: float) -> None:
         """In a pass, wait for the files at admitted paths that are being written."""
         if self._is_pass:
             for path in self._settling.paths():
@@ -267,30 +267,30 @@ class BoundMirror:
             on_halt=run.halts.halt,
             on_work=self.worker.wake,
         )
-        self.is_asked = True
-        """Whether somebody waits for a turn that the times of what is due do not tell of."""
+        self.is_turn_requested = True
+        """Whether something may be due that `next_due` does not know."""
         self.next_scan = 0.0
         self.scanning = set[str]()
         self._scan_error: Exception | None = None
         self._is_compared = self._is_deep = False
         self._may_hold_all = True
         self.working = asyncio.create_task(self.worker.run())
-        self._beside = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[None]]()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do this beside the rest, at most until `stop`."""
+        """Run this until `stop` at the latest."""
         task = asyncio.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
         """Stop the parts; the journal knows what was in flight. Repeatable."""
         self.reconciler.stop()
-        beside = list(self._beside)
-        for task in beside:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.worker.stop(grace)
         self.working.cancel()
         await asyncio.gather(self.working, return_exceptions=True)
@@ -348,9 +348,9 @@ class BoundMirror:
 
     # -- scans, beside the turns -------------------------------------------------------------------------
 
-    def ask(self) -> None:
-        """Take a turn soon, whatever is due."""
-        self.is_asked = True
+    def request_turn(self) -> None:
+        """Have the daemon take a turn now."""
+        self.is_turn_requested = True
         self.run.wake.set()
 
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
@@ -369,25 +369,27 @@ class BoundMirror:
         finally:
             self.scanning.remove(name)
             self.next_scan = min(self.next_scan, self.run.clock.steady() + pause)
-            self.ask()
+            self.request_turn()
 
     async def _scan_trees(self) -> float:
         await self.reconciler.scan_trees()
-        self.owed.looked_at(self.run.clock.steady())
+        self.owed.extend(self.run.clock.steady())
         return math.inf
 
     # -- what is due besides scanning ------------------------------------------------------------------
 
-    async def turn(self, hints: Sequence[Hint] = (), *, anyway: bool = True) -> list[Hint]:
+    async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
         """Do all that is due now; returns the hints that are left for the next turn.
 
-        Not `anyway`: only what somebody asked for, or what is known to wait. An idle mirror reads less then.
+        `only_due`: nothing, unless a turn was requested or something is known to be due. An idle mirror reads
+        less then.
         """
         if self.run.is_pass and self._scan_error is not None:
             raise self._scan_error  # a daemon scans again
         left = await self.reconciler.take_hints(hints) if hints else []
-        if hints or anyway or self.is_asked or await self.next_due() <= self.run.clock.steady():
-            self.is_asked = False
+        is_requested = bool(hints) or self.is_turn_requested or not only_due
+        if is_requested or await self.next_due() <= self.run.clock.steady():
+            self.is_turn_requested = False
             await self._do_due_work()
         if self.reconciler.has_trees:
             self.scan("trees", self._scan_trees)
@@ -419,7 +421,7 @@ class BoundMirror:
             while (hints := await self.reconciler.take_hints(hints)) and run.is_pass:
                 pass
             self.rechecks.add(hint.path for hint in hints)
-            owed.looked_at(run.clock.steady())
+            owed.extend(run.clock.steady())
         overdue = await self.reconciler.settle_due()
         self.rechecks.add(await self.deletions.second_looks())
         owed.update(run.clock.steady(), overdue)
@@ -512,7 +514,7 @@ class MirrorRun:
     @property
     def halt(self) -> Halt | None:
         """Why the mirror is halted."""
-        return self.halts.shown
+        return self.halts.stored
 
     # -- beginning and ending --------------------------------------------------------------------------
 
@@ -583,10 +585,10 @@ class MirrorRun:
         settings, configured = self.settings, self.context.configured
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
         if record is not None:
-            self.mirror, self.halts.shown = record.id, record.halt
+            self.mirror, self.halts.stored = record.id, record.halt
             await self._rename_base(record)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
-        self.mirror, self.halts.shown = record.id, record.halt
+        self.mirror, self.halts.stored = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
         """Give the embedded base the mirror's name in the config, before the state has that name.

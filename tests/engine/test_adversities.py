@@ -275,9 +275,9 @@ def halts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
     show = Halts.show
 
-    async def noted(shown: Halts, halt: Any) -> None:
-        await show(shown, halt)
-        word = "" if shown.shown is None else shown.shown.reason
+    async def noted(halts: Halts, halt: Any) -> None:
+        await show(halts, halt)
+        word = "" if halts.stored is None else halts.stored.reason
         if word != (said[-1] if said else ""):
             said.append(word)
 

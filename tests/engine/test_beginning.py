@@ -199,7 +199,7 @@ async def test_while_the_folder_is_missing_nothing_spins(
         bound = daemon.run.bound
         assert bound is not None
         bound.next_scan = 0.0
-        bound.ask()
+        bound.request_turn()
         await until(lambda: bound.scanning)
         daemon.root.rename(tmp_path / "away")
         await until(lambda: daemon.run.halt)
