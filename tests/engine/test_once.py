@@ -491,6 +491,18 @@ async def test_back_in_its_base_a_held_deletion_waits_for_a_person_again(
     assert world.statuses() == {"ready": 9}
 
 
+async def test_a_held_deletion_that_another_mirror_of_the_folder_takes_over_waits_for_a_person(
+    tmp_path: Path,
+) -> None:
+    world, first = await held_in_one_of_two(tmp_path)
+    world.settings, world.configured = replace(world.settings, name="notes"), ("docs", "notes")
+    await world.once()
+    world.base, world.configured = first, ("notes",)
+    await world.once()
+    assert world.statuses() == {"held": 1, "ready": 9}
+    assert world.base.served("f3.md")
+
+
 async def test_a_held_deletion_of_a_renamed_mirror_waits_for_a_person(tmp_path: Path) -> None:
     world, world.base = await held_in_one_of_two(tmp_path)
     world.settings, world.configured = replace(world.settings, name="notes"), ("notes",)

@@ -173,6 +173,13 @@ MISTAKES = {
         "        if collecting := self.batches(mirror, weighed=False) or self.current(mirror):\n",
         ("tests/engine/test_once_decided.py",),
     ),
+    "question-lost-with-the-base": Mistake(
+        "a held deletion goes unasked when its mirror is back in its knowledge base",
+        "kbsync/engine/attach.py",
+        "        if tx.uploads.unhold(record.id, binding):\n            tx.mirrors.set_hold_all(record.id, True)\n",
+        "        tx.uploads.unhold(record.id, binding)\n",
+        ("tests/engine/test_once.py",),
+    ),
     "file-that-is-back-loses-its-document": Mistake(
         "a file that came back before its deletion was tried loses its document for a while",
         "kbsync/engine/deletions.py",
