@@ -1,4 +1,4 @@
-"""`kbsync kb copy`: a built-in knowledge base moves into the database that the mirror uses now."""
+"""`kbsync kb copy`: copies a built-in knowledge base into the database that the mirror uses now."""
 
 from __future__ import annotations
 
@@ -28,73 +28,76 @@ if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
     from kbsync.state.store import StateStore
 
-SELDOM = 5.0
-"""Seconds between two lines that say how far it is."""
+PROGRESS_EVERY = 5.0
+"""Seconds between two progress lines."""
 
 
 @click.command(
     epilog=examples(
         "kbsync kb copy",
-        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base that had a path of its own",
+        "kbsync kb copy --mirror handbook --from /srv/kb/handbook     a base with a path of its own",
     )
 )
-@click.option("--from", "given", type=FOLDER, metavar="DIR", help="Where the built-in knowledge base lies.")
+@click.option(
+    "--from", "given", type=FOLDER, metavar="DIR", help="The folder of the built-in knowledge base."
+)
 @json_option
 @shared_options
 def command(choices: Choices, given: Path | None, as_json: bool) -> None:
     """Copy a mirror's built-in knowledge base into its database, with passages and vectors.
 
-    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. Nothing is read, cut
-    or embedded again. What was interrupted continues when it is run again. The built-in one stays as it is.
+    Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
+    split or embed any document again. If interrupted, run it again to continue. The built-in one stays.
     """
     installation = choose(choices)
     mirror = _only_database(installation)
     set_up_logs(choices)
     folder = (given or installation.default_base(mirror)).absolute()
     began = time.monotonic()
-    with closing(_opened(folder)) as source:
+    with closing(_open_source(folder)) as source:
         if not installation.state_file.exists():
-            raise _unknown(installation, mirror, folder)
+            raise _unknown_base(installation, mirror, folder)
         prepare(installation)
         copied = _copy(installation, mirror, source, folder, quiet=choices.quiet)
     seconds = time.monotonic() - began
     if as_json:
-        done = {"documents": copied.documents, "passages": copied.passages, "bytes": copied.size}
-        rest = {"there": copied.there, "left": copied.left, "seconds": round(seconds, 3)}
-        Output().json({"mirror": mirror.name, "from": str(folder), **done, **rest})
+        counts = {"documents": copied.documents, "passages": copied.passages, "bytes": copied.size}
+        counts |= {"there": copied.there, "left": copied.left}
+        seconds = round(seconds, 3)
+        Output().json({"mirror": mirror.name, "from": str(folder), **counts, "seconds": seconds})
     elif not choices.quiet:
         content = f"{counted(copied.passages, 'passage')}, {sized(copied.size)}"
-        what = counted(copied.documents, "document")
+        documents = counted(copied.documents, "document")
         Output().line(
-            f"{mirror.name}: {what} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
+            f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
         if copied.there:
-            Output().line(f"{counted(copied.there, 'document')} had been there before")
+            Output().line(f"{counted(copied.there, 'document')} had been copied before")
         if copied.left:
-            Output().line(f"{counted(copied.left, 'document')} left to the next pass, which reads the files")
+            Output().line(f"the next pass reads {counted(copied.left, 'document')} from the folder")
     if not choices.quiet:
-        tell(f"go on with: {installation.cure('--once')}")
+        tell(f"continue with: {installation.cure('--once')}")
         end = installation.cure(f"forget {mirror.name} --left-behind")
-        tell(f"the old knowledge base is as it was; to delete its documents: {end}")
+        tell(f"the old knowledge base is unchanged; to delete its documents: {end}")
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
-    """The only mirror whose target can take a copy. Raises `UsageError`."""
-    found = [each for each in installation.mirrors if each.target.type == "postgres"]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(each.name for each in found)
+    """The only mirror with a database as its target. Raises `UsageError`."""
+    mirrors = [each for each in installation.mirrors if each.target.type == "postgres"]
+    if len(mirrors) == 1:
+        return mirrors[0]
+    if mirrors:
+        names = ", ".join(each.name for each in mirrors)
         raise UsageError(f"several mirrors use PostgreSQL; choose one with --mirror: {names}")
     names = ", ".join(f"{each.name} ({each.target.type})" for each in installation.mirrors)
     raise UsageError(
-        f"no mirror has a target of type postgres, which a copy goes into: {names}; "
+        f"no mirror has a target of type postgres to copy into: {names}; "
         "change the target in the config first, then copy"
     )
 
 
-def _opened(folder: Path) -> SqliteStore:
-    """The built-in base, for reading. Raises `UsageError`, and `StateError` for one of a newer kbsync."""
+def _open_source(folder: Path) -> SqliteStore:
+    """Open the built-in base for reading. Raises `UsageError`; `StateError` if a newer kbsync wrote it."""
     from kbsync.index.sqlite.schema import FILE
     from kbsync.index.sqlite.store import SqliteStore
 
@@ -102,26 +105,24 @@ def _opened(folder: Path) -> SqliteStore:
         return SqliteStore(folder, writer=None)
     except UnmadeError as error:
         if (folder / FILE).exists():
-            raise UsageError(
-                f"{folder / FILE} is not a built-in knowledge base that can be copied"
-            ) from error
+            raise UsageError(f"{folder / FILE} isn't a built-in knowledge base") from error
         raise UsageError(
             f"there is no built-in knowledge base in {folder}; name its folder with --from DIR"
         ) from error
 
 
-def _unknown(installation: Installation, mirror: MirrorConfig, folder: Path) -> UsageError:
+def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path) -> UsageError:
     return UsageError(
-        f"the state in {installation.state_dir} does not know the documents in {folder}; make "
-        f"{{type: local, path: {folder}}} the target of {mirror.name} once more, run "
-        f"`{installation.cure('--once')}`, which takes them over, and then copy"
+        f"the state in {installation.state_dir} doesn't know the documents in {folder}; first restore "
+        f"{{type: local, path: {folder}}} as the target of {mirror.name}, run "
+        f"`{installation.cure('--once')}`, which adopts them, and then copy"
     )
 
 
 def _copy(
     installation: Installation, mirror: MirrorConfig, source: SqliteStore, folder: Path, *, quiet: bool
 ) -> Copied:
-    """Under the lock of the state."""
+    """Copy the documents while holding the lock of the state."""
     import asyncio
 
     from kbsync.engine.copy import Copied
@@ -135,8 +136,8 @@ def _copy(
         async def work() -> None:
             record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
             if record is None or (total and not origins):
-                raise _unknown(installation, mirror, folder)
-            async with _told(mirror.name, copied, total, quiet=quiet):
+                raise _unknown_base(installation, mirror, folder)
+            async with _printing_progress(mirror.name, copied, total, quiet=quiet):
                 await _into_target(installation, mirror, record, store, source, origins, copied)
 
         try:
@@ -144,8 +145,9 @@ def _copy(
         except TargetError as error:
             again = installation.cure_for_mirrors("kb copy")
             cure = as_halt(error, mirror.name, installation.cure).cure if isinstance(error, Halted) else ""
-            done = counted(copied.documents, "document")
-            words = "; ".join(filter(None, (error.reason, cure, f"{done} copied; to continue: {again}")))
+            documents = counted(copied.documents, "document")
+            progress = f"{documents} copied; to continue: {again}"
+            words = "; ".join(filter(None, (error.reason, cure, progress)))
             code = code_of(error)
             assert code is not None
             raise OfMirror(mirror.name, UsageError(words), code) from error
@@ -153,12 +155,14 @@ def _copy(
 
 
 def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[int]]:
-    """The mirror, and its bindings to the base that has this id, whatever their prefixes."""
+    """The mirror, and its bindings to the base with this id, under any prefix."""
     record = tx.mirrors.named(name)
     if record is None:
         return None, []
-    known = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
-    return record, [number for number, each in known if each and (each.target, each.base) == ("local", uuid)]
+    bindings = ((number, tx.mirrors.binding(number)) for number in tx.uploads.left_behind(record.id, 0))
+    return record, [
+        number for number, each in bindings if each and (each.target, each.base) == ("local", uuid)
+    ]
 
 
 async def _into_target(
@@ -197,20 +201,20 @@ async def _into_target(
 
 
 @asynccontextmanager
-async def _told(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
-    """Say now and then how far it is."""
+async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
+    """Print a progress line now and then."""
     import asyncio
 
-    async def say() -> None:
+    async def print_lines() -> None:
         while True:
-            await asyncio.sleep(SELDOM)
+            await asyncio.sleep(PROGRESS_EVERY)
             tell(f"{name}: {copied.documents + copied.there:,} of {counted(total, 'document')}")
 
-    saying = None if quiet else asyncio.create_task(say())
+    task = None if quiet else asyncio.create_task(print_lines())
     try:
         yield
     finally:
-        if saying is not None:
-            saying.cancel()
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await saying
+                await task
