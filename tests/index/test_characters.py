@@ -115,21 +115,47 @@ def test_traditional_chinese_questions_have_the_same_stop_words() -> None:
     assert {"這", "為", "什麼", "怎麼", "哪裡", "誰"} <= STOP_WORDS
 
 
-def test_what_was_indexed_with_older_words_is_taken_out_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+OLDER = "the o\ufb03ce ＫＢＳＹＮＣ か\u3099 \u2163"
+
+
+@pytest.fixture
+def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An index whose words the first tokeniser made."""
     for module in ("kbsync.index.words", "kbsync.index.sqlite.writer"):
         monkeypatch.setattr(f"{module}.TOKENISER", 1)
     monkeypatch.setattr("kbsync.index.sqlite.writer.words", lambda text, version=1: words(text, version))
     with closing(Writer(tmp_path)) as index:
-        index.put([entry(1, "o\ufb03ce.md", "the o\ufb03ce ＫＢＳＹＮＣ か\u3099")], ENCODER)
+        index.put([entry(1, "e\ufb03cient.md", OLDER)], ENCODER)
     monkeypatch.undo()
-    with closing(Writer(tmp_path)) as index:
+    return tmp_path
+
+
+def test_what_was_indexed_with_older_words_is_taken_out_whole(older: Path) -> None:
+    with closing(Writer(older)) as index:
         index.delete([1])
         index._connection.execute("INSERT INTO words(words) VALUES ('integrity-check')")
-        left = "CREATE VIRTUAL TABLE temp.vocabulary USING fts5vocab(main, words, row)"
-        index._connection.execute(left)
-        assert index._connection.execute("SELECT count(*) FROM temp.vocabulary").get == 0
+        for table in ("words", "names"):
+            index._connection.execute(
+                f"CREATE VIRTUAL TABLE temp.in_{table} USING fts5vocab(main, {table}, row)"
+            )
+            assert index._connection.execute(f"SELECT count(*) FROM temp.in_{table}").get == 0
+
+
+def test_a_new_tokeniser_makes_words_of_the_stored_texts_and_no_vector(
+    older: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(word: str) -> list[int]:
+        with closing(SqliteStore(older, writer=None)) as store, store.snapshot() as seen:
+            return [each.document for each in seen.candidates(terms_of(word), "", None, Query(word))]
+
+    monkeypatch.setattr(ENCODER, "begin", lambda chunks: pytest.fail(str(chunks)))
+    assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[], [], [1]]
+    with closing(SqliteStore(older)) as store:
+        rows = list(store.page(0, 9))
+        assert store.purge()
+        assert list(store.page(0, 9)) == rows
+        assert not store.tidy()
+    assert [found(word) for word in ("iv", "efficient", "kbsync")] == [[1], [1], [1]]
 
 
 def test_both_ways_of_writing_are_one_vector(tmp_path: Path) -> None:

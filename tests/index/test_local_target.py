@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import logging
@@ -21,6 +22,7 @@ from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.index import pipeline
 from kbsync.index.document import Chunk, Entry, Flavour, Parsed
 from kbsync.index.embed import Encoder, Vectors
+from kbsync.index.read import formats
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
@@ -262,6 +264,35 @@ async def test_another_title_embeds_no_text_but_the_first_again(
     await put(reading, document(2, f"{title.format('Walnut')}{LONG}", "a.md", replaces=old))
     assert (await found(reading, "walnut"), await found(reading, "quince")) == ({"a.md"}, set())
     assert len(made) == 1
+
+
+RECIPES = {"a.md": "8227a2c174d4bf31", "b.pdf": "093d431f42357c5a"}
+
+
+def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_its_own_formats(
+    target: LocalTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipes() -> dict[str, str]:
+        return {path: target.recipe(path, {}) for path in RECIPES}
+
+    assert recipes() == RECIPES
+    monkeypatch.setattr("kbsync.index.words.TOKENISER", 3)
+    assert recipes() == RECIPES, "words are renewed in the store"
+    with monkeypatch.context() as pdf:
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("office", "read_pdf", "6")})
+        assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
+    monkeypatch.setattr(formats, "TEXTS", "6")
+    assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
+
+
+async def test_what_is_read_again_with_the_same_text_is_not_embedded_again(
+    reading: LocalTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [old] = await put(reading, document(1, LONG, "a.md"))
+    monkeypatch.setattr(reading._encoder, "begin", lambda chunks: pytest.fail(str(chunks)))
+    again = dataclasses.replace(document(2, LONG, "a.md", replaces=old), recipe="of another reader")
+    await put(reading, again)
+    assert [each.recipe async for each in reading.list()] == ["of another reader"]
 
 
 async def test_the_line_of_a_passage_follows_when_lines_are_put_in_above(reading: LocalTarget) -> None:

@@ -31,8 +31,7 @@ from kbsync.index.document import Chunk, Cut
 from kbsync.index.embed import Encoder, Vectors
 from kbsync.index.errors import trouble_with_scratch
 from kbsync.index.pipeline import read_and_cut
-from kbsync.index.read.formats import PARSER
-from kbsync.index.words import TOKENISER
+from kbsync.index.read.formats import READERS, TEXTS
 from kbsync.source.read import Spooled
 
 if TYPE_CHECKING:
@@ -54,7 +53,9 @@ _log = logging.getLogger(__name__)
 
 def versions() -> dict[str, str]:
     """The versions on this machine."""
-    return {"kbsync": __version__, "parser": PARSER, "chunker": CHUNKER, "tokeniser": str(TOKENISER)}
+    readers = {extension: version for extension, (*_, version) in READERS.items()} | {"texts": TEXTS}
+    digest = hashlib.sha256(repr(sorted(readers.items())).encode()).hexdigest()[:8]
+    return {"kbsync": __version__, "readers": digest, "chunker": CHUNKER}
 
 
 class Call:

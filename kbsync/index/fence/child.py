@@ -98,7 +98,7 @@ def readers() -> Readers:
     office.warm_up()
     return {
         extension: getattr(import_module(f"kbsync.index.read.{module}"), name)
-        for extension, (module, name) in formats.READERS.items()
+        for extension, (module, name, _) in formats.READERS.items()
     }
 
 

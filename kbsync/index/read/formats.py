@@ -1,8 +1,10 @@
 """The supported files and their readers: to support one more format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
-folder, and a line in `READERS`. Pictures are documents too, searchable by their content if a service makes
-vectors of them.
+folder, and a line in `READERS`. Raise its version, or `TEXTS`, whenever files are read differently: it is
+part of the recipes of these files alone, which are then read again.
+
+Pictures are documents too, searchable by their content if a service makes vectors of them.
 """
 
 from __future__ import annotations
@@ -15,27 +17,28 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
-PARSER = "5"
-"""Raise it whenever a document is read differently: it is part of every recipe."""
+TEXTS = "5"
+"""The version of the reader of texts."""
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-READERS: Mapping[str, tuple[str, str]] = {
-    "pdf": ("office", "read_pdf"),
-    "docx": ("office", "read_docx"),
-    "pptx": ("office", "read_pptx"),
-    "xlsx": ("office", "read_xlsx"),
-    "odt": ("office", "read_odt"),
-    "rtf": ("office", "read_rtf"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page")),
-    "epub": ("html", "read_epub"),
-    "eml": ("mail", "read_eml"),
-    "ipynb": ("notebook", "read_ipynb"),
+READERS: Mapping[str, tuple[str, str, str]] = {
+    "pdf": ("office", "read_pdf", "5"),
+    "docx": ("office", "read_docx", "5"),
+    "pptx": ("office", "read_pptx", "5"),
+    "xlsx": ("office", "read_xlsx", "5"),
+    "odt": ("office", "read_odt", "5"),
+    "rtf": ("office", "read_rtf", "5"),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "5")),
+    "epub": ("html", "read_epub", "5"),
+    "eml": ("mail", "read_eml", "5"),
+    "ipynb": ("notebook", "read_ipynb", "5"),
 }
-"""By extension, the module of this folder and its function. All run behind the fence (ADR 8)."""
+"""By extension, the module of this folder, its function and the version of that. All run behind the fence
+(ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
 """Extensions of files that are not text for kbsync to decode itself."""
@@ -88,6 +91,11 @@ def flavour_of(path: str) -> Flavour:
     if path.rpartition("/")[2] in _CODE_NAMES:
         return Flavour.CODE
     return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
+
+
+def reader_version(path: str) -> str:
+    """The version of what reads `path`."""
+    return READERS[extension_of(path)][2] if needs_parser(path) else TEXTS
 
 
 def needs_parser(path: str) -> bool:

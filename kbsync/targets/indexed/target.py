@@ -42,7 +42,6 @@ from kbsync.index.pipeline import Parse, Pipeline, cut_here
 from kbsync.index.read import formats
 from kbsync.index.search import Ranker, Search
 from kbsync.index.store import Store
-from kbsync.index.words import TOKENISER
 from kbsync.targets.services.blocking import ServiceEncoder, ServiceRanker
 from kbsync.targets.services.config import SERVICES, EmbeddingConfig, RerankConfig
 
@@ -169,9 +168,12 @@ class IndexedTarget(Target):
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Changes with the parser, the chunker, the tokeniser, the model and the kind of file."""
-        kind = extension_of(path) or f"/{path.rpartition('/')[2]}"
-        return _recipe(self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
+        """Changes with the reader of its format, the chunker, the model and the kind of file.
+
+        The tokeniser isn't in it: the store gives its texts new words itself.
+        """
+        reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
+        return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
         """The index; one that was removed or is damaged is replaced by an empty one, with a new id."""
@@ -339,9 +341,13 @@ class IndexedTarget(Target):
                     self._is_to_scrub = True
 
 
+_FORMER_TOKENISER = 2
+"""Once part of the recipe. With another number every stored document would be sent again."""
+
+
 @functools.lru_cache(maxsize=1024)
-def _recipe(model: str, kind: str, settings: str) -> str:
-    parts = [formats.PARSER, CHUNKER, TOKENISER, model, kind, settings]
+def _recipe(reader: str, model: str, kind: str, settings: str) -> str:
+    parts = [reader, CHUNKER, _FORMER_TOKENISER, model, kind, settings]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
