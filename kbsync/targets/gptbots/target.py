@@ -77,7 +77,7 @@ MOST_IDS = 50
 SMALLEST_PAGE = 10
 """Minimum page size; the vendor accepts 10 to 100, and may return fewer rows than requested."""
 
-PLACES_KEPT = 20_000
+MOST_PAGE_NUMBERS = 20_000
 """Maximum number of documents whose page is remembered."""
 
 FEW = 12
@@ -135,13 +135,13 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     an update by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
 
-    def which(*words: str) -> list[int]:
-        wanted = {_composed(word) for word in words if word}
-        return [number for number, one in enumerate(told) if not wanted.isdisjoint(one)]
+    def which(*names: str) -> list[int]:
+        wanted = {_composed(name) for name in names if name}
+        return [number for number, words in enumerate(words_of) if not wanted.isdisjoint(words)]
 
     # An update's id is known beforehand and beats any name; that of a new document is not.
     is_update = bool(batch[0].doc_id)
-    told = [
+    words_of = [
         {_composed(word) for word in (one.name, one.id)}
         if not one.is_stored
         else {_composed(one.id if is_update and one.id else one.name)}
@@ -216,11 +216,11 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
         # Of these the next final state is that of the version sent last.
         self._trusted: set[str] = set()
-        self._begun: dict[str, float] = {}
+        self._update_started: dict[str, float] = {}
         # Documents of the base by the last answer that counted them, and where the list had each.
         self._count: int | None = None
-        self._places: dict[str, int] = {}
-        self._fresh: dict[str, tuple[float, MarkedRow]] = {}
+        self._page_numbers: dict[str, int] = {}
+        self._recent_rows: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
@@ -248,23 +248,26 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send documents, several in each request; one that replaces another updates it in place."""
-        refusals = {place: self._refusal(one) for place, one in enumerate(documents)}
-        results: dict[int, PutOutcome] = {place: one for place, one in refusals.items() if one is not None}
+        results: dict[int, PutOutcome] = {
+            place: refusal for place, one in enumerate(documents) if (refusal := self._refusal(one))
+        }
         sendable = {place: one for place, one in enumerate(documents) if place not in results}
         try:
-            known = await self._known({one.replaces for one in sendable.values() if one.replaces is not None})
+            rows = await self._current_rows(
+                {one.replaces for one in sendable.values() if one.replaces is not None}
+            )
         except TargetError as error:
             return [results.get(place, error) for place in range(len(documents))]
-        items = [self._item(place, one, known) for place, one in sendable.items()]
+        items = [self._upload_item(place, one, rows) for place, one in sendable.items()]
         results |= await self._send(items)
         # A change may be refused because the document is gone: then it is sent as a new one.
         refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
         try:
-            shown = await self._shown([one.doc_id for one in refused]) if refused else {}
+            statuses = await self._data_statuses([one.doc_id for one in refused]) if refused else {}
         except TargetError:
             refused = []
         results |= await self._send(
-            [self._item(one.place, one.document, {}) for one in refused if one.doc_id not in shown]
+            [self._upload_item(one.place, one.document, {}) for one in refused if one.doc_id not in statuses]
         )
         return [results[place] for place in range(len(documents))]
 
@@ -282,28 +285,30 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         known = ", ".join(f".{one}" for one in sorted(FETCHED))
         return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
 
-    async def _known(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
+    async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
         """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
         async with self._turn:  # after waiting, what the last look has read can be used
             now, lookup = self._steady(), Lookup(self._count)
-            self._fresh = {one: told for one, told in self._fresh.items() if told[0] > now - MOMENT}
-            known = {one: self._fresh[one][1] for one in ids if one in self._fresh}
-            known |= await self._read([one for one in ids if one not in known], lookup)
-            self._fresh |= {row.id: (now, row) for row in lookup.rows.values()}
+            self._recent_rows = {
+                one: (at, row) for one, (at, row) in self._recent_rows.items() if at > now - MOMENT
+            }
+            rows = {one: self._recent_rows[one][1] for one in ids if one in self._recent_rows}
+            rows |= await self._find_rows([one for one in ids if one not in rows], lookup)
+            self._recent_rows |= {row.id: (now, row) for row in lookup.rows.values()}
         # Without its `update_time` a change would look like the version before it (promise 10).
-        unlisted = [one for one in ids if one not in known]
-        if unlisted and (shown := await self._shown(unlisted)):
+        unlisted = [one for one in ids if one not in rows]
+        if unlisted and (statuses := await self._data_statuses(unlisted)):
             raise Unavailable(
-                f"document {next(iter(shown))} is there and not in the list yet", code="list-lag"
+                f"document {next(iter(statuses))} is there and not in the list yet", code="list-lag"
             )
-        return known
+        return rows
 
-    def _item(self, place: int, document: Outgoing, known: Mapping[str, MarkedRow]) -> UploadItem:
+    def _upload_item(self, place: int, document: Outgoing, rows: Mapping[str, MarkedRow]) -> UploadItem:
         address = address_in(document) if is_link(document.path) else ""
         cutting = cutting_of(document.path, document.settings)
-        changed = known.get(document.replaces or "")
+        changed = rows.get(document.replaces or "")
         if changed is not None:
             if cutting.kind is DocumentKind.QA:
                 # Only where the config says so, and the cutting stays: the call has no fields for it.
@@ -326,12 +331,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             address,
         )
 
-    def _size(self, item: UploadItem) -> RequestSize:
+    def _request_size(self, item: UploadItem) -> RequestSize:
         return self._changed[item.cutting.kind] if item.doc_id else self._new
 
     async def _send(self, items: Iterable[UploadItem]) -> dict[int, PutOutcome]:
         outcomes: dict[int, PutOutcome] = {}
-        for batch in batches_of(items, lambda item: self._size(item).now):
+        for batch in batches_of(items, lambda item: self._request_size(item).now):
             outcomes |= await self._deliver(batch)
         return outcomes
 
@@ -344,8 +349,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         # They are about to be changed: nothing that was said of them holds.
         ids = [one.doc_id for one in batch if one.doc_id]
         self._trusted.difference_update(ids)
-        self._begun |= dict.fromkeys(ids, self._steady())
-        self._forget(ids)
+        self._update_started |= dict.fromkeys(ids, self._steady())
+        self._drop_recent(ids)
         try:
             answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
             results = results_of(answer.body)
@@ -356,10 +361,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return await self._refused(batch, error, is_qa_update)
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
-                self._size(first).refused(len(batch))
+                self._request_size(first).refused(len(batch))
             return {one.place: error for one in batch}
         outcomes = outcomes_of(results, batch)
-        self._size(first).taken(len(batch))
+        self._request_size(first).taken(len(batch))
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
         if not is_update:  # whatever is said of them is of their only version
@@ -377,12 +382,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 return {one.place: self.uncalled(error) for one in batch}
             # What cannot be changed in place is sent as a new document.
             self._client.missing.note(QA_UPDATE, error)
-            return await self._deliver(tuple(self._item(one.place, one.document, {}) for one in batch))
+            return await self._deliver(tuple(self._upload_item(one.place, one.document, {}) for one in batch))
         if len(batch) == 1:
             return {batch[0].place: error}
         middle = len(batch) // 2
         if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
-            self._size(batch[0]).refused(len(batch))
+            self._request_size(batch[0]).refused(len(batch))
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
@@ -393,10 +398,10 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
         """The ids that have a state."""
-        shown = await self._shown(ids)
-        if not shown:  # nothing at all counts only while the base is there
+        statuses = await self._data_statuses(ids)
+        if not statuses:  # nothing at all counts only while the base is there
             await self.base()
-        return shown.keys()
+        return statuses.keys()
 
     # -- states
 
@@ -410,7 +415,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         unseen: set[str] = set()
         for part in batches(ids, MOST_IDS):
             try:
-                words |= {one: word for one, word in (await self._shown(part)).items() if one in part}
+                words |= {one: word for one, word in (await self._data_statuses(part)).items() if one in part}
             except Halted:
                 raise
             except TargetError:
@@ -423,17 +428,17 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         listed: Mapping[str, MarkedRow] = {}
         if absent or doubtful:
             async with self._turn:
-                listed = await self._read([*absent, *doubtful], Lookup(self._count))
-        self._forget(ids)
+                listed = await self._find_rows([*absent, *doubtful], Lookup(self._count))
+        self._drop_recent(ids)
         states = {one: self._state_of(one, word, listed) for one, word in words.items()}
         states |= {one: UNKNOWN if one in listed else MISSING for one in absent}
         for one, status in states.items():
             if status.state in (DocState.READY, DocState.FAILED, DocState.MISSING):  # over: forgotten
                 self._trusted.discard(one)
-                self._begun.pop(one, None)
+                self._update_started.pop(one, None)
         return {one: states.get(one, UNKNOWN) for one in ids}
 
-    async def _shown(self, ids: Sequence[str]) -> Mapping[str, str]:
+    async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
         """`data_status` of the ids that the vendor knows; a refused request is sent again in halves."""
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
         try:
@@ -443,7 +448,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if len(ids) == 1:
                 return {}
         middle = len(ids) // 2
-        return {**await self._shown(ids[:middle]), **await self._shown(ids[middle:])}
+        return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
 
     def _state_of(self, remote_id: str, word: str, listed: Mapping[str, MarkedRow]) -> DocStatus:
         state = _FINAL.get(word)
@@ -453,7 +458,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             row = listed.get(remote_id)
             if row is None:
                 return UNKNOWN
-            begun = self._begun.get(remote_id)
+            begun = self._update_started.get(remote_id)
             # A failure that is shown for so long must be the new one.
             is_late = begun is None or self._steady() >= begun + grace(self._config)
             if not row.is_through and not (state is DocState.FAILED and is_late):
@@ -471,35 +476,37 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         page = well_formed("list", page_of(answer.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
         for row in page.rows:
-            if row.id in self._places or len(self._places) < PLACES_KEPT:
-                self._places[row.id] = number
+            if row.id in self._page_numbers or len(self._page_numbers) < MOST_PAGE_NUMBERS:
+                self._page_numbers[row.id] = number
         return page
 
-    def _forget(self, ids: Iterable[str]) -> None:
+    def _drop_recent(self, ids: Iterable[str]) -> None:
         """Forget what is known about these ids."""
         for one in ids:
-            self._fresh.pop(one, None)
+            self._recent_rows.pop(one, None)
 
-    async def _read(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
+    async def _find_rows(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
         """Return the list's current rows of `ids`. Reads the whole list only for an unlisted id."""
         # Those whose page is known come first: these pages show where others are.
-        for one in sorted(ids, key=lambda one: (one not in self._places, self._places.get(one, 0))):
+        for one in sorted(
+            ids, key=lambda one: (one not in self._page_numbers, self._page_numbers.get(one, 0))
+        ):
             for _ in range(FEW):
-                number = None if one in lookup.rows else lookup.next_page(one, self._places.get(one))
+                number = None if one in lookup.rows else lookup.next_page(one, self._page_numbers.get(one))
                 if number is None:
                     break
                 lookup.take(number, await self._whole_page(number, PAGE_SIZE))
-        found = {one: lookup.rows[one] for one in ids if one in lookup.rows}
-        missing = set(ids) - found.keys()
+        listed = {one: lookup.rows[one] for one in ids if one in lookup.rows}
+        missing = set(ids) - listed.keys()
         if missing:
             async with aclosing(self.rows()) as rows:
                 async for row in rows:
                     if row.id in missing:
-                        found[row.id] = row
+                        listed[row.id] = row
                         missing.discard(row.id)
                     if not missing:
                         break
-        return found
+        return listed
 
     # -- searches
 

@@ -406,15 +406,15 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 raise Unavailable("the pictures did not come in time") from error
             return images_in(object_of(data_of(answer.body)).get("images"))
 
-        found = await self._each(ids, images)
-        missing = [error for error in found.values() if isinstance(error, NotOffered)]
+        pictures = await self._each(ids, images)
+        missing = [error for error in pictures.values() if isinstance(error, NotOffered)]
         # a bare 404 may be about the one document; about all of several it is not
-        is_of_all = len(missing) == len(found) > 1
+        is_of_all = len(missing) == len(pictures) > 1
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
             self._client.missing.note("images", sure[0])
-        by_id = {one: each for one, each in found.items() if not isinstance(each, TargetError)}
-        return [with_images(hit, by_id.get(hit.remote_id, {})) for hit in hits]
+        shown = {one: each for one, each in pictures.items() if not isinstance(each, TargetError)}
+        return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
         """By our clock; None where the two are far apart: ids may tell another time than answers do."""
