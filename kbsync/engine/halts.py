@@ -3,12 +3,11 @@
 A problem of one document concerns only that document (promise 9). `HaltState` decides when it is the target's
 problem: then no further document is tried until a person, or time, has fixed it.
 
-| state  | work             | next                                                                     |
-|--------|------------------|--------------------------------------------------------------------------|
-| FREE   | all              | `stop` → HALTED                                                          |
+| state  | work             | next                                                                        |
+|--------|------------------|-----------------------------------------------------------------------------|
+| FREE   | all              | `stop` → HALTED                                                             |
 | HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a person's word) → FREE |
-| TRYING | all, to prove it | a document is accepted, or none is left → PROVEN; `stop` → HALTED        |
-| PROVEN | all              | the end of the halt is written → FREE; `stop` → HALTED                   |
+| TRYING | all, to prove it | a document is accepted, or none is left → FREE; `stop` → HALTED             |
 
 A base that was missing and answers proves enough. If documents were accepted before but never finished, only
 a finished one proves anything. Trouble passes by itself: the target is down, or kbsync fails. It pauses the
@@ -67,7 +66,6 @@ class Work(Enum):
     FREE = "free"
     HALTED = "halted"
     TRYING = "trying"
-    PROVEN = "proven"
 
 
 @dataclass
@@ -117,7 +115,7 @@ class HaltState:
             # One more refusal is enough: a check costs one document, not five again.
             self.blamed = [""] * max(0, len(self.blamed) - 1)
             self._forget_trouble()
-            self.work = Work.PROVEN if self.halted.halt == BASE_MISSING else Work.TRYING
+            self.work = Work.FREE if self.halted.halt == BASE_MISSING else Work.TRYING
 
     def _forget_trouble(self) -> None:
         self.not_before, self.trouble, self.state_error = 0.0, "", ""
@@ -127,7 +125,7 @@ class HaltState:
     def prove(self) -> None:
         """Note that the work goes well, or none is left."""
         if self.work is Work.TRYING:
-            self.work = Work.PROVEN
+            self.work = Work.FREE
 
     # -- errors of kbsync itself -----------------------------------------------------------------------
 
@@ -284,18 +282,17 @@ class Halts(HaltState):
 
     async def end(self) -> None:
         """Resume: a person says so, or the mirror started anew."""
-        await self.show(None)
         self.release()
+        await self.show(None)
 
-    async def end_if_proven(self) -> None:
-        """End the halt once the resumed work has succeeded."""
-        if self.work is Work.PROVEN:
+    async def end_if_over(self) -> None:
+        """Show that a halt is over once nothing stops the work any more."""
+        if self.work is Work.FREE and self.stored is not None and not self.is_about(*PASSING):
             await self.show(None)
-            self.work = Work.FREE
 
     async def refresh(self) -> None:
         """Show what lasts and end what is over, also if that could not be written when it happened."""
-        await self.end_if_proven()
+        await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)
         if self.failing:

@@ -660,7 +660,7 @@ class Worker:
         """Note that the target works: puts and polls made documents searchable. A rename does not count."""
         self._tell(happened)
         self._halts.went_well(happened)
-        await self._halts.end_if_proven()
+        await self._halts.end_if_over()
 
 
 _SILENT = Unsure("the target returned no result for it")

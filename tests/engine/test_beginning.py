@@ -157,6 +157,30 @@ async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World
     assert stored is not None and stored.reason == "credentials"
 
 
+@pytest.mark.parametrize("by_person", [True, False])
+async def test_a_halt_that_comes_while_the_end_of_another_is_written_stays(
+    world: World, by_person: bool
+) -> None:
+    async with world.begun() as bound:
+        halts, store, others = bound.run.halts, bound.run.store, list[asyncio.Task[None]]()
+        await halts.halt(Halted("quota", "no money"))
+        halts.try_again()
+        halts.prove()
+        write = store.write
+
+        async def meet_another(work: Callable[..., Any]) -> Any:
+            store.write = write  # type: ignore[method-assign]
+            others.append(asyncio.create_task(halts.halt(Halted("credentials", "the key was refused"))))
+            await asyncio.sleep(0)
+            return await write(work)
+
+        store.write = meet_another  # type: ignore[method-assign]
+        await (halts.end() if by_person else halts.refresh())
+        await asyncio.gather(*others)
+        assert others and halts.halted is not None
+        assert halts.stored is not None and halts.stored.reason == "credentials"
+
+
 async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
