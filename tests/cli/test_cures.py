@@ -535,18 +535,18 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
 @proves(
     "correct embedding.dimensions or embedding.model in the config",
     "correct embedding.model, embedding.dimensions or *",
-    "correct {}.base_url (it is what comes before {}) or {}.model",
-    "put a valid {}.api_key (or api_key_file) into the config",
-    "put an embedding.api_key that may use the model into the config",
+    "correct {}.base_url (the URL before {}) or {}.model",
+    "set a valid {}.api_key (or api_key_file) in the config",
+    "set an embedding.api_key that may use the model",
     "top up the account behind {}.api_key",
 )
 @pytest.mark.parametrize(
     ("args", "reason", "says"),
     [
-        ({"status": 401}, "credentials", "put a valid embedding.api_key (or api_key_file) into"),
+        ({"status": 401}, "credentials", "set a valid embedding.api_key (or api_key_file) in"),
         ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
         ({"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
-        ({"status": 404}, "embedding-missing", "correct embedding.base_url (it is what comes before /embed"),
+        ({"status": 404}, "embedding-missing", "correct embedding.base_url (the URL before /embed"),
         ({"status": 403}, "credentials", "put an embedding.api_key that may use the model into"),
         ({}, "embedding-missing", "correct embedding.model, embedding.dimensions or"),
         (None, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),

@@ -89,7 +89,7 @@ def test_a_local_knowledge_base_on_a_network_file_system_is_told(
 ) -> None:
     monkeypatch.setattr("kbsync.targets.local.config.network_file_system", lambda path: "nfs4")
     [problem] = told(tmp_path, "mirrors: [{name: a, folder: /srv/a, target: {path: /mnt/kb}}]")
-    assert problem.startswith("1 mirrors[0].target.path: lies on a network file system (nfs4)")
+    assert problem.startswith("1 mirrors[0].target.path: is on a network file system (nfs4)")
 
 
 @dataclass(frozen=True)

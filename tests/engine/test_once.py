@@ -159,7 +159,7 @@ async def test_a_rename_while_the_state_was_lost_leaves_no_gap(
 
 
 async def test_a_document_that_cannot_be_renamed_is_made_anew_without_a_gap(tmp_path: Path) -> None:
-    """A rename that is refused once is not asked for again."""
+    """A rename that is refused once gets no requests for again."""
     world = World(tmp_path, RenamingMemory)
     world.base.behaviour = Behaviour(indexing_seconds=5.0)
     await world.mirrored(8)

@@ -30,7 +30,7 @@ class DifyTargetConfig(RemoteTargetConfig):
     """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["dify"], Choice("dify: a knowledge base at Dify")] = "dify"
-    base_url: Annotated[str, BaseUrl("the API's address, with its /v1")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the URL of the API, including /v1")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
     dataset_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9")
@@ -40,11 +40,9 @@ class DifyTargetConfig(RemoteTargetConfig):
     ] = "dify"
     max_bytes: Annotated[
         int,
-        Whole("larger files are refused, in bytes; the installation's UPLOAD_FILE_SIZE_LIMIT", least=1),
+        Whole("refuse larger files; in bytes; the installation's UPLOAD_FILE_SIZE_LIMIT", least=1),
     ] = LARGEST
-    metadata: Annotated[
-        Literal["sent", "none"], Choice("whether documents get their path and tags as metadata")
-    ] = "sent"
+    metadata: Annotated[Literal["sent", "none"], Choice("whether to send path and tags as metadata")] = "sent"
 
     opens: ClassVar[str] = "kbsync.targets.dify.target:DifyTarget"
     id_setting: ClassVar[str] = "dataset_id"

@@ -140,7 +140,7 @@ def document_of(value: object) -> DocumentRow | None:
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
-_HIDDEN = "it is {} in Dify, so that no search finds it; a retry uploads it anew"
+_HIDDEN = "it is {} in Dify, so searches don't find it; a retry uploads it again"
 
 
 def status_of(told: Mapping[str, Any]) -> DocStatus:
@@ -214,10 +214,10 @@ def _limits(case: ErrorCase) -> bool:
     return case.status in (403, 429) or bool(_RATE.search(case.words) or BUSY.search(case.words))
 
 
-_PLAN_HINT = "see to the plan or the model provider's account"
-_KEY_HINT = "put a key of the knowledge API into api_key, from Knowledge > Service API in Dify"
-BASE_HINT = "the knowledge base is not there for this api_key; correct dataset_id or base_url in the config"
-_ACCESS_HINT = "see that the key's workspace may use it and that its API access is on in Dify"
+_PLAN_HINT = "check the plan or the model provider's account"
+_KEY_HINT = "set api_key to a key from Knowledge > Service API in Dify"
+BASE_HINT = "there is no such knowledge base for this api_key; correct dataset_id or base_url in the config"
+_ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is on"
 
 RULES: tuple[ErrorRule, ...] = (
     # Uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down.
@@ -268,13 +268,13 @@ RULES: tuple[ErrorRule, ...] = (
 SENTENCES = {
     "unauthorized": "Dify does not know the api_key",
     "forbidden": "Dify forbids it",
-    "invalid_param": "Dify finds a field or the file invalid; of a file it may be the size or the format",
+    "invalid_param": "Dify calls a field or the file invalid; for a file, check size and format",
     "file_too_large": "the file is too large for this installation of Dify",
-    "unsupported_file_type": "this installation of Dify does not take the format",
+    "unsupported_file_type": "this installation of Dify doesn't accept the format",
     "archived_document_immutable": "the document is archived in Dify; unarchive it there",
-    "document_indexing": "Dify is at work on the document",
+    "document_indexing": "Dify is still working on the document",
     "dataset_not_initialized": "the knowledge base is not ready for searches",
-    "dataset_name_duplicate": "there is a knowledge base of this name",
+    "dataset_name_duplicate": "a knowledge base with this name exists",
     "dataset_in_use": "apps use the knowledge base; remove it from them first",
     "dataset_indexing_in_progress": "documents of the knowledge base are still being indexed",
     "provider_not_initialize": "Dify has no model for this; choose one under Settings > Model Provider",

@@ -28,10 +28,10 @@ class GptbotsSearchConfig:
     """Search settings; None: the service's default."""
 
     embedding_rate: Annotated[
-        float | None, Fraction("how much meaning counts: from 0, words alone, to 1, meaning alone")
+        float | None, Fraction("weight of meaning: from 0 (words only) to 1 (meaning only)")
     ] = None
     doc_correlation: Annotated[
-        float | None, Fraction("passages with a lower score are left out", least=0.1, most=0.95)
+        float | None, Fraction("drop passages with a lower score", least=0.1, most=0.95)
     ] = None
     rerank_version: Annotated[
         str | None,
@@ -48,14 +48,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 CUTTING: Mapping[str, ValueKind] = {
-    "kind": Choice("what the document is: texts are text, tables spreadsheet or qa", tuple(KINDS)),
-    "chunk_token": Whole("tokens in a piece at most", least=1, most=1000),
+    "kind": Choice("kind of document: text for texts, spreadsheet or qa for tables", tuple(KINDS)),
+    "chunk_token": Whole("maximum tokens in a chunk", least=1, most=1000),
     "splitter": Text(
-        "where a piece ends, instead of chunk_token; not for spreadsheets",
+        "string that ends a chunk, instead of chunk_token; not for spreadsheets",
         r"[\s\S]+",
         r'a text, such as "\n\n"',
     ),
-    "header_row": Whole("the row of a table that has its headings", least=1, most=5),
+    "header_row": Whole("the row with the headings of a table", least=1, most=5),
 }
 """Settings of a document rule for this target."""
 
@@ -65,26 +65,26 @@ class GptbotsTargetConfig(RemoteTargetConfig):
     """A knowledge base at GPTBots. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots")] = "gptbots"
-    base_url: Annotated[str, BaseUrl("the API's address, in the region of the key: sg, jp or th")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the URL of the API, in the key's region: sg, jp or th")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
     knowledge_base_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "67457fea6f658672d6482542")
     ]
     source_url_prefix: Annotated[
-        str, BaseUrl("what the address of a document begins with, which answers cite as a link")
+        str, BaseUrl("start of each document's URL, which answers cite as a link")
     ] = MARKER_BASE
     qa_update: Annotated[
         Literal["replace", "in_place"],
         Choice(
-            "how a document of questions and answers is changed: by a new one, or where it lies",
+            "how to change questions and answers: by a new document, or in place",
         ),
     ] = "replace"
-    search: Annotated[GptbotsSearchConfig, About("how searches are asked for")] = field(
+    search: Annotated[GptbotsSearchConfig, About("search settings")] = field(
         default_factory=GptbotsSearchConfig
     )
     max_bytes: Annotated[
         int,
-        Whole("larger files are refused, in bytes; over 10 MB only pdf", least=1, most=30_000_000),
+        Whole("refuse larger files; in bytes; over 10 MB only pdf", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"
@@ -107,7 +107,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
         if legal and "kind" in settings and settings["kind"] not in legal:
             yield (
                 "kind",
-                f"{kind} does not take {extension} files; allowed for it: {', '.join(legal)}",
+                f"{kind} doesn't accept {extension} files; allowed: {', '.join(legal)}",
             )
 
 

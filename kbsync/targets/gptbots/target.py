@@ -283,7 +283,9 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         if _format(address) in FETCHED:
             return None
         known = ", ".join(f".{one}" for one in sorted(FETCHED))
-        return Unfit(f"the vendor fetches files and no pages: its address has to end in {known}", code="link")
+        return Unfit(
+            f"the vendor fetches only files, not web pages: its URL must end in {known}", code="link"
+        )
 
     async def _current_rows(self, ids: Collection[str]) -> Mapping[str, MarkedRow]:
         """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
@@ -301,7 +303,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         unlisted = [one for one in ids if one not in rows]
         if unlisted and (statuses := await self._data_statuses(unlisted)):
             raise Unavailable(
-                f"document {next(iter(statuses))} is there and not in the list yet", code="list-lag"
+                f"document {next(iter(statuses))} exists but isn't in the list yet", code="list-lag"
             )
         return rows
 

@@ -209,7 +209,7 @@ async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[b
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):
-        raise CompressedError(f"it is compressed with {printable(encoding)[:40]!r}, which was not asked for")
+        raise CompressedError(f"it is compressed with {printable(encoding)[:40]!r}, which was not requested")
     count = 0
     async for piece in response.aiter_bytes():
         count += len(piece)

@@ -237,7 +237,7 @@ class Client:
         counts as a failure of the target: otherwise each search would wait for a hanging target.
         """
         if (rest := self.gate.rest) > seconds:
-            reason = f"{op}: {self.host} is not asked for {math.ceil(rest)} s"
+            reason = f"{op}: {self.host} gets no requests for {math.ceil(rest)} s"
             raise Unavailable(reason, retry_after=rest, untried=True)
         try:
             async with asyncio.timeout(seconds) as deadline:
@@ -348,7 +348,7 @@ class Client:
             self.gate.leave()
 
     def _refusal(self, rest: float) -> FailedRequest:
-        reason = f"{self.breaker.cause}; until the next try it is left alone for {math.ceil(rest)} s"
+        reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     def _cut_off(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
@@ -362,7 +362,7 @@ class Client:
                 self.breaker.failed(number, reason)
                 return
         elif is_cancelled and call.is_repeatable and waited >= UNANSWERED:
-            reason = f"{call.op}: {self.host} was given up after {waited:.0f} s without an answer"
+            reason = f"{call.op}: {self.host} did not answer; gave up after {waited:.0f} s"
             self.breaker.failed(number, reason)
             return
         self.breaker.withdraw(number)
@@ -586,8 +586,8 @@ def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
         if not fits_header(value):
             raise Halted(
                 "credentials",
-                f"{op}: the header {name} cannot be sent: the API key is empty or has characters "
-                "(a line end, a blank at an end, non-ASCII) that no key has; check it",
+                f"{op}: the header {name} cannot be sent: the API key is empty or has invalid "
+                "characters (a line end, a space at either end, non-ASCII); check it",
             )
     return headers
 
@@ -656,7 +656,7 @@ class Download:
         except httpx.InvalidURL:
             url = httpx.URL()
         if url.scheme not in ("http", "https") or not url.host:
-            raise self._unavailable("was not reached: the address is not one of http or https")
+            raise self._unavailable("was not reached: the URL is not http or https")
         if (base.scheme, url.scheme) == ("https", "http"):
             raise self._unavailable("redirects from https to http, which is not followed")
         self._host = url.host

@@ -79,9 +79,9 @@ def origin(endpoint: Endpoint) -> httpx.URL:
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError("base_url is no address that begins with http:// or https://")
+        raise UsageError("base_url must begin with http:// or https://")
     if url.query or url.fragment:
-        raise UsageError("base_url has a ? or # in it: give the address up to the path")
+        raise UsageError("base_url has a ? or #; remove it and what follows")
     return url
 
 
@@ -129,13 +129,11 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
         proxy = None
     if proxy is None or proxy.url.scheme not in ("http", "https") or not proxy.url.host:
         if not variable:
-            raise UsageError(
-                "proxy cannot be used: it has to be an address that begins with http:// or https://"
-            )
-        what = "a SOCKS proxy" if address.lower().startswith("socks") else "no proxy of http or https"
+            raise UsageError("proxy cannot be used: its URL must begin with http:// or https://")
+        what = "a SOCKS proxy" if address.lower().startswith("socks") else "not an http or https proxy"
         raise UnusableProxyError(
-            f"{variable} names {what}, which kbsync cannot use; set proxy in the config to one of http or "
-            f"https, or add {url.host} to NO_PROXY"
+            f"{variable} names {what}, which kbsync cannot use; set proxy in the config to an http "
+            f"or https proxy, or add {url.host} to NO_PROXY"
         )
     if proxy.url.scheme == "https":
         proxy.ssl_context = trust

@@ -199,13 +199,13 @@ def in_words(error: Exception, timeouts: Timeouts) -> str:
         case TimeoutError():
             return f"did not finish within {timeouts.whole:g} s"
         case httpx.ConnectTimeout():
-            return f"did not take a connection within {timeouts.connect:g} s"
+            return f"did not accept a connection within {timeouts.connect:g} s"
         case httpx.PoolTimeout():
             return f"had no free connection within {timeouts.pool:g} s"
         case httpx.ReadTimeout():
             return f"did not answer within {timeouts.read:g} s"
         case httpx.WriteTimeout():
-            return f"did not take the request within {timeouts.write:g} s"
+            return f"did not accept the request within {timeouts.write:g} s"
         case UnusableProxyError():
             return f"was not reached: {error}"
         case httpx.ProxyError():  # its own status line, such as `407 Proxy Authentication Required`
@@ -213,12 +213,12 @@ def in_words(error: Exception, timeouts: Timeouts) -> str:
         case httpx.ConnectError():
             return _unreached(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            return "was not reached: the address is not one of http or https"
+            return "was not reached: the URL is not http or https"
         case BodyChangedError():
             return f"did not get the whole document: {error}"
         case AnswerLostError():
             return f"answered, but the answer was lost: {error}"
-    return "did not answer in full; the answer was lost: the connection was closed or reset"
+    return "did not answer completely; the answer was lost: the connection was closed or reset"
 
 
 def _unreached(error: Exception) -> str:
@@ -226,8 +226,8 @@ def _unreached(error: Exception) -> str:
         match cause:
             case ssl.SSLCertVerificationError():
                 return (
-                    f"was not trusted: {cause.verify_message}; if its certificate comes from an authority "
-                    "of your own, set ca_file to that"
+                    f"was not trusted: {cause.verify_message}; if your own authority issued its "
+                    "certificate, set ca_file to that authority"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                 return "was not reached: it does not speak TLS; if it is in your network, write http://"

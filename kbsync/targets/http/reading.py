@@ -93,14 +93,14 @@ R = TypeVar("R")
 def named(op: str, row: R | None) -> R:
     """The document that an upload created. Raises `Unsure` for None: the upload may have created one."""
     if row is None:
-        raise Unsure(f"{op}: the answer does not name the document", code="no-id")
+        raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
     return row
 
 
 def well_formed(op: str, value: V | None) -> V:
     """The parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
     if value is None:
-        raise Unavailable(f"{op}: the answer has another shape than it should", code="shape")
+        raise Unavailable(f"{op}: the response has an unexpected shape", code="shape")
     return value
 
 

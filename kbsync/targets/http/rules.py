@@ -74,7 +74,7 @@ ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORE
 """Words that the common rules check under every refusal: a vendor's rule for a status leaves them to these
 rules."""
 
-MONEY_HINT = "see to the account's balance and plan in the service's console"
+MONEY_HINT = "check the account's balance and plan in the service's console"
 FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"
 NO_CALL_HINT = "it has no such call, or base_url is wrong"
@@ -336,7 +336,7 @@ async def unless_gone(response: Awaitable[P]) -> P | None:
 
 COMMON: tuple[ErrorRule, ...] = (
     # A gateway answered; only a 303 says that the work was done.
-    ErrorRule(Unsure, status=REDIRECT, hint="set base_url to the address that answers itself"),
+    ErrorRule(Unsure, status=REDIRECT, hint="set base_url to the final URL"),
     # HTTP and the body agree.
     ErrorRule(None, status=SUCCESS, when=lambda case: case.is_json and not case.is_error),
     # A page or nothing under 200 is a proxy's, or an answer that was cut off.
@@ -356,13 +356,13 @@ COMMON: tuple[ErrorRule, ...] = (
     # Firewalls refuse a text that looks like an attack to them, and let the next one through.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
     # No word of the service about the key.
-    ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway on the way may say so"),
+    ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused it"),
     # RFC 9110, 15.5.3: money.
     ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),
     # No such path or method there.
     ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
     # RFC 9110, 15.5.8.
-    ErrorRule(Unavailable, status={407}, hint="the proxy wants a name and password"),
+    ErrorRule(Unavailable, status={407}, hint="the proxy requires a name and password"),
     # RFC 6585, 4: too many requests.
     ErrorRule(Unavailable, status={429}, is_rate_limit=True),
     # The request was not waited for, or came too early.

@@ -24,14 +24,14 @@ class LightragTargetConfig(RemoteTargetConfig):
     """The only knowledge base of a LightRAG server. Sizes are in bytes; 0 means no limit."""
 
     type: Annotated[Literal["lightrag"], Choice("lightrag: a LightRAG server")] = "lightrag"
-    base_url: Annotated[str, BaseUrl("the server's address, with its API prefix if it has one")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the server's URL, with its API prefix if it has one")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the server's LIGHTRAG_API_KEY", *KEY_ALLOWED)]
     mode: Annotated[
         Literal["naive", "local", "global", "hybrid", "mix"],
-        Choice("how searches are made: naive compares passages, the others ask a language model first"),
+        Choice("how to search: naive compares passages, the others ask a language model first"),
     ] = "naive"
     max_bytes: Annotated[
-        int, Whole("larger files are refused, in bytes; the server has a limit of its own", least=1)
+        int, Whole("refuse larger files; in bytes; the server has its own limit", least=1)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"
@@ -39,12 +39,12 @@ class LightragTargetConfig(RemoteTargetConfig):
     room_for_path: ClassVar[int] = 40
     unkept: ClassVar[Mapping[int, str]] = {
         2: (
-            "a changed file has no gap, a renamed one has: the server takes a text only once, so that the "
-            "document of the old name is deleted before that of the new one is made"
+            "a changed file has no gap, a renamed one does: the server accepts a text only once, "
+            "so kbsync deletes the old document before it uploads the renamed file"
         ),
         3: (
-            "of several files with the same text one becomes a document; the others fail, "
-            "and the reason names the document that has their text"
+            "of several files with the same text, one becomes a document; the others fail, and the "
+            "reason names that document"
         ),
     }
 
@@ -53,5 +53,5 @@ class LightragTargetConfig(RemoteTargetConfig):
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # The server gives no bytes back, so nothing but the name can prove what a document is.
         if mirror.names == "plain":
-            message = "plain names prove nothing at this server; remove it, or write tagged"
+            message = "plain names prove nothing at this server; remove it, or use tagged"
             yield Conflict((*loc[:-1], "names"), message)

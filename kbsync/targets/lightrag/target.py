@@ -47,7 +47,7 @@ LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 PASSAGES, MOST_PASSAGES = 4, 200
 """Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
 
-_STILL_THERE = "the server says that the deletion is over, and still has the document"
+_STILL_THERE = "the server says that the deletion is finished, but still has the document"
 
 
 class LightragTarget(ServiceTarget[Row]):
@@ -169,7 +169,7 @@ class LightragTarget(ServiceTarget[Row]):
             if not shapes.is_deleting(answer):
                 break
         else:
-            raise Unavailable("delete: the server is still at it", code="busy", retry_after=BUSY_PAUSE)
+            raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
         if shapes.all_deleted(answer, len(batch)):
             return dict.fromkeys(batch)
         # It counts what was not there among the failures.

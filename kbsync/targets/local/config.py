@@ -25,7 +25,7 @@ class LocalTargetConfig(IndexedTargetConfig):
     type: Annotated[Literal["local"], Choice("local: a knowledge base of files on this machine")] = "local"
     path: Annotated[
         Path | None,
-        Location("where the knowledge base lies; default: kb/<mirror> under the state directory"),
+        Location("where to keep the knowledge base; default: kb/<mirror> in the state directory"),
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
@@ -45,8 +45,8 @@ class LocalTargetConfig(IndexedTargetConfig):
                 yield Conflict((*loc, "path"), f"{path_shown(self.path)} is a file; name a folder")
             if kind := network_file_system(self.path):
                 message = (
-                    f"lies on a network file system ({kind}), where locks do not hold; "
-                    "name a place on a local disk"
+                    f"is on a network file system ({kind}), where locks do not hold; "
+                    "choose a place on a local disk"
                 )
                 yield Conflict((*loc, "path"), message)
         yield from IndexedTargetConfig.conflicts(self, mirror, loc)

@@ -30,20 +30,22 @@ LARGEST = 512_000_000
 class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["openai"], Choice("openai: a vector store as OpenAI has them")] = "openai"
-    base_url: Annotated[str, BaseUrl("the API's address, version path included")] = BASE_URL
+    type: Annotated[Literal["openai"], Choice("openai: a vector store at OpenAI or a compatible server")] = (
+        "openai"
+    )
+    base_url: Annotated[str, BaseUrl("the URL of the API, including the version path")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
     vector_store_id: Annotated[
         str, BaseId("the id of the vector store, in quotes", "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2")
     ]
     chat_model: Annotated[str, CHAT_MODEL] = ""
-    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1, most=LARGEST)] = LARGEST
+    max_bytes: Annotated[int, Whole("refuse larger files; in bytes", least=1, most=LARGEST)] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
-        2: "at OGX, not at OpenAI: files of equal text share their passages, which are found under one of "
-        "their paths; when one of ours is deleted, those of the others, other people's too, are put back at "
-        "once and are not found until then",
+        2: "at OGX, not at OpenAI: files with equal text share their passages, which searches find "
+        "under one of their paths; when kbsync deletes one of its files, it restores the passages "
+        "of the others, including other people's, at once, and searches miss them until then",
     }

@@ -134,7 +134,7 @@ class Mark:
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
         if len(pieces) > len(PATH_KEYS):
-            raise Rejected("its path is too long to be kept beside it", code="path")
+            raise Rejected("its path is too long to be stored with it", code="path")
         mark = f"{self.digest} {self.upload_id} {self.recipe}"
         return {"file_id": remote_id, "kbsync": mark, **dict(zip(PATH_KEYS, pieces, strict=False))}
 
@@ -229,7 +229,7 @@ _FULL_CODES = frozenset({"storage_quota_exceeded", "storage_limit_exceeded", "fi
 _ROOM_HINT = (
     "delete files of the project or the vector store, or get more space; a store holds 10,000 files at OpenAI"
 )
-_BASE_URL_HINT = "correct base_url: the version path, such as /v1, is in it"
+_BASE_URL_HINT = "correct base_url, which includes the version path, such as /v1"
 _STORING = frozenset({"upload", "attach"})
 
 

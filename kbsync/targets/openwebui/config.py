@@ -35,8 +35,10 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     type: Annotated[Literal["openwebui"], Choice("openwebui: a knowledge base of an Open WebUI server")] = (
         "openwebui"
     )
-    base_url: Annotated[str, BaseUrl("the server's address, as the browser has it: without /api")] = BASE_URL
-    api_key: Annotated[Secret, Confidential("an API key of a user who may write the base", *KEY_ALLOWED)]
+    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without /api")] = BASE_URL
+    api_key: Annotated[
+        Secret, Confidential("an API key of a user with write access to the knowledge base", *KEY_ALLOWED)
+    ]
     knowledge_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11")
     ]
@@ -47,9 +49,10 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     shares_base: ClassVar[bool] = True
     unkept: ClassVar[Mapping[int, str]] = {
         3: (
-            "each file becomes one document; but where kbsync was killed, or an answer was lost, while a "
-            "copy was indexed, and the server is not through with it after half of "
-            "`vectorization.give_up`, that is done again, and the copy's passages are there twice"
+            "each file becomes one document; but if kbsync is killed, or a response is lost, while "
+            "a copy is being indexed, and the server hasn't finished after half of "
+            "`vectorization.give_up`, kbsync has it indexed again, and the copy's passages may "
+            "appear twice"
         ),
     }
 
@@ -58,5 +61,5 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # Every file of the base has a path, so the files of others would be taken for ours by it.
         if mirror.adopt == "name":
-            message = "names prove nothing at this server; remove it, or write content"
+            message = "names prove nothing at this server; remove it, or use content"
             yield Conflict((*loc[:-1], "adopt"), message)

@@ -206,7 +206,7 @@ _NOT_MADE = re.compile(r"Failed to create directory")
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
 """Calls that name a base and no file: a 404 means the base."""
 
-_PAGE_HINT = "base_url is the server's address without a path such as /api"
+_PAGE_HINT = "base_url must be the server's URL without a path such as /api"
 _BASE_HINT = "there is no such knowledge base for this api_key; correct target.knowledge_id"
 _RIGHTS = "check what the user of api_key may do"
 
@@ -245,7 +245,7 @@ RULES: tuple[ErrorRule, ...] = (
         hint=_RIGHTS,
     ),
     # Seen with 0.12.4: it cannot embed the question.
-    ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="see to its embedding model"),
+    ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="check its embedding model"),
     # It is over, and its status has the reason.
     ErrorRule(Unavailable, status={500}, call={"update"}, reported=True),
 )

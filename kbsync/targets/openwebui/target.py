@@ -396,7 +396,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         whole = self._surroundings.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
-            raise Rejected("this name cannot be kept as it is by a renaming", code="name")
+            raise Rejected("a rename can't store this name unchanged", code="name")
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(whole))
         body = {"file_id": remote_id, "directory_id": folder_id}
         try:

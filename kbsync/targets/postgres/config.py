@@ -24,7 +24,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
     dsn: Annotated[
         Secret,
         Confidential(
-            "the database, as libpq takes it",
+            "the database, in a form that libpq accepts",
             r"postgres(ql)?://[^\s]+|\w+ *= *\S.*",
             "a connection string such as postgresql://user:password@host/database",
         ),

@@ -71,7 +71,7 @@ RULES: tuple[ErrorRule, ...] = (
     # api/apps/restful_apis: the key, and a user who is not active.
     ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
     # Words of a model's vendor that pass through: an empty account, also under 429.
-    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint="see to the model vendor's account"),
+    ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint="check the model vendor's account"),
     # RetCode.RUNNING: it is at work on it.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
@@ -81,7 +81,9 @@ RULES: tuple[ErrorRule, ...] = (
     # A search in a dataset that has no index yet.
     ErrorRule(None, words=_NO_INDEX, reported=True),
     # MAX_FILE_NUM_PER_USER.
-    ErrorRule(Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server takes no more files"),
+    ErrorRule(
+        Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server accepts no more files"
+    ),
     # The document, under a code of the server's.
     ErrorRule(Rejected, words=_BLAMED, reported=True),
     # Busy, in whatever words; what broke may have been done.
@@ -144,7 +146,7 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
         case "FAIL":
             return failed(_last_words(one.get("progress_msg")), run)
         case "DONE" if id_of(one.get("status")) == "0":
-            words = "it is switched off in RAGFlow; a retry uploads it anew"
+            words = "it is switched off in RAGFlow; a retry uploads it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
         case "DONE" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
             words = f"RAGFlow found no text in it: {_last_words(one.get('progress_msg'))}"

@@ -107,16 +107,16 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule,
         Halted,
         halt="credentials",
-        cure=f"put a valid {kind}.api_key (or api_key_file) into the config",
+        cure=f"set a valid {kind}.api_key (or api_key_file) in the config",
         says=f"the {kind} service refuses the key",
     )
     missing = partial(
         ErrorRule,
         Halted,
         halt=f"{kind}-missing",
-        cure=f"correct {kind}.base_url (it is what comes before {path}) or {kind}.model",
+        cure=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
-    gone = f"the {kind} service says that money or quota is gone"
+    gone = f"the {kind} service says that money or quota is used up"
     return (
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
@@ -143,7 +143,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         # May concern one text, or the key: a harmless text tells.
         ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
         # RFC 9110, 15.5.3.
-        no_money(status={402}, says=f"the {kind} service wants money"),
+        no_money(status={402}, says=f"the {kind} service requires payment"),
         # A wrong address, or a model that is not served.
         missing(status={404, 405}),
         # TEI: the batch is too big.
@@ -195,7 +195,7 @@ class ServiceJudge:
 def refuses_everything(error: Rejected) -> TargetError:
     """Even our harmless text was refused: return the error that blames the key or the model, not a text."""
     if error.code == FORBIDDEN:
-        cure = "put an embedding.api_key that may use the model into the config"
+        cure = "set an embedding.api_key that may use the model"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
     if error.code == "403":  # a page of a gateway or firewall, which is not the service
         return Unavailable(error.reason, code=error.code)
@@ -354,7 +354,7 @@ class EmbeddingService:
         if lacking and len(lacking) == len(items):
             [harmless] = await self._made([HARMLESS], is_query)
             if harmless is None:  # no document is to blame, and nothing is asked text by text
-                raise Unavailable("embed: the service gives no vector for any text", code="nonsense")
+                raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
         again = await _together([self._alone(items[place], is_query) for place in lacking])
         found = dict(zip(lacking, again, strict=True))
         return [found[place] if vector is None else vector for place, vector in enumerate(made)]
@@ -390,7 +390,7 @@ class EmbeddingService:
             if self._dimensions is not None and length != self._dimensions:
                 raise Halted(
                     "embedding-dimensions",
-                    f"the embedding service gives vectors of {length} numbers, not of {self._dimensions}",
+                    f"the embedding service returns vectors of {length} numbers, not {self._dimensions}",
                     cure="correct embedding.dimensions or embedding.model in the config",
                 )
             self._dimensions = length
@@ -408,8 +408,8 @@ class EmbeddingService:
 
 
 _NO_DIRECTION = (
-    "the embedding service gave no vector for a text of it, or one of zeros or of something that is no "
-    f"number, also when it was asked {AGAIN} times more for that text alone"
+    "the embedding service returned no valid vector (none, zeros, or not numbers) for one of its "
+    f"texts, even after {AGAIN} more requests for that text alone"
 )
 
 

@@ -97,9 +97,11 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
                 yield Conflict((*loc, one.name), message, rests_on)
         return
     if service.base_url is None:
-        yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its address", rests_on)
+        yield Conflict((*loc, "base_url"), f"is missing; type {service.type} needs its URL", rests_on)
     elif service.api_key is not None and is_in_the_clear(service.base_url):
         yield Conflict((*loc, "base_url"), IN_THE_CLEAR)
     yield from ca_file_conflicts(service.ca_file, loc)
     if not service.model and service.type != "tei":
-        yield Conflict((*loc, "model"), f"is missing; type {service.type} needs its name", rests_on)
+        yield Conflict(
+            (*loc, "model"), f"is missing; type {service.type} needs the name of a model", rests_on
+        )

@@ -184,7 +184,7 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
         if 0 <= index < count and math.isfinite(score):
             scores[index] = max(score, scores.get(index, -math.inf))
     if not scores and count:
-        raise NonsenseError("no text of the question is in it")
+        raise NonsenseError("none of the texts")
     best = sorted(scores.items(), key=lambda each: (-each[1], each[0]))
     last = best[-1][1] if best else 0.0
     return best + [(index, last) for index in range(count) if index not in scores]
@@ -196,7 +196,7 @@ def _list_of(body: object) -> Sequence[object]:
         lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
         body = lists[0] if lists else None
     if not isinstance(body, list):
-        raise NonsenseError("there is no list in it")
+        raise NonsenseError("no list")
     return body
 
 
@@ -215,20 +215,20 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         try:
             content = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:  # also binascii.Error, and what is not ASCII
-            raise NonsenseError("a row is a text that is no base64") from None
+            raise NonsenseError("a text that isn't base64") from None
         if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
-            raise NonsenseError(f"a row has {len(content)} bytes, which are no vector")
+            raise NonsenseError(f"a row of {len(content)} bytes, which isn't a vector")
         return np.frombuffer(content, "<f4")
     if not isinstance(value, list) or not 0 < len(value) <= MOST_DIMENSIONS:
-        raise NonsenseError("a row is no vector")
+        raise NonsenseError("a row that isn't a vector")
     if any(isinstance(number, list) for number in value):
-        raise NonsenseError("a row has several vectors; models of that kind are not supported")
+        raise NonsenseError("several vectors in a row; models of that kind are not supported")
     # null among the numbers, as JSON has no NaN: the text is asked about again rather than refused.
     try:
         with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, and no direction
             return np.array([math.nan if number is None else number for number in value], np.float32)
     except (ValueError, TypeError, OverflowError):
-        raise NonsenseError("a row has something that is no number") from None
+        raise NonsenseError("a value that isn't a number") from None
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
@@ -251,7 +251,7 @@ def _ranked(item: object, place: int) -> tuple[int, float]:
     An index may be text, and -1 is none; anything that isn't a number isn't a score.
     """
     if not isinstance(item, Mapping):
-        raise NonsenseError("a row is no object")
+        raise NonsenseError("a row that isn't an object")
     index, score = item.get("index", place), item.get("relevance_score", item.get("score"))
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
         index = int(index)

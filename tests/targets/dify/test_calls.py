@@ -96,7 +96,7 @@ async def test_an_upload_that_no_call_takes_blames_the_document_only_while_the_b
 
 async def test_a_base_that_is_kept_elsewhere_takes_no_documents(world: Any) -> None:
     world.app.set_behaviour({"external": True})
-    with pytest.raises(Halted, match="outside of Dify"):
+    with pytest.raises(Halted, match="external to Dify"):
         await world.target.base()
     [outcome] = await world.target.put([world.document("a.md", "alpha")])
     assert isinstance(outcome, Halted)

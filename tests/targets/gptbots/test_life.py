@@ -264,7 +264,10 @@ async def test_a_lost_answer_is_found_by_the_marker(world: GptbotsWorld, effect:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [(shortcut("https://example.org/a-page"), "no pages"), (shortcut("ftp://example.org/a.pdf"), "http")],
+    [
+        (shortcut("https://example.org/a-page"), "not web pages"),
+        (shortcut("ftp://example.org/a.pdf"), "http"),
+    ],
 )
 async def test_pages_and_what_is_no_link_fail_with_the_reason(
     world: GptbotsWorld, text: str, word: str

@@ -65,7 +65,7 @@ SAYS = {
     "silence": "did not answer within 0.15 s",
     "one byte at a time": "did not finish within 0.3 s",
     "reset after the request": "the answer was lost: the connection was closed or reset",
-    "compressed": "the answer was lost: it is compressed with 'gzip', which was not asked for",
+    "compressed": "the answer was lost: it is compressed with 'gzip', which was not requested",
 }
 TIMES = {"silence": SILENT, "one byte at a time": Timeouts(whole=0.3)}
 
@@ -166,7 +166,7 @@ async def test_an_upload_is_unsure_unless_nothing_can_have_left(
 async def test_a_server_that_reads_nothing_is_unsure() -> None:
     body = BytesBody(bytes(20_000_000))
     async with serving(deaf) as server, client(server.url, timeouts=SILENT) as http:
-        with pytest.raises(Unsure, match=r"did not take the request within 0\.2 s"):
+        with pytest.raises(Unsure, match=r"did not accept the request within 0\.2 s"):
             await http.send("upload", "/up", fields={}, file=part(body))
         assert 0 < http.meter.sent_bytes < body.size
     assert body.is_let_go

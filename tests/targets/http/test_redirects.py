@@ -134,7 +134,7 @@ async def test_https_is_never_left_for_http(tmp_path: Path) -> None:
 )
 async def test_only_http_addresses_are_read(url: str) -> None:
     async with client("http://kb.example") as http:
-        with pytest.raises(Unavailable, match="not one of http or https"):
+        with pytest.raises(Unavailable, match="is not http or https"):
             await bytes_at(http, url)
 
 

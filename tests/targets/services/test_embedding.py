@@ -45,7 +45,7 @@ async def test_every_dialect_gives_the_vectors_of_the_texts_in_their_order_as_lo
 async def test_a_service_that_ignores_the_length_halts(server: Server) -> None:
     play(server, "own-length")
     async with embedding(server, "tei", dimensions=256) as service:
-        with pytest.raises(Halted, match="vectors of 64 numbers, not of 256") as halted:
+        with pytest.raises(Halted, match="vectors of 64 numbers, not 256") as halted:
             await service.embed(items(["bees"]))
     assert halted.value.halt == "embedding-dimensions"
     assert "embedding.dimensions" in halted.value.cure
@@ -145,7 +145,7 @@ async def test_a_vector_that_never_has_a_direction_is_refused_and_the_others_are
         (question,) = await service.embed(items(TEXTS[:1]), is_query=True)
     assert isinstance(first, Rejected)
     assert isinstance(question, Rejected)
-    assert "no number" in first.reason
+    assert "no valid vector" in first.reason
     assert_made(others, TEXTS[1:])
     assert server.requests.by_op["embed"] == 1 + module.AGAIN + 3
 
@@ -259,7 +259,7 @@ HALTS: list[tuple[Service, str, dict[str, object], str, str, int]] = [
     *((each, "refused", {"status": 400}, MISSING, "refuses every text: ", 3) for each in DIALECTS),
     *((each, "refused", {"status": 422}, MISSING, "embedding.dimensions", 3) for each in DIALECTS),
     *((each, "not-found", {}, MISSING, "embedding.model", 2) for each in DIALECTS),
-    ("openai", "not-found", {}, MISSING, "what comes before /embeddings", 2),
+    ("openai", "not-found", {}, MISSING, "the URL before /embeddings", 2),
     ("openai", "no-money", {}, "quota", "exceeded your current quota", 2),
     ("openai", "key_revoked", {}, "credentials", "embedding.api_key", 2),
 ]

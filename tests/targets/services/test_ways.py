@@ -57,7 +57,7 @@ async def test_no_more_requests_are_sent_in_a_minute_than_the_config_allows() ->
         config = EmbeddingConfig("openai", requests_per_minute=1, **place)  # type: ignore[arg-type]
         encoder = EmbeddingService(config, is_first=True)
         assert len(await encoder.embed(BEES, is_query=True)) == 1
-        with pytest.raises(Unavailable, match="is not asked for 60 s"):
+        with pytest.raises(Unavailable, match="gets no requests for 60 s"):
             await encoder.embed(BEES, is_query=True)
         await encoder.aclose()
         assert len(server.seen) == 1
