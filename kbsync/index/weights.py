@@ -21,7 +21,7 @@ FIELDS = (2.0, 1.5, 1.0)
 DEPTH = 150
 """Chunks to fetch by words and by meaning; more if they belong to few documents."""
 
-NAMED_CHUNKS = 2_000
+NAMED_CHUNKS = 1_000
 """The most chunks to score because of the names of their documents."""
 
 PASSAGES = 3
@@ -63,8 +63,9 @@ class Named:
 
     def points(self, document: int, chunk: int) -> float:
         """What the name adds to the score of a chunk."""
-        terms = self.documents.get(document, ())
-        return sum(self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms)
+        if (terms := self.documents.get(document)) is None:
+            return 0.0
+        return sum([self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
 
     def best(self) -> list[int]:
         """The documents with the best names, these first."""

@@ -136,7 +136,7 @@ class Reader:
         by_words = self._with_owners(chain(scores.items(), matches))
         if named.documents:
             first = sorted(
-                islice(by_words, _VISITED), key=lambda row: -(row[3] + named.points(row[1], row[0]))
+                islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + named.points(row[1], row[0]))
             )
             by_words = chain(first, by_words)
         document_count = self._count_wanted(admitted, query.top_k)
