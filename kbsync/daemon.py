@@ -16,7 +16,7 @@ import structlog
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
-from kbsync.engine.clock import SystemClock, Threads, in_own_threads, keep_running
+from kbsync.engine.clock import SystemClock, Threads, end_tasks, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, Reread
 from kbsync.engine.mirror import MirrorRun
@@ -123,9 +123,7 @@ class Daemon:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), CHECK_STATE_EVERY)
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await end_tasks(tasks)
                 await self._listener.end()
         log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - began, 3))
 
@@ -228,10 +226,8 @@ class Daemon:
             each.loop.stop.set()
         tasks = [each.task for each in ended]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            await end_tasks(tasks)
 
     def _finished(self, mirror: str, event: Happened) -> None:
         log_finished(mirror, event)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from dataclasses import dataclass
 from functools import partial
 
-from kbsync.engine.clock import Clock, keep_running, rest
+from kbsync.engine.clock import Clock, end_tasks, keep_running, rest
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.read_only import Tx
@@ -132,9 +132,7 @@ class ServiceReports:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
 
     def alive(self) -> None:
         """Note that the loop is alive."""

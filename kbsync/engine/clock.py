@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -65,6 +65,13 @@ async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
     finally:
         for task in waiting:
             task.cancel()
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks and wait for their ends."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0

@@ -28,7 +28,7 @@ from kbsync.core.text import printable
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import BackgroundAudit
-from kbsync.engine.clock import Clock
+from kbsync.engine.clock import Clock, end_tasks
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
 from kbsync.engine.inbox import Inbox
@@ -285,16 +285,13 @@ class BoundMirror:
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts; the journal knows what was in flight. Repeatable."""
+        """Stop the parts, even if this is cancelled; the journal knows what was in flight. Repeatable."""
         self.reconciler.stop()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self.worker.stop(grace)
-        self.working.cancel()
-        await asyncio.gather(self.working, return_exceptions=True)
-        self.bodies.close()
+        async with AsyncExitStack() as stack:
+            stack.callback(self.bodies.close)
+            stack.push_async_callback(end_tasks, [self.working])
+            stack.push_async_callback(self.worker.stop, grace)
+            await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
         """Whether the base is not the one this run started with: it was deleted, or damaged and replaced."""

@@ -25,7 +25,7 @@ from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import RootIdentity, Upload
 from kbsync.engine import deletions, lost_uploads
-from kbsync.engine.clock import Clock, rest
+from kbsync.engine.clock import Clock, end_tasks, rest
 from kbsync.engine.halts import STATE_PAUSE, Halts
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
@@ -224,12 +224,12 @@ class Worker:
         """Start no requests; those in flight get `grace` seconds, then they are cancelled."""
         self._stopping = True
         self.wake()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
-        cut = list(self._tasks)
-        for task in cut:
-            task.cancel()
-        await asyncio.gather(*cut, return_exceptions=True)
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=grace)
+        finally:  # also if this is cancelled meanwhile: no request may outlive its target
+            cut = list(self._tasks)
+            await end_tasks(cut)
         if cut:
             # Rows in the state without this were interrupted by a kill, which their document may have caused.
             with contextlib.suppress(StateError):

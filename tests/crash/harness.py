@@ -6,7 +6,6 @@ that a test can go through all of them.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,10 +65,3 @@ async def audit_and_work(run: MirrorRun) -> None:
         await bound.auditing.audit()
         while not await bound.worker.is_idle(PATIENCE):
             await run.clock.sleep(1)
-
-
-async def end_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Nothing of a process goes on after its end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

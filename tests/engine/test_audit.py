@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 from kbsync.contract.target import Listed
 from kbsync.core.model import UploadState
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
+from kbsync.engine.clock import end_tasks
 from kbsync.errors import Halted, Unavailable
 from kbsync.state.read_only import Tx
-from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun
 from tests.engine.test_status import status
 from tests.engine.world import World

@@ -19,6 +19,7 @@ from typing import Any
 from kbsync.contract.target import Limits
 from kbsync.core.lifecycle import LONGEST_PAUSES
 from kbsync.core.model import Upload, UploadState
+from kbsync.engine.clock import end_tasks
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once
@@ -27,7 +28,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore, _Job
 from kbsync.state.uploads import Uploads
 from tests.core.invariants import TRANSITIONS, breaches
-from tests.crash.harness import Guillotine, Work, end_tasks
+from tests.crash.harness import Guillotine, Work
 from tests.memory.base import MemoryBase
 from tests.memory.behaviour import Crash
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget

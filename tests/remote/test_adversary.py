@@ -14,8 +14,8 @@ import pytest
 
 from kbsync.core.names import Naming
 from kbsync.engine.audit import PutOffError
+from kbsync.engine.clock import end_tasks
 from kbsync.errors import Halted
-from tests.crash.harness import end_tasks
 from tests.engine.auditing import audited, begun, paths
 from tests.remote.world import RemoteWorld, sha_of_folder
 from tests.share import enumerated, long
