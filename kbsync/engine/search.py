@@ -1,9 +1,9 @@
-"""Searches mirrors: asks each target, finds the files of the hits, and merges the answers.
+"""Searches mirrors: queries each target, finds the files of the hits, and merges the results. `kbsync
+search`, `kbsync ask` and the listener call this.
 
-`kbsync search`, `kbsync ask` and the listener call this. A target that others write to as well (a service)
-keeps no paths: which document is which file is then looked up in the state, and `--path`, `--type` and
-`--after` are decided here. A base that several hosts fill knows the paths of all; it is asked once for all
-mirrors that use it, and its hits say whose they are.
+A target that others write to as well (a service) stores no paths: the state maps documents to files, and
+`--path`, `--type` and `--after` are applied here. A base that several hosts share knows the paths of all; it
+is queried once for all mirrors that use it, and its hits name their mirror.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Hits asked of a service: those in documents of others are among them and are dropped afterwards."""
+"""Number of hits to request from a service: documents of others are among them and are dropped afterwards."""
 
 PATIENCE = 15.0
-"""Seconds in which a mirror is searched where several are and somebody waits; it is named as silent then."""
+"""Maximum seconds to search a mirror if there are several and a user waits; after that a note names it."""
 
 MOST_NAMED = 200
-"""Documents that a search can be limited to by their ids."""
+"""Maximum number of ids to which a search can be limited."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchedMirror:
-    """A mirror with its open target. `folder`: as the config has it."""
+    """A mirror with its open target. `folder`: as in the config."""
 
     name: str
     folder: Path
@@ -46,7 +46,7 @@ class SearchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A hit, the mirror it is from and its path in there. `asked`: the mirror whose target found it."""
+    """A hit, with its mirror and its path there. `asked`: the mirror whose target returned it."""
 
     mirror: str
     folder: Path
@@ -62,38 +62,34 @@ class FoundDocument:
 
     @property
     def absolute(self) -> Path:
-        """Where the file is, on its host."""
+        """The file's absolute path on its host."""
         return self.folder / self.path
 
     @property
     def is_here(self) -> bool:
-        """The file is on this machine."""
+        """Whether the file is on this machine."""
         return not self.is_foreign or (self.hit.origin is not None and self.hit.origin.is_here)
 
     @property
     def host(self) -> str | None:
-        """The machine that mirrored it; None where the target does not tell."""
+        """The machine that mirrored it; None if unknown."""
         return self.hit.origin.host or None if self.hit.origin is not None else None
 
     @property
     def as_of(self) -> float | None:
-        """The moment for which it is true; epoch seconds.
-
-        In a base that several hosts fill: when its host last changed something or began a pass.
-        """
+        """The time at which it was correct, in epoch seconds. In a base that several hosts share: when its
+        host last changed something or began a pass."""
         return self.hit.origin.as_of if self.hit.origin is not None else self.known_at
 
     @property
     def whose(self) -> str:
-        """Its mirror, with the machine where that is another one."""
+        """Its mirror, with the machine if that is another one."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
-    """The searches that answer for all these mirrors: of each the mirrors it is for, and what is asked.
-
-    The target of the first is asked. Raises nothing.
-    """
+    """The searches that cover all these mirrors: for each, the mirrors it covers and the query. It uses the
+    first mirror's target. Raises nothing."""
     groups: dict[Hashable, list[SearchedMirror]] = {}
     for mirror in mirrors:
         groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)
@@ -109,10 +105,8 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
-    """The best documents that one of `searches` finds.
-
-    Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
-    """
+    """Return the best documents of one of `searches`. Raises `TargetError`, `StateError`, and `UsageError`
+    for a bad pattern."""
     mirror = mirrors[0]
     if mirror.target.limits.embedded:
         hits = await mirror.target.search(query)
@@ -123,19 +117,19 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> lis
 
 
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
-    """As `search_mirrors`. Raises `Unavailable` as well, where there is no answer within `PATIENCE`."""
+    """Like `search_mirrors`, but also raises `Unavailable` if there is no response within `PATIENCE`."""
     try:
         async with asyncio.timeout(PATIENCE):
             return await search_mirrors(mirrors, query)
     except TimeoutError as error:
-        raise Unavailable(f"no answer within {PATIENCE:g} s", code="late") from error
+        raise Unavailable(f"no response within {PATIENCE:g} s", code="late") from error
 
 
 def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: Query) -> list[FoundDocument]:
-    """The best of what several searches found, best first; each document once.
+    """Merge the results of several searches, best first, each document once.
 
-    Scores of one scale are compared. Those of different scales mean different things (a service's 1.00 may
-    be worse than another's 0.30): there the best of each come first, then the second best, and so on.
+    Scores of one scale are compared. Scores of different scales aren't comparable (a service's 1.00 may be
+    worse than another's 0.30): then the best of each come first, then the second best, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
     for mirror, found in answers:
@@ -156,7 +150,7 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
 async def with_images(
     found: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
 ) -> list[FoundDocument]:
-    """The same documents in their order, with the pictures in their passages, where a target has such."""
+    """The same documents in the same order, with the pictures in their passages, if a target has them."""
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
         hits = [each.hit for each in found if each.asked == mirror.name]
@@ -168,10 +162,10 @@ async def with_images(
 
 
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
-    """The hits with their paths, one for each file, in their order. The first of `mirrors` was asked.
+    """Return the hits with their paths, one for each file, in their order. The first of `mirrors` was
+    searched.
 
-    Documents that are not ours are left out, but for those whose `Origin` is told. Raises `UsageError` for a
-    bad pattern.
+    Drops documents that aren't ours, except those with an `Origin`. Raises `UsageError` for a bad pattern.
     """
     mirror = mirrors[0]
     if all(hit.path is not None for hit in hits):
@@ -200,7 +194,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
 
 
 def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
-    """The hit with the mirror it belongs to, which may be none of `mirrors`."""
+    """The hit with its mirror, which may be none of `mirrors`."""
     asked, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:
         return FoundDocument(asked.name, asked.folder, path, hit, asked.name)
@@ -213,10 +207,8 @@ def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocu
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
-    """The ids of our documents that path, types and date select; None where they are more than can be named.
-
-    Raises `UsageError` for a bad pattern.
-    """
+    """The ids of our documents that path, types and date select; None if they exceed the limit. Raises
+    `UsageError` for a bad pattern."""
     selects = selector(query)
 
     def look(tx: Tx) -> list[str]:
@@ -240,14 +232,14 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """What of a query's path, types and date no document matches: parts `alone`, and `together`."""
+    """The parts of a query's path, types and date that no document matches: `alone`, and `together`."""
 
     alone: Sequence[Query] = ()
     together: bool = False
 
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
-    """What of the query matches no document of these mirrors; `folders` by name."""
+    """Find the parts of the query that no document of these mirrors matches; `folders` by name."""
     parts = [Query("", types=(each,)) for each in query.types]
     if query.path is not None:
         parts.insert(0, Query("", path=query.path))
@@ -268,10 +260,10 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 
 
 def anchored(folder: Path, query: Query) -> Query:
-    """The query with a `--path` that is absolute, or begins with `./`, as seen from the mirror's folder.
+    """Resolve a `--path` that is absolute, or begins with `./`, against the mirror's folder.
 
-    `./` is the working directory where that is in the mirror, else the mirror's folder. A place in the folder
-    is on this machine, so the query is about the mirror's `own` documents then.
+    `./` is the working directory if that is in the mirror, else the mirror's folder. A location in the folder
+    is on this machine, so the query then covers the mirror's `own` documents.
     """
     typed = query.path
     if typed is None or not typed.startswith(("/", "./")):

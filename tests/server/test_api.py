@@ -338,7 +338,7 @@ async def test_a_silent_target_is_named_and_not_waited_for(
         monkeypatch.setattr(target, "search", never)
         told = await one.json("/api/search?q=a")
     assert told["hits"] == []
-    assert told["notes"][-1] == "docs: not searched: no answer within 0.05 s"
+    assert told["notes"][-1] == "docs: not searched: no response within 0.05 s"
 
 
 async def test_searches_that_would_pile_up_are_put_off(one: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

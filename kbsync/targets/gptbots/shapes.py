@@ -1,11 +1,10 @@
-"""The vendor's answers as values, our marker in its documents, and its codes as errors. Pure.
+"""The vendor's responses as values, our marker in its documents, and its codes as errors. Pure.
 
-Unknown fields are ignored; what has another shape is None. There is no envelope on success; a failure is
-`{"code": 40000, "message": "…"}` under any HTTP status.
-
-The marker stands in `source_url`, the only field of a document that is ours and comes back in lists:
-`https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200` says where the file is, which bytes
-it has, which upload and recipe made it, and for an update the document's `update_time` from before it.
+Unknown fields are ignored; anything of another shape is None. There is no envelope on success; a failure is
+`{"code": 40000, "message": "…"}` under any HTTP status. The marker is in `source_url`, the only field that we
+can set and that lists return: `https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200`
+gives the path, the digest, the upload and the recipe, and for an update the document's previous
+`update_time`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ from kbsync.targets.http.rules import (
 )
 
 _UNKNOWN = DocStatus(DocState.UNKNOWN)
-"""The list does not tell whether a document is searchable."""
+"""The list doesn't say whether a document is searchable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +67,14 @@ class MarkedRow(DocumentRow):
 
     @property
     def is_through(self) -> bool:
-        """The version that wrote the marker is in: no update wrote it, or the document changed since."""
+        """Whether the version that wrote the marker is stored: no update wrote it, or the document has
+        changed since."""
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What an answer to an add or update says of one file; "" for what it leaves out."""
+    """What a response to an add or update says about one file; "" for what it omits."""
 
     id: str
     name: str
@@ -82,7 +82,7 @@ class FileResult:
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
-    """From `knowledge_base`, `data` or `data.list`, as different versions have it."""
+    """The bases in `knowledge_base`, `data` or `data.list`, depending on the version."""
     rows = _first_list(body, "knowledge_base", "data", "list")
     if rows is None:
         return None
@@ -99,16 +99,16 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """A page of documents; markers are under the address `base`, and those of the mirror under `prefix`."""
+    """A page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
     # A count of 0 vouches for no empty list: the base is the second witness (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
 
 
 def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
-    """A document as its marker has it; one without a marker as its name has it.
+    """A document as described by its marker, or by its name if it has none.
 
-    Under another prefix or address it is no file of this mirror, but may be an upload of it from before.
+    Under another prefix or URL it isn't a file of this mirror, but may be an earlier upload of it.
     """
     remote_id, url = id_of(one.get("id")), text_of(one.get("source_url"))
     if remote_id is None:
@@ -131,7 +131,7 @@ def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
-    """What became of the files of a request; None where the answer does not say."""
+    """The outcomes of the files of a request; None if the response doesn't say."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
     stored = [FileResult(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc"))]
@@ -152,14 +152,14 @@ def _doc_name(one: Mapping[str, Any]) -> str:
 
 
 def _failure(failed: object) -> FileResult:
-    """Adds tell names, updates ids, some versions objects with either."""
+    """Adds return names, updates ids, some versions objects with either."""
     if isinstance(failed, dict):
         return FileResult(_doc_id(failed), _doc_name(failed), is_stored=False)
     return FileResult(id_of(failed) or "", "", is_stored=False)
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
-    """`data_status` by id, in upper case; "" where it is none."""
+    """`data_status` by id, in upper case; "" if it is missing."""
     rows = _first_list(body, "data", "list", "doc")
     if rows is None:
         return None
@@ -171,7 +171,7 @@ def states_of(body: Any) -> Mapping[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """What a search found; None for another shape."""
+    """The passages of a search, each with the id of its document; None for another shape."""
     return matches_in(_first_list(body, "list", "data"), _match)
 
 
@@ -180,7 +180,7 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:
-    """The list itself, or the first list under one of `keys`, looked for one level deeper as well."""
+    """The list itself, or the first list under one of `keys`, also one level deeper."""
     if isinstance(body, list):
         return body
     if not isinstance(body, dict):
@@ -203,11 +203,11 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a marker says. `path` has the mirror's prefix before it; without `digest` the rest is lost.
+    """The content of a marker. `path` has the mirror's prefix; without `digest` the rest is lost.
 
-    Without `path` it is one under another address: of another mirror, or of ours before its settings changed.
-
-    `was`: `update_time` (whole seconds) before the update that wrote it; None: it came with the document.
+    A marker without `path` is under another URL: of another mirror, or of ours before its settings changed.
+    `was`: `update_time` (whole seconds) before the update that wrote it; None: it was written with the new
+    document.
     """
 
     path: str
@@ -218,14 +218,14 @@ class Marker:
 
 
 def write_marker(base: str, marker: Marker) -> str:
-    """The URL: ASCII, well formed, whatever the path."""
+    """The URL: ASCII and well formed for any path."""
     was = "" if marker.was is None else f"&w={marker.was}"
     rest = f"sha256={marker.digest}&u={marker.upload_id}&r={marker.recipe}{was}"
     return f"{base.rstrip('/')}/{quote(marker.path.encode('utf-8', 'surrogateescape'))}#{rest}"
 
 
 def read_marker(base: str, url: str) -> Marker | None:
-    """What `url` says; None for an address that is not ours. A damaged fragment leaves the path."""
+    """Parse `url`; None for a URL that isn't ours. With a damaged fragment, only the path remains."""
     where, _, rest = url.partition("#")
     path = _path(base, where)
     told = _FRAGMENT.fullmatch(rest)
@@ -236,7 +236,7 @@ def read_marker(base: str, url: str) -> Marker | None:
 
 
 def _path(base: str, where: str) -> str:
-    """Empty where the address is under another base."""
+    """Empty if the URL is below another base."""
     written = where.removeprefix(base.rstrip("/") + "/")
     if written == where or not _ESCAPES.fullmatch(written):
         return ""
@@ -256,11 +256,11 @@ _CREDITS_HINT = "see to the account's credits in the vendor's console"
 _RIGHTS_HINT = "check api_key and its rights"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls that a 403 may be said of without a word about the key."""
+"""Calls whose 403 may concern a document without saying anything about the key."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """The vendor's reading of an answer; None is success."""
+    """Classify a response; None is success."""
     code, message = _error_in(answer.body)
     case = case_of(
         answer,
@@ -275,19 +275,19 @@ def judge(answer: HttpAnswer) -> TargetError | None:
 
 
 def _described(case: ErrorCase, rule: ErrorRule) -> str:
-    """Where, in our sentence, then the vendor's code and words."""
+    """The location and our sentence, then the vendor's code and words."""
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
 
 
 def _is_call_missing(case: ErrorCase) -> bool:
-    """A code of its own says something else than that the call is not there."""
+    """A specific code means something else than a missing call."""
     return number_in(case.code) in (None, case.status)
 
 
 def _is_open(case: ErrorCase) -> bool:
-    """No number, an error of the server's or its gateway's, or 200: nobody knows what was done."""
+    """No number, a server's or gateway's error, or 200: the outcome is unknown."""
     number = number_in(case.code)
     return number is None or number >= 50000 or 500 <= number < 600 or number == 200
 
@@ -342,7 +342,8 @@ RULES: tuple[ErrorRule, ...] = (
     # Any other code is a failure, whatever the status.
     ErrorRule(Rejected, reported=True),
 )
-"""In this order; behind them come the common rules. Five codes are documented, words and status tell more."""
+"""In this order; the common rules come after them. Five codes are documented; words and status are more
+reliable."""
 
 
 SENTENCES = {
@@ -354,11 +355,11 @@ SENTENCES = {
     "408": "the request was not waited for",
     "429": "too many requests",
 }
-"""The codes that are known, each with what it means."""
+"""The known codes with their meaning."""
 
 
 def _error_in(body: Any) -> tuple[str, str]:
-    """Code and message, flat or inside `error`; no code, and 0, are ""."""
+    """Code and message, flat or inside `error`; "" for no code and for 0."""
     if not isinstance(body, dict):
         return "", ""
     inner = body.get("error")

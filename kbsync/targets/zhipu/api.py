@@ -1,4 +1,4 @@
-"""What all calls to the vendor share: the key they show, and how answers are judged."""
+"""Shared by all calls to the vendor: the key to send, and the classification of responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kbsync.targets.zhipu.errors import EXPIRED, judge, unsigned
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
-"""What the paths below come after, behind `base_url`."""
+"""The path prefix of all calls, after `base_url`."""
 
 LIFE, KEPT = 210.0, 180.0
 """Seconds a token is good for, and is used for, as in the vendor's own client."""
@@ -32,10 +32,10 @@ _SHORTEST_SECRET = 6
 
 
 class KeyHeader:
-    """The header with the key: the API key itself, or a token of short life that its secret signs.
+    """The header with the key: the API key itself, or a short-lived token signed with its secret.
 
-    A token is replaced before it runs out, and once when it is called expired all the same; when the new
-    one is refused too, no third is tried. `wall`: our clock.
+    A token is replaced before it expires, and once if the vendor calls it expired anyway; if the new one is
+    refused too, there is no third. `wall`: our clock.
     """
 
     def __init__(self, config: ZhipuTargetConfig, wall: Callable[[], float]) -> None:
@@ -45,7 +45,7 @@ class KeyHeader:
         self._is_second_try = False
 
     def headers(self) -> Mapping[str, str]:
-        """With a token that is good for another half a minute at least."""
+        """The header, with a token that is valid for at least half a minute more."""
         if not self._signs:
             return {"Authorization": f"Bearer {self._key}"}
         now = self._wall()
@@ -55,7 +55,8 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """A request of `sent_at` was refused because its token has run out: True where a new one may help."""
+        """Whether a new token may help after a request of `sent_at` was refused because its token had
+        expired."""
         if not self._signs:
             return False
         # Requests that were sent with an older token say nothing about this one.
@@ -66,13 +67,13 @@ class KeyHeader:
         return True
 
     def accepted(self, sent_at: float) -> None:
-        """A request of `sent_at` was let in."""
+        """Record that a request of `sent_at` was accepted."""
         if self._token and sent_at >= self._made_at:
             self._is_second_try = False
 
 
 def signed(key_id: str, secret: str, now: float) -> str:
-    """A JSON web token, HS256, its times in milliseconds as the vendor wants them."""
+    """A JSON web token, HS256, with times in milliseconds, as the vendor requires."""
     head = {"alg": "HS256", "sign_type": "SIGN"}
     payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
     parts = (json.dumps(part, separators=(",", ":")).encode() for part in (head, payload))
@@ -85,7 +86,7 @@ def _base64(content: bytes) -> str:
 
 
 def skew_sentence(apart: float | None, alarming: float) -> str:
-    """What a person should know when keys are refused; "" where the clocks agree."""
+    """What a user should know when keys are refused; "" if the clocks agree."""
     if apart is None or abs(apart) <= alarming:
         return ""
     minutes = round(abs(apart) / 60)
@@ -94,9 +95,9 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
 
 
 class MirrorJudge:
-    """Judges the answers: learns the vendor's clock from them, and words errors for the mirror's people.
+    """Classifies responses, learns the vendor's clock from them, and words errors for the user.
 
-    Nothing that it returns holds the key or a signature, whatever the vendor echoes.
+    Nothing that it returns contains the key or a signature, whatever the vendor echoes.
     """
 
     def __init__(

@@ -1,10 +1,10 @@
-"""The vendor's codes and sentences as errors: the one place where they are translated.
+"""The vendor's codes and messages as errors: the only place that translates them.
 
 Source: the vendor's page of error codes, the knowledge API's manual, and bodies seen in production. A code
-counts whether it comes as a string or a number, flat or inside `error`, under HTTP 200 or not. Texts are
-Chinese as a rule, sometimes English, and one number stands for different causes (10001 is a full space in
-the manual and a damaged document in production), so the words decide where a code is vague. The names of
-documents in them say nothing: `without_names` takes them out first.
+counts as string or number, flat or inside `error`, under HTTP 200 or not. Messages are usually Chinese,
+sometimes English, and one number stands for different causes (10001 is a full space in the manual and a
+damaged document in production), so the words decide if a code is vague. Document names in messages mean
+nothing: `without_names` removes them first.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ OPTIONAL = frozenset(
     | _OF_APPLICATIONS
     | _OF_CALLBACKS
 )
-"""Calls that are missing from some of the vendor's installations and can be done without."""
+"""Calls that some of the vendor's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls that a 403 may be said of without a word about the key."""
+"""Calls whose 403 may concern a document without saying anything about the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -111,7 +111,7 @@ SENTENCES: dict[str, str] = {
     "1312": "the vendor's model is overloaded",
     "1313": "the account is limited by the vendor's fair use policy",
 }
-"""The codes that are known, each with what a person reads before the vendor's own words."""
+"""The known codes, each with the sentence that comes before the vendor's own words."""
 
 _LONGEST = 300
 # The signature in the query of a URL lets anybody read the document.
@@ -124,7 +124,7 @@ NOT_FOUND = re.compile(
     rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
     re.IGNORECASE,
 )
-"""Of a document or a base, and of no parameter or resource that a request may be short of."""
+"""Words about a missing document or base, not about a parameter or resource that a request lacks."""
 _NAME_TAKEN = re.compile(
     r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
     re.IGNORECASE,
@@ -152,21 +152,22 @@ _NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{PERMISSION.pattern}", re.IGNORECA
 
 _VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE, PERMISSION)
 _FILE = file_names(EXTENSIONS)
-"""What looks like a file that can be sent. Other endings are none: `余额0.00元`, `余额不足.Please pay`."""
+"""Text like a file name that can be sent. Other endings don't count: `余额0.00元`, `余额不足.Please pay`."""
 
 
 def quoted(text: str) -> str:
-    """The vendor's own words, fit to be shown: one line, not endless, without the signatures of URLs."""
+    """The vendor's own words, safe to show: on one line, truncated, without signatures of URLs."""
     return printable(unsigned(text.strip()))[:_LONGEST]
 
 
 def unsigned(text: str) -> str:
-    """`text` with the queries of its URLs left out."""
+    """`text` without the queries of its URLs."""
     return _SIGNED.sub(r"\1", text)
 
 
 def without_names(text: str, *names: str) -> str:
-    """`text` without the names of documents, which may say anything: `names`, and what looks like a file."""
+    """`text` without document names, which may contain any words: `names`, and text that looks like a
+    file."""
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):
             text = text.replace(name, " ")
@@ -179,7 +180,7 @@ def without_names(text: str, *names: str) -> str:
 
 
 class NoRoom(Halted):
-    """The vendor speaks of too little room, and may mean one document: the capacity is asked first."""
+    """The vendor reports a lack of space, and may mean one document: check the capacity first."""
 
     @property
     def said(self) -> str:
@@ -188,18 +189,19 @@ class NoRoom(Halted):
 
 
 class NotFound(Rejected):
-    """The vendor knows no such document or base. Means "gone" only where the base itself still answers."""
+    """The vendor has no such document or base. Means "gone" only while the base itself still answers."""
 
 
 def is_gone(error: TargetError) -> bool:
-    """The vendor has no such thing; true only while the base itself answers (`ZhipuApi.base`, promise 1)."""
+    """Whether the vendor says "not found", which counts only while the base itself answers (`ZhipuApi.base`,
+    promise 1)."""
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Where else the vendor has words for a failure: beside a file in the answer to an upload, and beside a
-document that could not be indexed."""
+"""Other places with the vendor's words for a failure: next to a file in the response to an upload, and next
+to a document that could not be indexed."""
 
 _KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
 _ACCOUNT = frozenset({"434", "1100", "1110", "1111", "1112", "1121"})
@@ -211,16 +213,16 @@ _OF_THE_REQUEST = frozenset(
 )
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
-"""HTTP statuses under which "does not exist" is said of a key or an account."""
+"""HTTP statuses under which "does not exist" means a key or an account."""
 
 
 def _concerns_the_key(case: ErrorCase) -> bool:
-    """Rights were missing for a call that is needed, and for no document that is there."""
+    """Whether rights are missing for a required call, not for a document."""
     return case.call in UPLOADS or case.call not in (*_OF_ONE_DOCUMENT, *OPTIONAL, RECEIPT, INDEXED)
 
 
 def _agrees(case: ErrorCase) -> bool:
-    """Where the two differ, the HTTP status says more than a vague code."""
+    """If the two differ, the HTTP status is more reliable than a vague code."""
     return case.is_success or case.code == str(case.status)
 
 
@@ -339,13 +341,14 @@ RULES: tuple[ErrorRule, ...] = (
     # An unknown code is a failure all the same (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
 )
-"""In this order; behind them come the common rules, which read the HTTP status."""
+"""In this order; the common rules, which check the HTTP status, come after them."""
 
 
 def judge(answer: HttpAnswer) -> TargetError | None:
-    """None where the body says success and the HTTP status agrees, else the error.
+    """None if the body says success and the HTTP status agrees, otherwise the error.
 
-    Flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies are read; `error` goes first.
+    Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
+    precedence.
     """
     body = object_of(answer.body)
     error = object_of(body.get("error"))
@@ -377,7 +380,7 @@ def _described(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
 
 
 def refusal(place: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """The rule for words of the vendor at another `place`: `RECEIPT` or `INDEXED`."""
+    """The rule for the vendor's words at another `place`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(place, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

@@ -1,7 +1,7 @@
-"""The vendor's answers as values, and what its search is asked. Nothing is believed. Pure.
+"""The vendor's responses as values, and its search requests. Nothing is trusted. Pure.
 
-Unknown fields are ignored; ids come as strings or integers; numbers may come as strings of digits. Only
-`embedding_stat` is read strictly.
+Unknown fields are ignored; ids may be strings or integers; numbers may be strings of digits. Only
+`embedding_stat` is parsed strictly (`upload.status_of`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
 from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quoted, refusal, without_names
 
 LONGEST_QUERY = 1000
-"""Characters."""
+"""Maximum length of a query in characters."""
 
 MOST_PASSAGES = 20
-"""`top_k` at its most: what is filtered later must not be cut before."""
+"""The maximum of `top_k`: passages to be filtered later must not be cut off before."""
 
 _EPOCH_MS = 1_288_834_974_657
 _EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
@@ -47,20 +47,21 @@ _ESCAPED = re.compile(r"~[0-9A-F]{2}")
 _PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
 
 Images = Mapping[str, str]
-"""Addresses of pictures by the placeholders that stand for them in the text."""
+"""URLs of pictures by their placeholders in the text."""
 
 
 def number_of(some_id: str) -> int | str:
-    """An id as it stands in bodies: a number where it looks like one."""
+    """An id as request bodies need it: a number if it looks like one."""
     number = number_in(some_id)
     return some_id if number is None else number
 
 
 def created_of(remote_id: str) -> float | None:
-    """When an id was made, in seconds since the epoch by the vendor's clock; None for ids of another shape.
+    """When an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
 
-    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and answer times of the
-    service. The vendor does not document it, so it may confirm and order, and disproves nothing by itself.
+    Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and response times of
+    the service. The vendor doesn't document this, so it may confirm and order, and disproves nothing by
+    itself.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None
@@ -69,7 +70,7 @@ def created_of(remote_id: str) -> float | None:
 
 
 def path_part(value: str) -> str:
-    """An id as one part of a URL path."""
+    """An id as part of a URL path."""
     return quote(value, safe="")
 
 
@@ -81,19 +82,19 @@ def time_of(body: Any) -> float | None:
 
 
 def data_of(body: Any) -> Any:
-    """What is in the envelope; None where there is nothing."""
+    """The content of the envelope, or None."""
     return object_of(body).get("data")
 
 
 def listed_in(body: Any) -> Any:
-    """The list in the envelope, which stands under `list` or bare."""
+    """The list in the envelope, under `list` or directly."""
     content = data_of(body)
     return content.get("list") if isinstance(content, dict) else content
 
 
 @dataclass(frozen=True, slots=True)
 class FailInfo:
-    """`failInfo`, or one of `failedInfos`. `code` is "" where there is none."""
+    """`failInfo`, or one of `failedInfos`. `code` is "" if missing."""
 
     text: str
     code: str = ""
@@ -111,7 +112,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document as list and detail show it."""
+    """A document in list and detail."""
 
     url: str = ""
     parse_image: bool | None = None
@@ -137,7 +138,7 @@ ZhipuPage = ListPage[ZhipuDocument]
 
 
 def rows_of(body: Any, read: Callable[[Mapping[str, Any]], T | None]) -> ListPage[T]:
-    """A page of a list, each row as `read` has it; rows that it calls None are left out."""
+    """A page of a list, each row read by `read`; rows that return None are left out."""
     total = object_of(data_of(body)).get("total")
     return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
 
@@ -148,7 +149,7 @@ def page_of(body: Any) -> ZhipuPage:
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """The document of `GET /document/{id}`, under the id that was asked for; None: no data."""
+    """The document of `GET /document/{id}`, under the requested id; None: no data."""
     content = object_of(data_of(body))
     return _document({**content, "id": remote_id}) if content else None
 
@@ -199,7 +200,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
 
 
 def capacity_of(body: Any) -> Capacity | None:
-    """The account's space from `GET /knowledge/capacity`; None where it does not say, or says 0 in all."""
+    """The account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
     content = object_of(data_of(body))
     used, total = object_of(content.get("used")), object_of(content.get("total"))
     used_bytes, all_bytes = integer(used.get("length")), integer(total.get("length"))
@@ -214,7 +215,7 @@ def capacity_of(body: Any) -> Capacity | None:
 def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
     """The passages of `POST /knowledge/retrieve` that have a text, each with the id of its document.
 
-    Scores count only where every passage has one; else the order in which the passages came.
+    Scores count only if every passage has one; otherwise the order of the passages counts.
     """
     # A passage without its document leads nowhere: the engine finds the file by the id.
     found = [
@@ -231,7 +232,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
 
 def images_in(listed: object) -> Images:
-    """Pictures wherever a list of them stands; what is no web address is left out."""
+    """Pictures in any list of them; skips anything that isn't a web URL."""
     return {
         placeholder: url
         for item in objects_in(listed)
@@ -241,12 +242,12 @@ def images_in(listed: object) -> Images:
 
 
 def lacks_images(hit: Hit) -> bool:
-    """A passage of it names pictures that are not there."""
+    """Whether a passage mentions pictures that are missing."""
     return any(not one.images and _PLACEHOLDER.search(one.text) for one in hit.passages)
 
 
 def with_images(hit: Hit, images: Images) -> Hit:
-    """The hit with those of the images that its passages name; `images` maps placeholders to addresses."""
+    """The hit with the images that its passages mention; `images` maps placeholders to URLs."""
     if not images:
         return hit
     passages = []
@@ -269,9 +270,9 @@ def retrieve_body(
     *,
     rerank: bool = False,
 ) -> dict[str, object]:
-    """The JSON of `POST /knowledge/retrieve`. `text` is not empty; `among` empty: the whole base.
+    """The JSON of `POST /knowledge/retrieve`. `text` isn't empty; `among` empty: the whole base.
 
-    `rerank`: the vendor's ranking model orders what was found, at a price of its own.
+    `rerank`: the vendor's ranking model orders the hits, at an extra price.
     """
     body: dict[str, object] = {
         "query": shortened(text),
@@ -290,14 +291,14 @@ def retrieve_body(
 
 
 def words_in(name: str) -> str:
-    """The words in a document's name, without tag and extension, to look for in it."""
+    """The words in a document's name, without tag and extension, to search for."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
 
 
 def shortened(text: str) -> str:
-    """At most `LONGEST_QUERY` characters, cut between words where there are any."""
+    """At most `LONGEST_QUERY` characters, cut between words if possible."""
     text = text.strip()
     if len(text) <= LONGEST_QUERY:
         return text

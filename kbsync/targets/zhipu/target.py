@@ -1,8 +1,8 @@
-"""The knowledge API of Zhipu BigModel as a target of the mirror.
+"""The knowledge API of Zhipu BigModel as a target.
 
-The vendor keeps no marker of ours, takes one document per request, and answers before it has looked into
-it. So success is what the body says, searchable is what `embedding_stat` says, and "gone" counts only
-while the knowledge base itself still answers to the same key.
+The vendor stores no marker of ours, accepts one document per request, and responds before it has checked it.
+So success is what the body says, searchable is what `embedding_stat` says, and "gone" counts only while the
+knowledge base itself still answers to the same key.
 """
 
 from __future__ import annotations
@@ -67,25 +67,25 @@ from kbsync.targets.zhipu.shapes import (
 from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, look_for
 
 FEW = 2
-"""So many are asked for one by one: a page of the list would cost more."""
+"""Maximum number of documents polled one by one: for more, a page of the list costs less."""
 
 FORECAST = 5.0
-"""Seconds to wait for the account's space, all tries among them; uploads go on without it then."""
+"""Seconds to wait for the account's capacity, including retries; then uploads continue without it."""
 
 OVERLOADED = frozenset({"1305", "1312"})
-"""Codes of a ranking model that has too much work."""
+"""Codes of an overloaded ranking model."""
 
 PICTURES_WITHIN = 5.0
-"""Seconds that all questions of one search about pictures may take together."""
+"""Maximum duration of all picture requests of one search, in seconds."""
 
 MOST_DOCUMENTS = 20
-"""So many are asked about, the best ones: as many as there are passages in an answer."""
+"""Maximum number of documents to request pictures for, best first: the number of passages in a response."""
 
 _STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
-    """One knowledge base. Raises `UsageError` where the settings cannot be used."""
+    """One knowledge base. Raises `UsageError` for unusable settings."""
 
     _config: ZhipuTargetConfig
 
@@ -123,29 +123,29 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """How `path` is sliced, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        """How `path` is cut, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
-        """The settings that a recipe stands for."""
+        """Describe the settings behind a recipe."""
         return described(recipe)
 
     @property
     def bytes_left(self) -> int | None:
-        """Of the account's space."""
+        """Space left in the account."""
         return self._space.left
 
     async def capacity(self) -> Capacity | None:
-        """Space of the account; None where it is unknown. `Unavailable` after `FORECAST`.
+        """Space of the account; None if unknown. `Unavailable` after `FORECAST`.
 
-        It is a forecast only, and uploads, plans and people wait for it.
+        It is only a forecast, and uploads, plans and people wait for it.
         """
         async with self._client.soon("capacity", FORECAST):
             answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
         return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Not asked for again for an hour where it is refused, in whatever words."""
+        """Not requested again for an hour after any refusal."""
         with self._client.missing.remembered("capacity"):
             try:
                 return await self.capacity()
@@ -153,7 +153,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def base(self) -> Base:
-        """Look at the base. Raises `Halted("knowledge-base-missing")` where there is none."""
+        """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
         try:
             answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
         except Rejected as error:
@@ -175,11 +175,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     def is_gone(self, error: TargetError) -> bool:
-        """Also where nothing but a status says so."""
+        """Also if only a status says so."""
         return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
-        """The answer. "No such thing" and "no such call" count only while the base answers (promise 1)."""
+        """Return the response. "No such thing" and "no such call" count only while the base answers (promise
+        1)."""
         try:
             return await asking
         except (NotFound, NotOffered):
@@ -189,7 +190,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """In a request of its own. Where room lacks, the account says whether it is full."""
+        """Send it in its own request. If space is lacking, the account says whether it is full."""
         upload = self._upload_page if is_link(document.path) else self._upload_file
         try:
             stored = await upload(document)
@@ -218,12 +219,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             self._space.ended(document.size, stored=stored)
 
     def uncalled(self, error: Rejected) -> TargetError:
-        """The base is there. Where the call itself is not, what answered was hardly the vendor."""
+        """The base exists. If the call itself doesn't, the response hardly came from the vendor."""
         reason = f"refused although the knowledge base is there: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
 
     async def _upload_page(self, document: Outgoing) -> Accepted:
-        """The address in a link file, which the vendor fetches. Raises `Unfit` for a file that holds none."""
+        """Send the URL in a link file, which the vendor fetches. Raises `Unfit` for a file without one."""
         address, missing = address_in(document), self._client.missing
         slicing = slicing_of(document.path, document.settings)
         body = link_body(self._config.knowledge_id, address, slicing, self._callback)
@@ -242,7 +243,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return Accepted(page.remote_id)  # it has no name of ours to be found by
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id. "Not found" counts as done where a look agrees, and the base answers."""
+        """Delete each remote id. "Not found" counts as success if a check agrees, and the base answers."""
         outcomes: dict[str, DeleteOutcome] = await self._each(dict.fromkeys(ids), self.remove)
         if None in outcomes.values():
             self._space.freed()
@@ -257,14 +258,14 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
+        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the call doesn't exist."""
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
         # It costs: sent once, and `Unsure` where the answer was lost.
         await self._again("reembed", remote_id, self._client.post("reembed", path, json=self._callback))
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted is not done: `status` says. Raises `NotOffered` where there is no such call."""
+        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the call doesn't exist."""
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:
@@ -288,7 +289,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise await self._space.blamed(error) from error
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 of what the vendor stored, read through a fresh signed URL; None where it cannot be."""
+        """The SHA-256 of the stored file, read through a new signed URL; None if that fails."""
         try:
             # A fresh detail each time: its URL is signed for some hours only.
             document = await self.row(remote_id)
@@ -300,14 +301,14 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- lists and states
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """In no documented order. `word`: of documents whose names have to do with it."""
+        """In no documented order. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """One page of what the list's own filter shows."""
+        """One page of the list with its own filter."""
         # How it compares is not documented, so it can show a document and never its absence.
         return [row.listed for row in (await self._unrefused(self.page(1, PAGE_SIZE, name))).rows]
 
@@ -320,7 +321,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
-        """None for one that is gone, the base still being there."""
+        """None for one that is gone while the base exists."""
         document = (await self._details([remote_id]))[remote_id]
         if isinstance(document, TargetError):
             raise document
@@ -349,7 +350,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- searches
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """A search in this one document finds it. Raises `NotOffered` where there is no search."""
+        """Whether a search in this document finds it. Raises `NotOffered` if there is no search."""
         # In the usual way whatever the config wants: the question is whether it can be found at all.
         body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
         try:
@@ -360,11 +361,11 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     @property
     def reranks(self) -> bool:
-        """The vendor has a ranking model; it is asked on request."""
+        """The vendor has a ranking model; it is used on request."""
         return True
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Among documents, if the query names some."""
+        """Limited to some documents, if the query names them."""
         config = self._config
         body = partial(
             retrieve_body, config.knowledge_id, query.text, MOST_PASSAGES, query.among, config.search
@@ -388,7 +389,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise (refusal if "rerank_model" in body else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits in their order with their pictures; a failure or a slow answer costs pictures alone.
+        """The hits in their order with their pictures; a failure or a slow response costs only pictures.
 
         Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
@@ -417,7 +418,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """By our clock; None where the two are far apart: ids may tell another time than answers do."""
+        """By our clock; None if the two clocks are far apart: ids may use another clock than responses."""
         theirs, apart = created_of(remote_id), self._skew.apart or 0.0
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart
 
