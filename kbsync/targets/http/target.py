@@ -72,7 +72,7 @@ def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: st
 
 
 def key_of(config: RemoteTargetConfig) -> str:
-    """The API key. Raises `UsageError` for one that no header can carry."""
+    """The API key. Raises `UsageError` for a key that no header can carry."""
     key = config.api_key.reveal()
     if not (key and key.isascii() and key.isprintable() and " " not in key):
         raise UsageError("api_key is empty or has characters that no key has; copy it again")
@@ -80,7 +80,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Seconds after a document was to be indexed again in which a failure may be one from before."""
+    """Seconds after re-indexing was requested during which a failure may still be the old one."""
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -141,7 +141,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
 
 
 def address_in(document: Outgoing) -> str:
-    """The address in a link file. Raises `Unfit` for a file that holds none."""
+    """The URL in a link file. Raises `Unfit` for a file without one."""
     try:
         with document.body.open() as stream:
             return address_from(document.path, stream)
@@ -169,31 +169,32 @@ class ServiceTarget(Target, Generic[Row]):
     """
 
     only_recipe: ClassVar[str]
-    """That of every document, unless `recipe` is another."""
+    """The recipe of every document, unless `recipe` is overridden."""
 
     takes: Limits
-    """What the vendor takes; the config says the rest."""
+    """The vendor's limits; the config has the others."""
 
     judge: Judge
-    """Reads each response as an error or as success."""
+    """Classifies each response as an error or as success."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
-    """The header that has the key, and what precedes the key there."""
+    """The header with the key, and what precedes the key there."""
 
     refuses_alike: ClassVar[bool] = False
-    """A refusal of a document may be one of the base, which is looked at before a document is blamed."""
+    """Whether a refusal of a document may mean the base, which is then checked before a document is
+    blamed."""
 
     gone_proves_base: ClassVar[bool] = False
-    """The service says that a document is gone only at a base that is there; else the base is looked at."""
+    """Whether "gone" already proves that the base exists; otherwise the base is checked."""
 
     most_ids: ClassVar[int] = 0
-    """Documents that one request deletes; 0: each has a request of its own."""
+    """Maximum number of documents that one request deletes; 0: each needs its own request."""
 
     shortest_query: ClassVar[int] = 1
-    """Characters of a search, those beyond ASCII counted twice."""
+    """Minimum length of a query in characters, those beyond ASCII counted twice."""
 
     calls_base: ClassVar[str] = "knowledge base"
-    """The service's word for one."""
+    """The service's name for a knowledge base."""
 
     def __init__(
         self,
@@ -220,11 +221,11 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set what the calls need besides `_config` and `_client`. Sends no request."""
+        """Set what the calls need in addition to `_config` and `_client`. Sends no request."""
 
     @property
     def limits(self) -> Limits:
-        """What the vendor takes, with what the config says of sizes, asking and waiting."""
+        """The vendor's limits, with the config's sizes, rate limits and waiting times."""
         config, own, waiting = self._config, self.takes, self._config.vectorization
         # Work that can wait never takes more than a tenth of the minute from what somebody waits for.
         unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
@@ -241,12 +242,12 @@ class ServiceTarget(Target, Generic[Row]):
         )
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for every document: how they are cut is set at the service."""
+        """The same for every document: the service has the settings for splitting."""
         return self.only_recipe
 
     @property
     def _most_bytes(self) -> int | None:
-        """Of a document, as the config has it; None where the service alone has a limit."""
+        """Maximum size of a document, from the config; None if only the service has a limit."""
         return getattr(self._config, "max_bytes", None)
 
     @property
@@ -255,7 +256,7 @@ class ServiceTarget(Target, Generic[Row]):
         return self._config, self._surroundings, self._client
 
     def no_base(self, base_id: str, words: str = "") -> Halted:
-        """The error of a base that is not there; `words` of the service."""
+        """The error for a missing base; `words`: the service's message."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
         look = f"list them with {self._surroundings.pasted('kb list')}"
         return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
@@ -268,7 +269,7 @@ class ServiceTarget(Target, Generic[Row]):
         return slow
 
     def _redacted(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
-        """The states, whose reasons are the service's words, without our key in them."""
+        """The states, with our key removed from the service's messages."""
         redact = self._client.redacted
         return {
             one: replace(state, reason=redact(state.reason)) if state.reason else state
@@ -276,7 +277,7 @@ class ServiceTarget(Target, Generic[Row]):
         }
 
     async def _swept(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
-        """Every row of a list once. Raises `Unavailable` at the end where many are not shown."""
+        """Yield every row of a list once. Raises `Unavailable` at the end if many are missing."""
         sweep = ListSweep(page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
@@ -295,7 +296,7 @@ class ServiceTarget(Target, Generic[Row]):
         return digest.hexdigest()
 
     async def _unless_missing(self, outcome: P) -> P | TargetError:
-        """The outcome, such as a refusal, while the base is there; else the error of asking for the base."""
+        """The outcome, such as a refusal, if the base exists; else the error of checking the base."""
         try:
             await self.base()
         except TargetError as missing:
@@ -305,7 +306,8 @@ class ServiceTarget(Target, Generic[Row]):
     async def _each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """What each call returns or raises. After a `Halted` the rest have it unasked."""
+        """What each call returns or raises. After a `Halted` the other documents get the same outcome,
+        without a request."""
         outcomes: dict[str, P | TargetError] = {}
         halted: Halted | None = None
         waiting = iter(ids)
@@ -327,25 +329,23 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def meter(self) -> Meter:
-        """Counts of all requests."""
+        """The counts of all requests."""
         return self._client.meter
 
     @property
     def clock_apart(self) -> float | None:
-        """Seconds by which the vendor's clock is ahead of ours, by its last answer."""
+        """Seconds by which the vendor's clock is ahead of ours, by its last response."""
         return self._client.skew.apart
 
     async def aclose(self) -> None:
-        """Let go of the connections; repeatable."""
+        """Close the connections; repeatable."""
         await self._client.aclose()
 
     # -- what a vendor gives
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send one document, once. Raises `Unsure` where the answer does not prove what became of it.
-
-        Needed unless `put` is another.
-        """
+        """Send one document, once. Raises `Unsure` if the response doesn't prove the outcome. Required unless
+        `put` is overridden."""
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
@@ -360,33 +360,34 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def remove(self, remote_id: str) -> None:
-        """Delete one document. Needed unless `delete` is another, or `most_ids` go at a time."""
+        """Delete one document. Required unless `delete` is overridden, or `most_ids` are deleted at a
+        time."""
         raise NotImplementedError
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete `most_ids` at most; True: the answer proves it of each. Needed where these go at a time."""
+        """Delete at most `most_ids`; True: the response proves it for each. Required with `most_ids`."""
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """Those of `ids` that the base, which is there, has. Needed with `remove_several`."""
+        """Return those of `ids` that an existing base still has. Required with `remove_several`."""
         raise NotImplementedError
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Passages that a search finds, each with the id of its document. The query has a text."""
+        """The passages of a search, each with the id of its document. The query has a text."""
 
     def is_gone(self, error: TargetError) -> bool:
-        """The service knows no such document; believed only while its base answers (promise 1)."""
+        """Whether the service says "not found", which counts only while its base answers (promise 1)."""
         return isinstance(error, Rejected) and error.code == GONE
 
     def uncalled(self, error: Rejected) -> TargetError:
-        """The error of an upload for which the service, whose base is there, has no call."""
+        """The error of an upload if the base exists but the service lacks the call."""
         return Unavailable(error.reason, code=error.code)
 
     # -- what follows
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each in a request of its own, once; outcomes in the order given.
+        """Send each in its own request, once; outcomes in the same order.
 
         After one that has to wait for the service or for a person, the others are not sent.
         """
@@ -416,14 +417,11 @@ class ServiceTarget(Target, Generic[Row]):
             return error
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The state of each remote id."""
+        """Return the state of each remote id."""
         return self._redacted(await self._states(tuple(dict.fromkeys(ids))))
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """By pages of the list, else one by one; UNKNOWN if that fails, MISSING only while the base answers.
-
-        Raises `Halted`, and `Unavailable` if nothing could be read at all.
-        """
+        """Read the states of recent documents from the first pages of the list, of others one by one."""
         rows, rest = await self._on_pages(ids)
         details = await self._details(rest)
         errors = [error for error in details.values() if isinstance(error, TargetError)]
@@ -473,7 +471,7 @@ class ServiceTarget(Target, Generic[Row]):
         return {one: row.status for one, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Remove each remote id; what is not there counts as done. After a `Halted` no batch is sent."""
+        """Delete each remote id; a missing one counts as success. After a `Halted` no batch is sent."""
         ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
             return await self._each(ids, self._remove)
@@ -488,7 +486,7 @@ class ServiceTarget(Target, Generic[Row]):
         return outcomes
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """One id that is not there may have all of them refused, so what is left is looked for."""
+        """Delete a batch, then check what is left: one missing id may make the service refuse all of them."""
         failure: TargetError = Unavailable(_STILL_THERE, code="still-there")
         is_refused = False
         try:
@@ -530,7 +528,7 @@ class ServiceTarget(Target, Generic[Row]):
         return await self._unrefused(self.page(number, size))
 
     async def _unrefused(self, page: Awaitable[P]) -> P:
-        """A page of the list. Raises `Unavailable` for every refusal while the base is there."""
+        """A page of the list. Raises `Unavailable` for every refusal while the base exists."""
         try:
             return await page
         except Rejected as error:

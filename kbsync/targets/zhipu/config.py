@@ -60,7 +60,7 @@ class ZhipuSearchConfig:
         int | None,
         Whole("the weight of vectors in per cent; with recall_method mixed only", least=1, most=99),
     ] = None
-    top_n: Annotated[int, Whole("passages among which the best are chosen", least=1, most=100)] = 100
+    top_n: Annotated[int, Whole("maximum candidate passages", least=1, most=100)] = 100
     rerank_model: Annotated[
         Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks")
     ] = "rerank"
@@ -134,10 +134,10 @@ SLICING: Mapping[str, ValueKind] = {
         "how the document is cut: 1 titles and paragraphs, 2 questions and answers, 3 rows, "
         "5 separators of yours, 6 pages, 7 single items"
     ),
-    "custom_separator": Separators("where a piece ends; with knowledge_type 5 only"),
-    "sentence_size": Whole("characters in a piece; with knowledge_type 5 only", least=20, most=2000),
-    "parse_image": Flag("whether images in the document are looked at"),
-    "word_num_limit": Whole("words of the document that are indexed, the rest is left out", least=1),
+    "custom_separator": Separators("strings that end a chunk; with knowledge_type 5 only"),
+    "sentence_size": Whole("characters in a chunk; with knowledge_type 5 only", least=20, most=2000),
+    "parse_image": Flag("whether to read images in the document"),
+    "word_num_limit": Whole("index only this many words of the document; searches miss the rest", least=1),
 }
 """Settings of a document rule for this target."""
 
@@ -158,9 +158,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         str, KnowledgeId("the id of the knowledge base, in quotes", "1734786402936664064")
     ]
     chat_model: Annotated[str, CHAT_MODEL] = "glm-4-flash"
-    search: Annotated[ZhipuSearchConfig, About("how passages are looked for")] = field(
-        default_factory=ZhipuSearchConfig
-    )
+    search: Annotated[ZhipuSearchConfig, About("search settings")] = field(default_factory=ZhipuSearchConfig)
     max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
     callback_base: Annotated[
         str | None,
