@@ -162,43 +162,48 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Limits(Waiting, Formats):
-    """What a target takes, how long its work is waited for, and what else the engine has to know of it.
+    """A target's limits, how long to wait for its work, and what else the engine must know about it.
 
-    The number behind a field is that of the promise it serves (docs/promises.md).
+    The number after a description is that of the promise it serves (docs/promises.md).
     """
 
     batch: int = 1
-    """Documents of one `put`. Each has an outcome of its own (9)."""
+    """Maximum number of documents in one `put`. Each has its own outcome (9)."""
 
     batch_bytes: int | None = None
-    """Of the documents of one request together; a larger one goes alone. None: any."""
+    """Maximum total size of the documents in one request; a larger one goes alone. None: no limit."""
 
     concurrency: int = 4
-    """Requests in flight."""
+    """Maximum number of requests in flight."""
 
     ahead: int = 0
-    """Documents beyond `concurrency` that are made ready, for a target that holds back requests itself."""
+    """Number of documents to prepare beyond `concurrency`, for a target that holds back requests itself."""
 
     unhurried: float = 0.0
     """Seconds between two requests that nobody waits for, at least."""
 
     marks: bool = False
-    """The list gives back the path, digest and upload id that were sent, which prove a document ours (6)."""
+    """Whether the list returns the path, digest and upload id that were sent, which prove a document ours
+    (6)."""
 
     links: frozenset[str] = frozenset()
-    """Those of `extensions` whose files hold an address that the service fetches. Without `marks` the list
-    has such a document under a name of its own, so a lost answer is looked for by the address (3)."""
+    """Those of `extensions` whose files contain a URL that the service fetches. Without `marks` the list has
+    such a document under another name, so kbsync looks for a lost response by the URL (3)."""
 
     ids_return: bool = False
-    """An id is made of the name: a document sent later may have that of one that is gone (3)."""
+    """Whether ids derive from names: a new document may get the id of a deleted one (3)."""
 
     paid: bool = False
-    """Indexing costs money, so that a changed recipe asks before it renews many documents (7)."""
+    """Whether indexing costs money, so that kbsync asks before a changed recipe indexes many documents again
+    (7)."""
 
     embedded: bool = False
-    """kbsync made the base, with an id that stays its own wherever it is moved to: another id in the same
-    place means that the old base is lost. Only this mirror changes it. It rejects a document for what it
-    reads in it, so that many rejections in a row say nothing of the target (9)."""
+    """Whether kbsync made the base, with an id that stays the same wherever the base is moved: another id in
+    the same place means that the old base is lost.
+
+    Only this mirror changes it. It rejects a document for its content, so many rejections in a row say
+    nothing about the target (9).
+    """
 
 
 PutOutcome = Accepted | TargetError

@@ -720,7 +720,7 @@ class Journal:
             return None
         name = printable(doubt.name)[:100]
         reason = (
-            "its upload got no answer, and a document from that moment may be its page "
+            "its upload got no answer, and a document created at that time may be its page "
             f"({name}, {doubt.remote_id}); if it is, delete that one at the service, then retry this one"
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)

@@ -37,7 +37,7 @@ _ANY = re.compile(  # all of these and of the unseen: one set is ten times as fa
     "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
 )
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
-"""More combining marks than any script puts on a letter (also other signs, which do no harm)."""
+"""More combining marks than any script puts on a letter (it also matches other signs, which is harmless)."""
 _VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they compose with nothing
 _HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the name before them

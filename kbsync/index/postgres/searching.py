@@ -39,7 +39,7 @@ LONGEST_PATH = 4_096
 """Characters of a path filter at most, as in a file's path: the server refuses long patterns."""
 
 _COUNTED = 2_000
-"""The most passages of a term to count; for commoner terms the server's statistics give the number."""
+"""Maximum number of passages of a term to count; for commoner terms, server statistics give the number."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -103,7 +103,7 @@ class IndexedTarget(Target):
     updates_in_place = True
 
     kind: ClassVar[str]
-    """The type of target: scores of different ones are not compared."""
+    """The type of the target: scores of different types aren't comparable."""
 
     def __init__(
         self,

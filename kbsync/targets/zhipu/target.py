@@ -328,7 +328,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
-        """In no more requests than there are ids: many by pages, few by themselves (ADR 15)."""
+        """Poll many ids by pages of the list, few one by one, in at most as many requests as ids (ADR 15)."""
         seen = SeenOnPages()
         if len(ids) > FEW:
             try:
