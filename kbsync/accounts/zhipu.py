@@ -64,7 +64,7 @@ MODELS = (
 DEFAULT_MODEL = "embedding-3"
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
-"""Characters of an application's name and description."""
+"""Maximum length of an application's name and description, in characters."""
 
 # By the vendor's own default, an answer is from a single passage.
 DEFAULT_RECALL = {

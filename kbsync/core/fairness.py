@@ -15,7 +15,7 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 LONGEST_COST = 120.0
-"""The most seconds that one turn counts: one slow request doesn't hold its lane back for long."""
+"""Maximum number of seconds that one turn counts: one slow request doesn't hold its lane back for long."""
 
 LEAST_COST = 0.001
 _NEWEST = 0.2  # weight of the last turn in the usual length of a turn

@@ -33,7 +33,7 @@ PATIENT_TRIES = 3
 """After this many attempts a document queues behind those that were never tried."""
 
 LONGEST_BLINK = 60.0
-"""The most seconds between two polls that count as indexing time."""
+"""Maximum number of seconds between two polls that count as indexing time."""
 
 POLL_SHARE = 0.25
 """Share of the indexing time so far to wait before the next poll: slow documents are polled less often."""

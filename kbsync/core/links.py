@@ -16,7 +16,7 @@ from kbsync.core.text import extension_of
 
 EXTENSIONS = frozenset({"url", "webloc", "desktop"})
 LARGEST = 64 * 1024
-"""The most bytes of a link file."""
+"""Maximum number of bytes of a link file."""
 
 LONGEST = 2048
 """Characters of an address at most; no service documents its limit, browsers and proxies allow about that."""

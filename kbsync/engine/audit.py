@@ -324,7 +324,7 @@ PUT_OFF = 1800.0
 """Seconds until an interrupted audit starts again."""
 
 PATIENCE, LOOK_EVERY = 60.0, 1.0
-"""The most seconds a request waits for fresh work to end, and the seconds between two checks."""
+"""Maximum number of seconds a request waits for fresh work to end, and the seconds between two checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20

@@ -61,7 +61,7 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""The most decisions about a path in a row: each may require another, but never endlessly."""
+"""Maximum number of decisions about a path in a row: each may require another, but never endlessly."""
 
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = KEPT_OUT_PAUSE = 2.0

@@ -37,7 +37,7 @@ MOST = 10_000
 UNKNOWN = DocStatus(DocState.UNKNOWN)
 
 CLOCK_SLACK = 240.0
-"""The most seconds the clocks of target and machine may differ after correction."""
+"""Maximum number of seconds the clocks of target and machine may differ after correction."""
 
 LATE = 900.0
 """Seconds after a request within which its document may have been created."""

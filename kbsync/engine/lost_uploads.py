@@ -22,7 +22,7 @@ from kbsync.errors import TargetError
 from kbsync.state.store import StateStore
 
 FEW = 5
-"""The most uploads to query by name; for more, a list needs fewer requests."""
+"""Maximum number of uploads to query by name; for more, a list needs fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)

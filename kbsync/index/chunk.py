@@ -349,7 +349,7 @@ def weight(text: str) -> int:
 
 
 MOST_CHARACTERS = 256 * 1024 * 1024
-"""The most characters in all chunks of a document with their headings: they are in memory together."""
+"""Maximum characters in all chunks of a document with their headings, which are in memory together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LONGEST_TITLE = 500
-"""The most characters of a title or tag."""
+"""Maximum number of characters of a title or tag."""
 
 
 class Flavour(enum.Enum):

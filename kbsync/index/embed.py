@@ -50,7 +50,7 @@ class Encoder(Protocol):
 
     @property
     def at_once(self) -> int:
-        """The most chunks in one request; more need several."""
+        """Maximum number of chunks in one request; more need several."""
 
     @property
     def least_cosine(self) -> float:

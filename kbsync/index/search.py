@@ -44,7 +44,7 @@ class Ranker(Protocol):
 
     @property
     def most_texts(self) -> int:
-        """The most texts in one request."""
+        """Maximum number of texts in one request."""
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """(index, score) of every text, best first. Raises `TargetError`."""

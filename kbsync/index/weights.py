@@ -22,13 +22,13 @@ DEPTH = 150
 """Chunks to fetch by words and by meaning; more if they belong to few documents."""
 
 NAMED_CHUNKS = 1_000
-"""The most chunks to score because of the names of their documents."""
+"""Maximum number of chunks to score because of the names of their documents."""
 
 PASSAGES = 3
-"""The most chunks shown of one document."""
+"""Maximum number of chunks shown of one document."""
 
 MOST_ROWS = 6_000
-"""The most chunks to score by words; beyond that, the commonest terms are dropped."""
+"""Maximum number of chunks to score by words; beyond that, the commonest terms are dropped."""
 
 
 def telling(

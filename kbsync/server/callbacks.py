@@ -1,4 +1,4 @@
-"""Receives a service's calls that a document may be done. They are only hints to check.
+"""Receives a service's calls that announce finished documents. They are only hints to check.
 
 Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered with `code` 200 within two
 seconds, without a signature. Calls may be duplicated, late, early or missing.

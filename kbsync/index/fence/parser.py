@@ -36,7 +36,7 @@ from kbsync.index.read.text import parse_text
 from kbsync.permissions import make_passing_folder, make_private_folder
 
 LARGEST_TEXT = 64 * 1024 * 1024
-"""The most bytes of a text file."""
+"""Maximum number of bytes of a text file."""
 
 SHORT_TEXT = 2 * 1024 * 1024
 """Bytes of a text that is read without a separate process; reading takes up to thirty times as much."""

@@ -30,10 +30,10 @@ FEW = 20_000
 it has enough of the filtered ones."""
 
 MOST_WEIGHED = 10_000
-"""The most passages to score by words. Of commoner terms `telling` has left at most one."""
+"""Maximum number of passages to score by words. Of commoner terms `telling` has left at most one."""
 
 MOST_ADMITTED = 5_000
-"""The most documents that a filter names to the server; above it, the server checks each passage."""
+"""Maximum number of documents that a filter names to the server; above it, the server checks each passage."""
 
 LONGEST_PATH = 4_096
 """Characters of a path filter at most, as in a file's path: the server refuses long patterns."""

@@ -367,7 +367,7 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """For work that may be done twice: if the answer to COMMIT was lost, it is done again."""
+        """For work that may run twice: it runs again if the response to COMMIT was lost."""
         try:
             yield
         except Unsure as error:

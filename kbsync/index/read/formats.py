@@ -107,7 +107,7 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "w
 """Media types by extension."""
 
 LARGEST = 10_000_000
-"""The most bytes of a picture; a request holds it a third larger, and in memory."""
+"""Maximum number of bytes of a picture; a request holds it a third larger, and in memory."""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536

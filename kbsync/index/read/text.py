@@ -92,7 +92,7 @@ def _letter(code: int, escape: str) -> str:
 
 
 _LONGEST_COLUMNS = 1_000
-"""The most characters of a header; a longer one is not repeated above each chunk."""
+"""Maximum number of characters of a header; a longer one is not repeated above each chunk."""
 
 
 def _columns(text: str, extension: str) -> str:

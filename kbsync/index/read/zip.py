@@ -16,7 +16,7 @@ from xml.parsers import expat
 from kbsync.errors import Rejected
 
 LARGEST_UNPACKED = 512 * 1024 * 1024
-"""The most bytes that all parts together may unpack to."""
+"""Maximum number of bytes that all parts together may unpack to."""
 
 _LARGEST_XML = 64 * 1024 * 1024
 _MOST_PARTS = 20_000

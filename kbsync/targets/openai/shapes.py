@@ -109,7 +109,7 @@ def readers_of(answer: HttpAnswer) -> frozenset[str]:
 
 # -- marks
 MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
-"""The vendor's reference, `attributes`: so many, with values of so many characters."""
+"""Maximum number of attributes, and maximum length of a value (the vendor's reference, `attributes`)."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
 """Attributes with the path, or pieces of it; two more attributes are ours."""
