@@ -515,9 +515,9 @@ def test_every_error_is_the_same_after_its_journey() -> None:
     [
         ("prepare: {dask: 'tls://cluster.example:8786', folder: /mnt, bytes_in_flight: 1}", None),
         ("prepare: {dask: 'cluster.example:8786'}", "such as tcp://scheduler:8786 or tls://scheduler:8786"),
-        ("prepare: {dask: 'tcp://u:p@host:1'}", "is not valid; allowed: an address such as"),
+        ("prepare: {dask: 'tcp://u:p@host:1'}", "is not valid; allowed: a URL such as"),
         ("prepare: {dask: 'tcp://host:1', folder: mnt}", "allowed: a path from the root"),
-        ("prepare: {folder: /mnt}", "dask: is required: address of the scheduler"),
+        ("prepare: {folder: /mnt}", "dask: is required: URL of the scheduler"),
         (
             "prepare: {dask: 'tcp://host:1'}\n"
             'target: {type: zhipu, api_key: 1a2b.T0KEN, knowledge_id: "1734786402936664064"}',
