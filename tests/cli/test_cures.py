@@ -537,7 +537,7 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
     "correct embedding.model, embedding.dimensions or *",
     "correct {}.base_url (the URL before {}) or {}.model",
     "set a valid {}.api_key (or api_key_file) in the config",
-    "set an embedding.api_key that may use the model",
+    "set an embedding.api_key with access to the model in the config",
     "top up the account behind {}.api_key",
 )
 @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ def test_a_base_and_a_key_of_another_service_are_tried_again(place: Place) -> No
         ({"status": 402}, "quota", "top up the account behind embedding.api_key"),
         ({"code": "insufficient_quota"}, "quota", "top up the account behind embedding.api_key"),
         ({"status": 404}, "embedding-missing", "correct embedding.base_url (the URL before /embed"),
-        ({"status": 403}, "credentials", "put an embedding.api_key that may use the model into"),
+        ({"status": 403}, "credentials", "set an embedding.api_key with access to the model in"),
         ({}, "embedding-missing", "correct embedding.model, embedding.dimensions or"),
         (None, "embedding-dimensions", "correct embedding.dimensions or embedding.model"),
     ],

@@ -225,7 +225,7 @@ async def test_a_command_that_became_another_users_is_not_waited_for(monkeypatch
     monkeypatch.setattr(asyncio, "create_subprocess_exec", kept)
     try:
         async with asyncio.timeout(30):
-            with pytest.raises(Undelivered, match="was ended"):
+            with pytest.raises(Undelivered, match="was killed"):
                 await notify.run_command(["/bin/sleep", "3600"], BODY, limit=2)
     finally:
         [process] = begun

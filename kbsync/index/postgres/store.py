@@ -480,7 +480,7 @@ class PostgresStore:
         )
         if prefix != self._owner.prefix:
             reason = (
-                f"the prefix {self._owner.prefix!r} and the prefix {prefix!r} begin each other; {reason}, "
+                f"the prefixes {self._owner.prefix!r} and {prefix!r} clash in one knowledge base; {reason}, "
                 "such as guides/ and faq/"
             )
         # The generation: pasted late, the command takes nothing from a mirror that has come back since.

@@ -195,7 +195,7 @@ class ServiceJudge:
 def refuses_everything(error: Rejected) -> TargetError:
     """Even our harmless text was refused: return the error that blames the key or the model, not a text."""
     if error.code == FORBIDDEN:
-        cure = "set an embedding.api_key that may use the model"
+        cure = "set an embedding.api_key with access to the model in the config"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
     if error.code == "403":  # a page of a gateway or firewall, which is not the service
         return Unavailable(error.reason, code=error.code)
