@@ -666,6 +666,7 @@ IN_OTHER_ROOMS = {
 }
 
 
+@long
 def test_no_cure_removes_a_state_or_a_knowledge_base_by_hand() -> None:
     """`forget` shows what it would delete and asks; `rm` does neither."""
     removing = re.compile(r"(^|[ :`])rm |\brmdir\b|\b(delete|remove) the (state|knowledge base)\b")

@@ -79,6 +79,7 @@ def test_no_command_line_to_paste_has_a_raw_escape_in_it(place: Place) -> None:
     assert "\x1b" not in ran.out
 
 
+@long
 @pytest.mark.parametrize(
     "env", [{"NO_COLOR": "1", "TERM": "xterm"}, {"TERM": "xterm"}, {"TERM": "dumb"}], ids=str
 )

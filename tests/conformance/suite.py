@@ -27,6 +27,7 @@ from kbsync.contract.target import (
 from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
 from tests.conformance.extras import ExtraSuite
 from tests.conformance.world import SuiteWorld, texts
+from tests.share import long
 from tests.targets.bodies import BytesBody
 
 WILD = {
@@ -140,6 +141,7 @@ class TargetSuite(ExtraSuite):
         assert len(set(seen)) == 1
         assert accepted.remote_id
 
+    @long
     async def test_status_of_many_ids_answers_all_of_them(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_IDS)
         status = await world.target.status([*ids, world.unknown_id])
@@ -157,6 +159,7 @@ class TargetSuite(ExtraSuite):
             with pytest.raises(Rejected, match="holds no document"):
                 await world.require(Explains).explain(remote_id)
 
+    @long
     async def test_long_list_is_complete_and_without_doubles(self, world: SuiteWorld) -> None:
         ids = await world.fill(MANY_DOCUMENTS)
         assert len(set(ids)) == MANY_DOCUMENTS

@@ -159,6 +159,7 @@ def test_a_name_is_short_safe_and_keeps_its_extension(
         assert name.endswith(extension)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("alphabet", ["a_/~.", "_~5Fd.", "ae\u0301\u00e9~/", ".~-2a_", "1_()a."])
 @pytest.mark.parametrize("naming", STYLES, ids=lambda one: one.style)

@@ -281,6 +281,7 @@ class Housekeeping(BusyWorld):
             return waited
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize("op", ["delete", "rename", "read"])

@@ -104,6 +104,7 @@ async def killed_while_holding(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert at > 10
 
 
+@long
 async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_que
         assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == 8  # noqa: B023
 
 
+@long
 async def test_files_that_are_back_after_a_kill_leave_no_question(
     tmp_path: Path, largest: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ async def test_a_held_deletion_stays_in_its_question_when_another_version_serves
     assert world.change(decide) == [2]
 
 
+@long
 async def test_deletions_that_go_unasked_go_by_pages(world: World, largest: list[int]) -> None:
     await world.mirrored(4 * MANY)
     world.delete_many(40)

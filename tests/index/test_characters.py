@@ -20,6 +20,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.words import STOP_WORDS, terms_of, words
 from tests.index.test_search import ENCODER, entry, paths, searching
+from tests.share import long
 
 VARIANT = "\U000e0100"  # selects a form of the ideograph before it
 
@@ -87,6 +88,7 @@ def test_a_zero_width_space_ends_a_word_where_nothing_else_does() -> None:
     assert len(folded(thai).split("\u200b")) == 2
 
 
+@long
 def test_whatever_is_not_shown_as_it_is_written_is_looked_for() -> None:
     for code in (*range(0x80, 0xD800), *range(0xE000, sys.maxunicode)):
         text = f"か{chr(code)}"

@@ -10,7 +10,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.chunk import LONGEST, Shape, blocks, chunk, weight
 from kbsync.index.document import Chunk, Flavour, Parsed
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
 def cut(text: str, flavour: Flavour = Flavour.MARKDOWN, **more: object) -> list[Chunk]:
@@ -34,6 +34,7 @@ def new_share(before: list[Chunk], after: list[Chunk]) -> float:
     return len({each.key for each in after} - old) / len(after)
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("headings", [False, True])
 @pytest.mark.parametrize("write", [english, chinese])

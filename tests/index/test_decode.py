@@ -158,6 +158,7 @@ def test_marks_line_ends_and_stray_bytes_are_no_obstacle(raw, text):
     assert decode(raw) == text
 
 
+@long
 @pytest.mark.parametrize(("encoding", "text"), [(e, t) for e, t in LEGACY if len(t) > 12 and e != "euc_kr"])
 def test_text_cut_at_any_byte_keeps_all_before_the_cut(encoding, text):
     raw = text.encode(encoding)

@@ -106,6 +106,7 @@ def told(parser: Parser, what: str) -> str:
     return parser.parse("x.html", BytesBody(PROGRAMS.get(what, f"say({what!r})").encode())).text
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(
     ("what", "bounds", "code", "says"),
@@ -133,6 +134,7 @@ def test_a_document_beyond_a_limit_is_given_up_and_the_next_one_is_read(begin, w
     assert told(parser, "next") == "next"
 
 
+@long
 def test_a_crash_is_tried_once_more_in_a_new_process(parser):
     told(parser, "first")
     assert told(parser, "crash unless new") == "crash unless new"
@@ -184,6 +186,7 @@ def test_a_parser_has_a_process_group_of_its_own_and_serves_all_threads_one_afte
     assert sorted(int(count) for *_, count in said) == list(range(1, 41))
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize(("limit", "value", "processes"), [("DOCUMENTS_EACH", 2, 2), ("RESIDENT_EACH", 1, 4)])
 def test_a_worn_or_grown_parser_is_replaced(parser, monkeypatch, limit, value, processes):

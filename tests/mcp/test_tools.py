@@ -95,6 +95,7 @@ async def test_what_a_model_reads_has_the_path_and_the_passage(client: Client) -
     assert "reset your password" in text
 
 
+@long
 async def test_a_search_is_narrowed_by_number_pattern_type_and_date(client: Client) -> None:
     assert len(paths(await told(client, "search", query="office hours password", k=1))) == 1
     found = paths(await told(client, "search", query="opening hours", path="guides/**"))

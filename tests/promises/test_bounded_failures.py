@@ -9,6 +9,7 @@ import pytest
 
 from kbsync.engine.mirror import MirrorRun
 from tests.remote.world import RemoteWorld
+from tests.share import long
 
 LONG = 1200.0
 
@@ -24,6 +25,7 @@ async def keep_working(run: MirrorRun) -> None:
             await run.clock.sleep(5.0)
 
 
+@long
 @pytest.mark.parametrize(
     ("kind", "op", "more"),
     [

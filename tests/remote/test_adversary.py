@@ -157,6 +157,7 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
 # -- the audit of a daemon -------------------------------------------------------------------------------
 
 
+@long
 @enumerated()
 async def test_an_audit_halts_over_a_base_that_others_emptied_and_filled(named: RemoteWorld) -> None:
     await named.mirrored(20)

@@ -9,9 +9,10 @@ from kbsync.index.fence.child import unpack_answer, unpack_ready
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import parse_text
 from tests.security.inputs import FIELDS
-from tests.share import enumerated
+from tests.share import enumerated, long
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("field", FIELDS)
 def test_any_input_is_a_value_or_refused(field: str) -> None:

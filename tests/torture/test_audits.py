@@ -41,6 +41,7 @@ def deleting(at: str, place: Path) -> RepairedMirror:
     return Deleting(place, random.Random(1))
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("at", REPAIRED)
 async def test_a_repair_that_does_nothing_is_noticed(

@@ -338,6 +338,7 @@ async def test_a_document_that_is_always_refused_without_a_reason_fails_after_so
     assert world.asked("add") == 2
 
 
+@long
 async def test_many_changed_texts_go_in_larger_and_larger_requests(world: GptbotsWorld) -> None:
     """Two hundred are documented; how many the service takes shows only when they are sent."""
     world.target_settings["concurrency"] = 1

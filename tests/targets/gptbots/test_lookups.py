@@ -90,6 +90,7 @@ async def in_a_crowd(world: GptbotsWorld, order: str, before: float) -> None:
     world.server.requests.clear()
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("switches", [{}, {"vectorize": [20, 20], "stale_status": 60}], ids=str)
 @pytest.mark.parametrize(("order", "before"), [("newest", 0.0), ("newest", 0.37), ("oldest", 0.81)])

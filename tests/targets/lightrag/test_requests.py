@@ -63,6 +63,7 @@ async def test_documents_that_are_deleted_together_share_the_work(world: Lightra
     assert spent["deletion"] <= 4, spent
 
 
+@long
 @enumerated()
 @pytest.mark.parametrize("number", [5, 150])
 async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorld, number: int) -> None:

@@ -412,6 +412,7 @@ async def test_work_that_a_restart_of_the_server_ended_is_begun_again(world: Ope
     assert await found(world, "kestrels") == {"a.md", "b.md"}
 
 
+@long
 @pytest.mark.parametrize("end", ["kbsync", "server"])
 async def test_a_pass_does_not_wait_for_a_copy_that_is_left_alone_and_says_how_long_that_takes(
     world: OpenWebuiWorld, end: str
