@@ -638,7 +638,7 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
-                assert "the folder does not answer" in await refused(client, "get", path="nope.md")
+                assert "the folder doesn't respond" in await refused(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does answer.
             monkeypatch.setattr(opened, "LOOK_SECONDS", 2.0)
             monkeypatch.setattr(opened, "OPEN_SECONDS", 2.0)
