@@ -73,7 +73,7 @@ def another_database(version: int) -> Spoil:
 
 def table_missing(file: Path) -> None:
     connection = apsw.Connection(str(file))
-    connection.execute("DROP TABLE hold_item")
+    connection.execute("DROP TABLE removal")
     connection.close()
 
 

@@ -28,6 +28,7 @@ from kbsync.index.postgres.errors import gone, literal
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, VectorsLackingError, Writing, bind, unbind
 from kbsync.index.store import Stored
+from kbsync.index.words import TOKENISER
 
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -287,8 +288,12 @@ class PostgresStore:
         """Give some documents of an older kbsync today's words; whether there may be more."""
         if self._claim is None or self._is_stopping or not self._may_be_stale:
             return False
-        with self._repeatable(), self._writing() as writing:
-            self._may_be_stale = writing.reword()
+        with self._transaction() as (connection, is_made):  # a writing one needs more statements
+            values = (self._owner.token, TOKENISER)
+            self._may_be_stale = is_made and connection.execute(_HAS_OLD_WORDS, values).fetchone() == (True,)
+        if self._may_be_stale:
+            with self._repeatable(), self._writing() as writing:
+                self._may_be_stale = writing.reword()
         return self._may_be_stale
 
     # -- the index of vectors
@@ -559,6 +564,9 @@ WHERE token = %(token)s OR prefix = %(prefix)s ORDER BY token = %(token)s DESC
 """  # noqa: S608
 _FENCE = """
 SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid = %s::uuid FOR UPDATE OF o
+"""
+_HAS_OLD_WORDS = """
+SELECT EXISTS(SELECT 1 FROM document WHERE owner = (SELECT id FROM owner WHERE token = %s) AND tokeniser < %s)
 """
 # Stores nothing, so it waits for no disk or standby, as a commit with a lost answer may have done.
 _WAIT_FOR_OWN = """
