@@ -141,8 +141,8 @@ def contents(server: Server, database: str) -> list[Any]:
     return server.run(
         database,
         "SET search_path = kbsync, public; SELECT shown, d.name, d.digest, size, recipe, title, tags,"
-        " tokeniser, modified, place, p.digest, text, headings, page, line, length, w.terms, counts, d.terms, key,"
-        " embedding::text,"
+        " tokeniser, modified, place, p.digest, text, headings, page, line, length, w.terms, counts,"
+        " d.terms, key, embedding::text,"
         " m.name, dimensions FROM document d JOIN passage p USING (content) JOIN words w ON w.passage = p.id"
         " JOIN vector v ON v.passage = p.id JOIN model m ON m.id = v.model ORDER BY shown, place",
     )
