@@ -34,7 +34,6 @@ from kbsync.engine.attach import adopting, base_emptied, is_emptied
 from kbsync.engine.clock import Clock, rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
-    MOST,
     Claim,
     Whose,
     has_bytes,
@@ -361,8 +360,7 @@ class BackgroundAudit:
 
     - It rests until `deep_rescan` after the last audit ended, or until a person asks for one. A restart
       changes nothing about the first and forgets the second.
-    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work. That
-      confirms the deletions before it.
+    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work.
     - It asks a second time, a horizon later, about documents that the list lacks and about those that it
       shows and nothing needs.
     - It repairs, a transaction for each page or document: documents that the target says are missing are sent
@@ -438,17 +436,11 @@ class BackgroundAudit:
         began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
         target = self.target.unhurried(self.pace)
         audit = Audit(binding, target, self.store.read, MOST_STRAYS)
-        deleted = await self.store.read(
-            lambda tx: tx.uploads.in_states(binding.mirror, binding.id, (UploadState.TOMBSTONE,), limit=MOST)
-        )
         await audit.read_list()
         # The list may lag: documents it lacks are queried by id, after it had time to show them.
         await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
-        gone = [row.id for row in deleted if row.remote_id not in audit.listed]
-        # A list that an audit reads anyway confirms the deletions so far.
-        await self.store.write(lambda tx: [self.journal.look_ended(tx, row, None, began) for row in gone])
         async for page in audit.unseen(began):
             await self._mend_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))

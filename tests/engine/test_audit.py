@@ -91,19 +91,6 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
     assert "1 orphaned document" in note(world)
 
 
-async def test_an_audit_confirms_deletions_so_that_no_other_list_is_read_for_them(tmp_path: Path) -> None:
-    world = World(tmp_path, list_lag=1.0)
-    await mirrored(world)
-    world.delete("f3.md")
-    await world.once()
-    world.clock.now += 1000
-    await audited(world)
-    listed = len(lists(world))
-    world.clock.now += 2 * 86_400
-    await world.once()
-    assert len(lists(world)) == listed
-
-
 # -- what it tells -----------------------------------------------------------------------------------------
 
 
