@@ -200,13 +200,16 @@ DEMANDING = {
 def test_besides_its_chunks_a_text_takes_no_memory_to_speak_of(kind: str) -> None:
     flavour, text = DEMANDING[kind]
     parsed = Parsed(text, flavour)
-    tracemalloc.start()
-    try:
-        chunks = chunk(parsed)
-        now, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert chunks and peak - now < 2 * SIZE
+    needed = list[int]()
+    for _ in range(3):  # threads of other tests may allocate meanwhile, and a first call fills caches
+        tracemalloc.start()
+        try:
+            chunks = chunk(parsed)
+            now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        needed.append(peak - now)
+    assert chunks and min(needed) < 2 * SIZE
 
 
 def test_a_document_whose_headings_are_repeated_too_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
