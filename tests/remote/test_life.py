@@ -57,7 +57,6 @@ async def test_a_pass_without_changes_looks_at_the_base_and_at_nothing_else(worl
 # -- replacing ----------------------------------------------------------------------------------------
 
 
-@long
 async def test_a_new_version_that_fails_leaves_the_old_one(world: RemoteWorld) -> None:
     await mirrored(world, 6)
     world.clock.now += 10
