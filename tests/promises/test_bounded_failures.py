@@ -9,7 +9,6 @@ import pytest
 
 from kbsync.engine.mirror import MirrorRun
 from tests.remote.world import RemoteWorld
-from tests.share import long
 
 LONG = 1200.0
 
@@ -25,7 +24,6 @@ async def keep_working(run: MirrorRun) -> None:
             await run.clock.sleep(5.0)
 
 
-@long
 @pytest.mark.parametrize(
     ("kind", "op", "more"),
     [
