@@ -340,7 +340,7 @@ class Answers(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ManagedAccount:
     """What kbsync can manage and ask at a service; None where it can't."""
 
     bases: Bases | None = None
@@ -357,15 +357,15 @@ ACCOUNTS = {
     "dify": "kbsync.accounts.dify",
     "ragflow": "kbsync.accounts.ragflow",
 }
-"""The module for each type of target. Its function `account` makes an `Account` from an open target."""
+"""The module for each type of target. Its function `account` makes a `ManagedAccount` of an open target."""
 
 
-def account_of(target: Target) -> Account:
+def account_of(target: Target) -> ManagedAccount:
     """The account behind an open target, which must stay open; an empty one if nothing can be managed."""
     from kbsync.targets.http.target import ServiceTarget
 
     module = ACCOUNTS.get(target.access[0].type) if isinstance(target, ServiceTarget) else None
     if module is None:
-        return Account()
-    account: Account = importlib.import_module(module).account(target)
+        return ManagedAccount()
+    account: ManagedAccount = importlib.import_module(module).account(target)
     return account

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from kbsync.accounts.account import Account, BaseRequest, Bases
+from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.settings import OfferedSetting, choice, parse_settings
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Halted, NotOffered, Rejected
@@ -108,6 +108,6 @@ def _card(body: Any) -> BaseCard | None:
     return base.card if (base := dataset_of(body)) else None
 
 
-def account(target: DifyTarget) -> Account:
+def account(target: DifyTarget) -> ManagedAccount:
     """The workspace of an open target's key."""
-    return Account(DifyBases(target))
+    return ManagedAccount(DifyBases(target))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.accounts.account import Account, BaseRequest, Bases
+from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.settings import OfferedSetting, any_text, boolean, parse_settings, settings_as_text
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unsure
@@ -76,6 +76,6 @@ class GptbotsBases(Bases):
         return count_of(object_of(answer.body).get("affectCount"))
 
 
-def account(target: GptbotsTarget) -> Account:
+def account(target: GptbotsTarget) -> ManagedAccount:
     """The bot of an open target's key."""
-    return Account(GptbotsBases(target))
+    return ManagedAccount(GptbotsBases(target))

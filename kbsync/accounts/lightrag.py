@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.accounts.account import Account, ApplicationInfo, Applications, Question, Sources
+from kbsync.accounts.account import ApplicationInfo, Applications, ManagedAccount, Question, Sources
 from kbsync.accounts.answering import broken_off, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import Rejected
@@ -118,6 +118,6 @@ def answered(line: Any) -> str | None:
     return body["response"] if isinstance(body.get("response"), str) else None
 
 
-def account(target: LightragTarget) -> Account:
+def account(target: LightragTarget) -> ManagedAccount:
     """The server of an open target. Nobody can manage its one base."""
-    return Account(answers=LightragAnswers(target))
+    return ManagedAccount(answers=LightragAnswers(target))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kbsync.accounts.account import Account, BaseRequest, Bases
+from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.core.text import printable
@@ -87,6 +87,6 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
     return BaseCard(text_of(row.get("id")), name, text, documents=total, size=size)
 
 
-def account(target: OpenaiTarget) -> Account:
+def account(target: OpenaiTarget) -> ManagedAccount:
     """The project of an open target."""
-    return Account(OpenaiBases(target), answers=ModelAnswers(target, "/chat/completions"))
+    return ManagedAccount(OpenaiBases(target), answers=ModelAnswers(target, "/chat/completions"))

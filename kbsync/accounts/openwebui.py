@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kbsync.accounts.account import Account, BaseRequest, Bases
+from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
@@ -60,7 +60,7 @@ class OpenWebuiBases(Bases):
             raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
 
 
-def account(target: OpenWebuiTarget) -> Account:
+def account(target: OpenWebuiTarget) -> ManagedAccount:
     """The user of an open target's key."""
     # Without ids of a chat and a session, the server keeps nothing and answers as OpenAI does.
-    return Account(OpenWebuiBases(target), answers=ModelAnswers(target, "/api/chat/completions"))
+    return ManagedAccount(OpenWebuiBases(target), answers=ModelAnswers(target, "/api/chat/completions"))

@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 from kbsync.accounts.account import (
-    Account,
     ApplicationInfo,
     Applications,
     BaseRequest,
     Bases,
+    ManagedAccount,
     Question,
     Sources,
 )
@@ -191,6 +191,6 @@ def sources_of(last: Piece) -> Sources:
     return Sources(hits, usage=last.usage, marks=marks)
 
 
-def account(target: RagflowTarget) -> Account:
+def account(target: RagflowTarget) -> ManagedAccount:
     """The user of an open target's key."""
-    return Account(RagflowBases(target), answers=RagflowAnswers(target))
+    return ManagedAccount(RagflowBases(target), answers=RagflowAnswers(target))

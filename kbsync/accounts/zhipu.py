@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from typing import Any, TypeVar
 
 from kbsync.accounts.account import (
-    Account,
     ApplicationInfo,
     ApplicationRequest,
     Applications,
@@ -19,6 +18,7 @@ from kbsync.accounts.account import (
     Bases,
     Callback,
     EmbeddingModel,
+    ManagedAccount,
     Named,
     create_once,
 )
@@ -480,7 +480,7 @@ def _redacting(secrets: Collection[str]) -> Iterator[None]:
         raise
 
 
-def account(target: ZhipuTarget) -> Account:
+def account(target: ZhipuTarget) -> ManagedAccount:
     """The account of an open target."""
     answers = ZhipuAnswers(target, ZhipuApplications(target))
-    return Account(ZhipuBases(target), ZhipuCallbacks(target), answers)
+    return ManagedAccount(ZhipuBases(target), ZhipuCallbacks(target), answers)

@@ -135,8 +135,8 @@ class Audit:
 
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
         """Whether a document that no row has may be a second one for a file of ours."""
-        # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12). A person is
-        # told of it where another state marked it, or where it has a tag of ours and the bytes of that tag.
+        # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
+        # It is reported if another state marked it, or if it has a tag of ours and the bytes of that tag.
         binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
         if was_sent_by_kbsync(binding, listed) or entry is None:
             return was_sent_by_kbsync(binding, listed)

@@ -172,8 +172,8 @@ class HaltState:
             self.answers()
             return None
         self.down(late[0].reason, now)
-        wished = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
-        self.not_before = now + max(wished, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
+        longest = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
+        self.not_before = now + max(longest, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
     def down(self, reason: str, now: float) -> None:
@@ -281,7 +281,7 @@ class Halts(HaltState):
         return as_halt(error, self.run.settings.name, self.run.context.cure)
 
     async def end(self) -> None:
-        """Resume: a person says so, or the mirror started anew."""
+        """Resume: a person says so, or the mirror has started again."""
         self.release()
         await self.show(None)
 

@@ -145,7 +145,7 @@ def identify(
     belongs to an upload; otherwise a time can only confirm.
     """
     marks, candidates = binding.limits.marks, list(candidates)
-    if binding.limits.embedded:  # whoever had it before, the base is this mirror's now
+    if binding.limits.embedded:  # all documents of the base are this mirror's now
         holders = [row for row in holders if _is_mine(binding, row)]
     # Of several, the one that needs it most.
     holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)
@@ -352,11 +352,11 @@ async def present(target: Target, ids: Sequence[str]) -> set[str]:
     if not ids:
         return set()
     known = dict(await target.status(ids))
-    unsaid = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
+    unknown = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
     # A target may leave a few for another request. Silence about all of them is no answer and counts
     # as present: only a clear answer makes a document missing.
-    if unsaid and len(unsaid) < len(ids):
-        known |= await target.status(unsaid)
+    if unknown and len(unknown) < len(ids):
+        known |= await target.status(unknown)
     return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
 
 

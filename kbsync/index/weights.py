@@ -53,7 +53,7 @@ def telling(
     return rarest, total
 
 
-class Named:
+class NameScores:
     """The documents whose names have some terms of a question; `chunks` are those that have them, too."""
 
     def __init__(self, idf: Mapping[Term, float]) -> None:

@@ -264,7 +264,7 @@ MISTAKES = {
     "wish-for-rest-ignored": Mistake(
         "a service that asks for a pause is asked again at once",
         "kbsync/targets/http/limits.py",
-        "            self._account.be_quiet(wish or self._pause)",
+        "            self._account.be_quiet(retry_after or self._pause)",
         "            self._account.be_quiet(self._pause)",
         ("tests/targets/http", "tests/remote"),
     ),

@@ -68,7 +68,7 @@ _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b
 """A document that can't end any worker."""
 
 _Document = tuple[Entry, Body]
-_Task = tuple[int, Future[Cut | TargetError], asyncio.Event]
+_CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
 """Its bytes, its outcome, and the request for it: until then the outcome stays with the worker."""
 
 
@@ -228,7 +228,7 @@ class DaskCluster:
         """`pipeline.Cutter`: sends all documents that fit while it waits for the first outcome."""
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
-        waiting, under_way, held_bytes = deque(documents), deque[_Task](), 0
+        waiting, under_way, held_bytes = deque(documents), deque[_CutTask](), 0
         try:
             while waiting or under_way:
                 while waiting and self._room.take(size := waiting[0][1].size, wait=not under_way):

@@ -15,7 +15,7 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, Named, telling
+from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, telling
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class PostgresSnapshot:
 
     def _by_words(
         self, terms: Sequence[Term], scope: _Scope, document_count: int, near: Sequence[int]
-    ) -> tuple[list[_Row], dict[int, int], Named, float]:
+    ) -> tuple[list[_Row], dict[int, int], NameScores, float]:
         """The best by BM25 as in SQLite's bm25(), the first passages of the best names with their documents,
         all names with some of the terms, and the sum of the idf of all terms.
 
@@ -222,7 +222,7 @@ class PostgresSnapshot:
         chunks, length, frequencies = self._frequencies(whole)
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term]]
         weights, total = telling(whole, frequencies, chunks)
-        named = Named(weights)
+        named = NameScores(weights)
         if not weights:
             return [], {}, named, total
         by_name = self._by_name(named, weights, scope) if self._viewpoint.has_names else {}
@@ -242,7 +242,7 @@ class PostgresSnapshot:
             rows += self._connection.execute(statement, values).fetchall()
         return rows, by_name, named, total
 
-    def _by_name(self, named: Named, weights: Mapping[Term, float], scope: _Scope) -> dict[int, int]:
+    def _by_name(self, named: NameScores, weights: Mapping[Term, float], scope: _Scope) -> dict[int, int]:
         """Fill `named`; the first passages of the best names, with their documents."""
         by_number = {term_of(term.stem): term for term in weights}
         rows = self._connection.execute(
@@ -255,7 +255,7 @@ class PostgresSnapshot:
             return {}
         return dict(self._connection.execute(_OF_NAMES, (named.best(), NAMED_CHUNKS)).fetchall())
 
-    def _find_named_words(self, named: Named, documents: Mapping[int, int]) -> None:
+    def _find_named_words(self, named: NameScores, documents: Mapping[int, int]) -> None:
         """Find which of the passages have a word of their documents' names themselves."""
         by_number = {term_of(t.stem): t for terms in named.documents.values() for t in terms}
         if passages := [p for p, document in documents.items() if document in named.documents]:

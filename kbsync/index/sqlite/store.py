@@ -25,7 +25,7 @@ from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WH
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, Named, telling
+from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, telling
 from kbsync.index.words import Term
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -163,9 +163,9 @@ class Reader:
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
-    def _named(self, idf: Mapping[Term, float], admitted: set[int] | None) -> Named:
+    def _named(self, idf: Mapping[Term, float], admitted: set[int] | None) -> NameScores:
         """The documents with some of these terms in their names."""
-        named = Named(idf)
+        named = NameScores(idf)
         for term in idf if "names" in self._word_tables else ():
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
@@ -176,7 +176,7 @@ class Reader:
             named.chunks[term].update(chunk for (chunk,) in chunks)
         return named
 
-    def _chunks_named(self, named: Named) -> Iterator[tuple[int, int, int | None]]:
+    def _chunks_named(self, named: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """(chunk, document, slot) of the first chunks of the documents with the best names."""
         room = NAMED_CHUNKS
         for document in named.best():

@@ -63,8 +63,8 @@ _FEW = 8
 class Run:
     """A row of `run`: chunks `first`, `first + 1`, … of one document, kept or replaced as a whole.
 
-    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` complete the input of the
-    full-text index, besides the texts; an older kbsync gave each chunk the name of its document, as `named`.
+    `lines` and `pages` are added to those of its chunks. `named` and `tokeniser` belong to the input of the
+    full-text index, like the texts; an older kbsync gave each chunk the name of its document, as `named`.
     `digest` is None for runs of an older kbsync.
     """
 

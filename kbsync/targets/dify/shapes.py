@@ -68,22 +68,24 @@ class Dataset:
 
 def dataset_of(body: Any) -> Dataset | None:
     """A knowledge base (api/fields/dataset_fields.py)."""
-    told = object_of(body)
-    base_id = id_of(told.get("id"))
+    payload = object_of(body)
+    base_id = id_of(payload.get("id"))
     if base_id is None:
         return None
-    technique = text_of(told.get("indexing_technique"))
+    technique = text_of(payload.get("indexing_technique"))
     card = BaseCard(
         base_id,
-        text_of(told.get("name")),
-        text_of(told.get("description")),
-        text_of(told.get("embedding_model")),
-        count_of(told.get("document_count")),
+        text_of(payload.get("name")),
+        text_of(payload.get("description")),
+        text_of(payload.get("embedding_model")),
+        count_of(payload.get("document_count")),
         settings={"indexing_technique": technique} if technique else {},
     )
-    doc_form, provider = text_of(told.get("doc_form")), text_of(told.get("provider"))
-    retrieval = _retrieval(told.get("retrieval_model_dict"), technique)
-    return Dataset(card, provider, doc_form, _runtime(told), retrieval, _fields(told.get("doc_metadata")))
+    doc_form, provider = text_of(payload.get("doc_form")), text_of(payload.get("provider"))
+    retrieval = _retrieval(payload.get("retrieval_model_dict"), technique)
+    return Dataset(
+        card, provider, doc_form, _runtime(payload), retrieval, _fields(payload.get("doc_metadata"))
+    )
 
 
 def _fields(value: object) -> Mapping[str, str] | None:
@@ -96,12 +98,12 @@ def _fields(value: object) -> Mapping[str, str] | None:
     }
 
 
-def _runtime(told: Mapping[str, Any]) -> str:
+def _runtime(payload: Mapping[str, Any]) -> str:
     """api/models/enums.py, `DatasetRuntimeMode`; versions before pipelines don't have it."""
-    mode = printable(text_of(told.get("runtime_mode")))[:40]
+    mode = printable(text_of(payload.get("runtime_mode")))[:40]
     if mode not in ("", "general"):
         return mode
-    return "rag_pipeline" if id_of(told.get("pipeline_id")) else ""
+    return "rag_pipeline" if id_of(payload.get("pipeline_id")) else ""
 
 
 _RETRIEVAL = ["search_method", "reranking_enable", "reranking_model", "reranking_mode", "weights"]
@@ -112,8 +114,8 @@ def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
     """The fields of a search; the defaults if the base has none (api/services/hit_testing_service.py)."""
     method = "keyword_search" if technique == "economy" else "semantic_search"
     usual = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
-    told = _without_nulls(object_of(value))
-    return usual | {key: told[key] for key in _RETRIEVAL if key in told}
+    payload = _without_nulls(object_of(value))
+    return usual | {key: payload[key] for key in _RETRIEVAL if key in payload}
 
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,34 +131,37 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
 
 def document_of(value: object) -> DocumentRow | None:
     """A document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
-    told = object_of(value)
-    remote_id = id_of(told.get("id"))
+    payload = object_of(value)
+    remote_id = id_of(payload.get("id"))
     if remote_id is None:
         return None
-    detail = told.get("data_source_detail_dict") or told.get("data_source_info")
+    detail = payload.get("data_source_detail_dict") or payload.get("data_source_info")
     size = count_of(object_of(object_of(detail).get("upload_file")).get("size"))
-    name, created = text_of(told.get("name")), count_of(told.get("created_at"))
-    return DocumentRow(remote_id, name, size, created, status_of(told))
+    name, created = text_of(payload.get("name")), count_of(payload.get("created_at"))
+    return DocumentRow(remote_id, name, size, created, status_of(payload))
 
 
 _WORKING = frozenset(("waiting", "parsing", "cleaning", "splitting", "indexing", "paused"))
 _HIDDEN = "it is {} in Dify, so searches don't find it; a retry uploads it again"
 
 
-def status_of(told: Mapping[str, Any]) -> DocStatus:
+def status_of(payload: Mapping[str, Any]) -> DocStatus:
     """Searchable means completed, enabled and not archived (api/models/dataset.py, `display_status`)."""
-    match told.get("indexing_status"):
+    match payload.get("indexing_status"):
         case "error":
-            words = text_of(told.get("error"))
+            words = text_of(payload.get("error"))
             return failed(words, "error", is_quota=_PLAN.search(words) is not None)
-        case "completed" if told.get("archived") is True:
+        case "completed" if payload.get("archived") is True:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
-        case "completed" if told.get("enabled") is False:
+        case "completed" if payload.get("enabled") is False:
             return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
         # Dify calls completed what it found no passage in. Lists tell words, details segments.
-        case "completed" if 0 in (count_of(told.get("word_count")), count_of(told.get("segment_count"))):
+        case "completed" if 0 in (
+            count_of(payload.get("word_count")),
+            count_of(payload.get("segment_count")),
+        ):
             return DocStatus(DocState.FAILED, "Dify found no text in it", "no-text")
-        case "completed" if told.get("enabled") is True and told.get("archived") is False:
+        case "completed" if payload.get("enabled") is True and payload.get("archived") is False:
             return DocStatus(DocState.READY)
         case str(word) if word in _WORKING:
             return DocStatus(DocState.INDEXING)
@@ -195,13 +200,13 @@ _OF_METADATA = frozenset({"create-field", "describe"})
 
 def judge(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; None is success."""
-    told = object_of(answer.body)
-    code, status = text_of(told.get("code")), count_of(told.get("status")) or answer.status
-    is_error = bool(code) and "message" in told and status >= 400
+    payload = object_of(answer.body)
+    code, status = text_of(payload.get("code")), count_of(payload.get("status")) or answer.status
+    is_error = bool(code) and "message" in payload and status >= 400
     case = case_of(
         answer,
         code=code if is_error else "",
-        message=text_of(told.get("message")) if is_error else "",
+        message=text_of(payload.get("message")) if is_error else "",
         is_error=is_error,
         is_of_document=answer.op in _TAKES_DOCUMENTS,
     )

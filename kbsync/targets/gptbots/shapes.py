@@ -331,9 +331,9 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
     # Full.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
-    # Rights of the key, in the vendor's own body; insufficient is said of credits as well.
+    # Rights of the key, in the vendor's own body; "insufficient" may also mean credits.
     ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
-    # It may be said of one document.
+    # It may concern only one document.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
     # The vendor's own body, so no firewall's page.
     ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),

@@ -194,8 +194,8 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     new one when another state was seen in between, or when the document's `update_time` is not the one that
     the update's marker remembers, which also works after a restart.
 
-    The page of a document is remembered, what was said of it for a moment only: others change documents, too,
-    and a change judged by an older `update_time` would be called searchable too early (promise 10).
+    The target remembers on which page a document is, and its row only for a moment: others change documents,
+    too, and with an older `update_time` a change would count as searchable too early (promise 10).
     """
 
     _config: GptbotsTargetConfig
@@ -348,7 +348,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
         path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # a kind has routes of its own
         is_qa_update = is_update and first.cutting.kind is DocumentKind.QA
-        # They are about to be changed: nothing that was said of them holds.
+        # The request changes these documents, so their last states no longer hold.
         ids = [one.doc_id for one in batch if one.doc_id]
         self._trusted.difference_update(ids)
         self._update_started |= dict.fromkeys(ids, self._steady())
@@ -369,7 +369,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._request_size(first).taken(len(batch))
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
-        if not is_update:  # whatever is said of them is of their only version
+        if not is_update:  # a new document has only one version
             self._trusted.update(one.remote_id for one in outcomes.values() if isinstance(one, Accepted))
         return dict(outcomes)
 

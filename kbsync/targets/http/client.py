@@ -129,7 +129,7 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One call. `body` makes the bytes to send, anew for each try. `is_repeatable`: repeating it is
+    """One call. `body` makes the bytes to send again for each try. `is_repeatable`: repeating it is
     harmless."""
 
     op: str
@@ -370,13 +370,13 @@ class Client:
     def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
         """Adjust the pace of later requests to a request's outcome."""
         match outcome:
-            case FailedRequest(error=error, sign=Sign.DOWN, wish=wish):
-                self.breaker.failed(number, error.reason, wish)
+            case FailedRequest(error=error, sign=Sign.DOWN, retry_after=retry_after):
+                self.breaker.failed(number, error.reason, retry_after)
             case FailedRequest(sign=Sign.NONE):
                 self.breaker.withdraw(number)
-            case FailedRequest(error=Unavailable(retry_after=wish), sign=Sign.BUSY):
+            case FailedRequest(error=Unavailable(retry_after=retry_after), sign=Sign.BUSY):
                 self.breaker.succeeded()
-                self.gate.slowed(burst, wish)
+                self.gate.slowed(burst, retry_after)
             case _:
                 self.breaker.succeeded()
                 self.gate.succeeded(burst)
@@ -539,22 +539,22 @@ class Client:
         error = _without_key(by_status(answer) if is_redirect else self.judge(answer), headers)
         if error is None:
             return answer
-        wish = answer.retry_after
+        retry_after = answer.retry_after
         if isinstance(error, Unsure) and call.is_repeatable:  # asking again does no harm: nothing is unsure
-            error = Unavailable(error.reason, code=error.code, retry_after=wish)
+            error = Unavailable(error.reason, code=error.code, retry_after=retry_after)
         if not isinstance(error, Unavailable | Unsure):
-            return FailedRequest(error, Sign.UP, wish=wish)
+            return FailedRequest(error, Sign.UP, retry_after=retry_after)
         sign = Sign.DOWN if answer.status >= 500 or answer.is_page else Sign.UP
         if isinstance(error, Unavailable):
             if error.retry_after is None:
-                error.retry_after = wish
+                error.retry_after = retry_after
             # 429 may also mean an empty account: then the judge gave no `Unavailable`
             if answer.status == 429 or error.is_rate_limit:
                 sign = Sign.BUSY
-        own_wish = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
+        pause = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
         # A target that asked for fewer requests gets none at once; nor one that wants a longer pause.
-        again = not is_redirect and sign is not Sign.BUSY and own_wish <= PATIENCE
-        return FailedRequest(error, sign, again, wish)
+        again = not is_redirect and sign is not Sign.BUSY and pause <= PATIENCE
+        return FailedRequest(error, sign, again, retry_after)
 
 
 def _answer(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:

@@ -18,7 +18,7 @@ from kbsync.core.text import printable
 from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 
-LONGEST_WISH = 300.0
+LONGEST_RETRY_AFTER = 300.0
 """Maximum Retry-After in seconds; a longer one counts as this."""
 
 EXCERPT = 300
@@ -46,17 +46,17 @@ class HttpAnswer:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the target asks us to wait, 0 to `LONGEST_WISH`; None if unclear.
+        """Seconds that the target asks us to wait, 0 to `LONGEST_RETRY_AFTER`; None if unclear.
 
         RFC 9110, 10.2.3: seconds or a date. A date is compared with the response's own date if it has one.
         """
-        wish = self.headers.get("retry-after", "").strip()
-        if _SECONDS.fullmatch(wish):
-            return min(float(wish), LONGEST_WISH)
-        until = _date(wish)
+        value = self.headers.get("retry-after", "").strip()
+        if _SECONDS.fullmatch(value):
+            return min(float(value), LONGEST_RETRY_AFTER)
+        until = _date(value)
         if until is None:
             return None
-        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), LONGEST_WISH)
+        return min(max(0.0, until - (self.sent_at if self.date is None else self.date)), LONGEST_RETRY_AFTER)
 
     @property
     def date(self) -> float | None:
@@ -144,8 +144,8 @@ class Sign(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A request that failed. `again`: a retry may succeed in a moment. `wish`: the target's Retry-After in
-    seconds, if any.
+    """A request that failed. `again`: a retry may succeed in a moment. `retry_after`: the seconds of
+    the target's Retry-After, if any.
 
     It is a value and not an exception, so that no transport error, with the request and its key in it, is
     attached to `error`.
@@ -154,7 +154,7 @@ class FailedRequest:
     error: TargetError
     sign: Sign
     again: bool = False
-    wish: float | None = None
+    retry_after: float | None = None
 
 
 class SendTrace:

@@ -77,8 +77,8 @@ class Breaker:
         self._failures, self._pause = 0, FIRST_REST
         self._until = self._probe = None
 
-    def failed(self, call: int, cause: str, wish: float | None = None) -> None:
-        """Record that the target is down, as far as a call can tell; `cause` in words, `wish` its
+    def failed(self, call: int, cause: str, retry_after: float | None = None) -> None:
+        """Record that the target is down, as far as a call can tell; `cause` in words, `retry_after` its
         Retry-After."""
         if call == self._probe:
             self._pause = min(self._pause * 2, LONGEST_REST)
@@ -89,7 +89,7 @@ class Breaker:
             if self._failures < FAILURES_IN_A_ROW:
                 return
         self.cause, self._last_before = cause, self._calls
-        self._until = self._steady() + max(self._pause, wish or 0.0)
+        self._until = self._steady() + max(self._pause, retry_after or 0.0)
         self._probe = None
 
     def withdraw(self, call: int) -> None:
@@ -226,21 +226,21 @@ class Gate:
         self.in_flight -= 1
         self._freed.set()
 
-    def slowed(self, burst: int, wish: float | None) -> None:
-        """The target reported "too many requests": halve the limit, and pause for `wish` seconds or our
-        default.
+    def slowed(self, burst: int, retry_after: float | None) -> None:
+        """The target reported "too many requests": halve the limit, and pause for `retry_after` seconds or
+        our default.
 
-        Responses of one burst halve it once; a longer wish among them still counts.
+        Responses of one burst halve it once; a longer `retry_after` among them still counts.
         """
         # Requests that were sent together are refused together: they say one thing, once.
         if burst == self._burst:
             self._burst += 1
             self.limit = max(1, self.limit // 2)
             self._successes = 0
-            self._account.be_quiet(wish or self._pause)
+            self._account.be_quiet(retry_after or self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        elif wish:
-            self._account.be_quiet(wish)
+        elif retry_after:
+            self._account.be_quiet(retry_after)
 
     def succeeded(self, burst: int) -> None:
         """Record that a request of `burst` succeeded; old ones say nothing about the current pace."""

@@ -404,8 +404,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         except Rejected:
             self._folders.forget()  # the folder may be gone, and not the file
             raise
-        path, wish = f"{_file_at(remote_id)}/rename", {"filename": file_name}
-        await self._client.ask("rename", "POST", path, json=wish)
+        path, body = f"{_file_at(remote_id)}/rename", {"filename": file_name}
+        await self._client.ask("rename", "POST", path, json=body)
 
     # -- search ----------------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         try:
             answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
             found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
-        except NotOffered as error:  # no word of the server's: nothing is said of the dataset
+        except NotOffered as error:  # not the server's own answer, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
             raise self.no_base(base_id, error.reason) from error

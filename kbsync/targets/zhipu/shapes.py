@@ -124,11 +124,11 @@ class ZhipuDocument(DocumentRow):
         `has_room`: the account has space left, so words about space and length concern only the document.
         """
         failure = self.failure
-        said = quoted(failure.text)
-        reason = said or _MEANINGS.get(failure.code, "the vendor gives no reason")
+        words = quoted(failure.text)
+        reason = words or _MEANINGS.get(failure.code, "the vendor gives no reason")
         text = without_names(failure.text, self.name)
         # 10001 was seen with "document damaged": where there are words, they decide
-        rule = refusal(INDEXED, said, text, "" if said else failure.code)
+        rule = refusal(INDEXED, words, text, "" if words else failure.code)
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
             return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
         return DocStatus(DocState.FAILED, reason, failure.code)
@@ -162,7 +162,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
     remote_id, name, url = id_of(item.get("id")), text_of(item.get("name")), text_of(item.get("url"))
     if remote_id is None:
         return None
-    parse_image, told = flag_of(item.get("parse_image")), object_of(item.get("failInfo"))
+    parse_image, failure = flag_of(item.get("parse_image")), object_of(item.get("failInfo"))
     recipe = recipe_of(
         integer(item.get("knowledge_type")),
         _separators(item.get("custom_separator")),
@@ -182,7 +182,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
         addresses=tuple(text for text in (name, url) if is_address(text)),
         url=url,
         parse_image=parse_image,
-        failure=FailInfo(text_of(told.get("embedding_msg")), id_of(told.get("embedding_code")) or ""),
+        failure=FailInfo(text_of(failure.get("embedding_msg")), id_of(failure.get("embedding_code")) or ""),
     )
     if state is not DocState.FAILED:
         return document

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kbsync.accounts.account import Account, Applications, Bases, Callbacks, account_of
+from kbsync.accounts.account import Applications, Bases, Callbacks, ManagedAccount, account_of
 from kbsync.cli.context import choose, read_state, unmade
 from kbsync.cli.exit_codes import Code, OfMirror, concerning
 from kbsync.cli.options import Choices
@@ -37,7 +37,7 @@ class OpenAccount:
     installation: Installation
     mirror: MirrorConfig
     target: Target
-    service: Account
+    service: ManagedAccount
     runner: asyncio.Runner
 
     def call(self, request: Coroutine[Any, Any, T]) -> T:
