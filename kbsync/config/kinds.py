@@ -346,7 +346,7 @@ class Others:
 
     about: str
     what: str
-    names: Callable[[], Collection[str]]
+    names: Collection[str]
     known: Callable[[str], Mapping[str, ValueKind]]
 
 

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -36,17 +36,13 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
 from kbsync.contract.target import Cluster
 from kbsync.core.selection import path_matcher
-from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+from kbsync.targets.registry import DEFAULT_TARGET, TARGETS, WITH_DOCUMENT_SETTINGS
 
 Occasion = Literal["halted", "recovered", "quarantined"]
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]*"
 LONGEST_NAME = 100
 """Maximum length of a name. It names a directory, followed by a hash; file systems allow 255 bytes."""
-
-
-def _targets_with_document_settings() -> Sequence[str]:
-    return [name for name, block in TARGETS.items() if block.document_settings]
 
 
 def _document_settings(target: str) -> Mapping[str, ValueKind]:
@@ -67,7 +63,7 @@ class DocumentRule:
         Others(
             "settings for the documents that match",
             "target type",
-            _targets_with_document_settings,
+            WITH_DOCUMENT_SETTINGS,
             _document_settings,
         ),
     ] = field(default_factory=dict)
@@ -352,7 +348,7 @@ def known_keys(block: type) -> tuple[str, ...]:
     """Every key that `block` may have in a file, in the order of the model."""
     keys: list[str] = []
     for name, setting in settings_of(block).items():
-        keys += setting.mark.names() if isinstance(setting.mark, Others) else [name]
+        keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
     return (*keys, *(f"{key}_file" for key in secret_keys(block)))
 
 

@@ -331,7 +331,7 @@ class _Reader:
         return None if None in items else items
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
-        named = [key for key in others.names() if value.get(key) is not None]
+        named = [key for key in others.names if value.get(key) is not None]
         return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:

@@ -69,7 +69,7 @@ def _properties(block: type) -> Iterator[tuple[str, Schema]]:
 
 
 def _others(others: Others) -> Iterator[tuple[str, Schema]]:
-    for key in others.names():
+    for key in others.names:
         settings = ((name, _single(kind)) for name, kind in others.known(key).items())
         yield key, {**_object(f"settings of {others.what} {key}", settings), "type": "object"}
 

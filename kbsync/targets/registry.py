@@ -27,6 +27,9 @@ ROWS = {
 }
 """Module and class of the config block, which has everything else: keys, checks, the target's class."""
 
+WITH_DOCUMENT_SETTINGS = ("zhipu", "gptbots")
+"""Types whose block has `document_settings`: here, so that a config with `documents` loads no other block."""
+
 
 # Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()

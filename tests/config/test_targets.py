@@ -15,6 +15,7 @@ from kbsync.contract.target import Surroundings
 from kbsync.once import settings_of
 from kbsync.targets.gptbots.config import RANKING_MODELS, GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import RANKING
+from kbsync.targets.registry import TARGETS, WITH_DOCUMENT_SETTINGS
 from kbsync.targets.zhipu.config import SLICES, ZhipuSearchConfig, ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -229,3 +230,8 @@ async def test_mirrors_of_one_account_know_together_whether_it_is_down(tmp_path:
     assert one is same and one is not other
     for target in targets:
         await target.aclose()
+
+
+def test_the_types_with_settings_for_documents_are_those_that_the_registry_names() -> None:
+    found = [name for name, block in TARGETS.items() if block.document_settings]
+    assert found == list(WITH_DOCUMENT_SETTINGS)
