@@ -126,7 +126,7 @@ def cluster(workers: int) -> Iterator[tuple[DaskCluster, list[subprocess.Popen[b
             while not file.exists() or not file.read_text().endswith("}"):
                 time.sleep(0.1)
             with closing(DaskCluster(Cluster(json.loads(file.read_text())["address"]), 60.0)) as opened:
-                while opened.look().workers < workers:
+                while opened.state().workers < workers:
                     time.sleep(0.1)
                 yield opened, processes
         finally:

@@ -84,7 +84,7 @@ def index(dsn: str) -> None:
     """Have the first host make the index of vectors, as at the start of a pass; print how long it takes."""
     began = time.perf_counter()
     with closing(host(dsn, "0")) as store:
-        store.look()
+        store.check()
         store.tidy()
     print(f"{'index of vectors':45}{time.perf_counter() - began:10.1f} s")
 
@@ -159,7 +159,7 @@ def write(dsn: str, folder: Path, ended: Event, written: Any) -> None:
     """Read, cut and put documents of a host of its own until `ended`, then take them out again."""
     seen, encoder, ids = bytearray(SEEN), LocalEncoder(), list[int]()
     with closing(host(dsn, "writer")) as store:
-        store.look()
+        store.check()
         for entry in entries(folder, 0, 1, seen):
             if ended.is_set():
                 break

@@ -201,7 +201,7 @@ def wordllama_folder() -> Path:
     """The folder of the installed wordllama package."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_cure()}")
+        raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_fix()}")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -220,16 +220,16 @@ def _read_expected(path: Path, sha256: str) -> bytes:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageError(
-            f"the built-in embedding cannot read {path}: {error.strerror}; wordllama is incomplete; {_cure()}"
+            f"the built-in embedding cannot read {path}: {error.strerror}; wordllama is incomplete; {_fix()}"
         ) from error
     if digest != sha256:
         raise UsageError(
-            f"{path} is not the file the built-in embedding was made for (SHA-256 {digest}); {_cure()}"
+            f"{path} is not the file the built-in embedding was made for (SHA-256 {digest}); {_fix()}"
         )
     return content
 
 
-def _cure() -> str:
+def _fix() -> str:
     return f"reinstall it: {install_command('wordllama', reinstall=True)}"
 
 

@@ -60,16 +60,18 @@ def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [(index, 1 / (1 + math.exp(-max(-13.0, min(36.0, score))))) for index, score in order]
 
 
-def with_unranked(order: Sequence[tuple[int, float]], places: Sequence[int]) -> list[tuple[int, float]]:
-    """The order of the candidates at `places`, with the others unmoved, up to the last of `places`.
+def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) -> list[tuple[int, float]]:
+    """The order of the candidates at `positions`, with the others unmoved, up to the last of `positions`.
 
-    (place, score) of each. A candidate that was not sent to the service has the score of the one before it,
-    or the best score if it comes first.
+    (position, score) of each. A candidate that wasn't sent to the service has the score of the one before
+    it, or the best score if it comes first.
     """
-    ranked_at = {place: (places[index], score) for place, (index, score) in zip(places, order, strict=True)}
+    ranked_at = {
+        position: (positions[index], score) for position, (index, score) in zip(positions, order, strict=True)
+    }
     merged, before = list[tuple[int, float]](), order[0][1]
-    for place in range(places[-1] + 1):
-        merged.append(ranked_at.get(place, (place, before)))
+    for position in range(positions[-1] + 1):
+        merged.append(ranked_at.get(position, (position, before)))
         before = merged[-1][1]
     return merged
 
@@ -144,19 +146,19 @@ def _reranked(
 ) -> list[_Scored]:
     """The best in the order of the rerank service, if it answers; the others behind them.
 
-    Pictures keep their places: the service would see only their names.
+    Pictures keep their positions: the service would see only their names.
     """
-    places = [index for index, item in enumerate(ranked) if not is_picture(stored[item.chunk].path)]
-    places = places[: ranker.most_texts]
-    if not places:
+    positions = [index for index, item in enumerate(ranked) if not is_picture(stored[item.chunk].path)]
+    positions = positions[: ranker.most_texts]
+    if not positions:
         return ranked
-    passages = [stored[ranked[index].chunk] for index in places]
+    passages = [stored[ranked[index].chunk] for index in positions]
     try:
         order = spread(ranker.order(question, ["\n".join([*item.headings, item.text]) for item in passages]))
     except TargetError as error:
         _log.warning("in the order kbsync finds by itself: %s", printable(error.reason))
         return ranked
-    head, unranked = with_unranked(order, places), ranked[places[-1] + 1 :]
+    head, unranked = with_unranked(order, positions), ranked[positions[-1] + 1 :]
     lower = behind([item.score for item in unranked], head[-1][1])
     return [replace(ranked[index], score=score) for index, score in head] + [
         replace(item, score=score) for item, score in zip(unranked, lower, strict=True)

@@ -32,7 +32,7 @@ class Snippet:
     ends_early: bool = False
 
 
-_AS_THEY_ARE = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
+_WITHOUT_MARKUP = (Flavour.PLAIN, Flavour.CODE, Flavour.ROWS)
 _AFTER_HEADING = " ·"
 
 
@@ -42,7 +42,7 @@ def without_markup(text: str, path: str, above: Sequence[str]) -> str:
     `above`: the headings shown above the passage, which are omitted from it.
     """
     flavour = flavour_of(path)
-    if flavour in _AS_THEY_ARE:
+    if flavour in _WITHOUT_MARKUP:
         return text
     parts, titles = list[str](), list[str]()
     for block in blocks(text, flavour):

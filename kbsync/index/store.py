@@ -121,7 +121,7 @@ class Store(Protocol):
     def writers(self) -> tuple[str, str]:
         """This opening's own name as a writer ('' if it only reads), and that of the last writer before."""
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         """The identity and number of documents of this store. Replaces a store that is gone or damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:

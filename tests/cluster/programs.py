@@ -73,7 +73,7 @@ class Programs:
             assert time.monotonic() < until
             time.sleep(0.05)
             with suppress(Unavailable):  # a busy machine takes its time
-                there = cluster.look().workers
+                there = cluster.state().workers
         cluster.close()
 
     def close(self) -> None:

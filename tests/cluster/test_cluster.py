@@ -357,7 +357,7 @@ def test_a_worker_of_another_version_halts_the_mirror_by_name(
         ) as caught:
             list(cluster.cut(PAGES))
         assert caught.value.halt == "workers-differ" and "install kbsync" in caught.value.cure
-        assert len(cluster.look().unfit) == 2
+        assert len(cluster.state().unfit) == 2
 
 
 def test_another_model_on_a_worker_halts_the_mirror_by_name(cluster: DaskCluster, tmp_path: Path) -> None:
@@ -481,12 +481,12 @@ def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_a
     def here(documents: Sequence[Document]) -> Iterator[Cut | TargetError]:
         yield from (Cut(entry.path, (), ()) for entry, _ in documents)
 
-    def look(_self: object) -> ClusterState:
+    def state(_self: object) -> ClusterState:
         looks.append(now[0])
         raise Unavailable("no scheduler answers", code="no-scheduler")
 
     monkeypatch.setattr(DaskCluster, "cut", lost)
-    monkeypatch.setattr(DaskCluster, "look", look)
+    monkeypatch.setattr(DaskCluster, "state", state)
     with closing(DaskCluster(Cluster("tcp://127.0.0.1:9"))) as cluster:
         cut: Any = cluster.cut_or(here)  # type: ignore[arg-type]
         assert cluster.note == ""
@@ -497,7 +497,7 @@ def test_what_a_lost_cluster_leaves_undone_is_done_here_until_it_is_looked_for_a
             assert "this host does its work" in cluster.note
         assert looks == [0.0, client.AWAY_FOR]
         # A document that takes the model down, say, is no cluster that is away.
-        monkeypatch.setattr(DaskCluster, "look", lambda _self: ClusterState(1, 1, ()))
+        monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(1, 1, ()))
         now[0] = 2 * client.AWAY_FOR + 1
         assert not cluster.is_away() and cluster.note == ""
         assert not cluster.lose(Unavailable("its workers end", code="workers-killed"))

@@ -40,7 +40,7 @@ def test_workers_that_answer_are_counted_and_those_that_do_not_fit_are_named(
     assert code == 3 and [each["result"] for each in both] == ["wrong", "wrong"]
     assert "has kbsync 0.1.0, this host has kbsync 9.1" in both[0]["detail"]
     assert both[0]["cure"].startswith("install kbsync ")
-    monkeypatch.setattr(DaskCluster, "look", lambda _self: ClusterState(0, 0, []))
+    monkeypatch.setattr(DaskCluster, "state", lambda _self: ClusterState(0, 0, []))
     code, [found] = checked(place)
     assert (code, found["detail"]) == (4, "0 workers, 0 threads")
     assert (

@@ -313,10 +313,10 @@ def test_what_is_no_index_is_told_to_a_reader(folder: Path, made: str | None, sa
 
 def test_a_reader_follows_a_new_index(index: Writer, folder: Path) -> None:
     reader = SqliteStore(folder, writer=None)
-    first, _ = reader.look()
+    first, _ = reader.check()
     index.discard("a test")
     again = Writer(folder)
-    assert reader.look() == (again.uuid, 0) and again.uuid != first
+    assert reader.check() == (again.uuid, 0) and again.uuid != first
     reader.close()
     again.close()
 

@@ -61,7 +61,7 @@ def test_a_server_that_is_not_there_is_tried_again() -> None:
         port = listener.getsockname()[1]
     dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
     with closing(PostgresStore(dsn, Owner(""))) as store, pytest.raises(Unavailable) as caught:
-        store.look()
+        store.check()
     assert str(caught.value).startswith(f"the database kb at 127.0.0.1:{port} cannot be reached (")
     assert "hush" not in str(caught.value)
 
@@ -113,11 +113,11 @@ def test_a_database_that_is_missing_is_made_by_the_cure_for_the_role_that_lacks_
     postgres.run("postgres", "CREATE ROLE bird LOGIN")
     with opened(postgres, "not_there", user="bird") as store:
         with pytest.raises(Halted) as caught:
-            store.look()
+            store.check()
         assert caught.value.halt == "knowledge-base-missing"
         cured(postgres, caught.value)
         with pytest.raises(Halted) as caught:
-            store.look()
+            store.check()
         assert caught.value.halt == "unsuitable-server"
         assert "lacks the extension vector" in str(caught.value)
         cured(postgres, caught.value)
@@ -126,7 +126,7 @@ def test_a_database_that_is_missing_is_made_by_the_cure_for_the_role_that_lacks_
 
 def test_an_unknown_user_halts(postgres: Server) -> None:
     with opened(postgres, postgres.database(), user="stranger") as store, pytest.raises(Halted) as caught:
-        store.look()
+        store.check()
     assert caught.value.halt == "credentials"
 
 
@@ -139,7 +139,7 @@ def test_a_server_that_is_too_old_halts(
 ) -> None:
     monkeypatch.setattr(connections, name, value)
     with opened(postgres, postgres.database()) as store, pytest.raises(Halted, match=word) as caught:
-        store.look()
+        store.check()
     assert caught.value.halt == "unsuitable-server"
     assert "99" in str(caught.value)
 
@@ -150,7 +150,7 @@ def test_a_newer_layout_is_refused_and_left_alone(postgres: Server) -> None:
         put(store, entry(1, "kestrel"))
         postgres.run(database, "UPDATE kbsync.base SET version = %s", schema.VERSION + 1)
         with opened(postgres, database) as later:
-            for does in (later.look, lambda: later.put([entry(2, "heron")], Numbers())[0]):
+            for does in (later.check, lambda: later.put([entry(2, "heron")], Numbers())[0]):
                 with pytest.raises(Halted, match="newer kbsync") as caught:
                     raise_it(does())
                 assert caught.value.halt == "newer-index"
@@ -173,7 +173,7 @@ def test_a_database_that_only_reads_is_searched_and_not_written(postgres: Server
     postgres.run("postgres", f"ALTER DATABASE {database} SET default_transaction_read_only = on")
     with opened(postgres, database) as store:
         with pytest.raises(Halted) as caught:
-            store.look()
+            store.check()
         assert caught.value.halt == "index-read-only"
         assert outcome(store, 2).halt == "index-read-only"
     with opened(postgres, database, read_only=True) as reader:
@@ -251,14 +251,14 @@ def test_a_base_that_was_dropped_is_made_anew_by_a_look_and_by_nothing_else(post
     database = postgres.database()
     with opened(postgres, database) as store:
         put(store, entry(1, "kestrel"))
-        before = store.look()
+        before = store.check()
         postgres.run(database, "DROP SCHEMA kbsync CASCADE")
         for number in (2, 3):
             gone = outcome(store, number)
             assert isinstance(gone, Unavailable)
             assert gone.code == "index-gone"
         assert store.page(0, 9) == []
-        uuid, documents = store.look()
+        uuid, documents = store.check()
         assert uuid != before[0]
         assert documents == 0
         put(store, entry(2, "heron"))
@@ -272,15 +272,15 @@ def test_a_server_that_restarts_costs_a_pause(postgres: Server) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
         [first] = put(store, entry(1, "kestrel"))
-        before = store.look()
+        before = store.check()
         for number in (signal.SIGINT, signal.SIGQUIT):
             postgres.stop(number)
             assert isinstance(outcome(store, 2), Unavailable)
             with pytest.raises(Unavailable):
-                store.look()
+                store.check()
             postgres.start()
             assert found(store, "kestrel") == {first}
-        assert store.look() == before
+        assert store.check() == before
 
 
 class Work:
@@ -319,7 +319,7 @@ def test_ended_at_any_statement_the_old_version_or_the_new_one_is_whole(
     for stop_at in range(1, 3 if is_answer_lost else 100):
         with opened(postgres, database, f"{stop_at}/") as store:
             [first] = put(store, entry(1, "kestrel", *LONG))
-            store.look()
+            store.check()
             count = 0
 
             def step(connection: Any, statement: str, at: int = stop_at) -> None:
@@ -397,7 +397,7 @@ def test_a_server_that_restarts_in_the_middle_of_any_statement_has_all_or_nothin
 def test_only_a_lost_commit_is_unsure(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     database = postgres.database()
     with opened(postgres, database) as store:
-        store.look()
+        store.check()
 
         def cut(connection: Any, statement: str) -> None:
             if statement == "COMMIT" and threading.current_thread() is threading.main_thread():
@@ -441,7 +441,7 @@ def cut_while_committing(store: PostgresStore, server: Server, database: str) ->
         if statement == "COMMIT" and threading.current_thread().name.startswith("cut"):
             lines.append(connection)
 
-    store.look()
+    store.check()
     with ThreadPoolExecutor(1, "cut") as pool, pytest.MonkeyPatch.context() as patch:
         with commits_without_an_answer(server):
             between(patch, note)
@@ -486,8 +486,8 @@ def test_a_process_that_starts_while_a_commit_is_open_waits_for_it(
         with cut_while_committing(ended, postgres, database), monkeypatch.context() as patch:
             patch.setattr(store_module, "ASLEEP", -4)  # it waits for a second
             with pytest.raises(Unavailable):
-                restarted.look()
-        assert restarted.look()[1] == 1
+                restarted.check()
+        assert restarted.check()[1] == 1
         assert [row.upload_id for row in restarted.page(0, 9)] == [1]
 
 
@@ -530,7 +530,7 @@ def test_a_writer_asleep_in_its_transaction_holds_nobody_up_and_stores_nothing_w
         [halted] = sleeper.put([entry(2, "heron", replaces=first)], Numbers())
         assert isinstance(halted, Halted)
         assert halted.halt == "superseded"
-        assert sleeper.look() == successor.look()  # and does not take it back
+        assert sleeper.check() == successor.check()  # and does not take it back
         with pytest.raises(Halted):
             sleeper.delete([second])
         with pytest.raises(Halted):
@@ -547,7 +547,7 @@ def test_a_vector_that_another_host_takes_out_meanwhile_is_made_again(
         [other] = put(theirs, entry(1, "kestrel"))
         assert ours.known("numbers", [piece("kestrel").key])
         encoder = Numbers()
-        ours.look()
+        ours.check()
 
         def take_out(connection: Any, statement: str) -> None:
             if "CROSS JOIN LATERAL" in statement and theirs.present([other]):
@@ -568,7 +568,7 @@ def test_closed_in_the_middle_it_begins_nothing_more(postgres: Server) -> None:
         assert isinstance(outcome(store, 2), Unavailable)
     store.close()
     with pytest.raises(Unavailable):
-        store.look()
+        store.check()
 
 
 def test_a_lost_connection_is_noticed_before_it_is_used(postgres: Server) -> None:
@@ -582,7 +582,7 @@ def test_a_lost_connection_is_noticed_before_it_is_used(postgres: Server) -> Non
 
 def test_statements_of_a_store_raise_only_target_errors(postgres: Server) -> None:
     with opened(postgres, postgres.database()) as store:
-        store.look()
+        store.check()
         with pytest.raises(TargetError), store._connections.transaction() as (connection, _):
             connection.execute("SELECT 1/0")
         with pytest.raises(psycopg.Error) as caught, psycopg.connect(postgres.dsn("not_there_either")):

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -14,12 +15,12 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.errors import Halted
-from kbsync.index.postgres import schema
+from kbsync.index.postgres import schema, writing
 from kbsync.index.postgres.store import Owner, PostgresStore
 from kbsync.index.postgres.writing import term_of
 from kbsync.index.search import Search
 from kbsync.index.words import TOKENISER
-from tests.postgres.base import Numbers, entry, found, left_over, opened, put
+from tests.postgres.base import Numbers, between, entry, found, left_over, opened, put
 from tests.postgres.server import Server
 from tests.postgres.test_mirror import Host
 from tests.share import long
@@ -192,9 +193,9 @@ def older(postgres: Server) -> str:
 def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server, older: str) -> None:
     owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
     with closing(PostgresStore(postgres.dsn(older), owner)) as store:
-        uuid, _ = store.look()
+        uuid, _ = store.check()
         assert uuid == "c67e3590-13bb-4a26-8fda-1d8d10457c5a"
-        assert store.look() == (uuid, 2)
+        assert store.check() == (uuid, 2)
         # Of two documents of one path the one that was stored last is there.
         assert [row.path for row in store.page(0, 9)] == ["b.md", "a.md"]
         [hit] = Search(store, Numbers()).search(Query("kestrel", top_k=1, own=True))
@@ -213,10 +214,29 @@ def test_a_base_of_layout_1_is_upgraded_and_keeps_its_documents(postgres: Server
     assert tables(postgres, older) == tables(postgres, made(postgres))
 
 
+def test_older_words_are_looked_for_once_however_many_steps_they_take(
+    postgres: Server, older: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "_REWORDED_TOGETHER", 1)
+    asked, steps = list[str](), list[str]()
+
+    def step(_: psycopg.Connection[Any], statement: str) -> None:
+        asked.extend([statement] if "SELECT EXISTS(SELECT 1 FROM document" in statement else [])
+        steps.extend([statement] if "SET tokeniser = " in statement else [])
+
+    between(monkeypatch, step)
+    owner = Owner("one/", UUID(int=1), "handbook", "/srv/docs", "files")
+    with closing(PostgresStore(postgres.dsn(older), owner)) as store:
+        _, documents = store.check()
+        store.tidy()
+        store.purge()
+    assert (len(asked), len(steps)) == (1, documents) and documents > 1
+
+
 def made(server: Server) -> str:
     database = server.database()
     with opened(server, database) as store:
-        store.look()
+        store.check()
     return database
 
 
@@ -251,7 +271,7 @@ def test_an_older_kbsync_that_is_at_work_writes_nothing_more_after_the_upgrade(
 ) -> None:
     [(before,)] = postgres.run(older, "SELECT generation FROM kbsync.owner")
     with opened(postgres, older, "two/") as other:
-        other.look()
+        other.check()
     [(after,)] = postgres.run(older, "SELECT generation FROM kbsync.owner WHERE prefix = 'one/'")
     assert after > before
 
@@ -266,7 +286,7 @@ def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) 
     )
     with opened(postgres, older, "two/", user=role) as store:
         with pytest.raises(Halted) as caught:
-            store.look()
+            store.check()
         assert "layout 1" in caught.value.reason and "belong to postgres" in caught.value.reason
         assert "-U postgres" in caught.value.cure and "upgrade-2.sql" in caught.value.cure
         assert "\n" not in caught.value.cure
@@ -274,7 +294,7 @@ def test_a_role_that_may_not_upgrade_says_who_may(postgres: Server, older: str) 
         for upgrade in [Path(after) for word, after in itertools.pairwise(words) if word == "-f"]:
             postgres.run(older, upgrade.read_text())
         postgres.run(older, f"GRANT ALL ON ALL TABLES IN SCHEMA kbsync TO {role}")
-        assert store.look()[0]
+        assert store.check()[0]
         put(store, entry(1, "kestrel"))
 
 

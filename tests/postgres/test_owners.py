@@ -40,7 +40,7 @@ def at(
 def refused(store: PostgresStore) -> Halted:
     """What each kind of write is told; nothing of it is done."""
     halts = [outcome(store, 9, "heron")]
-    for write in (lambda: store.delete([1]), lambda: store.rename(1, "b.md", "b.md", 1.0), store.look):
+    for write in (lambda: store.delete([1]), lambda: store.rename(1, "b.md", "b.md", 1.0), store.check):
         with pytest.raises(Halted) as caught:
             write()
         halts.append(caught.value)
@@ -61,8 +61,8 @@ def test_a_state_lost_on_the_same_machine_takes_its_prefix_up_again(postgres: Se
     with at(postgres, database, "first") as before, at(postgres, database, "second") as after:
         [number] = put(before, entry(1, "kestrel"))
         with at(postgres, database, "", read_only=True) as looking:
-            assert looking.look()[1] == 1
-        assert after.look()[1] == 1
+            assert looking.check()[1] == 1
+        assert after.check()[1] == 1
         put(after, entry(2, "heron"))
         assert after.present([number]) == {number}
         # Two at work with one prefix on one machine: the one that came last goes on.
@@ -87,7 +87,7 @@ def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
         for state in ("second", ""):
             with at(postgres, database, state, **other, read_only=True) as looking:
                 with pytest.raises(Halted) as caught:
-                    looking.look()
+                    looking.check()
                 assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
         # The other one has noticed nothing.
         put(theirs, entry(2, "merlin"))
@@ -95,7 +95,7 @@ def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
 
         cured(postgres, halted)
         put(theirs, entry(3, "heron"))  # released is not taken yet
-        assert ours.look()[1] == 3
+        assert ours.check()[1] == 3
         put(ours, entry(4, "osprey"))
         assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.present([number])) == (4, [], set())
         # Whoever had it is told by whom it was taken, in whatever it does next and when it starts again.
@@ -116,7 +116,7 @@ def test_of_two_that_come_at_once_with_one_prefix_one_has_it(postgres: Server) -
         with at(postgres, database, host, host=host) as store:
             ready.wait()
             try:
-                store.look()
+                store.check()
             except Halted as halted:
                 return halted.halt
             return "has it"
@@ -140,7 +140,7 @@ def test_a_state_that_was_moved_to_another_machine_takes_its_documents_along(pos
     with at(postgres, database, "first") as before:
         put(before, entry(1, "kestrel"))
         with at(postgres, database, "first", host="files-2", folder="/data") as after:
-            assert after.look()[1] == 1
+            assert after.check()[1] == 1
         assert rows(postgres, database) == [(PREFIX, token("first"), "files-2", "/data", "news")]
         halted = outcome(before, 2, "heron")
         assert (halted.halt, "on files-2" in str(halted)) == ("superseded", True)
@@ -167,7 +167,7 @@ def test_who_has_documents_takes_a_prefix_of_another_that_a_person_released(post
         with at(postgres, database, "now") as back:
             cured(postgres, refused(back))
             put(lost, entry(2, "merlin"))  # released is not taken yet
-            assert back.look()[1] == 1
+            assert back.check()[1] == 1
             assert [row.id for row in back.page(0, 9)] == [mine]
             put(back, entry(2, "osprey"))
         # One that wakes up changes nothing, and is refused when it starts again.
@@ -180,7 +180,7 @@ def test_who_has_documents_takes_a_prefix_of_another_that_a_person_released(post
     ]
     # Its documents are where they were, and whoever comes under the prefix that was left has them.
     with at(postgres, database, "third", prefix="b/", folder="/srv/other") as other:
-        assert other.look()[1] == 2
+        assert other.check()[1] == 2
         assert before in {row.id for row in other.page(0, 9)}
 
 
@@ -194,17 +194,17 @@ def test_a_look_of_the_writer_tells_that_it_was_seen_once_a_minute(
     database = postgres.database()
     with at(postgres, database, "first") as before, at(postgres, database, "first") as writer:
         put(before, entry(1, "kestrel"))
-        writer.look()
+        writer.check()
         postgres.run(database, A_WHILE_AGO)
         with at(postgres, database, "first", read_only=True) as looking:
-            looking.look()
-        before.look()  # its place was taken
+            looking.check()
+        before.check()  # its place was taken
         assert postgres.run(database, AGE) == [(False,)]
-        writer.look()
+        writer.check()
         assert postgres.run(database, AGE) == [(True,)]
         statements = list[str]()
         between(monkeypatch, lambda _connection, statement: statements.append(statement))
-        writer.look()
+        writer.check()
         assert not any("UPDATE" in each for each in statements)
         postgres.run(database, A_WHILE_AGO)
         writer.delete([])
@@ -218,7 +218,7 @@ def test_a_look_waits_for_no_write(postgres: Server) -> None:
         postgres.run(database, A_WHILE_AGO)
         holding.execute("SELECT FROM kbsync.owner FOR UPDATE")
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(writer.look).result(20)[1] == 1
+            assert pool.submit(writer.check).result(20)[1] == 1
 
 
 def test_a_folder_may_have_any_name(postgres: Server) -> None:
@@ -227,9 +227,9 @@ def test_a_folder_may_have_any_name(postgres: Server) -> None:
     with at(postgres, database, "first", folder=odd) as theirs:
         put(theirs, entry(1, "kestrel"))
     with at(postgres, database, "second", folder=odd) as ours:
-        assert ours.look()[1] == 1
+        assert ours.check()[1] == 1
     with at(postgres, database, "third") as other, pytest.raises(Halted) as caught:
-        other.look()
+        other.check()
     assert "\n" not in str(caught.value)
 
 
@@ -251,7 +251,7 @@ def test_a_prefix_that_begins_another_ones_is_refused_until_that_is_released(
         assert halted.halt == "prefix-taken"
         assert repr(first) in halted.reason and repr(second) in halted.reason and "/srv/one" in halted.reason
         with pytest.raises(Halted) as caught:
-            plan.look()
+            plan.check()
         assert str(caught.value) == str(halted)
         cured(postgres, halted)
         put(two, entry(1, "heron"))

@@ -57,7 +57,7 @@ def test_a_commit_whose_answer_is_lost_behind_a_pooler_is_unsure(postgres: Poole
         assert isinstance(unsure, Unsure), unsure
         if ended == "pooler":
             with pytest.raises(Unavailable):
-                store.look()
+                store.check()
             postgres.pooler.start()
         assert [row.upload_id for row in eventually(lambda: store.page(0, 9))] == [1, 2]
         put(store, entry(2, "heron"))
@@ -73,7 +73,7 @@ def test_a_server_that_restarts_behind_a_pooler_costs_a_pause(postgres: Pooled) 
             postgres.stop(number)
             assert isinstance(outcome(store, 2), Unavailable)
             with pytest.raises(Unavailable):
-                store.look()
+                store.check()
             postgres.start()
 
             def is_found() -> bool:
@@ -99,7 +99,7 @@ def test_what_a_pooler_refuses_halts(
 ) -> None:
     dsn = f"{postgres.dsn(database or postgres.database())} password=hush {more}"
     with closing(PostgresStore(dsn, Owner("", token("")))) as store, pytest.raises(TargetError) as caught:
-        store.look()
+        store.check()
     assert isinstance(caught.value, Halted)
     assert caught.value.halt == halt
     assert words in str(caught.value)

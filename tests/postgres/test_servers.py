@@ -22,7 +22,7 @@ from tests.share import enumerated, long
 
 def halted(store: PostgresStore) -> Halted:
     with pytest.raises(Halted) as caught:
-        store.look()
+        store.check()
     return caught.value
 
 
@@ -106,7 +106,7 @@ def test_a_server_without_a_free_connection_is_tried_again(postgres: Server) -> 
             while True:
                 held.append(psycopg.connect(postgres.direct("postgres")))
         with pytest.raises(Unavailable, match="too many clients"):
-            store.look()
+            store.check()
         for each in held:
             each.close()
         put(store, entry(1, "kestrel"))
@@ -235,7 +235,7 @@ def test_a_server_in_another_language_is_tried_again_and_its_words_are_shown() -
     with foreign("28P01", words) as port:
         dsn = f"postgresql://ada:hush-hush@127.0.0.1:{port}/kb"
         with closing(PostgresStore(dsn, Owner(""))) as store, pytest.raises(TargetError) as caught:
-            store.look()
+            store.check()
     assert isinstance(caught.value, Unavailable)
     assert words in str(caught.value)
     assert "hush" not in str(caught.value)
@@ -248,7 +248,7 @@ def test_two_databases_of_one_server_are_two_bases(postgres: Server) -> None:
     one, two = postgres.database(), postgres.database()
     with opened(postgres, one) as ours, opened(postgres, two) as theirs:
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
-        assert ours.look()[0] != theirs.look()[0]
+        assert ours.check()[0] != theirs.check()[0]
         assert (found(ours, "heron"), found(theirs, "kestrel")) == (set(), set())
         ours.delete([mine, other])
         assert found(theirs, "heron") == {other}

@@ -138,7 +138,7 @@ def test_no_document_of_another_prefix_is_seen_changed_or_removed(postgres: Serv
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         [other] = put(theirs, entry(1, "kestrel and heron"))
-        assert ours.look()[0] == theirs.look()[0]
+        assert ours.check()[0] == theirs.check()[0]
         assert (found(ours, "kestrel"), found(theirs, "kestrel")) == ({mine}, {other})
         assert [row.id for row in ours.page(0, 9)] == [mine]
         assert ours.present([mine, other, 10**30]) == {mine}
@@ -158,12 +158,12 @@ def test_another_prefix_keeps_the_documents_and_one_of_others_is_refused(postgre
         [mine], [other] = put(ours, entry(1, "kestrel")), put(theirs, entry(1, "heron"))
         dsn = postgres.dsn(database)
         with closing(PostgresStore(dsn, Owner("c/", token("a/")), read_only=True)) as reader:
-            assert reader.look()[1] == 1  # as `plan` sees it before the first pass with the new one
+            assert reader.check()[1] == 1  # as `plan` sees it before the first pass with the new one
         with closing(PostgresStore(dsn, Owner("c/", token("a/")))) as renamed:
-            assert renamed.look() == (theirs.look()[0], 1)
+            assert renamed.check() == (theirs.check()[0], 1)
             renamed.rename(mine, "folder/file-1.md", "c/name", 1.0)
         with closing(PostgresStore(dsn, Owner("b/", token("a/")))) as taken, pytest.raises(Halted) as caught:
-            taken.look()
+            taken.check()
         assert caught.value.halt == "prefix-taken"
         # A state that was lost has nothing but the prefix.
         with closing(PostgresStore(dsn, Owner("c/", token("new")))) as again:
@@ -268,7 +268,7 @@ def test_hosts_that_come_at_once_make_one_base(postgres: Server) -> None:
     def come(number: int) -> str:
         with opened(postgres, database, f"{number}/") as store:
             ready.wait()
-            uuid = store.look()[0].partition("/")[0]
+            uuid = store.check()[0].partition("/")[0]
             put(store, *(entry(at, f"kestrel {at}", "the same for all") for at in range(10)))
             return uuid
 
@@ -352,7 +352,7 @@ def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
     role = f"reader_{database}"
     postgres.run(database, f"CREATE ROLE {role} LOGIN")
     with opened(postgres, database, user=role, read_only=True) as reader:
-        assert reader.look() == ("", 0)  # nothing was made yet, and is not made by looking
+        assert reader.check() == ("", 0)  # nothing was made yet, and is not made by looking
         assert reader.page(0, 9) == []
         with pytest.raises(UnmadeError), reader.snapshot():
             pass
@@ -365,7 +365,7 @@ def test_reading_needs_no_more_than_the_right_to_read(postgres: Server) -> None:
             kept = f"{may_write} WHERE relnamespace = 'kbsync'::regnamespace AND relkind = 'r'"
             assert postgres.run(database, kept, role) == [(False,)]
             assert found(reader, "kestrel") == {number}
-            assert reader.look() == store.look()
+            assert reader.check() == store.check()
             with pytest.raises(Halted):
                 reader.delete([number])
 

@@ -52,7 +52,7 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
 ) -> None:
     database, now = postgres.database(), 0.0
     with opened(postgres, database, "a/", clock=lambda: now) as ours, opened(postgres, database, "b/") as its:
-        ours.look()
+        ours.check()
         assert not ours.tidy()
         fill(its)
         assert its.purge()  # there are few: nothing is waited for
@@ -92,7 +92,7 @@ def test_the_index_fits_the_question(postgres: Server) -> None:
         fill(store)
         fill(other, "again")
     with opened(postgres, database, "a/") as store:
-        store.look()
+        store.check()
         assert not store.tidy()  # a pass that begins makes it and waits
     # So few are compared faster one by one.
     with psycopg.connect(postgres.dsn(database)) as connection:
@@ -121,7 +121,7 @@ def test_an_index_that_was_broken_off_is_made_again(postgres: Server) -> None:
                 making.result(30)
         assert postgres.run(database, INDEX) == [(False,)]
     with opened(postgres, database, "a/") as again:
-        again.look()
+        again.check()
         assert not again.tidy()
         assert postgres.run(database, INDEX) == [(True,)]
 
@@ -146,8 +146,8 @@ def test_two_do_not_make_it_at_once(postgres: Server, is_orphan: bool) -> None:
         opened(postgres, database, "b/", user=other) as second,
         ThreadPoolExecutor(1) as pool,
     ):
-        store.look()
-        second.look()
+        store.check()
+        second.check()
         with a_writer_that_does_not_end(postgres, database):
             making = pool.submit(store.tidy)
             while not postgres.run(database, PROGRESS):
@@ -183,7 +183,7 @@ def test_whoever_may_not_make_it_says_so_once_and_goes_on(
     for kind in ("TABLES", "SEQUENCES"):
         postgres.run(database, f"GRANT ALL ON ALL {kind} IN SCHEMA kbsync TO {role}")
     with opened(postgres, database, "b/", user=role) as store, caplog.at_level(logging.WARNING):
-        store.look()
+        store.check()
         for _ in range(3):
             assert not store.tidy()
             assert store.purge()

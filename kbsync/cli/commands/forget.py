@@ -186,7 +186,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
         return []
     try:
         with closing(SqliteStore(place, writer=None)) as store:
-            uuid, documents = store.look()
+            uuid, documents = store.check()
             found = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
     except UnmadeError:
         return []

@@ -179,7 +179,7 @@ class DaskCluster:
             return self._away is not None
         if self._trying.acquire(blocking=False):  # other threads continue here while one checks
             try:
-                if self.look().workers:
+                if self.state().workers:
                     self._away = None
             except Unavailable as error:
                 self.lose(error)
@@ -256,7 +256,7 @@ class DaskCluster:
         rank = sum(item < number for item in list(self._puts))
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
-    def look(self) -> ClusterState:
+    def state(self) -> ClusterState:
         """The cluster's current state. Raises `Unavailable`."""
         return _result(self._begin(self._survey()))
 

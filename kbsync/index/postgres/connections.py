@@ -21,7 +21,7 @@ from kbsync.index.postgres.dsn import may_show_password
 from kbsync.index.postgres.errors import (
     OLDEST_EXTENSION,
     OLDEST_SERVER,
-    Place,
+    Database,
     identifier,
     trouble_with,
     unconnected,
@@ -81,7 +81,7 @@ class Connections:
             raise Halted("credentials", f"{reason}; {advice}")
         parameters = _PARAMETERS | dsn_parameters
         self._conninfo = make_conninfo(**parameters)
-        self.place = Place(parameters, read_only=read_only)
+        self.database = Database(parameters, read_only=read_only)
         self._idle = list[Connection]()
         self._guard = threading.Lock()
         self._is_closed = False
@@ -107,9 +107,9 @@ class Connections:
             *_, home, is_open, extension, is_made = began.fetchone() or (None,) * 4
             self._require_extension(extension)
             if not is_open:  # its types would be unknown, whatever else the user may do
-                user, home = self.place.user or "kbsync", identifier(home)
-                reason = f"{self.place} does not let {user} use the schema {home} of its extension vector"
-                grant = self.place.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
+                user, home = self.database.user or "kbsync", identifier(home)
+                reason = f"{self.database} does not let {user} use the schema {home} of its extension vector"
+                grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
                 raise Halted("credentials", reason, cure=grant)
             yield connection, is_made
             try:
@@ -117,7 +117,7 @@ class Connections:
             except psycopg.OperationalError as error:
                 if not connection.broken:
                     raise
-                reason = f"{self.place} went away before it said whether all was stored"
+                reason = f"{self.database} went away before it said whether all was stored"
                 raise Unsure(reason, code="commit-unanswered") from error
 
     @contextmanager
@@ -127,14 +127,14 @@ class Connections:
         try:
             yield connection
         except psycopg.Error as error:
-            raise trouble_with(self.place, error) from error
+            raise trouble_with(self.database, error) from error
         finally:
             self._give_back(connection)
 
     def _take(self) -> Connection:
         with self._guard:
             if self._is_closed:
-                raise Unavailable(f"{self.place} is being closed", code="closed")
+                raise Unavailable(f"{self.database} is being closed", code="closed")
             while self._idle:
                 connection = self._idle.pop()
                 if not _has_ended(connection):
@@ -143,7 +143,7 @@ class Connections:
         try:
             connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
-            raise unconnected(self.place, error) from error
+            raise unconnected(self.database, error) from error
         unsuitable = self._unsuitable(connection.info)
         if unsuitable is not None:
             connection.close()
@@ -154,14 +154,14 @@ class Connections:
         """Why kbsync can't work with this server, None if it can; needs no query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
-            reason = f"{self.place} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
-            return Halted("unsuitable-server", reason, cure=self.place.psql("SELECT version()"))
+            reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
+            return Halted("unsuitable-server", reason, cure=self.database.psql("SELECT version()"))
         if encoding not in (None, "UTF8"):
             # Others can't hold every text; in SQL_ASCII a filter would compare bytes, not letters.
-            reason = f"{self.place} is in {encoding}; kbsync needs UTF8: make another, and name that"
-            name = identifier(f"{self.place.name}_utf8")
-            create = f"CREATE DATABASE {name} OWNER {self.place.role} ENCODING 'UTF8' TEMPLATE template0"
-            return Halted("unsuitable-server", reason, cure=self.place.psql(create, "postgres"))
+            reason = f"{self.database} is in {encoding}; kbsync needs UTF8: make another, and name that"
+            name = identifier(f"{self.database.name}_utf8")
+            create = f"CREATE DATABASE {name} OWNER {self.database.role} ENCODING 'UTF8' TEMPLATE template0"
+            return Halted("unsuitable-server", reason, cure=self.database.psql(create, "postgres"))
         return None
 
     def _give_back(self, connection: Connection) -> None:
@@ -179,13 +179,14 @@ class Connections:
         """Raises `Halted` if pgvector is missing or too old."""
         least = ".".join(map(str, OLDEST_EXTENSION))
         if version is None:
-            reason = f"{self.place} lacks the extension vector (pgvector {least} or newer)"
-            raise Halted("unsuitable-server", reason, cure=self.place.psql("CREATE EXTENSION vector"))
+            reason = f"{self.database} lacks the extension vector (pgvector {least} or newer)"
+            raise Halted("unsuitable-server", reason, cure=self.database.psql("CREATE EXTENSION vector"))
         if tuple(map(int, version.split(".")[:2])) < OLDEST_EXTENSION:
-            reason = (
-                f"{self.place} has pgvector {version}; kbsync needs {least} or newer: install it, then update"
+            reason = f"{self.database} has pgvector {version}; kbsync needs {least} or newer: "
+            reason += "install it, then update"
+            raise Halted(
+                "unsuitable-server", reason, cure=self.database.psql("ALTER EXTENSION vector UPDATE")
             )
-            raise Halted("unsuitable-server", reason, cure=self.place.psql("ALTER EXTENSION vector UPDATE"))
 
 
 def _has_ended(connection: Connection) -> bool:

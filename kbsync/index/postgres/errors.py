@@ -34,11 +34,11 @@ _REFUSED = re.compile(
 )
 
 
-class Place:
-    """The database, for sentences and commands: never with its password."""
+class Database:
+    """The database in messages and commands, never with its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
-        """`parameters` as libpq has them. `read_only`: nothing may be changed there."""
+        """`parameters` as libpq has them. `read_only`: kbsync changes nothing there."""
         self.read_only = read_only
         self.user = str(parameters.get("user") or "")
         self.name = str(parameters.get("dbname") or self.user or "postgres")
@@ -50,12 +50,12 @@ class Place:
 
     @property
     def address(self) -> str:
-        """The same as a URL, equal for two spellings of one database."""
+        """A URL, equal for two spellings of one database."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
     def role(self) -> str:
-        """The user who connects, as an identifier."""
+        """The role that connects, as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
     @property
@@ -89,60 +89,60 @@ def literal(text: str) -> str:
     return sql.Literal(text).as_string(None)
 
 
-def unconnected(place: Place, error: psycopg.Error) -> TargetError:
+def unconnected(database: Database, error: psycopg.Error) -> TargetError:
     """What to do about a failed connection."""
-    words = said(error)
+    words = message_of(error)
     if _NO_DATABASE.search(words):
-        create = f"CREATE DATABASE {identifier(place.name)} OWNER {place.role}"
-        reason = f"{place} does not exist; create it, or correct target.dsn"
-        return Halted("knowledge-base-missing", reason, cure=place.psql(create, "postgres"))
+        create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
+        reason = f"{database} does not exist; create it, or correct target.dsn"
+        return Halted("knowledge-base-missing", reason, cure=database.psql(create, "postgres"))
     if _REFUSED.search(words):
-        return Halted("credentials", f"{place} refuses the user ({words}); correct target.dsn")
+        return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
     if "unsupported startup parameter" in words:  # from PgBouncer, and waiting doesn't change it
-        reason = f"the pooler of {place} refuses what target.dsn asks for ({words}); take it out there"
+        reason = f"the pooler of {database} refuses what target.dsn asks for ({words}); take it out there"
         return Halted("credentials", reason)
-    return Unavailable(f"{place} cannot be reached ({words})", code=error.sqlstate or "unreachable")
+    return Unavailable(f"{database} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 
 
-def trouble_with(place: Place, error: psycopg.Error) -> TargetError:
+def trouble_with(database: Database, error: psycopg.Error) -> TargetError:
     """What to do about a failed statement. Its transaction is rolled back."""
-    state, words = error.sqlstate or "", said(error)
+    state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]
-        if place.read_only:
+        if database.read_only:
             rights += ["SELECT ON ALL TABLES IN SCHEMA kbsync"]
         else:
             rights += [f"ALL ON ALL {right} IN SCHEMA kbsync" for right in ("TABLES", "SEQUENCES")]
         if "for database" in words:
-            rights = [f"CREATE ON DATABASE {identifier(place.name)}"]
-        grant = "; ".join(f"GRANT {right} TO {place.role}" for right in rights)
-        reason = f"{place} does not let {place.user or 'its user'} do what it has to ({words})"
-        return Halted("credentials", reason, cure=place.psql(grant), code=state)
+            rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
+        grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
+        reason = f"{database} does not let {database.user or 'its user'} do what it has to ({words})"
+        return Halted("credentials", reason, cure=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (
-            f"{place} only reads ({words}); name the primary server in target.dsn, "
+            f"{database} only reads ({words}); name the primary server in target.dsn, "
             "or end what makes it read-only"
         )
-        return Halted("index-read-only", reason, cure=place.psql("SHOW transaction_read_only"), code=state)
+        return Halted("index-read-only", reason, cure=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
-        reason = f"no space is left on the disk of {place}; free some, the work goes on by itself"
+        reason = f"no space is left on the disk of {database}; free some, the work goes on by itself"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
-        return gone(place)
+        return gone(database)
     if state == CANCELED:
-        reason = f"{place} ended a statement ({words}); if statement_timeout is too short, raise it with"
-        return Unavailable(f"{reason}: {place.longer_statements}", code=state)
+        reason = f"{database} ended a statement ({words}); if statement_timeout is too short, raise it with"
+        return Unavailable(f"{reason}: {database.longer_statements}", code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
         return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")
-    return Unavailable(f"{place} cannot be used just now ({words})", code=state or "disconnected")
+    return Unavailable(f"{database} cannot be used just now ({words})", code=state or "disconnected")
 
 
-def gone(place: Place) -> Unavailable:
+def gone(database: Database) -> Unavailable:
     """The error for tables that were dropped or replaced."""
-    return Unavailable(f"the index in {place} is gone; a new one is made", code="index-gone")
+    return Unavailable(f"the index in {database} is gone; a new one is made", code="index-gone")
 
 
-def said(error: psycopg.Error) -> str:
+def message_of(error: psycopg.Error) -> str:
     """The server's message on one line, without its hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = lines[0] if lines else type(error).__name__

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbsync.errors import Halted
 from kbsync.index.postgres.connections import Connection
-from kbsync.index.postgres.errors import Place
+from kbsync.index.postgres.errors import Database
 
 VERSION = 3
 NAMED = 3
@@ -25,7 +25,7 @@ WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
 """
 
 
-def make(connection: Connection, place: Place) -> None:
+def make(connection: Connection, database: Database) -> None:
     """Create the tables if they are missing, upgrade those of an older layout. Call inside a transaction.
 
     Raises `Halted` if the role may not, and for tables of a newer kbsync.
@@ -36,15 +36,15 @@ def make(connection: Connection, place: Place) -> None:
     if connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'").fetchone() is None:
         connection.execute(TABLES.read_bytes())
     [(version,)] = connection.execute("SELECT version FROM base")
-    require_version(version, place)
+    require_version(version, database)
     if version == VERSION:
         return
     if row := connection.execute(_FOREIGN_OWNER).fetchone():
         raise Halted(
             "older-index",
-            f"the tables in {place} have layout {version}, this kbsync needs layout {VERSION}, and they "
+            f"the tables in {database} have layout {version}, this kbsync needs layout {VERSION}, and they "
             f"belong to {row[0]}: start kbsync once with that role, or have it upgrade them",
-            cure=place.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
+            cure=database.psql_files((UPGRADES[before] for before in range(version, VERSION)), row[0]),
         )
     connection.execute("SELECT set_config('statement_timeout', '0', true)")  # a large base takes minutes
     while version < VERSION:
@@ -52,11 +52,12 @@ def make(connection: Connection, place: Place) -> None:
         version += 1
 
 
-def require_version(version: int, place: Place) -> None:
+def require_version(version: int, database: Database) -> None:
     """Raises `Halted` for tables that a newer kbsync created or changed."""
     if version > VERSION:
         raise Halted(
             "newer-index",
-            f"the index in {place} was made by a newer kbsync (layout {version}, this one knows {VERSION})",
+            f"the index in {database} was made by a newer kbsync "
+            f"(layout {version}, this one knows {VERSION})",
             cure="upgrade this kbsync",
         )

@@ -105,20 +105,20 @@ class PostgresStore:
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
         self._former = ""
-        self._is_gone = False  # until the next look: what is put meanwhile would be put into another base
+        self._is_gone = False  # until the next `check`: a document put meanwhile would go into another base
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
         self._is_stopping = False
         self._building: Connection | None = None
         self._has_begun = False  # `tidy` has been called
         self._may_index = True
-        self._may_lack_index = True  # looked for once, and again when this process stored something
-        self._may_be_stale = not read_only  # documents of an older kbsync
+        self._may_lack_index = True  # checked once, and again after this process stores something
+        self._has_old_words = None if not read_only else False  # None: not checked yet
         self._last_put = float("-inf")
 
     @property
     def address(self) -> str:
         """The database's URL."""
-        return self._connections.place.address
+        return self._connections.database.address
 
     @property
     def writers(self) -> tuple[str, str]:
@@ -126,7 +126,7 @@ class PostgresStore:
         claim = self._claim
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         """The identity of this base, and the number of the owner's documents.
 
         The first call creates the base if there is none, and claims the owner's row.
@@ -232,10 +232,10 @@ class PostgresStore:
             self._make_claim()
         with self._transaction(SNAPSHOT) as (connection, is_made):
             base = self._find_base(connection) if is_made else None
-            place, row = self._connections.place, None if base is None else base.row
+            database, row = self._connections.database, None if base is None else base.row
             if row is None and not self._read_only:
-                raise gone(place)
-            nothing = f"nothing has been mirrored into {place} under the prefix {self._owner.prefix!r} yet"
+                raise gone(database)
+            nothing = f"nothing has been mirrored into {database} under the prefix {self._owner.prefix!r} yet"
             if base is None:
                 raise UnmadeError(nothing)
             owner, is_own = (None, False) if row is None else (row.id, row.is_of(self._owner))
@@ -244,23 +244,23 @@ class PostgresStore:
             )
 
     def tidy(self) -> bool:
-        """Make the index of vectors if comparing all takes long; whether `purge` is to do so.
+        """Make the index of vectors if comparing all takes long; whether `purge` has to do so.
 
-        The first call makes it and waits: a single pass has no later moment. After that a working mirror
-        would have to wait.
+        The first call makes it and waits, because a single pass has no later moment. Later calls leave it to
+        `purge`, so that no mirror waits for it.
         """
         if self._has_begun:
-            return self._may_be_stale or self._find_unindexed_model() is not None
+            return self._has_old_words is not False or self._find_unindexed_model() is not None
         self._has_begun = True
         self._reword()
         while self._find_unindexed_model() is not None and self._index():
             pass
-        return self._may_be_stale
+        return self._has_old_words is not False
 
     def purge(self) -> bool:
         """Finish remaining work. Deleted text is out of reach at once; the server's own vacuum removes it.
 
-        First give documents that an older kbsync stored today's words, some in each transaction.
+        First gives documents with older words today's, some in each transaction.
         False: the index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
         while self._reword():
@@ -285,16 +285,18 @@ class PostgresStore:
         self._connections.close()
 
     def _reword(self) -> bool:
-        """Give some documents of an older kbsync today's words; whether there may be more."""
-        if self._claim is None or self._is_stopping or not self._may_be_stale:
+        """Give some documents with older words today's; whether there may be more."""
+        if self._claim is None or self._is_stopping or self._has_old_words is False:
             return False
-        with self._transaction() as (connection, is_made):  # a writing one needs more statements
-            values = (self._owner.token, TOKENISER)
-            self._may_be_stale = is_made and connection.execute(_HAS_OLD_WORDS, values).fetchone() == (True,)
-        if self._may_be_stale:
+        if self._has_old_words is None:  # a read: a writing transaction needs more statements
+            with self._transaction() as (connection, is_made):
+                values = (self._owner.token, TOKENISER)
+                row = connection.execute(_HAS_OLD_WORDS, values).fetchone() if is_made else None
+                self._has_old_words = row == (True,)
+        if self._has_old_words:
             with self._repeatable(), self._writing() as writing:
-                self._may_be_stale = writing.reword()
-        return self._may_be_stale
+                self._has_old_words = writing.reword()
+        return self._has_old_words
 
     # -- the index of vectors
 
@@ -395,9 +397,9 @@ class PostgresStore:
     def _writing(self) -> Iterator[Writing]:
         """A transaction that begins with the owner's row, locked and checked to be still ours."""
         if self._read_only:
-            raise Halted("read-only", f"{self._connections.place} was opened for reading only")
+            raise Halted("read-only", f"{self._connections.database} was opened for reading only")
         if self._is_stopping:
-            raise Unavailable(f"{self._connections.place} is being closed", code="closed")
+            raise Unavailable(f"{self._connections.database} is being closed", code="closed")
         claim = self._claim or self._make_claim()
         with self._transaction() as (connection, is_made):
             row, self._may_lack_index = None, True
@@ -410,12 +412,12 @@ class PostgresStore:
             writing.count()
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
-        """A claim on the owner's row in place of `before`, unless another thread has made one."""
+        """A claim on the owner's row in database of `before`, unless another thread has made one."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
             with self._transaction() as (connection, _):
-                schema.make(connection, self._connections.place)
+                schema.make(connection, self._connections.database)
                 [(uuid,)] = connection.execute("SELECT uuid::text FROM base")
                 # The lock of `make` is held: nobody else can claim meanwhile.
                 rows = [_OwnerRow(*row) for row in connection.execute(_ROWS, self._owner_values())]
@@ -462,7 +464,7 @@ class PostgresStore:
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
-            return gone(self._connections.place)
+            return gone(self._connections.database)
         return self._superseded(base.row)
 
     def _superseded(self, row: _OwnerRow) -> Halted:
@@ -472,15 +474,15 @@ class PostgresStore:
         return Halted(
             "superseded",
             f"another kbsync, on {printable(row.host) or 'another machine'}, writes into "
-            f"{self._connections.place} with the prefix {self._owner.prefix!r}; give each mirror a prefix of "
-            "its own, or end one of the two and start the other again",
+            f"{self._connections.database} with the prefix {self._owner.prefix!r}; give each mirror a prefix "
+            "of its own, or end one of the two and start the other again",
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
         """The prefix is another machine's or folder's, and nothing here proves that owner to be gone."""
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
-            f"the prefix {prefix!r} in {self._connections.place} belongs to {printable(owner)}, last seen "
+            f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
             f"{row.seen} UTC; give each mirror a prefix of its own"
         )
         if prefix != self._owner.prefix:
@@ -493,7 +495,7 @@ class PostgresStore:
             f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
         )
-        command = self._connections.place.psql(release)
+        command = self._connections.database.psql(release)
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
 
     def _record_seen(self, claim: _Claim) -> None:
@@ -511,9 +513,9 @@ class PostgresStore:
                         return writing.put(entry, encoder.model, vectors)
                     except QueryCanceled as error:
                         # It holds the owner's row and waits for nobody, so the document is what takes long.
-                        place = self._connections.place
+                        database = self._connections.database
                         reason = f"storing {printable(entry.path)} takes longer than the statement_timeout of"
-                        reason = f"{reason} {place}; to raise it: {place.longer_statements}"
+                        reason = f"{reason} {database}; to raise it: {database.longer_statements}"
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
                 # Outside of the transaction: a service may answer slowly.
@@ -527,7 +529,7 @@ class PostgresStore:
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
-        schema.require_version(row[0], self._connections.place)
+        schema.require_version(row[0], self._connections.database)
         uuid, documents, is_to_be_seen, *owner = row[1:]
         has_names, own_row = row[0] >= schema.NAMED, None if owner[0] is None else _OwnerRow(*owner)
         return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
@@ -589,7 +591,7 @@ UPDATE owner SET token = %s, prefix = %s, mirror = %s, folder = %s, host = %s, g
   seen = now()
 WHERE id = %s RETURNING generation
 """
-# The holder of the row is writing, and records the time itself.
+# Whoever holds the row is writing and records the time anyway.
 _SEEN = """
 UPDATE owner SET seen = now()
 WHERE id = (SELECT id FROM owner WHERE token = %s AND generation = %s FOR UPDATE SKIP LOCKED)

@@ -6,11 +6,11 @@ CREATE SCHEMA IF NOT EXISTS kbsync;
 CREATE TABLE kbsync.base (version integer NOT NULL, uuid uuid NOT NULL);
 CREATE TABLE kbsync.owner (
   id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  token uuid NOT NULL UNIQUE,  -- lies beside the owner's state: so it is known under another prefix as well
+  token uuid NOT NULL UNIQUE,  -- also in the owner's state, so the owner is known under another prefix too
   prefix text NOT NULL UNIQUE,
   generation bigint NOT NULL DEFAULT 1,  -- one more with each writer: what an earlier one sends is refused
   mirror text NOT NULL, folder bytea NOT NULL,  -- as its config has them
-  host text NOT NULL,                    -- '': whoever comes next may have the prefix
+  host text NOT NULL,                    -- '': released, anyone may have the prefix
   seen timestamptz NOT NULL DEFAULT now(),  -- when that host last changed something or began a pass
   documents bigint NOT NULL DEFAULT 0, passages bigint NOT NULL DEFAULT 0, words bigint NOT NULL DEFAULT 0
 );

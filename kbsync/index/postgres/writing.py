@@ -182,7 +182,7 @@ class Writing:
         return len(passages)
 
     def count(self) -> None:
-        """Record the new numbers, for BM25 and for `look`."""
+        """Record the new numbers, for BM25 and for `check`."""
         self._connection.execute(
             "UPDATE owner SET documents = documents + %s, passages = passages + %s, words = words + %s,"
             " seen = now() WHERE id = %s",

@@ -383,7 +383,7 @@ class SqliteStore:
         self._reader = Reader(folder)
         self._finder: Reader | None = None  # most processes that write never search
         self._opening = threading.Lock()
-        self._damage = ""  # a description of the damage: the next `look` sets the file aside
+        self._damage = ""  # a description of the damage: the next `check` sets the file aside
 
     @property
     def address(self) -> str:
@@ -395,7 +395,7 @@ class SqliteStore:
         """Written with the first change."""
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
-    def look(self) -> tuple[str, int]:
+    def check(self) -> tuple[str, int]:
         """The id of the file and its number of documents."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):

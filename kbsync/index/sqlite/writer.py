@@ -271,7 +271,7 @@ class Writer:
             self._connection.close()
             if self.is_current:
                 set_aside(self._folder / FILE, reason)
-            self._let_go()
+            self._release()
 
     def stop(self) -> None:
         """Start no further step; data stored but not shown yet is removed another time."""
@@ -285,9 +285,9 @@ class Writer:
                 self.scrub()
                 with suppress(apsw.FullError, apsw.IOError):  # the WAL stays, to be emptied another time
                     self._connection.close()
-                self._let_go()
+                self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._is_open, self._is_closing = False, True
         os.close(self._lock)
 

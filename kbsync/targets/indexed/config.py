@@ -32,8 +32,8 @@ class IndexedTargetConfig(TargetConfig):
     def services(self) -> Sequence[ServiceAddress]:
         """The services for vectors and ranking, if any."""
         both = (self.embedding, self.rerank)
-        asked = (ServiceAddress(one.base_url, one.ca_file, one.proxy) for one in both if one.base_url)
-        return tuple(dict.fromkeys(asked))
+        addresses = (ServiceAddress(it.base_url, it.ca_file, it.proxy) for it in both if it.base_url)
+        return tuple(dict.fromkeys(addresses))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """A type with its own checks yields these as well."""

@@ -1,6 +1,6 @@
-"""A knowledge base whose index kbsync keeps itself: searchable the moment a put returns.
+"""A target whose index kbsync keeps itself: a document is searchable when `put` returns.
 
-Heavy parts (parser, numpy, tokenizer, weights) are loaded when the first document or question needs them.
+The first document or question loads what it needs of parser, numpy, tokenizer and weights.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ if TYPE_CHECKING:
 BATCH = 64
 CONCURRENCY = 2  # one put writes while the other parses and makes vectors
 CONCURRENCY_OF_CLUSTER = 4
-"""256 documents on their way keep a cluster busy; each may hold a descriptor, of which there may be 1,024."""
+"""256 documents in flight keep a cluster busy; each may hold one of the process's 1,024 descriptors."""
 
 SCRUB_AFTER = 1.0
-"""Seconds after a change when its traces are taken out, whatever else comes (promise 11)."""
+"""Seconds from a change until deleted text is removed from the files, whatever comes between (promise 11)."""
 
 _PAGE = 500
 
 
 def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONCURRENCY) -> Limits:
-    """What such a knowledge base takes."""
+    """The limits of a target with its own index."""
     return Limits(
         extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,
@@ -76,7 +76,7 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
 
 
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
-    """What makes the vectors. Loads nothing and sends nothing. `is_first`: see `Endpoint`."""
+    """The encoder that `config` selects. Loads nothing and sends nothing. `is_first`: see `Endpoint`."""
     if _is_service(config.embedding):
         return ServiceEncoder(config.embedding, is_first=is_first)
     return LocalEncoder(_onnx_of(config))
@@ -88,7 +88,7 @@ def _onnx_of(config: IndexedTargetConfig) -> Path | None:
 
 
 def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Whether it names a service. A secret that cannot be read is told now, before anything is opened."""
+    """Whether it names a service. Raises `UsageError` for an unreadable secret, before anything is opened."""
     if block.base_url is None or block.type not in SERVICES:
         return False
     for secret in (block.api_key, block.proxy):
@@ -98,7 +98,7 @@ def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
 
 
 class IndexedTarget(Target):
-    """The knowledge base in a store. Open it with `over`."""
+    """A target over a store. Open it with `over`."""
 
     updates_in_place = True
 
@@ -115,21 +115,21 @@ class IndexedTarget(Target):
         ranker: Ranker | None = None,
         cluster: DaskCluster | None = None,
     ) -> None:
-        """`parse` stands in for the parser where it is given; `cluster` reads and cuts instead."""
+        """`parse` replaces the parser. With a `cluster`, its workers read and cut."""
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search = Search(store, encoder, ranker)
         self._cluster = cluster
         here = cut_here(parse or self._parse)
         cut = here if cluster is None else cluster.cut_or(here)
         self._pipeline = Pipeline(cut, encoder, store.known, limits.max_bytes or sys.maxsize)
-        # They wait for the cluster most of the time: the mirror's threads are left to others.
+        # Threads of their own: they mostly wait for the cluster, and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
         self._parser: Parser | None = None
         self._starting = threading.Lock()
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
-        # A thread of its own: those of the mirror may all hang with the disk of its folder.
+        # A thread of its own: the mirror's threads may all hang with the disk of its folder.
         self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
 
     @classmethod
@@ -140,8 +140,8 @@ class IndexedTarget(Target):
         store: Callable[[], Store],
         parse: Parse | None,
     ) -> Self:
-        """The knowledge base that `config` describes, over the store that `store` opens. Loads no model."""
-        is_first = surroundings.read_only  # a command that somebody typed
+        """Open the target that `config` describes over the store that `store` opens. Loads no model."""
+        is_first = surroundings.read_only  # an interactive command
         encoder = encoder_of(config, is_first=is_first)
         ranker = ServiceRanker(config.rerank, is_first=is_first) if _is_service(config.rerank) else None
         cluster, concurrency = None, CONCURRENCY
@@ -149,22 +149,22 @@ class IndexedTarget(Target):
             from kbsync.index.cluster.client import ClusterEncoder, DaskCluster
 
             cluster, concurrency = DaskCluster(surroundings.cluster), CONCURRENCY_OF_CLUSTER
-            # The built-in vectors take less time than their way there, and no key of a service travels.
+            # Built-in vectors are faster to make than to transfer. A service's key must not leave the host.
             if onnx := _onnx_of(config):
                 encoder = ClusterEncoder(cluster, encoder, partial(LocalEncoder, onnx))
-        # Only now: a key that cannot be read is told before anything is opened.
+        # Open the store last: an unreadable key must raise before that.
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
         return cls(store(), encoder, limits, parse, spool, ranker, cluster)
 
     @property
     def limits(self) -> Limits:
-        """What it takes."""
+        """Its limits."""
         return self._limits
 
     @property
     def note(self) -> str:
-        """That the cluster is away."""
+        """A note while the cluster can't be reached; "" otherwise."""
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
@@ -176,17 +176,17 @@ class IndexedTarget(Target):
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
-        """The index; one that was removed or is damaged is replaced by an empty one, with a new id."""
-        found = await asyncio.to_thread(self._store.look)
-        base = Base(*found, self._store.address, *self._store.writers)
-        # What a killed process left half-way is taken out soon after the start.
+        """The index. Replaces a missing or damaged one with an empty one, which has a new id."""
+        uuid, documents = await asyncio.to_thread(self._store.check)
+        base = Base(uuid, documents, self._store.address, *self._store.writers)
+        # Finish soon what a killed process left unfinished.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):
                 self._scrub_soon()
         return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; what is accepted is searchable. An old version serves until then."""
+        """Store each document. Accepted ones are searchable; until then the old version is."""
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
         outcomes: Sequence[PutOutcome] = await put
         self._scrub_soon()
@@ -194,7 +194,7 @@ class IndexedTarget(Target):
 
     @property
     def model(self) -> str:
-        """What makes its vectors."""
+        """The name of the model of its vectors."""
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:
@@ -207,7 +207,7 @@ class IndexedTarget(Target):
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
         present = await asyncio.to_thread(self._store.present, wanted)
-        # What is stored is shown in the same commit: there is nothing between the two.
+        # The commit that stores a document also makes it searchable: there is no other state.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         return {each: ready if number in present else missing for each, number in numbers.items()}
 
@@ -216,11 +216,11 @@ class IndexedTarget(Target):
         numbers = [number for each in ids if (number := number_of(each)) is not None]
         if not await asyncio.to_thread(self._store.delete, numbers):
             self._scrub_soon()
-        # An id that was never given names nothing of ours: it is as good as deleted.
+        # An id that kbsync never gave counts as deleted.
         return dict.fromkeys(ids)
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Every document, in the order they were stored."""
+        """All documents, oldest first."""
         after = 0
         while page := await asyncio.to_thread(self._store.page, after, _PAGE):
             for row in page:
@@ -238,7 +238,7 @@ class IndexedTarget(Target):
             after = page[-1].id
 
     async def leave(self) -> None:
-        """Give back the place of a mirror that has ended."""
+        """Release what the store keeps for a mirror that has ended."""
         await asyncio.to_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -247,28 +247,28 @@ class IndexedTarget(Target):
         self._scrub_soon()
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """The best documents first. Raises `UsageError` for a path pattern that is none."""
+        """The best documents first. Raises `UsageError` for an invalid path pattern."""
         return await asyncio.to_thread(self._search.search, query)
 
     @property
     def scale(self) -> str:
-        """Of scores: the same model, and the same service to order what is found, or none."""
+        """Equal for targets whose scores are comparable: the same model and rerank service."""
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
 
     @property
     def reranks(self) -> bool:
-        """A rerank service is configured; it is asked in every search."""
+        """Whether a rerank service orders the hits of each search."""
         return self._ranker is not None
 
     async def explain(self, remote_id: str) -> Explanation:
-        """The document's chunks, one below the other. Raises `Rejected` for an unknown document."""
+        """The text of the document's chunks. Raises `Rejected` for an unknown document."""
         texts = await asyncio.to_thread(self._store.texts, _known_number(remote_id))
         if texts is None:
             raise _unknown(remote_id)
         return Explanation(len(texts), "\n\n".join(texts))
 
     async def aclose(self) -> None:
-        """Let go of files and workers."""
+        """Close files and end workers."""
         self._store.stop()
         if self._scrubbing is not None:
             self._scrubbing.cancel()
@@ -277,7 +277,7 @@ class IndexedTarget(Target):
         self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
-        # The parser after the store: a document that is being read ends with the parser, and is not stored.
+        # The store before the parser: closing the parser cuts off documents, which must not be stored.
         for each in (self._store, self._parser, self._cluster, self._encoder, self._ranker):
             if each is not None:
                 each.close()
@@ -289,13 +289,13 @@ class IndexedTarget(Target):
         try:
             self._put_batches(documents, outcomes)
         except (TargetError, UsageError) as error:
-            # UsageError: the model cannot be read.
+            # UsageError: the model can't be read.
             failed = Halted("embedding", str(error)) if isinstance(error, UsageError) else error
             if not outcomes:
                 raise failed from error
-            # Earlier batches are stored, whatever became of this one.
-            left = len(documents) - len(outcomes)
-            outcomes += [failed, *[untried(failed)] * (left - 1)]
+            # Earlier batches are stored.
+            remaining = len(documents) - len(outcomes)
+            outcomes += [failed, *[untried(failed)] * (remaining - 1)]
         return outcomes
 
     def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
@@ -306,14 +306,14 @@ class IndexedTarget(Target):
             for each in batch:
                 outcome = each if isinstance(each, TargetError) else next(stored)
                 if isinstance(outcome, int):
-                    # The old version went in the commit that shows the new one (promise 2).
+                    # One commit removes the old version and shows the new one (promise 2).
                     replaced = documents[len(outcomes)].replaces is not None
                     outcomes.append(Accepted(str(outcome), ready=True, replaced=replaced))
                 else:
                     outcomes.append(outcome)
 
     def _parse(self, path: str, body: Body) -> Parsed:
-        """The text of a document; the parser is started when the first one comes."""
+        """The text of a document. The first call starts the parser."""
         with self._starting:
             if self._parser is None:
                 from kbsync.index.fence.parser import Parser
@@ -322,7 +322,7 @@ class IndexedTarget(Target):
         return self._parser.parse(path, body)
 
     def _scrub_soon(self) -> None:
-        """Take out traces in `SCRUB_AFTER`. A later change never puts off what an earlier one asked for."""
+        """Remove deleted text from the files in `SCRUB_AFTER`. A later change doesn't postpone that."""
         self._is_to_scrub = True
         if self._scrubbing is None or self._scrubbing.done():
             self._scrubbing = asyncio.create_task(self._scrub())
@@ -342,7 +342,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Once part of the recipe. With another number every stored document would be sent again."""
+"""Part of every recipe since the first version. Another number would send every stored document again."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -365,11 +365,11 @@ def _entry(document: Outgoing) -> Entry:
 
 
 _LARGEST_ID = 2**63 - 1
-"""What both stores can number; they don't compare with more."""
+"""The largest id of both stores; they can't compare larger numbers."""
 
 
 def number_of(remote_id: str) -> int | None:
-    """The document that a remote id names; None for what never was an id of ours."""
+    """The number of a document; None for an id that kbsync never gave."""
     is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_LARGEST_ID))
     number = int(remote_id) if is_number else None
     return None if number is None or number > _LARGEST_ID else number

@@ -35,15 +35,15 @@ class LocalTarget(IndexedTarget):
 
 
 class Unmade(LocalTarget):
-    """The knowledge base before the first pass, for `plan`, which creates nothing."""
+    """An empty knowledge base for `plan`, which creates none before the first pass."""
 
     def __init__(self, config: LocalTargetConfig) -> None:
-        """Only what `limits` and `recipe` need: there is no index to open."""
+        """Sets only what `limits` and `recipe` need."""
         self._encoder = encoder_of(config)
         self._limits = limits_of(config.max_bytes, pictures=self._encoder.takes_pictures)
 
     async def base(self) -> Base:
-        """A base that no state knows."""
+        """A base without an id."""
         return Base("", 0)
 
     async def list(self) -> AsyncIterator[Listed]:
@@ -52,4 +52,4 @@ class Unmade(LocalTarget):
             yield row
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        """Does nothing."""

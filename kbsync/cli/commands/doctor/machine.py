@@ -282,7 +282,7 @@ def _holds_documents(base: Path) -> bool:
 
     try:
         with closing(SqliteStore(base, writer=None)) as store:
-            return store.look()[1] > 0
+            return store.check()[1] > 0
     except UnmadeError:
         return False
 

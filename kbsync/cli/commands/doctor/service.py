@@ -76,7 +76,7 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
     subject = f"{mirror.name}: cluster"
     with closing(DaskCluster(mirror.prepare.cluster, ANSWER_WITHIN)) as asked:
         try:
-            found = asked.look()
+            found = asked.state()
         except TargetError as error:
             yield troubled(subject, error)
             return

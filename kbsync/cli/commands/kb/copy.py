@@ -131,7 +131,7 @@ def _copy(
 
     copied = Copied()
     with concerning(mirror.name), open_state(installation, tell) as store:
-        uuid, total = source.look()
+        uuid, total = source.check()
 
         async def work() -> None:
             record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
