@@ -77,6 +77,27 @@ def docx(body: str = "", title: str = "Staff handbook") -> bytes:
     return document("docx", body=body or filled("docx-body.xml"), title=title)
 
 
+W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+
+
+def word_part(tag: str, content: str) -> bytes:
+    """A part of a Word document: footnotes, numbering, hdr, …"""
+    return f'<w:{tag} xmlns:w="{W}">{content}</w:{tag}>'.encode()
+
+
+def docx_with(body: str, parts: Mapping[str, bytes], *links: tuple[str, str]) -> bytes:
+    """A Word document with more parts, each named after its kind, and links of (id, address)."""
+    kinds = [(name, name.rstrip("0123456789"), f"{name}.xml") for name in parts]
+    rows = relations(("styles", "styles", "styles.xml"), *kinds)
+    outside = "".join(
+        f'<Relationship Id="{i}" Type="{R}/hyperlink" Target="{to}" TargetMode="External"/>'
+        for i, to in links
+    )
+    rows = rows.replace("</Relationships>", f"{outside}</Relationships>")
+    named = {f"word/{name}.xml": content for name, content in parts.items()}
+    return zipped({**parts_of(docx(body)), "word/_rels/document.xml.rels": rows, **named})
+
+
 def shape(number: int, text: str, placeholder: str = "body") -> str:
     """One p:sp with a text; `placeholder` is title, body or sldNum."""
     paragraphs = "".join(f"<a:p><a:r><a:t>{line}</a:t></a:r></a:p>" for line in text.split("\n"))

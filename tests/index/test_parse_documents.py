@@ -348,3 +348,25 @@ def test_a_text_under_the_name_of_a_picture_is_no_way_around_the_limits(parser):
     assert slides and aimed[name] != parts[name]
     bomb = samples.zip_bomb(samples.zipped(aimed), "ppt/media/slide.png", 32 << 20)
     assert rejected(parser, "pptx", bomb).code == "bomb"
+
+
+def test_comments_on_a_slide_and_its_keywords_are_read(parser):
+    parts = samples.parts_of(samples.pptx([(samples.shape(2, "words"), "")]))
+    old = '<p:cmLst xmlns:p="x"><p:cm><p:text>too long</p:text></p:cm></p:cmLst>'
+    new = '<c xmlns:a="y"><cm><txBody><a:p><a:r><a:t>and dull</a:t></a:r></a:p></txBody></cm></c>'
+    parts |= {"ppt/comments/1.xml": old.encode(), "ppt/comments/2.xml": new.encode()}
+    rows = (("r1", "comments", "../comments/1.xml"), ("r2", "comments", "../comments/2.xml"))
+    parts["ppt/slides/_rels/slide1.xml.rels"] = samples.relations(*rows).encode()
+    core = "docProps/core.xml"
+    parts[core] = parts[core].replace(b"<dc:title>", b"<cp:keywords>lamps</cp:keywords><dc:title>")
+    parsed = parser.parse("x.pptx", BytesBody(samples.zipped(parts)))
+    assert parsed.text == "## Slide 1\n\nwords\n\n**Comment:** too long\n\n**Comment:** and dull"
+    assert parsed.tags == ("lamps",)
+
+
+def test_a_hidden_slide_is_read(parser):
+    parts = samples.parts_of(samples.pptx([(samples.shape(2, "kept back"), "")]))
+    name = "ppt/slides/slide1.xml"
+    hidden = parts[name].replace(b"<p:sld ", b'<p:sld show="0" ')
+    assert hidden != parts[name]
+    assert "kept back" in text_of(parser, "pptx", samples.zipped({**parts, name: hidden}))

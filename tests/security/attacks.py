@@ -189,7 +189,7 @@ def endless_rows() -> bytes:
 ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a part of 2 GiB": ("docx", lambda: lying(samples.docx(), "word/document.xml", b" " * MIB, 2 << 30)),
     "archives in archives": ("docx", lambda: nested_zips(3)),
-    "a size that lies": ("docx", lambda: lying(samples.docx(), "word/media/x.xml", b" " * (100 * MIB), 1000)),
+    "a size that lies": ("docx", lambda: lying(samples.docx(), "word/styles.xml", b" " * (100 * MIB), 1000)),
     "a size that lies about the text": (
         "docx",
         lambda: lying(samples.docx(), "word/document.xml", b"<x>" + b" " * (100 * MIB) + b"</x>", 1000),

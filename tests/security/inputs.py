@@ -18,7 +18,7 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.child import unpack_answer, unpack_ready
-from kbsync.index.read import html, mail, notebook, office
+from kbsync.index.read import docx, html, mail, notebook, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
@@ -182,7 +182,8 @@ DOCUMENTS = st.one_of(
     ),
     st.tuples(st.just("epub"), _archived(samples.epub())),
     st.tuples(st.just("pptx"), _archived(samples.pptx())),
-    st.tuples(st.sampled_from(["html", "eml", "ipynb", "epub", "pptx"]), st.binary(max_size=100)),
+    st.tuples(st.just("docx"), _archived(samples.docx())),
+    st.tuples(st.sampled_from(["html", "eml", "ipynb", "epub", "pptx", "docx"]), st.binary(max_size=100)),
 )
 
 _READERS: dict[str, Callable[[bytes], Parsed]] = {
@@ -190,7 +191,8 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
     "epub": html.read_epub,
-    "pptx": office.read_pptx,
+    "pptx": slides.read_pptx,
+    "docx": docx.read_docx,
 }
 
 

@@ -27,8 +27,8 @@ def _words(text: str) -> frozenset[str]:
 
 READERS: Mapping[str, tuple[str, str, str]] = {
     "pdf": ("office", "read_pdf", "5"),
-    "docx": ("office", "read_docx", "5"),
-    "pptx": ("office", "read_pptx", "5"),
+    "docx": ("docx", "read_docx", "6"),
+    "pptx": ("slides", "read_pptx", "6"),
     "xlsx": ("office", "read_xlsx", "5"),
     "odt": ("office", "read_odt", "5"),
     "rtf": ("office", "read_rtf", "5"),

@@ -1,9 +1,7 @@
-"""PDF, Word, Excel, OpenDocument and RTF through kreuzberg, with its losses repaired, and PowerPoint.
+"""PDF, Excel, OpenDocument and RTF through kreuzberg, with its losses repaired.
 
-Measured with kreuzberg 4.10.4: its Word reader drops every XML entity (`R&amp;D` becomes `RD`) and every tab,
-its markdown hides `snake_case` behind backslashes, its PDF markdown has no pages (the document structure
-does), and a PDF of pictures gives an empty text and no error. Presentations are read here, because kreuzberg
-takes slides in the order of their part names and omits the notes.
+Measured with kreuzberg 4.10.4: its markdown hides `snake_case` behind backslashes, its PDF markdown has no
+pages (the document structure does), and a PDF of pictures gives an empty text and no error.
 """
 
 from __future__ import annotations
@@ -11,9 +9,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -22,103 +19,11 @@ import kreuzberg
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, unescaped
-from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
-
-_MAIN = "ppt/presentation.xml"
-_TITLES = ("title", "ctrTitle")
-_FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg")
-
-
-def read_pptx(raw: bytes) -> Parsed:
-    """The slides as markdown, a page each. Raises `Rejected` if no slide has text."""
-    archive = Archive(raw)
-    root = archive.xml(_MAIN)
-    if root is None:
-        raise damaged("it is not a presentation, or its main part is missing")
-    relations = archive.related(_MAIN)
-    listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
-    slides = [part for kind, part in listed if kind == "slide"]
-    pages = [_slide(archive, part, number) for number, part in enumerate(slides, 1)]
-    if not any(pages):
-        raise without_text(pictures=archive.has_pictures())
-    text, starts = "", []
-    for page in pages:
-        starts.append(len(text))
-        text += page + "\n\n" if page else ""
-    text = text.rstrip()
-    about = archive.xml("docProps/core.xml")
-    title = document_title(None if about is None else about.findtext("title"), text)
-    return Parsed(text, title=title, page_starts=tuple(min(start, len(text)) for start in starts))
-
-
-def _slide(archive: Archive, part: str, number: int) -> str:
-    root = archive.xml(part)
-    if root is None:
-        return ""
-    title, blocks, notes = "", list[str](), list[str]()
-    for shape in _shapes(root):
-        kind = _placeholder(shape)
-        if kind in _TITLES and not title:
-            title = " ".join(" ".join(_paragraphs(shape)).split())
-        elif kind not in _FURNITURE:
-            for table in shape.iter("tbl"):
-                rows = ((" ".join(_paragraphs(cell)) for cell in row.iter("tc")) for row in table.iter("tr"))
-                blocks.append(pipe_table([list(row) for row in rows]))
-            if shape.tag == "sp":
-                blocks += _paragraphs(shape)
-    for kind, name in archive.related(part).values():
-        if kind not in ("notesSlide", "chart", "diagramData"):
-            continue
-        related = archive.xml(name)
-        if related is None:
-            continue
-        match kind:
-            case "notesSlide":
-                for shape in _shapes(related):
-                    if _placeholder(shape) not in _FURNITURE:
-                        notes += _paragraphs(shape)
-            case "diagramData":
-                blocks += _paragraphs(related)
-            case "chart":
-                cached = (value.text or "" for cache in related.iter("strCache") for value in cache.iter("v"))
-                words = dict.fromkeys([*_paragraphs(related), *filter(None, map(str.strip, cached))])
-                if words:
-                    blocks.append("Chart: " + ", ".join(words))
-    if not (title or blocks or notes):
-        return ""
-    notes_blocks = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
-    return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *notes_blocks]))
-
-
-def _shapes(root: Element) -> Iterator[Element]:
-    """Shapes and tables in drawing order, groups expanded, without the fallback twins of newer shapes."""
-    for child in root:
-        if child.tag in ("sp", "graphicFrame"):
-            yield child
-        elif child.tag != "Fallback":
-            yield from _shapes(child)
-
-
-def _placeholder(shape: Element) -> str:
-    mark = shape.find("./nvSpPr/nvPr/ph")
-    return "" if mark is None else mark.get("type", "body")
-
-
-def _paragraphs(part: Element) -> list[str]:
-    """The paragraphs with text below an element."""
-    texts = list[str]()
-    for paragraph in part.iter("p"):
-        runs = (run for run in paragraph.iter() if run.tag in ("t", "br", "tab"))
-        text = "".join((run.text or "") if run.tag == "t" else " " for run in runs).strip()
-        if text:
-            texts.append(text)
-    return texts
-
+from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
 _OOXML = "application/vnd.openxmlformats-officedocument"
 _TYPES = {
     "pdf": "application/pdf",
-    "docx": f"{_OOXML}.wordprocessingml.document",
     "xlsx": f"{_OOXML}.spreadsheetml.sheet",
     "odt": "application/vnd.oasis.opendocument.text",
     "rtf": "application/rtf",
@@ -131,12 +36,6 @@ _BLANK = (
 _EMPTY_ROW = re.compile(r"^\|(?: *\|)+\n(?!\| *---)", re.MULTILINE)  # gaps of a sheet, never its header
 _NAME_OF_ERROR = re.compile(r"\w+Error")
 _IMAGE = re.compile(rb"/Subtype\s*/Image")
-
-# Stand-ins for characters that XML writes as entities: the last code points of the private planes.
-_STAND_INS = {c: chr(0x10FF00 + n) for n, c in enumerate("&<>\"'")}
-_ENTITY = re.compile(rb"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|amp|lt|gt|quot|apos);")
-_TAB = re.compile(rb"<w:tab\s*/>")
-_HYPHEN = re.compile(rb"<w:noBreakHyphen\s*/>")
 
 
 def warm_up() -> None:
@@ -160,11 +59,6 @@ def read_pdf(raw: bytes) -> Parsed:
     if not text:
         raise without_text(pictures=_IMAGE.search(raw) is not None)
     return Parsed(text, title=_title(result, text), page_starts=starts)
-
-
-def read_docx(raw: bytes) -> Parsed:
-    """A Word document."""
-    return _read_archive(_open_archive(raw, "word/document.xml", "Word document"), "docx", _plain)
 
 
 def read_xlsx(raw: bytes) -> Parsed:
@@ -197,15 +91,13 @@ def _open_archive(raw: bytes, part: str, kind: str) -> Archive:
     return archive
 
 
-def _read_archive(
-    archive: Archive, extension: str, rewritten: Callable[[bytes], bytes] | None = None
-) -> Parsed:
-    return _read(archive.for_parser(rewritten), extension, pictures=archive.has_pictures())
+def _read_archive(archive: Archive, extension: str) -> Parsed:
+    return _read(archive.for_parser(), extension, pictures=archive.has_pictures())
 
 
 def _read(raw: bytes, extension: str, *, pictures: bool = False) -> Parsed:
     result = _extract(raw, extension)
-    text = tidied(_with_entities(unescaped(result.content)))
+    text = tidied(unescaped(result.content))
     if not text:
         raise without_text(pictures=pictures)
     return Parsed(text, title=_title(result, text))
@@ -253,25 +145,7 @@ def _first_line(message: str) -> str:
 
 def _title(result: Any, text: str) -> str | None:
     stated = result.metadata.get("title")
-    return document_title(_with_entities(stated) if isinstance(stated, str) else None, text)
-
-
-def _plain(part: bytes) -> bytes:
-    """A part of a Word document with entities and tabs as plain characters."""
-    part = _TAB.sub(b'<w:t xml:space="preserve"> </w:t>', part)
-    part = _HYPHEN.sub(b"<w:t>-</w:t>", part)
-
-    def stand_in(entity: re.Match[bytes]) -> bytes:
-        character = unescape(entity[0].decode("ascii"))
-        return _STAND_INS.get(character, character).encode("utf-8", "replace")
-
-    return _ENTITY.sub(stand_in, part) if b"&" in part else part
-
-
-def _with_entities(text: str) -> str:
-    for character, stand_in in _STAND_INS.items():
-        text = text.replace(stand_in, character)
-    return text
+    return document_title(stated if isinstance(stated, str) else None, text)
 
 
 def _join_pages(blocks: Iterable[tuple[int, str]]) -> tuple[str, tuple[int, ...]]:

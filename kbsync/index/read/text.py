@@ -277,6 +277,91 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
 
 
+class Blocks:
+    """Blocks of markdown in order: headings, paragraphs, items of lists, and tables."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[str, str]] = []  # what separates each from the one above, and its text
+        self._is_item = False
+        self._has_table = False
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks)
+
+    @property
+    def text(self) -> str:
+        """The markdown."""
+        return "".join(part for block in self._blocks for part in block).lstrip("\n")
+
+    def add(self, block: str) -> None:
+        """Add a heading, a paragraph or a fence, unless it is empty."""
+        if block:
+            self._blocks.append(("\n\n", block))
+            self._is_item = False
+
+    def add_item(self, level: int, mark: str, text: str) -> None:
+        """Add an item of a list, below the item before."""
+        if text:
+            item = f"{'  ' * min(level, 8)}{mark} {text}"
+            self._blocks.append(("\n" if self._is_item else "\n\n", item))
+            self._is_item = True
+
+    def extend(self, other: Blocks) -> None:
+        """Add blocks read elsewhere."""
+        if other:
+            (_, first), *rest = other._blocks
+            self._blocks += [("\n\n", first), *rest]
+            self._is_item, self._has_table = other._is_item, self._has_table or other._has_table
+
+    def add_table(self, rows: Sequence[Sequence[Blocks]]) -> None:
+        """Add a pipe table, or just the cells in order if the table only lays out the page."""
+        rows = [row for row in rows if any(row)]
+        cells = [cell for row in rows for cell in row if cell]
+        if max(map(len, rows), default=0) < 2 or any(cell._lays_out for cell in cells):
+            for cell in cells:
+                self.extend(cell)
+        else:
+            widest = range(max(map(len, rows)))
+            used = [column for column in widest if any(row[column] for row in rows if column < len(row))]
+            texts = ([row[column].text if column < len(row) else "" for column in used] for row in rows)
+            self.add(pipe_table(list(texts)))
+        self._has_table = True
+
+    @property
+    def _lays_out(self) -> bool:
+        """Whether a cell with these is more than a datum."""
+        texts = [text for _, text in self._blocks]
+        return (
+            self._has_table
+            or sum(map(len, texts)) > _LONGEST_CELL
+            or any(text.startswith(("#", "```")) for text in texts)
+        )
+
+
+_LONGEST_CELL = 1500
+"""Maximum number of characters of a table's cell."""
+
+
+def one_line(text: str) -> str:
+    """The words of `text` with single blanks between them."""
+    return " ".join(text.split())
+
+
+def linked(text: str, address: str) -> str:
+    """`text` with an address elsewhere, which may be the answer; one within the page or site is noise."""
+    text, address = one_line(text), address.strip()
+    is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
+    return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
+
+
+_LONGEST_ADDRESS = 300
+
+
+def is_description(text: str) -> bool:
+    """Whether a picture's description was written for people; programs put the name of a file there."""
+    return " " in text.strip() and not {"/", "\\"} & set(text)
+
+
 def fenced(code: str, language: str = "") -> str:
     """A code block whose fence is longer than any in the code."""
     longest = max(map(len, _TICKS.findall(code)), default=2)

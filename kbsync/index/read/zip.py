@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -97,16 +98,12 @@ class Archive:
             for name in self.names
         )
 
-    def for_parser(self, rewritten: Callable[[bytes], bytes] | None = None) -> bytes:
-        """The archive for a parser that unpacks everything: pictures, sounds and films become empty.
-
-        `rewritten` is applied to each part in XML.
-        """
+    def for_parser(self) -> bytes:
+        """The archive for a parser that unpacks everything: pictures, sounds and films become empty."""
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
-                part = b"" if _is_medium(name) else self.read(name)
-                target.writestr(name, rewritten(part) if rewritten and name.endswith(".xml") else part)
+                target.writestr(name, b"" if _is_medium(name) else self.read(name))
         return out.getvalue()
 
     def read(self, name: str) -> bytes:
@@ -128,15 +125,45 @@ class Archive:
         return parse_xml(raw) if raw else None
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """The relations of an Office part, without external ones: id → (last word of the type, part name)."""
-        folder, base = posixpath.split(name)
-        root = self.xml(f"{folder}/_rels/{base}.rels")
+        """The relations of an Office part, without external ones: id → (last word of the type, part name).
+
+        The name "" stands for the package.
+        """
+        folder = posixpath.dirname(name)
         relations = {}
-        for row in root if root is not None else ():
-            if row.get("TargetMode") != "External" and (target := row.get("Target")):
+        for row, target in self._relations(name):
+            if row.get("TargetMode") != "External":
                 part = posixpath.normpath(posixpath.join("/" + folder, target)).lstrip("/")
                 relations[row.get("Id", "")] = (row.get("Type", "").rpartition("/")[2], part)
         return relations
+
+    def addresses(self, name: str) -> dict[str, str]:
+        """The external relations of an Office part: id → address."""
+        rows = self._relations(name)
+        return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
+
+    def _relations(self, name: str) -> Iterator[tuple[Element, str]]:
+        folder, base = posixpath.split(name)
+        root = self.xml(posixpath.join(folder, f"_rels/{base}.rels"))
+        for row in root if root is not None else ():
+            if target := row.get("Target"):
+                yield row, target
+
+    def main_part(self, usual: str) -> str:
+        """The name of the part that an Office document begins with."""
+        main = (part for kind, part in self.related("").values() if kind == "officeDocument")
+        return next((part for part in main if part in self.names), usual)
+
+    def stated(self) -> tuple[str | None, tuple[str, ...]]:
+        """The title and the keywords in the properties of an Office document."""
+        properties = self.xml("docProps/core.xml")
+        if properties is None:
+            return None, ()
+        keywords = _KEYWORD_END.split(properties.findtext("keywords") or "")
+        return properties.findtext("title"), tuple(dict.fromkeys(filter(None, map(str.strip, keywords))))
+
+
+_KEYWORD_END = re.compile("[,;，；、\n]")
 
 
 def _is_medium(name: str) -> bool:

@@ -1,0 +1,388 @@
+"""Word documents: the text that a person sees in Word, with notes and comments.
+
+Deleted and hidden text is left out, and so is the table of contents: a search would find it instead of the
+chapters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kbsync.index.document import Parsed
+from kbsync.index.read.slides import drawn_words
+from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied
+from kbsync.index.read.zip import Archive, Element, damaged, without_text
+
+_OMITTED = frozenset(
+    {
+        *("del", "moveFrom", "delText", "delInstrText", "Fallback", "rt", "fldData", "ffData", "sectPr"),
+        *("pPr", "rPr", "sdtPr", "sdtEndPr", "tblPr", "tblPrEx", "tblGrid", "trPr", "tcPr"),
+    }
+)
+"""Deleted text, second versions of shapes, and properties."""
+
+_MATHS = {"den": "/", "sup": "^", "sub": "_"}
+_PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
+_WIDEST_SPAN = 100
+_MOST_BASES = 20
+_LONGEST_LABEL = 50
+
+
+def read_docx(raw: bytes) -> Parsed:
+    """The document as markdown. Raises `Rejected` if it has no text."""
+    archive = Archive(raw)
+    text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
+    if not text:
+        raise without_text(pictures=archive.has_pictures())
+    title, tags = archive.stated()
+    return Parsed(text, title=document_title(title, text), tags=tags)
+
+
+class _Document:
+    """What the parts of a document share: styles, numbering and notes."""
+
+    def __init__(self, archive: Archive, main: str) -> None:
+        root = archive.xml(main)
+        body = None if root is None else root.find("body")
+        if root is None or body is None:
+            raise damaged("the archive holds no Word document, or its main part is missing")
+        self.archive, self._main, self._root, self._body = archive, main, root, body
+        self._parts = archive.related(main)
+        self.styles = _Styles(self._xml("styles"))
+        self.numbering = _Numbering(self._xml("numbering"))
+        self._notes = {kind: self._read_notes(kind) for kind in ("footnote", "endnote", "comment")}
+
+    def read(self) -> str:
+        """The whole document. Page headers come first and footers last, each text once."""
+        blocks = Blocks()
+        for text in self._page_texts("headerReference"):
+            blocks.add(text)
+        _Part(self, self._main).read(self._body, blocks)
+        for text in (*self._page_texts("footerReference"), *drawn_words(self.archive, self._main)):
+            blocks.add(text)
+        return blocks.text
+
+    def note(self, kind: str, reference: Element) -> str:
+        """The text of a footnote, an endnote or a comment, labelled."""
+        part, note = self._notes[kind].get(reference.get(":id", ""), (None, None))
+        if part is None or note is None:
+            return ""
+        blocks = Blocks()
+        part.read(note, blocks)
+        label = kind.capitalize() + (f" by {author}" if (author := note.get(":author", "").strip()) else "")
+        return f"**{label}:** {blocks.text}" if blocks else ""
+
+    def _read_notes(self, kind: str) -> dict[str, tuple[_Part, Element]]:
+        name = self._named(f"{kind}s")
+        root = self.archive.xml(name)
+        part = _Part(self, name)
+        return {} if root is None else {note.get(":id", ""): (part, note) for note in root.iter(kind)}
+
+    def _page_texts(self, tag: str) -> list[str]:
+        """The distinct headers or footers of the pages."""
+        texts = list[str]()
+        for reference in self._root.iter(tag):
+            _, name = self._parts.get(reference.get(":id", ""), ("", ""))
+            blocks = Blocks()
+            if (root := self.archive.xml(name)) is not None:
+                _Part(self, name).read(root, blocks)
+            texts.append(blocks.text)
+        return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
+
+    def _named(self, kind: str) -> str:
+        return next((name for each, name in self._parts.values() if each == kind), "")
+
+    def _xml(self, kind: str) -> Element | None:
+        return self.archive.xml(self._named(kind))
+
+
+class _Part:
+    """Reads one part of a document: its body, a header, the notes."""
+
+    def __init__(self, document: _Document, name: str) -> None:
+        self._document = document
+        self._addresses = document.archive.addresses(name)
+        self._fields = list[_Field]()
+
+    def read(self, parent: Element, blocks: Blocks) -> None:
+        """Add the paragraphs and tables inside `parent`."""
+        for element in parent:
+            match element.tag:
+                case "p":
+                    self._read_paragraph(element, blocks)
+                case "tbl":
+                    blocks.add_table([row for each in _inside(element, "tr") if (row := self._row(each))])
+                case tag if tag not in _OMITTED:
+                    self.read(element, blocks)
+
+    def _row(self, row: Element) -> list[Blocks]:
+        """The cells, with an empty one for each column that another cell covers. Empty if it was deleted."""
+        properties = row.find("trPr")
+        if properties is not None and properties.find("del") is not None:
+            return []
+        cells = [Blocks() for _ in range(_number(properties, "gridBefore", 0, _WIDEST_SPAN))]
+        for cell in _inside(row, "tc"):
+            about = cell.find("tcPr")
+            cells.append(Blocks())
+            merged = None if about is None else about.find("vMerge")
+            if merged is None or merged.get(":val") == "restart":
+                self.read(cell, cells[-1])
+            cells += (Blocks() for _ in range(_number(about, "gridSpan", 1, _WIDEST_SPAN) - 1))
+        return cells
+
+    def _read_paragraph(self, paragraph: Element, blocks: Blocks) -> None:
+        apart = Blocks()  # notes, comments and text boxes
+        text = "".join(self._texts(paragraph, apart))
+        about = paragraph.find("pPr")
+        style = self._document.styles.of(about)
+        label = self._document.numbering.label(style.numbering)
+        if text.strip() and not style.is_contents:
+            if style.level:
+                blocks.add(f"{'#' * min(style.level, 6)} {one_line(f'{label or str()} {text}')}")
+            elif label is not None and style.numbering:
+                blocks.add_item(style.numbering[1], label, one_line(text))
+            else:
+                blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
+        blocks.extend(apart)
+        self._fields = [each for each in self._fields if each.is_shown]  # a lost end hides no other paragraph
+
+    def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
+        """The pieces of a paragraph's text."""
+        for element in parent:
+            match element.tag:
+                case "t":
+                    if all(each.is_shown for each in self._fields):
+                        yield element.text or ""
+                case "tab" | "ptab":
+                    yield " "
+                case "br" | "cr":
+                    yield "\n"
+                case "noBreakHyphen":
+                    yield "-"
+                case "r":
+                    if not _is_on(element.find("rPr"), "vanish"):
+                        yield from self._texts(element, apart)
+                case "fldChar":
+                    self._read_field_mark(element.get(":fldCharType"))
+                case "instrText":
+                    if self._fields:
+                        self._fields[-1].instruction += element.text or ""
+                case "fldSimple":
+                    self._fields.append(_Field(element.get(":instr", ""), has_result=True))
+                    yield from self._texts(element, apart)
+                    self._fields.pop()
+                case "hyperlink":
+                    text = "".join(self._texts(element, apart))
+                    yield linked(text, self._addresses.get(element.get(":id", ""), ""))
+                case "footnoteReference" | "endnoteReference" | "commentReference":
+                    apart.add(self._document.note(element.tag.removesuffix("Reference"), element))
+                case "txbxContent":
+                    self.read(element, apart)
+                case "docPr" if is_description(words := element.get("descr", "")):
+                    yield f" {words} "
+                case tag if tag not in _OMITTED:
+                    yield _MATHS.get(tag, "")
+                    yield from self._texts(element, apart)
+
+    def _read_field_mark(self, kind: str | None) -> None:
+        if kind == "begin":
+            self._fields.append(_Field())
+        elif kind == "separate" and self._fields:
+            self._fields[-1].has_result = True
+        elif kind == "end" and self._fields:
+            self._fields.pop()
+
+
+@dataclass(slots=True)
+class _Field:
+    """A field: first its instruction, then the text it shows."""
+
+    instruction: str = ""
+    has_result: bool = False
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the text that comes now is to be found."""
+        return self.has_result and not self.instruction.strip().startswith(_PAGE_NUMBERS)
+
+
+def _inside(parent: Element, tag: str) -> Iterator[Element]:
+    """The rows of a table, or the cells of a row, whatever wraps them."""
+    for element in parent:
+        if element.tag == tag:
+            yield element
+        elif element.tag not in _OMITTED:
+            yield from _inside(element, tag)
+
+
+def _is_on(properties: Element | None, name: str) -> bool:
+    switch = None if properties is None else properties.find(name)
+    return switch is not None and switch.get(":val") not in ("0", "false", "off")
+
+
+def _value(properties: Element | None, path: str) -> str | None:
+    element = None if properties is None else properties.find(path)
+    return None if element is None else element.get(":val")
+
+
+def _number(properties: Element | None, path: str, usual: int, largest: int = 100_000) -> int:
+    value = _value(properties, path) or ""
+    return min(int(value), largest) if value.isdecimal() and len(value) < 10 else usual
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """How a paragraph looks. `level` is that of a heading, from 1; `numbering` its list and depth."""
+
+    level: int = 0
+    numbering: tuple[str, int] | None = None
+    is_contents: bool = False
+
+
+class _Styles:
+    def __init__(self, root: Element | None) -> None:
+        listed = () if root is None else root.iter("style")
+        self._elements = {
+            each.get(":styleId", ""): each for each in listed if each.get(":type") == "paragraph"
+        }
+        is_usual = (name for name, each in self._elements.items() if each.get(":default") in ("1", "true"))
+        self._usual = next(is_usual, "")
+        self._styles = dict[str, _Style]()
+
+    def of(self, properties: Element | None) -> _Style:
+        """The style of a paragraph with these properties."""
+        name = _value(properties, "pStyle") or self._usual
+        if name not in self._styles:
+            self._styles[name] = self._named(name)
+        return _changed(self._styles[name], properties)
+
+    def _named(self, name: str) -> _Style:
+        chain = list[Element]()  # the style, the one it is based on, and so on
+        while (element := self._elements.get(name)) is not None and len(chain) < _MOST_BASES:
+            chain.append(element)
+            name = _value(element, "basedOn") or ""
+        style = _Style()
+        for element in reversed(chain):
+            called = (_value(element, "name") or "").lower()
+            style = replace(style, is_contents=style.is_contents or _CONTENTS.match(called) is not None)
+            if heading := _HEADING.match(called):
+                style = replace(style, level=int(heading[1] or 1))
+            style = _changed(style, element.find("pPr"))
+        return style
+
+
+_HEADING = re.compile("(?:title|heading ?([1-9]))$")
+_CONTENTS = re.compile("toc ?[1-9]$")
+
+
+def _changed(style: _Style, properties: Element | None) -> _Style:
+    """The style with what these properties say about outline and numbering."""
+    if properties is None:
+        return style
+    if (level := _number(properties, "outlineLvl", -1)) >= 0:
+        style = replace(style, level=level + 1 if level < 9 else 0)
+    if (numbering := properties.find("numPr")) is not None:
+        inherited, depth = style.numbering or ("0", 0)
+        number = _value(numbering, "numId") or inherited
+        style = replace(
+            style, numbering=(number, _number(numbering, "ilvl", depth)) if number != "0" else None
+        )
+    return style
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One level of a numbered or bulleted list: `text` has %1 for the number of the outermost level."""
+
+    form: str
+    text: str
+    start: int
+
+
+class _Numbering:
+    """Counts the items of all lists, as Word does to show their numbers."""
+
+    def __init__(self, root: Element | None) -> None:
+        kinds = (
+            {}
+            if root is None
+            else {each.get(":abstractNumId", ""): each for each in root.iter("abstractNum")}
+        )
+        linked_to = {name: each for each in kinds.values() if (name := _value(each, "styleLink"))}
+        self._lists = dict[
+            str, tuple[str, dict[int, _Level]]
+        ]()  # number → what it counts with, and its levels
+        self._counts = dict[str, dict[int, int]]()
+        for number in () if root is None else root.iter("num"):
+            counter = _value(number, "abstractNumId") or ""
+            if (kind := kinds.get(counter)) is not None:
+                kind = linked_to.get(_value(kind, "numStyleLink") or "", kind)
+                levels = _read_levels(kind)
+                for override in number.iter("lvlOverride"):
+                    levels |= _read_levels(override)
+                    if override.find("startOverride") is not None:
+                        counter = f"number {number.get(':numId')}"  # counts by itself
+                self._lists[number.get(":numId", "")] = counter, levels
+
+    def label(self, numbering: tuple[str, int] | None) -> str | None:
+        """The mark of the next item: "-", or its number as Word shows it. None if it has none."""
+        number, depth = numbering or ("", 0)
+        counter, levels = self._lists.get(number, ("", {}))
+        if depth not in levels:
+            return None
+        counts = self._counts.setdefault(counter, {})
+        counts[depth] = counts.get(depth, levels[depth].start - 1) + 1
+        for deeper in [each for each in counts if each > depth]:
+            del counts[deeper]
+
+        def shown(mark: re.Match[str]) -> str:
+            level = levels.get(int(mark[1]) - 1)
+            return "" if level is None else _numeral(counts.get(int(mark[1]) - 1, level.start), level.form)
+
+        if levels[depth].form == "bullet":
+            return "-"
+        return _NUMBER_MARK.sub(shown, levels[depth].text[:_LONGEST_LABEL]).strip() or None
+
+
+_NUMBER_MARK = re.compile("%([1-9])")
+
+
+def _read_levels(parent: Element) -> dict[int, _Level]:
+    return {
+        int(depth): _Level(
+            _value(level, "numFmt") or "decimal", _value(level, "lvlText") or "", _number(level, "start", 1)
+        )
+        for level in parent.iter("lvl")
+        if (depth := level.get(":ilvl", "")) in tuple("012345678")
+    }
+
+
+_ROMAN = {1000: "m", 900: "cm", 500: "d", 400: "cd", 100: "c", 90: "xc", 50: "l", 40: "xl", 10: "x", 9: "ix",
+          5: "v", 4: "iv", 1: "i"}  # fmt: skip
+_CHINESE = "〇一二三四五六七八九"
+_LARGEST_NUMERAL = 99
+"""Larger numbers are shown in digits."""
+
+
+def _numeral(number: int, form: str) -> str:
+    """A number in one of Word's number formats."""
+    if form == "none":
+        return ""
+    if not 0 < number <= _LARGEST_NUMERAL or form.startswith("decimal"):
+        return str(number)
+    if form.endswith("Letter"):
+        numeral = chr(ord("a") + (number - 1) % 26) * ((number - 1) // 26 + 1)
+    elif form.endswith("Roman"):
+        numeral = ""
+        for value, sign in _ROMAN.items():
+            numeral += sign * (number // value)
+            number %= value
+    elif form.startswith(("chinese", "ideographDigital", "japaneseCounting", "taiwaneseCounting")):
+        tens, ones = divmod(number, 10)
+        digits = f"{_CHINESE[tens] if tens > 1 else ''}{'十' if tens else ''}"
+        return digits + (_CHINESE[ones] if ones else "")
+    else:
+        return str(number)
+    return numeral.upper() if form.startswith("upper") else numeral

@@ -1,0 +1,249 @@
+"""Word documents: what a person sees in Word is found, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kbsync.index.fence.parser import Parser
+from tests.index import samples
+from tests.index.samples import docx, docx_with, word_part
+from tests.index.samples import docx_paragraph as paragraph
+from tests.targets.bodies import BytesBody
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory) -> Iterator[Parser]:
+    parser = Parser(tmp_path_factory.mktemp("spool"))
+    yield parser
+    parser.close()
+
+
+def text_of(parser: Parser, raw: bytes) -> str:
+    return parser.parse("x.docx", BytesBody(raw)).text
+
+
+def run(text: str) -> str:
+    return f'<w:r><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def styled(properties: str, text: str) -> str:
+    return f"<w:p><w:pPr>{properties}</w:pPr>{run(text)}</w:p>"
+
+
+def cell(content: str, properties: str = "") -> str:
+    return f"<w:tc><w:tcPr>{properties}</w:tcPr>{content}</w:tc>"
+
+
+def table(*rows: str) -> str:
+    return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in rows)}</w:tbl>"
+
+
+def field(instruction: str, result: str) -> str:
+    mark = '<w:r><w:fldChar w:fldCharType="{}"/></w:r>'
+    instr = f"<w:r><w:instrText>{instruction}</w:instrText></w:r>"
+    return mark.format("begin") + instr + mark.format("separate") + result + mark.format("end")
+
+
+IN_A_PARAGRAPH = [
+    ("<w:r><w:t>Name:</w:t><w:tab/><w:t>Ada</w:t></w:r>", "Name: Ada"),
+    ("<w:r><w:t>first</w:t><w:br/><w:t>second</w:t></w:r>", "first\nsecond"),
+    (run("co") + "<w:r><w:noBreakHyphen/></w:r>" + run("op"), "co-op"),
+    (
+        f"<w:ins>{run('kept ')}</w:ins><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>" + run("on"),
+        "kept on",
+    ),
+    (f"<w:moveFrom>{run('here')}</w:moveFrom><w:moveTo>{run('there')}</w:moveTo>", "there"),
+    (run("seen") + "<w:r><w:rPr><w:vanish/></w:rPr><w:t>hidden</w:t></w:r>", "seen"),
+    ('<w:r><w:rPr><w:vanish w:val="0"/></w:rPr><w:t>shown</w:t></w:r>', "shown"),
+    (run("total ") + field("=SUM(A1)", run("42")), "total 42"),
+    (run("page ") + field(" PAGE ", run("7")) + run(" end"), "page end"),
+    (f'<w:fldSimple w:instr="AUTHOR">{run("Ada")}</w:fldSimple>', "Ada"),
+    (
+        f"<w:sdt><w:sdtPr><w:alias/></w:sdtPr><w:sdtContent>{run('filled in')}</w:sdtContent></w:sdt>",
+        "filled in",
+    ),
+    (f"<w:smartTag>{run('Ro')}</w:smartTag>{run('me')}", "Rome"),
+    ("<w:ruby><w:rt>" + run("とう") + "</w:rt><w:rubyBase>" + run("東") + "</w:rubyBase></w:ruby>", "東"),
+    (
+        "<m:oMath><m:f><m:num><m:r><m:t>1</m:t></m:r></m:num><m:den><m:r><m:t>2</m:t></m:r></m:den></m:f></m:oMath>",
+        "1/2",
+    ),
+    ('<w:r><w:drawing><wp:docPr descr="a red lamp"/></w:drawing></w:r>', "a red lamp"),
+    (run("x") + '<w:r><w:drawing><wp:docPr descr="C:\\my files\\a.png"/></w:drawing></w:r>', "x"),
+    (f'<w:hyperlink w:anchor="top">{run("up")}</w:hyperlink>', "up"),
+]
+
+
+@pytest.mark.parametrize(("content", "text"), IN_A_PARAGRAPH)
+def test_a_paragraph_is_read_as_it_is_seen(parser, content, text):
+    assert text_of(parser, docx(f"<w:p>{content}</w:p>")) == text
+
+
+def test_a_link_keeps_its_address(parser):
+    body = f'<w:p><w:hyperlink r:id="r9">{run("the rules")}</w:hyperlink></w:p>'
+    assert text_of(parser, docx_with(body, {}, ("r9", "https://x.org/r"))) == "[the rules](https://x.org/r)"
+
+
+def test_a_field_without_its_end_hides_no_other_paragraph(parser):
+    begun = '<w:p><w:r><w:fldChar w:fldCharType="begin"/></w:r></w:p>'
+    assert text_of(parser, docx(begun + paragraph("read"))) == "read"
+
+
+STYLES = """
+<w:style w:type="paragraph" w:default="1" w:styleId="Normal"><w:name w:val="Normal"/></w:style>
+<w:style w:type="paragraph" w:styleId="a"><w:name w:val="heading 2"/></w:style>
+<w:style w:type="paragraph" w:styleId="b"><w:name w:val="Mine"/><w:basedOn w:val="a"/></w:style>
+<w:style w:type="paragraph" w:styleId="c"><w:name w:val="Loop"/><w:basedOn w:val="c"/>
+<w:pPr><w:outlineLvl w:val="3"/></w:pPr></w:style>
+<w:style w:type="paragraph" w:styleId="d"><w:name w:val="toc 1"/></w:style>
+<w:style w:type="paragraph" w:styleId="e"><w:name w:val="Title"/></w:style>
+<w:style w:type="paragraph" w:styleId="f"><w:name w:val="Listed"/>
+<w:pPr><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr></w:style>
+"""
+
+
+@pytest.mark.parametrize(
+    ("properties", "text"),
+    [
+        ('<w:pStyle w:val="a"/>', "## words"),
+        ('<w:pStyle w:val="b"/>', "## words"),
+        ('<w:pStyle w:val="c"/>', "#### words"),
+        ('<w:pStyle w:val="e"/>', "# words"),
+        ('<w:pStyle w:val="a"/><w:outlineLvl w:val="9"/>', "words"),
+        ('<w:outlineLvl w:val="0"/>', "# words"),
+        ('<w:pStyle w:val="d"/>', "end"),
+        ('<w:pStyle w:val="unknown"/>', "words"),
+    ],
+)
+def test_headings_are_known_by_style_and_outline(parser, properties, text):
+    body = styled(properties, "words") + paragraph("end")
+    document = samples.with_part(docx(body), "word/styles.xml", word_part("styles", STYLES))
+    assert text_of(parser, document).split("\n")[0] == text
+
+
+def level(depth: int, form: str, text: str, more: str = "") -> str:
+    return f'<w:lvl w:ilvl="{depth}"><w:numFmt w:val="{form}"/><w:lvlText w:val="{text}"/>{more}</w:lvl>'
+
+
+NUMBERING = word_part(
+    "numbering",
+    f'<w:abstractNum w:abstractNumId="7">{level(0, "decimal", "%1.")}{level(1, "lowerLetter", "%1.%2)")}'
+    f'</w:abstractNum><w:abstractNum w:abstractNumId="8">{level(0, "bullet", "·")}</w:abstractNum>'
+    f'<w:abstractNum w:abstractNumId="9">{level(0, "chineseCountingThousand", "第%1条")}</w:abstractNum>'
+    '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num>'
+    '<w:num w:numId="2"><w:abstractNumId w:val="8"/></w:num>'
+    '<w:num w:numId="3"><w:abstractNumId w:val="9"/></w:num><w:num w:numId="4"><w:abstractNumId w:val="7"/>'
+    '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="1"/></w:lvlOverride></w:num>',
+)
+
+
+def item(number: int, text: str, depth: int = 0) -> str:
+    return styled(f'<w:numPr><w:ilvl w:val="{depth}"/><w:numId w:val="{number}"/></w:numPr>', text)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (item(2, "one") + item(2, "two"), "- one\n- two"),
+        (item(1, "a") + item(1, "b") + item(1, "c", 1) + item(1, "d"), "1. a\n2. b\n  2.a) c\n3. d"),
+        (item(1, "a") + item(1, "b", 1) + item(1, "c") + item(1, "d", 1), "1. a\n  1.a) b\n2. c\n  2.a) d"),
+        (item(1, "one") + paragraph("between") + item(1, "two"), "1. one\n\nbetween\n\n2. two"),
+        (item(1, "one") + item(4, "again"), "1. one\n1. again"),
+        (item(3, "甲") * 11, "\n".join(f"第{n}条 甲" for n in [*"一二三四五六七八九十", "十一"])),
+        (item(0, "none") + item(99, "none"), "none\n\nnone"),
+        (styled('<w:pStyle w:val="f"/>', "by its style"), "1. by its style"),
+        (styled('<w:pStyle w:val="a"/><w:numPr><w:numId w:val="1"/></w:numPr>', "Scope"), "## 1. Scope"),
+    ],
+)  # fmt: skip
+def test_items_have_the_numbers_that_word_shows(parser, body, text):
+    document = samples.with_part(
+        docx_with(body, {"numbering": NUMBERING}), "word/styles.xml", word_part("styles", STYLES)
+    )
+    assert text_of(parser, document) == text
+
+
+A, B = cell(paragraph("a")), cell(paragraph("b"))
+DELETED = table(A + B, f"<w:trPr><w:del/></w:trPr>{cell(paragraph('gone'))}")
+SDT = "<w:sdt><w:sdtContent>{}</w:sdtContent></w:sdt>"
+WRAPPED = SDT.format(table(A + SDT.format(B)))
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            table(
+                cell(paragraph("wide"), '<w:gridSpan w:val="2"/>') + B,
+                cell(paragraph("tall"), '<w:vMerge w:val="restart"/>') + A + B,
+                cell(paragraph("tall"), "<w:vMerge/>") + cell(paragraph("b|c")) + cell(paragraph("x") * 2),
+            ),
+            "| wide |  | b |\n| --- | --- | --- |\n| tall | a | b |\n|  | b\\|c | x x |",
+        ),
+        (table(cell(paragraph("c") + table(A + B)) + B), "c\n\n| a | b |\n| --- | --- |\n\nb"),
+        (table(A, B), "a\n\nb"),
+        (DELETED, "| a | b |\n| --- | --- |"),
+        (WRAPPED, "| a | b |\n| --- | --- |"),
+        (
+            table(cell(paragraph("a"), '<w:gridSpan w:val="99999999"/>') + B),
+            "| a | b |\n| --- | --- |",
+        ),
+    ],
+)
+def test_tables_are_read_row_by_row(parser, body, text):
+    assert text_of(parser, docx(body)) == text
+
+
+def test_page_headers_and_footers_are_read_once(parser):
+    reference = '<w:sectPr><w:headerReference r:id="header1"/><w:headerReference r:id="header2"/>'
+    reference += '<w:footerReference r:id="footer1"/></w:sectPr>'
+    body = f"<w:p><w:pPr>{reference}</w:pPr></w:p>{paragraph('body')}{reference}"
+    head = word_part("hdr", paragraph("Confidential"))
+    foot = word_part("ftr", f"<w:p>{run('Ada Ltd ')}{field('PAGE', run('1'))}</w:p>")
+    document = docx_with(body, {"header1": head, "header2": head, "footer1": foot})
+    assert text_of(parser, document) == "Confidential\n\nbody\n\nAda Ltd"
+
+
+def test_notes_and_comments_follow_their_paragraph(parser):
+    body = f'<w:p>{run("claim")}<w:r><w:footnoteReference w:id="2"/></w:r>'
+    body += '<w:r><w:endnoteReference w:id="2"/></w:r>'
+    body += f'<w:r><w:commentReference w:id="5"/></w:r></w:p>{paragraph("next")}'
+    separator = f'<w:footnote w:id="0" w:type="separator">{paragraph("----")}</w:footnote>'
+    parts = {
+        "footnotes": word_part(
+            "footnotes", f'{separator}<w:footnote w:id="2">{paragraph("source")}</w:footnote>'
+        ),
+        "endnotes": word_part("endnotes", f'<w:endnote w:id="2">{paragraph("remark")}</w:endnote>'),
+        "comments": word_part(
+            "comments", f'<w:comment w:id="5" w:author="Ada">{paragraph("why?")}</w:comment>'
+        ),
+    }
+    expected = "claim\n\n**Footnote:** source\n\n**Endnote:** remark\n\n**Comment by Ada:** why?\n\nnext"
+    assert text_of(parser, docx_with(body, parts)) == expected
+
+
+def test_text_boxes_are_read_once(parser):
+    box = f"<w:txbxContent>{paragraph('in a box')}</w:txbxContent>"
+    twins = f"<mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback>"
+    twins = f"<mc:AlternateContent>{twins}</mc:AlternateContent>"
+    assert text_of(parser, docx(f"<w:p>{run('around')}<w:r>{twins}</w:r></w:p>")) == "around\n\nin a box"
+    older = f"<w:p><w:r><w:pict><v:shape><v:textbox>{box}</v:textbox></v:shape></w:pict></w:r></w:p>"
+    assert text_of(parser, docx(older)) == "in a box"
+
+
+def test_keywords_are_tags_and_the_main_part_may_have_another_name(parser):
+    parts = samples.parts_of(docx(paragraph("words")))
+    core = parts["docProps/core.xml"]
+    keywords = b"<cp:keywords>red lamp; blue, red lamp</cp:keywords></cp:coreProperties>"
+    parts["docProps/core.xml"] = core.replace(b"</cp:coreProperties>", keywords)
+    parts["word/document2.xml"] = parts.pop("word/document.xml")
+    parts["_rels/.rels"] = parts["_rels/.rels"].replace(b"document.xml", b"document2.xml")
+    parsed = parser.parse("x.docx", BytesBody(samples.zipped(parts)))
+    assert (parsed.text, parsed.tags) == ("words", ("red lamp", "blue"))
+
+
+def test_the_words_of_a_chart_are_found(parser):
+    a = "http://schemas.openxmlformats.org/drawingml/2006/main"
+    chart = f'<c xmlns:a="{a}"><a:p><a:r><a:t>Sales</a:t></a:r></a:p></c>'.encode()
+    assert text_of(parser, docx_with(paragraph("x"), {"chart1": chart})) == "x\n\nChart: Sales"
