@@ -180,6 +180,14 @@ def odt(body: str = "", *, manifest: str = "") -> bytes:
     return document("odt", body=body or filled("odt-body.xml"), manifest=manifest)
 
 
+def odp(slides: str = "") -> bytes:
+    """An OpenDocument presentation of two slides unless `slides` (draw:page elements) says otherwise."""
+    content = parts_of(odt("<x/>"))["content.xml"].replace(b"office:text", b"office:presentation")
+    return with_part(
+        odt(), "content.xml", content.replace(b"<x/>", (slides or filled("slides.xml")).encode())
+    )
+
+
 DEFAULT_CHAPTERS = (
     "<h1>The lighthouse</h1><p>The keeper lit the lamp at dusk.</p>",
     "<h1>第二章</h1><p>风暴在午夜来临。</p><table><tr><th>Ship</th><th>Mast</th></tr>"

@@ -23,6 +23,7 @@ SAMPLES = {
     "pptx": samples.pptx(),
     "xlsx": samples.xlsx(),
     "odt": samples.odt(),
+    "odp": samples.odp(),
     "epub": samples.epub(),
     "html": samples.html(),
     "htm": samples.html("gb18030", "按两次铃。"),
@@ -91,6 +92,7 @@ EXPECTED: dict[str, tuple[str | None, list[str]]] = {
                                    "**Speaker notes:** Say that the budget", "请强调"]),
     "xlsx": (None, ["## Prices", "| Lamp | 12.5 |", "## 库存", "| 桌子 | 7 |"]),
     "odt": ("Workshop", ["# Workshop rules", "Wear goggles", "| Tool | Room |", "| Drill | B12 |"]),
+    "odp": ("Workshop", ["## Roadmap", "Second half: sync", "**Speaker notes:** Say it slowly", "- 谢谢"]),
     "epub": ("Tales of the coast", ["# The lighthouse", "lit the lamp at dusk",
                                       "# 第二章", "| Aurora | three |"]),
     "html": ("Door codes", ["# How to open the door", "wait for the porter", "| Grace | Admiral |"]),
@@ -131,6 +133,7 @@ def test_a_title_that_programs_put_there_is_none(parser):
             ["# One", "# Two", "# Four", "# Four"],
         ),
         ("pptx", SAMPLES["pptx"], ["## Roadmap", "## Figures", "## Thanks"]),
+        ("odp", SAMPLES["odp"], ["## Roadmap", "## Slide 2"]),
     ],
 )
 def test_pages_and_slides_come_in_order_and_begin_where_their_text_does(parser, extension, raw, first_lines):

@@ -18,7 +18,7 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.child import unpack_answer, unpack_ready
-from kbsync.index.read import docx, html, mail, notebook, slides
+from kbsync.index.read import docx, html, mail, notebook, opendocument, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
@@ -183,6 +183,7 @@ DOCUMENTS = st.one_of(
     st.tuples(st.just("epub"), _archived(samples.epub())),
     st.tuples(st.just("pptx"), _archived(samples.pptx())),
     st.tuples(st.just("docx"), _archived(samples.docx())),
+    st.tuples(st.just("odt"), _archived(samples.odt())),
     st.tuples(st.sampled_from(["html", "eml", "ipynb", "epub", "pptx", "docx"]), st.binary(max_size=100)),
 )
 
@@ -193,6 +194,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "epub": html.read_epub,
     "pptx": slides.read_pptx,
     "docx": docx.read_docx,
+    "odt": opendocument.read_opendocument,
 }
 
 

@@ -339,7 +339,7 @@ class _Numbering:
 
         def shown(mark: re.Match[str]) -> str:
             level = levels.get(int(mark[1]) - 1)
-            return "" if level is None else _numeral(counts.get(int(mark[1]) - 1, level.start), level.form)
+            return "" if level is None else numeral(counts.get(int(mark[1]) - 1, level.start), level.form)
 
         if levels[depth].form == "bullet":
             return "-"
@@ -366,7 +366,7 @@ _LARGEST_NUMERAL = 99
 """Larger numbers are shown in digits."""
 
 
-def _numeral(number: int, form: str) -> str:
+def numeral(number: int, form: str) -> str:
     """A number in one of Word's number formats."""
     if form == "none":
         return ""

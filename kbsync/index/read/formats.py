@@ -30,7 +30,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "docx": ("docx", "read_docx", "6"),
     "pptx": ("slides", "read_pptx", "6"),
     "xlsx": ("office", "read_xlsx", "5"),
-    "odt": ("office", "read_odt", "5"),
+    **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "6")),
     "rtf": ("office", "read_rtf", "5"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "5")),
     "epub": ("html", "read_epub", "5"),

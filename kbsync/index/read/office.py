@@ -1,4 +1,4 @@
-"""PDF, Excel, OpenDocument and RTF through kreuzberg, with its losses repaired.
+"""PDF, Excel and RTF through kreuzberg, with its losses repaired.
 
 Measured with kreuzberg 4.10.4: its markdown hides `snake_case` behind backslashes, its PDF markdown has no
 pages (the document structure does), and a PDF of pictures gives an empty text and no error.
@@ -25,7 +25,6 @@ _OOXML = "application/vnd.openxmlformats-officedocument"
 _TYPES = {
     "pdf": "application/pdf",
     "xlsx": f"{_OOXML}.spreadsheetml.sheet",
-    "odt": "application/vnd.oasis.opendocument.text",
     "rtf": "application/rtf",
 }
 _BLANK = (
@@ -67,14 +66,6 @@ def read_xlsx(raw: bytes) -> Parsed:
     text = _EMPTY_ROW.sub("", workbook.text + "\n").rstrip()
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is no title
     return replace(workbook, text=text, title=None if is_sheet_name else workbook.title)
-
-
-def read_odt(raw: bytes) -> Parsed:
-    """An OpenDocument text."""
-    archive = _open_archive(raw, "content.xml", "OpenDocument text")
-    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
-        raise encrypted()
-    return _read_archive(archive, "odt")
 
 
 def read_rtf(raw: bytes) -> Parsed:

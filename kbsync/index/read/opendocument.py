@@ -1,0 +1,254 @@
+"""OpenDocument texts and presentations: the text that a person sees in LibreOffice, with notes and comments.
+
+Deleted and hidden text is left out, and so are the tables of contents.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from kbsync.index.document import Parsed
+from kbsync.index.read.docx import numeral
+from kbsync.index.read.slides import join_slides, slide_text
+from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
+
+_OMITTED = frozenset(
+    {
+        *("tracked-changes", "table-of-content", "illustration-index", "table-index", "alphabetical-index"),
+        *(
+            "forms",
+            "page-number",
+            "page-count",
+            "hidden-text",
+            "hidden-paragraph",
+            "note-citation",
+            "ruby-text",
+        ),
+        *("notes", "shapes", "scripts", "script", "title", "annotation-end", "table-of-content-source"),
+    }
+)
+"""Deleted text, indexes, page numbers and what is not shown."""
+
+_FURNITURE = ("page-number", "date-time", "header", "footer", "page")
+_MOST_REPEATED = 100
+_FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "1": "decimal"}
+
+
+def read_opendocument(raw: bytes) -> Parsed:
+    """The document as markdown, a presentation a page for each slide. Raises `Rejected` if it has no text."""
+    archive = Archive(raw)
+    if b"encryption-data" in archive.read("META-INF/manifest.xml"):
+        raise encrypted()
+    content, styles = archive.xml("content.xml"), archive.xml("styles.xml")
+    body = None if content is None else content.find("body")
+    if content is None or body is None:
+        raise damaged("the archive holds no OpenDocument text, or its main part is missing")
+    reader = _Reader(archive, [content] if styles is None else [styles, content])
+    starts: tuple[int, ...] = ()
+    if (presentation := body.find("presentation")) is not None:
+        slides = enumerate(presentation.iter("page"), 1)
+        text, starts = join_slides(reader.slide(page, number) for number, page in slides)
+    else:
+        text = tidied(reader.document(body))
+    if not text:
+        raise without_text(pictures=archive.has_pictures())
+    about = archive.xml("meta.xml")
+    title = None if about is None else about.findtext(".//title")
+    keywords = [] if about is None else [one_line(each.text or "") for each in about.iter("keyword")]
+    return Parsed(
+        text,
+        title=document_title(title, text),
+        tags=tuple(dict.fromkeys(filter(None, keywords))),
+        page_starts=starts,
+    )
+
+
+class _Reader:
+    def __init__(self, archive: Archive, roots: list[Element]) -> None:
+        self._archive, self._roots = archive, roots
+        styles = [style for root in roots for style in root.iter("style")]
+        self._hidden = {
+            style.get(":name", "")
+            for style in styles
+            if any(each.get(":display") == "none" for each in style.iter("text-properties"))
+        }
+        self._titles = {"Title"} | {
+            style.get(":name", "") for style in styles if style.get(":parent-style-name") == "Title"
+        }
+        self._lists = {each.get(":name", ""): each for root in roots for each in root.iter("list-style")}
+        self._counts = dict[tuple[str, int], int]()
+
+    def document(self, body: Element) -> str:
+        """The whole text. Page headers come first and footers last, each text once."""
+        blocks = Blocks()
+        for text in self._page_texts("header"):
+            blocks.add(text)
+        self.read(body, blocks)
+        for text in self._page_texts("footer"):
+            blocks.add(text)
+        return blocks.text
+
+    def slide(self, page: Element, number: int) -> str:
+        """One slide with its notes."""
+        title, blocks, notes = "", Blocks(), Blocks()
+        for shape in page:
+            kind = shape.get(":class")
+            if kind == "title" and not title:
+                title = one_line(" ".join(self._paragraphs(shape)))
+            elif shape.tag == "notes":
+                for each in shape:
+                    if each.get(":class") not in _FURNITURE:
+                        self.read(each, notes)
+            elif kind not in _FURNITURE:
+                self._read_one(shape, blocks)
+        return slide_text(number, title, [blocks.text] if blocks else [], [notes.text] if notes else [])
+
+    def _page_texts(self, tag: str) -> list[str]:
+        """The distinct headers or footers of the pages."""
+        texts = list[str]()
+        for root in self._roots:
+            for page in root.iter("master-page"):
+                for each in page:
+                    if each.tag.startswith(tag):
+                        blocks = Blocks()
+                        self.read(each, blocks)
+                        texts.append(blocks.text)
+        return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
+
+    def read(self, parent: Element, blocks: Blocks) -> None:
+        """Add what is inside `parent`."""
+        for element in parent:
+            self._read_one(element, blocks)
+
+    def _read_one(self, element: Element, blocks: Blocks) -> None:
+        match element.tag:
+            case "h" | "p":
+                self._read_paragraph(element, blocks)
+            case "list":
+                self._read_list(element, blocks, 1, "")
+            case "table":
+                blocks.add_table([self._row(row) for row in _inside(element, ("table-row",))])
+            case "annotation":
+                blocks.add(self._comment(element))
+            case "desc" if is_description(words := element.text or ""):
+                blocks.add(one_line(words))
+            case "object" if address := element.get(":href", ""):
+                self._read_object(posixpath.normpath(f"{address}/content.xml"), blocks)
+            case tag if tag not in _OMITTED and element.get(":display") != "none":
+                self.read(element, blocks)
+
+    def _read_object(self, part: str, blocks: Blocks) -> None:
+        """Add the words of a chart, or the signs of a formula."""
+        if b"<!DOCTYPE" in self._archive.read(part):  # formulas of old programs have one
+            return
+        root = self._archive.xml(part)
+        if root is not None and root.tag == "math":
+            signs = (each.text or "" for each in root.iter() if each.tag in ("mi", "mn", "mo", "mtext"))
+            blocks.add(one_line(" ".join(signs)))
+        elif root is not None:
+            self.read(root, blocks)
+
+    def _read_paragraph(self, paragraph: Element, blocks: Blocks, mark: str = "", depth: int = 0) -> None:
+        apart = Blocks()  # notes, comments and text boxes
+        text = "".join(self._texts(paragraph, apart))
+        if paragraph.tag == "h" or paragraph.get(":style-name") in self._titles:
+            level = _number(paragraph.get(":outline-level"), 1)
+            blocks.add(f"{'#' * min(level, 6)} {one_line(text)}" if text.strip() else "")
+        elif mark:
+            blocks.add_item(depth, mark, one_line(text))
+        else:
+            blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
+        blocks.extend(apart)
+
+    def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
+        """The pieces of a paragraph's text."""
+        yield parent.text or ""
+        for element in parent:
+            match element.tag:
+                case "s" | "tab":
+                    yield " "
+                case "line-break":
+                    yield "\n"
+                case "a":
+                    yield linked("".join(self._texts(element, apart)), element.get(":href", ""))
+                case "note":
+                    kind = element.get(":note-class", "note").capitalize()
+                    if note := " ".join(self._paragraphs(element)):
+                        apart.add(f"**{kind}:** {note}")
+                case "annotation":
+                    apart.add(self._comment(element))
+                case "span" if element.get(":style-name") in self._hidden:
+                    pass
+                case tag if tag in _SHAPES:
+                    self._read_one(element, apart)
+                case tag if tag not in _OMITTED or tag == "title":
+                    yield from self._texts(element, apart)
+            yield element.tail or ""
+
+    def _comment(self, annotation: Element) -> str:
+        author = one_line(annotation.findtext("creator") or "")
+        text = " ".join(self._paragraphs(annotation))
+        return f"**Comment{f' by {author}' if author else ''}:** {text}" if text else ""
+
+    def _paragraphs(self, parent: Element) -> list[str]:
+        blocks = Blocks()
+        for element in _inside(parent, ("p", "h")):
+            self._read_paragraph(element, blocks)
+        return [one_line(blocks.text)] if blocks else []
+
+    def _read_list(self, parent: Element, blocks: Blocks, depth: int, style: str) -> None:
+        style = parent.get(":style-name", style)
+        level = next((each for each in self._lists.get(style, ()) if each.get(":level") == str(depth)), None)
+        if parent.get(":continue-numbering") != "true":
+            self._counts.pop((style, depth), None)
+        for item in parent:
+            mark = self._mark(style, depth, level) if item.tag == "list-item" else ""
+            for element in item:
+                if element.tag == "list":
+                    self._read_list(element, blocks, depth + 1, style)
+                elif element.tag == "p":
+                    self._read_paragraph(element, blocks, mark, depth - 1)
+                    mark = ""
+                else:
+                    self._read_one(element, blocks)
+
+    def _mark(self, style: str, depth: int, level: Element | None) -> str:
+        if level is None or level.tag != "list-level-style-number":
+            return "-"
+        first = _number(level.get(":start-value"), 1)
+        count = self._counts[style, depth] = self._counts.get((style, depth), first - 1) + 1
+        form = _FORMS.get(level.get(":num-format", ""), "decimal")
+        prefix, suffix = level.get(":num-prefix", ""), level.get(":num-suffix", "")
+        return f"{prefix[:9]}{numeral(count, form)}{suffix[:9]}".strip()
+
+    def _row(self, row: Element) -> list[Blocks]:
+        cells = list[Blocks]()
+        for cell in _inside(row, ("table-cell", "covered-table-cell")):
+            blocks = Blocks()
+            if cell.tag == "table-cell":
+                self.read(cell, blocks)
+            cells += [blocks] * min(_number(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
+        return cells
+
+
+_SHAPES = frozenset(
+    {
+        *("frame", "g", "custom-shape", "rect", "line", "polyline", "polygon", "path", "ellipse", "circle"),
+        *("connector", "caption", "measure", "control"),
+    }
+)
+
+
+def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
+    """The elements with these tags, whatever wraps them."""
+    for element in parent:
+        if element.tag in tags:
+            yield element
+        elif element.tag not in _OMITTED:
+            yield from _inside(element, tags)
+
+
+def _number(value: str | None, usual: int) -> int:
+    return int(value) if value and value.isdecimal() and len(value) < 10 else usual
