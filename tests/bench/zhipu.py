@@ -19,6 +19,13 @@ from tests.remote.world import RemoteWorld
 CHANGED = "another text, changed"
 """It has the word of its name, by which a search finds it."""
 
+ANSWERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "lost": ("lost-answer", {}),
+    "done": ("lost-answer", {}),
+    "down": ("rate-limited", {}),
+}
+"""Faults that nearly every service has."""
+
 
 def edit_little(bench: ZhipuBench) -> None:
     """So that documents are looked at one by one."""
@@ -42,14 +49,13 @@ class ZhipuBench(SharedBench):
     `ops`: calls that have another name here. `kinds`: what goes wrong, as the stand-in plays it.
     `effects`: the requests that change something, as a guillotine knows them; the work of one is done also
     when the client dies before the answer. `watched`: others after which there is a look. `edits`: what
-    happens to the folder so that an operation is asked for. `unkept`: the fault of a deletion that is none.
+    happens to the folder so that an operation is asked for. `provoking`: what goes wrong with the upload of
+    the changed file so that one is. `unkept`: the fault of a deletion that is none.
     """
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "detail", "rename": "reembed"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
-        "lost": ("lost-answer", {}),
-        "done": ("lost-answer", {}),
-        "down": ("rate-limited", {}),
+        **ANSWERS,
         "refused": ("failed-info", {}),
         "full": ("rate-limited", {"code": 1113}),
     }
@@ -61,6 +67,11 @@ class ZhipuBench(SharedBench):
     }
     watched: ClassVar[Collection[str]] = ()
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"detail": edit_little, "file": lose_state}
+    provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "list": ("lost-answer", {}),
+        "reembed": ("fails", {"runs": 1}),
+        "retrieve": ("stuck", {"searchable": True}),  # called unfinished for ever: a search decides
+    }
     unkept: ClassVar[str] = "keeps-document"
     accepted = ("put effect", "POST answer", "commit after")
 
@@ -133,9 +144,9 @@ class ZhipuBench(SharedBench):
 
     def ours(self) -> list[OwnDocument]:
         there = self.world.app.documents.values()
-        return [self._kept(one) for one in there if not one.is_deleted and not one.is_foreign]
+        return [self.own(one) for one in there if not one.is_deleted and not one.is_foreign]
 
-    def _kept(self, one: ZhipuDocument) -> OwnDocument:
+    def own(self, one: Any) -> OwnDocument:
         """Found once is found, whatever the status says for a moment: searches don't look at it."""
         now = self.world.app.clock.now()
         path = self.path_in(one.sent_name)
@@ -198,14 +209,10 @@ class ZhipuBench(SharedBench):
         self.world.play(self.unkept, op="delete")
 
     def provoke(self, op: str) -> None:
-        """The service does what makes a pass ask for `op`."""
-        match op:
-            case "list":
-                self.world.play("lost-answer", op="upload", match="changed*")
-            case "reembed":
-                self.world.play("fails", op="upload", match="changed*", args={"runs": 1})
-            case "retrieve":  # called unfinished for ever: a search decides
-                self.world.play("stuck", op="upload", match="changed*", args={"searchable": True})
+        """The service does what makes a pass ask for `op`, where a pass would not."""
+        if op in self.provoking:
+            kind, args = self.provoking[op]
+            self.world.play(kind, op="upload", match="changed*", args=args)
 
     def arrive(self) -> None:
         self.world.server.late.do_all()

@@ -6,19 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import apsw
 
-from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow
 from kbsync_standin import server as standin
-from kbsync_standin.zhipu import HOME_ID
-from kbsync_standin.zhipu import application as zhipu_application
-from tests.cli.vendor import KEY, ZhipuStandIn
+from tests.cli.vendor import ZhipuStandIn
 from tests.postgres.server import Server
+from tests.services import access
 
 Documents = list[tuple[str, str]]
 """Path and SHA-256 of every document, those of one path too."""
@@ -89,33 +87,15 @@ def zhipu() -> Iterator[KnowledgeBase]:
         found = vendor.digests(Naming(prefix))
         return sorted((prefix + path, one) for path, digests in found.items() for one in digests)
 
-    block = {"api_key": KEY, "knowledge_id": HOME_ID, "base_url": f"{vendor.url}/api"}
     quickly = {"poll_first": "50ms", "poll_longest": "300ms", "reembed_tries": 1, "absent_after": "2s"}
     try:
-        yield KnowledgeBase({"type": "zhipu", **block, "vectorization": quickly}, documents)
+        target = access.settings(vendor.server.app, vendor.url, key=vendor.key)
+        yield KnowledgeBase({**target, "vectorization": quickly}, documents)
     finally:
         assert vendor.violations() == []
         vendor.leave()
 
 
-@dataclass(frozen=True)
-class Service:
-    """A service that can be stood in for: its side, the path of its API, and the ids that a block names."""
-
-    application: Callable[..., Any]
-    path: str = ""
-    ids: Mapping[str, str] = field(default_factory=dict)
-
-
-SERVICES = {
-    "dify": Service(dify.application, "/v1", {"dataset_id": dify.HOME_ID}),
-    "gptbots": Service(gptbots.application, "", {"knowledge_base_id": gptbots.HOME_ID}),
-    "lightrag": Service(lightrag.application),
-    "openai": Service(openai.application, "/v1", {"vector_store_id": openai.HOME_ID}),
-    "openwebui": Service(openwebui.application, "", {"knowledge_id": openwebui.HOME_ID}),
-    "ragflow": Service(ragflow.application, "", {"dataset_id": ragflow.HOME_ID}),
-    "zhipu": Service(zhipu_application, "/api", {"knowledge_id": HOME_ID}),
-}
 NAMING = ("name", "sent_name", "path", "source_url", "attributes")
 """What a stand-in shows of a document that may tell whose file it is."""
 
@@ -123,8 +103,7 @@ NAMING = ("name", "sent_name", "path", "source_url", "attributes")
 @contextmanager
 def service(name: str) -> Iterator[KnowledgeBase]:
     """One at a stand-in. A document's path is whatever the service knows of it, as one text."""
-    row = SERVICES[name]
-    app = row.application(KEY, 7, (0.02, 0.1))
+    app = access.stand_in(name, 7, (0.02, 0.1))
     server = standin.Server(app)
 
     def label(one: Mapping[str, Any]) -> str:
@@ -136,8 +115,7 @@ def service(name: str) -> Iterator[KnowledgeBase]:
 
     quickly = {"poll_first": "20ms", "poll_longest": "200ms", "absent_after": "1s"}
     with server.in_thread():
-        block = {"base_url": server.url + row.path, "api_key": KEY, **row.ids, "vectorization": quickly}
-        yield KnowledgeBase({"type": name, **block}, documents)
+        yield KnowledgeBase({**access.settings(app, server.url), "vectorization": quickly}, documents)
         assert app.violations == []
 
 

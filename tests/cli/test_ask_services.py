@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from kbsync_standin import lightrag, openai, openwebui, ragflow
 from kbsync_standin.faults import Fault
+from kbsync_standin.ragflow import HOME_CHAT, HOME_ID
 from kbsync_standin.server import Server
 from tests.cli.place import LONGEST, Place
+from tests.services import access
 from tests.share import long
 
-KEY, MODEL = "sk-0123456789abcdef", "some-model"
+MODEL = "some-model"
 # Each service of the fixture is a server of its own.
 pytestmark = long
 
@@ -26,15 +27,12 @@ QUESTION = "when does the office open"
 
 @dataclass(frozen=True)
 class AnsweringService:
-    """One to ask. `target`: what its block has besides the address; `op`: the call that answers.
+    """One to ask. `op`: the call that answers.
 
     `mark`: how the first document is cited; `cuts`: how an answer breaks off; `none`: what the service itself
     says where nothing is found.
     """
 
-    made: Callable[..., Any]
-    target: dict[str, str]
-    path: str = ""
     op: str = "chat"
     has_model: bool = True
     way: dict[str, str] = field(default_factory=lambda: {"way": "passages", "model": MODEL})
@@ -44,22 +42,17 @@ class AnsweringService:
 
 
 SERVICES = {
-    "openai": AnsweringService(openai.application, {"vector_store_id": openai.HOME_ID}, "/v1"),
-    "openwebui": AnsweringService(openwebui.application, {"knowledge_id": openwebui.HOME_ID}),
+    "openai": AnsweringService(),
+    "openwebui": AnsweringService(),
     "lightrag": AnsweringService(
-        lightrag.application,
-        {},
-        "",
         "ask",
         False,
         {"way": "application", "application": "server"},
         cuts=("no-finish", "half-line"),
     ),
     "ragflow": AnsweringService(
-        ragflow.application,
-        {"dataset_id": ragflow.HOME_ID},
         has_model=False,
-        way={"way": "application", "application": ragflow.HOME_CHAT},
+        way={"way": "application", "application": HOME_CHAT},
         mark="[ID:0]",
         none="Sorry! No relevant content was found in the knowledge base!\n",
     ),
@@ -90,13 +83,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Asked
     known: dict[str, Asked] = {}
     closing = []
     for name, service in SERVICES.items():
-        app = service.made(KEY, 7)
+        app = access.stand_in(name)
         server = Server(app)
         running = server.in_thread()
         running.__enter__()
         place = Place(tmp_path_factory.mktemp(name))
         closing += [lambda running=running: running.__exit__(None, None, None), place.close]
-        target = {"type": name, "base_url": server.url + service.path, "api_key": KEY, **service.target}
+        target = access.settings(app, server.url)
         model = {"chat_model": MODEL} if service.has_model else {}
         place.configure(f"target: {json.dumps(target | model)}")
         place.write("guides/hours.md", HOURS)
@@ -272,9 +265,9 @@ def assistants(places: dict[str, Asked]) -> Iterator[Asked]:
 @pytest.mark.parametrize(
     ("there", "said"),
     [
-        ("none", f"answers from {ragflow.HOME_ID}; create a chat with this dataset in RAGFlow\n"),
+        ("none", f"answers from {HOME_ID}; create a chat with this dataset in RAGFlow\n"),
         ("elsewhere", "or choose one with --app: 3c2ed1e0c1bb11f08bd20242ac120006 (kitchen)\n"),
-        ("two", f"--app: {ragflow.HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
+        ("two", f"--app: {HOME_CHAT} (helpdesk), 2c2ed1e0c1bb11f08bd20242ac120006 (second desk)\n"),
     ],
 )
 def test_an_assistant_is_known_by_the_dataset_it_has(assistants: Asked, there: str, said: str) -> None:
@@ -290,7 +283,7 @@ def test_before_0_25_1_assistants_are_listed_and_asked_by_other_calls(
 ) -> None:
     assistants.app.set_behaviour({"chats": "old", "assistants": "two"})
     [first, _] = assistants.place.run("kb", "app", "list", "--json").json["applications"]
-    assert first["knowledge_bases"] == [ragflow.HOME_ID]
+    assert first["knowledge_bases"] == [HOME_ID]
     ran = assistants.place.run("ask", QUESTION, "--app", first["id"], *how)
     assert (ran.code, "[ID:0] guides/hours.md" in ran.out.splitlines()) == (0, True)
 
@@ -318,9 +311,9 @@ def test_an_error_of_the_model_is_no_answer_under_whatever_end(assistants: Asked
 
 
 def test_assistants_are_shown_and_changed_elsewhere(assistants: Asked) -> None:
-    shown = assistants.place.run("kb", "app", "show", ragflow.HOME_CHAT, "--json").json["application"]
+    shown = assistants.place.run("kb", "app", "show", HOME_CHAT, "--json").json["application"]
     assert (shown["name"], shown["model"]) == ("helpdesk", "qwen")
-    for words in (["show", "nobody"], ["create", "desk"], ["update", ragflow.HOME_CHAT, "--name", "desk"]):
+    for words in (["show", "nobody"], ["create", "desk"], ["update", HOME_CHAT, "--name", "desk"]):
         ran = assistants.place.run("kb", "app", *words)
         assert (ran.code, ran.out) == (2, "")
         assert "change chat assistants in RAGFlow" in ran.err or "there is no application nobody" in ran.err

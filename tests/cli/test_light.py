@@ -13,10 +13,9 @@ import pytest
 
 from kbsync import __version__
 from kbsync.cli.main import COMMANDS, SECTIONS
-from kbsync.targets.registry import TARGETS
-from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow, zhipu
 from kbsync_standin.server import Server
 from tests.cli.place import Place
+from tests.services import access
 from tests.share import long
 
 HEAVY = (
@@ -117,15 +116,6 @@ def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_o
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
-SERVICES = {
-    "zhipu": (zhipu, "/api"),
-    "gptbots": (gptbots, ""),
-    "openai": (openai, "/v1"),
-    "openwebui": (openwebui, ""),
-    "lightrag": (lightrag, ""),
-    "dify": (dify, "/v1"),
-    "ragflow": (ragflow, ""),
-}
 MIRRORING = """
 import os, signal, sys
 from kbsync.__main__ import main
@@ -145,20 +135,17 @@ main(["-q", *sys.argv[1:]])
 @long
 def test_a_mirror_loads_nothing_that_manages_accounts(tmp_path: Path) -> None:
     """A pass and a daemon, with a mirror at each service and a built-in one."""
-    key, mirrors = "sk-0123456789abcdef.secret", []
+    mirrors = []
     with ExitStack() as stack:
-        for kind in ("local", *SERVICES):
+        for kind in ("local", *access.SERVICES):
             folder = tmp_path / kind
             folder.mkdir()
             (folder / "a.md").write_text("The walrus lies on the ice.\n")
             target = {"type": kind}
-            if kind in SERVICES:
-                service, path = SERVICES[kind]
-                server = Server(service.application(key, 7))
+            if kind != "local":
+                server = Server(access.stand_in(kind))
                 stack.enter_context(server.in_thread())
-                target |= {"base_url": server.url + path, "api_key": key}
-                if setting := TARGETS[kind].id_setting:
-                    target[setting] = service.HOME_ID
+                target = access.settings(server.app, server.url)
             mirrors.append({"name": kind, "folder": str(folder), "settle": "100ms", "target": target})
         file = tmp_path / "config.yaml"
         file.write_text(json.dumps({"mirrors": mirrors}))
@@ -166,5 +153,5 @@ def test_a_mirror_loads_nothing_that_manages_accounts(tmp_path: Path) -> None:
         words = [sys.executable, "-c", MIRRORING, *options]
         ran = subprocess.run(words, capture_output=True, text=True, check=True)
     found = ran.stdout.split()
-    assert {f"kbsync.targets.{kind}.target" for kind in ("local", *SERVICES)} <= set(found)
+    assert {f"kbsync.targets.{kind}.target" for kind in ("local", *access.SERVICES)} <= set(found)
     assert not [name for name in found if name.startswith("kbsync.accounts")]

@@ -6,5 +6,6 @@ pytest.register_assert_rewrite(
     "tests.conformance.suite",
     "tests.conformance.extras",
     "tests.conformance.served",
+    "tests.conformance.variants",
     "tests.conformance.world",
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from kbsync.contract.promises import PROMISES
 from kbsync.targets.registry import TARGETS
+from tests.conformance import test_services
 from tests.crash.benches import BENCHES
-from tests.remote.machine import SERVICES
 from tests.servers.running import NAMES
+from tests.services.rows import ROWS
 from tests.torture.faults import TRIALS
 
 HEAD = "| target | promises not kept | suite is run on | stopped at every step | all faults | random lives |"
@@ -26,7 +27,7 @@ def table() -> str:
     """A row for each type."""
     rows = (
         f"| `{name}` | {_unkept(name)} | {', '.join(tried_on(name))} | {_stopped(name)} |"
-        f" {_played(name, TRIALS)} | {_played(name, SERVICES)} |"
+        f" {_played(name, TRIALS)} | {_played(name, ROWS)} |"
         for name in TARGETS
     )
     return "\n".join([HEAD, "|---|---|---|---|---|---|", *rows])
@@ -43,14 +44,12 @@ def tried_on(name: str) -> Iterator[str]:
     if name in OWN:
         yield "itself" if name == "local" else "a real server"
         return
-    if _has_suite(ROOT / "tests" / "conformance" / f"test_{name}.py"):
+    suites = (one for one in vars(test_services).values() if isinstance(one, type) and hasattr(one, "served"))
+    if name in {suite.served.service for suite in suites}:
         yield "stand-in"
-    if name in NAMES and _has_suite(ROOT / "tests" / "servers" / f"test_{name}.py"):
+    file = ROOT / "tests" / "servers" / f"test_{name}.py"
+    if name in NAMES and re.search(r"^class .*Suite\):", file.read_text(), re.MULTILINE):
         yield "a real server (`make servers`)"
-
-
-def _has_suite(file: Path) -> bool:
-    return file.is_file() and re.search(r"^class .*Suite\):", file.read_text(), re.MULTILINE) is not None
 
 
 def _stopped(name: str) -> str:

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
+from kbsync.contract.target import Target
+from kbsync.core.names import Naming
+from kbsync_standin.messages import StandInClock
 from kbsync_standin.server import Server
+from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
+from tests.services import access
+from tests.targets.blocks import around
 
 
 class ServedWorld(SuiteWorld):
-    """`app`: the stand-in. `base`: the id of the knowledge base that `open` looks at.
+    """A stand-in and a client on the same clock.
 
-    At the end nothing may have been done against the vendor's rules.
+    `base`: the id of the knowledge base that `open` looks at. `style`: of document names. `settings`: more of
+    the config block. At the end nothing may have been done against the vendor's rules.
     """
 
-    def __init__(self, app: Any, base: str, behaviour: Mapping[str, Any]) -> None:
+    service: ClassVar[str]
+    style = "tagged"
+    settings: Mapping[str, Any] = MappingProxyType({})
+    read_only = False
+
+    def __init__(self, style: str = "", **behaviour: Any) -> None:
         super().__init__()
-        self.app, self.base = app, base
+        self.style = style or self.style
+        self.app = access.stand_in(self.service, 1, (1.0, 3.0), StandInClock())
+        self.base = self.app.home_id
         self.app.set_behaviour(behaviour)
-        self.server = Server(app)
+        self.server = Server(self.app)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
@@ -28,6 +44,24 @@ class ServedWorld(SuiteWorld):
         yield
         await self.server.stop()
         assert self.app.violations == []
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Self]:
+        """The service is there, and `target` is a client of it."""
+        async with self.serving():
+            self.target = await self.open()
+            yield self
+            await self.target.aclose()
+
+    def name_for(self, path: str, digest: str = "") -> str:
+        return Naming(style=self.style).name(path, digest)
+
+    async def open(self) -> Target:
+        config = access.config(self.app, self.server.url, base=self.base, **self.settings)
+        now, around_it = self.app.clock.now, around(read_only=self.read_only)
+        client = access.client(self.service)
+        target: Target = client(config, around_it, wall=now, steady=now, sleep=self.pass_time)
+        return target
 
     async def pass_time(self, seconds: float) -> None:
         self.server.advance(seconds)
@@ -45,3 +79,14 @@ class ServedWorld(SuiteWorld):
 
     def _bases(self) -> set[str]:
         return {one["id"] for one in self.app.snapshot()["bases"]}
+
+
+class ServedSuite(TargetSuite):
+    """The suite at a stand-in that behaves in one way."""
+
+    served: ClassVar[type[ServedWorld]]
+    style: ClassVar[str] = ""
+    behaviour: ClassVar[Mapping[str, Any]] = {}
+
+    def make_world(self, place: Path) -> ServedWorld:
+        return self.served(self.style, **self.behaviour)

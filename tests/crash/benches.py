@@ -8,27 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bench import Bench
-from tests.bench.dify import DifyBench
-from tests.bench.gptbots import GptbotsBench
-from tests.bench.lightrag import LightragBench
 from tests.bench.local import LocalBench
 from tests.bench.memory import MemoryBench
-from tests.bench.openai import OpenaiBench
-from tests.bench.openwebui import OpenWebuiBench
-from tests.bench.ragflow import RagflowBench
-from tests.bench.zhipu import ZhipuBench
 from tests.crash.jobs import COPY_JOBS, JOBS, RECIPE_JOBS, REMOTE_JOBS, TEXT_JOBS, Job
 from tests.engine.world import World
 from tests.memory.behaviour import Behaviour
 from tests.memory.target import MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory, RenamingMemory, UpdatingMemory
-from tests.remote.world import RemoteWorld
-from tests.targets.dify.world import DifyWorld
-from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.lightrag.world import LightragWorld
-from tests.targets.openai.world import OpenaiWorld
-from tests.targets.openwebui.world import OpenWebuiWorld
-from tests.targets.ragflow.world import RagflowWorld
+from tests.services.rows import ROWS
 
 GIVE_UP = 60.0
 """Seconds: work on a copy that nobody heard the end of is begun again after half of that."""
@@ -52,16 +39,8 @@ MEMORY: Mapping[str, Callable[[Path], Bench]] = {
 }
 
 SERVICES: Mapping[str, Callable[[Path], Bench]] = {
-    "zhipu": lambda place: ZhipuBench(RemoteWorld(place, reembed_tries=1)),
-    "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, reembed_tries=1)),
-    "openwebui": lambda place: OpenWebuiBench(
-        OpenWebuiWorld(place, reembed_tries=1, give_up=GIVE_UP, poll_first=2.0)
-    ),
-    "openai": lambda place: OpenaiBench(OpenaiWorld(place, reembed_tries=1)),
-    "lightrag": lambda place: LightragBench(LightragWorld(place, reembed_tries=1)),
-    "dify": lambda place: DifyBench(DifyWorld(place, reembed_tries=1)),
-    "ragflow": lambda place: RagflowBench(RagflowWorld(place, reembed_tries=1)),
-}
+    name: partial(row.make_bench, reembed_tries=1) for name, row in ROWS.items()
+} | {"openwebui": partial(ROWS["openwebui"].make_bench, reembed_tries=1, give_up=GIVE_UP, poll_first=2.0)}
 
 BENCHES: Mapping[str, Callable[[Path], Bench]] = {**MEMORY, "local": LocalBench, **SERVICES}
 

@@ -431,7 +431,7 @@ MISTAKES = {
         "kbsync/targets/zhipu/shapes.py",
         "_STATES.get(stat, DocState.UNKNOWN)",
         "_STATES.get(stat, DocState.READY)",
-        ("tests/promises/test_at_a_service.py", "tests/targets/zhipu", "tests/conformance/test_zhipu.py"),
+        ("tests/promises/test_at_a_service.py", "tests/targets/zhipu", "tests/conformance/test_services.py"),
     ),
     "no-tombstone": Mistake(
         "a document that a service still lists after its deletion stays",

@@ -18,21 +18,10 @@ from kbsync.errors import StateError
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.connection import Endpoint, Timeouts
 from tests.bench.bench import Change
-from tests.bench.dify import DifyBench
-from tests.bench.gptbots import GptbotsBench
-from tests.bench.lightrag import LightragBench
-from tests.bench.openai import OpenaiBench
-from tests.bench.openwebui import OpenWebuiBench
-from tests.bench.ragflow import RagflowBench
 from tests.bench.zhipu import CHANGED, ZhipuBench
 from tests.crash.harness import Guillotine
-from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.targets.dify.world import DifyWorld
-from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.lightrag.world import LightragWorld
-from tests.targets.openai.world import OpenaiWorld
-from tests.targets.openwebui.world import OpenWebuiWorld
-from tests.targets.ragflow.world import RagflowWorld
+from tests.remote.world import sha_of_folder
+from tests.services.rows import ROWS
 
 FILES = ("kept.md", "changed.md", "gone.md", "renamed.md")
 LASTING = ("kept.md", "changed.md")
@@ -45,16 +34,6 @@ MOST_REQUESTS = 150
 
 MOST_SECONDS = 2 * 3600.0
 """Of the virtual clock, in all passes of one trial."""
-
-BENCHES: Mapping[str, Callable[[Path], ZhipuBench]] = {
-    "zhipu": lambda place: ZhipuBench(RemoteWorld(place, give_up=30.0)),
-    "gptbots": lambda place: GptbotsBench(GptbotsWorld(place, give_up=30.0)),
-    "openwebui": lambda place: OpenWebuiBench(OpenWebuiWorld(place, give_up=30.0)),
-    "openai": lambda place: OpenaiBench(OpenaiWorld(place, give_up=30.0)),
-    "lightrag": lambda place: LightragBench(LightragWorld(place, give_up=30.0)),
-    "dify": lambda place: DifyBench(DifyWorld(place, give_up=30.0)),
-    "ragflow": lambda place: RagflowBench(RagflowWorld(place, give_up=30.0)),
-}
 
 HASTY = Timeouts(connect=0.3, write=0.3, read=0.15, pool=0.3, whole=0.4)
 
@@ -230,7 +209,7 @@ async def faulty(at: str, place: Path, *trials: Trial) -> AsyncIterator[FaultyMi
 
     place.mkdir(exist_ok=True)
     with mock.patch.object(Client, "__init__", in_haste):
-        async with BENCHES[at](place).serving() as bench:
+        async with ROWS[at].make_bench(place, give_up=30.0).serving() as bench:
             one = FaultyMirror(bench)
             one.may_have_twins = any(trial.twins for trial in trials)
             await one.begin(*(trial.asking or trial.op for trial in trials))

@@ -15,8 +15,8 @@ from kbsync_standin import dify, gptbots, lightrag, openai, openwebui, ragflow, 
 from kbsync_standin.kinds import TRANSPORT
 from tests.remote.faults import Trial, faulty, overcome
 from tests.remote.world import RemoteWorld, sha_of_folder
+from tests.services.gptbots import GptbotsWorld
 from tests.share import enumerated
-from tests.targets.gptbots.world import GptbotsWorld
 from tests.torture.audits import audit
 from tests.torture.faults import TRIALS, calamity, pair
 

@@ -14,7 +14,7 @@ from kbsync.errors import Unsure
 from kbsync.state.read_only import Tx
 from kbsync.targets.zhipu.config import link_body, slicing_of
 from kbsync.targets.zhipu.target import ZhipuTarget
-from tests.remote.world import BASE, RemoteWorld
+from tests.remote.world import RemoteWorld
 from tests.share import long
 
 PAGE = "https://example.org/guides/faq"
@@ -39,7 +39,7 @@ async def linked(world: RemoteWorld) -> None:
 
 def beside(world: RemoteWorld, address: str) -> None:
     """Somebody else's page."""
-    planted = world.app.put_foreign({"name": address, "text": "x", "url": address, "base": BASE})
+    planted = world.app.put_foreign({"name": address, "text": "x", "url": address})
     world.foreign.add(str(planted["id"]))
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.remote.machine import SERVICES, machine
+from tests.remote.machine import machine
+from tests.services.rows import ROWS
 from tests.share import enumerated, run_seed
 from tests.torture.machine import live
 
 
 @enumerated()
 @pytest.mark.parametrize("life", range(4))
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", ROWS)
 def test_at_a_service_every_promise_is_kept_and_then_the_base_equals_the_folder(
     service: str, life: int
 ) -> None:

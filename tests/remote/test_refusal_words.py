@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.remote.world import RemoteWorld, sha_of_folder
-from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.openai.world import OpenaiWorld
-
-WORLDS: dict[str, type[RemoteWorld]] = {"zhipu": RemoteWorld, "gptbots": GptbotsWorld, "openai": OpenaiWorld}
+from tests.remote.world import sha_of_folder
+from tests.services.rows import ROWS
 
 
 async def after_refusals(
     tmp_path: Path, at: str, op: str, times: int, status: int, body: dict[str, Any]
 ) -> tuple[str, dict[str, int], bool]:
     """Why the mirror is halted, the states of its two files, and whether folder and base are equal."""
-    async with WORLDS[at](tmp_path).serving() as world:
+    async with ROWS[at].world(tmp_path).serving() as world:
         world.write_many(2)
         world.play("status", op=op, times=times, effect=False, args={"status": status, "body": body})
         await world.once()

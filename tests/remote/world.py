@@ -1,4 +1,4 @@
-"""A folder, a state, the real client and the stand-in of Zhipu over TCP, all on one clock that jumps."""
+"""A folder, a state, the real client and the stand-in of a service over TCP, all on one clock that jumps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,14 @@ from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.verify import Verification, repair_request
 from kbsync.once import PassEnd, run_once
 from kbsync.state.store import StateStore
-from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response, StandInClock
 from kbsync_standin.server import Server
-from kbsync_standin.zhipu import application
 from tests.crash.harness import Guillotine
 from tests.engine.auditing import verified
 from tests.engine.world import World
-from tests.targets.blocks import around, block
-
-KEY = "id.secret-for-tests"
-BASE = "1734786402936664064"
+from tests.services import access
+from tests.targets.blocks import around
 
 
 class Tapped(httpx.AsyncHTTPTransport):
@@ -50,23 +45,30 @@ class Tapped(httpx.AsyncHTTPTransport):
 
 
 class RemoteWorld(World):
-    """As the engine's world, with a server in place of a base in memory.
+    """As the engine's world, with a server in place of a base in memory: of Zhipu, if it is no other.
 
     Switches of the stand-in are set by `turn`; faults are given to `server.faults`. `tolerated`: the end of a
     violation that is none here.
     """
 
-    client: ClassVar[Any] = ZhipuTarget
+    service: ClassVar[str] = "zhipu"
 
     def __init__(
-        self, tmp_path: Path, *, vectorize: tuple[float, float] = (1.0, 3.0), **settings: Any
+        self,
+        tmp_path: Path,
+        *,
+        vectorize: tuple[float, float] = (1.0, 3.0),
+        key: str = access.KEY,
+        **settings: Any,
     ) -> None:
         super().__init__(tmp_path)
+        self.key = key
         clock = self.clock  # may be set, without that of the service
-        self.app = application(KEY, 7, vectorize, StandInClock(lambda: clock.started + clock.now))
+        stand_in_clock = StandInClock(lambda: clock.started + clock.now)
+        self.app = access.stand_in(self.service, 7, vectorize, stand_in_clock, key=key)
         self.server = Server(self.app)
         self.target_settings: dict[str, Any] = {"concurrency": 4, **settings}
-        self.settings = MirrorSettings("docs", self.root, "zhipu")
+        self.settings = MirrorSettings("docs", self.root, self.service)
         self.targets: list[Any] = []
         self.at_request: Callable[[str], None] | None = None
         self.guillotine: Guillotine | None = None
@@ -75,12 +77,11 @@ class RemoteWorld(World):
 
     def config(self) -> Any:
         """The block of the target."""
-        place = {"base_url": f"{self.server.url}/api", "api_key": KEY, "knowledge_id": BASE}
-        return block(ZhipuTargetConfig, **place, **self.target_settings)
+        return access.config(self.app, self.server.url, key=self.key, **self.target_settings)
 
     def make_target(self, *, read_only: bool = False) -> Any:
         clock = self.clock
-        target = self.client(
+        target = access.client(self.service)(
             self.config(),
             around(prefix=self.settings.prefix, read_only=read_only),
             wall=clock.wall,
@@ -174,9 +175,9 @@ class RemoteWorld(World):
     def play(self, kind: str, **fields: Any) -> None:
         self.server.faults.add(Fault(kind, **fields))
 
-    def plant(self, name: str, text: str) -> str:
-        """Somebody else uploads a document; its id."""
-        planted = str(self.app.put_foreign({"name": name, "text": text, "base": BASE})["id"])
+    def plant(self, name: str, text: str, **more: Any) -> str:
+        """Somebody else uploads a document; its id. `more`: what a service keeps besides."""
+        planted = str(self.app.put_foreign({"name": name, "text": text, **more})["id"])
         self.foreign.add(planted)
         return planted
 
@@ -198,13 +199,9 @@ class RemoteWorld(World):
         found: dict[str, list[str]] = {}
         for one in self.documents():
             path = self.path_of(one)
-            if path is not None and (not searchable or self.is_searchable(one)):
+            if path is not None and (not searchable or one["searchable"]):
                 found.setdefault(path, []).append(one["sha256"])
         return found
-
-    def is_searchable(self, document: dict[str, Any]) -> bool:
-        """It is found, as the stand-in has it."""
-        return bool(document["stat"] == 1)
 
     def documents_of(self, path: str) -> list[dict[str, Any]]:
         """Documents of ours that a path has now."""

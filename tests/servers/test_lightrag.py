@@ -19,11 +19,11 @@ from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.target import LightragTarget
 from kbsync_standin.lightrag import application
 from tests.cli.place import Place
+from tests.conformance.variants import LightragSuite
 from tests.servers.lightrag import KNOWN, PROBES
 from tests.servers.probe import Side, differences, judge, stand_in
 from tests.servers.world import RealWorld, live
 from tests.targets.blocks import around, block
-from tests.targets.lightrag.suite import LightragSuite
 
 
 def cleared(there: dict[str, Any]) -> None:

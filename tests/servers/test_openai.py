@@ -16,7 +16,7 @@ from kbsync.targets.openai.config import OpenaiTargetConfig
 from kbsync.targets.openai.target import OpenaiTarget
 from kbsync_standin.openai import application
 from tests.cli.place import Place
-from tests.conformance.test_openai import SharedTextsSuite
+from tests.conformance.variants import SharedTextsSuite
 from tests.conformance.world import SuiteWorld, texts
 from tests.servers import models
 from tests.servers.openai import KEY, KNOWN, PROBES

@@ -27,10 +27,11 @@ import apsw
 
 from kbsync.state import schema
 from tests.cli.impatient import CLOCK_OFF
-from tests.cli.knowledge_bases import SERVICES, Documents, KnowledgeBase, knowledge_base, local
+from tests.cli.knowledge_bases import Documents, KnowledgeBase, knowledge_base, local
 from tests.cli.place import LONGEST, Place, Ran, words_of
 from tests.cli.terminal import Terminal
 from tests.postgres.server import programs
+from tests.services.access import SERVICES
 from tests.torture.exercise import Exercise, PromiseBroken, Tally
 
 TURNS, EVENTS, TRIES = 8, (2, 4), 20

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.machine import MirrorMachine
-from tests.remote.machine import SERVICES, machine
+from tests.remote.machine import machine
+from tests.services.rows import ROWS
 from tests.torture.exercise import Exercise, Tally
 
 LIVES, REMOTE_LIVES, RULES = 40, 16, 50
@@ -53,5 +54,5 @@ def live_at(service: str, number: int, _place: Path) -> Tally:
 
 EXERCISES: dict[str, Exercise] = {
     "machine": lambda number, _: live(MirrorMachine, number, LIVES),
-    **{f"machine-{name}": partial(live_at, name) for name in SERVICES},
+    **{f"machine-{name}": partial(live_at, name) for name in ROWS},
 }

@@ -20,12 +20,12 @@ from kbsync_standin.openai.project import HOME_ID, Attached
 from kbsync_standin.openwebui.store import File
 from kbsync_standin.ragflow.datasets import RagflowDocument
 from tests.bench.bench import OwnDocument
-from tests.targets.dify.world import DifyWorld
-from tests.targets.gptbots.world import GptbotsWorld
-from tests.targets.lightrag.world import LightragWorld
-from tests.targets.openai.world import OpenaiWorld
-from tests.targets.openwebui.world import OpenWebuiWorld
-from tests.targets.ragflow.world import RagflowWorld
+from tests.services.dify import DifyWorld
+from tests.services.gptbots import GptbotsWorld
+from tests.services.lightrag import LightragWorld
+from tests.services.openai import OpenaiWorld
+from tests.services.openwebui import OpenWebuiWorld
+from tests.services.ragflow import RagflowWorld
 from tests.torture.mess import Mess
 from tests.torture.repairs import RepairedMirror, text_of
 

@@ -21,7 +21,7 @@ from kbsync.engine.verify import Verification, repair_request
 from kbsync.errors import TargetError
 from kbsync_standin.faults import Fault
 from tests.bench.bench import OwnDocument
-from tests.remote.machine import SERVICES
+from tests.services.rows import ROWS
 from tests.torture.mess import DAY, Mess, MessyMirror
 
 REPAIRS = 3
@@ -45,7 +45,7 @@ def text_of(one: OwnDocument) -> str:
 
 
 class RepairedMirror(MessyMirror):
-    """At the service `at` of `SERVICES`, whose behaviours last a turn each.
+    """At the service `at` of `ROWS`, whose behaviours last a turn each.
 
     `lists`, `trouble`: what it may be like, and what may go wrong, besides what the row of the service says.
     `hidden`: how many times a list lacks a document that is there; 0: each time. `most`: requests of one
@@ -60,7 +60,7 @@ class RepairedMirror(MessyMirror):
     late = (5, 40)
 
     def __init__(self, place: Path, chance: random.Random) -> None:
-        row = SERVICES[self.at]
+        row = ROWS[self.at]
         world = row.world(place)
         world.settings = replace(world.settings, names=chance.choice(row.names))
         super().__init__(row.bench(world), chance)

@@ -154,5 +154,5 @@ class Storage(Application[LightragBehaviour, LightragDocument]):
         yield from (one for _, one in sorted(rows, key=lambda row: -row[0]))
 
     def describe(self, one: LightragDocument) -> Json:
-        """`stat` 1: it can be searched, 2: it failed."""
-        return {**super().describe(one), "stat": {"processed": 1, "failed": 2}.get(one.status(self.now), 0)}
+        """And whether searches find it."""
+        return {**super().describe(one), "searchable": one.status(self.now) == "processed"}

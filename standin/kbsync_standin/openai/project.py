@@ -204,7 +204,7 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
         attached = [one for store in self.bases.values() for one in store.files.values()]
         documents = [
             {**self.describe(one.file), "name": one.file.sent_name, "base": one.store}
-            | {"attributes": dict(one.attributes), "status": one.status(self.now)}
+            | {"attributes": dict(one.attributes), "searchable": one.status(self.now) == "completed"}
             for one in attached
         ]
         files = [{"id": one.id, "name": one.sent_name} for one in self.documents.values()]

@@ -160,7 +160,7 @@ class Files(Application[OpenWebuiBehaviour, File]):
         folder = base.path(one.folder[base.id]) if base else ""
         is_found = base is not None and any(chunk.file == one.id for chunk in base.chunks)
         path = f"{folder}/{one.name}" if folder else one.name
-        told = {"path": path, "status": one.status, "linked": base is not None, "serving": is_found}
+        told = {"path": path, "status": one.status, "linked": base is not None, "searchable": is_found}
         return {**super().describe(one), **told}
 
     # -- indexing

@@ -263,9 +263,9 @@ class Account(Application[ZhipuBehaviour, ZhipuDocument]):
         """And its status."""
         phase, told = one.phase(self.now), super().describe(one)
         info = {"code": phase.info.code, "text": phase.info.text} if phase.info else None
-        told |= {"size": one.size, "stat": phase.stat, "fail_info": info, "address": one.address}
+        told |= {"size": one.size, "stat": phase.stat, "searchable": phase.stat == 1, "fail_info": info}
         told |= {"knowledge_type": one.slicing.knowledge_type, "created_ms": int(one.created * 1000)}
-        return {**told, "visits": one.visits}
+        return {**told, "address": one.address, "visits": one.visits}
 
     def snapshot(self) -> Json:
         """A base that cannot be seen is hidden."""

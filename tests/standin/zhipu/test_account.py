@@ -36,6 +36,7 @@ def test_the_snapshot_tells_the_truth(vendor: DirectZhipu) -> None:
         "size": 3,
         "sha256": hashlib.sha256(b"one").hexdigest(),
         "stat": 1,
+        "searchable": True,
         "fail_info": None,
         "knowledge_type": 1,
         "created_ms": int(START * 1000),

@@ -13,8 +13,8 @@ from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from kbsync_standin.dify import HOME_ID
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
+from tests.services.dify import DifyWorld
 from tests.share import enumerated
-from tests.targets.dify.world import DifyWorld
 
 
 async def test_a_document_of_others_of_our_name_is_left_alone(world: DifyWorld) -> None:

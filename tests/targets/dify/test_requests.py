@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from kbsync_standin.dify import HOME_ID
+from tests.services.dify import DifyWorld
 from tests.share import enumerated, long
-from tests.targets.dify.world import DifyWorld
 
 LEAST = 3
 """For a new document: its upload, one look at its status, which no other call tells, and its metadata."""

@@ -13,8 +13,8 @@ from kbsync.once import run_once
 from tests.crash.harness import Guillotine
 from tests.remote.test_links import items, shortcut
 from tests.remote.world import sha_of_folder
+from tests.services.gptbots import GptbotsWorld
 from tests.share import enumerated, long
-from tests.targets.gptbots.world import GptbotsWorld
 
 
 async def mirrored(world: GptbotsWorld, n: int = 6) -> dict[str, str]:

@@ -9,10 +9,9 @@ import pytest
 
 from kbsync.contract.target import DocState
 from kbsync.targets.gptbots.target import GptbotsTarget
-from tests.conformance.test_gptbots import GptbotsConformance
 from tests.remote.world import sha_of_folder
+from tests.services.gptbots import GptbotsWorld, ServedGptbots
 from tests.share import enumerated, long
-from tests.targets.gptbots.world import GptbotsWorld
 
 MANY = 5_000
 BESIDES = 5
@@ -20,16 +19,13 @@ BESIDES = 5
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[GptbotsConformance]:
-    world = GptbotsConformance(vectorize=[20, 20], stale_status=60)
-    async with world.serving():
-        world.target = await world.open()
+async def served() -> AsyncIterator[ServedGptbots]:
+    async with ServedGptbots(vectorize=[20, 20], stale_status=60).opened() as world:
         yield world
-        await world.target.aclose()
 
 
 async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_look_done(
-    served: GptbotsConformance,
+    served: ServedGptbots,
 ) -> None:
     """Others' updates move `update_time`, too: one that was seen before them proves nothing after."""
     mine, theirs = served.target, await served.open()
@@ -51,7 +47,7 @@ async def test_what_another_client_changed_meanwhile_makes_no_change_of_ours_loo
 
 @pytest.mark.parametrize("is_new", [True, False])
 async def test_what_was_seen_of_one_version_says_nothing_of_the_next(
-    served: GptbotsConformance, is_new: bool
+    served: ServedGptbots, is_new: bool
 ) -> None:
     """An edit comes while a version is indexed whose next final state would have counted for it."""
     target = served.target
@@ -113,7 +109,7 @@ async def test_a_change_among_many_documents_costs_a_few_pages_of_the_list(
 
 @long
 async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_order(
-    served: GptbotsConformance,
+    served: ServedGptbots,
 ) -> None:
     served.app.set_behaviour({"order": "shuffled"})
     for number in range(MANY // 2):
@@ -132,7 +128,7 @@ async def test_where_a_document_is_listed_is_remembered_where_the_list_has_no_or
 @pytest.mark.parametrize("page_cap", [0, 10])
 @pytest.mark.parametrize("order", ["newest", "oldest", "shuffled"])
 async def test_documents_that_moved_to_other_pages_are_found(
-    served: GptbotsConformance, order: str, page_cap: int
+    served: ServedGptbots, order: str, page_cap: int
 ) -> None:
     """Others add and delete between two changes, and all of ours are of the same second."""
     served.app.set_behaviour({"order": order, "page_cap": page_cap, "vectorize": [1, 1], "stale_status": 9})

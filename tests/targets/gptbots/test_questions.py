@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.remote.world import sha_of_folder
+from tests.services.gptbots import GptbotsWorld
 from tests.share import enumerated
 from tests.targets.gptbots.test_life import cut, ids_by_path
-from tests.targets.gptbots.world import GptbotsWorld
 
 FILES = ("faq.csv", "more.csv")
 

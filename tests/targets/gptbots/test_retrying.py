@@ -6,9 +6,9 @@ import pytest
 
 from kbsync.accounts.account import account_of
 from tests.remote.world import sha_of_folder
+from tests.services.gptbots import GptbotsWorld
 from tests.share import enumerated
 from tests.targets.gptbots.test_life import ids_by_path
-from tests.targets.gptbots.world import GptbotsWorld
 
 
 async def retry(world: GptbotsWorld) -> int | None:

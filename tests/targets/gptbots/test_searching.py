@@ -13,8 +13,8 @@ import pytest
 from kbsync.contract.searching import Query
 from kbsync.targets.gptbots.config import GptbotsSearchConfig, GptbotsTargetConfig
 from kbsync.targets.gptbots.target import GptbotsTarget
+from tests.services.gptbots import GptbotsWorld
 from tests.targets.blocks import around, block
-from tests.targets.gptbots.world import GptbotsWorld
 
 PLAIN = {"prompt": "red kestrel", "top_k": 50, "group_ids": ["b"]}
 RANKED, FOUND = Query("red kestrel", rerank=True), Query("red kestrel")

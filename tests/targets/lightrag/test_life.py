@@ -16,10 +16,9 @@ from kbsync.errors import Halted, Rejected, Unavailable
 from kbsync.targets.lightrag.shapes import document_id
 from kbsync.targets.lightrag.target import RECENT
 from kbsync_standin.faults import Fault
-from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
+from tests.services.lightrag import LightragWorld, ServedLightrag
 from tests.share import enumerated, long
-from tests.targets.lightrag.world import LightragWorld
 
 
 async def test_a_renamed_file_is_deleted_under_its_old_name_before_it_is_uploaded(
@@ -139,7 +138,7 @@ async def test_a_renamed_file_whose_document_failed_is_found_though_the_state_wa
 
 
 async def test_a_text_that_is_far_down_the_list_is_named_where_it_keeps_another_out(
-    served: LightragConformance,
+    served: ServedLightrag,
 ) -> None:
     [first] = await served.make_ready(served.document("a.md", "kestrel"))
     for number in range(RECENT + 1):
@@ -171,7 +170,7 @@ async def test_an_upload_while_others_delete_is_only_late(world: LightragWorld) 
     assert len(world.effects("stored")) == 1
 
 
-async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: LightragConformance) -> None:
+async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: ServedLightrag) -> None:
     ids = await served.make_ready(
         *(served.document(f"{word}.md", word) for word in ("heron", "kestrel", "ibis"))
     )
@@ -180,7 +179,7 @@ async def test_a_deletion_in_one_request_covers_all_that_wait_for_it(served: Lig
     assert served.server.requests.by_op["delete"] == 1
 
 
-async def test_two_calls_may_delete_one_document(served: LightragConformance) -> None:
+async def test_two_calls_may_delete_one_document(served: ServedLightrag) -> None:
     [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
     outcomes = await asyncio.gather(*(served.target.delete([remote_id]) for _ in range(3)))
     assert list(outcomes) == [{remote_id: None}] * 3
@@ -263,14 +262,14 @@ async def test_while_a_renamed_file_is_not_taken_no_document_of_it_is_said_to_be
     assert world.bytes_by_path(searchable=True) == sha_of_folder(world)
 
 
-async def test_a_key_that_is_refused_in_a_rename_halts(served: LightragConformance) -> None:
+async def test_a_key_that_is_refused_in_a_rename_halts(served: ServedLightrag) -> None:
     [old] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("unauthorized", op="delete"))
     [outcome] = await served.target.put([served.document("b.md", "kestrel", replaces=old)])
     assert isinstance(outcome, Halted)
 
 
-async def test_a_deletion_that_takes_long_is_come_back_to(served: LightragConformance) -> None:
+async def test_a_deletion_that_takes_long_is_come_back_to(served: ServedLightrag) -> None:
     [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("slow", op="delete"))
     [outcome] = (await served.target.delete([remote_id])).values()
@@ -279,7 +278,7 @@ async def test_a_deletion_that_takes_long_is_come_back_to(served: LightragConfor
     assert await served.target.delete([remote_id]) == {remote_id: None}
 
 
-async def test_documents_that_stay_after_their_deletion_are_no_success(served: LightragConformance) -> None:
+async def test_documents_that_stay_after_their_deletion_are_no_success(served: ServedLightrag) -> None:
     [remote_id] = await served.make_ready(served.document("a.md", "kestrel"))
     served.server.faults.add(Fault("keeps-document", op="delete"))
     served.server.faults.add(Fault("miscounts", op="deletion"))
@@ -288,7 +287,7 @@ async def test_documents_that_stay_after_their_deletion_are_no_success(served: L
     assert outcome.code == "still-there"
 
 
-async def test_an_upload_under_a_name_that_is_there_is_that_document(served: LightragConformance) -> None:
+async def test_an_upload_under_a_name_that_is_there_is_that_document(served: ServedLightrag) -> None:
     document = served.document("a.md", "kestrel")
     [remote_id] = await served.make_ready(document)
     [again] = await served.target.put([document])
@@ -297,7 +296,7 @@ async def test_an_upload_under_a_name_that_is_there_is_that_document(served: Lig
 
 
 async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_name(
-    served: LightragConformance,
+    served: ServedLightrag,
 ) -> None:
     one = served.app.documents
     made = served.app.put_foreign({"name": "theirs.md", "text": "kestrel"})["id"]
@@ -310,14 +309,14 @@ async def test_what_others_put_there_has_its_id_where_that_is_not_made_of_its_na
     assert (await served.target.status([other]))[other].state is DocState.READY
 
 
-async def test_a_search_of_one_letter_finds_nothing_without_a_request(served: LightragConformance) -> None:
+async def test_a_search_of_one_letter_finds_nothing_without_a_request(served: ServedLightrag) -> None:
     served.server.requests.clear()
     assert await served.target.search(Query("ai")) == ()
     assert await served.target.search(Query("隼")) == ()
     assert not served.server.requests.by_op.get("search")
 
 
-async def test_a_search_that_failed_is_no_empty_one(served: LightragConformance) -> None:
+async def test_a_search_that_failed_is_no_empty_one(served: ServedLightrag) -> None:
     served.server.faults.add(Fault("search-failed", op="search", times=0))
     with pytest.raises(Unavailable):
         await served.target.search(Query("kestrel"))
@@ -325,25 +324,18 @@ async def test_a_search_that_failed_is_no_empty_one(served: LightragConformance)
 
 @pytest.mark.parametrize(("name", "data"), [("a.png", b"x"), ("a.md", b""), ("a.md", b"x" * 2_000)])
 async def test_what_the_server_would_refuse_is_not_sent(
-    served: LightragConformance, name: str, data: bytes
+    served: ServedLightrag, name: str, data: bytes
 ) -> None:
-    from kbsync.targets.lightrag.config import LightragTargetConfig
-    from kbsync.targets.lightrag.target import LightragTarget
-    from tests.conformance.test_lightrag import KEY
-    from tests.targets.blocks import around, block
-
-    config = block(LightragTargetConfig, base_url=served.server.url, api_key=KEY, max_bytes=1_000)
-    target = LightragTarget(config, around())
-    served.server.requests.clear()
-    [outcome] = await target.put([served.document(name, data)])
-    await target.aclose()
+    served.settings = {"max_bytes": 1_000}
+    await served.reopen()
+    [outcome] = await served.target.put([served.document(name, data)])
     assert isinstance(outcome, Rejected)
     assert not served.server.requests.by_op
 
 
 @pytest.mark.parametrize("tells_progress", [True, False])
 async def test_an_answer_is_whole_where_it_has_its_last_line_or_the_server_has_none(
-    served: LightragConformance, tells_progress: bool
+    served: ServedLightrag, tells_progress: bool
 ) -> None:
     served.app.set_behaviour({"tells_progress": tells_progress})
     await served.make_ready(served.document("a.md", "kestrels hover in the wind"))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kbsync.contract.target import DocState
-from tests.conformance.test_lightrag import LightragConformance
 from tests.remote.world import sha_of_folder
+from tests.services.lightrag import LightragWorld, ServedLightrag
 from tests.share import enumerated, long
-from tests.targets.lightrag.world import LightragWorld
 
 LEAST = 2
 
@@ -78,7 +77,7 @@ async def test_a_pass_without_changes_looks_at_the_base_once(world: LightragWorl
 MANY = 450
 
 
-def stored(served: LightragConformance, word: str, number: int, *, fault: str = "") -> list[str]:
+def stored(served: ServedLightrag, word: str, number: int, *, fault: str = "") -> list[str]:
     """The server has so many new documents; their ids."""
     names = [f"{word}{each}~aaaaaaaa.md" for each in range(number)]
     for name in names:
@@ -86,7 +85,7 @@ def stored(served: LightragConformance, word: str, number: int, *, fault: str = 
     return names
 
 
-async def looked(served: LightragConformance, ids: list[str]) -> tuple[set[DocState], int]:
+async def looked(served: ServedLightrag, ids: list[str]) -> tuple[set[DocState], int]:
     """Their states, and how many requests told them."""
     served.server.requests.clear()
     states = await served.target.status(ids)
@@ -95,7 +94,7 @@ async def looked(served: LightragConformance, ids: list[str]) -> tuple[set[DocSt
 
 
 @long
-async def test_of_many_documents_only_what_is_not_done_is_read(served: LightragConformance) -> None:
+async def test_of_many_documents_only_what_is_not_done_is_read(served: ServedLightrag) -> None:
     """However many there are besides."""
     ids = stored(served, "old", MANY)
     await served.pass_time(100)
@@ -109,7 +108,7 @@ async def test_of_many_documents_only_what_is_not_done_is_read(served: LightragC
     assert await looked(served, ids) == ({DocState.READY}, 1 + 1 + 3)
 
 
-async def test_for_what_is_nowhere_the_whole_list_is_read_seldom(served: LightragConformance) -> None:
+async def test_for_what_is_nowhere_the_whole_list_is_read_seldom(served: ServedLightrag) -> None:
     stored(served, "old", MANY)
     await served.pass_time(100)
     missing = ["none~aaaaaaaa.md"]

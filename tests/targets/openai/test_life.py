@@ -19,10 +19,9 @@ from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
+from tests.services.openai import OpenaiWorld
 from tests.share import enumerated, long
-from tests.targets.blocks import around
 from tests.targets.bodies import BytesBody
-from tests.targets.openai.world import OpenaiWorld
 
 HOURS = 7200.0
 
@@ -88,12 +87,7 @@ async def test_one_that_only_looks_sweeps_nothing_up(world: OpenaiWorld) -> None
     await world.crash(Guillotine(upon=["POST answer"]))
     world.clock.now += HOURS
     async with world.running():
-        clock = world.clock
-        target = world.client(
-            world.config(), around(read_only=True), wall=clock.wall, steady=clock.steady, sleep=clock.sleep
-        )
-        world.targets.append(target)
-        assert [row async for row in target.list()] == []
+        assert [row async for row in world.make_target(read_only=True).list()] == []
     assert len(world.orphans()) == 1
 
 
@@ -298,7 +292,7 @@ async def test_texts_of_one_length_that_differ_are_left_alone(ogx: Ogx) -> None:
 
 async def test_a_file_of_others_with_the_same_text_is_found_after_ours_went(ogx: Ogx) -> None:
     world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text", {"team": "support"})
+    theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
     world.write("a.md", "one and the same text")
     world.write("other.md", "another")
     await world.once()
@@ -337,7 +331,7 @@ async def test_a_text_that_others_have_too_is_found_under_our_path(ogx: Ogx) -> 
 @pytest.mark.parametrize("kind", ["rate-limited", "shape", "lost-answer"])
 async def test_a_twin_is_found_whatever_went_wrong_with_a_deletion(ogx: Ogx, op: str, kind: str) -> None:
     world = ogx.world
-    theirs = world.plant("theirs.md", "one and the same text", {"team": "support"})
+    theirs = world.plant("theirs.md", "one and the same text", attributes={"team": "support"})
     for path in ("a.md", "b.md"):
         world.write(path, "one and the same text")
     await world.once()
@@ -453,14 +447,14 @@ async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> Non
     assert world.documents() == [] == world.orphans()
 
 
-async def test_an_address_without_its_version_is_told(world: OpenaiWorld) -> None:
+async def test_an_address_without_its_version_is_told(
+    world: OpenaiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(world.config(), base_url=world.server.url)
+    monkeypatch.setattr(world, "config", lambda: config)
     async with world.running():
-        config = replace(world.config(), base_url=world.server.url)
-        clock = world.clock
-        target = world.client(config, around(), wall=clock.wall, steady=clock.steady, sleep=clock.sleep)
-        world.targets.append(target)
         with pytest.raises(NotOffered, match="base_url"):
-            await account_of(target).bases.list_all()
+            await account_of(world.make_target()).bases.list_all()
     world.app.violations.clear()
 
 

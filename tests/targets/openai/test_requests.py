@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.openai import OpenaiWorld
 from tests.share import long
-from tests.targets.openai.world import OpenaiWorld
 
 MINIMUM = 3
 

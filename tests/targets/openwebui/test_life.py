@@ -20,8 +20,8 @@ from kbsync_standin.rules import Refused
 from tests.crash.harness import Guillotine
 from tests.engine.read_only_commands import state_of
 from tests.remote.world import sha_of_folder
+from tests.services.openwebui import OpenWebuiWorld
 from tests.share import enumerated, long
-from tests.targets.openwebui.world import OpenWebuiWorld
 
 
 async def explained(world: OpenWebuiWorld, path: str) -> str:
@@ -198,7 +198,7 @@ async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorl
 
 async def test_what_another_mirror_or_a_person_put_there_is_adopted(world: OpenWebuiWorld) -> None:
     """They send no mark; the server has the digest, and the folder tells the path."""
-    world.plant("intro.md", "text", "guides")
+    world.plant("intro.md", "text", folder="guides")
     world.plant("old.md", "an older text")
     world.foreign.clear()
     world.write("guides/intro.md", "text")

@@ -9,8 +9,8 @@ from contextlib import aclosing
 
 from kbsync.contract.target import DocState
 from kbsync_standin.openwebui import HOME_ID
+from tests.services.openwebui import OpenWebuiWorld
 from tests.share import long
-from tests.targets.openwebui.world import OpenWebuiWorld
 
 LOOK = 1
 """At the base, at the beginning of each pass."""

@@ -16,8 +16,8 @@ from kbsync_standin.ragflow.datasets import HOME_ID
 from tests.crash.harness import Guillotine
 from tests.remote.test_links import items
 from tests.remote.world import sha_of_folder
+from tests.services.ragflow import RagflowWorld
 from tests.share import long
-from tests.targets.ragflow.world import RagflowWorld
 
 
 async def mirrored(world: RagflowWorld, n: int = 3) -> None:

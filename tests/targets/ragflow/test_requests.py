@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.services.ragflow import RagflowWorld
 from tests.share import long
-from tests.targets.ragflow.world import RagflowWorld
 
 
 def asked(world: RagflowWorld) -> Counter[str]:

@@ -1,16 +1,59 @@
-"""The bench whose base is at the stand-in of GPTBots: documents are changed in place."""
+"""GPTBots: how mirrors and the suite meet it, and how it errs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.config import MARKER_BASE
+from kbsync_standin.faults import Fault
 from kbsync_standin.gptbots.bot import BotDocument
 from tests.bench.bench import Change, OwnDocument
-from tests.bench.zhipu import ZhipuBench, lose_state
-from tests.targets.gptbots.world import GptbotsWorld
+from tests.bench.zhipu import ANSWERS, ZhipuBench, lose_state
+from tests.conformance.served import ServedWorld
+from tests.remote.world import RemoteWorld
+from tests.services.row import ServiceRow, unclear
+
+
+class GptbotsWorld(RemoteWorld):
+    """A folder mirrored to GPTBots, where a document has a marker."""
+
+    service = "gptbots"
+
+    def bytes_by_path(self, *, searchable: bool = False) -> dict[str, list[str]]:
+        """By the path in the marker that the vendor shows, under today's prefix."""
+        found: dict[str, list[str]] = {}
+        for one in self.documents():
+            path = self.path_of(one)
+            if path is not None and (one["serving"] or not searchable):
+                found.setdefault(path, []).append(one["serving" if searchable else "sha256"])
+        return found
+
+    def path_of(self, document: dict[str, Any]) -> str | None:
+        path = unquote(urlsplit(document["source_url"]).path).removeprefix("/")
+        is_ours = document["source_url"].startswith(MARKER_BASE) and path.startswith(self.settings.prefix)
+        return path.removeprefix(self.settings.prefix) if is_ours else None
+
+
+class ServedGptbots(ServedWorld):
+    """A stand-in and a client on the same clock."""
+
+    service = "gptbots"
+    style = "marked"
+    matter: ClassVar[Mapping[str, Any]] = {"splitter": "\n\n"}
+    no_matter: ClassVar[Mapping[str, Any]] = {"header_row": 2}  # an .md file has no rows
+    unknown_id = "67457fea6f658672d6489999"
+    repeats_puts = False
+
+    def spoiled(self, path: str) -> bytes:
+        stem = path.rpartition(".")[0]
+        self.server.faults.add(Fault("fails", match=f"*{stem}*", args={"name": f"{stem}*"}))
+        return b"About spoiled things"
+
+    def cure(self) -> None:
+        self.server.faults.clear()
 
 
 class GptbotsBench(ZhipuBench):
@@ -18,12 +61,11 @@ class GptbotsBench(ZhipuBench):
 
     ops: ClassVar[Mapping[str, str]] = {"put": "[au]*", "rename": "update"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
-        "lost": ("lost-answer", {}),
-        "done": ("lost-answer", {}),
-        "down": ("rate-limited", {}),
+        **ANSWERS,
         "refused": ("refused-item", {}),
         "full": ("code", {"code": 50111, "message": "insufficient credits"}),
     }
+    provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {}
     effects: ClassVar[Mapping[str, str]] = {"add": "put", "update": "put", "delete": "delete"}
     watched = ("status", "list")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"adoption": lose_state}
@@ -52,9 +94,9 @@ class GptbotsBench(ZhipuBench):
 
     def ours(self) -> list[OwnDocument]:
         alive = self.world.app.present()
-        return [self._kept_here(one) for one in alive if one.id not in self.world.foreign]
+        return [self.own(one) for one in alive if one.id not in self.world.foreign]
 
-    def _kept_here(self, one: BotDocument) -> OwnDocument:
+    def own(self, one: BotDocument) -> OwnDocument:
         one.catch_up(self.world.app.clock.now())
         latest, serving = one.coming or one.serving, one.serving
         shown = serving and (self._path_in(serving.source_url), serving.content.decode())
@@ -74,5 +116,24 @@ class GptbotsBench(ZhipuBench):
             name = path.replace("/", "__")
             self.world.play("late-effect", op=op, match=f"*{name}*", args={"after": after})
 
-    def provoke(self, op: str) -> None:
-        """Every operation is asked for as it is."""
+
+ROW = ServiceRow(
+    GptbotsBench,
+    GptbotsWorld,
+    ServedGptbots,
+    [
+        {},
+        {},
+        {"list_lag": 8.0, "order": "shuffled"},
+        {"names": "bare", "total": "missing", "times": "ms"},
+        {"stale_status": 5.0, "failed": "objects"},
+    ],
+    [
+        *unclear("add"),
+        *unclear("update"),
+        Fault("left-out", "list"),
+        Fault("left-out", "status"),
+        Fault("keeps-documents", "delete"),
+        Fault("truncated-json", "list"),
+    ],
+)

@@ -1,15 +1,62 @@
-"""The bench whose base is a vector store at the stand-in of OpenAI: files are uploaded, then attached."""
+"""OpenAI, and OGX, which has its API: how mirrors and the suite meet it, and how it errs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from kbsync.targets.openai.shapes import mark_in
+from kbsync_standin.faults import Fault
 from kbsync_standin.openai.project import HOME_ID, Attached
 from tests.bench.bench import Change, OwnDocument
-from tests.bench.zhipu import ZhipuBench, edit_little, lose_state
-from tests.targets.openai.world import OpenaiWorld
+from tests.bench.zhipu import ANSWERS, ZhipuBench, edit_little, lose_state
+from tests.conformance.served import ServedWorld
+from tests.remote.world import RemoteWorld
+from tests.services.row import ServiceRow, unclear
+
+
+class OpenaiWorld(RemoteWorld):
+    """A folder mirrored to a vector store."""
+
+    service = "openai"
+
+    def __init__(self, tmp_path: Path, *, dialect: str = "openai", **settings: Any) -> None:
+        super().__init__(tmp_path, **settings)
+        self.turn(dialect=dialect)
+
+    def documents(self) -> list[dict[str, Any]]:
+        return [one for one in self.app.snapshot()["documents"] if one["base"] == HOME_ID]
+
+    def orphans(self) -> list[str]:
+        """Names of files of ours that are attached nowhere."""
+        attached = {one["id"] for one in self.app.snapshot()["documents"]}
+        files = self.app.snapshot()["files"]
+        return [one["name"] for one in files if one["id"] not in attached | self.foreign]
+
+    def path_of(self, document: dict[str, Any]) -> str | None:
+        mark = mark_in(document)
+        if mark is None or not mark.path.startswith(self.settings.prefix):
+            return None
+        return mark.path.removeprefix(self.settings.prefix)
+
+
+class ServedOpenai(ServedWorld):
+    """A stand-in and a client on the same clock."""
+
+    service = "openai"
+    settings: ClassVar = {"max_bytes": 3_000_000}
+    style = "marked"
+    no_matter: ClassVar[Mapping[str, Any]] = {}
+    unknown_id = "file-00000000000000000000000000000000"
+    repeats_puts = False
+
+    def spoiled(self, path: str) -> bytes:
+        self.server.faults.add(Fault("fails", op="attach", match=f"{path.rpartition('.')[0]}*"))
+        return b"About spoiled things"
+
+    def cure(self) -> None:
+        self.server.faults.clear()
 
 
 class OpenaiBench(ZhipuBench):
@@ -17,12 +64,11 @@ class OpenaiBench(ZhipuBench):
 
     ops: ClassVar[Mapping[str, str]] = {"put": "attach"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
-        "lost": ("lost-answer", {}),
-        "done": ("lost-answer", {}),
-        "down": ("rate-limited", {}),
+        **ANSWERS,
         "refused": ("error", {"status": 400, "message": "unsupported file"}),
         "full": ("no-quota", {}),
     }
+    provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {"files": ("lost-answer", {})}
     effects: ClassVar[Mapping[str, str]] = {"attach": "put", "delete": "delete", "rename": "rename"}
     watched = ("status", "list")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"files": edit_little, "list": lose_state}
@@ -62,9 +108,9 @@ class OpenaiBench(ZhipuBench):
 
     def ours(self) -> list[OwnDocument]:
         store = self.world.app.bases[HOME_ID]
-        return [self._own(one) for one in store.files.values() if one.id not in self.world.foreign]
+        return [self.own(one) for one in store.files.values() if one.id not in self.world.foreign]
 
-    def _own(self, one: Attached) -> OwnDocument:
+    def own(self, one: Attached) -> OwnDocument:
         status, path = one.status(self.world.app.clock.now()), self._path_in(one)
         shown = (path, one.file.content.decode()) if status == "completed" else None
         mark = mark_in({"attributes": one.attributes})
@@ -84,7 +130,29 @@ class OpenaiBench(ZhipuBench):
         """Whatever is attached next."""
         self.world.play("late-effect", op="attach", args={"after": after})
 
-    def provoke(self, op: str) -> None:
-        """The service does what makes a pass ask for `op`."""
-        if op == "files":
-            self.world.play("lost-answer", op="upload", match="changed*")
+
+ROW = ServiceRow(
+    OpenaiBench,
+    OpenaiWorld,
+    ServedOpenai,
+    [{}, {}, {"list_lag": 8.0}, {"extra_fields": True}, {"dialect": "ogx"}],
+    [
+        *unclear("upload"),
+        *unclear("attach"),
+        *unclear("put-back"),
+        Fault("no-id", "upload"),
+        Fault("fails", "attach"),
+        Fault("stuck", "attach"),
+        Fault("file-status", "status", args={"value": "SURPRISE"}),
+        Fault("file-status", "list", args={"missing": True}),
+        Fault("left-out", "list", args={"name": "f*"}),
+        Fault("shape", "list", args={"form": "nulls"}),
+        Fault("lost-answer", "files"),
+        Fault("lost-answer", "rename"),
+        Fault("lost-answer", "delete-file"),
+        Fault("not-deleted", "delete-file"),
+        Fault("keeps-file", "delete"),
+        Fault("not-deleted", "delete"),
+        Fault("unauthorized", "attach"),
+    ],
+)

@@ -1,4 +1,4 @@
-"""The bench whose base is at the stand-in of Open WebUI: documents are moved and renamed where they are."""
+"""Open WebUI: how mirrors and the suite meet it, and how it errs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,43 @@ from kbsync_standin.faults import Fault
 from kbsync_standin.messages import Request, Response
 from kbsync_standin.openwebui.store import File
 from tests.bench.bench import Change, OwnDocument
-from tests.bench.zhipu import ZhipuBench, lose_state
-from tests.targets.openwebui.world import OpenWebuiWorld
+from tests.bench.zhipu import ANSWERS, ZhipuBench, lose_state
+from tests.conformance.served import ServedWorld
+from tests.remote.world import RemoteWorld
+from tests.services.row import ServiceRow, unclear
+
+
+class OpenWebuiWorld(RemoteWorld):
+    """A folder mirrored to Open WebUI."""
+
+    service = "openwebui"
+
+    def documents(self) -> list[dict[str, Any]]:
+        """What is in the base, and what is on its way there."""
+        there = [one for one in self.app.snapshot()["documents"] if not one["deleted"]]
+        return [one for one in there if one["linked"] or one["status"] in ("pending", "processing")]
+
+    def path_of(self, document: dict[str, Any]) -> str | None:
+        prefix, path = self.settings.prefix, str(document["path"])
+        is_ours = document["id"] not in self.foreign and path.startswith(prefix)
+        return path.removeprefix(prefix) if is_ours else None
+
+
+class ServedOpenWebui(ServedWorld):
+    """A stand-in and a client on the same clock, which goes on while the client waits."""
+
+    service = "openwebui"
+    style = "marked"
+    unknown_id = "4e741f2c-6b1d-4f0c-9a53-000000000000"
+    repeats_puts = False
+
+    def spoiled(self, path: str) -> bytes:
+        self.server.faults.add(Fault("fails", op="upload", match=path, args={"runs": 0}))
+        return b"About spoiled things"
+
+    def cure(self) -> None:
+        for one in self.app.documents.values():
+            one.fails = 0
 
 
 def copy_file(bench: ZhipuBench) -> None:
@@ -30,11 +65,15 @@ class OpenWebuiBench(ZhipuBench):
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
-        "lost": ("lost-answer", {}),
-        "done": ("lost-answer", {}),
+        **ANSWERS,
         "down": ("status", {"status": 429}),
         "refused": ("refused", {}),
         "full": ("status", {"status": 429}),
+    }
+    provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
+        "list": ("lost-answer", {}),
+        "delete": ("fails", {"runs": 0}),  # for a file that was never linked
+        "link": ("fails", {"runs": 1}),
     }
     effects: ClassVar[Mapping[str, str]] = {
         "upload": "put",
@@ -112,9 +151,9 @@ class OpenWebuiBench(ZhipuBench):
             for one in self.world.app.present()
             if not one.is_foreign and (one.folder or one.status in ("pending", "processing"))
         ]
-        return [self._kept_here(one) for one in there]
+        return [self.own(one) for one in there]
 
-    def _kept_here(self, one: File) -> OwnDocument:
+    def own(self, one: File) -> OwnDocument:
         bases = [self.world.app.bases[key] for key in one.folder]
         is_found = any(chunk.file == one.id for base in bases for chunk in base.chunks)
         path = self._path_of(one)
@@ -139,12 +178,31 @@ class OpenWebuiBench(ZhipuBench):
     def come_late(self, path: str, after: float = 5.0) -> None:
         self.world.play("late-effect", op="upload", args={"after": after})
 
-    def provoke(self, op: str) -> None:
-        """Some operations are asked for only where something went wrong before."""
-        match op:
-            case "list":
-                self.world.play("lost-answer", op="upload", match="changed*")
-            case "delete":  # for a file that was never linked
-                self.world.play("fails", op="upload", match="changed*", args={"runs": 0})
-            case "link":
-                self.world.play("fails", op="upload", match="changed*", args={"runs": 1})
+
+ROW = ServiceRow(
+    OpenWebuiBench,
+    OpenWebuiWorld,
+    ServedOpenWebui,
+    [{}, {}, {"page_size": 3}, {"looks_late": False}, {"extra_fields": True}, {"list_lag": 3.0}],
+    [
+        *unclear("upload"),
+        Fault("no-id", "upload"),
+        Fault("busy-database", "upload"),
+        Fault("fails", "upload"),
+        Fault("fails", "upload", args={"runs": 0}),
+        Fault("stuck", "upload"),
+        Fault("unlinked", "upload"),
+        Fault("lost-answer", "move"),
+        Fault("lost-answer", "rename"),
+        Fault("lost-answer", "make-folder"),
+        Fault("not-made", "make-folder"),
+        Fault("lost-answer", "link"),
+        Fault("lost-answer", "update"),
+        Fault("odd-status", "state", args={"value": "SURPRISE"}),
+        Fault("left-out", "list"),
+        Fault("empty-list", "list"),
+        Fault("shape", "list", args={"form": "nulls"}),
+        Fault("keeps-files", "cleanup"),
+        Fault("no-base", "list"),
+    ],
+)

@@ -1,4 +1,4 @@
-"""The suite where a text is taken only once and nothing is deleted while anything is indexed."""
+"""The suite at services of which some rows hold in another way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.conformance.world import SuiteWorld, texts
 
 
 class LightragSuite(TargetSuite):
-    """Two rows are otherwise here than at other targets."""
+    """At LightRAG a text is taken only once, and nothing is deleted while anything is indexed."""
 
     async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
         """Here they are one (`unkept`): the other fails, and the reason names it."""
@@ -34,3 +34,22 @@ class LightragSuite(TargetSuite):
         assert outcome is None
         assert await world.rows() == []
         assert await world.found("kestrel") == set()
+
+
+class SharedTextsSuite(TargetSuite):
+    """What holds at OGX, where files of equal text have one set of passages."""
+
+    async def test_equal_bytes_at_two_paths_are_two_documents(self, world: SuiteWorld) -> None:
+        """Their text is found under one of the paths, and always under the one that is left."""
+        [text] = texts(["kestrel"])
+        first, second = await world.make_ready(
+            world.document("one/a.md", text), world.document("two/b.md", text)
+        )
+        assert set(await world.listed()) == {first, second}
+        assert len(await world.found("kestrel")) == 1
+        await world.target.delete([second])
+        assert await world.found("kestrel") == {first}
+        [third] = await world.make_ready(world.document("two/b.md", text))
+        await world.target.delete([first])
+        assert await world.found("kestrel") == {third}
+        assert list(await world.listed()) == [third]

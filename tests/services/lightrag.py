@@ -1,14 +1,38 @@
-"""The bench whose base is at the stand-in of LightRAG: each text is there once."""
+"""LightRAG: how mirrors and the suite meet it, and how it errs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from kbsync_standin.faults import Fault
 from kbsync_standin.lightrag.storage import LightragDocument
 from tests.bench.bench import STRANGE, Change, OwnDocument
-from tests.bench.zhipu import ZhipuBench, edit_little
-from tests.targets.lightrag.world import LightragWorld
+from tests.bench.zhipu import ANSWERS, ZhipuBench, edit_little
+from tests.conformance.served import ServedWorld
+from tests.conformance.world import SuiteWorld
+from tests.remote.world import RemoteWorld
+from tests.services.row import ServiceRow, unclear
+
+
+class LightragWorld(RemoteWorld):
+    """A folder mirrored to a LightRAG server."""
+
+    service = "lightrag"
+
+
+class ServedLightrag(ServedWorld):
+    """A stand-in and a client on the same clock. What has no text in it fails."""
+
+    service = "lightrag"
+    unknown_id = "nobody~aaaaaaaa.md"
+
+    def spoiled(self, path: str) -> bytes:
+        return b" \n"
+
+    async def recreate(self) -> None:
+        """The server has one base without an id: it cannot be made anew."""
+        await SuiteWorld.recreate(self)
 
 
 class LightragBench(ZhipuBench):
@@ -16,12 +40,11 @@ class LightragBench(ZhipuBench):
 
     ops: ClassVar[Mapping[str, str]] = {"put": "upload", "status": "list", "rename": "upload"}
     kinds: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {
-        "lost": ("lost-answer", {}),
-        "done": ("lost-answer", {}),
-        "down": ("rate-limited", {}),
+        **ANSWERS,
         "refused": ("refused", {}),
         "full": ("rate-limited", {}),
     }
+    provoking: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]] = {}
     effects: ClassVar[Mapping[str, str]] = {"upload": "put", "delete": "delete"}
     watched = ("list", "deletion")
     edits: ClassVar[Mapping[str, Callable[[Any], None]]] = {"list": edit_little}
@@ -39,11 +62,7 @@ class LightragBench(ZhipuBench):
             fails = one is not None and (bool(one.error) or one.ready_at is None)
             self.on_change(Change(entry["effect"], self.path_in(entry["name"]), text, fails))
 
-    def ours(self) -> list[OwnDocument]:
-        there = self.world.app.documents.values()
-        return [self._kept_here(one) for one in there if not one.is_foreign]
-
-    def _kept_here(self, one: LightragDocument) -> OwnDocument:
+    def own(self, one: LightragDocument) -> OwnDocument:
         status, path = one.status(self.world.app.clock.now()), self.path_in(one.name)
         shown = (path, one.text) if status == "processed" else None
         return OwnDocument(one.id, one.name, path, one.sha256, shown, status == "failed")
@@ -55,5 +74,27 @@ class LightragBench(ZhipuBench):
     def fail_once(self, path: str) -> None:
         self.world.play("fails", op="upload", match=f"{path.removesuffix('.md').replace('/', '__')}*")
 
-    def provoke(self, op: str) -> None:
-        """Every operation is asked for as it is."""
+
+ROW = ServiceRow(
+    LightragBench,
+    LightragWorld,
+    ServedLightrag,
+    [{}, {}, {"list_lag": 3.0}, {"deleting": 5.0}, {"most_at_once": 3}, {"extra_fields": True}],
+    [
+        *unclear("upload"),
+        Fault("name-taken", "upload"),
+        Fault("not-stored", "upload"),
+        Fault("clearing", "upload"),
+        Fault("no-receipt", "upload"),
+        Fault("no-receipt", "upload", args={"stored": True}),
+        Fault("fails", "upload"),
+        Fault("stuck", "upload"),
+        Fault("left-out", "list", args={"name": "f*"}),
+        Fault("status-word", "list", args={"value": "SURPRISE"}),
+        Fault("shape", "list", args={"form": "nulls"}),
+        Fault("busy", "delete"),
+        Fault("keeps-document", "delete"),
+        Fault("miscounts", "deletion"),
+        Fault("slow", "delete", args={"seconds": 20}),
+    ],
+)

@@ -1,0 +1,166 @@
+"""Each service's target keeps the contract against its stand-in, over TCP, as the service is and may be."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.conformance.served import ServedSuite
+from tests.conformance.variants import LightragSuite, SharedTextsSuite
+from tests.services.dify import ServedDify
+from tests.services.gptbots import ServedGptbots
+from tests.services.lightrag import ServedLightrag
+from tests.services.openai import ServedOpenai
+from tests.services.openwebui import ServedOpenWebui
+from tests.services.ragflow import ServedRagflow
+from tests.services.zhipu import ServedZhipu
+from tests.share import enumerated
+
+
+class TestZhipu(ServedSuite):
+    served = ServedZhipu
+
+
+@enumerated()
+class TestZhipuPlainNames(TestZhipu):
+    style = "plain"
+
+
+@enumerated()
+class TestZhipuLagging(TestZhipu):
+    behaviour: ClassVar = {
+        "list_lag": 0.9,
+        "page_cap": 10,
+        "order": "oldest",
+        "total": "string",
+        "empty_list": "null",
+    }
+
+
+@enumerated()
+class TestZhipuOdd(TestZhipu):
+    behaviour: ClassVar = {
+        "ids": "number",
+        "extra_fields": True,
+        "page_beyond": "repeats",
+        "order": "shuffled",
+        "deleted_detail": "null",
+        "unknown_delete": "code",
+        "clock_skew": 7200.0,
+    }
+
+
+class TestDify(ServedSuite):
+    served = ServedDify
+
+
+@enumerated()
+class TestDifyUnused(TestDify):
+    """Plain names, in a base that was made without any settings, at an older version."""
+
+    style = "plain"
+    behaviour: ClassVar = {
+        "fresh": True,
+        "technique_needed": True,
+        "deleted": "number",
+        "extra_fields": True,
+    }
+
+
+class TestRagflow(ServedSuite):
+    served = ServedRagflow
+
+
+@enumerated()
+class TestRagflowPlainNames(TestRagflow):
+    style = "plain"
+
+
+@enumerated()
+class TestRagflowOld(TestRagflow):
+    """As up to 0.24: other deletions, and a list that cannot be asked for certain documents."""
+
+    behaviour: ClassVar = {
+        "ids_filter": False,
+        "unknown_ids": "told",
+        "no_ids": "all",
+        "runs": "digits",
+        "total": "total_datasets",
+    }
+
+
+@enumerated()
+class TestRagflowOdd(TestRagflow):
+    behaviour: ClassVar = {
+        "total": "missing",
+        "page_cap": 20,
+        "page_beyond": "repeats",
+        "no_index": "empty",
+        "statuses": "mapped",
+        "extra_fields": True,
+    }
+
+
+class TestGptbots(ServedSuite):
+    served = ServedGptbots
+
+
+@enumerated()
+class TestGptbotsStale(TestGptbots):
+    """The old version's status is told until the new one is in, and long after."""
+
+    behaviour: ClassVar = {"stale_status": 3.5, "page_cap": 10}
+
+
+@enumerated()
+class TestGptbotsOdd(TestGptbots):
+    behaviour: ClassVar = {
+        "extra_fields": True,
+        "page_beyond": "repeats",
+        "order": "shuffled",
+        "total": "missing",
+        "names": "bare",
+        "times": "ms",
+        "working": "wait",
+        "failed": "absent",
+        "bases": "data_list",
+        "unknown_ids": "refused",
+    }
+
+
+class TestOpenai(ServedSuite):
+    served = ServedOpenai
+
+
+@enumerated()
+class TestOpenaiLags(TestOpenai):
+    behaviour: ClassVar = {"list_lag": 2.0, "extra_fields": True}
+
+
+@enumerated()
+class TestOgx(SharedTextsSuite, TestOpenai):
+    behaviour: ClassVar = {"dialect": "ogx"}
+
+
+class TestOpenWebui(ServedSuite):
+    served = ServedOpenWebui
+
+
+@enumerated()
+class TestOpenWebuiOdd(TestOpenWebui):
+    """For a user who is no admin, and where equal texts are refused at once."""
+
+    behaviour: ClassVar = {"page_size": 30, "looks_late": False, "extra_fields": True}
+
+
+class TestLightrag(LightragSuite, ServedSuite):
+    served = ServedLightrag
+
+
+@enumerated()
+class TestLightragLagging(TestLightrag):
+    behaviour: ClassVar = {
+        "list_lag": 0.9,
+        "deleting": 0.5,
+        "tells_progress": False,
+        "extra_fields": True,
+    }

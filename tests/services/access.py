@@ -1,0 +1,44 @@
+"""How a test reaches a service: its stand-in, the settings of a config that leads there, and its client."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from kbsync.targets.registry import TARGETS
+from kbsync_standin.messages import StandInClock
+from tests.targets.blocks import block
+
+KEY = "id.secret-for-tests"
+"""In the form of Zhipu's keys; the other services take any."""
+
+SERVICES = ("zhipu", "gptbots", "openai", "openwebui", "lightrag", "dify", "ragflow")
+
+
+def stand_in(
+    service: str,
+    seed: int = 7,
+    vectorize: tuple[float, float] = (0.0, 0.0),
+    clock: StandInClock | None = None,
+    *,
+    key: str = KEY,
+) -> Any:
+    """The application. `vectorize`: least and most seconds until searches find an upload."""
+    return importlib.import_module(f"kbsync_standin.{service}").application(key, seed, vectorize, clock)
+
+
+def settings(app: Any, url: str, *, base: str = "", key: str = KEY) -> dict[str, Any]:
+    """What a config says to lead to a stand-in at `url`. `base`: the id of another base than its first."""
+    base_id = {app.home_key: base or app.home_id} if app.home_key else {}
+    return {"type": app.name, "base_url": url + app.api, "api_key": key, **base_id}
+
+
+def config(app: Any, url: str, *, base: str = "", key: str = KEY, **more: Any) -> Any:
+    """The config block. `more`: other settings, those of `vectorization` among them."""
+    return block(TARGETS[app.name], **settings(app, url, base=base, key=key), **more)
+
+
+def client(service: str) -> Any:
+    """The class of its target."""
+    module, _, name = TARGETS[service].opens.partition(":")
+    return getattr(importlib.import_module(module), name)

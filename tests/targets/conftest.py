@@ -1,0 +1,28 @@
+"""A mirror, or a client alone, at the stand-in of the service whose directory the test is in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.served import ServedWorld
+from tests.remote.world import RemoteWorld
+from tests.services.rows import ROWS
+
+
+@pytest.fixture
+async def world(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[RemoteWorld]:
+    """A mirror, which may not break the service's rules."""
+    row = ROWS[request.path.parent.name]
+    async with row.world(tmp_path, reembed_tries=1).serving() as world:
+        yield world
+        assert world.app.violations == []
+
+
+@pytest.fixture
+async def served(request: pytest.FixtureRequest) -> AsyncIterator[ServedWorld]:
+    """A client of an empty base."""
+    async with ROWS[request.path.parent.name].served().opened() as world:
+        yield world
