@@ -15,11 +15,12 @@ import zlib
 from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 
+from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
 from kbsync.index.chunk import chunk, make_legible
 from kbsync.index.document import Chunk, Entry, Parsed
 from kbsync.index.embed import LocalEncoder
-from kbsync.index.read.formats import EXTENSIONS, NAMES, extension_of
+from kbsync.index.read.formats import EXTENSIONS, NAMES
 from kbsync.index.read.html import read_page
 from kbsync.index.read.text import parse_text
 

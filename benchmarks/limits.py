@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -193,7 +193,7 @@ def zhipu(files: int = MANY) -> None:
         at_least("zhipu: files a second", files / ran.seconds, 100)
 
 
-ALL = {
+ALL: dict[str, Callable[[], None]] = {
     "hints": hints,
     "huge": huge,
     "page": page,

@@ -119,7 +119,7 @@ def kbsync(*words: str | Path, cage: Cage | None = None) -> Ran:
     began = time.perf_counter()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
-            [*(cage.entrance if cage else ()), sys.executable, "-m", "kbsync", *map(os.fspath, words)],
+            [*(cage.entrance if cage else ()), sys.executable, "-m", "kbsync", *map(str, words)],
             stdout=out,
             stderr=err,
         )
@@ -178,7 +178,7 @@ class Storm:
     def _held(self) -> dict[str, str]:
         reader = open_reader(self._index)
         try:
-            rows = reader.execute("SELECT path, digest FROM document").fetchall()
+            rows: list[Any] = reader.execute("SELECT path, digest FROM document").fetchall()
         finally:
             reader.close()
         return {unbind(path): digest if isinstance(digest, str) else digest.hex() for path, digest in rows}

@@ -21,7 +21,7 @@ import httpx
 
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
-from kbsync.cli.report import status_json
+from kbsync.cli.report import mirror_reports
 from kbsync.config.model import Config, HttpConfig, MirrorConfig
 from kbsync.installation import Installation
 from kbsync.server.listener import HttpListener
@@ -86,13 +86,13 @@ def status(config: Path) -> list[float]:
     return seconds
 
 
-def looking(config: Path) -> list[float]:
-    """Seconds that `status` takes once the program is loaded."""
+def reports(config: Path) -> list[float]:
+    """Seconds that `status` takes to read its reports once the program is loaded."""
     installation = choose(Choices(config=config))
     seconds = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        status_json(installation)
+        mirror_reports(installation)
         seconds.append(time.perf_counter() - began)
     return seconds
 
@@ -115,7 +115,7 @@ def main() -> None:
         fill(state / "state.db", folder)
         print(f"{DOCUMENTS:,} documents, load {os.getloadavg()[0]:.1f}")
         told("/metrics", asyncio.run(metrics(state / "state.db", folder)))
-        told("kbsync status, once loaded", looking(config))
+        told("kbsync status, once loaded", reports(config))
         told("kbsync status --json, a process", status(config))
 
 

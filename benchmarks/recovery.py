@@ -160,7 +160,7 @@ def fill(installation: Installation, app: ZhipuApplication) -> None:
         run = once.mirror_run(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())
-        every = Scan(binding.settings.root, StateTree(store, binding.mirror), binding.rules)
+        every = Scan(binding.settings.root, StateTree(store.read_now, binding.mirror), binding.rules)
         for page in iter(lambda: list(itertools.islice(every, 20)), []):
             record(store, filler, page)
         store.submit(lambda tx: tx.mirrors.pass_ended(binding.mirror, time.time(), True)).result()

@@ -17,6 +17,7 @@ import itertools
 import multiprocessing
 import statistics
 import struct
+import sys
 import time
 from collections.abc import MutableSequence, Sequence
 from concurrent.futures import Future
@@ -149,7 +150,8 @@ def recall_of_hits(dsn: str, asked: Sequence[str]) -> float:
         search = Search(store, LocalEncoder())
         for query in map(Query, asked):
             found = {hit.remote_id for hit in search.search(query)}
-            with patch.object(PostgresSnapshot, "_scope", lambda *_: _Scope("", {}, is_few=True)):
+            everything = _Scope("", "", {}, sys.maxsize, is_few=True)
+            with patch.object(PostgresSnapshot, "_scope", lambda *_, scope=everything: scope):
                 exact = {hit.remote_id for hit in search.search(query)}
             shares.append(len(found & exact) / max(1, len(exact)))
     return statistics.mean(shares)
@@ -197,7 +199,7 @@ def beside(dsn: str, folder: Path, queries: Sequence[Query], searchers: int, *, 
     time.sleep(5)
     began, before = time.perf_counter(), written.value
     time.sleep(30)
-    rate = (written.value - before) / (time.perf_counter() - began)
+    rate: float = (written.value - before) / (time.perf_counter() - began)
     ended.set()
     every = [each for _ in range(searchers) for each in times.get()]
     for worker in workers:

@@ -17,12 +17,12 @@ from statistics import median
 import apsw
 from tree import ensure
 
-from kbsync.core.model import Limits
+from kbsync.core.model import Formats
 from kbsync.core.selection import Rules
 from kbsync.source.scan import EntryRow, Scan, StoredFolder
 
 ROUNDS = 5
-RULES = Rules(None, (), Limits(extensions=frozenset({"md"})))
+RULES = Rules(None, (), Formats(extensions=frozenset({"md"})))
 REST = "digest BLOB, choice INTEGER, reason TEXT, status INTEGER, since REAL"
 COLUMNS = f"size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, ino INTEGER, {REST}"
 LAYOUTS = {

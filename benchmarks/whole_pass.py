@@ -39,7 +39,7 @@ def fill(installation: Installation) -> None:
     with open_state(installation, print) as store:
         run = passes.mirror_run(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
-        tree = StateTree(store, run.mirror)
+        tree = StateTree(store.read_now, run.mirror)
         page: list[FolderListing] = []
         for listing in Scan(run.settings.root, tree, rules):
             page.append(listing)
