@@ -8,29 +8,27 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from kbsync.cli.context import read_state
 from kbsync.cli.exit_codes import ORDER, Code, worst
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
-from kbsync.core.model import FileChoice, Status, UploadState
+from kbsync.core.model import Status
 from kbsync.core.text import counted, lasting, printable
 from kbsync.engine.status import (
     BAD_CONFIG,
     DELETIONS_HELD,
-    OUT_OF_DATE,
     RECIPE_HELD,
+    Items,
     in_words,
 )
 from kbsync.freshness import Freshness, ReadFreshness, freshness_reader
 from kbsync.installation import Installation
 from kbsync.state import lock
-from kbsync.state.mirrors import MirrorRecord
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
@@ -100,55 +98,22 @@ def mirror_reports(
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
         [fresh] = read_freshness(tx)
-        failed, held, rate = tuple[Reason, ...](), tuple[Reason, ...](), 0.0
-        if record is not None:
-            failed = tuple(islice(_failed(tx, record), LOOKED_AT))
-            held = tuple(islice(_held(tx, record), LISTED))
-            if fresh.waiting:
-                rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
-        return MirrorReport(
-            fresh.status,
-            failed,
-            held,
-            trouble=end.trouble if end else "",
-            busy=end.busy if end else (),
-            rate=rate,
-            rescan=fresh.rescan,
-            is_worked_on=fresh.is_worked_on,
-            worked_on_since=fresh.worked_on_since,
-            at=fresh.at,
-        )
+        of_fresh: dict[str, Any] = {each.name: getattr(fresh, each.name) for each in fields(fresh)}
+        report = MirrorReport(**of_fresh, trouble=end.trouble if end else "", busy=end.busy if end else ())
+        if record is None:
+            return report
+        items, rate = Items(tx, record, fresh.status.halt), 0.0
+        if fresh.waiting:
+            rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
+        failed = tuple((one.path, one.reason) for one in items.in_state(Status.FAILED, LOOKED_AT))
+        held = tuple((one.path, one.reason) for one in items.in_state(Status.HELD, LISTED))
+        return replace(report, failed=failed, held=held, rate=rate)
 
     reports = []
     for mirror in installation.mirrors:
         read = freshness_reader([mirror], state_dir, cure)
         reports.append(read_state(installation, partial(report, mirror=mirror, read_freshness=read)))
     return reports
-
-
-def _held(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
-    for entry in tx.entries.of_status(record.id, Status.HELD):
-        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
-        is_recipe = any(u.wanted_recipe for u in uploads)
-        yield (
-            entry.path,
-            "settings changed; waiting for approval to index it again"
-            if is_recipe
-            else "its deletion is held",
-        )
-
-
-def _failed(tx: Tx, record: MirrorRecord) -> Iterator[Reason]:
-    for folder in tx.folders.problems(record.id):
-        if not folder.shut:
-            yield f"{folder.path}/", folder.problem
-    for entry in tx.entries.of_status(record.id, Status.FAILED):
-        uploads = tx.uploads.at(record.id, record.binding or 0, entry.path)
-        # The latest attempt counts: earlier ones may have failed for another reason.
-        words = next((u.reason for u in reversed(uploads) if u.state is UploadState.FAILED), "")
-        reason = entry.verdict.reason if entry.verdict.choice is FileChoice.REFUSED else words
-        serves = any(u.state.serves for u in uploads)
-        yield entry.path, f"{reason}; {OUT_OF_DATE}" if serves else reason
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:

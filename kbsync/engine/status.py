@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,16 @@ class Items:
         yield from self.unlisted()
         for entry in self._tx.entries.shown(self._record.id):
             yield self.of(entry)
+
+    def in_state(
+        self, status: Status, limit: int | None = None, *, in_order: bool = True
+    ) -> Iterator[FileStatus]:
+        """At most `limit` files in one state; directories that cannot be listed count as failed."""
+        folders = self.unlisted() if status is Status.FAILED else ()
+        entries = self._tx.entries.of_status(
+            self._record.id, status, -1 if limit is None else limit, in_order=in_order
+        )
+        return islice(chain(folders, map(self.of, entries)), limit)
 
     def unlisted(self) -> Iterator[FileStatus]:
         """Directories that cannot be listed."""

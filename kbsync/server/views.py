@@ -165,7 +165,7 @@ class MirrorView:
         entries = self._tx.entries.page(record.id, asked.after, asked.limit)
         found = [items.of(entry).to_json() for entry in entries]
         if not asked.after:
-            found = [*_unlisted(items), *found]
+            found = [*(each.to_json() for each in islice(items.unlisted(), SHOWN_FAILED)), *found]
         more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
         return {**told, "items": found, **more}
 
@@ -197,16 +197,10 @@ class MirrorView:
 
     def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
         """Files in one state; unreadable directories count as failed."""
-        items = Items(self._tx, record, self.status.halt)
-        folders = _unlisted(items) if wanted is Status.FAILED else []
         if not getattr(self.status.documents, wanted.word):
-            return folders[:limit]
-        entries = self._tx.entries.of_status(record.id, wanted, limit, in_order=False)
-        return [*folders, *(items.of(entry).to_json() for entry in entries)][:limit]
-
-
-def _unlisted(items: Items) -> list[dict[str, Any]]:
-    return [folder.to_json() for folder in islice(items.unlisted(), SHOWN_FAILED)]
+            return []
+        items = Items(self._tx, record, self.status.halt)
+        return [each.to_json() for each in items.in_state(wanted, limit, in_order=False)]
 
 
 class Views:

@@ -43,7 +43,7 @@ MIRRORS = (
         "shrunk",
         "deletions-held",
         3,
-        ("7 of 8 documents would be deleted; they stay", "2.md: its deletion is held"),
+        ("7 of 8 documents would be deleted; they stay", "2.md: its deletion waits for approval"),
         "kbsync approve shrunk",
     ),
     Trouble(

@@ -127,11 +127,11 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
         (place.docs / f"{number}.md").unlink()
     held = place.run("--once")
     assert (held.code, ": 8 documents searchable, 7 held;" in held.out) == (3, True)
-    assert "2.md: its deletion is held" in place.run("--once", tty=True).err
+    assert "2.md: its deletion waits for approval" in place.run("--once", tty=True).err
     for options in ((), ("-q",), ("--log-format", "console")):
         # In a log, too, the command is not buried.
         log = place.run("--once", *options).err
-        assert (log.count("kbsync approve"), log.count("its deletion is held")) == (1, 3)
+        assert (log.count("kbsync approve"), log.count("its deletion waits for approval")) == (1, 3)
         assert log.count("list.shortened") == 1
 
     shown = place.run("status", "--json").json["mirrors"][0]
