@@ -69,7 +69,6 @@ KEPT = "keep.md"
 """Always there, so that a mirror is seldom empty."""
 
 FAULTS = st.sampled_from(["lost", "lost", "done", "done", "down", "refused", "full"])
-CLOCK_STEPS = [0.0, -7200.0, -60.0, 60.0, 90_000.0]
 NUMBERS = st.integers(0, 40)
 
 _open = os.open

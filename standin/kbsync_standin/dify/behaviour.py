@@ -23,7 +23,6 @@ class DifyBehaviour(Behaviour):
     max_bytes: `UPLOAD_FILE_SIZE_LIMIT`. unstructured: `ETL_TYPE` is Unstructured.
     files_url: addresses of files are whole; without `FILES_URL` the path alone; of a wrong one no address
         (broken); or they are not told.
-    api_access: the base may be used by the API.
     metadata: documents may have some; older versions neither tell fields nor have the calls.
     """
 
@@ -37,7 +36,6 @@ class DifyBehaviour(Behaviour):
     max_bytes: int = 15 << 20
     unstructured: bool = False
     files_url: Literal["set", "missing", "broken", "untold"] = "set"
-    api_access: bool = True
     metadata: bool = True
 
 

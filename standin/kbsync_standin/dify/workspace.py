@@ -113,8 +113,6 @@ class Workspace(Application[DifyBehaviour, DifyDocument]):
         base: DifyBase | None = self.visible_bases().get(call.ids["id"])
         if base is None:
             raise self.refusals["not-found"]
-        if not self.behaviour.api_access:
-            raise Refused("Dataset api access is not enabled.", 403, "forbidden")
         return base
 
     def document(self, call: Call, words: str) -> DifyDocument:

@@ -24,7 +24,6 @@ from kbsync_standin.rules import Refused, Rules, Test, is_flag, is_object, is_st
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 LARGEST = 512_000_000
 EMBEDDING: Mapping[str, Any] = {"embedding_model": "models/some-embedding", "embedding_dimension": "4"}
-COSTS = frozenset({"upload", "attach", "search", "chat"})
 RULES = Rules()
 MODEL = "some-model"
 
@@ -120,12 +119,10 @@ class OpenaiApplication(Project):
     # -- how it answers
 
     def admit(self, call: Call) -> None:
-        """What costs money needs some. Other calls are OGX's."""
+        """Some calls are OGX's alone."""
         super().admit(call)
         if call.op in ("put-back", "readers") and not self.is_ogx:
             raise self.no_route(call)
-        if self.behaviour.no_quota and call.op in COSTS:
-            raise self.refusals["no-quota"]
 
     def no_route(self, call: Call) -> Refused:
         """What an unknown route is answered with."""

@@ -18,13 +18,11 @@ class OpenaiBehaviour(Behaviour):
         end, names are rewritten, files of equal text share their passages, a file that is deleted stays in
         its stores, a cursor that is gone begins the list anew.
     reader: of OGX: `pypdf` reads PDF and what it knows for text by its name; `auto` reads all.
-    no_quota: what costs money is answered 429, `insufficient_quota`.
     base: a store may be `expired`, too.
     """
 
     dialect: Literal["openai", "ogx"] = "openai"
     reader: Literal["pypdf", "auto"] = "pypdf"
-    no_quota: bool = False
     base: Literal["present", "deleted", "expired", "recreated", "emptied"] = "present"  # type: ignore[assignment]
 
 

@@ -204,8 +204,6 @@ def test_keys_and_bases_that_are_not_known_are_told_apart() -> None:
         "not_found",
         "The requested URL was not found on the server.",
     )
-    dify.app.set_behaviour({"api_access": False})
-    assert error(dify.ask("GET", ROOT)) == (403, "forbidden", "Dataset api access is not enabled.")
 
 
 def test_bases_are_made_once_a_name_listed_and_deleted() -> None:
