@@ -8,14 +8,11 @@ import pytest
 
 from kbsync.accounts.dify import bases_of
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.dify import shapes
 from kbsync.targets.dify.shapes import judge
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.rules import GONE
 
-OF_DOCUMENTS = {"upload", "delete"}
-PLAN = "of your subscription."
 READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
 
@@ -56,67 +53,6 @@ def test_only_what_is_completed_enabled_and_not_archived_is_ready(
     status = shapes.status_of(row)
     assert (status.state, status.halt) == (state, halt)
     assert words in status.reason
-
-
-@pytest.mark.parametrize("op", ["upload", "delete", "list", "detail", "base"])
-@pytest.mark.parametrize(
-    ("status", "code", "message", "kind", "halt"),
-    [
-        (401, "unauthorized", "Access token is invalid", Halted, "credentials"),
-        (403, "forbidden", "Dataset api access is not enabled.", Halted, "credentials"),
-        (403, "forbidden", f"The number of documents has reached the limit {PLAN}", Halted, "quota"),
-        (403, "forbidden", f"The vector space has reached the limit {PLAN}", Halted, "quota"),
-        (403, "forbidden", f"You have reached the request rate limit {PLAN}", Unavailable, ""),
-        (400, "invalid_param", f"You have reached the limit {PLAN} Only 0 can be uploaded.", Halted, "quota"),
-        (400, "provider_quota_exceeded", "", Halted, "quota"),
-        (404, "not_found", "Dataset not found.", Halted, "knowledge-base-missing"),
-        (400, "invalid_param", "Dataset does not exist.", Halted, "knowledge-base-missing"),
-        (404, "not_found", "Document Not Exists.", Rejected, ""),
-        (404, "not_found", "The requested URL was not found on the server.", NotOffered, ""),
-        (400, "document_indexing", "Cannot delete document during indexing.", Unavailable, ""),
-        (403, "archived_document_immutable", "The archived document is not editable.", Rejected, ""),
-        (413, "file_too_large", "File size exceeded.", Rejected, ""),
-        (415, "unsupported_file_type", "File type not allowed.", Rejected, ""),
-        (400, "invalid_param", "", Rejected, ""),
-        (400, "something_new", "", Rejected, ""),
-        (409, "dataset_name_duplicate", "", NameTaken, ""),
-        (429, "too_many_requests", "", Unavailable, ""),
-        (500, "unknown", "Internal Server Error", Unsure, ""),
-    ],
-)
-def test_errors_mean_what_has_to_be_done(
-    op: str, status: int, code: str, message: str, kind: type[TargetError], halt: str
-) -> None:
-    body = told(status, code, message)
-    for http in (status, 200):  # HTTP 200 is not success
-        error = judged(op, http, body)
-        if kind is NotOffered and http == 200:  # the words are of a route, and a route answered
-            continue
-        assert type(error) is kind
-        assert isinstance(error, TargetError)
-        assert getattr(error, "halt", "") == halt
-
-
-def test_what_is_forbidden_without_a_known_word_blames_a_document_or_the_key() -> None:
-    for op in ("upload", "delete", "list", "detail", "base", "retrieve"):
-        error = judged(op, 403, told(403, "forbidden", "No permission."))
-        assert type(error) is (Rejected if op in OF_DOCUMENTS else Halted)
-
-
-def test_a_document_is_gone_only_by_the_word_for_it() -> None:
-    for words, is_gone in (("Document not found.", True), ("Document Not Exists.", True), ("nothing", False)):
-        error = judged("detail", 404, told(404, "not_found", words))
-        assert error is not None
-        assert (error.code == GONE) is is_gone
-    page = judged("delete", 404, None, "<html>Not found</html>")
-    assert isinstance(page, NotOffered)
-
-
-def test_no_body_is_success_of_a_deletion_alone() -> None:
-    assert judged("delete", 204, None) is None
-    assert isinstance(judged("upload", 204, None), Unsure)
-    assert isinstance(judged("delete", 200, None), Unsure)
-    assert judged("delete", 200, 204) is None
 
 
 def test_too_many_requests_are_waited_for_as_long_as_they_count() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.lightrag import shapes
 from tests.config.reading import problems, with_settings
@@ -17,39 +17,6 @@ from tests.config.reading import problems, with_settings
 
 def answered(status: int, body: Any, op: str = "upload") -> HttpAnswer:
     return HttpAnswer(op, status, {}, body, json.dumps(body), 0.0)
-
-
-@pytest.mark.parametrize(
-    ("op", "status", "body", "kind", "code"),
-    [
-        ("list", 403, {"detail": "API Key required"}, Halted, "403"),
-        ("list", 403, {"detail": "Invalid API Key"}, Halted, "403"),
-        ("list", 403, None, Unavailable, "403"),
-        ("upload", 403, None, Rejected, "403"),
-        ("base", 404, {"detail": "Not Found"}, Halted, "404"),
-        ("base", 404, None, Unavailable, "404"),
-        ("list", 404, {"detail": "Not Found"}, Unavailable, "404"),
-        ("search", 404, {"detail": "Not Found"}, NotOffered, "404"),
-        ("upload", 409, {"detail": "Document storage already contains 'a.md'."}, NameTaken, "stored"),
-        ("upload", 409, {"detail": "Input directory already contains a file"}, NameTaken, "409"),
-        ("upload", 409, {"detail": "Pipeline is clearing or deleting documents."}, Unavailable, "busy"),
-        ("upload", 503, {"detail": "Recovery is required."}, Unavailable, "busy"),
-        ("upload", 503, None, Unsure, "503"),
-        ("upload", 500, {"detail": "Internal server error"}, Unsure, "500"),
-        ("upload", 413, {"detail": "File too large."}, Rejected, "413"),
-        ("delete", 200, {"status": "busy", "message": "Pipeline is busy."}, Unavailable, "busy"),
-    ],
-)
-def test_errors_are_told_by_status_and_words(
-    op: str, status: int, body: Any, kind: type[TargetError], code: str
-) -> None:
-    error = shapes.judge(answered(status, body, op))
-    assert type(error) is kind
-    assert error.code == code
-
-
-def test_success_is_no_error() -> None:
-    assert shapes.judge(answered(200, {"status": "success"})) is None
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.contract.target import DocState, Outgoing
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.rules import GONE
 from kbsync.targets.openai.shapes import (
     LONGEST_VALUE,
     MOST_ATTRIBUTES,
     FileNames,
     Mark,
-    judge,
     mark_in,
     page_of,
     status_of,
@@ -102,39 +100,6 @@ def test_names_of_others_are_not_taken_for_ours() -> None:
 
 def answer(body: Any, status: int = 200, op: str = "status", text: str = "…") -> HttpAnswer:
     return HttpAnswer(op, status, {}, body, text, 0.0)
-
-
-def error(message: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": None} | fields
-    }
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "word"),
-    [
-        (answer(error("x", code="invalid_api_key"), 401), Halted, "credentials"),
-        (answer(error("Missing scopes: api.files.write"), 403), Halted, "credentials"),
-        (answer(error("x", code="insufficient_quota"), 429), Halted, "quota"),
-        (answer(error("x", type="insufficient_quota"), 429), Halted, "quota"),
-        (answer(error("x", code="billing_hard_limit_reached"), 400), Halted, "quota"),
-        (answer(error("x", code="rate_limit_exceeded"), 429), Unavailable, "429"),
-        (answer(error("No such File object: file-1"), 404), Rejected, GONE),
-        (answer({"error": {"message": "File file-1 not found in vector store vs_1"}}, 400), Rejected, GONE),
-        (answer({"detail": "Vector_store 'vs_1' not found"}, 400), Rejected, GONE),
-        (answer(error("Model 'embed-1' not found"), 400, "attach"), Unavailable, "model"),
-        (answer({"error": {"message": "Model 'embed-1' not found"}}, 404, "attach"), Unavailable, "model"),
-        (answer(error("unsupported file"), 400, "attach"), Rejected, "400"),
-        (answer(error("too large"), 413, "upload"), Rejected, "413"),
-        (answer(None, 404, text="<html>"), NotOffered, "404"),
-        (answer(error("The server had an error"), 500), Unsure, "500"),
-        (answer(error("x", code="odd")), Unavailable, "odd"),
-    ],
-)
-def test_an_error_is_what_has_to_be_done(said: HttpAnswer, kind: type[TargetError], word: str) -> None:
-    found = judge(said)
-    assert type(found) is kind
-    assert word in (found.code, found.halt if isinstance(found, Halted) else "")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from kbsync.config.model import MirrorConfig
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
+from kbsync.errors import Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import well_formed
-from kbsync.targets.http.rules import GONE
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.targets.blocks import block
@@ -112,40 +111,6 @@ def test_matches_need_three_lists_of_one_length() -> None:
     assert [(one, passage.text) for one, passage in shapes.matches_of(body) or ()] == [("f1", "one")]
     assert shapes.matches_of({**body, "distances": [[0.8]]}) is None
     assert shapes.matches_of({"documents": [[]], "metadatas": [[]], "distances": [[]]}) == ()
-
-
-LOST = "We could not find what you're looking for :/"
-
-
-@pytest.mark.parametrize(
-    ("op", "status", "detail", "kind", "code"),
-    [
-        ("base", 404, LOST, Halted, "knowledge-base-missing"),
-        ("list", 400, LOST, Halted, "knowledge-base-missing"),
-        ("cleanup", 404, LOST, Halted, "knowledge-base-missing"),
-        ("status", 404, LOST, Rejected, GONE),
-        ("link", 400, LOST, Rejected, GONE),
-        ("base", 401, "401 Unauthorized", Halted, "credentials"),
-        ("upload", 401, "Not authenticated", Halted, "credentials"),
-        ("cleanup", 403, "You do not have permission", Halted, "credentials"),
-        ("list", 400, "You do not have permission", Halted, "credentials"),
-        ("make-folder", 400, "You do not have permission", Halted, "credentials"),
-        ("make-folder", 400, "Failed to create directory. A directory may exist", Rejected, "400"),
-        ("upload", 400, "[ERROR: File type exe is not allowed]", Rejected, "400"),
-        ("upload", 400, "[ERROR: Error uploading file]", Unsure, "400"),
-        ("upload", 413, "Oops! The file is too large.", Rejected, "413"),
-        ("upload", 500, "Internal", Unsure, "500"),
-        ("search", 400, "[ERROR: Error querying knowledge base]", Unavailable, "400"),
-        ("link", 400, "400: Duplicate content detected.", Rejected, "400"),
-    ],
-)
-def test_words_and_status_tell_who_is_to_blame(
-    op: str, status: int, detail: str, kind: type[TargetError], code: str
-) -> None:
-    error = shapes.judge(answer(op, status, {"detail": detail}))
-    assert type(error) is kind
-    assert code == (error.halt if isinstance(error, Halted) else error.code)
-    assert detail.rstrip(".") in error.reason
 
 
 def test_a_page_with_200_is_no_success_and_the_message_names_the_key() -> None:
