@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def system_reason(error: Exception) -> str:
+    """The operating system's words for its errors, such as `permission denied`; the text of any other."""
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
 class KbsyncError(Exception):
     """Base of all errors kbsync raises on purpose; `str()` is a message for the user."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.core.text import shell_command
-from kbsync.errors import StateError, UsageError
+from kbsync.errors import StateError, UsageError, system_reason
 
 if TYPE_CHECKING:
     from kbsync.contract.target import Surroundings, Target
@@ -42,6 +42,10 @@ class Installation:
                 raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(names)}{hint}")
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
+    def mirror(self, name: str) -> MirrorConfig:
+        """The mirror of this name, one of the requested."""
+        return next(each for each in self.mirrors if each.name == name)
+
     @property
     def state_file(self) -> Path:
         """The one file of the state."""
@@ -70,7 +74,7 @@ class Installation:
             if source.exists() and not target.exists():
                 source.rename(target)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            reason = system_reason(error)
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:

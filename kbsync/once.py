@@ -28,7 +28,7 @@ from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
-from kbsync.errors import KbsyncError, StateError
+from kbsync.errors import KbsyncError, StateError, system_reason
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
 from kbsync.signals import Signals, Tell
@@ -340,6 +340,6 @@ def _set_aside(path: Path, damage: str) -> str:
     try:
         aside = set_aside(path)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         raise StateError(f"{damage}, and it cannot be set aside ({why}): check {path.parent}") from error
     return f"{damage}; it was set aside as {aside.name}; kbsync adopts what is at the target"

@@ -27,7 +27,7 @@ from kbsync.engine.search import (
     with_images,
 )
 from kbsync.engine.status import CREDENTIALS, forgotten_bases, why_old
-from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError
+from kbsync.errors import Halted, KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.freshness import Freshness, Note, freshness_reader
 from kbsync.index.snippet import without_markup
 from kbsync.installation import Installation
@@ -120,7 +120,7 @@ async def search(
     notes = [
         *notes_on(fresh, opened),
         *(
-            Note(printable(f"{name}: not searched: {_sentence(error)}"))
+            Note(printable(f"{name}: not searched: {system_reason(error)}"))
             for name, error in errors.items()
             if not isinstance(error, UnmadeError)
         ),
@@ -222,12 +222,6 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
     if record is None or row is None:
         return replace(hit, known_at=known_at)
     return replace(hit, known_at=known_at, state=row.status, reason=why_old(tx, record, row))
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error)
 
 
 # -- JSON ----------------------------------------------------------------------------------

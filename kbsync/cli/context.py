@@ -236,13 +236,10 @@ def _refuse_bad_places(installation: Installation) -> None:
     places.check_state_dir(installation.state_dir, folders)
 
 
-def read_state(installation: Installation, look: Callable[[Tx], T]) -> T:
-    """What `look` returns for the state, or for an empty one if nothing was mirrored yet.
-
-    Takes no lock and writes nothing. Raises `StateError`, which says what to run.
-    """
-    with closing(look_at(installation)) as state:
-        return state.read(look)
+def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exist: bool = False) -> T:
+    """Run `read` on the state, as with `open_state`."""
+    with open_state(installation, must_exist=must_exist) as state:
+        return state.read(read)
 
 
 def reader(installation: Installation) -> ReadsState:
@@ -252,31 +249,31 @@ def reader(installation: Installation) -> ReadsState:
     """
     import asyncio
 
-    async def read(look: Callable[[Tx], T]) -> T:
-        return await asyncio.to_thread(read_state, installation, look)
+    async def read(work: Callable[[Tx], T]) -> T:
+        return await asyncio.to_thread(read_state, installation, work)
 
     return read
 
 
-def existing_state(installation: Installation) -> ReadOnlyState:
-    """The state, read-only. Raises `UsageError` with the command to run if nothing was mirrored yet."""
-    found = look_at(installation)
-    if not found.exists:
-        found.close()
-        raise not_yet(installation)
-    return found
+@contextmanager
+def open_state(installation: Installation, *, must_exist: bool = False) -> Iterator[ReadOnlyState]:
+    """Open the state for reading, an empty one if nothing was mirrored yet. Takes no lock, writes nothing.
 
-
-def look_at(installation: Installation) -> ReadOnlyState:
-    """The state, read-only, empty if there is none yet. Raises `StateError` with the command to run."""
+    Raises `StateError` with the command to run, and with `must_exist` a `UsageError` instead of an empty
+    state.
+    """
     from kbsync.state.db import DamagedError
     from kbsync.state.read_only import opened
 
     try:
-        return opened(installation.state_file)
+        state = opened(installation.state_file)
     except DamagedError as error:
-        cure = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
-        raise StateError(f"{error.what}; {cure}") from error
+        fix = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
+        raise StateError(f"{error.what}; {fix}") from error
+    with closing(state):
+        if must_exist and not state.exists:
+            raise not_yet(installation)
+        yield state
 
 
 def list_damaged(installation: Installation) -> list[Path]:
@@ -365,7 +362,7 @@ async def for_each_mirror(
     from kbsync.once import settings_of
 
     found = []
-    with closing(look_at(installation)) as state:
+    with open_state(installation) as state:
         for mirror in installation.mirrors:
             async with opened_for_reading(installation, mirror) as target:
                 context = command_context(installation)

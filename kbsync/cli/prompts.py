@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import click
 
+from kbsync.cli.output import tell
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -35,6 +36,19 @@ def agrees(question: str) -> bool:
             return click.confirm(question, err=True)
     except NoAnswer:
         return False
+
+
+def confirm(question: str, action: str, *, yes: bool) -> bool:
+    """Whether the user said yes, now or with `--yes`. Raises `UsageError` without a terminal.
+
+    The caller first prints what is at stake, also in a script: its log then has it.
+    """
+    if not (yes or sys.stdin.isatty()):
+        raise UsageError(f"not a terminal; pass --yes to {action}")
+    if yes or agrees(question):
+        return True
+    tell("nothing was changed")
+    return False
 
 
 def confirm_by_typing(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kbsync.config.model import Config, folder_name
-from kbsync.errors import UsageError
+from kbsync.errors import UsageError, system_reason
 from kbsync.file_systems import holds, is_network, mounts
 from kbsync.permissions import make_private_folder, open_private
 
@@ -162,7 +162,7 @@ def check_state_dir(
     try:
         make_private_folder(path)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         raise UsageError(f"the state directory {path} cannot be created ({why}); {elsewhere}") from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(

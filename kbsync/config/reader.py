@@ -45,6 +45,7 @@ from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, p
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
+from kbsync.errors import system_reason
 from kbsync.targets.registry import TARGETS
 
 
@@ -143,7 +144,7 @@ def read_secret(value: Value, where: Whereabouts) -> str:
                 raise RefusedValue(f"{named} is not a file")
             content = file.read(_LARGEST_SECRET + 1)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         raise RefusedValue(f"{named} cannot be read ({why}); check the path and who may read it") from None
     if len(content) > _LARGEST_SECRET:
         raise RefusedValue(f"{named} is too large for a secret; allowed: {_LARGEST_SECRET} bytes")
@@ -394,7 +395,7 @@ def _read_file(file: Path) -> Tree:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST_FILE + 1)
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         raise UnreadableConfig(None, f"cannot be read ({why}); check the path and who may read it") from None
     if len(content) > _LARGEST_FILE:
         raise UnreadableConfig(

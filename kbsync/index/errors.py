@@ -9,7 +9,7 @@ from pathlib import Path
 
 import apsw
 
-from kbsync.errors import Halted, KbsyncError, TargetError, Unavailable
+from kbsync.errors import Halted, KbsyncError, TargetError, Unavailable, system_reason
 from kbsync.source.roots import error_words
 from kbsync.state.db import lacks_inodes
 
@@ -56,14 +56,9 @@ def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Tar
     ):
         return Halted(
             "index-read-only",
-            f"the index in {folder} cannot be written ({_system_words(error)}); check owner, mode and mount "
+            f"the index in {folder} cannot be written ({system_reason(error)}); check owner, mode and mount "
             "of that folder",
             cure=shlex.join(["ls", "-ld", str(folder)]),
         )
-    reason = f"the index in {folder} cannot be used just now ({_system_words(error)})"
+    reason = f"the index in {folder} cannot be used just now ({system_reason(error)})"
     return Unavailable(reason, code=type(error).__name__)
-
-
-def _system_words(error: Exception) -> str:
-    """The system's own words without the error number."""
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)

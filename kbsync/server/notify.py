@@ -26,7 +26,7 @@ from kbsync.core.text import printable
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import MirrorRun
 from kbsync.engine.status import halt_shown, in_words, iso
-from kbsync.errors import StateError
+from kbsync.errors import StateError, system_reason
 from kbsync.state.mirrors import Halt
 
 NO_HALT = Halt("", "", "")
@@ -209,7 +209,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
             await _end_group(await starting)
         raise
     except OSError as error:
-        raise Undelivered(f"it cannot be run: {(error.strerror or str(error)).lower()}") from None
+        raise Undelivered(f"it cannot be run: {system_reason(error)}") from None
     try:
         async with asyncio.timeout(limit):
             await process.communicate(body)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kbsync.core.model import RootIdentity
-from kbsync.errors import KbsyncError, ShortageError
+from kbsync.errors import KbsyncError, ShortageError, system_reason
 from kbsync.file_systems import Mount, holds, is_shared, mounts
 
 
@@ -239,7 +239,7 @@ class FolderStack:
 
 def error_words(error: OSError) -> str:
     """An error in words for a person, with a fix if one is known."""
-    words = (error.strerror or str(error)).lower()
+    words = system_reason(error)
     fix = _FIXES.get(error.errno or 0)
     return f"{words}; {fix}" if fix else words
 

@@ -61,9 +61,9 @@ def test_no_command_refuses_a_path_because_it_cannot_be_read(
 
 EOF = "\x04"
 ENDS = (
-    ("forget handbook", "Forget handbook? [y/N]: ", "n\n", 0, "nothing was forgotten"),
-    ("forget handbook", "Forget handbook? [y/N]: ", "\n", 0, "nothing was forgotten"),
-    ("forget handbook", "Forget handbook? [y/N]: ", EOF, 0, "nothing was forgotten"),
+    ("forget handbook", "Forget handbook? [y/N]: ", "n\n", 0, "nothing was changed"),
+    ("forget handbook", "Forget handbook? [y/N]: ", "\n", 0, "nothing was changed"),
+    ("forget handbook", "Forget handbook? [y/N]: ", EOF, 0, "nothing was changed"),
     ("forget handbook", "Forget handbook? [y/N]: ", "", 130, ""),
     ("init", "Folder to mirror [.]: ", EOF, 2, "nothing was written: the input ended"),
     ("init", "Folder to mirror [.]: ", "", 130, ""),

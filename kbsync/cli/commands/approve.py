@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import closing, suppress
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, existing_state, post, when_done
+from kbsync.cli.context import choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import counted, printable
@@ -45,8 +44,9 @@ def command(choices: Choices, mirror: str | None) -> None:
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(existing_state(installation)) as state:
-        found = [state.read(partial(find_held, each)) for each in installation.mirrors]
+    found = read_state(
+        installation, lambda tx: [find_held(each, tx) for each in installation.mirrors], must_exist=True
+    )
     held = [each for each in found if each.holds or each.folder]
     if held:
         messages = [

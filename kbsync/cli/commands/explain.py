@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from kbsync.cli.context import (
     Place,
     choose,
     command_context,
-    look_at,
+    open_state,
     opened_for_reading,
     reader,
     set_up_logs,
@@ -76,7 +75,7 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     # In a thread: on a dead mount a disk access may never return.
     def located() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
-        with closing(look_at(installation)) as state:
+        with open_state(installation) as state:
             return settings, places_of(installation, state, path, cwd), command_context(installation)
 
     settings, places, context = await asyncio.to_thread(located)
@@ -86,7 +85,7 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
         names = ", ".join(name for name, _ in places)
         raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")
     [(name, below)] = places
-    mirror = next(each for each in installation.mirrors if each.name == name)
+    mirror = installation.mirror(name)
     async with opened_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()
         return await explain_path(settings[name], target, read, clock, below, context=context, text=text)

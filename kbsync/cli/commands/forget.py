@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, look_at, prepare
+from kbsync.cli.context import choose, prepare, read_state
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output, tell
-from kbsync.cli.prompts import agrees
+from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import counted, printable
 from kbsync.errors import UnmadeError, UsageError
@@ -82,7 +81,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {again}")
     _show(stake, delete_documents)
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
-    if not _agrees(question, mirror, yes=yes):
+    if not confirm(question, f"forget {mirror}", yes=yes):
         return
     deleted, left = _forget(installation, stake, choices if delete_documents else None)
     if choices.quiet:
@@ -102,16 +101,6 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         if is_shared:
             searched = "searches of other mirrors in that database still find them"
         Output().line(printable(f"{searched}; to delete them: {again}"))
-
-
-def _agrees(question: str, name: str, *, yes: bool) -> bool:
-    """Ask for a yes. The caller shows what is at stake first, also in a script: its log then has it."""
-    if not (yes or sys.stdin.isatty()):
-        raise UsageError(f"not a terminal; pass --yes to forget {name}")
-    if yes or agrees(question):
-        return True
-    tell("nothing was forgotten")
-    return False
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
@@ -167,8 +156,7 @@ def _look_into(installation: Installation, name: str) -> Stake | None:
         # Only documents count that a row proves ours (promise 6).
         return Stake(name, record, binding, belongings(tx, record), left)
 
-    with closing(look_at(installation)) as state:
-        return state.read(look)
+    return read_state(installation, look)
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
@@ -197,8 +185,7 @@ def _names(installation: Installation) -> list[str]:
     def names(tx: Tx) -> list[str]:
         return [*(each.name for each in tx.mirrors.all()), *(each.name for each in tx.forgotten.bases())]
 
-    with closing(look_at(installation)) as state:
-        return state.read(names)
+    return read_state(installation, names)
 
 
 def _show(stake: Stake, delete_documents: bool) -> None:
@@ -263,7 +250,7 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
         *((each.base.place, each.documents) for each in stake.left),
     ]:
         tell(printable(f"{stake.name}: {counted(documents, 'document')} in {place}, used before"))
-    if not _agrees(f"Delete what {stake.name} left behind?", stake.name, yes=yes):
+    if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
         return
     prepare(installation)
 

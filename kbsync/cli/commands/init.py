@@ -25,7 +25,7 @@ from kbsync.cli.prompts import NoAnswer, agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
 from kbsync.core.text import counted, printable, shell_command, shell_word
-from kbsync.errors import KbsyncError, UsageError
+from kbsync.errors import KbsyncError, UsageError, system_reason
 from kbsync.permissions import hand_over, make_private_folder
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def _asked(
     try:
         key = Path(place.file).read_text().strip() if place.file else os.environ.get(place.env, "")
     except OSError as error:
-        raise UsageError(f"the key cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise UsageError(f"the key cannot be read ({system_reason(error)})") from None
     if not key:
         if place.file:
             raise UsageError(f"{place.file} is empty; write the key into it")
@@ -447,7 +447,7 @@ def _written(
     except OSError as error:
         if os.path.lexists(place):
             raise _taken(place) from None
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         raise UsageError(f"{place} cannot be created ({why}); name another file with --config FILE") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -478,8 +478,7 @@ def _say_what_next(
         for line in describe(mirror.name, contents, is_paid=limits.paid):
             output.line(line)
     except (OSError, KbsyncError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        tell(f"{mirror.folder} cannot be read: {why.lower()}")
+        tell(f"{mirror.folder} cannot be read: {system_reason(error)}")
     if key is not None and key.env and not os.environ.get(key.env):
         output.line(f"  export {key.env}=…  # first")
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kbsync.cli.context import choose, existing_state, not_yet, post, when_done
+from kbsync.cli.context import choose, not_yet, post, read_state, when_done
 from kbsync.cli.options import DOCUMENT, Choices, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.links import is_link
@@ -62,8 +61,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
     PATH may be a folder. It is relative to the mirror or to the working directory.
     """
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(existing_state(installation)) as state:
-        failed = state.read(partial(find_failed, installation, paths))
+    failed = read_state(installation, partial(find_failed, installation, paths), must_exist=True)
     asked = [each for each in failed if each.is_worth_asking]
     if asked:
         wanted = [(each.record.name, None if each.is_whole else list(each.paths)) for each in asked]

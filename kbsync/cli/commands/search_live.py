@@ -31,7 +31,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable
 from kbsync.engine.search import FoundDocument
-from kbsync.errors import UsageError
+from kbsync.errors import UsageError, system_reason
 from kbsync.installation import Installation
 from kbsync.search import SearchReply
 
@@ -65,7 +65,7 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
         try:
             subprocess.run([*editor, str(path)], check=False)
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
+            why = system_reason(error)
             raise UsageError(f"{editor[0]} cannot be run ({why}); correct $VISUAL") from None
     else:
         Output().path(str(path))

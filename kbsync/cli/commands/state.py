@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from kbsync.cli.context import choose, existing_state, list_damaged
+from kbsync.cli.context import choose, list_damaged, open_state
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
 from kbsync.cli.output import Output, tell
-from kbsync.cli.prompts import agrees
+from kbsync.cli.prompts import confirm
 from kbsync.config.places import is_inside
 from kbsync.core.text import counted, printable, sized
-from kbsync.errors import UsageError
+from kbsync.errors import UsageError, system_reason
 from kbsync.permissions import hand_over
 
 
@@ -35,7 +34,7 @@ def backup(choices: Choices, file: Path) -> None:
     from kbsync.state.db import state_errors
 
     installation = choose(choices, here=True, with_secrets=False)
-    with closing(existing_state(installation)) as state:
+    with open_state(installation, must_exist=True) as state:
         try:
             made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             # The copy belongs to this user; in the state directory it must belong to the state's owner.
@@ -45,7 +44,7 @@ def backup(choices: Choices, file: Path) -> None:
         except FileExistsError:
             raise UsageError(f"{file} exists; name a new file") from None
         except OSError as error:
-            why = (error.strerror or str(error)).lower()
+            why = system_reason(error)
             raise UsageError(f"{file} cannot be created ({why}); name another file") from None
         try:
             with state_errors(file), closing(apsw.Connection(str(file))) as copy:
@@ -69,13 +68,11 @@ def discard(choices: Choices, yes: bool) -> None:
     files = list_damaged(installation)
     for file in files:
         tell(f"{file}: {sized(file.stat().st_size)}")
-    if files and not (yes or sys.stdin.isatty()):
-        raise UsageError(f"not a terminal; pass --yes to delete {counted(len(files), 'file')}")
-    if files and not (yes or agrees(f"Delete {counted(len(files), 'file')}?")):
-        tell("nothing was deleted")
+    what = counted(len(files), "file")
+    if files and not confirm(f"Delete {what}?", f"delete {what}", yes=yes):
         return
     for file in files:
         for suffix in ("", "-wal", "-shm"):
             file.with_name(file.name + suffix).unlink(missing_ok=True)
     if not choices.quiet:
-        Output().line(f"{counted(len(files), 'file')} deleted" if files else "nothing was set aside")
+        Output().line(f"{what} deleted" if files else "nothing was set aside")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kbsync import install_command, version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
-from kbsync.cli.context import list_damaged, look_at
+from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.folder_contents import limits_of, look_through
 from kbsync.config import places
@@ -21,7 +21,7 @@ from kbsync.config.model import Config, MirrorConfig
 from kbsync.core.model import Formats, Status
 from kbsync.core.selection import Rules
 from kbsync.core.text import counted, printable, shell_word, sized
-from kbsync.errors import KbsyncError, UnmadeError, UsageError
+from kbsync.errors import KbsyncError, UnmadeError, UsageError, system_reason
 from kbsync.installation import BASES, Installation
 from kbsync.source.roots import identify
 from kbsync.state import lock
@@ -111,9 +111,8 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
         return
-    found = look_at(installation)
-    found.close()
-    news = "" if found.exists else ", nothing mirrored yet"
+    with open_state(installation) as opened:
+        news = "" if opened.exists else ", nothing mirrored yet"
     yield CheckResult("state", f"{place}{news}{'; kbsync is running' if lock.is_held(place) else ''}")
 
 
@@ -124,8 +123,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     """
     served = [base for each in installation.config.mirrors if (base := installation.embedded_base(each))]
     mirrored = {os.path.realpath(mirror.folder) for mirror in installation.config.mirrors}
-    with closing(look_at(installation)) as state:
-        records = state.read(lambda tx: tx.mirrors.all())
+    records = read_state(installation, lambda tx: tx.mirrors.all())
     # Before the first pass nothing is mirrored here, even if the config says so.
     copied = {each.folder for each in records if each.last_pass is not None and each.folder in mirrored}
     found = [
@@ -180,8 +178,7 @@ def _documents_in(
             for each in tx.mirrors.all()
         ]
 
-    with closing(look_at(other)) as state:
-        found = state.read(look)
+    found = read_state(other, look)
     for record, documents, held in found:
         if record.folder in mirrored:
             why, may_end = f"{record.folder} is also mirrored with --folder", record.folder in copied
@@ -216,9 +213,7 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
         names = dict.fromkeys(each.name for each in tx.forgotten.bases())
         return [base for name in names for base in forgotten_bases(tx, name)]
 
-    with closing(look_at(installation)) as state:
-        found = state.read(look)
-    for each in found:
+    for each in read_state(installation, look):
         left = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
         cure = installation.cure(f"forget {each.name} --delete-documents")
         yield warning("copies", f"{left}, still in {each.base.place}", cure)
@@ -238,7 +233,7 @@ def _bases_of_former_mirrors(
         return
     # The mirrors that the state knows; None without a state.
     folders: dict[str, str] | None = None
-    with closing(look_at(installation)) as state:
+    with open_state(installation) as state:
         if state.exists:
             folders, forgotten, behind = state.read(_whose_bases)
     targets = {
@@ -309,7 +304,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         yield wrong(subject, f"{mirror.folder} does not exist", cure, Code.PERSON)
         return
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         cure = _cure_of_rights(mirror.folder, mirror.folder)
         yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", cure, Code.PERSON)
         return
@@ -354,7 +349,7 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         socket.create_connection((host, http.port), timeout=2.0).close()
         yield CheckResult("listener", f"{shown} answers")
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
+        why = system_reason(error)
         cure = "restart the daemon that holds the state"
         if process:
             # A daemon listens after it reloads its config; a pass never listens.

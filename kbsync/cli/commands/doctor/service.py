@@ -19,7 +19,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.promises import told
 from kbsync.contract.target import Target
 from kbsync.core.text import counted, printable, shell_word, sized
-from kbsync.errors import Halted, Rejected, TargetError
+from kbsync.errors import Halted, Rejected, TargetError, system_reason
 from kbsync.installation import Installation
 from kbsync.state import lock
 
@@ -105,9 +105,8 @@ def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     try:
         found = socket.getaddrinfo(host.strip("[]"), number or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
         cure = f"getent ahosts {shell_word(host)}"
-        yield wrong(subject, f"{host} has no IP address ({why.lower()})", cure, Code.PASSING)
+        yield wrong(subject, f"{host} has no IP address ({system_reason(error)})", cure, Code.PASSING)
         return
     addresses = sorted({str(address[0]) for *_, address in found})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
@@ -137,7 +136,7 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
         yield wrong(subject, detail, cure, Code.PASSING)
         return
     except OSError as error:
-        why = (error.strerror or str(error) or f"no response within {ANSWER_WITHIN:g} s").lower()
+        why = system_reason(error) or f"no response within {ANSWER_WITHIN:g} s"
         cure = f"curl -sSI {shell_word(endpoint.base_url)}"
         yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
         return

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kbsync.cli.commands.explain import places_of
-from kbsync.cli.context import existing_state, is_known, look_at
+from kbsync.cli.context import is_known, open_state
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status, serving
 from kbsync.engine.status import FileStatus, Items, why_old
@@ -69,14 +68,13 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
     server, entry = serving(tx.uploads.at(record.id, record.binding, path)), tx.entries.get(record.id, path)
     if server is None or server.remote_id is None or entry is None:
         return None
-    mirror = next(each for each in chosen.mirrors if each.name == name)
     why = why_old(tx, record, entry)
-    return Located(mirror, server.remote_id, path, entry.status, why, server.digest, server.size)
+    return Located(chosen.mirror(name), server.remote_id, path, entry.status, why, server.digest, server.size)
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
     """Return the documents of the files that `path` may mean. Reads the disk."""
-    with closing(existing_state(chosen)) as state:
+    with open_state(chosen, must_exist=True) as state:
         found = list[Located]()
         for name, below in places_of(chosen, state, path, AWAY):
             located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (read at once)
@@ -92,7 +90,7 @@ def mirror_with(alone: Installation, path: str) -> list[str]:
         record = tx.mirrors.named(mirror.name)
         return record is not None and any(is_known(tx, record.id, below) for _, below in places)
 
-    with closing(look_at(alone)) as state:
+    with open_state(alone) as state:
         places = places_of(alone, state, path, AWAY)
         is_there = any(os.path.lexists(mirror.folder / below) for _, below in places)
         return [mirror.name] if is_there or state.read(known) else []

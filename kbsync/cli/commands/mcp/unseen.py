@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.cli.context import look_at
+from kbsync.cli.context import open_state
 from kbsync.core.model import NO_STAMP, FileKind, Formats, Presence
 from kbsync.core.selection import Rules
 from kbsync.engine.reconcile import StateTree
@@ -32,7 +32,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
-    with closing(look_at(alone)) as state:
+    with open_state(alone) as state:
         record = state.read(lambda tx: tx.mirrors.named(mirror.name))
         if record is None:
             return True
