@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,17 +34,19 @@ class Installation:
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
         """The requested mirrors. Raises `UsageError` for a name that is not in the config."""
-        names = [mirror.name for mirror in self.config.mirrors]
-        for name in self.only:
-            if name not in names:
-                near = nearest(name, names)
-                hint = f"; did you mean {near}?" if near else ""
-                raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(names)}{hint}")
+        _check_names(self.only, self.config.mirrors)
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
     def mirror(self, name: str) -> MirrorConfig:
-        """The mirror of this name, one of the requested."""
+        """One of the requested mirrors."""
         return next(each for each in self.mirrors if each.name == name)
+
+    def narrow(self, name: str | None) -> Installation:
+        """The same with only this mirror; None: unchanged. Raises `UsageError` if it is not requested."""
+        if name is None:
+            return self
+        _check_names([name], self.mirrors)
+        return replace(self, only=(name,))
 
     @property
     def state_file(self) -> Path:
@@ -111,3 +113,12 @@ class Installation:
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """The mirror's target, read-only; an empty one if no pass has created it yet."""
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
+
+
+def _check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:
+    known = [mirror.name for mirror in mirrors]
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"; did you mean {near}?" if near else ""
+            raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(known)}{hint}")

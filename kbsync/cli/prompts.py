@@ -19,22 +19,21 @@ AGAIN = 0.05
 """Seconds until a signal that did not end the wait is raised again."""
 
 
-class NoAnswer(Exception):
-    """The input ended (Ctrl-D), which is no consent."""
-
-
 def ask(question: str, default: str | None = None) -> str:
-    """What the user types; "" asks again or means the default. Raises `NoAnswer` at the end of input."""
-    with _end_of_input_is_no_answer():
-        return str(click.prompt(question, default=default, err=True))
+    """What the user types; "" asks again or means the default. Raises `UsageError` at the end of input."""
+    try:
+        with _eof_as_error():
+            return str(click.prompt(question, default=default, err=True)).strip()
+    except EOFError:
+        raise UsageError("the input ended; nothing was changed") from None
 
 
 def agrees(question: str) -> bool:
     """Whether the user says yes; no answer means no."""
     try:
-        with _end_of_input_is_no_answer():
+        with _eof_as_error():
             return click.confirm(question, err=True)
-    except NoAnswer:
+    except EOFError:
         return False
 
 
@@ -62,16 +61,13 @@ def confirm_by_typing(
     if given is None:
         if not sys.stdin.isatty():
             raise UsageError(f"not a terminal; to {what}, pass its {called} with --yes {metavar}")
-        try:
-            given = ask(f"Type its {called}, {shown}")
-        except NoAnswer:
-            raise UsageError("the input ended; nothing was changed") from None
-    if given != name:
+        given = ask(f"Type its {called}, {shown}")
+    if given.strip() != name.strip():
         raise UsageError(f"its {called} is {shown!r}, not {printable(given)!r}; nothing was changed")
 
 
 @contextlib.contextmanager
-def _end_of_input_is_no_answer() -> Iterator[None]:
+def _eof_as_error() -> Iterator[None]:
     # click raises Abort for an interrupt and for the end of the input; its context tells them apart.
     try:
         with interruptible():
@@ -80,7 +76,7 @@ def _end_of_input_is_no_answer() -> Iterator[None]:
         if not isinstance(error.__context__, EOFError):
             raise
         sys.stderr.write("\n")
-        raise NoAnswer from None
+        raise EOFError from None
 
 
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:

@@ -81,7 +81,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return typed.pop(0) or default or ""
 
     monkeypatch.setattr(init, "_asks", lambda: True)
-    monkeypatch.setattr(init, "_ask", ask)
+    monkeypatch.setattr(init, "ask", ask)
     monkeypatch.setattr(init, "agrees", lambda _question: ask("") == "y")
     yield typed
     assert typed == []

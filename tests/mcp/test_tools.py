@@ -547,7 +547,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("search", {"query": "x", "path": "[z-a]"}, "is not a gitignore pattern"),
     ("search", {"query": "x", "type": ["../../etc"]}, "`type`"),
     ("search", {"query": "x", "after": "9" * 30}, "is not a date"),
-    ("search", {"query": "x", "mirror": "nope"}, "choose one of: docs"),
+    ("search", {"query": "x", "mirror": "nope"}, "known mirrors: docs"),
     ("get", {"path": "a\0b"}, "NUL"),
     ("get", {"path": ""}, "`path`"),
     ("get", {"path": "x" * 5000}, "`path`: 5,000 characters; at most 4,096 are allowed"),

@@ -9,7 +9,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -300,8 +300,8 @@ class Asker:
         if self._quiet or self._has_printed_notes:
             return
         self._has_printed_notes = True
-        of_mirror = replace(self._installation, only=(self._mirror.name,))
-        for note in await asyncio.to_thread(search_notes, of_mirror):
+        alone = self._installation.narrow(self._mirror.name)
+        for note in await asyncio.to_thread(search_notes, alone):
             tell(note)
 
     def _print(self, sentence: str) -> None:

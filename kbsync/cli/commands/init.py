@@ -21,7 +21,7 @@ import click
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
 from kbsync.cli.output import Output, tell
-from kbsync.cli.prompts import NoAnswer, agrees, ask
+from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
 from kbsync.core.text import counted, printable, shell_command, shell_word
@@ -222,24 +222,17 @@ def _asks() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _ask(what: str, default: str | None = None) -> str:
-    try:
-        return ask(what, default).strip()
-    except NoAnswer:
-        raise UsageError("nothing was written: the input ended before the last question") from None
-
-
 def _answer(given: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
     """What was given, or what the user answers; asks again while `fault` has a complaint.
 
     Without a terminal it uses `default`, and a complaint is a `UsageError`.
     """
-    said = given if given is not None else _ask(question, default) if _asks() else default
+    said = given if given is not None else ask(question, default) if _asks() else default
     while wrong := fault(said):
         if not _asks():
             raise UsageError(wrong)
         tell(wrong)
-        said = _ask(question, default)
+        said = ask(question, default)
     return said
 
 
@@ -408,7 +401,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
             "or run init on a terminal"
         )
     while (cards := listed()) is not None:
-        said = _ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
+        said = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
         if said.isdecimal() and 1 <= int(said) <= len(cards[:MOST]):
             return cards[int(said) - 1].id
         if (known := next((card.id for card in cards if said in (card.id, card.name)), None)) is not None:
@@ -421,7 +414,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
 def _required(key: str, about: str) -> str:
     if not _asks():
         raise UsageError(f"{key} ({about}) is not given; add it, or run init on a terminal")
-    return _ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
+    return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 
 def _written(

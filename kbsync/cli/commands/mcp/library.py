@@ -28,7 +28,7 @@ from kbsync.cli.commands.mcp.documents import (
     mirror_with,
     searchable_files,
 )
-from kbsync.cli.commands.mcp.opened import narrowed, of_each
+from kbsync.cli.commands.mcp.opened import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
@@ -88,7 +88,7 @@ class Library:
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
         """Return the best documents of one mirror or of all, and notes on what the result may lack."""
-        only = [each.name for each in narrowed(self.opened.installation, mirror).mirrors]
+        only = [each.name for each in self.opened.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
                 return await search(self.opened, replace(query, own=mirror is not None), only, soon=True)
@@ -102,7 +102,7 @@ class Library:
     ) -> dict[str, Any]:
         """Return part of a document's text: `limit` characters from `offset`, or the text `around` some
         words."""
-        chosen = narrowed(self.opened.installation, mirror)
+        chosen = self.opened.installation.narrow(mirror)
         located = await self._locate(chosen, wanted)
         text = await self._text(located)
         if around is not None:
@@ -111,7 +111,7 @@ class Library:
                 raise UsageError("that text isn't in the document")
             offset = max(0, found - limit // 2)
         end = min(len(text), offset + limit)
-        reports = await self._reports(replace(chosen, only=(located.mirror.name,)))
+        reports = await self._reports(chosen.narrow(located.mirror.name))
         return {
             "mirror": located.mirror.name,
             "path": located.path,
@@ -129,7 +129,7 @@ class Library:
     async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
         if wanted.path is not None:
             path = wanted.path
-            found = await of_each(chosen, lambda alone: documents_at(alone, path))
+            found = await query_folders(chosen, lambda alone: documents_at(alone, path))
             if not found:
                 told = await apart("", explained(chosen, path, AWAY, text=False))
                 raise UsageError(f"{wanted.path} has no document. {told.answer}")
@@ -154,8 +154,7 @@ class Library:
             except Halted as error:
                 if error.halt != CREDENTIALS or not await self.opened.take_new_secrets([name]):
                     raise
-                [mirror] = replace(self.opened.installation, only=(name,)).mirrors
-                return await self._text(replace(located, mirror=mirror))
+                return await self._text(replace(located, mirror=self.opened.installation.mirror(name)))
         if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(PASSAGES_ONLY)
         reading = asyncio.to_thread(_text_of_file, located)
@@ -165,7 +164,7 @@ class Library:
 
     async def listed(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
         """Return the mirrors, and a page of one mirror's files. Lists files only if the mirror is clear."""
-        chosen = narrowed(self.opened.installation, mirror)
+        chosen = self.opened.installation.narrow(mirror)
         reports = await self._reports(chosen)
         told: dict[str, Any] = {
             "mirrors": [_summary(each) for each in reports],
@@ -192,7 +191,7 @@ class Library:
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
         """Return the state of each mirror; with `path`, also why search finds that file or doesn't."""
-        chosen = narrowed(self.opened.installation, mirror)
+        chosen = self.opened.installation.narrow(mirror)
         reports = await self._reports(chosen)
         why = None if path is None else (await self._explained(chosen, path)).to_json()
         return {
@@ -215,7 +214,7 @@ class Library:
         Returns notes on what may be missing. Doesn't wait for mirrors that are halted or that no kbsync works
         on. 0 seconds: report the progress and return.
         """
-        chosen, clock = narrowed(self.opened.installation, mirror), asyncio.get_running_loop().time
+        chosen, clock = self.opened.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_seen = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)
@@ -259,25 +258,21 @@ class Library:
 
         async def compare(name: str) -> bool:
             async with self._comparing[name]:
-                alone = replace(chosen, only=(name,))
-                return await apart(name, asyncio.to_thread(has_unseen_changes, alone, is_over.is_set))
+                return await asyncio.to_thread(has_unseen_changes, chosen.narrow(name), is_over.is_set)
 
-        looks = {each.status.name: asyncio.create_task(compare(each.status.name)) for each in reports}
+        names = [each.status.name for each in reports]
         try:
-            if looks:
-                await asyncio.wait(looks.values(), timeout=max(0.0, seconds))
-            return [name for name, look in looks.items() if not look.done() or look.result()]
+            results = await run_each({name: compare(name) for name in names}, max(0.0, seconds))
+            return [name for name in names if results.get(name, True)]
         finally:
             is_over.set()
-            for look in looks.values():
-                look.cancel()
 
     # -- what these share ---------------------------------------------------------------------------------
 
     async def _explained(self, chosen: Installation, path: str) -> PathExplanation:
         found = [mirror.name for mirror in chosen.mirrors]
         if len(found) > 1:
-            found = await of_each(chosen, lambda alone: mirror_with(alone, path))
+            found = await query_folders(chosen, lambda alone: mirror_with(alone, path))
             found = [_only(found, path, found)] if found else []
         chosen = replace(chosen, only=tuple(found) or chosen.only)
         return await apart(found[0] if found else "", explained(chosen, path, AWAY, text=False))

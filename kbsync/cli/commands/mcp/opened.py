@@ -4,7 +4,7 @@ doesn't delay answers about other mirrors."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -108,34 +108,28 @@ class OpenInstallation:
             await before[1].aclose()
 
 
-def narrowed(installation: Installation, mirror: str | None) -> Installation:
-    """Return the installation with only this mirror. Raises `UsageError` for an unknown mirror."""
-    if mirror is None:
-        return installation
-    known = [each.name for each in installation.mirrors]
-    if mirror not in known:
-        raise UsageError(f"there is no mirror {mirror!r}; choose one of: {', '.join(known)}")
-    return replace(installation, only=(mirror,))
+async def run_each(work: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
+    """Run the work of several mirrors at once; returns the results of those that finish in time."""
+    tasks = {name: asyncio.ensure_future(apart(name, each)) for name, each in work.items()}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=seconds)
+        return {name: task.result() for name, task in tasks.items() if task.done()}
+    finally:
+        for task in tasks.values():
+            task.cancel()
 
 
-async def of_each(chosen: Installation, look: Callable[[Installation], list[T]]) -> list[T]:
-    """Run `look` on each mirror and return the results, without mirrors whose folder hangs.
+async def query_folders(chosen: Installation, query: Callable[[Installation], list[T]]) -> list[T]:
+    """Run `query` on each mirror and return the results, without mirrors whose folder hangs.
 
     Raises `Unavailable` if such mirrors exist and the others have no result.
     """
-    looks = {
-        each.name: asyncio.create_task(
-            apart(each.name, asyncio.to_thread(look, replace(chosen, only=(each.name,))))
-        )
-        for each in chosen.mirrors
-    }
-    try:
-        await asyncio.wait(looks.values(), timeout=LOOK_SECONDS)
-        found = [one for task in looks.values() if task.done() for one in task.result()]
-        silent = [name for name, task in looks.items() if not task.done()]
-    finally:
-        for task in looks.values():
-            task.cancel()
+    names = [each.name for each in chosen.mirrors]
+    work = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}
+    results = await run_each(work, LOOK_SECONDS)
+    found = [one for result in results.values() for one in result]
+    silent = [name for name in names if name not in results]
     if silent and not found:
         raise Unavailable(f"{', '.join(silent)}: the folder doesn't respond; try again later")
     return found
