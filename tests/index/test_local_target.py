@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import logging
 import os
 import subprocess
@@ -27,7 +26,7 @@ from kbsync.index.sqlite.store import SqliteStore
 from kbsync.targets.indexed import target as module
 from kbsync.targets.local.config import LocalTargetConfig
 from kbsync.targets.local.target import LocalTarget
-from tests.targets.bodies import BytesBody
+from tests.targets.bodies import outgoing
 
 
 def parse(path: str, body: Body) -> Parsed:
@@ -45,12 +44,9 @@ def parse(path: str, body: Body) -> Parsed:
 
 
 def document(upload: int, text: str, path: str = "", replaces: str | None = None) -> Outgoing:
-    content = text.encode()
     path = path or f"folder/{upload}.md"
-    digest = hashlib.sha256(content).hexdigest()
-    return Outgoing(
-        upload, path, path.rpartition("/")[2], digest, len(content), 5.0, "r", BytesBody(content), replaces
-    )
+    name = path.rpartition("/")[2]
+    return outgoing(path, text, upload_id=upload, name=name, mtime=5.0, recipe="r", replaces=replaces)
 
 
 def opened(folder: Path, *, read_only: bool = False) -> LocalTarget:

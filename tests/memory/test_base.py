@@ -6,7 +6,6 @@ What only a quiet base could hide is held here: that it keeps the contract is fo
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,16 +21,13 @@ from tests.memory.behaviour import Behaviour, Crash, Failure, Fault, Phase
 from tests.memory.rules import ProtocolViolation
 from tests.memory.target import DEFAULT_LIMITS, MemoryTarget
 from tests.memory.variants import AbleMemory, ForgetfulMemory
-from tests.targets.bodies import BytesBody
+from tests.targets import bodies
 
 LIMITS = replace(DEFAULT_LIMITS, batch=4)
 
 
 def outgoing(path: str = "a.md", text: str = "one", upload_id: int = 1, **changes: Any) -> Outgoing:
-    data = text.encode()
-    digest = hashlib.sha256(data).hexdigest()
-    sent = Outgoing(upload_id, path, path, digest, len(data), 5.0, "r", BytesBody(data))
-    return replace(sent, **changes)
+    return replace(bodies.outgoing(path, text, upload_id=upload_id, recipe="r"), **changes)
 
 
 def unsure() -> Unsure:
@@ -265,7 +261,7 @@ async def test_a_wrong_document_is_a_violation(base: MemoryBase, changes: dict[s
 
 async def test_a_body_that_is_not_as_long_as_it_says_is_a_violation(target: AbleMemory) -> None:
     with pytest.raises(ProtocolViolation, match="declared 9 bytes, sent 3"):
-        await target.put([outgoing(size=9, body=BytesBody(b"one", says=9))])
+        await target.put([outgoing(size=9, body=bodies.BytesBody(b"one", says=9))])
 
 
 async def test_two_updates_of_one_document_at_once_are_a_violation(target: AbleMemory) -> None:

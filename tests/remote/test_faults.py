@@ -141,8 +141,6 @@ async def test_a_search_that_finds_nothing_is_no_error(tmp_path: Path) -> None:
         world.write("a.md", "some text")
         await world.once()
         world.play("nothing-found", op="match")
-        target = world.make_target()
-        async with world.running():
+        async with world.client() as target:
             found = [await target.search(Query("text", top_k=3)) for _ in range(2)]
-            await target.aclose()
         assert [len(hits) for hits in found] == [0, 1]

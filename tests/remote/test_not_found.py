@@ -39,19 +39,16 @@ async def test_a_deletion_that_was_not_done_is_never_reported_done(
     """The service answers as if there were no such document, and has it all the time."""
     world.play("code-in-200", op="delete", effect=False, times=0, args=answer)
     [document] = world.documents_of("f0.md")
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         [outcome] = (await target.delete([document["id"]])).values()
         assert isinstance(outcome, TargetError)
         world.server.faults.clear()
         assert await target.delete([document["id"]]) == {document["id"]: None}
-        await target.aclose()
     assert world.documents_of("f0.md") == []
 
 
 async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world: RemoteWorld) -> None:
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         account = account_of(target)
         bases, applications, callbacks = account.bases, account.answers.applications, account.callbacks
         base = await bases.create(BaseRequest("second"))
@@ -69,7 +66,6 @@ async def test_what_a_person_has_deleted_is_not_called_gone_while_it_stays(world
         assert (await bases.get(base.id)).id == base.id
         assert (await applications.get(application.id)).id == application.id
         assert await callbacks.get() is not None
-        await target.aclose()
 
 
 @enumerated()

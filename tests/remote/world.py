@@ -110,6 +110,12 @@ class RemoteWorld(World):
             self.clock.busy = lambda: busy() or self.is_talking()
             yield store
 
+    @asynccontextmanager
+    async def client(self, *, read_only: bool = False) -> AsyncIterator[Any]:
+        """A client of its own while the clock runs; closed at the end."""
+        async with self.running(), aclosing(self.make_target(read_only=read_only)) as target:
+            yield target
+
     def is_talking(self) -> bool:
         """Something is on its way, so that the clock waits for it."""
         asking = (target._client.gate.in_flight for target in self.targets)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+from kbsync.contract.target import Outgoing
 
 
 class Sips(io.BytesIO):
@@ -46,3 +49,10 @@ class BytesBody:
     @property
     def is_let_go(self) -> bool:
         return bool(self.opened) and all(stream.closed for stream in self.opened)
+
+
+def outgoing(path: str, content: str | bytes = b"hello", **more: Any) -> Outgoing:
+    """A document ready to be put. `more`: other fields."""
+    data = content if isinstance(content, bytes) else content.encode()
+    fields = {"upload_id": 1, "name": path, "mtime": 0.0, "recipe": "auto", "body": BytesBody(data), **more}
+    return Outgoing(path=path, digest=hashlib.sha256(data).hexdigest(), size=len(data), **fields)

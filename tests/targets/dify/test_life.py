@@ -180,11 +180,9 @@ async def test_a_search_is_cut_to_what_dify_takes_and_may_find_nothing(world: Di
     world.write("a.md", "some text")
     await world.once()
     world.play("nothing-found", op="retrieve")
-    target = world.make_target()
-    async with world.running():
+    async with world.client() as target:
         found = [await target.search(Query("text " * 100, top_k=3)) for _ in range(2)]
         assert await target.search(Query("  ")) == ()
-        await target.aclose()
     assert [len(hits) for hits in found] == [0, 1]
 
 
@@ -206,9 +204,8 @@ async def test_under_plain_names_a_lost_state_is_adopted_by_the_bytes(
 
 
 async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> None:
-    target = world.make_target()
-    bases = account_of(target).bases
-    async with world.running():
+    async with world.client() as target:
+        bases = account_of(target).bases
         made = await bases.create(BaseRequest("Guides", "How to", settings={"indexing_technique": "economy"}))
         assert (made.name, made.description, made.documents) == ("Guides", "How to", 0)
         assert made.settings == {"indexing_technique": "economy"}
@@ -224,25 +221,21 @@ async def test_bases_are_made_shown_changed_and_deleted(world: DifyWorld) -> Non
             with pytest.raises(Halted, match="kb list") as error:
                 await ask(made.id)
             assert error.value.halt == "knowledge-base-missing"
-        await target.aclose()
 
 
 async def test_a_lost_answer_leaves_one_base_and_its_id_is_found(world: DifyWorld) -> None:
     world.play("lost-answer", op="create-base")
-    target = world.make_target()
-    async with world.running():
+    async with world.client() as target:
         made = await account_of(target).bases.create(BaseRequest("Guides"))
         assert [one.id for one in await account_of(target).bases.list_all() if one.name == "Guides"] == [
             made.id
         ]
-        await target.aclose()
 
 
 async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_called_by_its_id(
     world: DifyWorld,
 ) -> None:
-    target = world.make_target()
-    async with world.running():
+    async with world.client() as target:
         first, second = [
             await account_of(target).bases.create(BaseRequest(name)) for name in ("Guides", "Others")
         ]
@@ -256,16 +249,13 @@ async def test_a_lost_answer_to_a_deletion_is_no_error_and_a_missing_base_is_cal
         with pytest.raises(Halted, match=second.id) as error:
             await account_of(target).bases.update(second.id, BaseRequest("Third"))
         assert HOME_ID not in error.value.reason
-        await target.aclose()
 
 
 async def test_a_description_can_be_cleared(world: DifyWorld) -> None:
-    target = world.make_target()
-    async with world.running():
+    async with world.client() as target:
         made = await account_of(target).bases.create(BaseRequest("Guides", "How to"))
         await account_of(target).bases.update(made.id, BaseRequest(description=""))
         assert (await account_of(target).bases.get(made.id)).description == ""
-        await target.aclose()
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,8 @@ from tests.targets.gptbots.test_life import ids_by_path
 
 async def retry(world: GptbotsWorld) -> int | None:
     """The vendor is asked, and has done its work some time later."""
-    target = world.make_target()
-    async with world.running():
-        try:
-            taken = await account_of(target).bases.retry_all()
-        finally:
-            await target.aclose()
+    async with world.client() as target:
+        taken = await account_of(target).bases.retry_all()
     world.clock.now += 30
     return int(taken)
 

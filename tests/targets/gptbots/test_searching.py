@@ -68,12 +68,8 @@ async def found(world: GptbotsWorld, query: Query, **wish: Any) -> list[str]:
     """Names of the documents, best first."""
     world.target_settings["search"] = GptbotsSearchConfig(**wish)
     names = {one["id"]: one["name"] for one in world.documents()}
-    target = world.make_target()
-    async with world.running():
-        try:
-            return [names[hit.remote_id] for hit in await target.search(query)]
-        finally:
-            await target.aclose()
+    async with world.client() as target:
+        return [names[hit.remote_id] for hit in await target.search(query)]
 
 
 async def test_a_ranking_model_is_asked_on_request_or_always(world: GptbotsWorld) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.contract.target import Accepted, Outgoing
+from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import RequestSize, UploadItem, batches_of, stream_of
@@ -28,7 +28,7 @@ from kbsync.targets.gptbots.shapes import (
 )
 from kbsync.targets.gptbots.target import outcomes_of
 from kbsync.targets.http.errors import HttpAnswer
-from tests.targets.bodies import BytesBody
+from tests.targets.bodies import outgoing
 
 BASE = "https://kbsync.invalid"
 DIGEST = hashlib.sha256(b"hello").hexdigest()
@@ -85,8 +85,7 @@ def test_a_change_of_questions_and_answers_says_nothing_of_cutting() -> None:
 
 
 def item(name: str, place: int = 0, doc_id: str = "", text: bytes = b"hello") -> UploadItem:
-    digest = hashlib.sha256(text).hexdigest()
-    document = Outgoing(place + 1, name, name, digest, len(text), 0.0, "t600", BytesBody(text))
+    document = outgoing(name, text, upload_id=place + 1, recipe="t600")
     return UploadItem(place, document, cutting_of(name, {}), name, f"{BASE}/{name}", doc_id)
 
 

@@ -372,9 +372,7 @@ async def test_a_key_that_is_a_word_changes_no_name_and_no_text(tmp_path: Path) 
         assert world.statuses() == {"ready": 1}
         found = await world.verify()
         assert found.ok and not found.foreign
-        target = world.make_target()
-        async with world.running():
+        async with world.client() as target:
             [hit] = await target.search(Query("how long a password"))
-            await target.aclose()
         assert hit.remote_id == world.documents_of("password-rules.md")[0]["sent_name"]
         assert hit.passages[0].text == "Choose a password of 12 characters"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from kbsync.accounts.account import account_of
 from kbsync.contract.searching import Query
-from kbsync.contract.target import DocState, Outgoing
+from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable
 from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
@@ -21,14 +20,9 @@ from tests.crash.harness import Guillotine
 from tests.remote.world import sha_of_folder
 from tests.services.openai import OpenaiWorld
 from tests.share import enumerated, long
-from tests.targets.bodies import BytesBody
+from tests.targets.bodies import outgoing
 
 HOURS = 7200.0
-
-
-def outgoing(path: str, data: bytes) -> Outgoing:
-    digest = hashlib.sha256(data).hexdigest()
-    return Outgoing(1, path, path, digest, len(data), 0.0, "auto", BytesBody(data))
 
 
 async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorld) -> None:
@@ -38,8 +32,7 @@ async def test_a_file_that_was_never_attached_is_deleted_later(world: OpenaiWorl
     await world.once()
     assert world.bytes_by_path() == sha_of_folder(world)
     world.clock.now += HOURS
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         assert len([row async for row in target.list()]) == 1
     assert world.orphans() == []
     assert world.bytes_by_path() == sha_of_folder(world)
@@ -155,8 +148,7 @@ async def test_a_store_that_goes_in_the_middle_makes_nothing_missing(world: Open
     await world.once()
     ids = [one["id"] for one in world.documents()]
     world.turn(base="deleted")
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         with pytest.raises(Halted):
             await target.status(ids)
         with pytest.raises(Halted):
@@ -197,8 +189,7 @@ async def test_a_search_among_some_documents_is_limited_at_the_service(world: Op
     await world.once()
     [wanted] = [one["id"] for one in world.documents() if world.path_of(one) == "f7.md"]
     world.play("nothing-found", op="search")
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         assert list(await target.search(Query("text"))) == []
         hits = await target.search(Query("text", among=(wanted,)))
     assert [hit.remote_id for hit in hits] == [wanted]
@@ -414,8 +405,7 @@ async def test_a_text_that_comes_while_its_twin_is_deleted_is_found(
     world.write("a.md", "one and the same text")
     await world.once()
     [old] = world.documents()
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         ask, puts = target._client.ask, list[asyncio.Task[Any]]()
 
         async def ask_meanwhile(op: str, *args: Any, **more: Any) -> Any:
@@ -437,8 +427,7 @@ async def test_deletions_at_one_time_share_one_look_at_the_list(ogx: Ogx) -> Non
     world.write_many(30)
     await world.once()
     ids = [one["id"] for one in world.documents()]
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         await target.base()
         world.server.requests.clear()
         outcomes = await asyncio.gather(*(target.delete([one]) for one in ids))
@@ -461,8 +450,7 @@ async def test_an_address_without_its_version_is_told(
 async def test_a_list_much_shorter_than_the_store_says_is_no_list(world: OpenaiWorld) -> None:
     world.write_many(10)
     await world.once()
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         for match in ("*", "f[0-4]*"):
             world.play("left-out", op="list", args={"name": match})
             with pytest.raises(Unavailable, match="of 10"):
@@ -474,8 +462,7 @@ async def test_an_upload_that_nobody_attaches_any_more_is_swept_up_by_the_same_p
     world: OpenaiWorld,
 ) -> None:
     world.write("a.md", "some text")
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         world.play("rate-limited", op="attach", times=1)
         [outcome] = await target.put([outgoing("a.md", b"some text")])
         assert isinstance(outcome, Unavailable) and len(world.orphans()) == 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.contract.target import DocState, Outgoing
+from kbsync.contract.target import DocState
 from kbsync.errors import Rejected, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.openai.shapes import (
@@ -21,7 +21,7 @@ from kbsync.targets.openai.shapes import (
     page_of,
     status_of,
 )
-from tests.targets.bodies import BytesBody
+from tests.targets.bodies import outgoing
 
 DIGEST = hashlib.sha256(b"hello").hexdigest()
 
@@ -62,11 +62,6 @@ def test_what_has_no_whole_mark_is_somebody_elses(attributes: Any) -> None:
     assert mark_in({"attributes": attributes}) is None
 
 
-def _document(path: str, data: bytes = b"hello", upload_id: int = 1) -> Outgoing:
-    digest = hashlib.sha256(data).hexdigest()
-    return Outgoing(upload_id, path, path, digest, len(data), 0.0, "auto", BytesBody(data))
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -80,7 +75,7 @@ def _document(path: str, data: bytes = b"hello", upload_id: int = 1) -> Outgoing
 )
 def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -> None:
     names = FileNames("vs_1", "a-")
-    document = _document(path)
+    document = outgoing(path)
     name = names.name(document)
     assert name.endswith(".md") and len(name.encode()) < 255
     for shown in (name, "".join(one if one.isascii() and one != "~" else "_" for one in name)):
@@ -89,7 +84,7 @@ def test_a_file_is_known_by_its_name_also_where_names_are_rewritten(path: str) -
         assert not names.is_ours(row | {"bytes": 6})
         assert not FileNames("vs_1", "b-").is_ours(row)
         assert not FileNames("vs_2", "a-").is_ours(row)
-        assert not names.is_of(_document(path, upload_id=2), row)
+        assert not names.is_of(outgoing(path, upload_id=2), row)
 
 
 def test_names_of_others_are_not_taken_for_ours() -> None:
@@ -118,7 +113,7 @@ def test_only_completed_is_ready(status: Any, state: DocState) -> None:
     assert status_of({"status": status}).state is state
 
 
-def test_a_failure_for_want_of_money_is_no_fault_of_the_document() -> None:
+def test_a_failure_for_want_of_money_is_no_fault_of_theoutgoing() -> None:
     said = {"status": "failed", "last_error": {"code": "insufficient_quota", "message": "no money"}}
     assert status_of(said).halt == "quota"
     assert status_of({"status": "failed", "last_error": None}).reason

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -22,6 +21,7 @@ from tests.engine.read_only_commands import state_of
 from tests.remote.world import sha_of_folder
 from tests.services.openwebui import OpenWebuiWorld
 from tests.share import enumerated, long
+from tests.targets.bodies import outgoing
 
 
 async def explained(world: OpenWebuiWorld, path: str) -> str:
@@ -31,13 +31,13 @@ async def explained(world: OpenWebuiWorld, path: str) -> str:
         async def read(look: Callable[[Tx], PathExplanation]) -> PathExplanation:
             return state.read(look)
 
-        async with world.running(), aclosing(world.make_target(read_only=True)) as target:
+        async with world.client(read_only=True) as target:
             return (await explain_path(world.settings, target, read, world.clock, path)).answer
 
 
 async def found(world: OpenWebuiWorld, word: str) -> set[str]:
     """Names of the files in whose passages the word is."""
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         hits = await target.search(Query(word, top_k=50))
     names = {one["id"]: one["path"] for one in world.documents()}
     return {names[hit.remote_id] for hit in hits}
@@ -141,7 +141,7 @@ async def test_a_name_that_cannot_be_sent_as_it_is_still_tells_its_path(world: O
     await world.once()
     [stored] = world.documents()
     assert stored["name"] == "say _so__100%.md"
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         assert [row.path async for row in target.list()] == [name]
         with pytest.raises(Rejected):
             await target.rename(stored["id"], 'no "so".md', 'no "so".md', 0.0)
@@ -159,7 +159,7 @@ async def test_a_file_renamed_to_what_no_form_carries_is_uploaded_anew(
     await world.once()
     assert world.statuses() == {"ready": 1}
     assert len(world.documents()) == 1
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         assert [row.path async for row in target.list()] == [name]
     world.lose_state()
     await world.once()
@@ -183,8 +183,8 @@ async def test_a_renamed_document_is_known_by_its_new_path_after_the_state_is_lo
 async def test_a_folder_that_somebody_removed_is_made_again(world: OpenWebuiWorld) -> None:
     world.write("sub/a.md", "text")
     await world.once()
-    async with world.running(), aclosing(world.make_target()) as target:
-        await target.put([outgoing(world, "sub/b.md", "more")])
+    async with world.client() as target:
+        await target.put([outgoing("sub/b.md", "more")])
         base = next(iter(world.app.bases.values()))
         base.folders.clear()
         with pytest.raises(Rejected):
@@ -262,7 +262,7 @@ async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(wor
     world.write("a.md", "text")
     await world.once()
     world.play("empty-list", op="list", times=0)
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         with pytest.raises(Unavailable):
             [row async for row in target.list()]
         world.server.faults.clear()
@@ -272,13 +272,13 @@ async def test_an_empty_list_is_believed_only_where_the_server_says_it_twice(wor
 async def test_a_file_is_not_deleted_while_it_is_being_indexed(world: OpenWebuiWorld) -> None:
     """Its passages would come into the base afterwards, and nothing could remove them."""
     world.turn(vectorize=(5.0, 5.0))
-    async with world.running(), aclosing(world.make_target()) as target:
-        [accepted] = await target.put([outgoing(world, "a.md", "kestrels")])
+    async with world.client() as target:
+        [accepted] = await target.put([outgoing("a.md", "kestrels")])
         assert await target.delete([accepted.remote_id]) == {accepted.remote_id: None}
     assert await found(world, "kestrels") == set()
     world.turn(vectorize=(50.0, 50.0))
-    async with world.running(), aclosing(world.make_target()) as target:
-        [accepted] = await target.put([outgoing(world, "b.md", "herons")])
+    async with world.client() as target:
+        [accepted] = await target.put([outgoing("b.md", "herons")])
         outcome = (await target.delete([accepted.remote_id]))[accepted.remote_id]
         assert isinstance(outcome, Unavailable)
         world.play("odd-status", op="state", times=1, args={"value": "SURPRISE"})
@@ -304,7 +304,7 @@ async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> No
     world.write("a.md", "changed")
     await world.once()
     assert world.halted == "knowledge-base-missing"
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         with pytest.raises(Halted):
             [row async for row in target.list()]
 
@@ -313,17 +313,15 @@ async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> No
 async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
     """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""
     world.turn(vectorize=(5.0, 5.0))
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         large = "all about kestrels " * 1_900_000
-        outcomes = await target.put(
-            [outgoing(world, "large.md", large), outgoing(world, "small.md", "herons")]
-        )
+        outcomes = await target.put([outgoing("large.md", large), outgoing("small.md", "herons")])
         ids = [one.remote_id for one in outcomes]
         waiting = await target.status(ids)
         assert {one.state for one in waiting.values()} == {DocState.INDEXING}
         assert {row.remote_id for row in [row async for row in target.list()]} == set(ids)
         world.clock.now += 10
-        [copy] = await target.put([outgoing(world, "copy.md", large)])
+        [copy] = await target.put([outgoing("copy.md", large)])
         world.clock.now += 10
         told = await target.status([*ids, copy.remote_id])
         assert [told[one].state for one in (*ids, copy.remote_id)] == [
@@ -336,8 +334,8 @@ async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(wor
 
 async def test_what_waits_is_listed_for_its_own_base_and_not_for_ever(world: OpenWebuiWorld) -> None:
     world.turn(vectorize=(5.0, 5.0))
-    async with world.running(), aclosing(world.make_target()) as target:
-        [ours] = await target.put([outgoing(world, "a.md", "text")])
+    async with world.client() as target:
+        [ours] = await target.put([outgoing("a.md", "text")])
         other = world.app.make_base("Other", "")
         world.app.store("b.md", b"text", "text/plain", {"knowledge_id": other.id})
         assert [row.remote_id async for row in target.list()] == [ours.remote_id]
@@ -349,7 +347,7 @@ async def test_a_document_whose_indexing_anew_failed_is_not_called_searchable(wo
     await world.once()
     [file] = world.app.documents.values()
     file.fails = 1
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         with suppress(Refused):
             for _ in world.app.update(file, "all about herons"):
                 pass
@@ -369,14 +367,14 @@ async def uploaded_copy(world: OpenWebuiWorld) -> str:
     world.target_settings["give_up"] = GIVE_UP
     world.write("a.md", "all about kestrels")
     await world.once()
-    async with world.running(), aclosing(world.make_target()) as target:
-        [copy] = await target.put([outgoing(world, "b.md", "all about kestrels")])
+    async with world.client() as target:
+        [copy] = await target.put([outgoing("b.md", "all about kestrels")])
     world.clock.now += 10
     return str(copy.remote_id)
 
 
 async def state_at_a_new_process(world: OpenWebuiWorld, remote_id: str) -> DocState:
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         status = (await target.status([remote_id]))[remote_id]
         assert isinstance(status.state, DocState)
         return status.state
@@ -447,8 +445,8 @@ async def test_a_twin_is_searchable_only_when_its_old_passages_are_gone(world: O
     """Indexed anew, first for itself, then for the base: one hash is told before the other is there."""
     world.target_settings["give_up"] = GIVE_UP
     for name in ("a.md", "b.md"):
-        async with world.running(), aclosing(world.make_target()) as target:
-            await target.put([outgoing(world, name, "all about kestrels")])
+        async with world.client() as target:
+            await target.put([outgoing(name, "all about kestrels")])
     world.clock.now += 10
     world.play("goes-on", op="update")
     first, twin = world.app.documents
@@ -469,8 +467,8 @@ async def test_a_twin_that_a_look_comes_too_early_for_is_told_apart(
     world.turn(vectorize=(2.0, 2.0))
     ids = dict[str, str]()
     for name in ("a.md", "b.md"):
-        async with world.running(), aclosing(world.make_target()) as target:
-            [accepted] = await target.put([outgoing(world, name, "all about kestrels")])
+        async with world.client() as target:
+            [accepted] = await target.put([outgoing(name, "all about kestrels")])
         ids[name] = accepted.remote_id
         world.clock.now += 1
     world.clock.now += 10
@@ -485,11 +483,11 @@ async def test_of_two_equal_texts_that_slipped_in_one_can_be_deleted(
     world: OpenWebuiWorld, goes: int
 ) -> None:
     for name in ("a.md", "b.md"):
-        async with world.running(), aclosing(world.make_target()) as target:
-            await target.put([outgoing(world, name, "all about kestrels")])
+        async with world.client() as target:
+            await target.put([outgoing(name, "all about kestrels")])
     world.clock.now += 10
     [*ids] = world.app.documents
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         assert await target.delete([ids[goes]]) == {ids[goes]: None}
         assert (await target.status([ids[1 - goes]]))[ids[1 - goes]].state is DocState.READY
     assert await found(world, "kestrels") == {["b.md", "a.md"][goes]}
@@ -501,10 +499,10 @@ async def test_a_file_is_not_deleted_while_work_on_it_goes_on(world: OpenWebuiWo
     world.play("goes-on", op=op)
     await state_at_a_new_process(world, copy)
     for seconds in (25, GIVE_UP):
-        async with world.running(), aclosing(world.make_target()) as target:
+        async with world.client() as target:
             await target.delete([copy])
         world.clock.now += seconds
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         assert await target.delete([copy]) == {copy: None}
     assert [one.is_deleted for one in world.app.documents.values()] == [False, True]
     assert await found(world, "kestrels") == {"a.md"}
@@ -524,7 +522,7 @@ async def test_a_second_word_of_another_shape_confirms_no_empty_list(
 ) -> None:
     body = {"deleted": deleted, "directory_map": {}}
     world.play("status", op="folders", times=0, args={"status": 200, "body": body})
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         with pytest.raises(Unavailable):
             [row async for row in target.list()]
 
@@ -536,7 +534,7 @@ async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None
     from kbsync.accounts.account import BaseRequest, account_of
     from kbsync.errors import NameTaken, NotOffered
 
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         bases = account_of(target).bases
         made = await bases.create(BaseRequest("Guides", "of all kinds"))
         with pytest.raises(NameTaken):
@@ -554,12 +552,3 @@ async def test_bases_are_made_changed_and_deleted(world: OpenWebuiWorld) -> None
         for refused in (bases.models, bases.capacity):
             with pytest.raises(NotOffered):
                 await refused()
-
-
-def outgoing(world: OpenWebuiWorld, path: str, text: str) -> Any:
-    from kbsync.contract.target import Outgoing
-    from tests.targets.bodies import BytesBody
-
-    data = text.encode()
-    digest = hashlib.sha256(data).hexdigest()
-    return Outgoing(99, path, path, digest, len(data), 0.0, "1", BytesBody(data))

@@ -5,8 +5,6 @@ The protocol needs two for a new document: the upload, and one look at the list 
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from kbsync.contract.target import DocState
 from kbsync_standin.openwebui import HOME_ID
 from tests.services.openwebui import OpenWebuiWorld
@@ -105,7 +103,7 @@ async def test_a_look_at_a_thousand_that_wait_is_a_few_requests(world: OpenWebui
         world.app.store(f"{one}.md", b"text %d" % one, "text/plain", {"knowledge_id": HOME_ID}).id
         for one in range(1000)
     ]
-    async with world.running(), aclosing(world.make_target()) as target:
+    async with world.client() as target:
         assert {one.state for one in (await target.status(ids)).values()} == {DocState.INDEXING}
         assert world.asked() <= 5
         world.clock.now += 100

@@ -30,10 +30,8 @@ async def mirrored(world: RagflowWorld, n: int = 3) -> None:
 
 async def found(world: RagflowWorld, words: str, **query: Any) -> list[str]:
     """The ids that a search finds."""
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         hits = await target.search(Query(words, **query))
-        await target.aclose()
     return [hit.remote_id for hit in hits]
 
 
@@ -187,11 +185,9 @@ async def test_a_lost_upload_of_a_pdf_is_found_although_the_service_repaired_it(
 async def test_without_ids_nothing_is_ever_sent_for_all_would_go(world: RagflowWorld) -> None:
     world.turn(no_ids="all")
     await mirrored(world)
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         assert await target.delete([]) == {}
         assert await target.status([]) == {}
-        await target.aclose()
     assert world.asked() == 0
     assert len(world.documents()) == 3
 
@@ -204,10 +200,8 @@ async def test_one_that_is_gone_already_keeps_no_other_from_being_deleted(
     await mirrored(world, 5)
     ids = [one["id"] for one in world.documents()]
     world.app.put_foreign({"delete": ids[1]})
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         assert await target.delete(ids[:3]) == dict.fromkeys(ids[:3])
-        await target.aclose()
     assert [one["id"] for one in world.documents()] == ids[3:]
     assert world.asked("delete") <= 2
 
@@ -225,10 +219,8 @@ async def test_the_states_of_many_are_told_by_versions_that_cannot_be_asked_for_
     assert world.statuses() == {"ready": 130}
     ids = [one["id"] for one in world.documents()]
     world.server.requests.clear()
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         states = await target.status(ids[:3])
-        await target.aclose()
     assert [one.state for one in states.values()] == [DocState.READY] * 3
     assert world.asked("list") <= 3
 
@@ -237,10 +229,8 @@ async def test_a_document_that_was_switched_off_is_not_called_searchable(world: 
     await mirrored(world, 1)
     [document] = world.documents()
     world.app.put_foreign({"disable": document["id"]})
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         [status] = (await target.status([document["id"]])).values()
-        await target.aclose()
     assert status.state is DocState.FAILED and "switched off" in status.reason
     assert await found(world, "text") == []
 
@@ -304,13 +294,11 @@ async def test_another_dataset_is_missing_and_nothing_is_believed_of_its_documen
 ) -> None:
     await mirrored(world)
     world.turn(base="deleted")
-    async with world.running():
-        target = world.make_target()
+    async with world.client() as target:
         for call in (target.base(), target.status(["00000000000011f00000000000000000"])):
             with pytest.raises(Halted) as caught:
                 await call
             assert caught.value.halt == "knowledge-base-missing"
-        await target.aclose()
     world.write("new.md", "a new file")
     await world.once()
     assert world.halted == "knowledge-base-missing"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -17,7 +16,7 @@ from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from tests.clocks import NOW, Clock
 from tests.targets.blocks import around, block
-from tests.targets.bodies import BytesBody
+from tests.targets.bodies import outgoing
 
 KEY = "0123456789abcdef.s3cr3t-of-the-tests"
 BASE = "1734786402936664064"
@@ -171,5 +170,4 @@ def target(
 
 def document(name: str = "guide.md", text: bytes = b"# About\n", **given: Any) -> Outgoing:
     """A document to put; `given`: its settings."""
-    digest = hashlib.sha256(text).hexdigest()
-    return Outgoing(7, name, name, digest, len(text), NOW, "k1", BytesBody(text), None, given)
+    return outgoing(name, text, upload_id=7, mtime=NOW, recipe="k1", settings=given)
