@@ -18,7 +18,7 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.child import unpack_answer, unpack_ready
-from kbsync.index.read import docx, html, mail, notebook, opendocument, slides
+from kbsync.index.read import docx, html, mail, notebook, opendocument, rtf, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parsed
@@ -163,6 +163,20 @@ _MAILS = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
+_RICH_TEXTS = st.lists(
+    st.sampled_from([
+        b"{", b"}", b"\\par ", b"\\'e4", b"\\u-10179 ?", b"\\uc3 ", b"\\bin9 ", b"\\bin-3", b"{\\footnote ",
+        b"{\\*\\annotation ", b"{\\fonttbl{\\f1\\fcharset128 x;}}", b"\\f1 ", b"\\s1 ", b"\\intbl ",
+        b"\\cell ",
+        b"{\\stylesheet{\\s1 heading 1;}}", b"\\row ", b"{\\field{\\*\\fldinst PAGE}{\\fldrslt ", b"\\v ",
+        b"\\outlinelevel99 ", b"{\\header ", b"{\\listtext 1.\\tab}", b"{\\upr", b"{\\*\\ud ",
+        b"\\ansicpg65001 ", b"\\", b"word",
+    ])
+    | st.binary(max_size=6),
+    max_size=25,
+).map(lambda parts: b"{\\rtf1 " + b"".join(parts))  # fmt: skip
+
+
 def _archived(document: bytes) -> st.SearchStrategy[bytes]:
     """An archive with a part replaced, or with bytes turned over."""
     names = sorted(samples.parts_of(document))
@@ -176,6 +190,7 @@ def _archived(document: bytes) -> st.SearchStrategy[bytes]:
 DOCUMENTS = st.one_of(
     st.tuples(st.just("html"), _MARKUP),
     st.tuples(st.just("eml"), _MAILS),
+    st.tuples(st.just("rtf"), _RICH_TEXTS),
     st.tuples(
         st.just("ipynb"),
         st.dictionaries(st.sampled_from(["cells", "worksheets", "metadata"]), VALUES).map(as_json),
@@ -194,6 +209,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "epub": html.read_epub,
     "pptx": slides.read_pptx,
     "docx": docx.read_docx,
+    "rtf": rtf.read_rtf,
     "odt": opendocument.read_opendocument,
 }
 

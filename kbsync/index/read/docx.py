@@ -12,19 +12,29 @@ from dataclasses import dataclass, replace
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.slides import drawn_words
-from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied
+from kbsync.index.read.text import (
+    PAGE_NUMBERS,
+    Blocks,
+    document_title,
+    is_description,
+    linked,
+    one_line,
+    split_keywords,
+    style_of,
+    tidied,
+    word_set,
+)
 from kbsync.index.read.zip import Archive, Element, damaged, without_text
 
-_OMITTED = frozenset(
-    {
-        *("del", "moveFrom", "delText", "delInstrText", "Fallback", "rt", "fldData", "ffData", "sectPr"),
-        *("pPr", "rPr", "sdtPr", "sdtEndPr", "tblPr", "tblPrEx", "tblGrid", "trPr", "tcPr"),
-    }
+_OMITTED = word_set(
+    """
+    del delInstrText delText Fallback ffData fldData moveFrom pPr rPr rt sdtEndPr sdtPr sectPr tblGrid tblPr
+    tblPrEx tcPr trPr
+    """
 )
 """Deleted text, second versions of shapes, and properties."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
-_PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
 _WIDEST_SPAN = 100
 _MOST_BASES = 20
 _LONGEST_LABEL = 50
@@ -36,8 +46,8 @@ def read_docx(raw: bytes) -> Parsed:
     text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
     if not text:
         raise without_text(pictures=archive.has_pictures())
-    title, tags = archive.stated()
-    return Parsed(text, title=document_title(title, text), tags=tags)
+    title, keywords = archive.stated()
+    return Parsed(text, title=document_title(title, text), tags=split_keywords(keywords))
 
 
 class _Document:
@@ -205,7 +215,7 @@ class _Field:
     @property
     def is_shown(self) -> bool:
         """Whether the text that comes now is to be found."""
-        return self.has_result and not self.instruction.strip().startswith(_PAGE_NUMBERS)
+        return self.has_result and not self.instruction.strip().startswith(PAGE_NUMBERS)
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
@@ -265,16 +275,11 @@ class _Styles:
             name = _value(element, "basedOn") or ""
         style = _Style()
         for element in reversed(chain):
-            called = (_value(element, "name") or "").lower()
-            style = replace(style, is_contents=style.is_contents or _CONTENTS.match(called) is not None)
-            if heading := _HEADING.match(called):
-                style = replace(style, level=int(heading[1] or 1))
+            level, is_contents = style_of(_value(element, "name") or "")
+            is_contents |= style.is_contents
+            style = replace(style, level=level or style.level, is_contents=is_contents)
             style = _changed(style, element.find("pPr"))
         return style
-
-
-_HEADING = re.compile("(?:title|heading ?([1-9]))$")
-_CONTENTS = re.compile("toc ?[1-9]$")
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:

@@ -31,7 +31,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "pptx": ("slides", "read_pptx", "6"),
     "xlsx": ("office", "read_xlsx", "5"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "6")),
-    "rtf": ("office", "read_rtf", "5"),
+    "rtf": ("rtf", "read_rtf", "6"),
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "5")),
     "epub": ("html", "read_epub", "5"),
     "eml": ("mail", "read_eml", "5"),

@@ -14,26 +14,21 @@ from urllib.parse import unquote
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
-from kbsync.index.read.text import document_title, fenced, pipe_table, tidied
+from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, word_set
 from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
-
-def _tags(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_UNSEEN = _tags("script style nav noscript template svg iframe object canvas audio video datalist map")
-_BLOCKS = _tags(
+_UNSEEN = word_set("script style nav noscript template svg iframe object canvas audio video datalist map")
+_BLOCKS = word_set(
     """
     address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure
     footer form header hgroup hr html legend li main menu nav ol option p pre section select summary ul
     """
 )
-_RAW = _tags("script style")  # they never contain text, closed or not
-_CONTAINERS = _UNSEEN | _BLOCKS - _tags("p option summary legend body html") | _tags("table tr td th")
+_RAW = word_set("script style")  # they never contain text, closed or not
+_CONTAINERS = _UNSEEN | _BLOCKS - word_set("p option summary legend body html") | word_set("table tr td th")
 """Stay open until their own end or that of an outer element. The body's end ends nothing else."""
 
-_APART = _tags("button label textarea output meter progress")
+_APART = word_set("button label textarea output meter progress")
 """Inline, but drawn apart from its neighbours."""
 
 _LISTS = ("ul", "ol", "menu", "dir")

@@ -1,4 +1,4 @@
-"""PDF, Excel and RTF through kreuzberg, with its losses repaired.
+"""PDF and Excel through kreuzberg, with its losses repaired.
 
 Measured with kreuzberg 4.10.4: its markdown hides `snake_case` behind backslashes, its PDF markdown has no
 pages (the document structure does), and a PDF of pictures gives an empty text and no error.
@@ -25,7 +25,6 @@ _OOXML = "application/vnd.openxmlformats-officedocument"
 _TYPES = {
     "pdf": "application/pdf",
     "xlsx": f"{_OOXML}.spreadsheetml.sheet",
-    "rtf": "application/rtf",
 }
 _BLANK = (
     b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n"
@@ -66,13 +65,6 @@ def read_xlsx(raw: bytes) -> Parsed:
     text = _EMPTY_ROW.sub("", workbook.text + "\n").rstrip()
     is_sheet_name = workbook.text.startswith(f"## {workbook.title}\n")  # "Sheet1" is no title
     return replace(workbook, text=text, title=None if is_sheet_name else workbook.title)
-
-
-def read_rtf(raw: bytes) -> Parsed:
-    """A rich text."""
-    if not raw.lstrip().startswith(b"{\\rtf"):
-        raise damaged("it is not a rich text")
-    return _read(raw, "rtf")
 
 
 def _open_archive(raw: bytes, part: str, kind: str) -> Archive:

@@ -11,26 +11,21 @@ from collections.abc import Iterator
 from kbsync.index.document import Parsed
 from kbsync.index.read.docx import numeral
 from kbsync.index.read.slides import join_slides, slide_text
-from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied
+from kbsync.index.read.text import Blocks, document_title, is_description, linked, one_line, tidied, word_set
 from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
 
-_OMITTED = frozenset(
-    {
-        *("tracked-changes", "table-of-content", "illustration-index", "table-index", "alphabetical-index"),
-        *(
-            "forms",
-            "page-number",
-            "page-count",
-            "hidden-text",
-            "hidden-paragraph",
-            "note-citation",
-            "ruby-text",
-        ),
-        *("notes", "shapes", "scripts", "script", "title", "annotation-end", "table-of-content-source"),
-    }
+_OMITTED = word_set(
+    """
+    alphabetical-index annotation-end forms hidden-paragraph hidden-text illustration-index note-citation
+    notes page-count page-number ruby-text script scripts shapes table-index table-of-content title
+    tracked-changes
+    """
 )
 """Deleted text, indexes, page numbers and what is not shown."""
 
+_SHAPES = word_set(
+    "caption circle connector control custom-shape ellipse frame g line measure path polygon polyline rect"
+)
 _FURNITURE = ("page-number", "date-time", "header", "footer", "page")
 _MOST_REPEATED = 100
 _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman", "1": "decimal"}
@@ -231,14 +226,6 @@ class _Reader:
                 self.read(cell, blocks)
             cells += [blocks] * min(_number(cell.get(":number-columns-repeated"), 1), _MOST_REPEATED)
         return cells
-
-
-_SHAPES = frozenset(
-    {
-        *("frame", "g", "custom-shape", "rect", "line", "polyline", "polygon", "path", "ellipse", "circle"),
-        *("connector", "caption", "measure", "control"),
-    }
-)
 
 
 def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:

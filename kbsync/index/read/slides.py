@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.text import document_title, one_line, pipe_table, tidied
+from kbsync.index.read.text import document_title, one_line, pipe_table, split_keywords, tidied
 from kbsync.index.read.zip import Archive, Element, damaged, without_text
 
 _MAIN = "ppt/presentation.xml"
@@ -26,8 +26,8 @@ def read_pptx(raw: bytes) -> Parsed:
     text, starts = join_slides(_slide(archive, part, number) for number, part in enumerate(slides, 1))
     if not text:
         raise without_text(pictures=archive.has_pictures())
-    title, tags = archive.stated()
-    return Parsed(text, title=document_title(title, text), tags=tags, page_starts=starts)
+    title, keywords = archive.stated()
+    return Parsed(text, title=document_title(title, text), tags=split_keywords(keywords), page_starts=starts)
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:

@@ -277,6 +277,25 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of `text`, such as names of elements."""
+    return frozenset(text.split())
+
+
+def style_of(name: str) -> tuple[int, bool]:
+    """By the name of Word's style: the level of a heading, 0 if it is none; whether it is of the contents."""
+    name = one_line(name).lower()
+    heading = _HEADING_STYLE.match(name)
+    return int(heading[1] or 1) if heading else 0, _CONTENTS_STYLE.match(name) is not None
+
+
+_HEADING_STYLE = re.compile("(?:title|heading ?([1-9]))$")
+_CONTENTS_STYLE = re.compile("toc ?[1-9]$")
+
+PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
+"""Word's fields that show a number of pages, which nobody looks for."""
+
+
 class Blocks:
     """Blocks of markdown in order: headings, paragraphs, items of lists, and tables."""
 
@@ -355,6 +374,14 @@ def linked(text: str, address: str) -> str:
 
 
 _LONGEST_ADDRESS = 300
+
+
+def split_keywords(text: str | None) -> tuple[str, ...]:
+    """The keywords in a document's properties, each once."""
+    return tuple(dict.fromkeys(filter(None, map(one_line, _KEYWORD_END.split(text or "")))))
+
+
+_KEYWORD_END = re.compile("[,;，；、\n]")
 
 
 def is_description(text: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import posixpath
-import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -154,16 +153,12 @@ class Archive:
         main = (part for kind, part in self.related("").values() if kind == "officeDocument")
         return next((part for part in main if part in self.names), usual)
 
-    def stated(self) -> tuple[str | None, tuple[str, ...]]:
+    def stated(self) -> tuple[str | None, str | None]:
         """The title and the keywords in the properties of an Office document."""
         properties = self.xml("docProps/core.xml")
         if properties is None:
-            return None, ()
-        keywords = _KEYWORD_END.split(properties.findtext("keywords") or "")
-        return properties.findtext("title"), tuple(dict.fromkeys(filter(None, map(str.strip, keywords))))
-
-
-_KEYWORD_END = re.compile("[,;，；、\n]")
+            return None, None
+        return properties.findtext("title"), properties.findtext("keywords")
 
 
 def _is_medium(name: str) -> bool:
