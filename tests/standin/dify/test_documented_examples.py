@@ -4,54 +4,30 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from kbsync_standin.dify import HOME_ID, application
+from kbsync_standin.dify import HOME_ID
 from kbsync_standin.faults import Fault
-from kbsync_standin.messages import Request, Response, StandInClock
+from kbsync_standin.messages import Response
+from tests.standin.direct import Direct
 
-KEY = "dataset-secret-for-tests"
 ROOT = f"/v1/datasets/{HOME_ID}"
 NOBODY = "2d0a1b1f-0000-4000-8000-000000000000"
 
 
-class DirectDify:
-    """The application, asked without a server."""
+class DirectDify(Direct):
+    service = "dify"
 
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_699_843_200.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
-
-    def ask(
-        self,
-        method: str,
-        target: str,
-        body: Any = None,
-        *,
-        key: str = KEY,
-        fault: Fault | None = None,
-        kind: str = "application/json",
-    ) -> Response:
-        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
-        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {key}", "content-type": kind}
-        return self.app.answer(Request(1, method, path, target, query, headers, content), fault)
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> Response:
+        return self.send(method, target, json=body, **more)
 
     def json(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
         return json.loads(self.ask(method, target, body, **more).body)
 
     def upload(self, name: str, text: str = "Hello", fault: Fault | None = None, **data: Any) -> Response:
-        part = 'content-disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
-        parts = (
-            part.format("data", "", json.dumps(data)),
-            part.format("file", f'; filename="{name}"', text),
-        )
-        form = "".join(f"--b\r\n{one}" for one in parts) + "--b--\r\n"
-        where = f"{ROOT}/document/create-by-file"
-        return self.ask("POST", where, form.encode(), fault=fault, kind="multipart/form-data; boundary=b")
+        form = {"data": {"data": json.dumps(data)}, "files": {"file": (name, text.encode())}}
+        return self.send("POST", f"{ROOT}/document/create-by-file", fault=fault, **form)
 
     def add(self, name: str, text: str = "Hello", fault: Fault | None = None, **data: Any) -> Any:
         return json.loads(self.upload(name, text, fault, **{"duplicate": False, **data}).body)["document"]

@@ -5,33 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.gptbots import HOME_ID, application
-from kbsync_standin.messages import Request, StandInClock
-
-KEY = "app-secret-for-tests"
+from kbsync_standin.gptbots import HOME_ID
+from tests.standin.direct import Direct
 
 
-class DirectGptbots:
-    """The application, asked without a server."""
+class DirectGptbots(Direct):
+    service = "gptbots"
 
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_699_843_200.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
-
-    def ask(
-        self, method: str, target: str, body: Any = None, key: str = KEY, fault: Fault | None = None
-    ) -> Any:
-        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
-        content = b"" if body is None else json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {key}"}
-        request = Request(1, method, unquote(path), target, query, headers, content)
-        return json.loads(self.app.answer(request, fault).body)
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
+        return json.loads(self.send(method, target, json=body, **more).body)
 
     def add(self, *names: str, fault: Fault | None = None, **fields: Any) -> Any:
         body = {"knowledge_base_id": HOME_ID, "files": [file(name) for name in names], "chunk_token": 600}

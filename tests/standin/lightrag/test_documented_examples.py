@@ -8,41 +8,27 @@ from typing import Any
 import pytest
 
 from kbsync_standin.faults import Fault
-from kbsync_standin.lightrag import application
-from kbsync_standin.messages import Request, StandInClock
+from tests.services.access import KEY
+from tests.standin.direct import Direct
 
-KEY = "key-for-tests"
 UPLOAD, LIST, DELETE = "/documents/upload", "/documents/paginated", "/documents/delete_document"
 README = b"# Hello\n\nKbsync mirrors a folder into a knowledge base."
 README_ID = "doc-0730bb7c2e8f9ea2438b52e419dd86c9"
 
 
-class DirectLightrag:
-    """The application, asked without a server; a document takes two seconds."""
-
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_699_843_200.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
+class DirectLightrag(Direct):
+    service = "lightrag"
 
     def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = b"",
-        fault: Fault | None = None,
-        **headers: str,
+        self, method: str, path: str, body: Any = None, fault: Fault | None = None, **headers: str
     ) -> tuple[int, Any]:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        given = headers or {"x-api-key": KEY}
-        answer = self.app.answer(Request(1, method, path, path, {}, given, content), fault)
+        content = {"content" if isinstance(body, bytes) else "json": body}
+        answer = self.send(method, path, headers=headers or {"x-api-key": KEY}, fault=fault, **content)
         return answer.status, json.loads(answer.body)
 
     def upload(self, name: str, content: bytes = README, fault: Fault | None = None) -> tuple[int, Any]:
-        head = f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
-        given = {"content-type": "multipart/form-data; boundary=x", "x-api-key": KEY}
-        request = Request(1, "POST", UPLOAD, UPLOAD, {}, given, head + content + b"\r\n--x--\r\n")
-        answer = self.app.answer(request, fault)
+        files = {"file": (name, content)}
+        answer = self.send("POST", UPLOAD, headers={"x-api-key": KEY}, fault=fault, files=files)
         return answer.status, json.loads(answer.body)
 
     def rows(self) -> list[Any]:

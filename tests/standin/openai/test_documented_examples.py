@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from kbsync_standin.messages import Request, StandInClock
-from kbsync_standin.openai import HOME_ID, application
+from kbsync_standin.openai import HOME_ID
+from tests.standin.direct import Direct
 
-KEY = "sk-secret-for-tests"
 FILES = f"/v1/vector_stores/{HOME_ID}/files"
 
 
-class DirectOpenai:
-    """The application, asked without a server."""
+class DirectOpenai(Direct):
+    service = "openai"
+    now = 1_699_061_776.0
 
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_699_061_776.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
-
-    def ask(
-        self, method: str, target: str, body: Any = None, key: str = KEY, kind: str = ""
-    ) -> tuple[int, Any]:
-        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
-        content = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        headers = {"authorization": f"Bearer {key}", "content-type": kind or "application/json"}
-        answer = self.app.answer(Request(1, method, path, target, query, headers, content), None)
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+        answer = self.send(method, target, **({"json": body} | more))
         return answer.status, json.loads(answer.body)
 
     def upload(self, name: str = "notes.md", text: str = "The kestrel.", purpose: str = "assistants") -> str:
-        lines = (
-            "--x", 'Content-Disposition: form-data; name="purpose"', "", purpose,
-            "--x", f'Content-Disposition: form-data; name="file"; filename="{name}"', "", text, "--x--", "",
-        )  # fmt: skip
-        status, body = self.ask(
-            "POST", "/v1/files", "\r\n".join(lines).encode(), kind="multipart/form-data; boundary=x"
-        )
+        form = {"data": {"purpose": purpose}, "files": {"file": (name, text.encode())}}
+        status, body = self.ask("POST", "/v1/files", **form)
         assert status == 200, body
         return str(body["id"])
 

@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-import httpx
+from kbsync_standin.openwebui import HOME_ID
+from tests.standin.direct import Direct
 
-from kbsync_standin.messages import Request, StandInClock
-from kbsync_standin.openwebui import HOME_ID, application
-
-KEY = "sk-for-tests"
 KB = f"/api/v1/knowledge/{HOME_ID}"
 
 
-class DirectOpenWebui:
-    """The application, asked without a server."""
+class DirectOpenWebui(Direct):
+    service = "openwebui"
+    now = 1_795_154_829.0
 
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_795_154_829.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
-
-    def send(self, request: httpx.Request, key: str = KEY) -> tuple[int, Any]:
-        target = request.url.raw_path.decode()
-        query = dict(parse_qsl(urlsplit(target).query))
-        headers = {**request.headers, "authorization": f"Bearer {key}"}
-        body = request.read()
-        path = request.url.path
-        answer = self.app.answer(Request(1, request.method, path, target, query, headers, body), None)
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> tuple[int, Any]:
+        answer = self.send(method, target, **({"json": body} | more))
         return answer.status, json.loads(answer.body) if answer.body[:1] in b'{["tfn' else answer.body
-
-    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> tuple[int, Any]:
-        return self.send(httpx.Request(method, f"http://here{target}", json=body), key)
 
     def upload(self, name: str, content: bytes, **metadata: Any) -> dict[str, Any]:
         sent = {"metadata": json.dumps({"knowledge_id": HOME_ID, **metadata})}
-        url = "http://here/api/v1/files/"
-        status, row = self.send(httpx.Request("POST", url, data=sent, files={"file": (name, content)}))
+        status, row = self.ask("POST", "/api/v1/files/", data=sent, files={"file": (name, content)})
         assert status == 200, row
         found: dict[str, Any] = row
         return found

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
-from kbsync_standin.messages import Request, StandInClock
-from kbsync_standin.ragflow import HOME_ID, application
+from kbsync_standin.ragflow import HOME_ID
+from tests.services.access import KEY
+from tests.standin.direct import Direct
 
-KEY = "ragflow-key-for-tests"
 DATASETS = "/api/v1/datasets"
 DOCUMENTS = f"{DATASETS}/{HOME_ID}/documents"
 CHUNKS = f"{DATASETS}/{HOME_ID}/chunks"
 
 
-class DirectRagflow:
-    """The application, asked without a server."""
+class DirectRagflow(Direct):
+    service = "ragflow"
+    now = 1_728_897_061.0
 
-    def __init__(self, **switches: Any) -> None:
-        self.now = 1_728_897_061.0
-        self.app = application(KEY, 0, (2.0, 2.0), StandInClock(lambda: self.now))
-        self.app.set_behaviour(switches)
-
-    def ask(self, method: str, target: str, body: Any = None, key: str = KEY) -> Any:
-        content = b"" if body is None else json.dumps(body).encode()
-        return self.send(method, target, content, "application/json", key)
-
-    def send(self, method: str, target: str, content: bytes, kind: str, key: str = KEY) -> Any:
-        path, query = urlsplit(target).path, dict(parse_qsl(urlsplit(target).query))
-        headers = {"authorization": f"Bearer {key}", "content-type": kind}
-        request = Request(1, method, unquote(path), target, query, headers, content)
-        return json.loads(self.app.answer(request, None).body)
+    def ask(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
+        return json.loads(self.send(method, target, json=body, **more).body)
 
     def upload(self, *names: str, text: str = "ragflow content") -> Any:
-        parts = [
-            f'--x\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n{text}\r\n'
-            for name in names
-        ]
-        return self.send("POST", DOCUMENTS, f"{''.join(parts)}--x--\r\n".encode(), _FORM)
+        files = [("file", (name, text.encode())) for name in names]
+        return json.loads(self.send("POST", DOCUMENTS, files=files).body)
 
     def stored(self, *names: str) -> list[str]:
         return [one["id"] for one in self.upload(*names)["data"]]
@@ -50,7 +35,7 @@ class DirectRagflow:
         return str(row["run"])
 
 
-_FORM = "multipart/form-data; boundary=x"
+FORM = {"authorization": f"Bearer {KEY}", "content-type": "multipart/form-data; boundary=x"}
 
 
 def test_an_upload_names_each_document_and_begins_none() -> None:
@@ -72,7 +57,8 @@ def test_a_name_that_is_taken_gets_a_number_whatever_its_case_and_accents() -> N
 
 def test_what_cannot_be_uploaded_is_refused() -> None:
     service = DirectRagflow()
-    assert service.send("POST", DOCUMENTS, b"--x--", _FORM) == {"code": 101, "message": "No file part!"}
+    empty = service.send("POST", DOCUMENTS, headers=FORM, content=b"--x--")
+    assert json.loads(empty.body) == {"code": 101, "message": "No file part!"}
     assert service.upload("a.exe")["message"] == "a.exe: This type of file has not been supported yet!"
     assert service.upload("a" * 300 + ".md")["code"] == 101
     assert len(service.app.violations) == 2
