@@ -257,8 +257,22 @@ def page_content(lines: Sequence[str]) -> bytes:
     return b"\n".join([*out, b"ET"])
 
 
-def pdf(pages: Sequence[Sequence[str]] | None = None, title: str = "Fire drill") -> bytes:
-    """A PDF of pages of lines."""
+def placed(
+    *texts: tuple[float, float, str], font: str = "F1", matrix: str = "1 0 0 1", size: int = 11
+) -> bytes:
+    """Text operators of (x, y, text)."""
+    shown = (f"{matrix} {x} {y} Tm ({text}) Tj" for x, y, text in texts)
+    return f"BT /{font} {size} Tf {' '.join(shown)} ET\n".encode("cp1252")
+
+
+def pdf(
+    pages: Sequence[Sequence[str] | bytes] | None = None,
+    title: str = "Fire drill",
+    *,
+    keywords: str = "",
+    more: bytes = b"",
+) -> bytes:
+    """A PDF of pages of lines, or of text operators; `more` stands in each page's dictionary."""
     pages = pages or [
         ["Where to meet", "Leave by the north stairs.", "Meet under the oak tree."],
         ["消防演习", "请从北侧楼梯离开。", "Do not use the lift."],
@@ -268,7 +282,7 @@ def pdf(pages: Sequence[Sequence[str]] | None = None, title: str = "Fire drill")
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [%b] /Count %d >>" % (kids, len(pages)),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
         b"<< /Type /Font /Subtype /Type0 /BaseFont /STSong-Light /Encoding /UniGB-UCS2-H "
         b"/DescendantFonts [5 0 R] >>",
         b"<< /Type /Font /Subtype /CIDFontType0 /BaseFont /STSong-Light /CIDSystemInfo << /Registry (Adobe) "
@@ -276,15 +290,15 @@ def pdf(pages: Sequence[Sequence[str]] | None = None, title: str = "Fire drill")
         b"<< /Type /FontDescriptor /FontName /STSong-Light /Flags 4 /FontBBox [0 -200 1000 900] "
         b"/ItalicAngle 0 "
         b"/Ascent 880 /Descent -120 /CapHeight 700 /StemV 80 >>",
-        b"<< /Title (%b) /Author (Ada) >>" % title.encode(),
+        b"<< /Title (%b) /Author (Ada) /Keywords (%b) >>" % (title.encode(), keywords.encode()),
     ]
     for n, lines in enumerate(pages):
         objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] "
-            b"/Resources << /Font << /F1 3 0 R /F2 4 0 R >> >> "
-            b"/Contents %d 0 R >>" % (first + 2 * n + 1)
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] %b "
+            b"/Resources << /Font << /F1 3 0 R /F2 4 0 R /F3 << /Type /Font /Subtype /Type1 "
+            b"/BaseFont /Courier >> >> >> /Contents %d 0 R >>" % (more, first + 2 * n + 1)
         )
-        packed = zlib.compress(page_content(lines))
+        packed = zlib.compress(lines if isinstance(lines, bytes) else page_content(lines))
         objects.append(pdf_stream(packed, b"/Filter /FlateDecode"))
     return pdf_file(objects, b"/Info 7 0 R")
 

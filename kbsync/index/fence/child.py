@@ -93,9 +93,8 @@ def readers() -> Readers:
     """The reader of each format. Loads the parsers, after the fences are up."""
     from importlib import import_module
 
-    from kbsync.index.read import formats, office
+    from kbsync.index.read import formats
 
-    office.warm_up()
     return {
         extension: getattr(import_module(f"kbsync.index.read.{module}"), name)
         for extension, (module, name, _) in formats.READERS.items()
@@ -118,9 +117,8 @@ def main(load: Callable[[], Readers] = readers) -> None:
     sandbox.limit(int(memory))
     fences = sandbox.raise_fences()
     sandbox.die_with(int(parent))  # again: new credentials may have cleared it
-    loaded_readers = load()
-    # Only now: the PDF library is unpacked into a file when it is loaded.
     sandbox.forbid_writing()
+    loaded_readers = load()
     answers.write(pack({"resident": _resident(), "fences": fences}))
     answers.flush()
     requests = sys.stdin.buffer

@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 READERS: Mapping[str, tuple[str, str, str]] = {
-    "pdf": ("office", "read_pdf", "5"),
+    "pdf": ("pdf", "read_pdf", "6"),
     "docx": ("docx", "read_docx", "6"),
     "pptx": ("slides", "read_pptx", "6"),
     "xlsx": ("office", "read_xlsx", "5"),

@@ -1,0 +1,401 @@
+"""PDF through pdfium: headings by letter size, paragraphs, code and table rows by where the lines are.
+
+pdfium gives the text of a page in drawing order, which is nearly always the reading order, and the place and
+font of any letter. Asking for each letter takes too long: three letters of each line tell enough.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+from typing import Any
+
+import pypdfium2.raw as pdfium
+
+from kbsync.errors import Rejected
+from kbsync.index.document import Parsed
+from kbsync.index.read.text import document_title, fenced, pipe_table, split_keywords, tidied
+from kbsync.index.read.zip import damaged, encrypted, without_text
+
+_IMAGE = re.compile(rb"/Subtype\s*/Image")
+_MOST_PAGES = 50_000  # a file may claim any number
+_LONGEST_HEADING = 200  # characters
+_LARGER = 1.15  # than the body's letters: a heading
+_WIDE_GAP = 1.4  # letter sizes between the cells of a row
+_EDGE = 0.12  # share of a page's height where its header and its footer may be
+_FIXED_PITCH = 1
+_FIXED_NAME = re.compile(rb"Courier|Mono|Consol|Menlo")  # standard fonts have no flags
+
+_LINE = re.compile("[^\r\n\ufffe\x02]+([\ufffe\x02]?)")  # pdfium writes these for a hyphen at a line's end
+_BULLET = re.compile("[•◦▪‣·●○■□➢✓\uf0b7\uf0a7–-][ \t]+(?=\\S)")
+_LISTED = re.compile(r"(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,5})[.)]|\[\d{1,3}\])[ \t]+(?=\S)")
+_STRUCTURE = re.compile(r"(?=#{1,6}[ \t]|```|~~~|\|)")  # markdown would see more in it than a paragraph
+_NUMBER = re.compile(r"\d+")
+_CJK = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef"
+_WIDE = re.compile(f"[{_CJK}]")
+_BETWEEN_CJK = re.compile(f"[{_CJK}]\n[{_CJK}]")
+_WORDS = re.compile(r"[^\W\d_]+")
+_LONGEST_WORD = 40
+_GAP = re.compile(" +")
+_HYPHENATED = re.compile(r"(?<!\w)[^\W\d_]+-[^\W\d_]+(?!\w)")
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line of a page, upright: `left` and `right` grow to the right, `base` upwards."""
+
+    text: str
+    left: float
+    right: float
+    base: float
+    size: float
+    cells: list[str] = field(default_factory=list)
+    is_hyphenated: bool = False
+    is_code: bool = False
+    is_at_edge: bool = False  # where page headers and footers are
+
+
+def read_pdf(raw: bytes) -> Parsed:
+    """The pages as markdown. Raises `Rejected`."""
+    if b"%PDF-" not in raw[:1024]:
+        raise damaged("it is not a PDF")
+    with _open(raw) as document:
+        count = min(pdfium.FPDF_GetPageCount(document), _MOST_PAGES)
+        read = [_read_page(document, number) for number in range(count)]
+        stated, keywords = (_metadata(document, key) for key in (b"Title", b"Keywords"))
+    pages = [lines or [] for lines in read]
+    _leave_out_furniture(pages)
+    text, starts = _write(pages)
+    if read and all(lines is None for lines in read):
+        raise damaged("a page of the PDF is damaged")
+    if not text:
+        raise without_text(pictures=_IMAGE.search(raw) is not None)
+    return Parsed(text, title=document_title(stated, text), tags=split_keywords(keywords), page_starts=starts)
+
+
+@contextmanager
+def _open(raw: bytes) -> Iterator[Any]:
+    document = pdfium.FPDF_LoadMemDocument64(raw, len(raw), None)
+    if not document:
+        raise _refusal()
+    try:
+        yield document
+    finally:
+        pdfium.FPDF_CloseDocument(document)
+
+
+def _refusal() -> Rejected:
+    match pdfium.FPDF_GetLastError():
+        case pdfium.FPDF_ERR_PASSWORD:
+            return encrypted()
+        case pdfium.FPDF_ERR_SECURITY:
+            return damaged("the PDF is protected in a way the parser does not know")
+        case pdfium.FPDF_ERR_PAGE:
+            return damaged("a page of the PDF is damaged")
+    return damaged("the PDF is damaged")
+
+
+def _metadata(document: Any, key: bytes) -> str:
+    length = pdfium.FPDF_GetMetaText(document, key, None, 0)
+    buffer = ctypes.create_string_buffer(length)
+    pdfium.FPDF_GetMetaText(document, key, buffer, length)
+    return tidied(buffer.raw[:-2].decode("utf-16-le", "replace"))
+
+
+def _read_page(document: Any, number: int) -> list[_Line] | None:
+    """The lines of a page in reading order; None if it is damaged."""
+    page = pdfium.FPDF_LoadPage(document, number)
+    if not page:
+        return None
+    try:
+        letters = pdfium.FPDFText_LoadPage(page)
+        if not letters:
+            return []
+        try:
+            return _order(_PageReader(page, letters).lines())
+        finally:
+            pdfium.FPDFText_ClosePage(letters)
+    finally:
+        pdfium.FPDF_ClosePage(page)
+
+
+class _PageReader:
+    """Reads the lines of one page."""
+
+    def __init__(self, page: Any, letters: Any) -> None:
+        self._letters = letters
+        box = pdfium.FS_RECTF()
+        pdfium.FPDF_GetPageBoundingBox(page, box)
+        self._page_box = box.left, box.right, box.bottom, box.top
+        self._numbers = [ctypes.c_double() for _ in range(4)]
+        self._matrix = pdfium.FS_MATRIX()
+        self._flags = ctypes.c_int()
+        self._name = ctypes.create_string_buffer(64)
+
+    def lines(self) -> list[_Line]:
+        count = pdfium.FPDFText_CountChars(self._letters)
+        if count <= 0:
+            return []
+        buffer = (ctypes.c_ushort * (count + 1))()
+        length = pdfium.FPDFText_GetText(self._letters, 0, count, buffer)
+        text = bytes(buffer)[: 2 * max(0, length - 1)].decode("utf-16-le", "replace")
+        turns = defaultdict[int, list[_Line]](list)
+        for match in _LINE.finditer(text):
+            if match[0].strip():
+                turn, line = self._line(match[0], match.start(), bool(match[1]))
+                turns[turn].append(line)
+        # Text in another direction, as a mark on the margin, goes after the others.
+        return [line for lines in sorted(turns.values(), key=len, reverse=True) for line in lines]
+
+    def _line(self, text: str, start: int, is_hyphenated: bool) -> tuple[int, _Line]:
+        stripped = text.strip(" \t\ufffe\x02")
+        start += text.index(stripped[:1]) if stripped else 0
+        middle = stripped.rfind(" ", 0, len(stripped) // 2) + 1
+        first, at, last = (self._index(start + offset) for offset in (0, middle, len(stripped) - 1))
+        letters, matrix = self._letters, self._matrix
+        pdfium.FPDFText_GetMatrix(letters, at, matrix)
+        turn = round(math.atan2(matrix.b, matrix.a) / (math.pi / 2)) % 4
+        size = pdfium.FPDFText_GetFontSize(letters, at) * math.hypot(matrix.c, matrix.d) or 1.0
+        left, right = self._box(first, turn)[0], self._box(last, turn)[1]
+        line = _Line(
+            stripped, left, max(left, right), self._base(at, turn), size, is_hyphenated=is_hyphenated
+        )
+        _, _, bottom, top = _upright(self._page_box, turn)
+        line.is_at_edge = not bottom + _EDGE * (top - bottom) < line.base < top - _EDGE * (top - bottom)
+        pdfium.FPDFText_GetFontInfo(letters, at, self._name, len(self._name), self._flags)
+        is_fixed = self._flags.value & _FIXED_PITCH or _FIXED_NAME.search(self._name.value)
+        line.is_code = bool(is_fixed) and not _WIDE.search(stripped)
+        expected = size * (0.55 * len(stripped) + 0.45 * len(_WIDE.findall(stripped)))
+        if " " in stripped and not line.is_code and line.right - line.left > 1.1 * expected:
+            line.cells = self._cells(stripped, start, turn, size)
+        return turn, line
+
+    def _cells(self, text: str, start: int, turn: int, size: float) -> list[str]:
+        """The pieces of a line between wide gaps."""
+        cells, begin = list[str](), 0
+        for gap in _GAP.finditer(text):
+            before = self._box(self._index(start + gap.start() - 1), turn)[1]
+            after = self._box(self._index(start + gap.end()), turn)[0]
+            if after - before > _WIDE_GAP * size:
+                cells.append(text[begin : gap.start()])
+                begin = gap.end()
+        return [*cells, text[begin:]] if cells else []
+
+    def _index(self, offset: int) -> int:
+        return max(0, int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._letters, offset)))
+
+    def _box(self, index: int, turn: int) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top of a letter, upright."""
+        left, right, bottom, top = self._numbers
+        pdfium.FPDFText_GetCharBox(self._letters, index, left, right, bottom, top)
+        return _upright((left.value, right.value, bottom.value, top.value), turn)
+
+    def _base(self, index: int, turn: int) -> float:
+        """The height of a letter's base line, upright."""
+        x, y, *_ = self._numbers
+        pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
+        return (y.value, -x.value, -y.value, x.value)[turn]
+
+
+def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, float, float, float]:
+    """Left, right, bottom and top of a box after so many quarter turns back."""
+    left, right, bottom, top = box
+    match turn:
+        case 1:
+            return bottom, top, -right, -left
+        case 2:
+            return -right, -left, -top, -bottom
+        case 3:
+            return -top, -bottom, left, right
+    return box
+
+
+def _order(lines: list[_Line]) -> list[_Line]:
+    """The lines of a page, a run drawn after what is below it moved before that."""
+    runs = list[list[_Line]]()
+    for line in lines:
+        above = runs[-1][-1] if runs else None
+        if above and 0 <= above.base - line.base < 3 * line.size and _overlap(above, line):
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    if len(runs) < 2 or len(runs) > 300:
+        return lines
+    boxes = [
+        (min(x.left for x in run), max(x.right for x in run), run[-1].base, run[0].base, run[0].size)
+        for run in runs
+    ]
+    followers, waits = defaultdict[int, list[int]](list), Counter[int]()
+    moved = False
+    for late, (left, right, bottom, top, size) in enumerate(boxes):
+        for early in range(late):
+            other = boxes[early]
+            if min(right, other[1]) - max(left, other[0]) <= 0:
+                continue
+            is_above = bottom >= other[3] + size * 0.5
+            is_below = top <= other[2] - size * 0.5 or not is_above
+            if is_above or is_below:
+                first, second = (late, early) if is_above else (early, late)
+                followers[first].append(second)
+                waits[second] += 1
+                moved |= is_above
+    if not moved:
+        return lines
+    ready = [number for number in range(len(runs)) if not waits[number]]
+    heapify(ready)
+    ordered = list[_Line]()
+    while ready:
+        number = heappop(ready)
+        ordered += runs[number]
+        for follower in followers[number]:
+            waits[follower] -= 1
+            if not waits[follower]:
+                heappush(ready, follower)
+    return ordered if len(ordered) == len(lines) else lines
+
+
+def _overlap(line: _Line, other: _Line) -> bool:
+    return min(line.right, other.right) > max(line.left, other.left)
+
+
+def _leave_out_furniture(pages: list[list[_Line]]) -> None:
+    """Remove page headers and footers from all pages but the first that has them, and page numbers from all.
+
+    They are near an edge, at one height and with the same words on three pages; a number in them may count
+    the pages.
+    """
+    places = defaultdict[tuple[str, int, int], list[tuple[int, int]]](list)
+    for number, lines in enumerate(pages):
+        for index, line in enumerate(lines):
+            if line.is_at_edge and len(line.text) <= _LONGEST_HEADING:
+                for words in _without_page_number(line.text, number):
+                    places[words, round(line.base / 4), round(line.size)].append((number, index))
+    removed = set[tuple[int, int]]()
+    for (words, _, _), where in places.items():
+        if len({number for number, _ in where}) >= 3:
+            is_number = not _WORDS.search(words)
+            removed.update(where if is_number else where[1:])
+    for number, lines in enumerate(pages):
+        lines[:] = [line for index, line in enumerate(lines) if (number, index) not in removed]
+
+
+def _without_page_number(text: str, page: int) -> Iterator[str]:
+    """The words themselves, and with each number in turn as its distance from the page's."""
+    yield text
+    for match in list(_NUMBER.finditer(text))[:4]:
+        if len(match[0]) < 6:
+            yield f"{text[: match.start()]}\ufffe{int(match[0]) - page}{text[match.end() :]}"
+
+
+def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
+    """The text of all pages, and the start of each (of a page without text: the next one's)."""
+    sizes = Counter[float]()
+    for line in (line for lines in pages for line in lines):
+        sizes[round(line.size * 2) / 2] += len(line.text)
+    most = max(sizes.values(), default=0)
+    body = min((size for size, count in sizes.items() if count > 0.8 * most), default=1.0)
+    levels = _levels({size for size in sizes if size > body * _LARGER})
+    hyphenated = {
+        word.lower() for lines in pages for line in lines for word in _HYPHENATED.findall(line.text)
+    }
+    pieces, starts, offset = list[str](), list[int](), 0
+    for number, lines in enumerate(pages, 1):
+        for block in _blocks(lines, levels, hyphenated):
+            if not (block := tidied(block)):
+                continue
+            if pieces:
+                is_list = block.startswith("- ") and pieces[-1].startswith("- ")
+                pieces.append("\n" if is_list else "\n\n")
+                offset += len(pieces[-1])
+            starts += [offset] * (number - len(starts))
+            pieces.append(block)
+            offset += len(block)
+    return "".join(pieces), tuple(starts)
+
+
+def _levels(sizes: set[float]) -> dict[float, int]:
+    """The level of each letter size of headings; nearly equal sizes share one."""
+    levels, level, before = dict[float, int](), 0, math.inf
+    for size in sorted(sizes, reverse=True):
+        if size < before * 0.93:
+            level, before = min(6, level + 1), size
+        levels[size] = level
+    return levels
+
+
+def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
+    """The headings, paragraphs, code and tables of a page."""
+    gaps = Counter(
+        round((a.base - b.base) / a.size, 1) for a, b in pairwise(lines) if 0 < a.base - b.base < 3 * a.size
+    )
+    spacing = (gaps.most_common(1)[0][0] if gaps else 1.2) * 1.2 + 0.05
+    group = list[_Line]()
+    margin = max((line.right for line in lines), default=0.0)
+    for line in lines:
+        if group and _begins(group, line, spacing, margin):
+            yield _block(group, levels, hyphenated)
+            group = []
+        group.append(line)
+    if group:
+        yield _block(group, levels, hyphenated)
+
+
+def _begins(group: list[_Line], line: _Line, spacing: float, margin: float) -> bool:
+    """Whether `line` begins another block than the lines before it."""
+    last = group[-1]
+    if last.is_hyphenated:
+        return False
+    gap = (last.base - line.base) / line.size
+    if line.cells or last.cells:
+        return len(line.cells) != len(last.cells) or not 0 < gap < 4
+    if line.is_code or last.is_code:
+        return line.is_code != last.is_code or not -0.5 < gap < 2.5 * spacing
+    if abs(line.size - last.size) > 0.1 * last.size or not -0.3 < gap <= spacing:
+        return True
+    if _BULLET.match(line.text) or _LISTED.match(line.text):
+        return True
+    is_short = last.right < margin - 0.2 * (margin - last.left)
+    if is_short and last.text.endswith((".", ":", "!", "?", "。", "！", "？", "：")):
+        return True
+    return len(group) > 1 and line.left > group[1].left + 0.8 * line.size
+
+
+def _block(group: list[_Line], levels: dict[float, int], hyphenated: set[str]) -> str:
+    if group[0].cells:
+        if len(group) > 1:
+            return pipe_table([line.cells for line in group])
+        return _STRUCTURE.sub(r"\\", " ".join(group[0].cells), count=1)
+    if group[0].is_code and len(group) > 1:
+        left = min(line.left for line in group)
+        widths = ((line.right - line.left) / len(line.text) for line in group if len(line.text) > 3)
+        width = max(widths, default=0.6 * group[0].size) or 1.0
+        return fenced("\n".join(" " * min(80, round((x.left - left) / width)) + x.text for x in group))
+    text = _join(group, hyphenated)
+    level = levels.get(round(group[0].size * 2) / 2)
+    if level and len(text) <= _LONGEST_HEADING and _WORDS.search(text):
+        return f"{'#' * level} {text}"
+    if bullet := _BULLET.match(text):
+        return f"- {text[bullet.end() :]}"
+    return _STRUCTURE.sub(r"\\", text, count=1) if _STRUCTURE.match(text) else text
+
+
+def _join(group: list[_Line], hyphenated: set[str]) -> str:
+    """The lines of a paragraph as one: Chinese and Japanese have no space between them."""
+    text = group[0].text
+    for last, line in pairwise(group):
+        if last.is_hyphenated:
+            head, tail = _WORDS.findall(text[-_LONGEST_WORD:]), _WORDS.match(line.text, 0, _LONGEST_WORD)
+            is_word = bool(head and text.endswith(head[-1]) and tail and tail[0][0].islower())
+            is_split = is_word and tail is not None and f"{head[-1]}-{tail[0]}".lower() not in hyphenated
+            text += line.text if is_split else f"-{line.text}"
+        else:
+            between = "" if _BETWEEN_CJK.fullmatch(f"{text[-1:]}\n{line.text[:1]}") else " "
+            text += between + line.text
+    return text

@@ -1,0 +1,169 @@
+"""PDF: the order and the shapes of text that is only places on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kbsync.errors import Rejected
+from kbsync.index.document import Parsed
+from kbsync.index.fence.parser import Parser
+from tests.index.samples import pdf, placed
+from tests.targets.bodies import BytesBody
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory) -> Iterator[Parser]:
+    parser = Parser(tmp_path_factory.mktemp("spool"))
+    yield parser
+    parser.close()
+
+
+def read(parser: Parser, *pages: bytes, **settings) -> Parsed:
+    return parser.parse("x.pdf", BytesBody(pdf(pages, **settings)))
+
+
+def lines(*texts: str, x: float = 60, y: float = 700, **font) -> bytes:
+    return placed(*((x, y - 13 * n, text) for n, text in enumerate(texts)), **font)
+
+
+BODY = ("The keeper lit the lamp at dusk, as on every evening of that", "year, and went down to the boats.")
+
+
+@pytest.mark.parametrize("height", [2, 20, 41, 796, 815, 834])
+def test_a_line_at_the_edge_of_a_page_is_kept(parser, height):
+    text = read(parser, placed((60, height, "Read by the harbour master")) + lines(*BODY)).text
+    assert "Read by the harbour master" in text
+
+
+def test_lines_become_paragraphs_and_hyphens_at_line_ends_are_joined(parser):
+    page = lines(
+        "The keeper read the manu-", "al twice, for it was well-", "known.", *BODY, "It is well-known."
+    )
+    assert read(parser, page).text == (
+        "The keeper read the manual twice, for it was well-known.\n\n"
+        "The keeper lit the lamp at dusk, as on every evening of that year, and went down to the boats.\n\n"
+        "It is well-known."
+    )
+
+
+def test_a_gap_a_bullet_and_an_indent_begin_paragraphs(parser):
+    bullets = lines("\u2022 first thing to take", "\u2022 second thing to take", y=600)
+    indented = placed((74, 500, "An indented line begins one more,")) + lines("and this goes on.", y=487)
+    text = read(parser, lines(*BODY) + bullets + lines(*BODY, y=526) + indented).text
+    assert "boats.\n\n- first thing to take\n- second thing to take\n\nThe keeper" in text
+    assert text.endswith("An indented line begins one more, and this goes on.")
+
+
+def test_headings_are_larger_and_the_largest_is_the_first_level(parser):
+    page = lines("The lighthouse", size=22, y=760) + lines("Its lamp", size=15, y=730) + lines(*BODY)
+    assert read(parser, page).text.startswith("# The lighthouse\n\n## Its lamp\n\nThe keeper lit")
+
+
+def test_a_size_in_the_matrix_counts_like_one_of_the_font(parser):
+    page = placed((60, 740, "The lighthouse"), size=1, matrix="22 0 0 22") + lines(*BODY)
+    assert read(parser, page).text.startswith("# The lighthouse\n\n")
+
+
+def test_rows_with_wide_gaps_become_a_table(parser):
+    rows = [("Ship", "Mast", "Crew"), ("Aurora", "three", "forty men"), ("Boreas", "two", "17")]
+    cells = [(60 + 140 * x, 600 - 14 * y, word) for y, row in enumerate(rows) for x, word in enumerate(row)]
+    text = read(parser, lines(*BODY) + placed(*cells)).text
+    assert text.endswith(
+        "| Ship | Mast | Crew |\n| --- | --- | --- |\n| Aurora | three | forty men |\n| Boreas | two | 17 |"
+    )
+
+
+def test_code_keeps_its_lines_and_indents(parser):
+    code = placed((60, 600, "if dusk:"), (84, 588, "light\\(\\)"), (60, 576, "# done"), font="F3", size=10)
+    assert read(parser, lines(*BODY) + code).text.endswith("```\nif dusk:\n    light()\n# done\n```")
+
+
+def test_a_line_that_markdown_would_take_for_structure_is_a_paragraph(parser):
+    assert read(parser, lines("# 7 is the number of the pier")).text == r"\# 7 is the number of the pier"
+
+
+def pages_of(count: int, header: str, footer: str) -> list[bytes]:
+    """Pages with other words each."""
+    return [
+        placed((60, 810, header.format(n)), (280, 20, footer.format(n)), size=9)
+        + lines(f"On day {n} the wind came from the {n * 7919 % 360}th degree.")
+        for n in range(1, count + 1)
+    ]
+
+
+def test_headers_and_footers_that_repeat_are_kept_once_and_page_numbers_never(parser):
+    text = read(parser, *pages_of(4, "Log of the Aurora", "{} / 4")).text
+    assert text.count("Log of the Aurora") == 1 and "/ 4" not in text
+    assert text.count("the wind came") == 4
+
+
+def test_a_page_of_its_own_number_in_the_header_is_left_out_too(parser):
+    assert read(parser, *pages_of(4, "Log - page {} of 4", "Aurora")).text.count("Log - page") == 1
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_two_pages_share_is_no_header(parser, count):
+    assert read(parser, *pages_of(count, "Log of the Aurora", "{}")).text.count("Log of the Aurora") == count
+
+
+def test_a_number_that_does_not_count_pages_is_no_page_number(parser):
+    pages = [lines(*BODY) + placed((60, 810, f"Invoice {n}")) for n in (4711, 4815, 1623, 42)]
+    text = read(parser, *pages).text
+    assert all(f"Invoice {n}" in text for n in (4711, 4815, 1623, 42))
+
+
+def test_words_that_repeat_inside_the_page_are_kept(parser):
+    assert read(parser, *[lines("No ship today.", y=420)] * 5).text.count("No ship today.") == 5
+
+
+def test_columns_are_read_one_after_the_other(parser):
+    left, right = lines("left one", "left two", y=600), lines("right one", "right two", x=320, y=600)
+    assert read(parser, left + right).text == "left one left two\n\nright one right two"
+
+
+def test_what_is_drawn_late_but_above_comes_first(parser):
+    page = lines(*BODY, y=400) + lines("Chapter of the lamp", y=700)
+    assert read(parser, page).text.startswith("Chapter of the lamp\n\nThe keeper lit")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "step"), [("0 1 -1 0", (1, 0)), ("-1 0 0 -1", (0, 1)), ("0 -1 1 0", (-1, 0))]
+)
+def test_turned_text_is_read_like_upright_text(parser, matrix, step):
+    x, y = 300, 400
+    texts = [(x + 13 * n * step[0], y + 13 * n * step[1], line) for n, line in enumerate(BODY)]
+    turned = placed((x - 40 * step[0], y - 40 * step[1], "The lighthouse"), matrix=matrix, size=22)
+    text = read(parser, turned + placed(*texts, matrix=matrix)).text
+    assert text == f"# The lighthouse\n\n{' '.join(BODY)}"
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_a_turned_page_is_read_like_an_upright_one(parser, turn):
+    assert read(parser, lines(*BODY), more=b"/Rotate %d" % turn).text == " ".join(BODY)
+
+
+def test_chinese_lines_are_joined_without_a_space(parser):
+    page = b"BT /F2 11 Tf 60 700 Td <%b> Tj 0 -13 Td <%b> Tj ET" % tuple(
+        line.encode("utf-16-be").hex().encode() for line in ("看守人在黄昏时点亮", "了灯。")
+    )
+    assert read(parser, page).text == "看守人在黄昏时点亮了灯。"
+
+
+def test_title_and_tags_are_those_of_the_metadata(parser):
+    parsed = read(parser, lines(*BODY), title="Tales of the coast", keywords="sea; lamp, ships;sea")
+    assert (parsed.title, parsed.tags) == ("Tales of the coast", ("sea", "lamp", "ships"))
+
+
+def test_a_damaged_page_costs_no_other_page(parser):
+    whole = pdf([lines("one"), lines("two"), lines("three")])
+    raw = whole.replace(b"/Kids [8 0 R 10 0 R", b"/Kids [8 0 R 99 0 R")
+    parsed = parser.parse("x.pdf", BytesBody(raw))
+    assert (parsed.text, parsed.page_starts) == ("one\n\nthree", (0, 5, 5))
+
+
+def test_a_pdf_of_damaged_pages_is_refused(parser):
+    with pytest.raises(Rejected) as refusal:
+        parser.parse("x.pdf", BytesBody(pdf([lines("one")]).replace(b"/Kids [8 0 R", b"/Kids [99 0 R")))
+    assert (refusal.value.code, "a page of the PDF is damaged" in refusal.value.reason) == ("damaged", True)
