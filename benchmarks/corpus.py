@@ -20,7 +20,7 @@ from kbsync.errors import Rejected
 from kbsync.index.chunk import chunk, make_legible
 from kbsync.index.document import Chunk, Entry, Parsed
 from kbsync.index.embed import LocalEncoder
-from kbsync.index.read.formats import EXTENSIONS, NAMES
+from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS, NAMES
 from kbsync.index.read.html import read_page
 from kbsync.index.read.text import parse_text
 
@@ -29,7 +29,7 @@ SEEN = 2**24
 
 _LARGEST = 2_000_000  # bytes of a file; what is larger is data, mostly
 _HELD_OUT = 200  # of so many files one is not stored, and gives questions
-_TEXTS = EXTENSIONS - {"pdf", "docx", "pptx", "xlsx", "odt", "rtf", "epub", "eml", "ipynb"}
+_TEXTS = EXTENSIONS - DOCUMENTS | {"html", "htm", "xhtml"}
 
 
 def entries(folder: Path, part: int, parts: int, seen: MutableSequence[int]) -> Iterator[Entry]:

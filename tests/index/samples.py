@@ -175,6 +175,28 @@ def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float]]] = DEFAULT_SHEETS)
     return document("xlsx", parts, sheets=listed)
 
 
+def ods(tables: str = "") -> bytes:
+    """An OpenDocument spreadsheet of one table unless `tables` (table:table elements) says otherwise."""
+    cells = "".join(
+        f"<table:table-row>{''.join(map(ods_cell, row))}</table:table-row>"
+        for row in DEFAULT_SHEETS["Prices"]
+    )
+    content = parts_of(odt("<x/>"))["content.xml"].replace(b"office:text", b"office:spreadsheet")
+    tables = tables or f'<table:table table:name="Prices">{cells}</table:table>'
+    parts = {**parts_of(odt("<x/>")), "mimetype": b"application/vnd.oasis.opendocument.spreadsheet"}
+    return zipped({**parts, "content.xml": content.replace(b"<x/>", tables.encode())})
+
+
+def ods_cell(value: str | float) -> str:
+    """A cell of an OpenDocument table."""
+    if isinstance(value, str):
+        return f'<table:table-cell office:value-type="string"><text:p>{value}</text:p></table:table-cell>'
+    return (
+        f'<table:table-cell office:value-type="float" office:value="{value}"><text:p>{value}</text:p>'
+        "</table:table-cell>"
+    )
+
+
 def odt(body: str = "", *, manifest: str = "") -> bytes:
     """An OpenDocument text with a heading, a paragraph and a table unless `body` says otherwise."""
     return document("odt", body=body or filled("odt-body.xml"), manifest=manifest)

@@ -157,8 +157,6 @@ _SEARCHED = {
     "index.read.text._NO_CHARACTER": [times("\ufeff"), _LETTERS],
     "index.read.text._REFERRED": [times("&#"), times("&#1"), "&#" + _DIGITS, times("&#x")],
     "index.read.notebook._COLOUR": [times("\x1b["), "\x1b[" + times("1;"), times("\x1b[1")],
-    "index.read.office._EMPTY_ROW": ["|" + _BLANKS, times("|") + "\n| ---", times("| ") + "a",
-        times("||\n| ---\n")],
     "index.read.pdf._IMAGE": ["/Subtype" + _BLANKS, times("/Subtype ")],
     "index.read.pdf._FIXED_NAME": [times("Courie"), times("M")],
     "index.read.pdf._LINE": [_LETTERS, times("\n"), times("a\ufffe")],
@@ -247,7 +245,6 @@ _MATCHED_WHOLE = {
     "index.postgres.dsn._URL": ["postgres://" + times("a/") + "@", "postgres://" + times("@"),
         "postgres://" + times("?")],
     "index.postgres.errors._NEEDS_NO_QUOTES": [_LETTERS + "!"],
-    "index.read.office._NAME_OF_ERROR": [times("Error") + "!", _LETTERS],
     "index.chunk._ORG_TAGS": [times(":"), ":" + _LETTERS, times(":a") + "!"],
     "index.read.text._CUE_TAG": [_LETTERS, "1" + times(":") + "x", "/" + _LETTERS],
 }  # fmt: skip

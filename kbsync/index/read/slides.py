@@ -56,38 +56,38 @@ def _slide(archive: Archive, part: str, number: int) -> str:
     for shape in _shapes(root):
         kind = _placeholder(shape)
         if kind in _TITLES and not title:
-            title = one_line(" ".join(_paragraphs(shape)))
+            title = one_line(" ".join(paragraphs(shape)))
         elif kind not in _FURNITURE:
             for table in shape.iter("tbl"):
-                rows = ((" ".join(_paragraphs(cell)) for cell in row.iter("tc")) for row in table.iter("tr"))
+                rows = ((" ".join(paragraphs(cell)) for cell in row.iter("tc")) for row in table.iter("tr"))
                 blocks.append(pipe_table([list(row) for row in rows]))
             if shape.tag == "sp":
-                blocks += _paragraphs(shape)
+                blocks += paragraphs(shape)
     blocks += drawn_words(archive, part)
-    for related in _parts(archive, part, "comments"):
+    for related in parts_of(archive, part, "comments"):
         for comment in related.iter("cm"):
-            if words := one_line(comment.findtext("text") or " ".join(_paragraphs(comment))):
+            if words := one_line(comment.findtext("text") or " ".join(paragraphs(comment))):
                 blocks.append(f"**Comment:** {words}")
-    for related in _parts(archive, part, "notesSlide"):
+    for related in parts_of(archive, part, "notesSlide"):
         for shape in _shapes(related):
             if _placeholder(shape) not in _FURNITURE:
-                notes += _paragraphs(shape)
+                notes += paragraphs(shape)
     return slide_text(number, title, blocks, notes)
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
     """The words in the charts and diagrams of a part of an Office document."""
     blocks = list[str]()
-    for diagram in _parts(archive, part, "diagramData"):
-        blocks += _paragraphs(diagram)
-    for chart in _parts(archive, part, "chart"):
+    for diagram in parts_of(archive, part, "diagramData"):
+        blocks += paragraphs(diagram)
+    for chart in parts_of(archive, part, "chart"):
         cached = (value.text or "" for cache in chart.iter("strCache") for value in cache.iter("v"))
-        if words := dict.fromkeys([*_paragraphs(chart), *filter(None, map(str.strip, cached))]):
+        if words := dict.fromkeys([*paragraphs(chart), *filter(None, map(str.strip, cached))]):
             blocks.append("Chart: " + ", ".join(words))
     return blocks
 
 
-def _parts(archive: Archive, part: str, kind: str) -> Iterator[Element]:
+def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
     """The parts of that kind that belong to another part."""
     for each, name in archive.related(part).values():
         if each == kind and (root := archive.xml(name)) is not None:
@@ -108,7 +108,7 @@ def _placeholder(shape: Element) -> str:
     return "" if mark is None else mark.get("type", "body")
 
 
-def _paragraphs(part: Element) -> list[str]:
+def paragraphs(part: Element) -> list[str]:
     """The paragraphs with text below an element."""
     texts = list[str]()
     for paragraph in part.iter("p"):

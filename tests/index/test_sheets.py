@@ -1,0 +1,153 @@
+"""Spreadsheets: every sheet, values as people read them, and what stands beside the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kbsync.errors import Rejected
+from kbsync.index.fence.parser import Parser
+from tests.index.samples import DEFAULT_SHEETS, ods, parts_of, relations, with_part, worksheet, xlsx, zipped
+from tests.targets.bodies import BytesBody
+
+STYLES = """<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><cellXfs>
+<xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/><xf numFmtId="21"/><xf numFmtId="46"/>
+</cellXfs></styleSheet>"""
+SHEET = "xl/worksheets/sheet1.xml"
+
+
+@pytest.fixture(scope="module")
+def parser(tmp_path_factory) -> Iterator[Parser]:
+    parser = Parser(tmp_path_factory.mktemp("spool"))
+    yield parser
+    parser.close()
+
+
+def text_of(parser: Parser, raw: bytes, extension: str = "xlsx") -> str:
+    return parser.parse(f"x.{extension}", BytesBody(raw)).text
+
+
+def beside(workbook: bytes, *rows: tuple[str, str, str], **parts: str) -> bytes:
+    """The workbook with parts related to its first sheet."""
+    added = {f"xl/{name}.xml": part for name, part in parts.items()}
+    return zipped({**parts_of(workbook), "xl/worksheets/_rels/sheet1.xml.rels": relations(*rows), **added})
+
+
+def test_hidden_sheets_are_read_and_named_so(parser):
+    raw = xlsx()
+    book = parts_of(raw)["xl/workbook.xml"].replace(
+        b'<sheet name="Prices"', b'<sheet state="hidden" name="Prices"'
+    )
+    text = text_of(parser, with_part(raw, "xl/workbook.xml", book))
+    assert "## Prices (hidden)\n\n| Article | Price |" in text and "\n\n## 库存\n\n" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("<v>80</v>", "80"),
+        ("<v>80.0</v>", "80"),
+        ("<v>0.30000000000000004</v>", "0.3"),
+        ("<v>1.5E-5</v>", "0.000015"),
+        ("<v>1234567890123</v>", "1234567890123"),
+        ("<v>1E300</v>", "1e+300"),
+        (' t="b"><v>1</v>', "TRUE"),
+        (' s="1"><v>45327</v>', "2024-02-05"),
+        (' s="2"><v>45327.6465277778</v>', "2024-02-05 15:31"),
+        (' s="3"><v>0.5</v>', "12:00:00"),
+        (' s="4"><v>1.5</v>', "36:00:00"),
+        (' t="str"><f>A1&amp;"x"</f><v>a | b</v>', r"a \| b"),
+    ],
+)
+def test_values_are_those_that_people_read(parser, cell, shown):
+    cell = cell if cell.startswith(" ") else f">{cell}"
+    row = (
+        f'<row r="1"><c r="A1" t="inlineStr"><is><t>n</t></is></c></row><row r="2"><c r="A2"{cell}</c></row>'
+    )
+    raw = zipped({**parts_of(xlsx()), SHEET: worksheet(row), "xl/styles.xml": STYLES})
+    assert text_of(parser, raw).startswith(f"## Prices\n\n| n |\n| --- |\n| {shown} |\n")
+
+
+def test_a_name_beside_merged_rows_belongs_to_each(parser):
+    raw = xlsx({"S": [["Deck", "Lamp"], ["Stern", "red"], ["", "green"], ["", "white"], ["Bow", "none"]]})
+    merged = parts_of(raw)[SHEET].replace(
+        b"</sheetData>", b'</sheetData><mergeCells count="1"><mergeCell ref="A2:A3"/></mergeCells>'
+    )
+    text = text_of(parser, with_part(raw, SHEET, merged))
+    assert "| Stern | red |\n| Stern | green |\n|  | white |\n| Bow | none |" in text
+
+
+def test_empty_columns_are_left_out(parser):
+    assert "| a | b |\n| --- | --- |\n| 1 | 2 |" in text_of(
+        parser, xlsx({"S": [["", "a", "", "b"], ["", 1, "", 2]]})
+    )
+
+
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+DRAWN = "http://schemas.openxmlformats.org/drawingml/2006/main"
+
+
+def test_comments_are_read_and_placeholders_of_newer_ones_are_not(parser):
+    old = (
+        f'<comments xmlns="{MAIN}"><authors><author>Ada</author></authors><commentList>'
+        '<comment ref="B2" authorId="0"><text><r><t>Too </t></r><r><t>dear</t></r></text></comment>'
+        '<comment ref="A3" authorId="0"><text><t>[Threaded comment] Your version</t></text></comment>'
+        "</commentList></comments>"
+    )
+    new = '<x><threadedComment ref="A3"><text>Ask the carpenter</text></threadedComment></x>'
+    raw = beside(
+        xlsx(),
+        ("rId1", "comments", "../old.xml"),
+        ("rId2", "threadedComment", "../new.xml"),
+        old=old,
+        new=new,
+    )
+    text = text_of(parser, raw)
+    assert "**Comment on B2:** Too dear\n\n**Comment on A3:** Ask the carpenter\n\n## 库存" in text
+    assert "Your version" not in text
+
+
+def test_words_in_the_text_boxes_of_a_sheet_are_read(parser):
+    words = "<a:p><a:r><a:t>Ask for a discount</a:t></a:r></a:p>"
+    box = f'<wsDr xmlns:a="{DRAWN}"><sp><txBody>{words}</txBody></sp></wsDr>'
+    raw = beside(xlsx(), ("rId1", "drawing", "../box.xml"), box=box)
+    assert "| Chair | 80 |\n\nAsk for a discount" in text_of(parser, raw)
+
+
+def test_the_title_is_that_of_the_properties_and_never_the_name_of_a_sheet(parser):
+    core = '<x xmlns:dc="y"><dc:title>Prices of lamps</dc:title><keywords>lamp, chair</keywords></x>'
+    stated = parser.parse("x.xlsx", BytesBody(with_part(xlsx(), "docProps/core.xml", core.encode())))
+    assert (stated.title, stated.tags) == ("Prices of lamps", ("lamp", "chair"))
+    assert parser.parse("x.xlsx", BytesBody(xlsx())).title is None
+
+
+def test_a_new_workbook_under_the_old_extension_is_read(parser):
+    assert text_of(parser, xlsx(DEFAULT_SHEETS), "xls") == text_of(parser, xlsx(DEFAULT_SHEETS))
+
+
+def test_a_sheet_with_few_cells_far_apart_is_read_without_the_empty_ones(parser):
+    far = "".join(
+        f'<row r="{n}"><c r="{"A" if n % 2 else "BZZ"}{n}"><v>{n}</v></c></row>' for n in range(1, 2001)
+    )
+    cells = f'<row r="1"><c r="A1"><v>1</v></c></row>{far}'
+    text = text_of(parser, with_part(xlsx(), SHEET, worksheet(cells).encode()))
+    assert "| 1999 |" in text and len(text) < 50_000
+
+
+@pytest.mark.parametrize("extension", ["xls", "ods"])
+@pytest.mark.parametrize("junk", [b"\x00" * 200, b"just words", b"PK\x03\x04" + b"\xff" * 100])
+def test_junk_is_damaged(parser, extension, junk):
+    with pytest.raises(Rejected) as refusal:
+        text_of(parser, junk, extension)
+    assert refusal.value.code == "damaged" and "\n" not in refusal.value.reason
+
+
+def test_an_encrypted_spreadsheet_is_told(parser):
+    key = b'<manifest:encryption-data manifest:checksum-type="SHA1" manifest:checksum="x"/>'
+    manifest = parts_of(ods())["META-INF/manifest.xml"].replace(
+        b"</manifest:manifest>", key + b"</manifest:manifest>"
+    )
+    with pytest.raises(Rejected) as refusal:
+        text_of(parser, with_part(ods(), "META-INF/manifest.xml", manifest), "ods")
+    assert refusal.value.code == "encrypted"
