@@ -308,7 +308,7 @@ def test_nothing_of_what_was_to_be_sent_is_kept_after_an_outage() -> None:
             assert cluster._failed is not None and cluster._failed[1].__traceback__ is None
 
 
-class Service:
+class ServiceEncoder:
     """The encoder of a service, which has a key."""
 
     at_once, model, takes_pictures, least_cosine, key = 4, "words", True, 0.0, "hush-hush"
@@ -322,7 +322,7 @@ class Service:
 @long
 def test_a_service_is_asked_by_the_host_alone(cluster: DaskCluster, calls: list[tuple[str, bytes]]) -> None:
     documents = [*PAGES[:6], document("a.png", samples.PNG)]
-    service: Any = Service()
+    service: Any = ServiceEncoder()
     (batch,) = Pipeline(cluster.cut, service, lambda *_: set(), 10**9).batches(documents)
     assert all(isinstance(each, Entry) and each.vectors for each in batch)
     assert {name for name, _ in calls} == {"kbsync-cut"}

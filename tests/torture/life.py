@@ -48,7 +48,9 @@ mirror's, and are counted as foreign. No other leftovers are let pass."""
 
 
 @dataclass(frozen=True)
-class Mirror:
+class MirrorEntry:
+    """A mirror as the config has it. `base`: the number of its knowledge base."""
+
     name: str
     base: int
     prefix: str = ""
@@ -59,7 +61,7 @@ class Life:
 
     def __init__(self, root: Path, kind: str, bases: list[KnowledgeBase], chance: random.Random) -> None:
         self.place, self.kind, self.bases, self.chance = Place(root), kind, bases, chance
-        self.folder, self.mirrors, self.env = self.place.docs, [Mirror("handbook", 0)], dict[str, str]()
+        self.folder, self.mirrors, self.env = self.place.docs, [MirrorEntry("handbook", 0)], dict[str, str]()
         self.state, self.other_state = self.place.home / "one", self.place.home / "two"
         self.copies, self.old_texts, self.sent_by_others = list[Path](), list[str](), set[tuple[str, str]]()
         self.happened, self.deleted, self.mirrored = set[str](), set[str](), set[str]()
@@ -139,11 +141,11 @@ class Life:
     def toggle_second(self) -> None:
         """The folder gets a second mirror, or loses it; that base stays as it is."""
         if len(self.mirrors) == 1:
-            self.mirrors.append(Mirror("second", 1))
+            self.mirrors.append(MirrorEntry("second", 1))
         else:
             self.mirrors.pop()
 
-    def block(self, mirror: Mirror) -> dict[str, Any]:
+    def block(self, mirror: MirrorEntry) -> dict[str, Any]:
         block = {"name": mirror.name, "folder": str(self.folder), "settle": "100ms", "prefix": mirror.prefix}
         return {**block, "target": self.bases[mirror.base].target}
 
@@ -320,7 +322,7 @@ class Life:
         if self.kind not in SERVICES:
             self.search()
 
-    def compare(self, documents: Documents, mirror: Mirror) -> None:
+    def compare(self, documents: Documents, mirror: MirrorEntry) -> None:
         """The base holds a document for each file, with its bytes, under its path; and no other."""
         surplus = sorted(documents, key=lambda one: one in self.sent_by_others)
         missing, kind = [], self.bases[mirror.base].target["type"]
