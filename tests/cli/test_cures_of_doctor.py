@@ -316,7 +316,7 @@ def test_a_model_that_lacks_a_file_is_installed_anew(place: Place, monkeypatch: 
     assert embed.BuiltinEmbedder().embed(["a word"]).any()
 
 
-@proves("install 'kreuzberg'", "install 'onnxruntime'")
+@proves("install 'pypdfium2', 'python-calamine'", "install 'onnxruntime'")
 def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,10 +325,10 @@ def test_a_package_that_lacks_or_does_not_start_is_named_with_the_command_that_i
         embed._session(tmp_path / "model.onnx")
     assert str(lacking.value).endswith(f"install it beside kbsync: {install_command('onnxruntime')}")
     child = tmp_path / "child.py"
-    child.write_text("raise SystemExit('kreuzberg is broken')")
+    child.write_text("raise SystemExit('pypdfium2 is broken')")
     with contextlib.closing(Parser(tmp_path, child=child)) as parser, pytest.raises(Unavailable) as broken:
         parser.parse("a.html", BytesBody(b"<p>words"))
-    command = install_command("kreuzberg", reinstall=True)
+    command = install_command("pypdfium2", "python-calamine", reinstall=True)
     assert str(broken.value).endswith(f"reinstall what it reads with: {command}")
 
 

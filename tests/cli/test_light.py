@@ -33,7 +33,7 @@ HEAVY = (
         "distributed",
     ),
     *("mcp", "jsonschema"),
-    *("tokenizers", "kreuzberg", "asyncio", "uvicorn", "starlette", "prometheus_client"),
+    *("tokenizers", "pypdfium2", "python_calamine", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )
 LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
 

@@ -82,7 +82,7 @@ folder = Path(sys.argv[1])
 target = LocalTargetConfig().open(Surroundings("m", folder, folder))
 target.recipe("a.md", {})
 asyncio.run(target.base())
-heavy = {"numpy", "tokenizers", "safetensors", "kreuzberg", "structlog", "onnxruntime"}
+heavy = {"numpy", "tokenizers", "safetensors", "pypdfium2", "python_calamine", "structlog", "onnxruntime"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(
@@ -262,7 +262,7 @@ async def test_another_title_embeds_no_text_but_the_first_again(
     assert len(made) == 1
 
 
-RECIPES = {"a.md": "8227a2c174d4bf31", "b.pdf": "093d431f42357c5a"}
+RECIPES = {"a.md": "8227a2c174d4bf31", "b.pdf": "024e0e30ad73bdbd"}
 
 
 def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_its_own_formats(
@@ -275,7 +275,7 @@ def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_
     monkeypatch.setattr("kbsync.index.words.TOKENISER", 3)
     assert recipes() == RECIPES, "words are renewed in the store"
     with monkeypatch.context() as pdf:
-        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("office", "read_pdf", "6")})
+        pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "7")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
     monkeypatch.setattr(formats, "TEXTS", "6")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]

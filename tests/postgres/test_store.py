@@ -397,7 +397,7 @@ target = LocalTargetConfig().open(Surroundings("m", folder, folder))
 asyncio.run(target.base())
 print(sorted({each.partition(".")[0] for each in sys.modules} & {"psycopg", "psycopg_binary"}))
 PostgresTargetConfig(dsn=Secret("dbname=kb")).open(Surroundings("m", folder, folder))
-print(sorted({each.partition(".")[0] for each in sys.modules} & {"numpy", "kreuzberg", "structlog"}))
+print(sorted({each.partition(".")[0] for each in sys.modules} & {"numpy", "pypdfium2", "structlog"}))
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

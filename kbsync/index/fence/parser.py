@@ -99,10 +99,10 @@ class ParserProcess:
         self.resident = 0
         # From our environment only the loader's path: a parser needs no credentials and no other home.
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
-                      "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "KREUZBERG_CACHE_DIR")  # fmt: skip
+                      "XDG_STATE_HOME", "XDG_RUNTIME_DIR")  # fmt: skip
         environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
-        # One thread each and few arenas: threads reserve address space, which is bounded.
-        environment |= {"TOKIO_WORKER_THREADS": "1", "RAYON_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        # Few arenas: threads reserve address space, which is bounded.
+        environment["MALLOC_ARENA_MAX"] = "2"
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
         # As the parent's, in its order: finds the same kbsync first.
@@ -402,11 +402,8 @@ class Parser:
                 raise cause from error
             # If it ran out of time or memory, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
-            hint = (
-                f"; reinstall what it reads with: {install_command('kreuzberg', reinstall=True)}"
-                if is_broken
-                else ""
-            )
+            command = install_command("pypdfium2", "python-calamine", reinstall=True)
+            hint = f"; reinstall what it reads with: {command}" if is_broken else ""
             raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
         except OSError as error:
             self._end()

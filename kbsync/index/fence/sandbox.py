@@ -199,7 +199,7 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/me
            "/sys/devices/system/cpu", "/sys/fs/cgroup")  # fmt: skip
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
-_NEEDED = ("kbsync", "kreuzberg", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
+_NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
 """Packages that the readers import; each may be in its own folder."""
 
 _IS_LINUX = sys.platform == "linux"

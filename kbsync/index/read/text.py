@@ -254,14 +254,12 @@ def first_heading(text: str, flavour: Flavour) -> str | None:
     return " ".join(title.split())[:LONGEST_TITLE] or None
 
 
-_FENCE = re.compile(r"^(`{3,}|~{3,}).*?(?:^\1|\Z)", re.DOTALL | re.MULTILINE)
 _TICKS = re.compile("`{3,}")
 _NO_TITLE = re.compile(
     r"(?:untitled|unbenannt|sans titre|document\d*|(?:powerpoint[- ])?pr[eäé]senta\w+|slide \d+|sheet\d+"
     r"|无标题|演示文稿\d*)?$",
     re.IGNORECASE,
 )
-_ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!~<>&$^'\"=:;,/?@%])")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
@@ -403,33 +401,6 @@ def document_title(stated: str | None, text: str) -> str | None:
         return title
     heading = first_heading(text, Flavour.MARKDOWN)
     return None if heading is None or _NO_TITLE.match(heading) else heading
-
-
-def unescaped(text: str) -> str:
-    """Markdown without the backslashes that a converter put before punctuation.
-
-    They would hide `snake\\_case` from a search. A backslash stays if it keeps a line from being read
-    as a heading or a list, in code, and before a table's bars.
-    """
-    pieces, end = [], 0
-    for fence in _FENCE.finditer(text):
-        pieces += [_unescape(text[end : fence.start()]), fence[0]]
-        end = fence.end()
-    return "".join([*pieces, _unescape(text[end:])])
-
-
-_LINE_START = re.compile(r"^(\\[#>+\-*=]|\d+\\[.)])")
-
-
-def _unescape(prose: str) -> str:
-    if "\\" not in prose:
-        return prose
-    lines = list[str]()
-    for line in prose.split("\n"):
-        prefix = _LINE_START.match(line)
-        start = prefix.end() if prefix else 0
-        lines.append(line[:start] + _ESCAPE.sub(r"\1", line[start:]))
-    return "\n".join(lines)
 
 
 def tidied(text: str) -> str:

@@ -357,7 +357,17 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         yield warning("listener", f"kbsync is running, but does not listen on {shown} ({why})", cure)
 
 
-LIBRARIES = ("apsw", "click", "httpx", "kreuzberg", "numpy", "tokenizers", "uvicorn", "watchdog")
+LIBRARIES = (
+    "apsw",
+    "click",
+    "httpx",
+    "numpy",
+    "pypdfium2",
+    "python-calamine",
+    "tokenizers",
+    "uvicorn",
+    "watchdog",
+)
 LITTLE_SPACE, NO_SPACE = 500_000_000, 20_000_000
 FEW_INODES, NO_INODES = 5_000, 50
 
