@@ -3,7 +3,7 @@
 Looks at the environment it runs in and goes nowhere else. On disk is what the files of kbsync and of all
 that it requires take there, bytecode included. To download is what the same files take packed as wheels;
 packing them takes some seconds, so the figures are kept beside the environment. The limits are those of
-the project: 100 MB to download, 300 MB on disk.
+the project: 60 MB to download, 190 MB on disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-MOST_TO_DOWNLOAD, MOST_ON_DISK = 100_000_000, 300_000_000
+MOST_TO_DOWNLOAD, MOST_ON_DISK = 60_000_000, 190_000_000
 PACKED = Path(sys.prefix) / ".kbsync-packed.json"
 HEADER = 100
 """Bytes a zip archive spends on one file, besides twice its name."""

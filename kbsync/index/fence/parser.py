@@ -389,17 +389,8 @@ class Parser:
         try:
             process.wait_until_ready()
         except (Ended, TimedOut) as error:
-            # It creates a file at its start: if none can be created, that is the cause.
-            cause = None
-            try:
-                with tempfile.NamedTemporaryFile(dir=self._home):
-                    pass
-            except OSError as lacking:
-                cause = trouble_with_scratch(lacking, self._spool, failed)
             self._end()
             self._refuse_if_closed()
-            if cause is not None:
-                raise cause from error
             # If it ran out of time or memory, the only fix is to try again.
             is_broken = isinstance(error, Ended) and not error.by_memory
             command = install_command("pypdfium2", "python-calamine", reinstall=True)
