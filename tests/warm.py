@@ -239,6 +239,7 @@ def load() -> None:
                 importlib.import_module(found.name)
     model = embed.BuiltinEmbedder()
     model.embed([])
+    assert model._tokenizer
     embed._loaded = {model}  # type: ignore[assignment]
     gc.collect()
     gc.freeze()

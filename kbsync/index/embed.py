@@ -16,15 +16,18 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from kbsync import install_command
 from kbsync.errors import Rejected, UsageError
+from kbsync.index.bpe import LONGEST, Vocabulary
 from kbsync.index.document import Chunk
 
 if TYPE_CHECKING:
@@ -120,6 +123,8 @@ class LocalEncoder:
 WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
+BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
+"""Of the first `_BEGINNING` bytes of the weights: enough to tell another model's file by."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
 """Of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
@@ -134,52 +139,97 @@ MOST_TOKENS = 1024
 """A text's vector ignores tokens beyond this number."""
 
 _BATCH = 64  # texts whose token vectors are in memory at one time
+_BEGINNING = 65_536
+_HEADER = 96  # bytes of the weights before the rows: a length and JSON
+_ROW = 2 * DIMENSIONS  # float16
+_SPECIAL = ("<unk>", "<s>", "</s>")
 
 
 class BuiltinEmbedder:
-    """Reads the wordllama weights in `folder` (default: the installed package's)."""
+    """Reads the wordllama files in `folder` (default: the installed package's).
+
+    A question needs a few rows of the weights, and a check of their beginning only. The first passage loads
+    and checks all, and the library that makes tokens.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Load the files. Raises `UsageError` if one is missing or not the expected one."""
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns after a fork
-        from safetensors import safe_open
-        from tokenizers import Tokenizer
-
+        """Raises `UsageError` if a file is missing or not the expected one."""
         folder = folder or wordllama_folder()
-        content = _read_expected(folder / TOKENIZER, TOKENIZER_SHA256)
-        self._tokenizer = Tokenizer.from_str(content.decode())
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MOST_TOKENS)
-        _read_expected(folder / WEIGHTS, WEIGHTS_SHA256)
-        with safe_open(folder / WEIGHTS, framework="np") as tensors:
-            self._table = tensors.get_tensor("embedding.weight")  # float16, shape (tokens, 256)
+        self._weights, self._tokens = folder / WEIGHTS, folder / TOKENIZER
+        self._table: NDArray[np.float32] | None = None
+        self._vocabulary = Vocabulary(self._read_tokenizer())
+        self._read_rows([])
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens."""
+        """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.
+
+        Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
+        """
         import numpy as np
 
-        # Keep the weights as float32 from the first document on; a single query is faster without.
-        if self._table.dtype != np.float32:
-            self._table = self._table.astype(np.float32)
+        if self._table is None:
+            self._table = self._read_table()
         vectors = np.zeros((len(texts), DIMENSIONS), np.float32)
         for start in range(0, len(texts), _BATCH):
             batch = list(texts[start : start + _BATCH])
             encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
             for row, encoding in enumerate(encodings, start):
-                vectors[row] = self._mean(encoding.ids)
+                vectors[row] = _mean_direction(self._table.take(encoding.ids, axis=0))
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (256,), length 1."""
-        return self._mean(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        """Shape (256,), length 1. Raises `UsageError` as `embed`."""
+        if len(text) > LONGEST or any(token in text for token in _SPECIAL):
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        else:
+            ids = self._vocabulary.encode(text)
+        return _mean_direction(self._read_rows(ids) if self._table is None else self._table.take(ids, axis=0))
 
-    def _mean(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """The mean of the vectors of `ids`, at length 1."""
+    @cached_property
+    def _tokenizer(self) -> Any:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # otherwise it warns after a fork
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(self._read_tokenizer().decode())
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(MOST_TOKENS)
+        return tokenizer
+
+    def _read_tokenizer(self) -> bytes:
+        with _reading(self._tokens):
+            content = self._tokens.read_bytes()
+        _expect(self._tokens, hashlib.sha256(content.rstrip()), TOKENIZER_SHA256)
+        return content
+
+    def _read_table(self) -> NDArray[np.float32]:
+        """All weights, shape (tokens, 256)."""
         import numpy as np
 
-        total = self._table.take(ids, axis=0).sum(axis=0, dtype=np.float32)
-        length = float(np.sqrt(total @ total))
-        return total / length if length else total  # type: ignore[no-any-return]
+        with _reading(self._weights):
+            content = self._weights.read_bytes()
+        _expect(self._weights, hashlib.sha256(content), WEIGHTS_SHA256)
+        return np.frombuffer(content, np.float16, offset=_HEADER).reshape(-1, DIMENSIONS).astype(np.float32)
+
+    def _read_rows(self, ids: Sequence[int]) -> NDArray[np.float16]:
+        """The weights of a few tokens, shape (len(ids), 256)."""
+        import numpy as np
+
+        with _reading(self._weights), self._weights.open("rb", buffering=0) as file:
+            beginning = file.read(_BEGINNING)
+            rows = b"".join(os.pread(file.fileno(), _ROW, _HEADER + number * _ROW) for number in ids)
+        _expect(self._weights, hashlib.sha256(beginning), BEGINNING_SHA256)
+        if len(rows) != len(ids) * _ROW:
+            raise UsageError(f"{self._weights} is cut off; {_fix()}")
+        return np.frombuffer(rows, np.float16).reshape(-1, DIMENSIONS)
+
+
+def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """The mean of the rows, at length 1; zero without rows."""
+    import numpy as np
+
+    total = rows.sum(axis=0, dtype=np.float32)
+    length = float(np.sqrt(total @ total))
+    return total / length if length else total  # type: ignore[no-any-return]
 
 
 _loading = threading.Lock()
@@ -205,28 +255,24 @@ def wordllama_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _read_expected(path: Path, sha256: str) -> bytes:
-    """The content of the tokenizer; for the weights nothing, because they are only checked.
-
-    Raises `UsageError` if it is not the file that made the vectors in the index.
-    """
-    content = b""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns an OSError into a `UsageError` with the fix."""
     try:
-        with path.open("rb") as file:
-            if path.suffix == ".json":
-                content = file.read()
-                digest = hashlib.sha256(content.rstrip()).hexdigest()
-            else:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        yield
     except OSError as error:
         raise UsageError(
             f"the built-in embedding cannot read {path}: {error.strerror}; wordllama is incomplete; {_fix()}"
         ) from error
-    if digest != sha256:
+
+
+def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
+    """Raises `UsageError` if it is not the file that made the vectors in the index."""
+    found = digest.hexdigest()
+    if found != sha256:
         raise UsageError(
-            f"{path} is not the file the built-in embedding was made for (SHA-256 {digest}); {_fix()}"
+            f"{path} is not the file the built-in embedding was made for (SHA-256 {found}); {_fix()}"
         )
-    return content
 
 
 def _fix() -> str:

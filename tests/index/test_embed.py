@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import os
 import shutil
 import sys
 import weakref
@@ -98,17 +99,42 @@ def test_a_tokenizer_file_without_its_last_newline_is_the_same(data: Path, built
     assert np.array_equal(BuiltinEmbedder(data).embed(TEXTS), builtin.embed(TEXTS))
 
 
-@pytest.mark.parametrize("part", [WEIGHTS, TOKENIZER])
-def test_a_missing_or_changed_file_is_told_with_the_cure(data: Path, part: Path) -> None:
+@pytest.mark.parametrize(("part", "at"), [(WEIGHTS, 200), (TOKENIZER, -200)])
+def test_a_missing_or_changed_file_is_told_with_the_cure(data: Path, part: Path, at: int) -> None:
     file = data / part
-    content = bytearray(file.read_bytes())
-    content[-200] ^= 1
-    file.write_bytes(content)
+    change(file, at)
     with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
         BuiltinEmbedder(data)
     file.unlink()
     with pytest.raises(UsageError, match=f"{part}: No such file.*pip install"):
         BuiltinEmbedder(data)
+
+
+def test_weights_that_begin_well_are_checked_whole_before_the_first_passage(data: Path) -> None:
+    change(data / WEIGHTS, -200)
+    with pytest.raises(UsageError, match=r"SHA-256.*pip install --force-reinstall"):
+        BuiltinEmbedder(data).embed(["x"])
+
+
+def test_a_question_does_not_take_weights_that_are_cut_off(data: Path) -> None:
+    os.truncate(data / WEIGHTS, 100_000)
+    with pytest.raises(UsageError, match=r"is cut off; reinstall it: .*pip install"):
+        BuiltinEmbedder(data).embed_query("员工每年有三十天假期。")
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "a </s> b", "<s>", "<unk>", "x" * 299, "leave " * 60])
+def test_a_question_has_the_vector_of_the_same_text_before_and_after_the_weights_are_loaded(
+    builtin: BuiltinEmbedder, text: str
+) -> None:
+    unloaded = BuiltinEmbedder().embed_query(text)
+    assert np.allclose(unloaded, builtin.embed([text])[0], atol=1e-5)
+    assert np.array_equal(unloaded, builtin.embed_query(text))
+
+
+def change(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
 
 
 def test_a_missing_package_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

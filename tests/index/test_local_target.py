@@ -82,7 +82,7 @@ folder = Path(sys.argv[1])
 target = LocalTargetConfig().open(Surroundings("m", folder, folder))
 target.recipe("a.md", {})
 asyncio.run(target.base())
-heavy = {"numpy", "tokenizers", "safetensors", "pypdfium2", "python_calamine", "structlog", "onnxruntime"}
+heavy = {"numpy", "tokenizers", "pypdfium2", "python_calamine", "structlog", "onnxruntime"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(

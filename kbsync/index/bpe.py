@@ -1,0 +1,63 @@
+"""The tokens of a question, as the library makes those of documents.
+
+Loading the library and its form of the vocabulary takes longer than a search. A question is short, so that
+byte-pair encoding in Python is quick enough; the tests hold it to the library's tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+
+LONGEST = 300
+"""Characters: for longer texts the library is quicker."""
+
+_SPACE = "\u2581"  # stands for a space in the vocabulary
+_PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
+
+Rank = tuple[bool, int, int, int]
+
+
+class Vocabulary:
+    """A SentencePiece vocabulary in the JSON of `tokenizers`; characters that it lacks become bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        """`content` is the JSON file; only its vocabulary is read. Raises ValueError."""
+        start = content.index(b"{", content.index(b'"vocab"'))
+        end = content.rindex(b"}", start, content.index(b'"merges"', start)) + 1
+        self._ids: dict[str, int] = json.loads(content[start:end])
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text in which no special token stands."""
+        normalized = _SPACE + text.replace(" ", _SPACE) if text else ""
+        return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
+
+    def rank(self, left: str, right: str) -> Rank | None:
+        """When the two become one token, the lowest first; None if never.
+
+        The order of the file's merges: by the number of the token that results, and runs of spaces last.
+        """
+        both = self._ids.get(left + right)
+        if both is None:
+            return None
+        return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
+
+    def _encode_piece(self, piece: str) -> list[int]:
+        """Joins the pair of the lowest rank, the first of equals, until none is left."""
+        parts = [part for character in piece for part in self._parts(character)]
+        ranks = [self.rank(*pair) for pair in pairwise(parts)]
+        while known := [rank for rank in ranks if rank is not None]:
+            at = ranks.index(min(known))
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+            del ranks[at]
+            if at > 0:
+                ranks[at - 1] = self.rank(parts[at - 1], parts[at])
+            if at < len(ranks):
+                ranks[at] = self.rank(parts[at], parts[at + 1])
+        return [self._ids[part] for part in parts]
+
+    def _parts(self, character: str) -> list[str]:
+        if character in self._ids:
+            return [character]
+        return [f"<0x{byte:02X}>" for byte in character.encode()]
