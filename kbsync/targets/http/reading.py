@@ -251,10 +251,6 @@ class ListSweep(Generic[T]):
                 return
             # Rows may have slipped from page to page while others worked; what is missed would look gone.
 
-    def check(self, counted: int | None, base_id: str) -> None:
-        """Raise `Unavailable` if far fewer documents were listed than the base counts."""
-        check_shown(self.shown, counted, base_id)
-
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
         # each further turn has smaller pages: a row that slipped past the end of one is now within another
         turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))

@@ -47,7 +47,16 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.errors import Judge
-from kbsync.targets.http.reading import PAGE_SIZE, AskPage, DocumentRow, ListPage, ListSweep, T, batches
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    AskPage,
+    DocumentRow,
+    ListPage,
+    ListSweep,
+    T,
+    batches,
+    check_shown,
+)
 from kbsync.targets.http.rules import GONE
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
@@ -282,10 +291,17 @@ class ServiceTarget(Target, Generic[Row]):
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
                 yield row
-        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
         if sweep.is_doubtful:
-            base = await self.base()
-            sweep.check(base.documents, base.id)
+            await self._check_list(sweep.shown, sweep.claimed)
+
+    async def _check_list(self, shown: int, claimed: int = 0) -> None:
+        """Raise `Unavailable` if the list shows far fewer documents than the base counts.
+
+        `claimed`: the list's own count. Raises `Halted` if the base doesn't exist.
+        """
+        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
+        base = await self.base()
+        check_shown(shown, base.documents, base.id)
 
     async def _digest_at(self, url: str) -> str:
         """The SHA-256 (lower-case hex) of a stored file at its signed address; errors as `Client.read`."""

@@ -18,7 +18,6 @@ from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
-    check_shown,
     count_of,
     id_of,
     object_of,
@@ -231,8 +230,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             async for row in rows:
                 seen.add(row["id"])
                 yield shapes.row_of(row, self._prefix)
-        base = await self.base()  # a list counts only while the store is there
-        check_shown(len(seen), base.documents, base.id)
+        await self._check_list(len(seen))
         now, last = self._steady(), self._swept_at
         if not self._surroundings.read_only and (last is None or now - last > SWEEP_EVERY):
             self._swept_at = now

@@ -163,7 +163,8 @@ def file_of(body: Any) -> StoredFile | None:
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
     """A page of the rows that `read` returns; None also if the response has no count."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
-    return None if page is None or page.total is None else page
+    # The server answers an error of its database with an empty list and a count of 0: that proves nothing.
+    return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 
 
 def card_of(body: Any) -> BaseCard | None:

@@ -14,6 +14,7 @@ import json
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence, Set
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -38,7 +39,7 @@ from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
     ListPage,
-    ListSweep,
+    check_shown,
     id_of,
     named,
     object_of,
@@ -378,18 +379,20 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         }
 
         # Oldest first, so that what comes meanwhile moves nothing.
-        sweep = ListSweep(partial(self._page, order_by="created_at", direction="asc"))
-        async for row in sweep.rows():
-            pending.pop(row.id, None)
-            yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
-        counted = sweep.claimed
-        # The server answers an error of its database with an empty list and a count of 0.
-        if not sweep.shown:
-            deleted = (await compared(self._client, self._base)).get("deleted")
-            counted = len(well_formed("folders", deleted if isinstance(deleted, list) else None))
-        sweep.check(counted, self._config.knowledge_id)
+        oldest_first = partial(self._page, order_by="created_at", direction="asc")
+        async with aclosing(self._swept(oldest_first)) as rows:
+            async for row in rows:
+                pending.pop(row.id, None)
+                yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
         for row in pending.values():
             yield row.listed(prefix, DocState.INDEXING)
+
+    async def _check_list(self, shown: int, claimed: int = 0) -> None:
+        """Check it against its own count, or against the base's files if it is empty."""
+        if not shown:
+            deleted = (await compared(self._client, self._base)).get("deleted")
+            claimed = len(well_formed("folders", deleted if isinstance(deleted, list) else None))
+        check_shown(shown, claimed, self._config.knowledge_id)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change name and folder; its passages still show the old name in citations."""
