@@ -46,6 +46,7 @@ from kbsync.core.text import extension_of
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, UsageError, untried
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
+from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.errors import Judge
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
@@ -199,6 +200,9 @@ class ServiceTarget(Target, Generic[Row]):
     most_ids: ClassVar[int] = 0
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
 
+    deletes_in_turn: ClassVar[bool] = False
+    """Whether the service runs one deletion at a time: waiting ids then go with the next batch."""
+
     shortest_query: ClassVar[int] = 1
     """Minimum length of a query in characters, those beyond ASCII counted twice."""
 
@@ -218,6 +222,7 @@ class ServiceTarget(Target, Generic[Row]):
         self._config, self._surroundings = config, surroundings
         self._steady, self._wall = options.get("steady", time.monotonic), options.get("wall", time.time)
         self._sleep = options.get("sleep", asyncio.sleep)
+        self._deletions = DeletionQueue()
         header, scheme = self.key_header
         with_key = {header: f"{scheme}{key_of(config)}"}
         self._client = Client(
@@ -302,6 +307,10 @@ class ServiceTarget(Target, Generic[Row]):
         # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
         base = await self.base()
         check_shown(shown, base.documents, base.id)
+
+    def _age_of(self, moment: float) -> float:
+        """Seconds since a time by the service's clock."""
+        return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
         """The SHA-256 (lower-case hex) of a stored file at its signed address; errors as `Client.read`."""
@@ -488,6 +497,8 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id; a missing one counts as success. After a `Halted` no batch is sent."""
+        if self.deletes_in_turn:
+            return await self._deletions.delete(ids, self._remove_batch)
         ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
             return await self._each(ids, self._remove)

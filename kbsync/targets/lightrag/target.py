@@ -15,7 +15,6 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocStatus, Lim
 from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
 from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget
 from kbsync.targets.lightrag import shapes
@@ -56,6 +55,7 @@ class LightragTarget(ServiceTarget[Row]):
     _config: LightragTargetConfig
     takes = Limits(EXTENSIONS, list_lag=2.0, ids_return=True)
     takes_texts_once = True
+    deletes_in_turn = True
     shortest_query = 3
     judge = staticmethod(shapes.judge)
     key_header = "X-API-Key", ""
@@ -65,7 +65,6 @@ class LightragTarget(ServiceTarget[Row]):
         """What this process knows about its documents."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
-        self._deletions = DeletionQueue()
 
     async def base(self) -> Base:
         """Check the server. It has one base, without an id."""
@@ -149,17 +148,9 @@ class LightragTarget(ServiceTarget[Row]):
             unknown = wanted - rows.keys()
         return {one: absent if one in unknown else rows[one].status_among(others) for one in ids}
 
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each id. The server runs one deletion at a time: waiting ids go with the next."""
-        return await self._deletions.delete(ids, self._removed)
-
-    async def _removed(self, batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Return what the server reports when it has finished, or else what its list shows."""
-        asked = {
-            "doc_ids": [document_id(one) for one in batch],
-            "delete_file": True,
-            "delete_llm_cache": True,
-        }
+        asked = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=asked)
         if object_of(answer.body).get("status") != "deletion_started":
             raise Unavailable(f"delete: the answer does not say that it begins: {answer.excerpt}")
@@ -170,11 +161,11 @@ class LightragTarget(ServiceTarget[Row]):
                 break
         else:
             raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
-        if shapes.all_deleted(answer, len(batch)):
-            return dict.fromkeys(batch)
+        if shapes.all_deleted(answer, len(ids)):
+            return dict.fromkeys(ids)
         # It counts what was not there among the failures.
         there = {row.id async for row in self.rows()}
-        return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in batch}
+        return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in ids}
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """The documents, without refused uploads."""

@@ -14,7 +14,6 @@ from kbsync.contract.target import Accepted, Base, DeleteOutcome, DocState, DocS
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
-from kbsync.targets.http.deletions import DeletionQueue
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
@@ -69,6 +68,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
     calls_base = "vector store"
+    deletes_in_turn = True
 
     def prepare(self) -> None:
         """Its paths, and what this process knows about its documents."""
@@ -85,7 +85,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._vector_model: str | None = None
         self._swept_at: float | None = None
         self._began = self._wall()
-        self._deletions, self._lock = DeletionQueue(), AttachLock()
+        self._lock = AttachLock()
 
     async def base(self) -> Base:
         """Check the store. Raises `Halted("knowledge-base-missing")`, also if it has expired."""
@@ -193,12 +193,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
-    async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
+    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Detach each file and delete it. At OGX, restores the passages of a remaining file with equal
         text."""
-        return await self._deletions.delete(ids, self._remove_batch)
-
-    async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         if self._vector_model is None:
             await self.base()
         shared = SharedPassages(self._client, self._names, self._vector_model or "")

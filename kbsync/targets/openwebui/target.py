@@ -282,10 +282,6 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Whether its text was stored, or its indexing began, less than half of `give_up` ago."""
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
-    def _age_of(self, moment: float) -> float:
-        """Seconds since a time by the server's clock."""
-        return self._wall() + (self.clock_apart or 0.0) - moment
-
     async def _word(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"

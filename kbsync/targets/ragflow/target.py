@@ -141,8 +141,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         A request that arrives after another one started would parse it twice, with a gap in searches
         meanwhile.
         """
-        age = self._wall() + (self.clock_apart or 0.0) - (row.created or 0.0)
-        is_due = age >= self._config.vectorization.absent_after and not self._is_begun(row.id)
+        is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
+        is_due = is_old and not self._is_begun(row.id)
         # Parsing costs money: a command that only looks asks for none.
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
