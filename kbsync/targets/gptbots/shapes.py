@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
-from kbsync.contract.target import BaseCard, DocState, DocStatus
+from kbsync.contract.target import BaseCard
 from kbsync.core.names import Naming
 from kbsync.core.text import number_in
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
@@ -46,6 +46,7 @@ from kbsync.targets.http.rules import (
     ONE_DOCUMENT,
     PERMISSION,
     SERVER_ERROR,
+    UNKNOWN,
     ErrorCase,
     ErrorRule,
     case_of,
@@ -53,9 +54,6 @@ from kbsync.targets.http.rules import (
     file_names,
     without_files,
 )
-
-_UNKNOWN = DocStatus(DocState.UNKNOWN)
-"""The list doesn't say whether a document is searchable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
 
 
 def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
-    """A document as described by its marker, or by its name if it has none.
+    """A document as described by its marker, or by its name if it has none; the list has no states.
 
     Under another prefix or URL it isn't a file of this mirror, but may be an earlier upload of it.
     """
@@ -124,9 +122,9 @@ def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
         # A document with another address is not ours, whatever its name (promise 6).
         reading = None if url else Naming(prefix, "plain").read_mangled(name)
         path = reading.path if reading else None
-        return MarkedRow(remote_id, name, None, created, _UNKNOWN, path, updated=updated)
+        return MarkedRow(remote_id, name, None, created, UNKNOWN, path, updated=updated)
     about = path_below(prefix, marker.path), marker.digest, marker.upload_id, marker.recipe
-    row = MarkedRow(remote_id, marker.path or name, None, created, _UNKNOWN, *about)
+    row = MarkedRow(remote_id, marker.path or name, None, created, UNKNOWN, *about)
     return replace(row, updated=updated, was=marker.was)
 
 

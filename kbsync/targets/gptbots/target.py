@@ -59,9 +59,8 @@ from kbsync.targets.gptbots.shapes import (
     write_marker,
 )
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, well_formed
+from kbsync.targets.http.rules import INDEXING, MISSING, UNKNOWN
 from kbsync.targets.http.target import (
-    MISSING,
-    UNKNOWN,
     ServiceTarget,
     address_in,
     grace,
@@ -103,7 +102,6 @@ _FLAT = Naming(style="plain")
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
 _NO_REASON = "the vendor could not index it and gives no reason; see its console"
-_INDEXING = DocStatus(DocState.INDEXING)
 
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
@@ -455,7 +453,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     def _state_of(self, remote_id: str, word: str, listed: Mapping[str, MarkedRow]) -> DocStatus:
         state = _FINAL.get(word)
         if state is None:
-            return _INDEXING if word else UNKNOWN
+            return INDEXING if word else UNKNOWN
         if remote_id not in self._trusted:
             row = listed.get(remote_id)
             if row is None:
@@ -464,7 +462,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             # A failure that is shown for so long must be the new one.
             is_late = begun is None or self._steady() >= begun + grace(self._config)
             if not row.is_through and not (state is DocState.FAILED and is_late):
-                return _INDEXING
+                return INDEXING
         return DocStatus(state, _NO_REASON, "FAILED") if state is DocState.FAILED else DocStatus(state)
 
     # -- the list

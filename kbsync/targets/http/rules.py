@@ -311,6 +311,11 @@ def says_money(words: str) -> bool:
     return MONEY.search(without_files(words)) is not None
 
 
+READY, INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
+MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
+"""The statuses of documents without a reason."""
+
+
 def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
     """The status of a document that the service failed to index, in its words.
 

@@ -58,7 +58,7 @@ from kbsync.targets.http.reading import (
     batches,
     check_shown,
 )
-from kbsync.targets.http.rules import GONE
+from kbsync.targets.http.rules import GONE, MISSING, UNKNOWN
 
 _GRACE_POLLS, _LONGEST_GRACE = 10, 10.0
 _UNHURRIED, _SHARE = 10.0, 0.1
@@ -158,8 +158,6 @@ def address_in(document: Outgoing) -> str:
     except NoLink as reason:
         raise Unfit(str(reason), code="link") from None
 
-
-MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 
 _STILL_THERE = "the service says that it is deleted, and still has it"
 

@@ -16,7 +16,8 @@ from kbsync.core.names import Naming, tag_of
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, count_of, object_of
-from kbsync.targets.http.target import MISSING, UNKNOWN, ServiceTarget
+from kbsync.targets.http.rules import MISSING, UNKNOWN
+from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.lightrag import shapes
 from kbsync.targets.lightrag.config import LightragTargetConfig
 from kbsync.targets.lightrag.shapes import BUSY_PAUSE, Row, document_id

@@ -23,8 +23,8 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.rules import GONE
-from kbsync.targets.http.target import MISSING, ServiceTarget
+from kbsync.targets.http.rules import GONE, INDEXING, MISSING
+from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openai import api, shapes
 from kbsync.targets.openai.config import EXTENSIONS, OFFICE, TEXTS, OpenaiTargetConfig
 from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassages
@@ -180,7 +180,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         if None in rows.values():  # that counts only while the store is there
             await self.base()
         waiting = self._waiting(OPEN)
-        absent = {one: DocStatus(DocState.INDEXING) if one in waiting else MISSING for one in ids}
+        absent = {one: INDEXING if one in waiting else MISSING for one in ids}
         return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
     def _waiting(self, most: float) -> set[str]:

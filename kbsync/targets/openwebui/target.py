@@ -47,8 +47,8 @@ from kbsync.targets.http.reading import (
     text_of,
     well_formed,
 )
-from kbsync.targets.http.rules import failed, unless_gone
-from kbsync.targets.http.target import MISSING, ServiceTarget
+from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
+from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetConfig
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
@@ -66,8 +66,6 @@ IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
 """Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
-
-_READY, _INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
 
 
 async def compared(client: Client, base: str) -> Mapping[str, Any]:
@@ -192,14 +190,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     ) -> DocStatus:
         """The status of a file, by its row in the base and among the newest files, if these were read."""
         if row and row.is_searchable and not is_twin:
-            return _READY
+            return READY
         try:
             if row is None:
                 word = file.status if file else await self._word(remote_id)
                 if word in IN_FLIGHT:
-                    return _INDEXING
+                    return INDEXING
                 if word and word not in ENDED:
-                    return DocStatus(DocState.UNKNOWN)
+                    return UNKNOWN
             file = file or await self._file(remote_id)  # for its reason, or its name
             if file is None:
                 return MISSING
@@ -209,7 +207,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 # Asked for by its name, which other files may have as well.
                 row = (await self._linked({remote_id}, math.inf, query=file.name)).get(remote_id)
             is_ready = row is not None and row.is_searchable and not is_twin
-            return _READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
+            return READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
         except (Rejected, Unavailable) as error:
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
@@ -253,7 +251,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         if is_begun and self._is_recent(file):
             return self._left_alone(file)
         if self._surroundings.read_only:
-            return _INDEXING
+            return INDEXING
         try:
             if is_linked or not is_begun:
                 # Where it is linked, that takes the place of its passages.
@@ -265,13 +263,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 await self._client.post("link", f"{self._base}/file/add", json=body)
         except Unsure:
             pass
-        return _INDEXING
+        return INDEXING
 
     def _left_alone(self, file: StoredFile) -> DocStatus:
         """Work that began and may still be running; after a minute without an end, a pass doesn't wait for
         it."""
         if self._age_of(file.updated) < SOON:
-            return _INDEXING
+            return INDEXING
         left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
         reason = "its indexing was interrupted and may still go on there; "
         reason += f"if not, it is repeated in {lasting(left)}"

@@ -30,7 +30,8 @@ from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
-from kbsync.targets.http.target import MISSING, ServiceTarget
+from kbsync.targets.http.rules import MISSING
+from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.config import EXTENSIONS, RagflowTargetConfig
 from kbsync.targets.ragflow.shapes import ParsedDocument
