@@ -1,7 +1,8 @@
 """The kinds of settings: how each is read from the file, refused with a message, and described for editors.
 
 Each kind is in an annotation of the model (`Annotated[float, Duration("…")]`), the only place that describes
-that setting. Lists, blocks and unions of blocks have separate marks at the end.
+that setting: messages, the JSON schema, `kbsync init` and docs/configuration.md are made from it. Lists,
+blocks and unions of blocks have separate marks at the end.
 """
 
 from __future__ import annotations
@@ -104,8 +105,21 @@ def not_among(value: object, words: Iterable[str], what: str = "") -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class ValueKind:
-    """Base of all kinds. `about` is the text editors show for the key."""
+class Described:
+    """Base of all marks. `about` describes the key in Markdown; links start in docs/. At its end,
+    `; default: …` says what happens without the key, if the default itself doesn't."""
+
+    about: str
+
+    @property
+    def plain(self) -> str:
+        """`about` without links, for messages and editors."""
+        return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", self.about)
+
+
+@dataclass(frozen=True, eq=False)
+class ValueKind(Described):
+    """Base of all kinds of single values."""
 
     about: str = ""
 
@@ -120,6 +134,10 @@ class ValueKind:
     def written(self, value: Any) -> object:
         """A setting as written in a file, for the default that editors show."""
         return value
+
+    def limits(self) -> str:
+        """The allowed values, to continue the description in the docs; "" if there is little to say."""
+        return ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +193,18 @@ class Whole(ValueKind):
         """An integer."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
+    def limits(self) -> str:
+        """`, 1 to 64`."""
+        return f", {self.least} to {self.most}" if self.most != _MOST else ""
+
+
+class Bytes(Whole):
+    """A size in bytes."""
+
+    def limits(self) -> str:
+        """Nothing: the default is the useful hint."""
+        return ""
+
 
 @dataclass(frozen=True, eq=False)
 class Fraction(ValueKind):
@@ -198,6 +228,10 @@ class Fraction(ValueKind):
         """A number."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
+    def limits(self) -> str:
+        """`, 0 to 1`."""
+        return f", {self.least:g} to {self.most:g}"
+
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
@@ -216,6 +250,12 @@ class Choice(ValueKind):
     def json(self) -> dict[str, Any]:
         """The words."""
         return {"type": "string", "enum": list(self.words)}
+
+    def limits(self) -> str:
+        """The words, unless the description has them all."""
+        if all(f"`{word}`" in self.plain for word in self.words):
+            return ""
+        return ": " + ", ".join(f"`{word}`" for word in self.words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,22 +351,20 @@ class Address(ValueKind):
 
 
 @dataclass(frozen=True, eq=False)
-class About:
+class About(Described):
     """Describes a key whose value is a list or a block; `empty` says why an empty list is refused.
 
     `words`: words allowed in place of a block, with the block that each means.
     """
 
-    about: str
     empty: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class OneOf:
+class OneOf(Described):
     """A block whose key `type` selects one of `choices`; `default` without the key."""
 
-    about: str
     what: str
     default: str
     choices: Mapping[str, type]
@@ -340,11 +378,10 @@ class OneOf:
 
 
 @dataclass(frozen=True, eq=False)
-class Others:
+class Others(Described):
     """A field for a block's other keys: for each of `names`, the `known` settings. `about` describes the
     block, `what` says what the keys are."""
 
-    about: str
     what: str
     names: Collection[str]
     known: Callable[[str], Mapping[str, ValueKind]]

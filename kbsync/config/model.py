@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from kbsync.config.kinds import (
     About,
     Address,
+    Bytes,
     Choice,
     Duration,
     Fraction,
@@ -57,7 +58,12 @@ class DocumentRule:
     In a file each target type is a key next to `match`: `{match: "faq/*.csv", <type>: {…}}`.
     """
 
-    match: Annotated[str, Pattern("gitignore pattern of the documents that get the settings", positive=True)]
+    match: Annotated[
+        str,
+        Pattern(
+            'gitignore pattern of the documents that get the settings, such as `"faq/*.csv"`', positive=True
+        ),
+    ]
     settings: Annotated[
         Mapping[str, Mapping[str, Any]],
         Others(
@@ -73,12 +79,10 @@ class DocumentRule:
 class DeletionRules:
     """When deletions need approval: more than both limits within the window. `never`: delete nothing."""
 
-    hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents …")] = (
-        0.2
-    )
-    hold_count: Annotated[int, Whole("… and of more than this many documents")] = 5
+    hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
+    hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
     hold_window: Annotated[
-        float, Duration("deletions within this period count together", most=30 * 86400.0)
+        float, Duration("earlier deletions in this period count too", most=30 * 86400.0)
     ] = 3600.0
     never: Annotated[bool, NotAKey()] = False
 
@@ -90,7 +94,7 @@ class PrepareConfig:
     dask: Annotated[
         str,
         Text(
-            "URL of the scheduler",
+            "URL of the scheduler, such as `tcp://scheduler:8786` or `tls://scheduler:8786`",
             r"(tcp|tls|ws|wss|ucx)://[^\s/?#@]+:[0-9]{1,5}",
             "a URL such as tcp://scheduler:8786 or tls://scheduler:8786",
         ),
@@ -98,15 +102,15 @@ class PrepareConfig:
     folder: Annotated[
         str,
         Text(
-            "path of the mirror's folder on the workers (shared file system); default: send the "
-            "files to them",
+            "path of the mirror's folder on the workers, in a shared file system; without it, kbsync sends "
+            "them the files",
             r"(/[^\x00-\x1f\x7f]*)?",
             "a path from the root, such as /mnt/share/handbook",
             4096,
         ),
     ] = ""
     bytes_in_flight: Annotated[
-        int, Whole("maximum bytes of files in flight; a larger file goes alone", least=1)
+        int, Bytes("maximum bytes of files in flight; a larger file goes alone", least=1)
     ] = 268435456
 
     @property
@@ -127,81 +131,104 @@ class MirrorConfig:
     name: Annotated[
         str,
         Text(
-            "unique name of this mirror",
+            "unique name of this mirror; lower-case letters, digits and `-`",
             NAME_PATTERN,
             "lower-case letters, digits and -, beginning with a letter or digit",
             LONGEST_NAME,
         ),
     ]
     folder: Annotated[
-        Path, Location("the folder to mirror; relative to the config's directory, ~ is your home")
+        Path, Location("the folder to mirror; relative to the config's directory, `~` is your home")
     ]
     include: Annotated[
         tuple[Annotated[str, Pattern()], ...] | None,
         About(
-            "files to mirror, gitignore syntax; default: every format the target accepts",
+            "the files to mirror, in [gitignore syntax](selection.md); quote each pattern, such as "
+            '`"**/*.md"`; default: every format the target accepts',
             empty="is empty, so nothing would be mirrored; name patterns such as "
             '"**/*.md", or remove the key to include every format',
         ),
     ] = None
     exclude: Annotated[
         tuple[Annotated[str, Pattern()], ...],
-        About("files to exclude, gitignore syntax; .kbsyncignore files in the tree count too"),
+        About('the files to leave out, such as `"drafts/"`; `.kbsyncignore` files in the folder count too'),
     ] = ()
     settle: Annotated[
-        float, Duration("mirror a file after it has been unchanged for this long …", least=0.1, most=86400.0)
+        float, Duration("send a file after it has been unchanged for this long …", least=0.1, most=86400.0)
     ] = 2.0
     settle_longest: Annotated[
         float,
         Duration("… and at the latest after this time, if it can be read stably", least=0.1, most=86400.0),
     ] = 60.0
     rescan: Annotated[
-        float, Duration("how often to compare the whole folder", least=1.0, most=30 * 86400.0)
+        float,
+        Duration(
+            "how often to compare the whole folder, in case events were missed", least=1.0, most=30 * 86400.0
+        ),
     ] = 900.0
     deep_rescan: Annotated[float, Duration("how often to read every file as well", least=1.0)] = 86400.0
     prefix: Annotated[
         str,
         Text(
-            "start of document names; in a shared base, no prefix may be the start of another",
+            "start of document names, such as `guides/`; in a shared knowledge base, no prefix may be the "
+            "start of another",
             longest=200,
         ),
     ] = ""
     renames: Annotated[
         Literal["replace", "keep"],
-        Choice("if the target can't rename documents: upload renamed files again, or keep the old name"),
+        Choice(
+            "for services that can't rename documents: `replace` uploads a renamed file again, `keep` keeps "
+            "the old name"
+        ),
     ] = "replace"
     names: Annotated[
         Literal["tagged", "plain"],
-        Choice("whether document names contain our mark, if the target stores only a name"),
+        Choice(
+            "for services that store only a name: `tagged` adds a [mark](targets/zhipu.md#names) to document "
+            "names, `plain` doesn't"
+        ),
     ] = "tagged"
     observer: Annotated[
         Literal["auto", "native", "polling"],
-        Choice("how to detect changes; auto: kernel events if they are reliable, else polling"),
+        Choice(
+            "how to notice changes: `native` (kernel events), `polling` (for network and bind mounts), or "
+            "`auto`: events [where they can be trusted](docker.md#how-changes-are-noticed)"
+        ),
     ] = "auto"
     deletions: Annotated[
         DeletionRules,
         About(
-            "when deletions need approval; never: keep the documents of deleted files",
+            "hold [deletions](deletions.md) until you approve them if they exceed both of these limits, or "
+            "affect all documents; instead of the limits, `never` [keeps every document]"
+            "(deletions.md#never-delete)",
             words={"never": DeletionRules(never=True)},
         ),
     ] = field(default_factory=DeletionRules)
     adopt: Annotated[
         Literal["content", "name"],
-        Choice("how to recognise documents of this mirror after the state is lost"),
+        Choice(
+            "how to recognise documents of this mirror after the state is lost: by equal `content`, or by "
+            "`name` alone"
+        ),
     ] = "content"
     documents: Annotated[
-        tuple[DocumentRule, ...], About("settings for some of the documents; the first match wins")
+        tuple[DocumentRule, ...],
+        About(
+            "settings for some documents, by target; the first match wins; settings for other targets have "
+            "no effect"
+        ),
     ] = ()
     prepare: Annotated[
         PrepareConfig | None,
         About(
-            "a Dask cluster that reads documents and runs your model, for local and postgres; "
-            "default: kbsync does this itself"
+            "a [Dask cluster](cluster.md) that reads documents with a parser and embeds passages with a "
+            "model of yours, for `local` or `postgres`; default: kbsync does this itself"
         ),
     ] = None
     target: Annotated[
         TargetConfig,
-        OneOf("the knowledge base; default: {type: local}", "target type", DEFAULT_TARGET, TARGETS),
+        OneOf("the knowledge base; default: `{type: local}`", "target type", DEFAULT_TARGET, TARGETS),
     ] = field(default_factory=_default_target)
 
 
@@ -209,11 +236,12 @@ class MirrorConfig:
 class HttpConfig:
     """The listener: web page, health checks, metrics, and callbacks from services."""
 
-    listen: Annotated[str, Address("host:port to listen on")]
+    listen: Annotated[str, Address("`host:port` to listen on, such as `127.0.0.1:9753`")]
     token: Annotated[
         Secret | None,
         Confidential(
-            "clients send it as a Bearer token or as the password; required if other machines have access",
+            "at least 16 characters, which clients send as a Bearer token or as the password; required "
+            "unless `listen` is an address of this machine only; also for [MCP over HTTP](mcp.md#over-http)",
             r"[\x21-\x7e]{16,}",
             "the token alone, at least 16 characters without spaces",
         ),
@@ -237,14 +265,15 @@ class NotifyConfig:
     command: Annotated[
         tuple[Annotated[str, Text(allowed="text on one line", longest=4096)], ...] | None,
         About(
-            "program and arguments; receives JSON on stdin; time limit 10 s",
+            "the program and its arguments, such as `[/usr/local/bin/tell]`; receives JSON on stdin; time "
+            "limit 10 s",
             empty="is empty; name a program, such as [/usr/local/bin/tell]",
         ),
     ] = None
     url: Annotated[
         Secret | None,
         Confidential(
-            "URL that receives JSON by POST; time limit 10 s",
+            "the URL that receives JSON by POST; time limit 10 s",
             r"https?://[^\s/?#]+[^\s]*",
             "a URL that begins with https:// or http://",
         ),
@@ -261,20 +290,32 @@ class Config:
 
     mirrors: Annotated[
         tuple[MirrorConfig, ...],
-        About("the folders to mirror", empty="is empty; name at least one folder to mirror"),
+        About("the folders to mirror; at least one", empty="is empty; name at least one folder to mirror"),
     ]
     state_dir: Annotated[
-        Path | None, Location("where to keep the state: on a local disk, outside every mirrored folder")
+        Path | None,
+        Location(
+            "where to keep the state: on a local disk, outside every mirrored folder; default: "
+            "`$STATE_DIRECTORY` or a standard directory"
+        ),
     ] = None
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        Choice("log this level and above; --log-level overrides it, SIGHUP reloads it"),
+        Choice("log this level and above; `--log-level` and `--quiet` override it; default: `info`"),
     ] = None
     http: Annotated[
-        HttpConfig | None, About("the listener: web page, health checks, metrics, callbacks; default: none")
+        HttpConfig | None,
+        About(
+            "the [listener](listener.md): web page, health checks, [metrics](monitoring.md), callbacks from "
+            "services; without it, kbsync doesn't listen"
+        ),
     ] = None
     notify: Annotated[
-        NotifyConfig | None, About("where to send notifications when kbsync needs your attention")
+        NotifyConfig | None,
+        About(
+            "[notifications](listener.md#get-notifications) when kbsync needs your attention; they never "
+            "delay a mirror"
+        ),
     ] = None
     path: Annotated[Path | None, NotAKey()] = None
 

@@ -222,7 +222,7 @@ class _Reader:
                     return {}  # the other keys depend on the type: they would all be unknown
             elif setting.is_required and f"{key}_file" not in value:  # otherwise the file was refused
                 file = f"; or {key}_file, a file that contains it" if key in secret_keys(block) else ""
-                self._draft.refuse((*loc, key), f"is required: {setting.mark.about}{file}")
+                self._draft.refuse((*loc, key), f"is required: {setting.mark.plain}{file}")
         self._refuse_unknown(value, known_keys(block), loc)
         return read
 

@@ -36,7 +36,7 @@ def _block(block: type, about: str = "") -> Schema:
     ]
     marks = [one.mark for one in settings_of(block).values()]
     first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
-    own = next((mark.about for mark in marks if isinstance(mark, Others)), first_sentence)
+    own = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
         **_object(about or own, _properties(block)),
         **({"required": required} if required else {}),
@@ -52,8 +52,15 @@ def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
 def _required(block: type) -> list[str]:
     """Required keys without secrets, which have two forms; with the type if it is not the default."""
     required = [key for key, one in settings_of(block).items() if one.is_required]
-    needs_type = block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
-    return [*(["type"] if needs_type else []), *(key for key in required if key not in secret_keys(block))]
+    return [
+        *(["type"] if needs_type(block) else []),
+        *(key for key in required if key not in secret_keys(block)),
+    ]
+
+
+def needs_type(block: type) -> bool:
+    """Whether `block` is a target's whose type has to be given."""
+    return block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
 
 
 def _properties(block: type) -> Iterator[tuple[str, Schema]]:
@@ -64,8 +71,12 @@ def _properties(block: type) -> Iterator[tuple[str, Schema]]:
         else:
             yield key, _property(setting)
     for key in secret_keys(block):
-        about = f"{settings_of(block)[key].mark.about}; read from this file"
-        yield f"{key}_file", {"type": "string", "minLength": 1, "description": about}
+        yield f"{key}_file", {"type": "string", "minLength": 1, "description": file_about(key)}
+
+
+def file_about(key: str) -> str:
+    """The description of the `_file` key of a secret."""
+    return f"a file with the `{key}`"
 
 
 def _others(others: Others) -> Iterator[tuple[str, Schema]]:
@@ -80,9 +91,9 @@ def _property(setting: Field) -> Schema:
             has_default = setting.default is not MISSING and setting.default is not None
             return _single(kind) | ({"default": kind.written(setting.default)} if has_default else {})
         case OneOf() as union:
-            return {"description": union.about, "oneOf": [_block(one) for one in union.choices.values()]}
+            return {"description": union.plain, "oneOf": [_block(one) for one in union.choices.values()]}
     if get_origin(setting.hint) is not tuple:
-        block = _block(setting.hint, setting.mark.about)
+        block = _block(setting.hint, setting.mark.plain)
         words = list(setting.mark.words) if isinstance(setting.mark, About) else []
         if not words:
             return block
@@ -92,12 +103,12 @@ def _property(setting: Field) -> Schema:
     hint, mark = bare(get_args(setting.hint)[0])
     items = _block(hint) if mark is None else _single(mark)
     is_never_empty = isinstance(setting.mark, About) and setting.mark.empty
-    rules = {"description": setting.mark.about, "type": "array", "items": items}
+    rules = {"description": setting.mark.plain, "type": "array", "items": items}
     return rules | ({"minItems": 1} if is_never_empty else {})
 
 
 def _single(kind: ValueKind) -> Schema:
-    described = ({"description": kind.about} if kind.about else {}) | kind.json()
+    described = ({"description": kind.plain} if kind.about else {}) | kind.json()
     if "pattern" in described:  # a reference may replace any value
         described["pattern"] += r"|\$\{"
     return described

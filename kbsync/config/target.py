@@ -135,21 +135,24 @@ _AN_ID = "[A-Za-z0-9_-]{1,64}"
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 """What a key may contain, as a pattern and in words."""
 
-CHAT_MODEL = Text(
-    "the model that answers questions if there are no applications; empty: none",
-    r"[!-~]*",
-    'the name of a model, such as glm-4-flash, or ""',
-    200,
-)
-"""For services that have chat completions."""
+
+def chat_model(answers: str, otherwise: str) -> Text:
+    """The key of services that have chat completions: "the model that `answers`"; `otherwise` without one."""
+    return Text(
+        f'the model that {answers}; `""`: {otherwise}',
+        r"[!-~]*",
+        'the name of a model, such as glm-4-flash, or ""',
+        200,
+    )
+
 
 CONCURRENCY = Whole("requests in flight", least=1, most=64)
 """For both targets and services."""
 
-REQUESTS_PER_MINUTE = Whole("maximum requests per minute; 0: kbsync sets no limit")
+REQUESTS_PER_MINUTE = Whole("maximum requests per minute; `0`: kbsync sets no limit")
 CA_FILE = Location("more certificates to trust, in PEM")
 PROXY = Confidential(
-    "the proxy to use; default: HTTPS_PROXY and the like",
+    "the proxy; default: `HTTPS_PROXY` and the like",
     r"https?://[^\s/?#]+/?",
     "a URL such as http://proxy:3128 or http://user:password@proxy:3128",
 )
@@ -169,18 +172,22 @@ class ServiceAddress:
 class VectorizationConfig:
     """How to wait for a remote target's own work on a document."""
 
-    poll_first: Annotated[
-        float, Duration("first poll of a document after an upload …", least=0.01, most=3600.0)
-    ] = 1.0
-    poll_longest: Annotated[float, Duration("… then less often, up to this", least=0.01, most=3600.0)] = 15.0
+    poll_first: Annotated[float, Duration("first poll after an upload …", least=0.01, most=3600.0)] = 1.0
+    poll_longest: Annotated[
+        float, Duration("… then less often, up to this interval", least=0.01, most=3600.0)
+    ] = 15.0
     give_up: Annotated[
-        float, Duration("a document that isn't searchable by then has failed", least=0.1, most=7 * 86400.0)
+        float,
+        Duration(
+            "a document that isn't searchable by then has failed; the clock restarts whenever a document "
+            "sent with it or earlier finishes",
+            least=0.1,
+            most=7 * 86400.0,
+        ),
     ] = 1800.0
-    reembed_tries: Annotated[
-        int, Whole("maximum retries of a failed document before it is quarantined", most=10)
-    ] = 3
+    reembed_tries: Annotated[int, Whole("retries for a failed document; then it is quarantined", most=10)] = 3
     absent_after: Annotated[
-        float, Duration("how long to look for a lost upload before it is sent again", most=86400.0)
+        float, Duration("how long to look for a lost upload before sending it again", most=86400.0)
     ] = 15.0
 
 
@@ -263,10 +270,10 @@ class RemoteTargetConfig(TargetConfig):
     api_key: Annotated[Secret, Confidential("the key of the account", *KEY_ALLOWED)]
     concurrency: Annotated[int, CONCURRENCY] = 4
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
-    upload_bytes_per_second: Annotated[int, Whole("maximum upload speed; 0: kbsync sets no limit")] = 0
-    vectorization: Annotated[
-        VectorizationConfig, About("how long to wait for the target's own work on a document")
-    ] = field(default_factory=VectorizationConfig)
+    upload_bytes_per_second: Annotated[int, Whole("maximum upload speed; `0`: kbsync sets no limit")] = 0
+    vectorization: Annotated[VectorizationConfig, About("how to wait for the service to index documents")] = (
+        field(default_factory=VectorizationConfig)
+    )
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
 

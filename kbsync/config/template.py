@@ -153,7 +153,7 @@ def secret_key(target: str) -> str | None:
 def required_keys(target: str) -> list[RequiredKey]:
     """The required keys of a target of this type, except its secret."""
     return [
-        RequiredKey(name, kind.about)
+        RequiredKey(name, kind.plain)
         for name, one, kind in _settings(target)
         if one.is_required and name != secret_key(target)
     ]
@@ -172,7 +172,7 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
         if name not in values and isinstance(one.default, int | float | str):
             value = '""' if one.default == "" else kind.written(one.default)
             setting = f"# {name}: {value}"
-            yield f"{setting:{_COMMENT}} # {kind.about}" if kind.about else setting
+            yield f"{setting:{_COMMENT}} # {kind.plain}" if kind.about else setting
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:

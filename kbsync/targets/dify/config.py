@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, Whole
+from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
@@ -29,20 +29,24 @@ LARGEST = 15 * 1024 * 1024
 class DifyTargetConfig(RemoteTargetConfig):
     """A knowledge base at Dify. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["dify"], Choice("dify: a knowledge base at Dify")] = "dify"
-    base_url: Annotated[str, BaseUrl("the URL of the API, including /v1")] = BASE_URL
+    type: Annotated[Literal["dify"], Choice("`dify`: a knowledge base at Dify")] = "dify"
+    base_url: Annotated[str, BaseUrl("the URL of the API, including `/v1`")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the knowledge API, not of an app", *KEY_ALLOWED)]
     dataset_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "c42e2a6e-40b3-4330-96f8-f1e4d768e8c9")
     ]
     etl_type: Annotated[
-        Literal["dify", "unstructured"], Choice("the installation's ETL_TYPE, which decides its formats")
+        Literal["dify", "unstructured"],
+        Choice("the installation's `ETL_TYPE`; it decides the [formats](targets/dify.md#limits)"),
     ] = "dify"
     max_bytes: Annotated[
         int,
-        Whole("refuse larger files; in bytes; the installation's UPLOAD_FILE_SIZE_LIMIT", least=1),
+        Bytes("refuse files with more bytes; the installation's `UPLOAD_FILE_SIZE_LIMIT`", least=1),
     ] = LARGEST
-    metadata: Annotated[Literal["sent", "none"], Choice("whether to send path and tags as metadata")] = "sent"
+    metadata: Annotated[
+        Literal["sent", "none"],
+        Choice("whether to send [path and tags](targets/dify.md#metadata), for filters in Dify"),
+    ] = "sent"
 
     opens: ClassVar[str] = "kbsync.targets.dify.target:DifyTarget"
     id_setting: ClassVar[str] = "dataset_id"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from kbsync.config.kinds import About, Choice, Fraction, Text, ValueKind, Whole
+from kbsync.config.kinds import About, Bytes, Choice, Fraction, Text, ValueKind, Whole
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.core.links import EXTENSIONS as LINKS
@@ -28,14 +28,17 @@ class GptbotsSearchConfig:
     """Search settings; None: the service's default."""
 
     embedding_rate: Annotated[
-        float | None, Fraction("weight of meaning: from 0 (words only) to 1 (meaning only)")
+        float | None, Fraction("weight of meaning; `0`: words only, `1`: meaning only")
     ] = None
     doc_correlation: Annotated[
         float | None, Fraction("drop passages with a lower score", least=0.1, most=0.95)
     ] = None
     rerank_version: Annotated[
         str | None,
-        Choice("the ranking model of every search; absent: none, or BGE-Rerank on request", RANKING_MODELS),
+        Choice(
+            "the ranking model of every search; default: none, or `BGE-Rerank` with `--rerank`",
+            RANKING_MODELS,
+        ),
     ] = None
 
 
@@ -48,14 +51,18 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 CUTTING: Mapping[str, ValueKind] = {
-    "kind": Choice("kind of document: text for texts, spreadsheet or qa for tables", tuple(KINDS)),
-    "chunk_token": Whole("maximum tokens in a chunk", least=1, most=1000),
+    "kind": Choice(
+        "[kind of document](targets/gptbots.md#kinds-of-documents): `text`; for tables `spreadsheet` or `qa` "
+        "(questions and answers); default: `spreadsheet` for tables, else `text`",
+        tuple(KINDS),
+    ),
+    "chunk_token": Whole("tokens in a chunk; default: `600`", least=1, most=1000),
     "splitter": Text(
-        "string that ends a chunk, instead of chunk_token; not for spreadsheets",
+        "the string that ends a chunk, instead of `chunk_token`; not for spreadsheets",
         r"[\s\S]+",
         r'a text, such as "\n\n"',
     ),
-    "header_row": Whole("the row with the headings of a table", least=1, most=5),
+    "header_row": Whole("the row with the headings of a table; default: `1`", least=1, most=5),
 }
 """Settings of a document rule for this target."""
 
@@ -64,27 +71,30 @@ CUTTING: Mapping[str, ValueKind] = {
 class GptbotsTargetConfig(RemoteTargetConfig):
     """A knowledge base at GPTBots. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["gptbots"], Choice("gptbots: a knowledge base at GPTBots")] = "gptbots"
-    base_url: Annotated[str, BaseUrl("the URL of the API, in the key's region: sg, jp or th")] = BASE_URL
+    type: Annotated[Literal["gptbots"], Choice("`gptbots`: a knowledge base at GPTBots")] = "gptbots"
+    base_url: Annotated[
+        str, BaseUrl("the URL of the API, in the key's region: `api-sg`, `api-jp` or `api-th`")
+    ] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the bot", *KEY_ALLOWED)]
     knowledge_base_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "67457fea6f658672d6482542")
     ]
     source_url_prefix: Annotated[
-        str, BaseUrl("start of each document's URL, which answers cite as a link")
+        str, BaseUrl("start of each document's URL; answers cite the URL as a link")
     ] = MARKER_BASE
     qa_update: Annotated[
         Literal["replace", "in_place"],
         Choice(
-            "how to change questions and answers: by a new document, or in place",
+            "how to change [questions and answers](targets/gptbots.md#kinds-of-documents): `replace` by a "
+            "new document, or `in_place`",
         ),
     ] = "replace"
-    search: Annotated[GptbotsSearchConfig, About("search settings")] = field(
-        default_factory=GptbotsSearchConfig
+    search: Annotated[GptbotsSearchConfig, About("settings of [searches](targets/gptbots.md#searches)")] = (
+        field(default_factory=GptbotsSearchConfig)
     )
     max_bytes: Annotated[
         int,
-        Whole("refuse larger files; in bytes; over 10 MB only pdf", least=1, most=30_000_000),
+        Bytes("refuse files with more bytes; over 10 MB only pdf", least=1, most=30_000_000),
     ] = 30_000_000
 
     opens: ClassVar[str] = "kbsync.targets.gptbots.target:GptbotsTarget"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from kbsync.config.kinds import About, Choice, Whole
+from kbsync.config.kinds import About, Bytes, Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.target import ServiceAddress, TargetConfig
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
@@ -22,8 +22,8 @@ class IndexedTargetConfig(TargetConfig):
     keeps_index: ClassVar[bool] = True
 
     type: Annotated[str, Choice("the type of the target")]
-    max_bytes: Annotated[int, Whole("refuse larger files; in bytes", least=1)] = 100_000_000
-    embedding: Annotated[EmbeddingConfig, About("how to make vectors")] = field(
+    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1)] = 100_000_000
+    embedding: Annotated[EmbeddingConfig, About("how to make [vectors](targets/vectors.md)")] = field(
         default_factory=EmbeddingConfig
     )
     rerank: Annotated[RerankConfig, About("how to rank results")] = field(default_factory=RerankConfig)

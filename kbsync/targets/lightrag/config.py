@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, Whole
+from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseUrl, RemoteTargetConfig
@@ -23,15 +23,18 @@ LARGEST = 104_857_600
 class LightragTargetConfig(RemoteTargetConfig):
     """The only knowledge base of a LightRAG server. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["lightrag"], Choice("lightrag: a LightRAG server")] = "lightrag"
+    type: Annotated[Literal["lightrag"], Choice("`lightrag`: a LightRAG server")] = "lightrag"
     base_url: Annotated[str, BaseUrl("the server's URL, with its API prefix if it has one")] = BASE_URL
-    api_key: Annotated[Secret, Confidential("the server's LIGHTRAG_API_KEY", *KEY_ALLOWED)]
+    api_key: Annotated[Secret, Confidential("the server's `LIGHTRAG_API_KEY`", *KEY_ALLOWED)]
     mode: Annotated[
         Literal["naive", "local", "global", "hybrid", "mix"],
-        Choice("how to search: naive compares passages, the others ask a language model first"),
+        Choice(
+            "[how to search](targets/lightrag.md#searches); `naive` compares passages, the others ask a "
+            "language model first"
+        ),
     ] = "naive"
     max_bytes: Annotated[
-        int, Whole("refuse larger files; in bytes; the server has its own limit", least=1)
+        int, Bytes("refuse files with more bytes; the server has its own limit", least=1)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.lightrag.target:LightragTarget"

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 class LocalTargetConfig(IndexedTargetConfig):
     """The built-in knowledge base. `path` None: `kb/<mirror>` under the state directory."""
 
-    type: Annotated[Literal["local"], Choice("local: a knowledge base of files on this machine")] = "local"
+    type: Annotated[Literal["local"], Choice("`local`: a knowledge base of files on this machine")] = "local"
     path: Annotated[
         Path | None,
-        Location("where to keep the knowledge base; default: kb/<mirror> in the state directory"),
+        Location(
+            "where to keep the knowledge base: on a local disk, outside every mirrored folder; default: "
+            "`kb/<mirror>` in the state directory"
+        ),
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, Whole
+from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, chat_model
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -30,16 +30,20 @@ LARGEST = 512_000_000
 class OpenaiTargetConfig(RemoteTargetConfig):
     """A vector store. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["openai"], Choice("openai: a vector store at OpenAI or a compatible server")] = (
-        "openai"
-    )
-    base_url: Annotated[str, BaseUrl("the URL of the API, including the version path")] = BASE_URL
+    type: Annotated[
+        Literal["openai"], Choice("`openai`: a vector store at OpenAI or a compatible server")
+    ] = "openai"
+    base_url: Annotated[
+        str, BaseUrl("the URL of the API, or of a server with the same API, including the version path")
+    ] = BASE_URL
     api_key: Annotated[Secret, Confidential("the key of the project", *KEY_ALLOWED)]
     vector_store_id: Annotated[
         str, BaseId("the id of the vector store, in quotes", "vs_67e2f0a1b2c4819188d0f3c5a7b9e1d2")
     ]
-    chat_model: Annotated[str, CHAT_MODEL] = ""
-    max_bytes: Annotated[int, Whole("refuse larger files; in bytes", least=1, most=LARGEST)] = LARGEST
+    chat_model: Annotated[
+        str, chat_model("[answers questions](targets/openai.md#questions)", "each question names one")
+    ] = ""
+    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1, most=LARGEST)] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.openai.target:OpenaiTarget"
     id_setting: ClassVar[str] = "vector_store_id"

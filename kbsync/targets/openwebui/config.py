@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from kbsync.config.kinds import Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, chat_model
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
@@ -32,17 +32,19 @@ EXTENSIONS = TEXTS | OFFICE
 class OpenWebuiTargetConfig(RemoteTargetConfig):
     """A knowledge base of an Open WebUI server."""
 
-    type: Annotated[Literal["openwebui"], Choice("openwebui: a knowledge base of an Open WebUI server")] = (
+    type: Annotated[Literal["openwebui"], Choice("`openwebui`: a knowledge base of an Open WebUI server")] = (
         "openwebui"
     )
-    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without /api")] = BASE_URL
+    base_url: Annotated[str, BaseUrl("the server's URL as in your browser, without `/api`")] = BASE_URL
     api_key: Annotated[
         Secret, Confidential("an API key of a user with write access to the knowledge base", *KEY_ALLOWED)
     ]
     knowledge_id: Annotated[
         str, BaseId("the id of the knowledge base, in quotes", "4e741f2c-6b1d-4f0c-9a53-0d3c8e7f2a11")
     ]
-    chat_model: Annotated[str, CHAT_MODEL] = ""
+    chat_model: Annotated[
+        str, chat_model("[answers questions](targets/openwebui.md#questions)", "each question names one")
+    ] = ""
 
     opens: ClassVar[str] = "kbsync.targets.openwebui.target:OpenWebuiTarget"
     id_setting: ClassVar[str] = "knowledge_id"

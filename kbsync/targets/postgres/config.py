@@ -19,12 +19,13 @@ class PostgresTargetConfig(IndexedTargetConfig):
     """A knowledge base in a PostgreSQL database; several mirrors and hosts may share it."""
 
     type: Annotated[
-        Literal["postgres"], Choice("postgres: a knowledge base in a PostgreSQL database with pgvector")
+        Literal["postgres"], Choice("`postgres`: a knowledge base in a PostgreSQL database with pgvector")
     ] = "postgres"
     dsn: Annotated[
         Secret,
         Confidential(
-            "the database, in a form that libpq accepts",
+            "the database, such as `postgresql://user:password@host/database`, or in libpq's `key=value` "
+            "form; if it has a password, use `${NAME}` or `dsn_file`",
             r"postgres(ql)?://[^\s]+|\w+ *= *\S.*",
             "a connection string such as postgresql://user:password@host/database",
         ),

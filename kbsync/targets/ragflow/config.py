@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from kbsync.config.kinds import Choice, Whole
+from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 
@@ -22,12 +22,12 @@ larger."""
 class RagflowTargetConfig(RemoteTargetConfig):
     """A dataset of RAGFlow. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["ragflow"], Choice("ragflow: a dataset of a RAGFlow server")] = "ragflow"
-    base_url: Annotated[str, BaseUrl("the server's URL, without /api/v1")] = BASE_URL
+    type: Annotated[Literal["ragflow"], Choice("`ragflow`: a dataset of a RAGFlow server")] = "ragflow"
+    base_url: Annotated[str, BaseUrl("the server's URL, without `/api/v1`")] = BASE_URL
     api_key: Annotated[Secret, Confidential("the API key of the user", *KEY_ALLOWED)]
     dataset_id: Annotated[str, BaseId("the id of the dataset, in quotes", "3b4de7d4241d11f0a6a79f24fc270c7f")]
     max_bytes: Annotated[
-        int, Whole("refuse larger files; in bytes; as configured on the server", least=1, most=1024**3)
+        int, Bytes("refuse files with more bytes; as configured on the server", least=1, most=1024**3)
     ] = LARGEST
 
     opens: ClassVar[str] = "kbsync.targets.ragflow.target:RagflowTarget"

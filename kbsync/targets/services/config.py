@@ -27,9 +27,7 @@ Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)
 """The dialects of services."""
 
-_KEY = Confidential("the service's key", *KEY_ALLOWED)
-_BATCH = Whole("maximum texts in one request; default: the service's documented limit", least=1, most=2048)
-_MODEL = Text("the service's name of the model", longest=200)
+_KEY = Confidential("the key, if the service needs one", *KEY_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +38,29 @@ class EmbeddingConfig:
     type: Annotated[
         Literal["builtin", "onnx", Service],
         Choice(
-            "builtin: the built-in model; onnx: your own model; otherwise the dialect of a service",
+            "the built-in model, your own (`onnx`), or the dialect of a [service](targets/vectors.md)",
             what="embedding type",
         ),
     ] = "builtin"
-    path: Annotated[Path | None, Location("the folder of your model; for type onnx")] = None
-    base_url: Annotated[str | None, BaseUrl("URL before /embeddings (tei: before /embed)")] = None
+    path: Annotated[Path | None, Location("the folder of your model; type `onnx` only")] = None
+    base_url: Annotated[str | None, BaseUrl("the URL without `/embeddings` (`tei`: without `/embed`)")] = None
     api_key: Annotated[Secret | None, _KEY] = None
-    model: Annotated[str, _MODEL] = ""
+    model: Annotated[
+        str, Text("the model's name, optional for `tei`; a change indexes everything again", longest=200)
+    ] = ""
     dimensions: Annotated[
-        int | None, Whole("numbers in a vector; default: the model's own", least=1, most=16_384)
+        int | None,
+        Whole(
+            "length of a vector; a change indexes everything again; default: the model's own",
+            least=1,
+            most=16_384,
+        ),
     ] = None
     concurrency: Annotated[int, CONCURRENCY] = 4
-    batch: Annotated[int | None, _BATCH] = None
+    batch: Annotated[
+        int | None,
+        Whole("texts in a request; default: [by type](targets/vectors.md#dialects)", least=1, most=2048),
+    ] = None
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None
@@ -65,15 +73,17 @@ class RerankConfig:
     type: Annotated[
         Literal["builtin", Service],
         Choice(
-            "builtin: kbsync's own ranking; otherwise the dialect of a service",
+            "kbsync's own ranking, or the dialect of a [service](targets/vectors.md)",
             what="rerank type",
         ),
     ] = "builtin"
-    base_url: Annotated[str | None, BaseUrl("URL before /rerank")] = None
+    base_url: Annotated[str | None, BaseUrl("the URL without `/rerank`")] = None
     api_key: Annotated[Secret | None, _KEY] = None
-    model: Annotated[str, _MODEL] = ""
+    model: Annotated[str, Text("the model's name, optional for `tei`", longest=200)] = ""
     concurrency: Annotated[int, CONCURRENCY] = 4
-    batch: Annotated[int | None, _BATCH] = None
+    batch: Annotated[
+        int | None, Whole("texts in a request; default: 128 (`tei`: 32)", least=1, most=2048)
+    ] = None
     requests_per_minute: Annotated[int, REQUESTS_PER_MINUTE] = 0
     ca_file: Annotated[Path | None, CA_FILE] = None
     proxy: Annotated[Secret | None, PROXY] = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kbsync.config.kinds import (
     About,
+    Bytes,
     Choice,
     Fraction,
     RefusedValue,
@@ -26,7 +27,7 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
-from kbsync.config.target import CHAT_MODEL, BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, chat_model
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
 
@@ -54,19 +55,19 @@ class ZhipuSearchConfig:
 
     recall_method: Annotated[
         Literal["embedding", "keyword", "mixed"],
-        Choice("by vectors, by words, or by both"),
+        Choice("`embedding` (vectors), `keyword` (words) or `mixed`"),
     ] = "mixed"
     recall_ratio: Annotated[
         int | None,
-        Whole("the weight of vectors in per cent; with recall_method mixed only", least=1, most=99),
+        Whole("weight of vectors in percent; `mixed` only; default: the service's", least=1, most=99),
     ] = None
-    top_n: Annotated[int, Whole("maximum candidate passages", least=1, most=100)] = 100
+    top_n: Annotated[int, Whole("candidate passages", least=1, most=100)] = 100
     rerank_model: Annotated[
-        Literal["rerank", "rerank-pro"], Choice("the ranking model that --rerank asks")
+        Literal["rerank", "rerank-pro"], Choice("the ranking model for searches with `--rerank`")
     ] = "rerank"
     fractional_threshold: Annotated[
         float | None,
-        Fraction("passages of a lower score are not found; default: none is too low", 0.001, 0.999),
+        Fraction("drop passages with a lower score; default: none", 0.001, 0.999),
     ] = None
 
 
@@ -131,13 +132,19 @@ class Flag(ValueKind):
 
 SLICING: Mapping[str, ValueKind] = {
     "knowledge_type": KnowledgeType(
-        "how the document is cut: 1 titles and paragraphs, 2 questions and answers, 3 rows, "
-        "5 separators of yours, 6 pages, 7 single items"
+        "[how the document is cut](targets/zhipu.md#how-documents-are-cut): `1` titles and paragraphs, "
+        "`2` questions and answers, `3` rows, `5` your own separators, `6` pages, `7` single items; "
+        "default: `3` for tables, else `1`"
     ),
-    "custom_separator": Separators("strings that end a chunk; with knowledge_type 5 only"),
-    "sentence_size": Whole("characters in a chunk; with knowledge_type 5 only", least=20, most=2000),
-    "parse_image": Flag("whether to read images in the document"),
-    "word_num_limit": Whole("index only this many words of the document; searches miss the rest", least=1),
+    "custom_separator": Separators(r'strings that end a chunk; `knowledge_type: 5` only; default: `["\n"]`'),
+    "sentence_size": Whole(
+        "characters in a chunk; `knowledge_type: 5` only; default: `300`", least=20, most=2000
+    ),
+    "parse_image": Flag("whether to read images in the document; default: `false`"),
+    "word_num_limit": Whole(
+        "index only this many words of the document: search won't find the rest; not for link files",
+        least=1,
+    ),
 }
 """Settings of a document rule for this target."""
 
@@ -146,28 +153,38 @@ SLICING: Mapping[str, ValueKind] = {
 class ZhipuTargetConfig(RemoteTargetConfig):
     """A knowledge base at Zhipu BigModel. Sizes are in bytes; 0 means no limit."""
 
-    type: Annotated[Literal["zhipu"], Choice("zhipu: a knowledge base at Zhipu BigModel")] = "zhipu"
+    type: Annotated[Literal["zhipu"], Choice("`zhipu`: a knowledge base at Zhipu BigModel")] = "zhipu"
     base_url: Annotated[
-        str, BaseUrl("the API's address; requests go to {base_url}/llm-application/open/…")
+        str, BaseUrl("the URL of the API; requests go to `{base_url}/llm-application/open/…`")
     ] = BASE_URL
     auth: Annotated[
         Literal["key", "jwt"],
-        Choice("how requests show the key: itself, or a token of short life that it signs"),
+        Choice("send the `key`, or short-lived tokens signed with it (`jwt`), which need a correct clock"),
     ] = "key"
     knowledge_id: Annotated[
         str, KnowledgeId("the id of the knowledge base, in quotes", "1734786402936664064")
     ]
-    chat_model: Annotated[str, CHAT_MODEL] = "glm-4-flash"
-    search: Annotated[ZhipuSearchConfig, About("search settings")] = field(default_factory=ZhipuSearchConfig)
-    max_bytes: Annotated[int, Whole("larger files are refused, in bytes", least=1)] = 100_000_000
+    chat_model: Annotated[
+        str,
+        chat_model(
+            "[answers questions](targets/zhipu.md#without-an-application) without an application", "none"
+        ),
+    ] = "glm-4-flash"
+    search: Annotated[ZhipuSearchConfig, About("settings of [searches](targets/zhipu.md#searches)")] = field(
+        default_factory=ZhipuSearchConfig
+    )
+    max_bytes: Annotated[int, Bytes("refuse files with more bytes", least=1)] = 100_000_000
     callback_base: Annotated[
         str | None,
-        BaseUrl("where the service reaches the listener from outside; {callback_base}/callback/… is called"),
+        BaseUrl(
+            "the listener's public URL for the service, which calls `{callback_base}/callback/…` "
+            "([callbacks](targets/zhipu.md#callbacks)); needs `http`"
+        ),
     ] = None
     callback_authorization: Annotated[
         Secret | None,
         Confidential(
-            "sent along as the header Authorization when the service calls, for a gateway in between",
+            "the `Authorization` header of the service's calls, for a gateway",
             r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?",
             "the whole value of the header, such as Bearer …",
         ),
