@@ -1,4 +1,4 @@
-"""One full pass: compare, carry out, wait until every document is searchable or has failed.
+"""One full pass: compare, carry out, wait until every document is searchable or has failed, audit if due.
 
 `once` runs the passes of all mirrors in parallel, `run_once` the pass of one. Below is what the daemon shares
 with it: preparing a mirror, and locking and opening the state.
@@ -82,10 +82,24 @@ async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
 
 
 async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
-    """Take turns until nothing of the scan is owed, the mirror halts, or the pass gives up."""
-    run, worker, binding, halts = bound.run, bound.worker, bound.journal.binding, bound.run.halts
+    """Mirror the folder as it is now, and audit the base if that is due."""
+    run = bound.run
     if await bound.compare() is None:
         return PassEnd(False)
+    if (end := await _finish(bound, budget)) is not None:
+        return end
+    await bound.compared()
+    await run.first_pass_over()
+    # Last, so that it sees a base at rest. What it wants sent again is part of this pass.
+    await bound.auditing.run_due()
+    if (end := await _finish(bound, budget)) is not None:
+        return end
+    return PassEnd(True, busy=tuple(sorted(bound.owed.unsettled)))
+
+
+async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
+    """Take turns until nothing of the scan is owed; how the pass ends if it halts or gives up before."""
+    run, worker, binding, halts = bound.run, bound.worker, bound.journal.binding, bound.run.halts
     begun = run.clock.steady()
     while run.halt is None:
         await bound.turn()
@@ -108,9 +122,7 @@ async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
     )
     if left:
         return PassEnd(False, f"{left[0].label}: {left[0].reason or 'not sent yet'}")
-    await bound.compared()
-    await run.first_pass_over()
-    return PassEnd(True, busy=tuple(sorted(bound.owed.unsettled)))
+    return None
 
 
 log = structlog.get_logger("kbsync")

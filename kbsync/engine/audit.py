@@ -1,7 +1,7 @@
 """The audit: compares the target's own list with the state, and repairs differences.
 
-`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. A daemon
-audits by itself, slowly and about once per `deep_rescan` (`BackgroundAudit`, ADR 18). The target changes
+`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. Daemons and
+passes audit by themselves, about once per `deep_rescan` (`BackgroundAudit`, ADR 18). The target changes
 meanwhile, so anything that seems wrong is checked a second time before it counts.
 """
 
@@ -150,6 +150,12 @@ class Audit:
     def unseen(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
         """Serving uploads that the list lacked, in batches; none made after `before`."""
         return unlisted(self._binding, self._read, self.listed, before)
+
+    async def has_doubts(self, before: float) -> bool:
+        """Whether a document is missing from the list, or one in it serves nothing."""
+        async for _ in self.unseen(before):
+            return True
+        return bool(self.strays)
 
     async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
         """Those that the target reports missing and that still serve."""
@@ -316,7 +322,7 @@ class Repairs:
         return serving(self._journal.uploads(tx, stray.path)) if is_copy else None
 
 
-# -- the audit of a daemon -----------------------------------------------------------------------------
+# -- the regular audit ---------------------------------------------------------------------------------
 
 LONGEST_REST = 3600.0
 PUT_OFF = 1800.0
@@ -354,15 +360,17 @@ class AuditResult:
 
 @dataclass(slots=True)
 class BackgroundAudit:
-    """The audits of one mirror in a daemon.
+    """The audits of one mirror, in a daemon (`keep`) or in a pass (`run_due`).
 
-    Each goes through four steps. Only its end is recorded (`status.LastAudit`).
+    Each goes through four steps. Only its end is recorded (`status.LastAudit`), so that an audit that was
+    cut short is due again.
 
-    - It rests until `deep_rescan` after the last audit ended, or until a person asks for one. A restart
-      changes nothing about the first and forgets the second.
-    - It reads the whole list, each request after a pause (`Limits.unhurried`) and behind fresh work.
+    - It is due `deep_rescan` after the last audit ended, or when a person asks for one. A restart changes
+      nothing about the first and forgets the second.
+    - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for fresh
+      work; a pass has no other work left.
     - It asks a second time, a horizon later, about documents that the list lacks and about those that it
-      shows and nothing needs.
+      shows and nothing needs. If there are none, it ends at once.
     - It repairs, a transaction for each page or document: documents that the target says are missing are sent
       again; deleted ones that are back are retired, as are copies where this state made both. Anything else
       is logged.
@@ -383,6 +391,7 @@ class BackgroundAudit:
     is_idle: Callable[[], Awaitable[bool]]
     on_halt: Callable[[Halted], Awaitable[None]]
     on_work: Callable[[], None]
+    is_pass: bool = False
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an audit is requested now."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -401,6 +410,11 @@ class BackgroundAudit:
                 self.asked.clear()
                 if self.may_work():  # otherwise the next audit is due later
                     await self.try_once()
+
+    async def run_due(self) -> None:
+        """In a pass: audit now if an audit is due or requested. After a failure the next pass audits."""
+        if self.asked.is_set() or await self._until_due() <= 0:
+            await self.try_once()
 
     async def _until_due(self) -> float:
         """Seconds until the next audit."""
@@ -434,11 +448,12 @@ class BackgroundAudit:
     async def audit(self) -> AuditResult:
         """Run the audit. Raises `TargetError`, `StateError` or `PutOffError`, and then records nothing."""
         began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
-        target = self.target.unhurried(self.pace)
+        target = self.target if self.is_pass else self.target.unhurried(self.pace)
         audit = Audit(binding, target, self.store.read, MOST_STRAYS)
         await audit.read_list()
-        # The list may lag: documents it lacks are queried by id, after it had time to show them.
-        await self.clock.sleep(self.journal.timing.horizon)
+        if await audit.has_doubts(began):
+            # The list may lag: documents it lacks are queried by id, after it had time to show them.
+            await self.clock.sleep(self.journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
         async for page in audit.unseen(began):

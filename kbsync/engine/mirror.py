@@ -266,6 +266,7 @@ class BoundMirror:
             is_idle=self.worker.is_idle,
             on_halt=run.halts.halt,
             on_work=self.worker.wake,
+            is_pass=run.is_pass,
         )
         self.is_turn_requested = True
         """Whether something may be due that `next_due` does not know."""

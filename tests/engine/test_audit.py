@@ -1,4 +1,4 @@
-"""The audit a daemon makes by itself: what it mends, what it only tells, when, and at what cost."""
+"""The audit of daemons and passes: what it mends, what it only reports, when, and at what cost."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
-from kbsync.contract.target import Listed
+from kbsync.contract.target import Base, Listed
 from kbsync.core.model import UploadState
 from kbsync.engine.audit import MOST_STRAYS, PUT_OFF
 from kbsync.engine.clock import end_tasks
-from kbsync.errors import Halted, Unavailable
+from kbsync.errors import Halted, Unavailable, Unsure
 from kbsync.state.read_only import Tx
+from tests.crash.harness import Guillotine
 from tests.engine.auditing import audited, begun
+from tests.engine.read_only_commands import planned
 from tests.engine.test_status import status
 from tests.engine.world import World
 from tests.memory.behaviour import Fault
 from tests.memory.target import MemoryTarget
-from tests.share import long
+from tests.share import boundaries, enumerated, in_parts, long
 
 PERIOD = 1800.0
 
@@ -219,6 +222,125 @@ async def test_a_target_that_does_not_answer_puts_the_audit_off(world: World) ->
         "audit.ended"
     ]
     assert len(lists(world)) - listed == 4
+
+
+# -- passes by cron ----------------------------------------------------------------------------------------
+
+
+async def lost_one(world: World) -> None:
+    """Ten documents, of which somebody deleted one at the base; the next audit is due."""
+    await mirrored(world)
+    world.base.lose(world.base.served("f3.md")[0].remote_id)
+    world.clock.now += PERIOD
+    world.base.requests.clear()
+
+
+async def test_a_due_pass_sends_again_what_was_deleted_at_the_base(world: World) -> None:
+    await lost_one(world)
+    end = await world.once()
+    assert end.complete
+    assert world.served() == world.on_disk()
+    assert world.puts() == 11
+
+
+async def test_a_due_pass_deletes_what_is_back_after_its_deletion(tmp_path: Path) -> None:
+    world = World(tmp_path, list_lag=1.0)
+    await mirrored(world)
+    [old] = world.base.served("f3.md")
+    world.delete("f3.md")
+    await world.once()
+    world.base._documents[old.remote_id] = old
+    world.clock.now += PERIOD
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_an_audit_costs_a_pass_one_list_per_period_and_no_wait(tmp_path: Path) -> None:
+    world = World(tmp_path, list_lag=100.0)
+    await mirrored(world)
+    world.base.requests.clear()
+    costs = []
+    for _ in range(4):
+        requests, began = len(world.base.requests), world.clock.now
+        await world.once()
+        costs.append((len(world.base.requests) - requests, len(lists(world))))
+        assert world.clock.now - began < 100
+        world.clock.now += PERIOD / 2 + 1
+    idle = costs[0][0]
+    assert costs == [(idle, 0), (idle, 0), (idle + 1, 1), (idle, 1)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("busy"), Unsure("cut"), Halted("credentials", "key"), ValueError("no list")],
+    ids=repr,
+)
+async def test_a_list_that_fails_fails_no_pass_and_is_read_again_by_the_next(
+    world: World, error: Exception
+) -> None:
+    await lost_one(world)
+    world.base.faults.append(Fault("list", error=lambda: error, times=1))
+    end = await world.once()
+    assert (end.complete, end.trouble, world.run.halt) == (True, "", None)
+    assert len(lists(world)) == 1
+    assert world.puts() == 10
+    await world.once()
+    assert len(lists(world)) == 2
+    assert world.served() == world.on_disk()
+    await world.once()
+    assert len(lists(world)) == 2
+
+
+@in_parts
+@enumerated()
+async def test_a_pass_killed_while_it_audits_leaves_that_to_the_next(tmp_path: Path, part: int) -> None:
+    for at in boundaries(part):
+        (place := tmp_path / str(at)).mkdir()
+        world = World(place)
+        await lost_one(world)
+        guillotine = Guillotine(at=at)
+        await world.crash(guillotine)
+        if not guillotine.fallen:
+            break
+        await world.once()
+        assert world.served() == world.on_disk(), guillotine.passed
+        assert world.puts() == 11, guillotine.passed
+        listed = len(lists(world))
+        await world.once()
+        assert len(lists(world)) == listed, guillotine.passed
+    assert at > 1
+
+
+async def test_a_pass_halts_over_an_emptied_base_that_only_the_list_shows(world: World) -> None:
+    class Uncounted(MemoryTarget):
+        async def base(self) -> Base:
+            return replace(await super().base(), documents=None)
+
+    world.target_type = Uncounted
+    await mirrored(world, 20)
+    for n in range(9):
+        world.base.lose(world.base.served(f"f{n}.md")[0].remote_id)
+    world.clock.now += PERIOD
+    await world.once()
+    assert world.run.halt is not None
+    assert world.run.halt.reason == "knowledge-base-emptied"
+    assert world.puts() == 20
+
+
+async def test_a_pass_carries_out_a_request_for_an_audit(world: World) -> None:
+    await mirrored(world)
+    world.base.lose(world.base.served("f3.md")[0].remote_id)
+    world.tell("audit")
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+async def test_a_plan_does_not_audit(world: World) -> None:
+    await lost_one(world)
+    await planned(world)
+    assert lists(world) == []
+    await world.once()
+    assert world.served() == world.on_disk()
 
 
 # -- bounds --------------------------------------------------------------------------------------------------

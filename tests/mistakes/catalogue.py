@@ -209,6 +209,20 @@ MISTAKES = {
         "row.remote_id == self.remote_id",
         ("tests/engine/test_local_life.py",),
     ),
+    "passes-never-audit": Mistake(
+        "who runs kbsync by cron never gets back what somebody deleted in the knowledge base",
+        "kbsync/once.py",
+        "    await bound.auditing.run_due()\n",
+        "",
+        ("tests/engine/test_audit.py",),
+    ),
+    "doubts-never-wait": Mistake(
+        "an audit asks at once about a document that a slow list does not show yet, and waits for nothing else",
+        "kbsync/engine/audit.py",
+        "if await audit.has_doubts(began):",
+        "if not await audit.has_doubts(began):",
+        ("tests/engine/test_audit.py",),
+    ),
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
