@@ -4,7 +4,10 @@
 
 FOLDER holds xquad.en.json and xquad.zh.json of https://github.com/google-deepmind/xquad (CC BY-SA 4.0).
 "masked" questions lack the rarest words they share with their paragraph: a stand-in for people who use
-other words than the text does. With --dsn the base is that empty PostgreSQL database.
+other words than the text does. "slip" questions have one slip of the keyboard in their longest word.
+"zh script" are questions in traditional characters, "zh texts" texts in them (both need `pip install
+opencc`); "zh of en" are Chinese questions whose answer is the English paragraph. With --dsn the base is that
+empty PostgreSQL database.
 """
 
 from __future__ import annotations
@@ -12,15 +15,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import importlib.util
 import json
 import os
+import random
 import re
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bodies import Text
@@ -37,6 +42,9 @@ from kbsync.targets.postgres.config import PostgresTargetConfig
 from kbsync.targets.postgres.target import PostgresTarget
 
 LANGUAGES = ("en", "zh")
+
+LEAST_SLIPPED = 5
+"""Letters of a word in which a slip is made."""
 
 MASKED_BY = 1
 """The version of `words` that questions were first masked by: with another they are other questions."""
@@ -92,11 +100,28 @@ def masked(question: str, paragraph: Paragraph, frequency: Counter[str], count: 
     return question
 
 
-async def ranks(target: IndexedTarget, asked: Sequence[tuple[str, str]]) -> tuple[list[int], float]:
-    """The rank (1 = first, 0 = not among ten) of each question's paragraph; milliseconds a question."""
+def slipped(question: str, chance: random.Random) -> str:
+    """`question` with two letters swapped, or one left out, doubled or wrong, in its longest word."""
+    word = max(re.findall("[A-Za-z]+", question), key=len, default="")
+    if len(word) < LEAST_SLIPPED:
+        return question
+    at = chance.randrange(1, len(word) - 1)
+    before, letter, after = word[:at], word[at], word[at + 1 :]
+    other = chance.choice("abcdefghijklmnopqrstuvwxyz".replace(letter, ""))
+    slip = chance.choice([after[0] + letter + after[1:], after, letter + letter + after, other + after])
+    return question.replace(word, before + slip, 1)
+
+
+async def ranks(
+    target: IndexedTarget, asked: Sequence[tuple[str, str]], among: str | None = None
+) -> tuple[list[int], float]:
+    """The rank (1 = first, 0 = not among ten) of each question's paragraph; milliseconds a question.
+
+    `among`: the pattern of the paths to search.
+    """
     places, start = [], time.perf_counter()
     for question, path in asked:
-        paths = [hit.path for hit in await target.search(Query(question))]
+        paths = [hit.path for hit in await target.search(Query(question, path=among))]
         places.append(paths.index(path) + 1 if path in paths else 0)
     return places, (time.perf_counter() - start) / len(asked) * 1000
 
@@ -112,6 +137,7 @@ def row(name: str, places: Sequence[int], milliseconds: float) -> str:
 async def measure(folder: Path, dsn: str) -> None:
     """Index all and ask all."""
     texts = {language: paragraphs(folder, language) for language in LANGUAGES}
+    chance = random.Random(7)
     every = [each for language in LANGUAGES for each in texts[language]]
     frequency = Counter(word for each in every for word in set(words(each.text).lower().split()))
     with tempfile.TemporaryDirectory() as scratch:
@@ -130,6 +156,27 @@ async def measure(folder: Path, dsn: str) -> None:
             print(row(language, *await ranks(target, asked)))
             asked = [(masked(question, each, frequency), each.path) for question, each in pairs]
             print(row(f"{language} masked", *await ranks(target, asked)))
+        pairs = [(question, each) for each in texts["en"] for question in each.questions]
+        asked = [(slipped(question, chance), each.path) for question, each in pairs]
+        print(row("en slip", *await ranks(target, asked)))
+        pairs = [(question, each) for each in texts["zh"] for question in each.questions]
+        asked = [(question, each.path.replace("zh/", "en/")) for question, each in pairs]
+        print(row("zh of en", *await ranks(target, asked, among="en/**")))
+        if not importlib.util.find_spec("opencc"):
+            await target.aclose()
+            return
+        import opencc
+
+        traditional = opencc.OpenCC("s2t").convert
+        asked = [(traditional(question), each.path) for question, each in pairs]
+        print(row("zh script", *await ranks(target, asked)))
+        await target.aclose()
+    with tempfile.TemporaryDirectory() as scratch:
+        surroundings = Surroundings("xquad", Path(scratch), Path(scratch))
+        target = LocalTarget.open(LocalTargetConfig(max_bytes=10**6), surroundings, parse)
+        rewritten = [replace(each, text=traditional(each.text)) for each in texts["zh"]]
+        await fill(target, [*texts["en"], *rewritten])
+        print(row("zh texts", *await ranks(target, [(question, each.path) for question, each in pairs])))
         await target.aclose()
 
 

@@ -1,4 +1,4 @@
-"""Makes one of characters that can be written in several ways. Pure.
+"""Makes one of characters that can be written in several ways.
 
 macOS decomposes letters in file names, PDF has ligatures and radicals for letters, word processors leave
 invisible hyphens in words.
@@ -6,8 +6,11 @@ invisible hyphens in words.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -69,6 +72,18 @@ def folded(text: str) -> str:
         text = text.translate(_RADICALS)
     text = _replace_pairs(_UNSEEN_IN_WORDS.sub("", text), (*_VOICED, *_APART, *_HALF_WIDTH))
     return _normalize("NFKC", text)
+
+
+def simplified(text: str) -> str:
+    """`text` with simplified Chinese characters for traditional ones, one for one."""
+    return text if text.isascii() else text.translate(_simplified())
+
+
+@functools.cache
+def _simplified() -> Mapping[int, int]:
+    """OpenCC's TSCharacters, of several characters the first (see NOTICE)."""
+    traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
+    return str.maketrans(traditional, *rest)
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kbsync.index.characters import simplified
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of
-from kbsync.index.words import CJK, STOP_WORDS, last_word, readable
+from kbsync.index.words import CJK, STOP_WORDS, last_word, readable, with_forms
 
 _WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
 _CJK = re.compile(f"[{CJK}]")
@@ -70,7 +71,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     """
     line = " ".join(text.split())
     stems = set[str]()  # stems of words, and CJK pairs (single characters where a run is one)
-    for match in _WORD.findall(readable(query)):
+    for match in _WORD.findall(with_forms(simplified(readable(query)))):
         pairs = [match[index : index + 2] for index in range(len(match) - 1)] or [match]
         stems.update(pairs if _CJK.match(match) else [_stem(match)])
     terms = stems - STOP_WORDS or stems
@@ -100,12 +101,12 @@ def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int,
     (start, end, match), in order, never overlapping.
     """
     spans = list[tuple[int, int, str]]()
-    for match in _WORD.finditer(line):
+    for match in _WORD.finditer(simplified(line)):
         run = match[0]
         if not _CJK.match(run):
-            stem = _stem(run)
-            if stem in terms or (beginning and run.casefold().startswith(beginning)):
-                spans.append((*match.span(), stem))
+            found = next((stem for stem in map(_stem, with_forms(run).split()) if stem in terms), None)
+            if found or (beginning and run.casefold().startswith(beginning)):
+                spans.append((*match.span(), found or _stem(run)))
             continue
         hit = [False] * len(run)  # the characters of wanted pairs, and wanted characters
         for index in range(len(run)):

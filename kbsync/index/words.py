@@ -2,8 +2,10 @@
 
 Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a
 word here, and so is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and
-accents and stems English. Before that, variants of a character become the one they compare as
-(`kbsync.index.characters`).
+accents and stems English. Before that, variants of a character become the one they compare as, and
+traditional Chinese characters simplified ones (`kbsync.index.characters`). Names in code, codes and long
+numbers are followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by
+`8999`.
 
 The index keeps no copy of the words: to remove a text it makes the same words again. So a version of `words`
 never changes; a new version follows it.
@@ -18,9 +20,9 @@ from dataclasses import dataclass
 
 import apsw
 
-from kbsync.index.characters import folded, legible
+from kbsync.index.characters import folded, legible, simplified
 
-TOKENISER = 2
+TOKENISER = 3
 """The version of `words` for new documents."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
@@ -39,10 +41,34 @@ def words(text: str, version: int = TOKENISER) -> str:
     CJK runs become single characters and pairs.
     """
     fold = _FOLDS[version]
-    return text if text.isascii() else _RUN.sub(_grams, fold(text))
+    text = text if text.isascii() else fold(text)
+    text = with_forms(text) if version >= _FORMED else text
+    return text if text.isascii() else _RUN.sub(_grams, text)
 
 
-_FOLDS: Mapping[int, Callable[[str], str]] = {1: lambda text: text.translate(_FULL_WIDTH), TOKENISER: folded}
+_FOLDS: Mapping[int, Callable[[str], str]] = {
+    1: lambda text: text.translate(_FULL_WIDTH),
+    2: folded,
+    TOKENISER: lambda text: simplified(folded(text)),
+}
+_FORMED = 3  # the first version with other forms
+_FORMS = re.compile(
+    r"(?<![^\W_])(?<![0-9][.,])(?:(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
+    r"|[A-Za-z]{1,5}-[0-9]{2,}"
+    r"|[0-9]{1,3}(?:[,.'’\u00a0\u2009\u202f][0-9]{3})+)(?![^\W_])"
+)
+_PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[0-9]+")
+
+
+def with_forms(text: str) -> str:
+    """`text` with the other forms of names in code, codes and long numbers behind each."""
+    return _FORMS.sub(_append_forms, text)
+
+
+def _append_forms(match: re.Match[str]) -> str:
+    found = match[0]
+    forms = _PARTS.findall(found) if match["name"] else filter(str.isalnum, found)
+    return f"{found} {(' ' if match['name'] else '').join(forms)}"
 
 
 def _grams(run: re.Match[str]) -> str:
@@ -66,9 +92,7 @@ where which while who whom whose why will with would you your yours
 _CHINESE = """
 的 了 是 在 和 与 及 或 有 被 把 对 从 到 为 以 于 之 其 这 那 哪 谁 何 吗 呢 吧 么 也 都 就 而 请 问 什 几
 个 些 我 你 他 她 它 们 什么 哪些 哪个 哪里 多少 怎么 怎样 如何 为什 为何 何时 是什 是谁
-谁是 几个 是否 有多 么是 么时 在哪 个是
-與 對 從 為 爲 於 這 誰 嗎 麼 麽 請 問 幾 個 們 什麼 什麽 甚麼 哪個 哪裡 哪裏 怎麼 怎麽 怎樣 為什 爲什 為甚
-為何 爲何 何時 是誰 誰是 是甚 幾個 麼是 麽是 麼時 個是
+谁是 几个 是否 有多 么是 么时 在哪 个是 甚么 为甚 是甚
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 """Words that most questions contain; searched only if there are no others."""

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.searching import Query
-from kbsync.index.characters import _ANY, _COMPATIBLE, _MARKS, _UNSEEN_IN_TEXT, folded, legible
+from kbsync.index.characters import (
+    _ANY,
+    _COMPATIBLE,
+    _MARKS,
+    _UNSEEN_IN_TEXT,
+    _simplified,
+    folded,
+    legible,
+    simplified,
+)
 from kbsync.index.chunk import chunk, make_legible
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import parse_text
@@ -18,7 +27,7 @@ from kbsync.index.search import Search
 from kbsync.index.snippet import snippet
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
-from kbsync.index.words import STOP_WORDS, terms_of, words
+from kbsync.index.words import terms_of, words
 from tests.index.test_search import ENCODER, entry, paths, searching
 from tests.share import long
 
@@ -110,11 +119,54 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
     assert legible("a\ud800b \ud83d\ude00") == "a\ufffdb 😀"
 
 
-def test_traditional_chinese_questions_have_the_same_stop_words() -> None:
-    for simplified, traditional in (("备份是什么？", "備份是什麼？"), ("怎么恢复备份", "怎麼恢復備份")):
-        asked = [[term.surface for term in terms_of(each)] for each in (simplified, traditional)]
-        assert len(asked[0]) == len(asked[1])
-    assert {"這", "為", "什麼", "怎麼", "哪裡", "誰"} <= STOP_WORDS
+def test_the_table_makes_simplified_characters_of_traditional_ones_at_once() -> None:
+    table = _simplified()
+    assert len(table) > 4_000 and not table.keys() & set(table.values())
+    assert simplified("臺灣的資料庫後面") == "台湾的资料库后面"
+    assert legible("臺灣") == "臺灣"  # as shown and embedded
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("資料庫的備份", "数据库 资料库备份"),
+        ("数据库 资料库备份", "資料庫的備份"),
+        ("def readTimeout(): pass", "read timeout"),
+        ("the read timeout", "readTimeout"),
+        ("getHTTPResponse fails", "http response"),
+        ("error E-4471", "E4471"),
+        ("error E4471", "E-4471"),
+        ("8,999 files", "8999"),
+        ("8999 files", "8,999"),
+        ("1.234.567 Einwohner", "1234567"),
+    ],
+)
+def test_a_question_finds_other_scripts_and_forms(tmp_path: Path, text: str, question: str) -> None:
+    with searching(tmp_path, [("a.txt", text), ("b.txt", "nothing of it")]) as (search, _):
+        best, *others = search.search(Query(question))
+        assert best.path == "a.txt" and all(each.score < best.score / 2 for each in others)
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.123", "2026-11-24", "v1.234", "3.14159", "GET", "Title", "iso-8859"]
+)
+def test_what_only_looks_like_another_form_keeps_its_words(text: str) -> None:
+    # A code has one to five letters and one number.
+    assert words(text) == (text if text != "iso-8859" else "iso-8859 iso8859")
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "marked"),
+    [("臺灣的資料庫", "台湾", ["臺灣"]), ("call readTimeout here", "read timeout", ["readTimeout"])],
+)
+def test_words_in_other_scripts_and_forms_are_marked(text: str, question: str, marked: list[str]) -> None:
+    shown = snippet(text, question, 80)
+    assert [shown.text[start:end] for start, end in shown.spans] == marked
+
+
+def test_traditional_chinese_questions_have_the_same_words() -> None:
+    for simple, traditional in (("备份是什么？", "備份是什麼？"), ("怎么恢复备份", "怎麼恢復備份")):
+        assert terms_of(simple) == terms_of(traditional)
 
 
 OLDER = "the o\ufb03ce ＫＢＳＹＮＣ か\u3099 \u2163"
