@@ -24,7 +24,7 @@ def no_space(what: str, place: Path | str) -> Halted:
     )
 
 
-def other_dimensions(model: str, before: int, now: int) -> Halted:
+def dimensions_changed(model: str, before: int, now: int) -> Halted:
     """A service now gives vectors of another length, which can't be compared with earlier ones."""
     return Halted(
         "embedding-dimensions",
@@ -33,7 +33,7 @@ def other_dimensions(model: str, before: int, now: int) -> Halted:
     )
 
 
-def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
+def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
     """What to do about a file or scratch folder that can't be read or written; `failed`: the failed work."""
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -45,7 +45,7 @@ def trouble_with_scratch(error: OSError, spool: Path | None = None, failed: str 
     return Unavailable(reason, code=errno.errorcode.get(error.errno or 0, ""))
 
 
-def trouble_with(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
+def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
     """What to do about a disk that refuses a write."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):

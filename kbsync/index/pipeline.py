@@ -15,7 +15,7 @@ from kbsync.index.characters import legible
 from kbsync.index.chunk import chunk
 from kbsync.index.document import Chunk, Cut, Entry, Parsed
 from kbsync.index.embed import Encoder, Vectors
-from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.errors import scratch_error
 from kbsync.index.read.formats import is_picture, picture_chunk
 
 Parse = Callable[[str, Body], Parsed]
@@ -39,7 +39,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
     except TargetError as error:
         return error
     except OSError as error:
-        return trouble_with_scratch(error)
+        return scratch_error(error)
     except Exception as error:  # a parser's bug fails this document, not the others
         fields = {"event": "document.unreadable"}
         _log.exception("document could not be read: %s", path, extra=fields)
@@ -63,11 +63,12 @@ class Pipeline:
         self,
         cut: Cutter,
         encoder: Encoder,
-        known: Callable[[str, Sequence[str]], set[str]],
+        find_embedded: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """`known(model, keys)` gives the keys that already have a vector. Refuses files over `max_bytes`."""
-        self._cut, self._encoder, self._known, self._max_bytes = cut, encoder, known, max_bytes
+        """`find_embedded(model, keys)` gives the keys that have a vector. Refuses files over `max_bytes`."""
+        self._cut, self._encoder, self._max_bytes = cut, encoder, max_bytes
+        self._find_embedded = find_embedded
 
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
         """The entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
@@ -79,7 +80,7 @@ class Pipeline:
             while remaining:
                 batch, characters = list[Entry | TargetError](), 0
                 # A service makes vectors of the first documents while the others are cut.
-                with closing(_VectorsOfBatch(self._encoder, self._known)) as vectors:
+                with closing(_VectorsOfBatch(self._encoder, self._find_embedded)) as vectors:
                     # Texts, chunks and vectors of a batch are in memory together.
                     while remaining and characters <= _MOST_CHARACTERS:
                         outcome = next(outcomes)
@@ -119,14 +120,14 @@ class Pipeline:
         except TargetError as error:
             return error
         except OSError as error:
-            return trouble_with_scratch(error)
+            return scratch_error(error)
 
 
 class _VectorsOfBatch:
     """The vectors of one batch that the index lacks. Asks a service as soon as a request is full."""
 
-    def __init__(self, encoder: Encoder, known: Callable[[str, Sequence[str]], set[str]]) -> None:
-        self._encoder, self._known = encoder, known
+    def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
+        self._encoder, self._find_embedded = encoder, find_embedded
         self._seen = set[str]()
         self._unsorted = dict[str, Chunk]()
         self._missing = dict[str, Chunk]()
@@ -154,8 +155,8 @@ class _VectorsOfBatch:
 
     def _sort(self) -> None:
         if self._unsorted:
-            known_keys = self._known(self._encoder.model, list(self._unsorted))
-            self._missing.update(item for item in self._unsorted.items() if item[0] not in known_keys)
+            embedded_keys = self._find_embedded(self._encoder.model, list(self._unsorted))
+            self._missing.update(item for item in self._unsorted.items() if item[0] not in embedded_keys)
             self._unsorted.clear()
 
     def _begin(self, count: int) -> None:

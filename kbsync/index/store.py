@@ -145,10 +145,10 @@ class Store(Protocol):
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Up to `limit` documents with ids greater than `after`, in order: those with all their passages."""
 
-    def present(self, documents: Iterable[int]) -> set[int]:
+    def find_existing(self, documents: Iterable[int]) -> set[int]:
         """Those of `documents` that exist with all their passages."""
 
-    def known(self, model: str, keys: Iterable[str]) -> set[str]:
+    def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that have a vector of `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:

@@ -31,7 +31,7 @@ MOST_ROWS = 6_000
 """Maximum number of chunks to score by words; beyond that, the commonest terms are dropped."""
 
 
-def telling(
+def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, int], chunks: int
 ) -> tuple[dict[Term, float], float]:
     """The rarest terms with the idf of each, as many as can be scored in good time, and the sum of all.

@@ -28,7 +28,7 @@ from kbsync.cli.context import choose, post
 from kbsync.cli.exit_codes import _CURES, sentence_of
 from kbsync.cli.options import Choices
 from kbsync.errors import StateError, UsageError
-from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.errors import scratch_error
 from kbsync.server import app
 from kbsync.server.listener import bind_sockets
 from kbsync.source import roots
@@ -577,7 +577,7 @@ def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> 
     error = OSError(number, os.strerror(number), str(tmp_path / "it"))
     told = [sentence_of(error)] if number in _CURES else []
     if number in roots._FIXES:
-        told.append(str(trouble_with_scratch(error)))
+        told.append(str(scratch_error(error)))
     for sentence in told:
         assert sentence.startswith(f"{tmp_path}/it: {os.strerror(number).lower()}; ")
     cures = {_CURES.get(number, "").removeprefix("; "), roots._FIXES.get(number, "")}

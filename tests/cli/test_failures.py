@@ -29,7 +29,7 @@ from kbsync.contract.target import Outgoing
 from kbsync.errors import Halted, Rejected
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.embed import LocalEncoder
-from kbsync.index.errors import trouble_with
+from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
@@ -156,7 +156,7 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
     folder = place.root / "a base"
     folder.mkdir()
     full = (apsw.FullError("disk is full"), OSError(errno.EDQUOT, "quota"), apsw.ReadOnlyError("read-only"))
-    told = [trouble_with(folder, error) for error in full]
+    told = [storage_error(folder, error) for error in full]
     assert f"no space is left for the index in {folder}; free some" in str(told[0])
     assert [paste(place, error.cure).code for error in told if isinstance(error, Halted)] == [0, 0, 0]
 

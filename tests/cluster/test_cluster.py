@@ -190,11 +190,11 @@ def test_passages_that_have_a_vector_are_not_embedded_again(
     encoder = ClusterEncoder(cluster, LocalEncoder(), LocalEncoder)
     lacking = list[str]()
 
-    def known(_model: str, keys: Sequence[str]) -> set[str]:
+    def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:
         lacking.append(keys[0])
         return set(keys[1:])
 
-    (batch,) = Pipeline(cluster.cut, encoder, known, 10**9).batches(PAGES)
+    (batch,) = Pipeline(cluster.cut, encoder, find_embedded, 10**9).batches(PAGES)
     names = [name for name, _ in calls]
     assert (names.count("kbsync-cut"), names.count("kbsync-embed")) == (30, 1)
     assert [key for each in batch if isinstance(each, Entry) for key in each.vectors] == lacking

@@ -214,9 +214,9 @@ def test_old_vectors_stay_when_the_model_changes(index: Writer, folder: Path) ->
     index.put([entry(3, "alpha", replaces=1)], Fake("two"))
     reader = SqliteStore(folder, writer=None)
     key = {text: piece(text).key for text in ("alpha", "beta")}
-    assert reader.known("one", key.values()) == {key["beta"]}
-    assert reader.known("two", key.values()) == {key["alpha"]}
-    assert reader.known("three", key.values()) == set()
+    assert reader.find_embedded("one", key.values()) == {key["beta"]}
+    assert reader.find_embedded("two", key.values()) == {key["alpha"]}
+    assert reader.find_embedded("three", key.values()) == set()
     reader.close()
 
 

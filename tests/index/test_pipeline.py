@@ -51,8 +51,8 @@ class EncoderService:
 
 
 def preparation(service: EncoderService, **parts: Any) -> Pipeline:
-    given = {"parse": lambda path, _body: text(path), "known": lambda _model, _keys: set(), **parts}
-    return Pipeline(cut_here(given["parse"]), service, given["known"], 10**9)  # type: ignore[arg-type]
+    given = {"parse": lambda path, _body: text(path), "find_embedded": lambda _model, _keys: set(), **parts}
+    return Pipeline(cut_here(given["parse"]), service, given["find_embedded"], 10**9)  # type: ignore[arg-type]
 
 
 def documents(count: int) -> list[tuple[Entry, Body]]:
@@ -83,12 +83,14 @@ def test_a_service_is_asked_while_documents_are_still_being_cut() -> None:
 def test_each_text_is_asked_for_once_and_no_text_that_has_its_vector() -> None:
     service, asked = EncoderService(), list[str]()
 
-    def known(_model: str, keys: Sequence[str]) -> set[str]:
+    def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:
         asked.extend(keys)
         return set(keys[:1])
 
     texts = iter("abcadb")
-    (batch,) = preparation(service, parse=lambda *_: text(next(texts)), known=known).batches(documents(6))
+    (batch,) = preparation(service, parse=lambda *_: text(next(texts)), find_embedded=find_embedded).batches(
+        documents(6)
+    )
     assert len(asked) == len(set(asked)) == 4
     assert sorted(text for each in service.begun for text in each.texts) == ["b", "d"]
     assert all(isinstance(each, Entry) for each in batch)
@@ -103,12 +105,12 @@ def test_a_text_that_is_refused_fails_every_document_that_has_it() -> None:
 def test_what_is_under_way_is_given_up_where_the_rest_cannot_be_had() -> None:
     service, calls = EncoderService(), list[int]()
 
-    def known(_model: str, keys: Sequence[str]) -> set[str]:
+    def find_embedded(_model: str, keys: Sequence[str]) -> set[str]:
         calls.append(len(keys))
         if len(calls) == 2:
             raise StateError("the disk is full")
         return set()
 
     with pytest.raises(StateError):
-        list(preparation(service, known=known).batches(documents(4)))
+        list(preparation(service, find_embedded=find_embedded).batches(documents(4)))
     assert [each.cancelled() for each in service.begun] == [True]

@@ -468,7 +468,7 @@ def test_a_list_waits_for_a_commit_whose_answer_was_lost(
                 patch.setattr(
                     connections, "_SET", connections._SET.replace(sixty, sixty.replace("60s", "1s"))
                 )
-                for look in (lambda: store.page(0, 9), lambda: store.present([1])):
+                for look in (lambda: store.page(0, 9), lambda: store.find_existing([1])):
                     with pytest.raises(Unavailable):
                         look()
             listing = pool.submit(store.page, 0, 9)
@@ -545,12 +545,12 @@ def test_a_vector_that_another_host_takes_out_meanwhile_is_made_again(
     database = postgres.database()
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [other] = put(theirs, entry(1, "kestrel"))
-        assert ours.known("numbers", [piece("kestrel").key])
+        assert ours.find_embedded("numbers", [piece("kestrel").key])
         encoder = Numbers()
         ours.check()
 
         def take_out(connection: Any, statement: str) -> None:
-            if "CROSS JOIN LATERAL" in statement and theirs.present([other]):
+            if "CROSS JOIN LATERAL" in statement and theirs.find_existing([other]):
                 theirs.delete([other])
 
         with monkeypatch.context() as patch:

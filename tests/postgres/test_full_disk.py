@@ -94,6 +94,6 @@ def test_a_disk_without_room_for_the_log_of_the_server_costs_a_pause_and_loses_n
 
 def is_there(store: PostgresStore, documents: list[int]) -> bool:
     try:
-        return store.present(documents) == set(documents)
+        return store.find_existing(documents) == set(documents)
     except Unavailable:
         return False

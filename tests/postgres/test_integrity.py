@@ -84,7 +84,7 @@ def test_a_document_that_lost_passages_counts_as_absent(postgres: Server, table:
         first = f"SELECT min({column}) FROM kbsync.{table}"
         postgres.run(database, f"DELETE FROM kbsync.{table} WHERE {column} = ({first})")
         assert [row.id for row in store.page(0, 9)] == [whole]
-        assert store.present([lost, whole]) == {whole}
+        assert store.find_existing([lost, whole]) == {whole}
 
 
 @pytest.mark.parametrize("table", ["words", "vector"])
@@ -94,7 +94,7 @@ def test_a_new_version_gets_back_what_the_old_one_lost(postgres: Server, table: 
         [old] = put(store, entry(1, "kestrel", "heron", path="a.md"))
         postgres.run(database, f"TRUNCATE kbsync.{table}")
         [new] = put(store, entry(2, "kestrel", "merlin", path="a.md", replaces=old))
-        assert store.present([old, new]) == {new}
+        assert store.find_existing([old, new]) == {new}
     assert left_over(postgres, database) == []
 
 
@@ -138,7 +138,7 @@ def test_two_states_in_turn_leave_one_document_for_each_path(postgres: Server) -
         [old] = put(first, entry(1, "kestrel", path="a.md"))
     with closing(state(postgres, database, 2)) as second:
         [newer] = put(second, entry(1, "merlin", path="a.md"))
-        assert second.present([old, newer]) == {newer}
+        assert second.find_existing([old, newer]) == {newer}
     with closing(state(postgres, database, 1)) as again:
         # It does not know what the other one stored.
         [newest] = put(again, entry(2, "heron", path="a.md", replaces=old))
@@ -262,7 +262,7 @@ def test_a_reader_works_with_a_base_that_is_not_upgraded_yet(postgres: Server, o
     with opened(postgres, older, "one/", read_only=True) as reader:
         assert found(reader, "merlin")
         assert len(reader.page(0, 9)) == 3
-        assert len(reader.present([row.id for row in reader.page(0, 9)])) == 3
+        assert len(reader.find_existing([row.id for row in reader.page(0, 9)])) == 3
     assert postgres.run(older, "SELECT version FROM kbsync.base") == [(1,)]
 
 

@@ -64,7 +64,7 @@ def test_a_state_lost_on_the_same_machine_takes_its_prefix_up_again(postgres: Se
             assert looking.check()[1] == 1
         assert after.check()[1] == 1
         put(after, entry(2, "heron"))
-        assert after.present([number]) == {number}
+        assert after.find_existing([number]) == {number}
         # Two at work with one prefix on one machine: the one that came last goes on.
         assert refused(before).halt == "superseded"
     assert rows(postgres, database) == [(PREFIX, token("second"), "files-1", "/srv/docs", "news")]
@@ -91,13 +91,13 @@ def test_a_prefix_of_another_is_refused_until_a_person_releases_it(
                 assert (caught.value.halt, caught.value.cure) == ("prefix-taken", halted.cure)
         # The other one has noticed nothing.
         put(theirs, entry(2, "merlin"))
-        assert theirs.present([number]) == {number}
+        assert theirs.find_existing([number]) == {number}
 
         cured(postgres, halted)
         put(theirs, entry(3, "heron"))  # released is not taken yet
         assert ours.check()[1] == 3
         put(ours, entry(4, "osprey"))
-        assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.present([number])) == (4, [], set())
+        assert (len(ours.page(0, 9)), theirs.page(0, 9), theirs.find_existing([number])) == (4, [], set())
         # Whoever had it is told by whom it was taken, in whatever it does next and when it starts again.
         assert refused(theirs).halt == "prefix-taken"
         with at(postgres, database, "first") as again:

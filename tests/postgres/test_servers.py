@@ -137,7 +137,7 @@ def test_a_document_that_takes_longer_than_a_statement_may_fails_alone_and_names
         assert isinstance(failed, Rejected) and failed.may_pass
         assert "b.md" in failed.reason and "statement_timeout" in failed.reason
         assert "ALTER ROLE postgres IN DATABASE" in failed.reason
-        assert isinstance(stored, int) and store.present([first, stored]) == {first, stored}
+        assert isinstance(stored, int) and store.find_existing([first, stored]) == {first, stored}
     postgres.run("postgres", f"ALTER DATABASE {database} RESET statement_timeout")
     assert left_over(postgres, database) == []
 
@@ -153,7 +153,7 @@ def test_another_statement_that_takes_too_long_names_the_setting(postgres: Serve
         pytest.raises(Unavailable, match=r"statement_timeout.*ALTER ROLE postgres"),
     ):
         other.execute("LOCK TABLE kbsync.document IN ACCESS EXCLUSIVE MODE")
-        store.present([number])
+        store.find_existing([number])
 
 
 @enumerated("words")

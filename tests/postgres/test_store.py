@@ -141,7 +141,7 @@ def test_no_document_of_another_prefix_is_seen_changed_or_removed(postgres: Serv
         assert ours.check()[0] == theirs.check()[0]
         assert (found(ours, "kestrel"), found(theirs, "kestrel")) == ({mine}, {other})
         assert [row.id for row in ours.page(0, 9)] == [mine]
-        assert ours.present([mine, other, 10**30]) == {mine}
+        assert ours.find_existing([mine, other, 10**30]) == {mine}
         assert ours.texts(other) is None
         assert ours.delete([other])
         with pytest.raises(Rejected):
@@ -186,7 +186,7 @@ def test_passages_that_stay_are_neither_written_nor_given_vectors_again(postgres
         assert second != first
         assert isinstance(second, int)
         assert store.texts(second) == [*texts, "heron"]
-        assert store.present([first, second]) == {second}
+        assert store.find_existing([first, second]) == {second}
         # Others in front of them: they keep their words and vectors, and are in order.
         [third] = put(store, entry(3, "merlin", *texts[5:], path="a.md", replaces=second))
         assert store.texts(third) == ["merlin", *texts[5:]]
@@ -199,7 +199,7 @@ def test_a_text_of_another_host_needs_no_vector_of_its_own(postgres: Server) -> 
     with opened(postgres, database, "a/") as ours, opened(postgres, database, "b/") as theirs:
         [mine] = put(ours, entry(1, "kestrel"))
         key = piece("kestrel").key
-        assert theirs.known("numbers", [key, "00" * 32]) == {key}
+        assert theirs.find_embedded("numbers", [key, "00" * 32]) == {key}
         encoder = Numbers()
         [other] = theirs.put([entry(1, "kestrel")], encoder)
         assert isinstance(other, int) and other != mine

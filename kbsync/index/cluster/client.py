@@ -31,7 +31,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.index.cluster import worker
 from kbsync.index.document import Chunk, Cut, Entry
 from kbsync.index.embed import Encoder, Vectors
-from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.errors import scratch_error
 from kbsync.index.loop_thread import LoopThread
 from kbsync.index.pipeline import Cutter
 from kbsync.index.read.formats import needs_parser
@@ -274,7 +274,7 @@ class DaskCluster:
             )
         except OSError as error:
             unreadable = Future[Cut | TargetError]()
-            unreadable.set_result(trouble_with_scratch(error))
+            unreadable.set_result(scratch_error(error))
             return unreadable
 
     def _place(self, path: str) -> str:
@@ -298,7 +298,7 @@ class DaskCluster:
             try:
                 request = self._ask_cut(_with_content(document, body), wanted)
             except OSError as error:
-                return trouble_with_scratch(error)
+                return scratch_error(error)
             except ValueError as error:  # the body was closed, nobody waits any more
                 return Unavailable(f"its bytes cannot be read again ({error})")
             outcome = await request

@@ -29,7 +29,7 @@ from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Chunk, Cut
 from kbsync.index.embed import Encoder, Vectors
-from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.errors import scratch_error
 from kbsync.index.pipeline import read_and_cut
 from kbsync.index.read.formats import READERS, TEXTS
 from kbsync.source.read import Spooled
@@ -123,7 +123,7 @@ def _cut(document: Sent) -> Cut | TargetError | None:
         with _parser() as parser, Spooled(content, len(content), document.digest, NO_STAMP) as body:
             outcome = read_and_cut(document.path, body, parser.parse)
     except OSError as error:
-        outcome = trouble_with_scratch(error)
+        outcome = scratch_error(error)
     except Exception as error:
         outcome = _reject_unexpected(error)
     if isinstance(outcome, Unavailable | Halted):  # a machine is to blame: name it

@@ -29,7 +29,7 @@ from kbsync import install_command
 from kbsync.contract.target import Body
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
-from kbsync.index.errors import trouble_with_scratch
+from kbsync.index.errors import scratch_error
 from kbsync.index.fence.child import LENGTH, pack, unpack_answer, unpack_ready
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
@@ -381,7 +381,7 @@ class Parser:
         try:
             process = self._process = self._making.submit(self._make).result()
         except OSError as error:
-            raise trouble_with_scratch(error, self._spool, failed) from error
+            raise scratch_error(error, self._spool, failed) from error
         except RuntimeError as error:  # the program is ending: no thread takes work any more
             raise Unavailable("the parser was stopped", code="parser-closed") from error
         if self._closed:
@@ -398,7 +398,7 @@ class Parser:
             raise Unavailable(f"the parser does not start ({error}){hint}", code="parser-start") from error
         except OSError as error:
             self._end()
-            raise trouble_with_scratch(error, self._spool, failed) from error
+            raise scratch_error(error, self._spool, failed) from error
         return process
 
     def _make(self) -> ParserProcess:

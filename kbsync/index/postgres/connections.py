@@ -22,9 +22,9 @@ from kbsync.index.postgres.errors import (
     OLDEST_EXTENSION,
     OLDEST_SERVER,
     Database,
+    connection_error,
     identifier,
-    trouble_with,
-    unconnected,
+    statement_error,
 )
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -127,7 +127,7 @@ class Connections:
         try:
             yield connection
         except psycopg.Error as error:
-            raise trouble_with(self.database, error) from error
+            raise statement_error(self.database, error) from error
         finally:
             self._give_back(connection)
 
@@ -143,7 +143,7 @@ class Connections:
         try:
             connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
-            raise unconnected(self.database, error) from error
+            raise connection_error(self.database, error) from error
         unsuitable = self._unsuitable(connection.info)
         if unsuitable is not None:
             connection.close()

@@ -89,7 +89,7 @@ def literal(text: str) -> str:
     return sql.Literal(text).as_string(None)
 
 
-def unconnected(database: Database, error: psycopg.Error) -> TargetError:
+def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     """What to do about a failed connection."""
     words = message_of(error)
     if _NO_DATABASE.search(words):
@@ -104,7 +104,7 @@ def unconnected(database: Database, error: psycopg.Error) -> TargetError:
     return Unavailable(f"{database} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 
 
-def trouble_with(database: Database, error: psycopg.Error) -> TargetError:
+def statement_error(database: Database, error: psycopg.Error) -> TargetError:
     """What to do about a failed statement. Its transaction is rolled back."""
     state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
@@ -128,7 +128,7 @@ def trouble_with(database: Database, error: psycopg.Error) -> TargetError:
         reason = f"no space is left on the disk of {database}; free some, the work goes on by itself"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
-        return gone(database)
+        return index_gone(database)
     if state == CANCELED:
         reason = f"{database} ended a statement ({words}); if statement_timeout is too short, raise it with"
         return Unavailable(f"{reason}: {database.longer_statements}", code=state)
@@ -137,7 +137,7 @@ def trouble_with(database: Database, error: psycopg.Error) -> TargetError:
     return Unavailable(f"{database} cannot be used just now ({words})", code=state or "disconnected")
 
 
-def gone(database: Database) -> Unavailable:
+def index_gone(database: Database) -> Unavailable:
     """The error for tables that were dropped or replaced."""
     return Unavailable(f"the index in {database} is gone; a new one is made", code="index-gone")
 

@@ -15,7 +15,7 @@ from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, telling
+from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ FEW = 20_000
 it has enough of the filtered ones."""
 
 MOST_WEIGHED = 10_000
-"""Maximum number of passages to score by words. Of commoner terms `telling` has left at most one."""
+"""Maximum number of passages to score by words. Of commoner terms `select_terms` has left at most one."""
 
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a filter names to the server; above it, the server checks each passage."""
@@ -113,13 +113,13 @@ class PostgresSnapshot:
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
-        lexical, by_name, named, total = self._by_words(terms, scope, document_count, near)
+        lexical, by_name, name_scores, total = self._by_words(terms, scope, document_count, near)
         documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
         points = {passage: score for passage, _, score in lexical}
         cosines = {passage: score for passage, _, score in nearest}
-        self._find_named_words(named, documents)
+        self._find_named_words(name_scores, documents)
         if vector is not None and stored_model is not None and nearest and documents.keys() - cosines.keys():
             # A passage found by words gets its cosine too; one found by meaning has none of the words.
             rows = self._connection.execute(
@@ -133,8 +133,8 @@ class PostgresSnapshot:
             cosines.update(rows)
         found = dict[int, CandidateChunk]()
         for passage, document in documents.items():
-            in_words = points.get(passage, 0.0) + named.points(document, passage)
-            words = in_words / total if in_words else 0.0
+            word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
+            words = word_score / total if word_score else 0.0
             found[passage] = CandidateChunk(passage, document, words, cosines.get(passage, 0.0))
         few = few_of_each(found.pop(passage) for passage in only_named)
         return [*few, *found.values()]
@@ -221,11 +221,11 @@ class PostgresSnapshot:
         whole = [term for term in terms if not term.goes_on]
         chunks, length, frequencies = self._frequencies(whole)
         whole = [term for term in whole if term.stem not in prefixes or frequencies[term]]
-        weights, total = telling(whole, frequencies, chunks)
-        named = NameScores(weights)
+        weights, total = select_terms(whole, frequencies, chunks)
+        name_scores = NameScores(weights)
         if not weights:
-            return [], {}, named, total
-        by_name = self._by_name(named, weights, scope) if self._viewpoint.has_names else {}
+            return [], {}, name_scores, total
+        by_name = self._by_name(name_scores, weights, scope) if self._viewpoint.has_names else {}
         values = {
             "terms": [term_of(term.stem) for term in weights],
             "idf": list(weights.values()),
@@ -240,27 +240,29 @@ class PostgresSnapshot:
             statement = _BEST.replace("@best", _MATCH.replace("@scope", "AND passage = ANY(%(near)s)"))
             values |= {"near": list(by_name), "limit": len(by_name)}
             rows += self._connection.execute(statement, values).fetchall()
-        return rows, by_name, named, total
+        return rows, by_name, name_scores, total
 
-    def _by_name(self, named: NameScores, weights: Mapping[Term, float], scope: _Scope) -> dict[int, int]:
-        """Fill `named`; the first passages of the best names, with their documents."""
+    def _by_name(
+        self, name_scores: NameScores, weights: Mapping[Term, float], scope: _Scope
+    ) -> dict[int, int]:
+        """Fill `name_scores`; the first passages of the best names, with their documents."""
         by_number = {term_of(term.stem): term for term in weights}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
             {"terms": list(by_number), "most": MOST_ROWS, **scope.values},
         )
         for number, document in rows:
-            named.documents[document].append(by_number[number])
-        if not named.documents:
+            name_scores.documents[document].append(by_number[number])
+        if not name_scores.documents:
             return {}
-        return dict(self._connection.execute(_OF_NAMES, (named.best(), NAMED_CHUNKS)).fetchall())
+        return dict(self._connection.execute(_OF_NAMES, (name_scores.best(), NAMED_CHUNKS)).fetchall())
 
-    def _find_named_words(self, named: NameScores, documents: Mapping[int, int]) -> None:
+    def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
         """Find which of the passages have a word of their documents' names themselves."""
-        by_number = {term_of(t.stem): t for terms in named.documents.values() for t in terms}
-        if passages := [p for p, document in documents.items() if document in named.documents]:
+        by_number = {term_of(t.stem): t for terms in name_scores.documents.values() for t in terms}
+        if passages := [p for p, document in documents.items() if document in name_scores.documents]:
             for number, passage in self._connection.execute(_HAVING, (list(by_number), passages)):
-                named.chunks[by_number[number]].add(passage)
+                name_scores.chunks[by_number[number]].add(passage)
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
         """Passages and words in all, and how many passages have each term, or names if these are more."""

@@ -24,7 +24,7 @@ from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.postgres import schema
 from kbsync.index.postgres.connections import ASLEEP, Connection, Connections
-from kbsync.index.postgres.errors import gone, literal
+from kbsync.index.postgres.errors import index_gone, literal
 from kbsync.index.postgres.searching import HNSW_FROM, PostgresSnapshot, Viewpoint
 from kbsync.index.postgres.writing import WHOLE, VectorsLackingError, Writing, bind, unbind
 from kbsync.index.store import Stored
@@ -196,7 +196,7 @@ class PostgresStore:
         )
         return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
-    def present(self, documents: Iterable[int]) -> set[int]:
+    def find_existing(self, documents: Iterable[int]) -> set[int]:
         """The documents that exist and are ours."""
         self._settle()
         rows = self._rows(
@@ -205,7 +205,7 @@ class PostgresStore:
         )
         return {number for (number,) in rows}
 
-    def known(self, model: str, keys: Iterable[str]) -> set[str]:
+    def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
         """The keys that have a vector, whoever stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
@@ -217,7 +217,7 @@ class PostgresStore:
 
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document."""
-        if not self.present([document]):
+        if not self.find_existing([document]):
             return None
         rows = self._rows(
             "SELECT text FROM document d JOIN passage USING (content) WHERE d.id = %(id)s ORDER BY place",
@@ -234,7 +234,7 @@ class PostgresStore:
             base = self._find_base(connection) if is_made else None
             database, row = self._connections.database, None if base is None else base.row
             if row is None and not self._read_only:
-                raise gone(database)
+                raise index_gone(database)
             nothing = f"nothing has been mirrored into {database} under the prefix {self._owner.prefix!r} yet"
             if base is None:
                 raise UnmadeError(nothing)
@@ -464,7 +464,7 @@ class PostgresStore:
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
-            return gone(self._connections.database)
+            return index_gone(self._connections.database)
         return self._superseded(base.row)
 
     def _superseded(self, row: _OwnerRow) -> Halted:

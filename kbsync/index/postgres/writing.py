@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from kbsync.index.document import Chunk, Entry
-from kbsync.index.errors import other_dimensions
+from kbsync.index.errors import dimensions_changed
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.weights import FIELDS
 from kbsync.index.words import TOKENISER, Tokeniser, naming_text
@@ -416,7 +416,7 @@ class Writing:
             self._connection.execute(insert, (name, dimensions))
             [row] = self._connection.execute(find, (name,))
         if dimensions not in (None, row[1]):
-            raise other_dimensions(name, row[1], dimensions)
+            raise dimensions_changed(name, row[1], dimensions)
         return int(row[0])
 
     def _copy(self, into: str, types: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

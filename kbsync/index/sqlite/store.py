@@ -19,13 +19,13 @@ from kbsync.contract.searching import Query, selector
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
-from kbsync.index.errors import trouble_with
+from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WHOLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, telling
+from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
 from kbsync.index.words import Term
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -51,7 +51,7 @@ class Reader:
     _matrix: Matrix
     _frequencies: dict[Term, int]
     _chunks: int
-    _seen: int
+    _data_version: int
 
     def __init__(self, folder: Path) -> None:
         """Raises `UnmadeError` if nothing was mirrored yet, `StateError` if the file can't be read."""
@@ -104,7 +104,7 @@ class Reader:
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
         self._frequencies = {}
-        self._chunks, self._seen = 0, -1
+        self._chunks, self._data_version = 0, -1
 
     def has_vectors(self, model: str) -> bool:
         """Whether any document has vectors of that model."""
@@ -121,22 +121,22 @@ class Reader:
         """The best chunks by words and the best by meaning, each with both scores."""
         version: int = self._connection.pragma("data_version")
         # Cache counts between searches, which often share common words, until a commit.
-        if version != self._seen:
+        if version != self._data_version:
             self._frequencies.clear()
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
-            self._seen = version
-        admitted = self._admitted(query)
-        chosen, total = telling(terms, {term: self._frequency(term) for term in terms}, self._chunks)
-        expression = _expression(chosen)
+            self._data_version = version
+        admitted = self._find_admitted(query)
+        selected, total = select_terms(terms, {term: self._frequency(term) for term in terms}, self._chunks)
+        expression = _expression(selected)
         matches: Iterator[tuple[int, float]] = iter(())
         if expression:
             matches = self._connection.execute(_MATCH, (expression,))
-        named = self._named(chosen, admitted)
-        scores = dict(islice(matches, MOST_ROWS)) if named.documents else {}
+        name_scores = self._score_names(selected, admitted)
+        scores = dict(islice(matches, MOST_ROWS)) if name_scores.documents else {}
         by_words = self._with_owners(chain(scores.items(), matches))
-        if named.documents:
+        if name_scores.documents:
             first = sorted(
-                islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + named.points(row[1], row[0]))
+                islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
             )
             by_words = chain(first, by_words)
         document_count = self._count_wanted(admitted, query.top_k)
@@ -154,32 +154,32 @@ class Reader:
             locations |= {chunk: (document, slot) for chunk, document, slot, _ in semantic.rows.values()}
 
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
-            in_words = points.get(chunk, 0.0) + named.points(document, chunk)
+            word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
-            return CandidateChunk(chunk, document, in_words / total if in_words else 0.0, meaning)
+            return CandidateChunk(chunk, document, word_score / total if word_score else 0.0, meaning)
 
         found = [candidate(chunk, *location) for chunk, location in locations.items()]
-        by_name = [row for row in self._chunks_named(named) if row[0] not in locations]
+        by_name = [row for row in self._chunks_by_name(name_scores) if row[0] not in locations]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
-    def _named(self, idf: Mapping[Term, float], admitted: set[int] | None) -> NameScores:
+    def _score_names(self, idf: Mapping[Term, float], admitted: set[int] | None) -> NameScores:
         """The documents with some of these terms in their names."""
-        named = NameScores(idf)
+        name_scores = NameScores(idf)
         for term in idf if "names" in self._word_tables else ():
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
             for document in islice(admitted_rows, MOST_ROWS):
-                named.documents[document].append(term)
-        for term in {term for terms in named.documents.values() for term in terms}:
+                name_scores.documents[document].append(term)
+        for term in {term for terms in name_scores.documents.values() for term in terms}:
             chunks = self._connection.execute(_CHUNKS_WITH, (_expression([term]), MOST_ROWS))
-            named.chunks[term].update(chunk for (chunk,) in chunks)
-        return named
+            name_scores.chunks[term].update(chunk for (chunk,) in chunks)
+        return name_scores
 
-    def _chunks_named(self, named: NameScores) -> Iterator[tuple[int, int, int | None]]:
+    def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """(chunk, document, slot) of the first chunks of the documents with the best names."""
         room = NAMED_CHUNKS
-        for document in named.best():
+        for document in name_scores.best():
             rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
             yield from ((chunk, document, slot) for chunk, slot in rows)
             room -= len(rows)
@@ -201,7 +201,7 @@ class Reader:
                 )
         return by_chunk
 
-    def _admitted(self, query: Query) -> set[int] | None:
+    def _find_admitted(self, query: Query) -> set[int] | None:
         """The documents that the filters of `query` admit; None: all."""
         if not query.selects:
             return None
@@ -405,7 +405,7 @@ class SqliteStore:
                     self._writer.close()
                 self._writer = self._open_writer(self._folder)
                 self._damage = ""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             query = "SELECT (SELECT value FROM meta WHERE key = 'uuid'), count(*) FROM document"
             uuid, count = connection.execute(query).get
             return uuid, count
@@ -413,44 +413,44 @@ class SqliteStore:
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document."""
         with self._target_errors():
-            outcomes = self._current().put(entries, encoder)
+            outcomes = self._current_writer().put(entries, encoder)
             # Documents written to a file that was removed meanwhile are not stored, whatever SQLite says.
-            self._current()
+            self._current_writer()
             return outcomes
 
     def delete(self, documents: Sequence[int]) -> bool:
         """Remove the documents that exist."""
         with self._target_errors():
-            return self._current().delete(documents)
+            return self._current_writer().delete(documents)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time."""
         with self._target_errors():
-            self._current().rename(document, path, name, modified)
+            self._current_writer().rename(document, path, name, modified)
 
     def leave(self) -> None:
         """Does nothing: the index names no owner."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
         """Documents by id."""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM document WHERE id > ? AND {WHOLE} ORDER BY id LIMIT ?",  # noqa: S608
                 (after, limit),
             )
             return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
-    def present(self, documents: Iterable[int]) -> set[int]:
+    def find_existing(self, documents: Iterable[int]) -> set[int]:
         """The documents that exist."""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             find = f"SELECT id FROM document WHERE id = ? AND {WHOLE}"  # noqa: S608
             return {
                 document for document in documents if connection.execute(find, (document,)).get is not None
             }
 
-    def known(self, model: str, keys: Iterable[str]) -> set[str]:
+    def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
         """The keys that have a vector."""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             stored_model = vectors.find_model(connection, model)
             raw = (bytes.fromhex(key) for key in keys)
             return (
@@ -461,14 +461,14 @@ class SqliteStore:
 
     def texts(self, document: int) -> Sequence[str] | None:
         """The texts of a document."""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
         """A document as it was put, for another store; None if it is absent or lacks vectors of `model`."""
-        with self._reading() as connection:
+        with self._open_snapshot() as connection:
             row = connection.execute(_ENTRY, (document,)).get
             stored_model = vectors.find_model(connection, model)
             rows: list[Any] = connection.execute(_CHUNKS, (document,)).fetchall()
@@ -539,19 +539,19 @@ class SqliteStore:
             if connection is not None:
                 connection.close()
 
-    def _current(self) -> Writer:
+    def _current_writer(self) -> Writer:
         """The writer, if writing is allowed and its file is still the one in the folder."""
         if self._writer is None:
             raise Halted("read-only", f"{self._folder} was opened for reading only")
         if self._damage or not self._writer.is_current:
-            raise self._gone()
+            raise self._index_gone()
         return self._writer
 
-    def _gone(self) -> Unavailable:
+    def _index_gone(self) -> Unavailable:
         return Unavailable(f"the index in {self._folder} is gone; a new one is made", code="index-gone")
 
     @contextmanager
-    def _reading(self) -> Iterator[apsw.Connection]:
+    def _open_snapshot(self) -> Iterator[apsw.Connection]:
         """A connection for reading; all reads inside see one commit."""
         with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
@@ -564,7 +564,7 @@ class SqliteStore:
         except UnmadeError as error:
             if self._writer is None:
                 raise
-            raise self._gone() from error
+            raise self._index_gone() from error
         except (TargetError, UsageError):
             raise
         except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
@@ -574,4 +574,4 @@ class SqliteStore:
                 code="index-damaged",
             ) from error
         except (apsw.Error, OSError, StateError) as error:
-            raise trouble_with(self._folder, error) from error
+            raise storage_error(self._folder, error) from error

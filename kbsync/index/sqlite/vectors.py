@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from kbsync.index.errors import other_dimensions
+from kbsync.index.errors import dimensions_changed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
     if model is None:
         raise AssertionError("a row just inserted is there")
     if model.dimensions != dimensions:
-        raise other_dimensions(name, model.dimensions, dimensions)
+        raise dimensions_changed(name, model.dimensions, dimensions)
     return model
 
 

@@ -28,7 +28,7 @@ import apsw
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
-from kbsync.index.errors import trouble_with
+from kbsync.index.errors import storage_error
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import FILE, INCREMENTAL, WHOLE, identity, open_index, set_aside
 from kbsync.index.words import TOKENISER, naming_text, words
@@ -174,7 +174,7 @@ class Writer:
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, OSError):
-                raise trouble_with(folder, error) from error
+                raise storage_error(folder, error) from error
             raise
         self._connection.pragma("cache_size", -_CACHE_KIB)
         self._connection.wal_autocheckpoint(_WAL_PAGES)
@@ -242,7 +242,7 @@ class Writer:
         with self._transaction() as version:
             obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
-            self._clear_some(obsolete, version)
+            self._clear_step(obsolete, version)
         is_clear = self._clear(obsolete)
         # A damaged file that was set aside may hold the same text (promise 11).
         forget_set_aside(self._folder / FILE)
@@ -255,9 +255,9 @@ class Writer:
                 return False
             obsolete = self._find_ownerless()
             if not obsolete:
-                return self._reword_some() or self._merge() or self._shrink()
+                return self._reword_step() or self._merge() or self._shrink()
             with self._transaction() as version:
-                self._clear_some(obsolete, version)
+                self._clear_step(obsolete, version)
             return True
 
     def scrub(self) -> bool:
@@ -320,8 +320,8 @@ class Writer:
                 try:
                     with self._guard:
                         with self._transaction() as version:
-                            steps = [self._put_some(document, version, obsolete) for document in group]
-                            self._clear_some(obsolete, version)
+                            steps = [self._put_batch(document, version, obsolete) for document in group]
+                            self._clear_step(obsolete, version)
                         # Only after the commit, and before another thread may tidy up.
                         for document, (document_id, placed) in zip(group, steps, strict=True):
                             document.ready |= placed
@@ -344,7 +344,7 @@ class Writer:
                 self._staged.difference_update(firsts)
                 obsolete += firsts
 
-    def _put_some(
+    def _put_batch(
         self, document: _Incoming, version: int, obsolete: list[int]
     ) -> tuple[int | None, dict[int, Run]]:
         """Store up to `STEP` missing chunks and, if none is missing then, show the whole document.
@@ -362,7 +362,7 @@ class Writer:
         ).get
         replaced = [number for number in dict.fromkeys((entry.replaces, earlier)) if number is not None]
         if not document.ready:
-            self._refuse_incomplete(bind(entry.path), replaced)
+            self._check_complete(bind(entry.path), replaced)
         old_runs = [run for number in replaced for run in self._runs_of(number)]
         # Runs with older words match others, so they are not kept; the digest covers the model.
         keepable = dict[bytes, list[Run]]()
@@ -382,7 +382,7 @@ class Writer:
                 lines, pages = (first.line or 0) - (line or 0), (first.page or 0) - (page or 0)
                 runs.append(replace(reused, lines=lines, pages=pages))
             elif len(chunks) <= room:
-                placed[place] = self._put_in(document, place, version)
+                placed[place] = self._insert_run(document, place, version)
                 runs.append(placed[place])
                 room -= len(chunks)
             else:
@@ -412,7 +412,7 @@ class Writer:
         )
         return document_id, {}
 
-    def _refuse_incomplete(self, path: str | bytes, documents: Sequence[int]) -> None:
+    def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
         """Raises `DamagedError` if one of these, or one at this path, has lost chunks.
 
         Their words can't be removed without the text, and would match whatever chunk gets the number next.
@@ -435,7 +435,7 @@ class Writer:
         query = f"SELECT {_COLUMNS} FROM run WHERE document = ? ORDER BY place, first"  # noqa: S608
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
-    def _put_in(self, document: _Incoming, place: int, version: int) -> Run:
+    def _insert_run(self, document: _Incoming, place: int, version: int) -> Run:
         """Store the chunks of a run, which no search finds until it gets its document.
 
         Raises `_VectorsLackingError`.
@@ -492,7 +492,7 @@ class Writer:
             "REPLACE INTO names(rowid, name) VALUES (?, ?)", (document, words(named, TOKENISER))
         )
 
-    def _reword_some(self) -> bool:
+    def _reword_step(self) -> bool:
         """Give `STEP` stored chunks, of one document or several, today's words; whether there were any."""
         with self._guard:
             stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
@@ -513,7 +513,7 @@ class Writer:
         Returns the room left, -1 if chunks are left.
         """
         stale_runs = [run for run in self._runs_of(document) if run.is_stale]
-        for run in (part for stale_run in stale_runs for part in self._parts(stale_run)):
+        for run in (part for stale_run in stale_runs for part in self._split_run(stale_run)):
             if run.chunks > room:
                 return -1
             room -= run.chunks
@@ -529,7 +529,7 @@ class Writer:
         self._connection.execute("UPDATE document SET tokeniser = ? WHERE id = ?", (TOKENISER, document))
         return room
 
-    def _parts(self, run: Run) -> list[Run]:
+    def _split_run(self, run: Run) -> list[Run]:
         """A run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its place."""
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
@@ -550,13 +550,13 @@ class Writer:
         """Remove all runs in `obsolete`, step by step, and return their space; False if some has to wait."""
         while obsolete and not self._is_closing:
             with self._transaction() as version:
-                self._clear_some(obsolete, version)
+                self._clear_step(obsolete, version)
         while not self._is_closing and (self._merge() or self._shrink()):
             pass
         with self._guard:
             return not obsolete and self._is_open and not self._is_marked()
 
-    def _clear_some(self, obsolete: list[int], version: int) -> None:
+    def _clear_step(self, obsolete: list[int], version: int) -> None:
         """Remove up to `STEP` chunks of the ownerless runs in `obsolete`; finished runs leave `obsolete`."""
         query = f"SELECT {_COLUMNS} FROM run WHERE first = ? AND document IS NULL"  # noqa: S608
         runs = {
@@ -573,7 +573,7 @@ class Writer:
                 obsolete.pop()
                 continue
             count = min(run.chunks, room)
-            self._take_out(run, count, version)
+            self._delete_chunks(run, count, version)
             room -= count
             runs[run.first] = replace(run, chunks=run.chunks - count)
             if count == run.chunks:
@@ -589,7 +589,7 @@ class Writer:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('marked', 1)")
         self._is_merging = False
 
-    def _take_out(self, run: Run, count: int, version: int) -> None:
+    def _delete_chunks(self, run: Run, count: int, version: int) -> None:
         """Remove `count` chunks at the end of a run, their words and the vectors that only they use."""
         rowids = (run.last + 1 - count, run.last)
         rows: list[Any] = self._connection.execute(
@@ -690,7 +690,7 @@ def _lock_folder(folder: Path) -> int:
         make_private_folder(folder)
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
-        raise trouble_with(folder, error) from error
+        raise storage_error(folder, error) from error
     # The kernel releases its lock with the process, however that ends: nothing needs cleaning up.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

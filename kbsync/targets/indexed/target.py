@@ -121,7 +121,7 @@ class IndexedTarget(Target):
         self._cluster = cluster
         here = cut_here(parse or self._parse)
         cut = here if cluster is None else cluster.cut_or(here)
-        self._pipeline = Pipeline(cut, encoder, store.known, limits.max_bytes or sys.maxsize)
+        self._pipeline = Pipeline(cut, encoder, store.find_embedded, limits.max_bytes or sys.maxsize)
         # Threads of their own: they mostly wait for the cluster, and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
@@ -206,10 +206,10 @@ class IndexedTarget(Target):
         """READY or MISSING."""
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
-        present = await asyncio.to_thread(self._store.present, wanted)
+        existing = await asyncio.to_thread(self._store.find_existing, wanted)
         # The commit that stores a document also makes it searchable: there is no other state.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
-        return {each: ready if number in present else missing for each, number in numbers.items()}
+        return {each: ready if number in existing else missing for each, number in numbers.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Remove each document and every trace of its text."""

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from kbsync import install_command
 from kbsync.contract.target import Surroundings
 from kbsync.errors import UsageError
-from kbsync.index.errors import trouble_with
+from kbsync.index.errors import storage_error
 from kbsync.index.pipeline import Parse
 from kbsync.index.store import Store
 from kbsync.permissions import make_private_folder, open_private
@@ -104,4 +104,4 @@ def token_of(surroundings: Surroundings) -> UUID | None:
             os.fsync(stream.fileno())
         return token
     except OSError as error:
-        raise trouble_with(folder, error) from error
+        raise storage_error(folder, error) from error
