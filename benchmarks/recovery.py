@@ -157,7 +157,7 @@ def under_way(row: Upload, now: float) -> Upload:
 def fill(installation: Installation, app: ZhipuApplication) -> None:
     """The state and the base as they are at the kill."""
     with open_state(installation, print) as store:
-        run = once.mirror_run(installation, installation.mirrors[0], store)
+        run = once.make_mirror(installation, installation.mirrors[0], store)
         binding = asyncio.run(bound(run))
         filler = Filler(binding, app, itertools.count())
         every = Scan(binding.settings.root, StateTree(store.read_now, binding.mirror), binding.rules)

@@ -22,7 +22,7 @@ from kbsync import once as passes
 from kbsync.config.model import folder_config
 from kbsync.core.model import SELECTED, FileKind, Presence, Status
 from kbsync.core.selection import Rules
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.reconcile import StateTree
 from kbsync.installation import Installation
 from kbsync.once import open_state
@@ -37,20 +37,20 @@ FIND = ["find", "{}", "-printf", "%p %s %T@ %C@ %i %y %n\\n"]
 def fill(installation: Installation) -> None:
     """Rows of a mirror whose files are all ready."""
     with open_state(installation, print) as store:
-        run = passes.mirror_run(installation, installation.mirrors[0], store)
+        run = passes.make_mirror(installation, installation.mirrors[0], store)
         rules = asyncio.run(bound(run))
-        tree = StateTree(store.read_now, run.mirror)
+        tree = StateTree(store.read_now, run.id)
         page: list[FolderListing] = []
         for listing in Scan(run.settings.root, tree, rules):
             page.append(listing)
             if len(page) == 200:
-                record(store, run.mirror, page)
+                record(store, run.id, page)
                 page = []
-        record(store, run.mirror, page)
-        store.submit(lambda tx: tx.mirrors.pass_ended(run.mirror, time.time(), True)).result()
+        record(store, run.id, page)
+        store.submit(lambda tx: tx.mirrors.pass_ended(run.id, time.time(), True)).result()
 
 
-async def bound(run: MirrorRun) -> Rules:
+async def bound(run: Mirror) -> Rules:
     """Bind the mirror to its (empty) base; the rules it selects by."""
     async with run.bind() as mirror:
         assert mirror is not None, run.halt

@@ -19,10 +19,10 @@ from kbsync.core.model import Status
 from kbsync.engine.clock import SystemClock, Threads, end_tasks, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, Reread
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.installation import Installation
-from kbsync.once import log_finished, mirror_run, open_state, receiving, tell_damage
+from kbsync.once import log_finished, make_mirror, open_state, receiving, tell_damage
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
@@ -98,9 +98,9 @@ class Daemon:
         self._has_requests = asyncio.Event()
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
-        self._runs: dict[str, MirrorRun] = {}
-        self._listener = HttpListener(installation, self._runs, assistants)
-        self._notifications = Notifications(self._runs)
+        self._running: dict[str, Mirror] = {}
+        self._listener = HttpListener(installation, self._running, assistants)
+        self._notifications = Notifications(self._running)
 
     async def run(self) -> None:
         """Work until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
@@ -185,8 +185,8 @@ class Daemon:
         """Log what is watched once every folder was compared: before that, documents are not counted."""
         for each in list(self._mirrors.values()):
             await each.loop.compared.wait()
-        http, runs = self._installation.config.http, list(self._runs.values())
-        quieting = {run.mirror: run.bound.reconciler.settling.paths() if run.bound else [] for run in runs}
+        http, mirrors = self._installation.config.http, list(self._running.values())
+        quieting = {each.id: each.bound.reconciler.settling.paths() if each.bound else [] for each in mirrors}
 
         def count(tx: Tx) -> int:
             """Count documents, including new files that are still changing."""
@@ -200,28 +200,27 @@ class Daemon:
         with contextlib.suppress(StateError):
             documents = await store.read(count)
             listen = "" if http is None else http.listen
-            log.info("daemon.watching", folders=len(runs), documents=documents, listen=listen)
+            log.info("daemon.watching", folders=len(mirrors), documents=documents, listen=listen)
 
     def _start_missing(self, store: StateStore, wanted: Iterable[MirrorConfig]) -> None:
-        for mirror in wanted:
-            if mirror.name in self._mirrors:
+        for config in wanted:
+            name = config.name
+            if name in self._mirrors:
                 continue
-            run = mirror_run(self._installation, mirror, store, hears=True)
-            run.on_event = partial(self._finished, mirror.name)
-            self._listener.counters.attend(run)
-            self._runs[mirror.name] = run
-            loop = MirrorLoop(run, self._installation.state_dir, asyncio.Event())
-            loop.on_wish = partial(self._request, mirror.name)
+            mirror = make_mirror(self._installation, config, store, hears=True)
+            mirror.on_event = partial(self._finished, name)
+            self._listener.counters.attend(mirror)
+            self._running[name] = mirror
+            loop = MirrorLoop(mirror, self._installation.state_dir, asyncio.Event())
+            loop.on_wish = partial(self._request, name)
             # A mirror has its own threads: a hanging folder must not block other mirrors.
-            work = in_own_threads(
-                mirror.name, keep_running(run.clock, loop.keep, "mirror", mirror=mirror.name)
-            )
-            self._mirrors[mirror.name] = WatchedMirror(mirror, loop, asyncio.create_task(work))
+            work = in_own_threads(name, keep_running(mirror.clock, loop.keep, "mirror", mirror=name))
+            self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str]) -> None:
         ended = [self._mirrors.pop(name) for name in names]
         for name in names:
-            self._runs.pop(name, None)
+            self._running.pop(name, None)
         for each in ended:
             each.loop.stop.set()
         tasks = [each.task for each in ended]

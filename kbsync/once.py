@@ -25,7 +25,7 @@ from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
 from kbsync.engine.journal import Happened
-from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
+from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
 from kbsync.engine.status import FAILING, TARGET_DOWN
 from kbsync.errors import KbsyncError, StateError, system_reason
@@ -54,42 +54,42 @@ class PassEnd:
     busy: tuple[str, ...] = ()
 
 
-async def run_once(run: MirrorRun, *, budget: float = DOWN_BUDGET) -> PassEnd:
+async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
     """The pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
 
     Never raises for errors of the folder or the target.
     """
-    run.is_pass, may_repeat = True, True
-    deadline, wait = run.clock.steady() + budget, 1.0
+    mirror.is_pass, may_repeat = True, True
+    deadline, wait = mirror.clock.steady() + budget, 1.0
     while True:
-        async with run.bind() as bound:
+        async with mirror.bind() as bound:
             if bound is not None:
                 end = await _pass(bound, budget)
                 if not (may_repeat and end.trouble and await bound.base_changed()):
                     break
                 # An empty base replaced a damaged one: upload everything to it.
-                may_repeat, deadline = False, run.clock.steady() + budget
+                may_repeat, deadline = False, mirror.clock.steady() + budget
                 continue
-        await run.halts.end_trouble()  # a daemon's earlier notes are checked again
-        if run.halt is not None or run.clock.steady() + wait > deadline:
-            end = PassEnd(False, run.halts.trouble, TARGET_DOWN if run.halts.trouble else "")
+        await mirror.halts.end_trouble()  # a daemon's earlier notes are checked again
+        if mirror.halt is not None or mirror.clock.steady() + wait > deadline:
+            end = PassEnd(False, mirror.halts.trouble, TARGET_DOWN if mirror.halts.trouble else "")
             break
-        await run.clock.sleep(wait)
+        await mirror.clock.sleep(wait)
         wait *= 2
     if end.reason:
-        await run.halts.note_unfinished(end.reason, end.trouble)
+        await mirror.halts.note_unfinished(end.reason, end.trouble)
     return end
 
 
 async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
     """Mirror the folder as it is now, and audit the base if that is due."""
-    run = bound.run
+    mirror = bound.mirror
     if await bound.compare() is None:
         return PassEnd(False)
     if (end := await _finish(bound, budget)) is not None:
         return end
     await bound.compared()
-    await run.first_pass_over()
+    await mirror.first_pass_over()
     # Last, so that it sees a base at rest. What it wants sent again is part of this pass.
     await bound.auditing.run_due()
     if (end := await _finish(bound, budget)) is not None:
@@ -99,12 +99,12 @@ async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
     """Take turns until nothing of the scan is owed; how the pass ends if it halts or gives up before."""
-    run, worker, binding, halts = bound.run, bound.worker, bound.journal.binding, bound.run.halts
-    begun = run.clock.steady()
-    while run.halt is None:
+    mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
+    begun = mirror.clock.steady()
+    while mirror.halt is None:
         await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
-        if halts.is_down_for(budget, run.clock.steady()):
+        if halts.is_down_for(budget, mirror.clock.steady()):
             return PassEnd(False, halts.trouble, TARGET_DOWN)
         if halts.state_error:
             return PassEnd(False, halts.state_error)
@@ -113,11 +113,11 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
         if await bound.is_done():
             break
         worker.rested.clear()
-        pause = (run.clock.steady() - begun) / 5
-        await rest(run.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
-    if run.halt is not None:
+        pause = (mirror.clock.steady() - begun) / 5
+        await rest(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
+    if mirror.halt is not None:
         return PassEnd(True)
-    left = await run.store.read(
+    left = await mirror.store.read(
         lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
     )
     if left:
@@ -133,12 +133,12 @@ class OnceEnd:
     """How the passes ended, by mirror name; `signal`: the one that interrupted them."""
 
     ends: dict[str, PassEnd]
-    runs: dict[str, MirrorRun]
+    mirrors: dict[str, Mirror]
     seconds: float
     signal: int | None = None
 
 
-ShowProgress = Callable[[StateStore, Mapping[str, MirrorRun]], Awaitable[None]]
+ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
 """Shows the progress of the mirrors while passes run; cancelled at their end."""
 
 
@@ -157,10 +157,10 @@ async def once(
             caught.set_result(number)
 
     with receiving(signals, receive), open_state(installation, tell_damage) as store:
-        runs = {mirror.name: mirror_run(installation, mirror, store) for mirror in installation.mirrors}
-        shown = None if watch is None else asyncio.ensure_future(watch(store, runs))
+        mirrors = {each.name: make_mirror(installation, each, store) for each in installation.mirrors}
+        shown = None if watch is None else asyncio.ensure_future(watch(store, mirrors))
         asyncio.get_running_loop().set_default_executor(Threads())
-        work = [in_own_threads(name, _pass_of_run(run)) for name, run in runs.items()]
+        work = [in_own_threads(name, _pass_of(mirror)) for name, mirror in mirrors.items()]
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
             await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,32 +171,32 @@ async def once(
             if shown is not None:
                 shown.cancel()
                 await asyncio.gather(shown, return_exceptions=True)
-        ends = dict(zip(runs, passes.result(), strict=True)) if not caught.done() else {}
-    return OnceEnd(ends, runs, time.monotonic() - began, caught.result() if caught.done() else None)
+        ends = dict(zip(mirrors, passes.result(), strict=True)) if not caught.done() else {}
+    return OnceEnd(ends, mirrors, time.monotonic() - began, caught.result() if caught.done() else None)
 
 
-async def _pass_of_run(run: MirrorRun) -> PassEnd:
+async def _pass_of(mirror: Mirror) -> PassEnd:
     try:
-        return await run_once(run)
+        return await run_once(mirror)
     except (StateError, OSError) as error:
         trouble = str(error)
     except KbsyncError:
         raise
     except Exception as error:  # only this mirror's; the others continue
-        log.exception("mirror.failed", mirror=run.settings.name)
+        log.exception("mirror.failed", mirror=mirror.settings.name)
         trouble = bug_in_words(error)
     with contextlib.suppress(StateError):
-        await run.halts.note_unfinished(FAILING, trouble)
+        await mirror.halts.note_unfinished(FAILING, trouble)
     return PassEnd(False, trouble)
 
 
-def mirror_run(
-    installation: Installation, mirror: MirrorConfig, store: StateStore, *, hears: bool = False
-) -> MirrorRun:
+def make_mirror(
+    installation: Installation, config: MirrorConfig, store: StateStore, *, hears: bool = False
+) -> Mirror:
     """A mirror ready to start. `hears`: kbsync listens for the service's callbacks."""
 
     async def open_target() -> Target:
-        return await asyncio.to_thread(installation.target, mirror, hears=hears)
+        return await asyncio.to_thread(installation.target, config, hears=hears)
 
     site = RunContext(
         installation.spool_dir,
@@ -205,9 +205,9 @@ def mirror_run(
         installation.rename_base,
         at_work=hears,
     )
-    run = MirrorRun(settings_of(mirror), store, open_target, SystemClock(), site)
-    run.on_event = lambda event: log_finished(mirror.name, event)
-    return run
+    mirror = Mirror(settings_of(config), store, open_target, SystemClock(), site)
+    mirror.on_event = lambda event: log_finished(config.name, event)
+    return mirror
 
 
 def log_finished(mirror: str, event: Happened) -> None:

@@ -142,9 +142,9 @@ def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> It
     """What a pass did: one line for all mirrors, or with `apart` one each."""
     if apart or len(reports) == 1:
         for each in reports:
-            yield _line(each.status.name, [end.runs[each.status.name].counts], [each], end.seconds)
+            yield _line(each.status.name, [end.mirrors[each.status.name].counts], [each], end.seconds)
     else:
-        counts = [run.counts for run in end.runs.values()]
+        counts = [mirror.counts for mirror in end.mirrors.values()]
         yield _line(counted(len(reports), "mirror"), counts, reports, end.seconds)
 
 

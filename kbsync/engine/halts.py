@@ -44,7 +44,7 @@ from kbsync.errors import Halted, NameTaken, Rejected, StateError, TargetError, 
 from kbsync.state.mirrors import Halt
 
 if TYPE_CHECKING:
-    from kbsync.engine.mirror import MirrorRun
+    from kbsync.engine.mirror import Mirror
 
 log = structlog.get_logger("kbsync")
 
@@ -244,7 +244,7 @@ class HaltState:
 class Halts(HaltState):
     """The halts of one mirror as the state has them, and so as they are shown."""
 
-    run: MirrorRun
+    mirror: Mirror
     stored: Halt | None = None
     is_current: bool = False
     """Whether this run wrote and logged `stored`; an earlier run may have left it in the state."""
@@ -254,7 +254,7 @@ class Halts(HaltState):
 
     async def show(self, halt: Halt | None) -> None:
         """Record on disk and in the log that the mirror needs a person, or no longer does."""
-        name, context = self.run.settings.name, self.run.context
+        name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
             halt = going_on(halt, name, context.cure, at_work=context.at_work)
         async with self._writing:
@@ -264,12 +264,12 @@ class Halts(HaltState):
             await self._write(halt)
             self.is_current = halt is not None
             if halt is not None:
-                log.error("mirror.halted", mirror=name, folder=str(self.run.settings.root), **asdict(halt))
+                log.error("mirror.halted", mirror=name, folder=str(self.mirror.settings.root), **asdict(halt))
             elif before is not None:
                 log.info("mirror.resumed", mirror=name, reason=before.reason)
 
     async def _write(self, halt: Halt | None) -> None:
-        await self.run.store.write(lambda tx: tx.mirrors.set_halt(self.run.mirror, halt))
+        await self.mirror.store.write(lambda tx: tx.mirrors.set_halt(self.mirror.id, halt))
         self.stored = halt
 
     async def halt(self, error: Halted) -> None:
@@ -278,7 +278,7 @@ class Halts(HaltState):
         await self.show(self._describe(error))
 
     def _describe(self, error: Halted) -> Halt:
-        return as_halt(error, self.run.settings.name, self.run.context.cure)
+        return as_halt(error, self.mirror.settings.name, self.mirror.context.cure)
 
     async def end(self) -> None:
         """Resume: a person says so, or the mirror has started again."""
@@ -299,7 +299,7 @@ class Halts(HaltState):
             await self.show_trouble(FAILING, self.failing)
         elif not self.trouble:
             await self.end_trouble()
-        elif self.is_down_for(DOWN_AFTER, self.run.clock.steady()):
+        elif self.is_down_for(DOWN_AFTER, self.mirror.clock.steady()):
             await self.show_trouble(TARGET_DOWN, self.trouble)
 
     def is_about(self, *reasons: str) -> bool:
@@ -313,7 +313,7 @@ class Halts(HaltState):
 
     def take_probe(self) -> bool:
         """Whether to ask the base now if the cause is gone; about a halt, less often each time."""
-        now, wait = self.run.clock.steady(), PROBE_EVERY
+        now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY
         if now < self._probe_at or not (self.needs_person or self.trouble):
@@ -336,7 +336,7 @@ class Halts(HaltState):
 
     async def begin_failed(self, error: TargetError) -> None:
         """Note that the target did not answer at the start; replaces a halt over a key."""
-        self.down(error.reason, self.run.clock.steady())
+        self.down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.
             await self.show(self._describe_trouble(TARGET_DOWN, error.reason))
@@ -344,7 +344,7 @@ class Halts(HaltState):
     async def note_unfinished(self, reason: str, trouble: str) -> None:
         """Show in `status` why a pass could not end, until the next one starts."""
         if self.stored is None:
-            cure = self.run.context.cure(f"--once --mirror {self.run.settings.name}")
+            cure = self.mirror.context.cure(f"--once --mirror {self.mirror.settings.name}")
             await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))
             self.is_current = False
 

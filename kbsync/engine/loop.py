@@ -22,7 +22,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import bug_in_words, keep_running, rest
 from kbsync.engine.halts import Work
-from kbsync.engine.mirror import PATIENCE, BoundMirror, MirrorRun
+from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
 from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
@@ -62,7 +62,7 @@ ALL = "all"
 class MirrorLoop:
     """Keeps one mirror up to date until `stop` is set."""
 
-    run: MirrorRun
+    mirror: Mirror
     state_dir: Path
     stop: asyncio.Event
     make_watcher: Callable[..., Watcher] = Watcher
@@ -82,33 +82,33 @@ class MirrorLoop:
         while not self.stop.is_set():
             known = await self._newest_message()
             try:
-                async with self.run.bind() as bound:
+                async with self.mirror.bind() as bound:
                     if bound is not None:
                         wait = FIRST_RETRY
                         await self._watch(bound)
-                if bound is None and self.run.halts.trouble:
-                    await self.run.halts.show_trouble(TARGET_DOWN, self.run.halts.trouble)
+                if bound is None and self.mirror.halts.trouble:
+                    await self.mirror.halts.show_trouble(TARGET_DOWN, self.mirror.halts.trouble)
             except Exception as error:
                 await self._tell_failed(error)
             finally:
                 self.begun.set()
                 self.compared.set()
             # Before the next start; a new message ends the pause.
-            until = self.run.clock.steady() + wait
-            while not self.stop.is_set() and (left := until - self.run.clock.steady()) > 0:
-                self.run.wake.clear()  # a message, or the run that just ended: the state tells which
+            until = self.mirror.clock.steady() + wait
+            while not self.stop.is_set() and (left := until - self.mirror.clock.steady()) > 0:
+                self.mirror.wake.clear()  # a message, or the run that just ended: the state tells which
                 await self._rest(min(CHECK_EVERY / 2, left))
                 if await self._newest_message() > known:
                     break
             # The config may be fixed by now; a new message comes from a person.
-            if self.run.halt is not None and await self._newest_message() > known:
+            if self.mirror.halt is not None and await self._newest_message() > known:
                 await self._have_read(Reread.CONFIG)
-            elif self.run.halts.is_about(CREDENTIALS):
+            elif self.mirror.halts.is_about(CREDENTIALS):
                 await self._have_read(Reread.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _tell_failed(self, error: Exception) -> None:
-        name = self.run.settings.name
+        name = self.mirror.settings.name
         if isinstance(error, StateError):
             reason = str(error)
             log.error("state.failed", mirror=name, reason=reason)
@@ -116,29 +116,29 @@ class MirrorLoop:
             reason = bug_in_words(error)
             log.exception("mirror.failed", mirror=name)
         with contextlib.suppress(StateError):  # for `status`, if the state can still be written
-            await self.run.halts.show_trouble(FAILING, reason)
+            await self.mirror.halts.show_trouble(FAILING, reason)
 
     async def _have_read(self, wish: Reread) -> None:
         """Request a reload. If it changes this mirror, `stop` is set meanwhile."""
         if not self.stop.is_set():
             read = asyncio.Event()
             self.on_wish(wish, read)
-            await rest(self.run.clock, LONGEST_READING, read, self.stop)
+            await rest(self.mirror.clock, LONGEST_READING, read, self.stop)
 
     async def _newest_message(self) -> int:
-        name = self.run.settings.name
+        name = self.mirror.settings.name
         with contextlib.suppress(StateError):
-            messages = await self.run.store.read(lambda tx: tx.inbox.waiting(name))
+            messages = await self.mirror.store.read(lambda tx: tx.inbox.waiting(name))
             return messages[-1].id if messages else 0
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
         """Follow the folder until it or the base is replaced, or the daemon ends."""
-        settings = self.run.settings
+        settings = self.mirror.settings
         watcher = self.make_watcher(
             settings.root,
             self.state_dir,
-            on_hint=self.run.wake.set,
+            on_hint=self.mirror.wake.set,
             on_wake=bound.request_turn,
             ignores=partial(_ignores, bound.journal.binding.rules),
             observer=settings.observer,
@@ -146,13 +146,13 @@ class MirrorLoop:
         )
         try:
             report = await watcher.start(self._directories)
-            bound.start(keep_running(self.run.clock, bound.auditing.keep, "audits", mirror=settings.name))
+            bound.start(keep_running(self.mirror.clock, bound.auditing.keep, "audits", mirror=settings.name))
             self._tell_how("watch.started", report)
             self.begun.set()
             self._next_check, self._begin_anew = 0.0, False
-            halts = self.run.halts
+            halts = self.mirror.halts
             while not (self.stop.is_set() or self._begin_anew or halts.is_about(FOLDER_MISSING, EMPTIED)):
-                self.run.wake.clear()
+                self.mirror.wake.clear()
                 await self._rest(await self._turn(bound, watcher))
         finally:
             await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
@@ -161,7 +161,7 @@ class MirrorLoop:
         self._mode = report.mode
         log.info(
             event,
-            mirror=self.run.settings.name,
+            mirror=self.mirror.settings.name,
             mode=str(report.mode),
             why=report.why,
             cure=report.cure,
@@ -169,11 +169,11 @@ class MirrorLoop:
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
         """Check what sends no events, start a due scan, and do the due work; returns seconds to rest."""
-        clock, name = self.run.clock, self.run.settings.name
+        clock, name = self.mirror.clock, self.mirror.settings.name
         if clock.steady() >= self._next_check:
             self._next_check = clock.steady() + CHECK_EVERY
             await self._check(bound, watcher)
-        if self.run.halts.is_about(FOLDER_MISSING):
+        if self.mirror.halts.is_about(FOLDER_MISSING):
             return 0.0
         is_due = watcher.rescan_wanted or clock.steady() >= bound.next_scan
         if is_due and ALL not in bound.scanning:
@@ -182,7 +182,7 @@ class MirrorLoop:
             bound.next_scan = math.inf
             bound.scan(ALL, partial(self._scan_all, bound, watcher))
         # A request to a halted mirror uses the current config.
-        if bound.is_turn_requested and self.run.halt is not None and await self._newest_message():
+        if bound.is_turn_requested and self.mirror.halt is not None and await self._newest_message():
             await self._have_read(Reread.CONFIG)
         if self.stop.is_set():
             return 0.0
@@ -195,14 +195,16 @@ class MirrorLoop:
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
         for trouble in await watcher.check():
-            log.warning("watch.troubled", mirror=self.run.settings.name, reason=trouble.text)
-            await self.run.trusted_identity()
+            log.warning("watch.troubled", mirror=self.mirror.settings.name, reason=trouble.text)
+            await self.mirror.trusted_identity()
         if watcher.report.mode is not self._mode:
             self._tell_how("watch.changed", watcher.report)
-        if (await asyncio.to_thread(self.run.settings.resolved)).root != self.run.settings.root:
-            log.warning("folder.moved", mirror=self.run.settings.name, folder=str(self.run.settings.given))
+        if (await asyncio.to_thread(self.mirror.settings.resolved)).root != self.mirror.settings.root:
+            log.warning(
+                "folder.moved", mirror=self.mirror.settings.name, folder=str(self.mirror.settings.given)
+            )
             self._begin_anew = True
-        halts = self.run.halts
+        halts = self.mirror.halts
         if halts.work is Work.TRYING and await bound.worker.is_idle(PATIENCE):
             halts.prove()
         await halts.refresh()
@@ -211,29 +213,29 @@ class MirrorLoop:
 
     async def _check_base(self, bound: BoundMirror) -> None:
         if await bound.base_changed():
-            log.warning("base.changed", mirror=self.run.settings.name)
+            log.warning("base.changed", mirror=self.mirror.settings.name)
             self._begin_anew = True
-            self.run.wake.set()
+            self.mirror.wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:
         """Ask the target whether the cause of the halt is gone."""
-        if self.run.halts.is_about(CREDENTIALS):
+        if self.mirror.halts.is_about(CREDENTIALS):
             await self._have_read(Reread.SECRETS)
         if self.stop.is_set():
             return
         with contextlib.suppress(TargetError):
             await bound.target.base()
-            self.run.halts.try_again()
+            self.mirror.halts.try_again()
             bound.worker.wake()
 
     async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> float:
-        began = self.run.clock.steady()
+        began = self.mirror.clock.steady()
         watcher.scan_started()
         await self._check_base(bound)
         summary = await bound.compare()
         if summary is not None:
             self._directories = summary.directories
-            seconds = self.run.clock.steady() - began
+            seconds = self.mirror.clock.steady() - began
             watcher.scan_ended(summary.directories, seconds, summary.changes)
             await bound.compared()
             self.compared.set()
@@ -241,7 +243,7 @@ class MirrorLoop:
 
     async def _rest(self, seconds: float) -> None:
         """Wait until something happens, `stop` is set, or time is up."""
-        await rest(self.run.clock, seconds, self.run.wake, self.stop)
+        await rest(self.mirror.clock, seconds, self.mirror.wake, self.stop)
 
 
 def _ignores(rules: Rules, path: str) -> bool:

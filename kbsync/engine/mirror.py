@@ -1,9 +1,9 @@
 """One running mirror: how it starts and ends, and what `--once` and the daemon share.
 
-`MirrorRun` is a mirror for as long as kbsync runs: its root, its halt, its counts. `BoundMirror` works on it.
-It exists only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base
-takes it. `BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take
-turns, a pass until nothing of its scan is owed.
+`Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
+only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it.
+`BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take turns, a pass
+until nothing of its scan is owed.
 """
 
 from __future__ import annotations
@@ -221,15 +221,15 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 
 
 class BoundMirror:
-    """A running mirror, bound to its base; it exists within `MirrorRun.bind`.
+    """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    `turn` alone decides what is next; scans run beside it. `owed`: what the last scan still owes.
+    `turn` alone decides what is next; scans mirror beside it. `owed`: what the last scan still owes.
     """
 
-    def __init__(self, run: MirrorRun, target: Target, journal: Journal) -> None:
-        self.run, self.target, self.journal = run, target, journal
-        self.rechecks = Rechecks(run.settings, run.clock, run.wake)
-        store, clock = run.store, run.clock
+    def __init__(self, mirror: Mirror, target: Target, journal: Journal) -> None:
+        self.mirror, self.target, self.journal = mirror, target, journal
+        self.rechecks = Rechecks(mirror.settings, mirror.clock, mirror.wake)
+        store, clock = mirror.store, mirror.clock
         self.bodies = Bodies(journal.binding)
         self.worker = Worker(
             store,
@@ -237,10 +237,10 @@ class BoundMirror:
             self.target,
             clock,
             self.bodies,
-            run.halts,
+            mirror.halts,
             self.rechecks,
             on_event=self._happened,
-            trusted_identity=run.trusted_identity,
+            trusted_identity=mirror.trusted_identity,
         )
         self.reconciler = Reconciler(
             store,
@@ -248,25 +248,25 @@ class BoundMirror:
             clock,
             on_work=self._rows_written,
             keep=self.bodies.keep,
-            page_seconds=math.inf if run.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
+            page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
         )
-        self.owed = Owed(self.reconciler.settling, 0.0, is_pass=run.is_pass)
+        self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
         """Whether rows may wait for a decision; False only if none does."""
-        self.deletions = Deletions(store, journal, clock, run.trusted_identity, coming=self._coming)
+        self.deletions = Deletions(store, journal, clock, mirror.trusted_identity, coming=self._coming)
         self.recipe_changes = RecipeChanges(store, journal, clock)
-        configured = [each.name for each in run.context.configured]
+        configured = [each.name for each in mirror.context.configured]
         self.inbox = Inbox(store, journal, clock, configured)
         self.auditing = BackgroundAudit(
             store,
             journal,
             self.target,
             clock,
-            may_work=lambda: run.has_compared and run.halt is None,
+            may_work=lambda: mirror.has_compared and mirror.halt is None,
             is_idle=self.worker.is_idle,
-            on_halt=run.halts.halt,
+            on_halt=mirror.halts.halt,
             on_work=self.worker.wake,
-            is_pass=run.is_pass,
+            is_pass=mirror.is_pass,
         )
         self.is_turn_requested = True
         """Whether something may be due that `next_due` does not know."""
@@ -299,7 +299,7 @@ class BoundMirror:
         try:
             base = await self.target.base()
         except Halted as error:
-            await self.run.halts.halt(error)
+            await self.mirror.halts.halt(error)
             return False
         except TargetError:
             return False
@@ -309,32 +309,32 @@ class BoundMirror:
 
     async def compare(self) -> ScanSummary | None:
         """Compare the whole folder with the state; None if the root changed meanwhile."""
-        run = self.run
-        began = run.clock.steady()
-        deep, first = await run.deep_is_due()
+        mirror = self.mirror
+        began = mirror.clock.steady()
+        deep, first = await mirror.deep_is_due()
         self._is_deep = deep or first
-        if await run.trusted_identity() is None:
+        if await mirror.trusted_identity() is None:
             return None
         summary = await self.reconciler.scan(deep=deep)
         await self.reconciler.recheck_racy()
-        if await run.trusted_identity() is None:
+        if await mirror.trusted_identity() is None:
             return None
-        run.pass_seconds = run.clock.steady() - began
-        self.owed = Owed(self.reconciler.settling, run.clock.steady(), is_pass=run.is_pass)
+        mirror.pass_seconds = mirror.clock.steady() - began
+        self.owed = Owed(self.reconciler.settling, mirror.clock.steady(), is_pass=mirror.is_pass)
         return summary
 
     async def compared(self) -> None:
         """Record that the whole folder was compared."""
-        run = self.run
-        run.has_compared = self._is_compared = True
-        now = run.clock.wall()
+        mirror = self.mirror
+        mirror.has_compared = self._is_compared = True
+        now = mirror.clock.wall()
 
         def record(tx: Tx) -> None:
-            tx.mirrors.pass_ended(run.mirror, now, self._is_deep)
-            tx.folders.remove_gone(run.mirror)
+            tx.mirrors.pass_ended(mirror.id, now, self._is_deep)
+            tx.folders.remove_gone(mirror.id)
             tx.uploads.prune(now - ENDED_KEPT)
 
-        await run.store.write(record)
+        await mirror.store.write(record)
 
     async def is_done(self) -> bool:
         """Whether nothing of the last scan is owed, except work that pauses longer than `PATIENCE`."""
@@ -349,7 +349,7 @@ class BoundMirror:
     def request_turn(self) -> None:
         """Have the daemon take a turn now."""
         self.is_turn_requested = True
-        self.run.wake.set()
+        self.mirror.wake.set()
 
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
         """Scan, unless such a scan is running; `scan` returns seconds until the whole folder is due."""
@@ -362,16 +362,16 @@ class BoundMirror:
         try:
             pause = await scan()
         except Exception as error:
-            log.error("scan.failed", mirror=self.run.settings.name, reason=str(error))
+            log.error("scan.failed", mirror=self.mirror.settings.name, reason=str(error))
             self._scan_error = error
         finally:
             self.scanning.remove(name)
-            self.next_scan = min(self.next_scan, self.run.clock.steady() + pause)
+            self.next_scan = min(self.next_scan, self.mirror.clock.steady() + pause)
             self.request_turn()
 
     async def _scan_trees(self) -> float:
         await self.reconciler.scan_trees()
-        self.owed.extend(self.run.clock.steady())
+        self.owed.extend(self.mirror.clock.steady())
         return math.inf
 
     # -- what is due besides scanning ------------------------------------------------------------------
@@ -382,66 +382,70 @@ class BoundMirror:
         `only_due`: nothing, unless a turn was requested or something is known to be due. An idle mirror reads
         less then.
         """
-        if self.run.is_pass and self._scan_error is not None:
+        if self.mirror.is_pass and self._scan_error is not None:
             raise self._scan_error  # a daemon scans again
         left = await self.reconciler.take_hints(hints) if hints else []
         is_requested = bool(hints) or self.is_turn_requested or not only_due
-        if is_requested or await self.next_due() <= self.run.clock.steady():
+        if is_requested or await self.next_due() <= self.mirror.clock.steady():
             self.is_turn_requested = False
             await self._do_due_work()
         if self.reconciler.has_trees:
             self.scan("trees", self._scan_trees)
         # After a pass that weighed all missing files, few deletions need no approval again.
         if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
-            await self.run.first_pass_over()
+            await self.mirror.first_pass_over()
             self._may_hold_all = False
         return left
 
     async def _do_due_work(self) -> None:
         """Messages, unchanged files, second checks, deletions."""
-        run, owed = self.run, self.owed
+        mirror, owed = self.mirror, self.owed
         answer = await self.inbox.carry_out()
         for dropped in answer.dropped:
             log.warning(
                 "message.dropped",
-                mirror=dropped.message.mirror or run.settings.name,
+                mirror=dropped.message.mirror or mirror.settings.name,
                 verb=printable(dropped.message.verb),
                 reason=dropped.reason,
                 cure="run the command again",
             )
         self.rechecks.add(answer.look_at)
         if answer.resumed:
-            await run.halts.end()
+            await mirror.halts.end()
         if answer.audits:
             self.auditing.asked.set()
         if paths := owed.admit(self.rechecks.take_page()):
             hints = [Hint(path, HintKind.FILE) for path in paths]
-            while (hints := await self.reconciler.take_hints(hints)) and run.is_pass:
+            while (hints := await self.reconciler.take_hints(hints)) and mirror.is_pass:
                 pass
             self.rechecks.add(hint.path for hint in hints)
-            owed.extend(run.clock.steady())
+            owed.extend(mirror.clock.steady())
         overdue = await self.reconciler.settle_due()
         self.rechecks.add(await self.deletions.second_looks())
-        owed.update(run.clock.steady(), overdue)
+        owed.update(mirror.clock.steady(), overdue)
         # A pass weighs deletions as soon as nothing that it owes can still add to them: weighed one by one
         # they would slip below the limits (promise 5).
         have_all_gone = False
-        if run.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
+        if mirror.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
             have_all_gone = not await self.deletions.are_missed(owed.missed_until)
-        approve = run.context.cure(f"approve {run.settings.name}")
+        approve = mirror.context.cure(f"approve {mirror.settings.name}")
         held = await self.deletions.weigh(now=have_all_gone)
         if held:
-            log.warning("deletions.held", mirror=run.settings.name, count=held, cure=approve)
+            log.warning("deletions.held", mirror=mirror.settings.name, count=held, cure=approve)
         await self.deletions.run_approved()
         if (asked := await self.recipe_changes.weigh()) is not None:
             log.warning(
-                "recipe.held", mirror=run.settings.name, count=asked.documents, bytes=asked.size, cure=approve
+                "recipe.held",
+                mirror=mirror.settings.name,
+                count=asked.documents,
+                bytes=asked.size,
+                cure=approve,
             )
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
         """Poll these documents soon: their target called back (ADR 21). Ignores others' ids."""
-        if await self.run.store.write(lambda tx: self.journal.hurry(tx, ids)):
+        if await self.mirror.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
     async def next_due(self) -> float:
@@ -458,7 +462,7 @@ class BoundMirror:
 
     def _coming(self) -> Collection[int]:
         """The inodes of files that are still changing."""
-        return self.owed.inodes() if self.run.is_pass else self.reconciler.coming()
+        return self.owed.inodes() if self.mirror.is_pass else self.reconciler.coming()
 
     def _rows_written(self) -> None:
         self.may_wait = True
@@ -469,12 +473,12 @@ class BoundMirror:
         self.rechecks.forget(event.path)
         is_replaced = event.event == "document.ready" and event.replaced
         if what := "replaced" if is_replaced else COUNTED.get(event.event):
-            self.run.counts[what] += 1
-        self.run.on_event(event)
+            self.mirror.counts[what] += 1
+        self.mirror.on_event(event)
 
 
 @dataclass(slots=True, eq=False)
-class MirrorRun:
+class Mirror:
     """A mirror for as long as kbsync runs: `bind` may be entered many times, one after the other.
 
     `open_target` returns a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
@@ -488,7 +492,7 @@ class MirrorRun:
     context: RunContext
     on_event: Callable[[Happened], None] = lambda _event: None
     on_decided: Callable[[Tx, str], None] | None = None
-    mirror: int = 0
+    id: int = 0
     halts: Halts = field(init=False)
     counts: Counter[str] = field(default_factory=Counter)
     """How many documents it uploaded, replaced, renamed and deleted."""
@@ -507,7 +511,7 @@ class MirrorRun:
 
     def __post_init__(self) -> None:
         """Its halts."""
-        self.halts = Halts(run=self)
+        self.halts = Halts(mirror=self)
 
     @property
     def halt(self) -> Halt | None:
@@ -544,10 +548,10 @@ class MirrorRun:
     async def _begin(self, stack: AsyncExitStack) -> BoundMirror:
         """Check root and base and start the work; `stack` ends it."""
         store, settings, context = self.store, self.settings, self.context
-        self.identity = await attach.find_root(store, settings, self.mirror)
+        self.identity = await attach.find_root(store, settings, self.id)
         target = await self._open()
         stack.push_async_callback(self._close, target)
-        record = await store.read(lambda tx: tx.mirrors.get(self.mirror))
+        record = await store.read(lambda tx: tx.mirrors.get(self.id))
         base, spool = await target.base(), context.spool_dir
         binding = await attach.bind(store, settings, record, target, base, spool, context.configured)
         journal = Journal(binding, self.clock, self.on_decided)
@@ -583,10 +587,10 @@ class MirrorRun:
         settings, configured = self.settings, self.context.configured
         record = await self.store.read(lambda tx: attach.find_record(tx, settings, configured))
         if record is not None:
-            self.mirror, self.halts.stored = record.id, record.halt
+            self.id, self.halts.stored = record.id, record.halt
             await self._rename_base(record)
         record = await self.store.write(lambda tx: attach.enroll(tx, settings, configured))
-        self.mirror, self.halts.stored = record.id, record.halt
+        self.id, self.halts.stored = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
         """Give the embedded base the mirror's name in the config, before the state has that name.
@@ -604,7 +608,7 @@ class MirrorRun:
 
     async def deep_is_due(self) -> tuple[bool, bool]:
         """(a deep pass is due, this is the first pass: it reads everything anyway)."""
-        record = await self.store.read(lambda tx: tx.mirrors.get(self.mirror))
+        record = await self.store.read(lambda tx: tx.mirrors.get(self.id))
         if record.last_deep is None:
             return False, True
         age = self.clock.wall() - record.last_deep
@@ -621,7 +625,7 @@ class MirrorRun:
 
     async def first_pass_over(self) -> None:
         """All files missing at the first pass have been weighed: later deletions need not ask."""
-        await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.mirror, False))
+        await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------
 

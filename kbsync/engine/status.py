@@ -27,7 +27,7 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
-    from kbsync.engine.mirror import MirrorRun
+    from kbsync.engine.mirror import Mirror
 
 
 SHOWN = (
@@ -371,13 +371,13 @@ def mirror_status(
     )
 
 
-def halt_shown(tx: Tx, run: MirrorRun) -> Halt | None:
+def halt_shown(tx: Tx, mirror: Mirror) -> Halt | None:
     """The halt of a running mirror, or its held deletions, which count as one; None if it works."""
-    record = tx.mirrors.named(run.settings.name)
-    if record is None or run.halt is not None:
-        return run.halt
-    cure, at_work = run.context.cure, run.context.at_work
-    return mirror_status(tx, record, now=run.clock.wall(), cure=cure, at_work=at_work).halt
+    record = tx.mirrors.named(mirror.settings.name)
+    if record is None or mirror.halt is not None:
+        return mirror.halt
+    cure, at_work = mirror.context.cure, mirror.context.at_work
+    return mirror_status(tx, record, now=mirror.clock.wall(), cure=cure, at_work=at_work).halt
 
 
 def never_ran(

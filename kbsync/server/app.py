@@ -36,7 +36,7 @@ from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
 from kbsync.core.text import path_at
 from kbsync.engine.clock import Ask, ask_in
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import StateError, Unavailable, UsageError
 from kbsync.installation import Installation
@@ -113,7 +113,7 @@ class RunningMirrors:
 
     will_mirror, obstacle = True, ""
 
-    def __init__(self, installation: Installation, runs: Mapping[str, MirrorRun], read: ReadsState) -> None:
+    def __init__(self, installation: Installation, runs: Mapping[str, Mirror], read: ReadsState) -> None:
         self.installation, self._runs, self.read = installation, runs, read
 
     @asynccontextmanager
@@ -147,7 +147,7 @@ class ListenerApp:
     def __init__(
         self,
         installation: Installation,
-        runs: Mapping[str, MirrorRun],
+        runs: Mapping[str, Mirror],
         counters: Counters,
         monitor: LoopMonitor,
         assistants: MakeAssistants | None,

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import FAILING, halt_shown
 from kbsync.errors import StateError
 from kbsync.server.metrics import LoopMonitor
@@ -44,9 +44,9 @@ class MirrorReadiness:
 class Readiness:
     """Checks the mirrors of a daemon, in their loop. `runs`: the running mirrors by name."""
 
-    def __init__(self, runs: Mapping[str, MirrorRun]) -> None:
+    def __init__(self, runs: Mapping[str, Mirror]) -> None:
         self._runs = runs
-        self._passed: set[MirrorRun] = set()
+        self._passed: set[Mirror] = set()
 
     async def look(self) -> tuple[MirrorReadiness, ...]:
         """Check every mirror, in the order of the config, in constant time for each."""
@@ -54,7 +54,7 @@ class Readiness:
         self._passed.intersection_update(runs)
         return tuple([await self._of(run) for run in runs])
 
-    async def _of(self, run: MirrorRun) -> MirrorReadiness:
+    async def _of(self, run: Mirror) -> MirrorReadiness:
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
             # One whole comparison, carried out, is enough; later changes don't make the mirror unready again.

@@ -23,7 +23,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kbsync.config.model import Config, HttpConfig
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.errors import UsageError
 from kbsync.installation import Installation
 from kbsync.server.events import ABORT
@@ -192,7 +192,7 @@ class HttpListener:
     def __init__(
         self,
         installation: Installation,
-        runs: Mapping[str, MirrorRun],
+        runs: Mapping[str, Mirror],
         assistants: MakeAssistants | None = None,
     ) -> None:
         self.monitor = LoopMonitor()

@@ -25,7 +25,7 @@ from prometheus_client.registry import CollectorRegistry
 from kbsync import __version__, revision
 from kbsync.contract.meter import Histogram, Meter
 from kbsync.engine.journal import Happened
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import MirrorStatus
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
@@ -133,21 +133,21 @@ class Counters:
     """The counts of every mirror so far. `current`: the running mirrors by name, updated as they start and
     end."""
 
-    def __init__(self, current: Mapping[str, MirrorRun]) -> None:
+    def __init__(self, current: Mapping[str, Mirror]) -> None:
         self._current = current
-        self._runs: set[MirrorRun] = set()
+        self._runs: set[Mirror] = set()
         self._left: dict[str, Meter] = {}
         self._freshness: dict[str, Histogram] = {}
         self._embedded_bytes = 0
         self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
 
-    def attend(self, run: MirrorRun) -> None:
+    def attend(self, run: Mirror) -> None:
         """Count this mirror from now on."""
         self._runs.add(run)
         self._freshness.setdefault(run.settings.name, Histogram(FRESHNESS))
         run.on_event = partial(self._note, run, run.on_event)
 
-    def _note(self, run: MirrorRun, then: Callable[[Happened], None], event: Happened) -> None:
+    def _note(self, run: Mirror, then: Callable[[Happened], None], event: Happened) -> None:
         word = event.event.partition(".")[2]
         self._changes.append(
             {

@@ -24,7 +24,7 @@ from kbsync import __version__
 from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import printable
 from kbsync.engine.journal import Happened
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import halt_shown, in_words, iso
 from kbsync.errors import StateError, system_reason
 from kbsync.state.mirrors import Halt
@@ -274,7 +274,7 @@ class Notifications:
 
     def __init__(
         self,
-        runs: Mapping[str, MirrorRun],
+        runs: Mapping[str, Mirror],
         *,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -321,7 +321,7 @@ class Notifications:
             # Before that, the state still has the halt of an earlier process.
             if run.halts.is_current or run.has_compared:
                 with contextlib.suppress(StateError):  # the mirror itself logs it
-                    halt = await run.store.read(partial(halt_shown, run=run))
+                    halt = await run.store.read(partial(halt_shown, mirror=run))
                     self._pending.halt_seen(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
             well = await self._deliver(config, notice)

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kbsync.engine.mirror import PATIENCE, MirrorRun
+from kbsync.engine.mirror import PATIENCE, Mirror
 from tests.memory.behaviour import Crash
 
-Work = Callable[[MirrorRun], Awaitable[Any]]
+Work = Callable[[Mirror], Awaitable[Any]]
 """What a process does with its mirror, from beginning to end."""
 
 
@@ -57,7 +57,7 @@ class Guillotine:
         return False
 
 
-async def audit_and_work(run: MirrorRun) -> None:
+async def audit_and_work(run: Mirror) -> None:
     """An audit as a daemon makes it, and the work that follows from it."""
     async with run.bind() as bound:
         assert bound is not None, run.halt

@@ -15,7 +15,7 @@ from kbsync.once import run_once
 from kbsync.state.approvals import RENEWALS
 from tests.bench.bench import SharedBench
 from tests.crash.harness import Guillotine, Work, audit_and_work
-from tests.crash.mirror import Mirror
+from tests.crash.mirror import CrashedMirror
 
 
 @dataclass(slots=True)
@@ -38,47 +38,47 @@ class Job:
     does after the recovery.
     """
 
-    begin: Callable[[Mirror, int], Awaitable[Edit]]
+    begin: Callable[[CrashedMirror, int], Awaitable[Edit]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     may_fail: bool = False
     work: Work = run_once
-    finish: Callable[[Mirror], Awaitable[None]] | None = None
+    finish: Callable[[CrashedMirror], Awaitable[None]] | None = None
 
 
-async def create(mirror: Mirror, turn: int) -> Edit:
+async def create(mirror: CrashedMirror, turn: int) -> Edit:
     mirror.world.write(f"new{turn}.md", f"new in turn {turn}")
     return Edit()
 
 
-async def change(mirror: Mirror, turn: int) -> Edit:
+async def change(mirror: CrashedMirror, turn: int) -> Edit:
     mirror.world.write(mirror.kept, f"kept, changed in turn {turn}")
     return Edit()
 
 
-async def rename(mirror: Mirror, turn: int) -> Edit:
+async def rename(mirror: CrashedMirror, turn: int) -> Edit:
     before, mirror.kept = mirror.kept, f"sub{turn}/kept.md"
     mirror.move(before, mirror.kept)
     return Edit(moved={before: mirror.kept}, resends=not (mirror.bench.renames or mirror.keeps_names))
 
 
-async def rename_failing(mirror: Mirror, turn: int) -> Edit:
+async def rename_failing(mirror: CrashedMirror, turn: int) -> Edit:
     """The document of the new name is accepted and does not index at first."""
     mirror.bench.fail_once(f"sub{turn}/kept.md")
     return await rename(mirror, turn)
 
 
-async def copy(mirror: Mirror, turn: int) -> Edit:
+async def copy(mirror: CrashedMirror, turn: int) -> Edit:
     """A file has the text of another one."""
     mirror.world.write(f"copy{turn}.md", (mirror.world.root / mirror.kept).read_text())
     return Edit(resends=True)
 
 
-async def delete(mirror: Mirror, turn: int) -> Edit:
+async def delete(mirror: CrashedMirror, turn: int) -> Edit:
     [gone] = mirror.spare(1)
     return Edit(mirror.delete(gone))
 
 
-async def keep(mirror: Mirror, turn: int) -> Edit:
+async def keep(mirror: CrashedMirror, turn: int) -> Edit:
     """A document stays without its file; one that went earlier is back, every other time with other bytes."""
     [goes] = mirror.spare(1)
     for back in list(mirror.gone)[:1]:
@@ -88,33 +88,33 @@ async def keep(mirror: Mirror, turn: int) -> Edit:
     return Edit(mirror.delete(goes))
 
 
-async def mend(mirror: Mirror, turn: int) -> Edit:
+async def mend(mirror: CrashedMirror, turn: int) -> Edit:
     """It does not index at first."""
     mirror.bench.fail_once(f"new{turn}.md")
     return await create(mirror, turn)
 
 
-async def adopt(mirror: Mirror, turn: int) -> Edit:
+async def adopt(mirror: CrashedMirror, turn: int) -> Edit:
     """The state is lost; everything that is at the target already is taken over."""
     mirror.world.lose_state()
     return await create(mirror, turn)
 
 
-async def approve(mirror: Mirror, turn: int) -> Edit:
+async def approve(mirror: CrashedMirror, turn: int) -> Edit:
     """Two deletions were held and are let go, a third file came back meanwhile."""
     first, second, back = mirror.spare(3)
     text = (mirror.world.root / back).read_text()
     for path in (first, second, back):
         mirror.world.delete(path)
     await mirror.world.once()
-    held = mirror.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.mirror)])
+    held = mirror.world.look_up(lambda tx: [hold.id for hold in tx.holds.current(mirror.world.run.id)])
     assert held
     mirror.world.tell("approve", holds=held)
     mirror.world.write(back, text)
     return Edit({first, second})
 
 
-async def supersede_indexing(mirror: Mirror, turn: int) -> Edit:
+async def supersede_indexing(mirror: CrashedMirror, turn: int) -> Edit:
     """A newer version while the state knows that the older one is accepted."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.accepted))
@@ -122,7 +122,7 @@ async def supersede_indexing(mirror: Mirror, turn: int) -> Edit:
     return Edit()
 
 
-async def supersede_unsure(mirror: Mirror, turn: int) -> Edit:
+async def supersede_unsure(mirror: CrashedMirror, turn: int) -> Edit:
     """A newer version while nobody knows what became of the older one, which was stored."""
     await change(mirror, turn)
     await mirror.world.crash(Guillotine(upon=mirror.bench.stored))
@@ -130,20 +130,20 @@ async def supersede_unsure(mirror: Mirror, turn: int) -> Edit:
     return Edit()
 
 
-async def supersede_late(mirror: Mirror, turn: int) -> Edit:
+async def supersede_late(mirror: CrashedMirror, turn: int) -> Edit:
     """A newer version while the older one is still on its way to the target."""
     assert isinstance(mirror.bench, SharedBench)
     mirror.bench.come_late(mirror.kept)
     return await supersede_unsure(mirror, turn)
 
 
-async def set_anew(mirror: Mirror, turn: int) -> Edit:
+async def set_anew(mirror: CrashedMirror, turn: int) -> Edit:
     """Another prefix renames every document."""
     mirror.world.settings = replace(mirror.world.settings, prefix=f"p{turn}-")
     return Edit(resends=True)
 
 
-async def audit(mirror: Mirror, turn: int) -> Edit:
+async def audit(mirror: CrashedMirror, turn: int) -> Edit:
     """Somebody else deleted a document; one that was deleted is there all the same."""
     bench = mirror.bench
     assert isinstance(bench, SharedBench)
@@ -155,7 +155,7 @@ async def audit(mirror: Mirror, turn: int) -> Edit:
     return Edit({lost, kept}, resends=True)
 
 
-async def set_recipe(mirror: Mirror, turn: int) -> Edit:
+async def set_recipe(mirror: CrashedMirror, turn: int) -> Edit:
     """Settings change how every document is made, and each time to others than the last ones."""
     settings = {"knowledge_type": 2 - mirror.recipes_set % 2, "chunk_token": 300 + mirror.recipes_set}
     mirror.recipes_set += 1
@@ -167,7 +167,7 @@ async def set_recipe(mirror: Mirror, turn: int) -> Edit:
     return Edit(resends=True)
 
 
-async def say_yes(mirror: Mirror) -> None:
+async def say_yes(mirror: CrashedMirror) -> None:
     """What waits for a person is as it was, all of it, and is let go."""
     assert len(mirror.bench.sent()) == mirror.sent_before, "sent before anybody said yes"
     assert set(mirror.world.statuses()) == {"held"}, mirror.world.statuses()
@@ -175,7 +175,7 @@ async def say_yes(mirror: Mirror) -> None:
     await mirror.world.once()
 
 
-async def let_recipe_go(mirror: Mirror, turn: int) -> Edit:
+async def let_recipe_go(mirror: CrashedMirror, turn: int) -> Edit:
     """A person said yes; one file was edited meanwhile."""
     edit = await set_recipe(mirror, turn)
     await mirror.world.once()
@@ -184,14 +184,14 @@ async def let_recipe_go(mirror: Mirror, turn: int) -> Edit:
     return edit
 
 
-def _held_recipes(mirror: Mirror) -> list[int]:
+def _held_recipes(mirror: CrashedMirror) -> list[int]:
     run = mirror.world.run
-    held: list[int] = mirror.world.look_up(lambda tx: [h.id for h in tx.holds.current(run.mirror, RENEWALS)])
+    held: list[int] = mirror.world.look_up(lambda tx: [h.id for h in tx.holds.current(run.id, RENEWALS)])
     assert held
     return held
 
 
-async def everything(mirror: Mirror, turn: int) -> Edit:
+async def everything(mirror: CrashedMirror, turn: int) -> Edit:
     edit = await delete(mirror, turn)
     await create(mirror, turn)
     await change(mirror, turn)

@@ -14,7 +14,7 @@ from tests.engine.world import World
 FILES = 5
 
 
-class Mirror:
+class CrashedMirror:
     """`kept` is the path of a file that is edited and moved but never deleted.
 
     `labels`: files that the target knows by an earlier path, which it cannot change. `gone`: texts of files
@@ -33,7 +33,7 @@ class Mirror:
         return self.bench.world
 
     @asynccontextmanager
-    async def serving(self, **settings: Any) -> AsyncIterator[Mirror]:
+    async def serving(self, **settings: Any) -> AsyncIterator[CrashedMirror]:
         """Everything is mirrored, beside a document of somebody else's; `settings`: of the mirror."""
         async with self.bench.serving():
             self.world.settings = replace(self.world.settings, **settings)

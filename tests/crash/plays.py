@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tests.crash.benches import BENCHES, jobs_on
 from tests.crash.jobs import Job
-from tests.crash.mirror import Mirror
+from tests.crash.mirror import CrashedMirror
 from tests.crash.trial import Turn
 from tests.share import boundaries
 from tests.torture.exercise import Tally
 
-Play = Callable[[Mirror, Job], Awaitable[Tally]]
+Play = Callable[[CrashedMirror, Job], Awaitable[Tally]]
 
 
 def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
@@ -23,7 +23,7 @@ def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
 
     async def whole() -> Tally:
         one = jobs_on(bench)[job]
-        async with Mirror(BENCHES[bench](place)).serving(**one.settings) as there:
+        async with CrashedMirror(BENCHES[bench](place)).serving(**one.settings) as there:
             return await play(there, one)
 
     place.mkdir()
@@ -31,7 +31,7 @@ def play_job(play: Play, bench: str, job: str, place: Path) -> Tally:
 
 
 async def cut_everywhere(
-    mirror: Mirror, job: Job, numbers: Iterator[int], *, after: Sequence[int] = ()
+    mirror: CrashedMirror, job: Job, numbers: Iterator[int], *, after: Sequence[int] = ()
 ) -> Tally:
     """A turn of the job for each boundary in `numbers`, cut there, until one is past the last boundary.
 
@@ -53,7 +53,9 @@ def cut_part(place: Path, bench: str, job: str, part: int, *, after: Sequence[in
     return play_job(play, bench, job, place / "w")
 
 
-async def crash_at_random(mirror: Mirror, jobs: Sequence[Job], chance: random.Random, turns: int) -> Tally:
+async def crash_at_random(
+    mirror: CrashedMirror, jobs: Sequence[Job], chance: random.Random, turns: int
+) -> Tally:
     """Turns with up to five crashes in a row, at boundaries that nobody chose."""
     tally = Tally()
     for turn in range(turns):

@@ -10,7 +10,7 @@ from kbsync.once import run_once
 from kbsync.state.read_only import Tx
 from tests.crash.harness import Guillotine
 from tests.crash.jobs import Job
-from tests.crash.mirror import Mirror
+from tests.crash.mirror import CrashedMirror
 from tests.torture.exercise import PromiseBroken, Tally
 
 HOLD_WINDOW = 3700.0
@@ -26,7 +26,7 @@ LATER = 100.0
 class Turn:
     """One turn of a job on a mirror: begin, crashes, recovery, check."""
 
-    def __init__(self, mirror: Mirror, job: Job, turn: int) -> None:
+    def __init__(self, mirror: CrashedMirror, job: Job, turn: int) -> None:
         self.mirror, self.bench, self.world = mirror, mirror.bench, mirror.world
         self.job, self.turn = job, turn
         self.tally = Tally(steps=1)

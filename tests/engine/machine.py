@@ -524,9 +524,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def holds(self) -> list[int]:
         if not self.world.runs or not (self.world.state / "state.db").exists():
             return []
-        held: list[int] = self.world.look_up(
-            lambda tx: [h.id for h in tx.holds.current(self.world.run.mirror)]
-        )
+        held: list[int] = self.world.look_up(lambda tx: [h.id for h in tx.holds.current(self.world.run.id)])
         return held
 
     # -- promises --------------------------------------------------------------------------------------
@@ -580,7 +578,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def rows(self) -> str:
         """What the journal says of everything that is not over."""
         every = tuple(state for state in UploadState if not state.is_final)
-        rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.mirror, 1, every))
+        rows = self.world.look_up(lambda tx: tx.uploads.in_states(self.world.run.id, 1, every))
         told = [
             f"{u.id % 1000} {u.state.name} {u.path} {u.label} {u.remote_id} {u.purpose.name} {u.reason}"
             for u in rows

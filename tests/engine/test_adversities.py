@@ -116,7 +116,7 @@ async def test_deletions_are_weighed_although_the_clock_was_set_back(world: Worl
             await bound.compare()
             await bound.turn()
             await world.clock.sleep(0.2)
-            if await bound.run.store.read(lambda tx: tx.removals.times(bound.run.mirror)[0]):
+            if await bound.mirror.store.read(lambda tx: tx.removals.times(bound.mirror.id)[0]):
                 break
         world.clock.skew = 0.0
         for _ in range(100):
@@ -392,7 +392,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
                 raise failures.pop()
             await record(*args)
 
-        write = bound.run.store.write
+        write = bound.mirror.store.write
 
         async def slowly(work: Callable[[Tx], Any]) -> Any:
             if "_catch_up" in getattr(work, "__qualname__", ""):
@@ -402,7 +402,7 @@ async def test_what_is_lost_while_other_losses_are_made_good_is_made_good_as_wel
             return await write(work)
 
         worker._record_puts = failing  # type: ignore[method-assign]
-        monkeypatch.setattr(bound.run.store, "write", slowly)
+        monkeypatch.setattr(bound.mirror.store, "write", slowly)
         await bound.compare()
         for _ in range(1000):
             await bound.turn()

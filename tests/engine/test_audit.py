@@ -157,7 +157,7 @@ def leave_behind(world: World, n: int) -> None:
     ids = [world.base.add(name, b"x", path=name, foreign=False).remote_id for name in names]
 
     def add(tx: Tx) -> None:
-        row = replace(tx.uploads.at(world.run.mirror, 1, "f0.md")[0], state=UploadState.GONE)
+        row = replace(tx.uploads.at(world.run.id, 1, "f0.md")[0], state=UploadState.GONE)
         for name, remote_id in zip(names, ids, strict=True):
             tx.uploads.add(replace(row, path=name, label=name, name=name, remote_id=remote_id))
 

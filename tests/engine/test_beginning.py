@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kbsync.engine.halts import Halts
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.errors import Halted, StateError
 from kbsync.once import run_once
 from kbsync.source import scan
@@ -72,7 +72,7 @@ def fail_write(store: StateStore, number: int) -> None:
     store.write = count_down  # type: ignore[method-assign]
 
 
-async def bound_for_good(run: MirrorRun) -> None:
+async def bound_for_good(run: Mirror) -> None:
     """The mirror works until this is cancelled."""
     async with run.bind():
         await asyncio.Event().wait()
@@ -144,7 +144,7 @@ async def test_a_target_that_was_still_being_opened_when_that_was_cancelled_is_c
 async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
-        run = bound.run
+        run = bound.mirror
         fail_write(run.store, 1)
         with pytest.raises(StateError):
             await run.halts.halt(refused)
@@ -153,7 +153,7 @@ async def test_a_halt_that_could_not_be_written_is_told_once_it_can(world: World
             for _ in range(3):
                 await run.halts.halt(refused)
         assert [line["event"] for line in logs] == ["mirror.halted"]
-        stored = await run.store.read(lambda tx: tx.mirrors.get(run.mirror).halt)
+        stored = await run.store.read(lambda tx: tx.mirrors.get(run.id).halt)
     assert stored is not None and stored.reason == "credentials"
 
 
@@ -162,7 +162,7 @@ async def test_a_halt_that_comes_while_the_end_of_another_is_written_stays(
     world: World, by_person: bool
 ) -> None:
     async with world.begun() as bound:
-        halts, store, others = bound.run.halts, bound.run.store, list[asyncio.Task[None]]()
+        halts, store, others = bound.mirror.halts, bound.mirror.store, list[asyncio.Task[None]]()
         await halts.halt(Halted("quota", "no money"))
         halts.try_again()
         halts.prove()
@@ -185,7 +185,7 @@ async def test_two_who_meet_the_same_halt_tell_it_once(world: World) -> None:
     refused = Halted("credentials", "the key was refused")
     async with world.begun() as bound:
         with capture_logs() as logs:
-            await asyncio.gather(bound.run.halts.halt(refused), bound.run.halts.halt(refused))
+            await asyncio.gather(bound.mirror.halts.halt(refused), bound.mirror.halts.halt(refused))
     assert [line["event"] for line in logs] == ["mirror.halted"]
 
 
@@ -207,7 +207,7 @@ async def test_a_daemon_tells_a_halt_of_its_worker_that_could_not_be_written_at_
         refusal = Fault("put", error=lambda: Halted("credentials", "the key was refused"), times=FOREVER)
         daemon.base.faults.append(refusal)
         daemon.write("new.md", "new")
-        await until(lambda: store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).halt))
+        await until(lambda: store.read_now(lambda tx: tx.mirrors.get(daemon.run.id).halt))
     assert tries[0] == "credentials"
 
 

@@ -47,7 +47,7 @@ def halt(world: World) -> dict[str, str]:
 
 
 def holds(world: World) -> list[int]:
-    found: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.mirror, RENEWALS)])
+    found: list[int] = world.look_up(lambda tx: [h.id for h in tx.holds.current(world.run.id, RENEWALS)])
     return found
 
 

@@ -95,7 +95,7 @@ async def test_nothing_is_ever_held(world: World) -> None:
     await world.once()
     assert world.run.halt is None
     assert world.statuses() == {"kept": 8} and len(world.served()) == 8
-    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
     assert (await audited(world)).mended == 0
     assert len(world.served()) == 8
 
@@ -200,7 +200,7 @@ async def test_what_waited_for_approval_is_kept_from_then_on(world: World) -> No
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
     assert world.statuses() == {"kept": 8} and len(world.served()) == 8
-    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
 
 
 async def test_a_deletion_that_was_not_sent_yet_is_called_off(world: World) -> None:
@@ -339,7 +339,7 @@ async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: 
     await world.mirrored(4)
     world.delete("f0.md")
     await world.once()
-    world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "f0.md", Presence.UNKNOWN))
+    world.change(lambda tx: tx.entries.set_presence(world.run.id, "f0.md", Presence.UNKNOWN))
     assert told(world)["f0.md"] == (
         "kept",
         "kbsync can't tell if the file exists; its document is kept",

@@ -214,7 +214,7 @@ async def test_a_mount_that_vanished_is_the_reason(world: World) -> None:
     world.write("a.md")
     await world.once()
     was = RootIdentity(1, 1, "ext4", is_mount=True)
-    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete("a.md")
     found = await explained(world, "a.md")
     assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")

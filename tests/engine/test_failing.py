@@ -17,7 +17,7 @@ from kbsync.engine import worker as worker_module
 from kbsync.engine.audit import BackgroundAudit
 from kbsync.engine.clock import keep_running
 from kbsync.engine.loop import MirrorLoop
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.state.uploads import Uploads
 from tests.engine.test_adversities import Still, halts, until, watched
 from tests.engine.world import World
@@ -135,14 +135,14 @@ async def test_audits_go_on_after_one_could_not_even_begin(
 async def test_a_mirror_whose_end_fails_is_watched_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, bug = MirrorRun._close, [BugError("at the end")]
+    real, bug = Mirror._close, [BugError("at the end")]
 
-    async def close(run: MirrorRun, target: Any) -> None:
+    async def close(run: Mirror, target: Any) -> None:
         await real(run, target)
         if bug:
             raise bug.pop()
 
-    monkeypatch.setattr(MirrorRun, "_close", close)
+    monkeypatch.setattr(Mirror, "_close", close)
     Bug(1).put_into(monkeypatch, attach, "prepare")
     async with world.running() as store:
         stop = asyncio.Event()

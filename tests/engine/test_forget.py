@@ -86,7 +86,7 @@ async def test_exactly_our_documents_are_deleted(world: World) -> None:
     theirs = world.base.add("theirs.md", b"x").remote_id
     unproven = world.base.add("f0.md", b"other bytes", path="f0.md", foreign=False).remote_id
     await world.mirrored(4)
-    assert await forgotten(world, lambda tx: tx.recipes.allow(world.run.mirror, ["r2"])) == 4
+    assert await forgotten(world, lambda tx: tx.recipes.allow(world.run.id, ["r2"])) == 4
     assert set(world.base.documents) == {theirs, unproven}
     assert rows_left(world) == {}
 
@@ -154,9 +154,9 @@ async def test_a_later_mirror_and_binding_of_the_same_numbers_inherit_nothing(
     if is_left:
         world.change(set_facts)
     async with world.begun() as bound:
-        assert (bound.run.mirror, bound.journal.binding.id) == (1, 1)
+        assert (bound.mirror.id, bound.journal.binding.id) == (1, 1)
         assert bound.journal.timing.lag == 0.0 and bound.journal._times == ""
-        rows = await bound.run.store.read(
+        rows = await bound.mirror.store.read(
             lambda tx: list(tx.uploads._db.execute("SELECT key FROM meta WHERE value = '600'"))
         )
         assert rows == []

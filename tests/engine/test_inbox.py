@@ -79,7 +79,7 @@ async def test_a_malformed_message_changes_nothing_and_the_next_one_is_carried_o
     world.delete_many(8)
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 2}
-    held = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
+    held = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
     insert(world, "approve", "docs", json.dumps({"holds": [*held, "all"]}))
     await world.once()
     assert world.statuses() == {"held": 8, "ready": 2}

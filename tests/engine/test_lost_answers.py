@@ -206,7 +206,7 @@ async def test_a_state_that_could_not_be_written_spends_no_tries(world: World) -
     world.write("a.md")
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), times=20))
     async with world.begun() as bound:
-        store, failed_at = bound.run.store, 0
+        store, failed_at = bound.mirror.store, 0
         write = store.write
 
         async def failing(work: Callable[[Tx], Any]) -> Any:

@@ -62,7 +62,7 @@ async def test_a_held_file_that_comes_back_is_served_without_an_upload(world: Wo
     await world.once()
     assert world.statuses() == {"ready": 3}
     assert world.puts() == 3
-    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
 
 
 async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(world: World) -> None:
@@ -72,7 +72,7 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
     world.base.faults.clear()
 
     def end_while_missed(tx: Tx) -> None:
-        mirror = world.run.mirror
+        mirror = world.run.id
         tx.entries.miss(mirror, "", ["a.md"], 1.0)
         for upload in tx.uploads.at(mirror, 1, "a.md"):
             tx.uploads.save(lifecycle.drop(upload))
@@ -114,7 +114,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
     world.write_many(9)
     world.write("d/a.md")
     await world.once()
-    world.change(lambda tx: tx.entries.set_presence(world.run.mirror, "d/a.md", Presence.UNKNOWN))
+    world.change(lambda tx: tx.entries.set_presence(world.run.id, "d/a.md", Presence.UNKNOWN))
     assert "d/a.md" in world.served()
     world.settings = replace(world.settings, exclude=("d/",))
     await world.once()
@@ -126,7 +126,7 @@ async def test_what_is_left_out_goes_though_it_could_not_be_looked_at_before(wor
 async def test_a_held_file_that_was_back_for_a_moment_goes_when_approved(world: World) -> None:
     await all_held(world)
     world.approve()
-    world.change(lambda tx: tx.entries.doubt(world.run.mirror, "f0.md"))
+    world.change(lambda tx: tx.entries.doubt(world.run.id, "f0.md"))
     await world.once()
     assert world.served() == {}
 
@@ -245,7 +245,7 @@ async def test_a_vanished_directory_leaves_no_row(tmp_path: Path) -> None:
     (world.root / "d").rmdir()
     await world.once()
     await world.once()
-    assert world.look_up(lambda tx: [p for _, p in tx.folders.tree(world.run.mirror, "")]) == [""]
+    assert world.look_up(lambda tx: [p for _, p in tx.folders.tree(world.run.id, "")]) == [""]
 
 
 async def test_new_files_with_the_inodes_of_deleted_ones_are_no_renames(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
         binding = bound.journal.binding
         await bound.inbox.carry_out()
         assert await bound.deletions.run_approved() == 5
-        rows = await bound.run.store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
+        rows = await bound.mirror.store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
         assert [row.state for row in rows] == [UploadState.HELD]
     await world.once()
     assert world.served() == world.on_disk()
@@ -335,7 +335,7 @@ async def test_what_is_held_and_gone_from_the_base_anyway_is_asked_about_no_more
     world.tell("repair", missing=lost)
     await world.once()
     assert world.statuses() == {"ready": 8}
-    assert world.look_up(lambda tx: list(tx.holds.current(world.run.mirror))) == []
+    assert world.look_up(lambda tx: list(tx.holds.current(world.run.id))) == []
 
 
 @enumerated()
@@ -358,7 +358,7 @@ async def test_an_emptied_file_that_is_filled_again_keeps_its_document(world: Wo
 
 def weighed(world: World) -> list[str]:
     def waiting(tx: Tx) -> list[Removal]:
-        batches = tx.holds.batches(world.run.mirror, weighed=False)
+        batches = tx.holds.batches(world.run.id, weighed=False)
         return [removal for batch in batches for removal in tx.removals.page(batch, held=False)]
 
     return [removal.path for removal in world.look_up(waiting)]
@@ -455,7 +455,7 @@ async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
     """Another folder was put in place, one deletion of ten is held for that, and the base was changed."""
     world = World(tmp_path)
     await world.mirrored(10)
-    world.change(lambda tx: tx.mirrors.set_hold_all(world.run.mirror, True))
+    world.change(lambda tx: tx.mirrors.set_hold_all(world.run.id, True))
     world.delete("f3.md")
     await world.once()
     assert world.statuses() == {"held": 1, "ready": 9}
@@ -467,7 +467,7 @@ async def held_in_one_of_two(tmp_path: Path) -> tuple[World, MemoryBase]:
 async def test_nobody_is_asked_in_one_base_about_deletions_in_another(tmp_path: Path) -> None:
     world, first = await held_in_one_of_two(tmp_path)
     assert (await world.once()).complete
-    assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []
+    assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
     assert world.served() == world.on_disk()
     assert first.served("f3.md")
 

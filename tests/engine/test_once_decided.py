@@ -11,20 +11,20 @@ from tests.engine.world import World
 async def test_a_mount_that_is_lost_halts_each_pass_until_it_is_back(world: World) -> None:
     await world.mirrored(12)
     was = replace(identify(world.root), is_mount=True, ino=1)
-    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete_many(3)
     for _ in range(2):
         await world.once()
         assert world.run.halt is not None and world.run.halt.reason == "folder-missing"
         assert len(world.base.documents) == 12
-    assert world.look_up(lambda tx: tx.mirrors.get(world.run.mirror)).root == was
+    assert world.look_up(lambda tx: tx.mirrors.get(world.run.id)).root == was
 
 
 async def test_an_approval_is_for_what_was_listed_whatever_is_held_since(world: World) -> None:
     await world.mirrored(30)
     world.delete_many(8)
     await world.once()
-    [asked] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))
+    [asked] = world.look_up(lambda tx: tx.holds.current(world.run.id))
     world.delete_many(9, start=8)
     await world.once()
     assert world.statuses() == {"held": 17, "ready": 13}

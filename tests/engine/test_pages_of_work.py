@@ -52,7 +52,7 @@ async def test_many_deletions_are_weighed_held_and_approved_by_pages(
     largest.append(0)
     await world.once()
     assert world.statuses() == {"held": MANY - 5, "ready": 5}
-    [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))
+    [hold] = world.look_up(lambda tx: tx.holds.current(world.run.id))
     assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == MANY - 5
     world.approve()
     await world.once()
@@ -78,7 +78,7 @@ async def test_many_deletions_wait_for_a_person_only_once_all_of_them_do(
             asked.add(world.store.read_now(lambda tx: sum(count(tx))))
 
     def count(tx: Tx) -> list[int]:
-        return [tx.removals.count(hold, held=True) for hold in tx.holds.current(world.run.mirror)]
+        return [tx.removals.count(hold, held=True) for hold in tx.holds.current(world.run.id)]
 
     monkeypatch.setattr(lifecycle, "hold", counting)
     world.on_commit = committed
@@ -111,7 +111,7 @@ async def test_deletions_that_were_being_held_when_kbsync_was_killed_are_one_que
     async for world in killed_while_holding(tmp_path, monkeypatch):
         end = await world.once()
         assert end.complete and len(world.base.documents) == 10
-        [hold] = world.look_up(lambda tx: tx.holds.current(world.run.mirror))  # noqa: B023
+        [hold] = world.look_up(lambda tx: tx.holds.current(world.run.id))  # noqa: B023
         assert world.look_up(lambda tx: tx.removals.count(hold, held=True)) == 8  # noqa: B023
 
 
@@ -123,14 +123,14 @@ async def test_files_that_are_back_after_a_kill_leave_no_question(
         for n in range(10):
             world.write(f"f{n}.md", f"text of f{n}")
         await world.once()
-        assert world.look_up(lambda tx: tx.holds.current(world.run.mirror)) == []  # noqa: B023
+        assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []  # noqa: B023
         assert world.served() == world.on_disk()
 
 
 async def test_a_held_deletion_stays_in_its_question_when_another_version_serves(world: World) -> None:
     """An update in place may end between the decision and the page that carries it out."""
     await world.mirrored(1)
-    mirror = world.run.mirror
+    mirror = world.run.id
 
     def decide(tx: Tx) -> list[int]:
         tx.removals.nominate(mirror, "f0.md", 1, "gone", 1.0, tx.holds.batch(mirror, 1.0))
@@ -211,7 +211,7 @@ async def test_many_files_that_could_not_be_read_are_read_again_by_pages(
     async with world.begun() as bound:
         await bound.compare()
         unreadable.clear()
-        await bound.run.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
+        await bound.mirror.store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
         for _ in range(2 * MANY):
             await bound.turn()
             await world.clock.sleep(1.0)

@@ -113,7 +113,7 @@ async def test_what_was_approved_would_go(world: World) -> None:
     plan = await planned(world)
     assert len(plan.delete) == 6 and plan.held == []
     world.change(lambda tx: tx.inbox.done(tx.inbox.waiting("docs")[0].id))
-    world.change(lambda tx: tx.holds.approve(tx.holds.current(world.run.mirror)[0].id, world.clock.wall()))
+    world.change(lambda tx: tx.holds.approve(tx.holds.current(world.run.id)[0].id, world.clock.wall()))
     assert len((await planned(world)).delete) == 6
 
 
@@ -143,7 +143,7 @@ async def test_a_mount_that_vanished_plans_nothing(world: World) -> None:
     await world.mirrored(3)
     now = identify(world.root)
     was = RootIdentity(now.dev, now.ino, now.fs_type, True)
-    world.change(lambda tx: tx.mirrors.set_root(world.run.mirror, was))
+    world.change(lambda tx: tx.mirrors.set_root(world.run.id, was))
     world.delete_many(3)
     assert is_halted(await planned(world), "folder-missing")
     world.tell("approve", root=True)

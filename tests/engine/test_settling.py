@@ -84,7 +84,7 @@ async def test_a_file_that_is_empty_whenever_it_is_looked_at_keeps_its_document(
     """It is written anew without end, and each look falls between its emptying and its filling."""
     await world.mirrored(3)
     async with world.compared() as bound:
-        bound.run.is_pass = True
+        bound.mirror.is_pass = True
         since = world.clock.now
         while world.clock.now - since < 2 * LONGEST:
             world.write("f0.md", "")
@@ -241,7 +241,7 @@ class SlowForOne(MemoryTarget):
 
 def listed(world: Writing) -> list[str]:
     """The files that the state knows of."""
-    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.shown(world.run.mirror)))]
+    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.shown(world.run.id)))]
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])
@@ -274,9 +274,9 @@ async def test_a_change_behind_the_stamp_of_a_file_that_was_young_is_found_by_th
 
     def keep_the_stamp(tx: Tx) -> None:
         """As if the write had come within the same tick as the read before it."""
-        entry = tx.entries.get(world.run.mirror, "a.md")
+        entry = tx.entries.get(world.run.id, "a.md")
         assert entry is not None
-        tx.entries.put(world.run.mirror, replace(entry, stamp=seen, racy=True))
+        tx.entries.put(world.run.id, replace(entry, stamp=seen, racy=True))
 
     world.change(keep_the_stamp)
     await world.once()
@@ -434,7 +434,7 @@ class Churned(World):
         assert self.store is not None
 
         def count(tx: Tx) -> list[int]:
-            return [tx.removals.count(hold, held=True) for hold in tx.holds.current(self.run.mirror, kind)]
+            return [tx.removals.count(hold, held=True) for hold in tx.holds.current(self.run.id, kind)]
 
         return self.store.read_now(count)
 
@@ -496,7 +496,7 @@ async def test_a_file_that_goes_while_the_mirror_asks_what_waits_is_weighed(
     world = World(tmp_path)
     await world.mirrored(9)
     async with world.begun() as bound:
-        store, read = bound.run.store, bound.run.store.read
+        store, read = bound.mirror.store, bound.mirror.store.read
 
         async def read_late(work: Callable[[Tx], Any]) -> Any:
             monkeypatch.undo()

@@ -98,13 +98,13 @@ async def test_a_directory_that_cannot_be_listed_is_a_failed_item(world: World) 
     world.write("sub/a.md")
     await world.once()
     reason = "cannot be listed: permission denied"
-    world.change(lambda tx: tx.folders.trouble(world.run.mirror, "sub", reason))
+    world.change(lambda tx: tx.folders.trouble(world.run.id, "sub", reason))
     found = status(world)
     assert found["documents"]["failed"] == 1
     assert found["items"][0] == {
         "path": "sub/", "state": "failed", "document_id": None, "size": None, "reason": reason,
     }  # fmt: skip
-    world.change(lambda tx: tx.folders.trouble(world.run.mirror, "", "cannot be listed"))
+    world.change(lambda tx: tx.folders.trouble(world.run.id, "", "cannot be listed"))
     assert status(world)["items"][0]["path"] == "./"
 
 

@@ -24,7 +24,7 @@ from watchdog.observers.inotify import InotifyObserver
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
 from kbsync.engine.loop import MirrorLoop, Reread
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, StateError
 from kbsync.source.read import ReadProblem, StableDigest
@@ -80,7 +80,7 @@ class WatchingWorld(World):
 
     def tally(self) -> dict[str, int]:
         assert self.store is not None
-        found = self.store.read_now(lambda tx: tx.mirrors.tally(self.run.mirror))
+        found = self.store.read_now(lambda tx: tx.mirrors.tally(self.run.id))
         return {status.word: n for status, n in found.items() if n}
 
 
@@ -320,7 +320,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
     daemon.write("disk/x.md", "x")
     async with daemon.kept() as store:
-        store.submit(lambda tx: tx.folders.seen(daemon.run.mirror, "disk", "", True)).result()
+        store.submit(lambda tx: tx.folders.seen(daemon.run.id, "disk", "", True)).result()
         daemon.write("disk/x.md", "x, changed")
         daemon.delete("disk/x.md")  # what unmounting looks like from above
         daemon.write("late.md", "later")
@@ -347,7 +347,7 @@ async def test_once_another_folder_was_looked_through_deletions_ask_no_more_than
 
 def is_all_held(daemon: WatchingWorld) -> bool:
     assert daemon.store is not None
-    return bool(daemon.store.read_now(lambda tx: tx.mirrors.get(daemon.run.mirror).hold_all))
+    return bool(daemon.store.read_now(lambda tx: tx.mirrors.get(daemon.run.id).hold_all))
 
 
 @asynccontextmanager
@@ -371,11 +371,11 @@ async def test_deletions_in_another_folder_ask_until_it_was_looked_through(
     shutil.copytree(daemon.root.with_name("away"), daemon.root)
     failed = asyncio.Event()
 
-    async def failing(_run: MirrorRun) -> tuple[bool, bool]:
+    async def failing(_run: Mirror) -> tuple[bool, bool]:
         failed.set()
         raise StateError("the disk is full")
 
-    monkeypatch.setattr(MirrorRun, "deep_is_due", failing)
+    monkeypatch.setattr(Mirror, "deep_is_due", failing)
     async with begun_again(daemon):
         await failed.wait()
         await asyncio.sleep(4 * daemon.settings.settle)

@@ -20,7 +20,7 @@ from kbsync.contract.target import Limits
 from kbsync.core.lifecycle import LONGEST_PAUSES
 from kbsync.core.model import Upload, UploadState
 from kbsync.engine.clock import end_tasks
-from kbsync.engine.mirror import BoundMirror, MirrorRun, RunContext
+from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
 from kbsync.once import PassEnd, run_once
 from kbsync.state.approvals import DELETIONS, RENEWALS
@@ -291,7 +291,7 @@ class World:
         self.limits: Limits = replace(DEFAULT_LIMITS, **{"list_lag": 0.0, "marks": True, **limits})
         self.settings = MirrorSettings("docs", self.root, "memory")
         self.configured: tuple[str, ...] = ("docs",)
-        self.runs: list[MirrorRun] = []
+        self.runs: list[Mirror] = []
         self.breaches: list[str] = []
         self.on_commit: Callable[[str], None] | None = None
         self.store: StateStore | None = None
@@ -344,9 +344,9 @@ class World:
         finally:
             store.close()
 
-    def make_run(self, store: StateStore) -> MirrorRun:
+    def make_run(self, store: StateStore) -> Mirror:
         context = RunContext(self.state, identities(self.configured))
-        run = MirrorRun(self.settings, store, self.open_target, self.clock, context, on_decided=self._check)
+        run = Mirror(self.settings, store, self.open_target, self.clock, context, on_decided=self._check)
         self.runs.append(run)
         return run
 
@@ -375,7 +375,7 @@ class World:
         self.write_many(files, prefix)
         await self.once()
 
-    async def doing(self, work: Callable[[MirrorRun], Awaitable[Any]]) -> None:
+    async def doing(self, work: Callable[[Mirror], Awaitable[Any]]) -> None:
         """What a process does, from beginning to end."""
         async with self.running() as store:
             await work(self.make_run(store))
@@ -388,7 +388,7 @@ class World:
         return end
 
     @property
-    def run(self) -> MirrorRun:
+    def run(self) -> Mirror:
         return self.runs[-1]
 
     # -- the end of a process --------------------------------------------------------------------------
@@ -453,7 +453,7 @@ class World:
 
     def approve(self) -> None:
         """A person says yes to everything that is held."""
-        mirror = self.run.mirror
+        mirror = self.run.id
         kinds = (DELETIONS, RENEWALS)
         self.tell(
             "approve",
@@ -476,7 +476,7 @@ class World:
     def rows(self, *states: UploadState) -> list[Upload]:
         """What the journal has of uploads, or of those in these states."""
         found: list[Upload] = self.look_up(
-            lambda tx: tx.uploads.in_states(self.run.mirror, 1, states or tuple(UploadState), limit=10_000)
+            lambda tx: tx.uploads.in_states(self.run.id, 1, states or tuple(UploadState), limit=10_000)
         )
         return found
 
@@ -496,5 +496,5 @@ class World:
         return len(self.base.effects_of("put"))
 
     def statuses(self) -> dict[str, int]:
-        tally = self.look_up(lambda tx: tx.mirrors.tally(self.run.mirror))
+        tally = self.look_up(lambda tx: tx.mirrors.tally(self.run.id))
         return {status.word: n for status, n in tally.items() if n}

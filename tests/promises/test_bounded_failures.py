@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from tests.remote.world import RemoteWorld
 
 LONG = 1200.0
 
 
-async def keep_working(run: MirrorRun) -> None:
+async def keep_working(run: Mirror) -> None:
     """Twenty minutes of a daemon's life: the folder is compared once, and its deletions are weighed."""
     async with run.bind() as bound:
         assert bound is not None, run.halt

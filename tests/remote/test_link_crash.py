@@ -14,7 +14,7 @@ import pytest
 
 from tests.crash.benches import SERVICES
 from tests.crash.harness import Guillotine
-from tests.crash.mirror import Mirror
+from tests.crash.mirror import CrashedMirror
 from tests.engine.world import World
 from tests.remote.test_links import PAGE, beside, pages, shortcut
 from tests.share import boundaries, in_parts, long
@@ -65,7 +65,7 @@ async def cut_everywhere(place: Path, edit: Edit, part: int) -> int:
     crashes = 0
     bench = SERVICES["zhipu"](place)
     world: Any = bench.world
-    async with Mirror(bench).serving():
+    async with CrashedMirror(bench).serving():
         beside(world, PAGE)
         world.clock.now += 1000.0
         for turn, number in enumerate(boundaries(part)):

@@ -116,7 +116,7 @@ async def killed_while_sending(world: RemoteWorld, files: int, *, apart: float =
 
 def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     """The journal as a kill leaves it; returns the rows as they were."""
-    rows = tx.uploads.in_states(world.run.mirror, 1, (UploadState.SERVING,), limit=1000)
+    rows = tx.uploads.in_states(world.run.id, 1, (UploadState.SERVING,), limit=1000)
     now = world.clock.wall()
     for number, row in enumerate(rows):
         at = now + number * apart

@@ -90,7 +90,7 @@ class LocalMirror:
         config = MirrorConfig(name="docs", folder=self.folder, settle=0.02, deletions=NEVER)
         end = asyncio.run(once.once(Installation(Config(mirrors=(config,)), self.state)))
         passed: PassEnd = end.ends["docs"]
-        halt = end.runs["docs"].halt
+        halt = end.mirrors["docs"].halt
         return f"{halt.reason}: {halt.detail}; {halt.cure}" if halt else passed.trouble
 
     def served(self) -> list[tuple[str, str]]:

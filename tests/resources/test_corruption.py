@@ -14,7 +14,7 @@ import pytest
 from kbsync import daemon, once
 from kbsync.cli.context import prepare
 from kbsync.config.model import folder_config
-from kbsync.engine.mirror import MirrorRun
+from kbsync.engine.mirror import Mirror
 from kbsync.errors import StateError
 from kbsync.installation import Installation
 from kbsync.once import PassEnd, open_or_set_aside, run_once
@@ -223,7 +223,7 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
 def test_a_pass_says_so_of_a_damaged_state_that_cannot_be_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def spoilt(run: MirrorRun) -> PassEnd:
+    async def spoilt(run: Mirror) -> PassEnd:
         overwrite(run.store.path)
         return await run_once(run)
 

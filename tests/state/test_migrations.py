@@ -108,7 +108,7 @@ async def test_a_question_about_deletions_and_its_answer_outlive_the_update(
     held, joining, _ = (path for path, _, _ in SERVED.values())
     assert set(world.served()) == (set() if is_approved else {held, joining})
     assert world.statuses() == ({} if is_approved else {"held": 2})
-    asked = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.mirror)])
+    asked = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(world.run.id)])
     assert asked == ([] if is_approved else [7])
     assert world.puts() == 0
 

@@ -38,7 +38,7 @@ from kbsync.signals import ENDING, HardEnd, Signals
 from kbsync.terminal import can_move_cursor
 
 if TYPE_CHECKING:
-    from kbsync.engine.mirror import MirrorRun
+    from kbsync.engine.mirror import Mirror
     from kbsync.once import ShowProgress
     from kbsync.state.read_only import Tx
     from kbsync.state.store import StateStore
@@ -63,8 +63,8 @@ class Reached:
     left: int | None = None
 
 
-async def _look(store: StateStore, runs: Mapping[str, MirrorRun]) -> Reached:
-    numbers = [run.mirror for run in runs.values() if run.mirror]
+async def _look(store: StateStore, mirrors: Mapping[str, Mirror]) -> Reached:
+    numbers = [mirror.id for mirror in mirrors.values() if mirror.id]
 
     def count(tx: Tx) -> tuple[int, int]:
         settled = waiting = 0
@@ -75,22 +75,22 @@ async def _look(store: StateStore, runs: Mapping[str, MirrorRun]) -> Reached:
         return settled, waiting
 
     settled, waiting = await store.read(count)
-    targets = [run.bound.target for run in runs.values() if run.bound is not None]
+    targets = [mirror.bound.target for mirror in mirrors.values() if mirror.bound is not None]
     left = [target.bytes_left for target in targets if target.bytes_left is not None]
     return Reached(settled, settled + waiting, min(left, default=None))
 
 
-async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
+async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     """A bar with rate and time left; it disappears when the pass ends."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
-    first = await _look(store, runs)
+    first = await _look(store, mirrors)
     # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
-        desc=", ".join(runs),
+        desc=", ".join(mirrors),
         total=first.wanted or None,
         initial=first.settled,
         unit="",
@@ -103,23 +103,23 @@ async def _bar(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
     )
     with bar:
         while True:
-            now = await _look(store, runs)
+            now = await _look(store, mirrors)
             bar.total, bar.n = now.wanted or None, now.settled
             bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
 
-async def _lines(store: StateStore, runs: Mapping[str, MirrorRun]) -> None:
+async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     """A line in the log every `SELDOM` seconds; a short pass has none."""
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
     )
-    began, first = time.monotonic(), await _look(store, runs)
+    began, first = time.monotonic(), await _look(store, mirrors)
     while True:
         await asyncio.sleep(SELDOM)
-        now = await _look(store, runs)
+        now = await _look(store, mirrors)
         done, seconds = now.settled - first.settled, time.monotonic() - began
         rate = f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
         room = {} if now.left is None else {"bytes_left": now.left}
@@ -201,7 +201,7 @@ def report(
 
 def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
     def done(what: str) -> int:
-        return sum(run.counts[what] for run in end.runs.values())
+        return sum(mirror.counts[what] for mirror in end.mirrors.values())
 
     return {
         "version": __version__,
