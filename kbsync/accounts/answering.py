@@ -16,7 +16,7 @@ from kbsync.accounts.events import Event, EventReader
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
 from kbsync.errors import NotOffered, Unavailable
-from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import integer, object_of, objects_in, text_of
@@ -90,7 +90,7 @@ class Completions:
 
     def _piece(self, event: Event) -> Piece:
         """Raises the error that a service sends instead of a piece. The last event is `[DONE]`, not JSON."""
-        body = object_of(parsed(event.data))
+        body = object_of(parse_json(event.data))
         error = body.get("error") or body.get("detail")
         if not error:
             return chat_piece(body)
@@ -162,9 +162,9 @@ async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncG
                 return
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
-                yield parsed(line)
+                yield parse_json(line)
     if rest.strip():
-        yield parsed(rest)
+        yield parse_json(rest)
 
 
 def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:

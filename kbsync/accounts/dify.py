@@ -13,7 +13,7 @@ from kbsync.errors import Halted, NotOffered, Rejected
 from kbsync.targets.dify.shapes import dataset_of
 from kbsync.targets.dify.target import DifyTarget
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import ListPage, object_of, page_in, well_formed
+from kbsync.targets.http.reading import ListPage, object_of, page_in, require_shape
 
 SETTINGS: Mapping[str, OfferedSetting] = {
     "indexing_technique": choice("high_quality", "economy"),
@@ -49,7 +49,7 @@ class DifyBases(Bases):
         """A page of the list, counted from 1, also with the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
-        return well_formed("bases", bases_of(answer.body))
+        return require_shape("bases", bases_of(answer.body))
 
     async def get(self, base_id: str) -> BaseCard:
         """One base of the workspace."""
@@ -57,7 +57,7 @@ class DifyBases(Bases):
             answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
             raise self.target.no_base(base_id) from error
-        return well_formed("base", _card(answer.body))
+        return require_shape("base", _card(answer.body))
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
         """A request about one base. If Dify says the base is missing, the error names this one."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.bodies import parse_json
 
 
 @dataclass(slots=True)
@@ -102,5 +102,5 @@ def unquoted(text: str) -> str:
     bare = text.strip()
     if not is_quoted(bare):
         return text
-    value = parsed(bare)
+    value = parse_json(bare)
     return value if isinstance(value, str) else bare[1:-1]

@@ -9,7 +9,7 @@ from kbsync.accounts.account import BaseRequest, Bases, ManagedAccount
 from kbsync.accounts.answering import ModelAnswers
 from kbsync.contract.target import BaseCard
 from kbsync.errors import Rejected, Unavailable
-from kbsync.targets.http.reading import ListPage, well_formed
+from kbsync.targets.http.reading import ListPage, require_shape
 from kbsync.targets.openwebui.shapes import card_of, page_of
 from kbsync.targets.openwebui.target import OpenWebuiTarget
 
@@ -33,7 +33,7 @@ class OpenWebuiBases(Bases):
         answer = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )
-        return well_formed("list-bases", page_of(answer.body, card_of))
+        return require_shape("list-bases", page_of(answer.body, card_of))
 
     async def get(self, base_id: str) -> BaseCard:
         """One base of the user."""

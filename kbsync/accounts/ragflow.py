@@ -29,8 +29,8 @@ from kbsync.targets.http.reading import (
     object_of,
     objects_in,
     page_in,
+    require_shape,
     text_of,
-    well_formed,
 )
 from kbsync.targets.ragflow import shapes
 from kbsync.targets.ragflow.target import DATASETS, RagflowTarget
@@ -110,7 +110,7 @@ class RagflowAssistants(Applications):
         """A page of the list, counted from 1."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
-        return well_formed("chats", chats_of(answer.body))
+        return require_shape("chats", chats_of(answer.body))
 
 
 class RagflowAnswers:

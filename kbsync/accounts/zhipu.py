@@ -36,7 +36,7 @@ from kbsync.accounts.settings import (
 from kbsync.accounts.zhipu_answers import ZhipuAnswers
 from kbsync.contract.target import BaseCard, Capacity
 from kbsync.errors import NotOffered, Rejected, TargetError, Unsure
-from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (
@@ -430,7 +430,7 @@ class ZhipuCallbacks:
             return None
         headers = content.get("callback_header")
         if isinstance(headers, str):
-            headers = parsed(headers)
+            headers = parse_json(headers)
         # Only the names, as the values are secrets.
         names = tuple(map(str, headers)) if isinstance(headers, dict) else ()
         return Callback(url, names, flag_of(content.get("be_in_use")))

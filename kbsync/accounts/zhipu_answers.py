@@ -15,7 +15,7 @@ from kbsync.accounts.answering import ModelAnswers, Piece, broken_off, event_pie
 from kbsync.accounts.events import Event
 from kbsync.contract.searching import Hit, Passage
 from kbsync.errors import NotOffered, TargetError, Unavailable
-from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.http.rules import is_completion
@@ -111,7 +111,7 @@ def _application_piece(event: Event) -> Piece:
 
     The usage is in a line of its own in the manual, and next to the text in newer streams.
     """
-    data = parsed(event.data)
+    data = parse_json(event.data)
     text = event.data
     if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
         text = text_of(data.get("msg"))
@@ -119,7 +119,7 @@ def _application_piece(event: Event) -> Piece:
         raise broken_off(event.name, quoted(text or event.data))
     if event.name != "finish":
         return Piece(text)
-    usage = usage_of(parsed(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
+    usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))
     return Piece(text, "finish", event.id, usage)
 
 

@@ -42,11 +42,11 @@ def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> T
     # A digest, so that no key of this dictionary shows the secret in a traceback.
     key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
     account = _accounts.get(key) or _accounts.setdefault(key, Account(time.monotonic))
-    target: Target = _named(config.opens)(config, surroundings, account=account)
+    target: Target = _load(config.opens)(config, surroundings, account=account)
     return target
 
 
-def _named(place: str) -> Any:
+def _load(place: str) -> Any:
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -56,7 +56,7 @@ class _Types(Mapping[str, Any]):
     """The config classes by type, each loaded when it is asked for: a command reads the blocks it needs."""
 
     def __getitem__(self, name: str) -> Any:
-        return _named(ROWS[name])
+        return _load(ROWS[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(ROWS)

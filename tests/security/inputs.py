@@ -21,7 +21,7 @@ from kbsync.index.fence.child import unpack_answer, unpack_ready
 from kbsync.index.read import docx, html, mail, notebook, opendocument, rtf, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
-from kbsync.targets.http.bodies import excerpt, parsed
+from kbsync.targets.http.bodies import excerpt, parse_json
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
@@ -72,7 +72,7 @@ ANSWERS = st.tuples(_OPS, st.integers(100, 599), _HEADERS, _BODIES)
 def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     """A value, or an error that says what is to be done; never anything else."""
     op, status, headers, content = given
-    body = parsed(content)
+    body = parse_json(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
     for verdict in (judge(answer), by_status(answer)):

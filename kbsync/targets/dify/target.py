@@ -24,10 +24,10 @@ from kbsync.targets.http.reading import (
     PAGE_SIZE,
     DocumentRow,
     ListPage,
-    named,
     object_of,
+    require_document,
+    require_shape,
     text_of,
-    well_formed,
 )
 from kbsync.targets.http.target import ServiceTarget
 
@@ -72,7 +72,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         except Rejected as error:
             reason = f"{error.reason}; {shapes.BASE_HINT}"
             raise Halted("knowledge-base-missing", reason, code=error.code) from error
-        dataset = well_formed("base", shapes.dataset_of(answer.body))
+        dataset = require_shape("base", shapes.dataset_of(answer.body))
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"
             what = "a knowledge pipeline" if is_pipeline else f"of the kind {dataset.runtime}"
@@ -110,13 +110,13 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 advice = "the knowledge base has no rule for it; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, lacking: LACKING[lacking]})
-        made = named("upload", shapes.document_of(object_of(answer.body).get("document")))
+        made = require_document("upload", shapes.document_of(object_of(answer.body).get("document")))
         if self._config.metadata == "sent":
             self._metadata.add(made.id, document, self._surroundings.prefix)
         name = made.name if made.name not in ("", document.name) else ""
         return Accepted(made.id, name=name, created=made.created)
 
-    def uncalled(self, error: Rejected) -> TargetError:
+    def missing_call_error(self, error: Rejected) -> TargetError:
         """Retry a few times: without this call, the server may not be Dify at all."""
         return Rejected(error.reason, code=error.code, may_pass=True)
 
@@ -139,7 +139,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the documents whose names contain this."""
-        return [row.listed for row in (await self._unrefused(self.page(1, PAGE_SIZE, name))).rows]
+        return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
@@ -155,7 +155,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         """Newest first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
         answer = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
-        return well_formed("list", shapes.page_of(answer.body))
+        return require_shape("list", shapes.page_of(answer.body))
 
     def _path(self, remote_id: str) -> str:
         return f"{self._root}/documents/{quote(remote_id, safe='')}"
@@ -168,4 +168,4 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
         answer = await self._client.ask("retrieve", "POST", f"{self._root}/retrieve", json=body)
-        return well_formed("retrieve", shapes.matches_of(answer.body))
+        return require_shape("retrieve", shapes.matches_of(answer.body))

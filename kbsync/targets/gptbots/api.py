@@ -18,7 +18,7 @@ from kbsync.targets.gptbots.config import Cutting
 from kbsync.targets.gptbots.shapes import MarkedRow, bases_of
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, well_formed
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
 
 # New documents in one request: 20 are documented, production refused 20 and took 10.
 MOST_FILES = 10
@@ -117,7 +117,7 @@ def _text(value: Any) -> bytes:
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
     """All bases of the bot: the call has no pages, despite its name."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
-    return well_formed("base", bases_of(answer.body))
+    return require_shape("base", bases_of(answer.body))
 
 
 def _digits(text: str) -> int:

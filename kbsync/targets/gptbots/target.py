@@ -58,7 +58,7 @@ from kbsync.targets.gptbots.shapes import (
     states_of,
     write_marker,
 )
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, well_formed
+from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, require_shape
 from kbsync.targets.http.rules import INDEXING, MISSING, UNKNOWN
 from kbsync.targets.http.target import (
     ServiceTarget,
@@ -375,11 +375,11 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
     ) -> dict[int, PutOutcome]:
         # The base may be gone, which is no fault of any document.
-        if (missing := await self._unless_missing(error)) is not error:
+        if (missing := await self._check_base_first(error)) is not error:
             return {one.place: missing for one in batch}
         if isinstance(error, NotOffered):
             if not is_qa_update:
-                return {one.place: self.uncalled(error) for one in batch}
+                return {one.place: self.missing_call_error(error) for one in batch}
             # What cannot be changed in place is sent as a new document.
             self._client.missing.note(QA_UPDATE, error)
             return await self._deliver(tuple(self._upload_item(one.place, one.document, {}) for one in batch))
@@ -443,7 +443,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
-            return well_formed("status", states_of(answer.body))
+            return require_shape("status", states_of(answer.body))
         except Rejected:
             if len(ids) == 1:
                 return {}
@@ -473,7 +473,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
         config, prefix = self._config, self._surroundings.prefix
-        page = well_formed("list", page_of(answer.body, config.source_url_prefix, prefix))
+        page = require_shape("list", page_of(answer.body, config.source_url_prefix, prefix))
         self._count = self._count if page.total is None else page.total
         for row in page.rows:
             if row.id in self._page_numbers or len(self._page_numbers) < MOST_PAGE_NUMBERS:
@@ -495,7 +495,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 number = None if one in lookup.rows else lookup.next_page(one, self._page_numbers.get(one))
                 if number is None:
                     break
-                lookup.take(number, await self._whole_page(number, PAGE_SIZE))
+                lookup.take(number, await self._request_page(number, PAGE_SIZE))
         listed = {one: lookup.rows[one] for one in ids if one in lookup.rows}
         missing = set(ids) - listed.keys()
         if missing:
@@ -530,4 +530,4 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
         answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)
-        return well_formed("search", matches_of(answer.body))
+        return require_shape("search", matches_of(answer.body))

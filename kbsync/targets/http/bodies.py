@@ -57,7 +57,7 @@ class RequestBody(httpx.AsyncByteStream):
 
     def start(self, take: Take, chunk: int = CHUNK) -> None:
         """Yield pieces of at most `chunk` bytes, waiting for `take` before each."""
-        self._take, self._pieces = take, _joined(self._pieces, chunk)
+        self._take, self._pieces = take, _join_pieces(self._pieces, chunk)
 
     def close(self) -> None:
         """Close the files."""
@@ -118,7 +118,7 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
     with ExitStack() as files:
         opened = [one if isinstance(one, bytes) else files.enter_context(MeasuredFile(one)) for one in pieces]
         size = sum(len(one) if isinstance(one, bytes) else base64_size(one.size) for one in opened)
-        return RequestBody(JSON, size, _written(opened), files.pop_all())
+        return RequestBody(JSON, size, _write_parts(opened), files.pop_all())
 
 
 def base64_size(size: int) -> int:
@@ -170,7 +170,7 @@ class MeasuredFile:
         return piece
 
 
-def _written(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
+def _write_parts(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
     for part in parts:
         if isinstance(part, bytes):
             yield part
@@ -189,7 +189,7 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
     yield base64.b64encode(rest)
 
 
-def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
+def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
     """Return the same bytes in pieces of `chunk` and a last one: each piece costs a write to the network."""
     rest = bytearray()
     for piece in pieces:
@@ -201,7 +201,7 @@ def _joined(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
         yield bytes(rest)
 
 
-async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
+async def response_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of a response. Raises `TooLargeError` for more than `most` bytes.
 
     Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may be a
@@ -218,12 +218,12 @@ async def answer_pieces(response: httpx.Response, most: int) -> AsyncGenerator[b
         yield piece
 
 
-async def whole_answer(response: httpx.Response, most: int) -> bytes:
-    """Return all bytes of a response, as in `answer_pieces`."""
-    return b"".join([piece async for piece in answer_pieces(response, most)])
+async def read_response(response: httpx.Response, most: int) -> bytes:
+    """Return all bytes of a response, as in `response_pieces`."""
+    return b"".join([piece async for piece in response_pieces(response, most)])
 
 
-def parsed(content: bytes | str) -> Any | None:
+def parse_json(content: bytes | str) -> Any | None:
     """Parse the JSON in `content`, with or without BOM; None if it isn't JSON."""
     try:
         return json.loads(content)

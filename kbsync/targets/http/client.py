@@ -33,18 +33,18 @@ from kbsync.targets.http.bodies import (
     CHUNK,
     FilePart,
     RequestBody,
-    answer_pieces,
     excerpt,
     form_body,
     json_body,
     json_text,
-    parsed,
-    whole_answer,
+    parse_json,
+    read_response,
+    response_pieces,
 )
 from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
     EXCERPT,
-    ON_THE_WAY,
+    TRANSPORT_ERRORS,
     CompressedError,
     FailedRequest,
     HttpAnswer,
@@ -52,8 +52,8 @@ from kbsync.targets.http.errors import (
     SendTrace,
     Sign,
     TooLargeError,
-    failed_on_the_way,
-    in_words,
+    describe_failure,
+    failed_request,
 )
 from kbsync.targets.http.limits import Account, Gate, Pace, Sleep
 from kbsync.targets.http.rules import by_status
@@ -185,7 +185,7 @@ class Client:
         proxy = ""
         with suppress(connection.UnusableProxyError):  # it is told by the request that would go through it
             proxy = connection.proxy_host(endpoint, trust)
-        self._through = f" (through the proxy {proxy})" if proxy and transport is None else ""
+        self._proxy_note = f" (through the proxy {proxy})" if proxy and transport is None else ""
         self._http = connection.connections(endpoint, trust, transport)
         # Signed addresses lead to other hosts: they share no connection and no header with the target.
         self._downloads = connection.connections(endpoint, trust, transport)
@@ -226,7 +226,7 @@ class Client:
             retry=retry_if_result(lambda outcome: isinstance(outcome, FailedRequest) and outcome.again),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
         )
-        return _answer(await retrying(self._request, call))
+        return _answer_or_raise(await retrying(self._request, call))
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
@@ -266,7 +266,7 @@ class Client:
 
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
         """Send a body once, made when its turn comes; errors as in `send`."""
-        return _answer(await self._request(HttpCall(op, method, path, body)))
+        return _answer_or_raise(await self._request(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
         """POST JSON once; yield the bytes of an event stream as they arrive, or one whole response if it
@@ -276,23 +276,23 @@ class Client:
         wait for bytes is limited, and so is their number.
         """
         if (rest := self.breaker.rest) is not None:
-            raise self._refusal(rest).error
+            raise self._refuse(rest).error
         burst = await self.gate.enter()
         begun, outcome, number = self._steady(), Outcome.OK, 0
         try:
             if (rest := self.breaker.rest) is not None:
-                raise self._refusal(rest).error
+                raise self._refuse(rest).error
             number = self.breaker.begin()
             call = HttpCall(op, "POST", path, partial(json_body, json_text(json)))
-            async with aclosing(self._streamed(call)) as pieces:
+            async with aclosing(self._stream_pieces(call)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, bytes):
                         self.breaker.succeeded()
                         yield piece
                     else:
                         self._learn(piece, burst, number)
-                        outcome = _outcome(piece)
-                        yield _answer(piece)
+                        outcome = _outcome_kind(piece)
+                        yield _answer_or_raise(piece)
         finally:
             self.breaker.withdraw(number)  # if nothing came of it
             self.meter.answered(op, outcome, self._steady() - begun)
@@ -325,21 +325,21 @@ class Client:
         # Asked before the gate, so that no queue forms for a target that is down, and again behind it: the
         # target may have gone down meanwhile, and only one call at a time probes it.
         if (rest := self.breaker.rest) is not None:
-            return self._refusal(rest)
+            return self._refuse(rest)
         burst = await self.gate.enter()
         try:
             if (rest := self.breaker.rest) is not None:
-                return self._refusal(rest)
+                return self._refuse(rest)
             number, begun = self.breaker.begin(), self._steady()
             asked_at = asyncio.get_running_loop().time()
             try:
                 outcome, sent_bytes = await self._exchange(call)
             except BaseException as error:
-                self._cut_off(call, number, error, asked_at)
+                self._record_cancelled(call, number, error, asked_at)
                 raise
             # only what may be stored counts as uploaded; questions have bodies, too
             uploaded = 0 if call.is_repeatable else sent_bytes
-            self.meter.answered(call.op, _outcome(outcome), self._steady() - begun, uploaded)
+            self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - begun, uploaded)
             self._learn(outcome, burst, number)
             if isinstance(outcome, HttpAnswer):
                 self.missing.works(call.op)
@@ -347,11 +347,11 @@ class Client:
         finally:
             self.gate.leave()
 
-    def _refusal(self, rest: float) -> FailedRequest:
+    def _refuse(self, rest: float) -> FailedRequest:
         reason = f"{self.breaker.cause}; retrying in {math.ceil(rest)} s"
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
-    def _cut_off(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
+    def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
         """Record a cancelled request, or an error of ours. It says only that the target made somebody
         wait."""
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
@@ -376,7 +376,7 @@ class Client:
                 self.breaker.withdraw(number)
             case FailedRequest(error=Unavailable(retry_after=retry_after), sign=Sign.BUSY):
                 self.breaker.succeeded()
-                self.gate.slowed(burst, retry_after)
+                self.gate.slow_down(burst, retry_after)
             case _:
                 self.breaker.succeeded()
                 self.gate.succeeded(burst)
@@ -386,7 +386,7 @@ class Client:
 
         Errors of `headers` and `judge` pass through.
         """
-        headers = _checked(call.op, self._headers())
+        headers = _check_headers(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
         body: RequestBody | None = None
         answer: HttpAnswer | None = None
@@ -398,16 +398,16 @@ class Client:
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
-                answer = await self._answered(call, self._built(call, headers, body, trace))
-        except ON_THE_WAY as error:
+                answer = await self._fetch(call, self._build_request(call, headers, body, trace))
+        except TRANSPORT_ERRORS as error:
             # An upload that may have arrived is unsure and looked for, never sent again (promise 3).
             may_have_arrived = not call.is_repeatable and trace.may_have_arrived(error)
-            outcome = self._lost(call, error, may_have_arrived=may_have_arrived)
+            outcome = self._failed_request(call, error, may_have_arrived=may_have_arrived)
         finally:
             if body is not None:
                 body.close()
         if answer is not None:
-            outcome = self._judged(call, answer, headers)
+            outcome = self._classify_answer(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
         tell(  # without the path and its parameters, which may hold what is private
             "request.ended",
@@ -421,22 +421,24 @@ class Client:
         )
         return outcome, sent_bytes
 
-    async def _streamed(self, call: HttpCall) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
+    async def _stream_pieces(
+        self, call: HttpCall
+    ) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
         """Yield its bytes as they arrive; a response that isn't an event stream comes whole and classified.
 
         The first bytes decide: no line of an event begins like JSON or a page. A stream of JSON lines is
         recognised by its type.
         """
         assert call.body is not None
-        headers = {**_checked(call.op, self._headers()), "Accept": "text/event-stream"}
+        headers = {**_check_headers(call.op, self._headers()), "Accept": "text/event-stream"}
         trace, sent_at = SendTrace(), self._wall()
         try:
             # Our own limit on bytes a second is for documents; a question is short.
-            request = self._built(call, headers, call.body(), trace)
+            request = self._build_request(call, headers, call.body(), trace)
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
             held, is_stream, kind = b"", False, response.headers.get("content-type", "").lower()
             try:
-                async with aclosing(answer_pieces(response, LARGEST_ANSWER)) as pieces:
+                async with aclosing(response_pieces(response, LARGEST_ANSWER)) as pieces:
                     async for piece in pieces:
                         held += piece
                         beginning = held.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
@@ -448,13 +450,13 @@ class Client:
             finally:
                 await response.aclose()
             if not is_stream:
-                yield self._judged(call, self._answer_of(call, response, held, sent_at), headers)
-        except ON_THE_WAY as error:
-            yield self._lost(call, error, may_have_arrived=trace.may_have_arrived(error))
+                yield self._classify_answer(call, self._read_answer(call, response, held, sent_at), headers)
+        except TRANSPORT_ERRORS as error:
+            yield self._failed_request(call, error, may_have_arrived=trace.may_have_arrived(error))
 
-    def _lost(self, call: HttpCall, error: Exception, *, may_have_arrived: bool) -> FailedRequest:
-        beginning = f"{call.op}: {self.host}{self._through}"
-        return failed_on_the_way(beginning, error, self._timeouts, may_have_arrived=may_have_arrived)
+    def _failed_request(self, call: HttpCall, error: Exception, *, may_have_arrived: bool) -> FailedRequest:
+        beginning = f"{call.op}: {self.host}{self._proxy_note}"
+        return failed_request(beginning, error, self._timeouts, may_have_arrived=may_have_arrived)
 
     async def _wait_to_send(self, deadline: asyncio.Timeout, size: int) -> None:
         """Wait for our own byte rate limit, which doesn't count against the target."""
@@ -463,7 +465,7 @@ class Client:
             _extend(deadline, rest)
             await self._sleep(rest)
 
-    def _built(
+    def _build_request(
         self, call: HttpCall, headers: Mapping[str, str], body: RequestBody | None, trace: SendTrace
     ) -> httpx.Request:
         url = httpx.URL(f"{str(self._base).rstrip('/')}/{call.path.lstrip('/')}")
@@ -478,14 +480,14 @@ class Client:
             extensions={"trace": trace},
         )
 
-    async def _answered(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
+    async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
         """Return the response. Follows redirects of a GET within the target's origin, where the key may be
         sent."""
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
             try:
-                content = await whole_answer(response, LARGEST_ANSWER)
+                content = await read_response(response, LARGEST_ANSWER)
             finally:
                 await response.aclose()
             onward = response.next_request
@@ -495,9 +497,9 @@ class Client:
             if not connection.is_same_origin(onward.url, request.url):
                 break
             request = onward
-        return self._answer_of(call, response, content, sent_at)
+        return self._read_answer(call, response, content, sent_at)
 
-    def _answer_of(
+    def _read_answer(
         self, call: HttpCall, response: httpx.Response, content: bytes, sent_at: float
     ) -> HttpAnswer:
         # Only what is shown is redacted: a key may be a word that names and texts have in them, too.
@@ -506,17 +508,17 @@ class Client:
             op=call.op,
             status=response.status_code,
             headers={name.lower(): value for name, value in response.headers.items()},
-            body=parsed(content),
-            text=excerpt(_redacted(beginning, response.request.headers).encode("utf-8", "replace")),
+            body=parse_json(content),
+            text=excerpt(_redact(beginning, response.request.headers).encode("utf-8", "replace")),
             sent_at=sent_at,
             host=self.host,
         )
         self.skew.learn(answer.date, sent_at, self._wall(), leaves_out=A_SECOND)
         return answer
 
-    def redacted(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The target's message, safe to show and store: without the key, which it may quote."""
-        return _redacted(text, self._headers())
+        return _redact(text, self._headers())
 
     @contextmanager
     def redacting(self) -> Iterator[None]:
@@ -531,7 +533,7 @@ class Client:
         """Classify an error reported within a stream."""
         return self.judge(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
 
-    def _judged(
+    def _classify_answer(
         self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
     ) -> HttpAnswer | FailedRequest:
         # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
@@ -557,13 +559,13 @@ class Client:
         return FailedRequest(error, sign, again, retry_after)
 
 
-def _answer(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
+def _answer_or_raise(outcome: HttpAnswer | FailedRequest) -> HttpAnswer:
     if isinstance(outcome, FailedRequest):
         raise outcome.error
     return outcome
 
 
-def _outcome(outcome: HttpAnswer | FailedRequest) -> Outcome:
+def _outcome_kind(outcome: HttpAnswer | FailedRequest) -> Outcome:
     match outcome:
         case HttpAnswer():
             return Outcome.OK
@@ -580,7 +582,7 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
     deadline.reschedule((deadline.when() or 0.0) + seconds)
 
 
-def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return the headers if they can be sent; errors of httpx and h11 would quote the key."""
     for name, value in headers.items():
         if not fits_header(value):
@@ -592,7 +594,7 @@ def _checked(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-def _redacted(text: str, headers: Mapping[str, str]) -> str:
+def _redact(text: str, headers: Mapping[str, str]) -> str:
     """`text` without the secrets in a request's headers, which some proxies and services quote."""
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
@@ -606,7 +608,7 @@ def _redacted(text: str, headers: Mapping[str, str]) -> str:
 def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> TargetError | None:
     """The error with the key removed from its reason."""
     if error is not None:
-        error.reason = _redacted(error.reason, headers)
+        error.reason = _redact(error.reason, headers)
         error.args = (error.reason,)
     return error
 
@@ -644,7 +646,7 @@ class Download:
                 length = response.headers.get("content-length", "")
                 if length.isdecimal() and int(length) > self._most:
                     raise self._too_large()
-                pieces = answer_pieces(response, self._most)
+                pieces = response_pieces(response, self._most)
                 while (piece := await self._within(anext(pieces, None))) is not None:
                     yield piece
                 return
@@ -674,8 +676,8 @@ class Download:
         except CompressedError as error:
             # what is stored so is so each time, and proves nothing of the file's own bytes
             failure = Rejected(f"read: {self._host} answered, but {error}", code="compressed")
-        except ON_THE_WAY as error:
-            failure = self._unavailable(in_words(error, self._timeouts))
+        except TRANSPORT_ERRORS as error:
+            failure = self._unavailable(describe_failure(error, self._timeouts))
         finally:
             self._left -= self._steady() - begun
         raise failure  # outside of the handler: the error of the wire has the address in it

@@ -221,7 +221,7 @@ class _Connections(httpx.AsyncBaseTransport):
         """Return the response's head, as httpx does; the caller must close its stream."""
         url = request.url
         free = self._free.setdefault((url.scheme, url.host, url.port), [])
-        connection = free.pop() if free else self._opened(url)
+        connection = free.pop() if free else self._open_connection(url)
         try:
             response = await connection.handle_async_request(request)
         except BaseException:
@@ -236,9 +236,9 @@ class _Connections(httpx.AsyncBaseTransport):
         self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
-        await asyncio.gather(*self._closing, *map(_close, self._all_free()))
+        await asyncio.gather(*self._closing, *map(_close, self._take_idle()))
 
-    def _opened(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+    def _open_connection(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEP_ALIVE)
         proxy = _proxy(self._endpoint, url, self._trust)
         return httpx.AsyncHTTPTransport(verify=self._trust, proxy=proxy, limits=limits)
@@ -262,12 +262,12 @@ class _Connections(httpx.AsyncBaseTransport):
         if loop.time() < self._freed_at + KEEP_ALIVE:
             self._sweep = loop.call_at(self._freed_at + KEEP_ALIVE, self._close_idle)
             return
-        for connection in self._all_free():
+        for connection in self._take_idle():
             task = loop.create_task(_close(connection))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
-    def _all_free(self) -> list[httpx.AsyncHTTPTransport]:
+    def _take_idle(self) -> list[httpx.AsyncHTTPTransport]:
         """Take the idle connections."""
         taken = [connection for free in self._free.values() for connection in free]
         for free in self._free.values():

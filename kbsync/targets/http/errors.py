@@ -115,7 +115,7 @@ class BodyMissingError(BodyChangedError):
     """A file to send can't be opened, so nothing was sent."""
 
 
-ON_THE_WAY = (httpx.HTTPError, httpx.InvalidURL, AnswerLostError, BodyChangedError, OSError)
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.InvalidURL, AnswerLostError, BodyChangedError, OSError)
 """Exceptions that a request may raise instead of returning a response."""
 
 _NEVER_SENT = (
@@ -181,7 +181,7 @@ class SendTrace:
         return self._has_left or not self._is_traced
 
 
-def failed_on_the_way(
+def failed_request(
     beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
 ) -> FailedRequest:
     """A request without a response. `beginning`: the start of the message, up to the host."""
@@ -190,10 +190,10 @@ def failed_on_the_way(
     is_lasting = isinstance(error, _LASTING) or any(
         isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
     )
-    return FailedRequest(kind(f"{beginning} {in_words(error, timeouts)}"), sign, again=not is_lasting)
+    return FailedRequest(kind(f"{beginning} {describe_failure(error, timeouts)}"), sign, again=not is_lasting)
 
 
-def in_words(error: Exception, timeouts: Timeouts) -> str:
+def describe_failure(error: Exception, timeouts: Timeouts) -> str:
     """What happened, as the rest of a sentence that begins with the host."""
     match error:
         case TimeoutError():
@@ -211,7 +211,7 @@ def in_words(error: Exception, timeouts: Timeouts) -> str:
         case httpx.ProxyError():  # its own status line, such as `407 Proxy Authentication Required`
             return f"was not reached: the proxy answered {printable(str(error))[:100]}"
         case httpx.ConnectError():
-            return _unreached(error)
+            return _describe_unreachable(error)
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
             return "was not reached: the URL is not http or https"
         case BodyChangedError():
@@ -221,7 +221,7 @@ def in_words(error: Exception, timeouts: Timeouts) -> str:
     return "did not answer completely; the answer was lost: the connection was closed or reset"
 
 
-def _unreached(error: Exception) -> str:
+def _describe_unreachable(error: Exception) -> str:
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():

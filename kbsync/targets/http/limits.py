@@ -226,7 +226,7 @@ class Gate:
         self.in_flight -= 1
         self._freed.set()
 
-    def slowed(self, burst: int, retry_after: float | None) -> None:
+    def slow_down(self, burst: int, retry_after: float | None) -> None:
         """The target reported "too many requests": halve the limit, and pause for `retry_after` seconds or
         our default.
 

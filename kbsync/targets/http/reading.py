@@ -90,14 +90,14 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
-def named(op: str, row: R | None) -> R:
+def require_document(op: str, row: R | None) -> R:
     """The document that an upload created. Raises `Unsure` for None: the upload may have created one."""
     if row is None:
         raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
     return row
 
 
-def well_formed(op: str, value: V | None) -> V:
+def require_shape(op: str, value: V | None) -> V:
     """The parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
     if value is None:
         raise Unavailable(f"{op}: the response has an unexpected shape", code="shape")
@@ -222,24 +222,24 @@ class ListSweep(Generic[T]):
     def __init__(self, ask: AskPage[T]) -> None:
         self._ask = ask
         self._size = PAGE_SIZE
-        self._seen: dict[str, int] = {}  # id → the last turn that showed it
+        self._last_turns: dict[str, int] = {}  # id → the last turn that showed it
         self._last = _Turn(0)
-        self._is_vouched = False
+        self._is_confirmed_empty = False
 
     @property
     def shown(self) -> int:
         """The number of documents listed."""
-        return len(self._seen)
+        return len(self._last_turns)
 
     @property
-    def claimed(self) -> int:
+    def claimed_count(self) -> int:
         """The minimum of the list's own counts; 0 if it has none."""
         return min(self._last.totals, default=0)
 
     @property
     def is_doubtful(self) -> bool:
         """Whether the list has fewer documents than every count, or no count at all."""
-        return not (0 < self.claimed <= self.shown or self._is_vouched)
+        return not (0 < self.claimed_count <= self.shown or self._is_confirmed_empty)
 
     async def rows(self) -> AsyncGenerator[T, None]:
         """Yield every row once. Raises whatever requesting a page raises."""
@@ -257,13 +257,13 @@ class ListSweep(Generic[T]):
         while True:
             page = await self._ask(turn.number, turn.size)
             if turn.number == 1:
-                self._is_vouched = page.total == 0 and not page.is_null
+                self._is_confirmed_empty = page.total == 0 and not page.is_null
                 turn.size = real_size(page, turn.size)
             if page.total is not None:
                 turn.totals.add(page.total)
-            mine = {row.id: row for row in page.rows if self._seen.get(row.id) != mark}
-            fresh = [row for remote_id, row in mine.items() if remote_id not in self._seen]
-            self._seen.update(dict.fromkeys(mine, mark))
+            mine = {row.id: row for row in page.rows if self._last_turns.get(row.id) != mark}
+            fresh = [row for remote_id, row in mine.items() if remote_id not in self._last_turns]
+            self._last_turns.update(dict.fromkeys(mine, mark))
             turn.distinct += len(mine)
             for row in fresh:
                 yield row

@@ -280,27 +280,27 @@ class ServiceTarget(Target, Generic[Row]):
         slow._client = self._client.unhurried(pace)
         return slow
 
-    def _redacted(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
+    def _redact_reasons(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
         """The states, with our key removed from the service's messages."""
-        redact = self._client.redacted
+        redact = self._client.redact
         return {
             one: replace(state, reason=redact(state.reason)) if state.reason else state
             for one, state in states.items()
         }
 
-    async def _swept(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
+    async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
         """Yield every row of a list once. Raises `Unavailable` at the end if many are missing."""
         sweep = ListSweep(page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
                 yield row
         if sweep.is_doubtful:
-            await self._check_list(sweep.shown, sweep.claimed)
+            await self._check_list(sweep.shown, sweep.claimed_count)
 
-    async def _check_list(self, shown: int, claimed: int = 0) -> None:
+    async def _check_list(self, shown: int, claimed_count: int = 0) -> None:
         """Raise `Unavailable` if the list shows far fewer documents than the base counts.
 
-        `claimed`: the list's own count. Raises `Halted` if the base doesn't exist.
+        `claimed_count`: the list's own count. Raises `Halted` if the base doesn't exist.
         """
         # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
         base = await self.base()
@@ -318,7 +318,7 @@ class ServiceTarget(Target, Generic[Row]):
                 digest.update(piece)
         return digest.hexdigest()
 
-    async def _unless_missing(self, outcome: P) -> P | TargetError:
+    async def _check_base_first(self, outcome: P) -> P | TargetError:
         """The outcome, such as a refusal, if the base exists; else the error of checking the base."""
         try:
             await self.base()
@@ -326,7 +326,7 @@ class ServiceTarget(Target, Generic[Row]):
             return missing
         return outcome
 
-    async def _each(
+    async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
         """What each call returns or raises. After a `Halted` the other documents get the same outcome,
@@ -403,7 +403,7 @@ class ServiceTarget(Target, Generic[Row]):
         """Whether the service says "not found", which counts only while its base answers (promise 1)."""
         return isinstance(error, Rejected) and error.code == GONE
 
-    def uncalled(self, error: Rejected) -> TargetError:
+    def missing_call_error(self, error: Rejected) -> TargetError:
         """The error of an upload if the base exists but the service lacks the call."""
         return Unavailable(error.reason, code=error.code)
 
@@ -420,7 +420,7 @@ class ServiceTarget(Target, Generic[Row]):
             outcome = await self._put(document) if down is None else untried(down)
             down = outcome if isinstance(outcome, Unavailable | Halted) else None
             if isinstance(outcome, TargetError):  # which may be made of the service's words
-                outcome.reason = self._client.redacted(outcome.reason)
+                outcome.reason = self._client.redact(outcome.reason)
             outcomes.append(outcome)
         return outcomes
 
@@ -430,10 +430,10 @@ class ServiceTarget(Target, Generic[Row]):
         try:
             return await self.upload(document)
         except Rejected as error:
-            is_uncalled = isinstance(error, NotOffered) or self.is_gone(error)
-            outcome = self.uncalled(error) if is_uncalled else error
-            if is_uncalled or self.refuses_alike:
-                outcome = await self._unless_missing(outcome)
+            is_call_missing = isinstance(error, NotOffered) or self.is_gone(error)
+            outcome = self.missing_call_error(error) if is_call_missing else error
+            if is_call_missing or self.refuses_alike:
+                outcome = await self._check_base_first(outcome)
             outcome.has_removed = error.has_removed
             return outcome
         except TargetError as error:
@@ -441,12 +441,12 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Return the state of each remote id."""
-        return self._redacted(await self._states(tuple(dict.fromkeys(ids))))
+        return self._redact_reasons(await self._states(tuple(dict.fromkeys(ids))))
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Read the states of recent documents from the first pages of the list, of others one by one."""
-        rows, rest = await self._on_pages(ids)
-        details = await self._details(rest)
+        rows, rest = await self._find_on_pages(ids)
+        details = await self._read_details(rest)
         errors = [error for error in details.values() if isinstance(error, TargetError)]
         halted = [error for error in errors if isinstance(error, Halted)]
         is_down = len(errors) == len(details) and all(isinstance(error, Unavailable) for error in errors)
@@ -463,28 +463,28 @@ class ServiceTarget(Target, Generic[Row]):
         states.update(await self._states_of(rows))
         return states
 
-    async def _on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
+    async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
         """Rows on the first pages of the list, and the ids to ask for one by one."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
         # A page is worth as many requests as it spares.
         while is_more and len(ids) - len(rows) > number:
-            page = await self._whole_page(number, PAGE_SIZE)
+            page = await self._request_page(number, PAGE_SIZE)
             rows |= {row.id: row for row in page.rows if row.id in ids}
             number, is_more = number + 1, bool(page.rows)
         return rows, [one for one in ids if one not in rows]
 
-    async def _details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
+    async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
         """Each document, or why it cannot be read; None if it is gone and the base is still there."""
         # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
-        details: dict[str, Row | TargetError | None] = {**await self._each(ids, self._detail)}
+        details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
         if gone:
-            outcome = None if self.gone_proves_base else await self._unless_missing(None)
+            outcome = None if self.gone_proves_base else await self._check_base_first(None)
             details |= dict.fromkeys(gone, outcome)
         return details
 
-    async def _detail(self, remote_id: str) -> Row:
+    async def _read_detail(self, remote_id: str) -> Row:
         row = await self.row(remote_id)
         if row is None or row.id != remote_id:
             raise Rejected("the answer has another shape than it should", code="shape")
@@ -499,7 +499,7 @@ class ServiceTarget(Target, Generic[Row]):
             return await self._deletions.delete(ids, self._remove_batch)
         ids = tuple(dict.fromkeys(ids))
         if not self.most_ids:
-            return await self._each(ids, self._remove)
+            return await self._call_each(ids, self._remove)
         outcomes: dict[str, DeleteOutcome] = {}
         halted: Halted | None = None
         for part in batches(ids, self.most_ids):
@@ -545,20 +545,20 @@ class ServiceTarget(Target, Generic[Row]):
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """The rows of the list, each once."""
-        async with aclosing(self._swept(self._whole_page)) as rows:
+        async with aclosing(self._read_list(self._request_page)) as rows:
             async for row in rows:
                 yield row
 
-    async def _whole_page(self, number: int, size: int) -> ListPage[Row]:
-        return await self._unrefused(self.page(number, size))
+    async def _request_page(self, number: int, size: int) -> ListPage[Row]:
+        return await self._translate_refusal(self.page(number, size))
 
-    async def _unrefused(self, page: Awaitable[P]) -> P:
+    async def _translate_refusal(self, page: Awaitable[P]) -> P:
         """A page of the list. Raises `Unavailable` for every refusal while the base exists."""
         try:
             return await page
         except Rejected as error:
             later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
-            raise await self._unless_missing(later) from error
+            raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
         """Best first. Services know no paths, types and dates: with them, everything that was found."""

@@ -127,7 +127,7 @@ class LightragTarget(ServiceTarget[Row]):
             """True if the pages ended before `most` of them: all rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
-                page = await self._unrefused(self._asked(number, RECENT, "updated_at", "desc", words))
+                page = await self._translate_refusal(self._asked(number, RECENT, "updated_at", "desc", words))
                 rows.update({row.id: row for row in page.rows if not row.is_refusal})
                 if not page.rows or number * RECENT >= (page.total or 0):
                     return True

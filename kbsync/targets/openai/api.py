@@ -9,7 +9,7 @@ from typing import Any
 
 from kbsync.errors import NotOffered, Rejected, Unavailable
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import PAGE_SIZE, object_of, well_formed
+from kbsync.targets.http.reading import PAGE_SIZE, object_of, require_shape
 from kbsync.targets.http.rules import GONE, unless_gone
 from kbsync.targets.openai.shapes import page_of
 
@@ -23,7 +23,7 @@ async def read(client: Client, op: str, path: str, method: str = "GET") -> Mappi
 async def remove(client: Client, op: str, path: str) -> bool:
     """Whether it existed. Raises `Unavailable` if the response doesn't say that it is gone."""
     answer = await read(client, op, path, "DELETE")
-    well_formed(op, answer is None or answer.get("deleted") is True or None)
+    require_shape(op, answer is None or answer.get("deleted") is True or None)
     return answer is not None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kbsync.contract.target import DocState
 from kbsync.targets.http.client import Client
-from kbsync.targets.http.reading import count_of, object_of, objects_in, text_of, well_formed
+from kbsync.targets.http.reading import count_of, object_of, objects_in, require_shape, text_of
 from kbsync.targets.openai import api
 from kbsync.targets.openai.shapes import PUT_BACK, FileNames, mark_in, status_of
 
@@ -114,7 +114,7 @@ class SharedPassages:
         asked = {"include_embeddings": "true", "include_metadata": "true"}
         answer = await self._client.ask("text", "GET", f"{self._files}/{file_id}/content", params=asked)
         passages = [self._passage(part) for part in objects_in(object_of(answer.body).get("data"))]
-        return well_formed(answer.op, passages if passages and all(passages) else None)
+        return require_shape(answer.op, passages if passages and all(passages) else None)
 
     def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
         """Empty unless it is complete."""

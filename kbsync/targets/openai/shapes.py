@@ -30,8 +30,8 @@ from kbsync.targets.http.reading import (
     object_of,
     objects_in,
     path_below,
+    require_shape,
     text_of,
-    well_formed,
 )
 from kbsync.targets.http.rules import (
     BUSY,
@@ -59,7 +59,7 @@ def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
     # The cursor is taken from the rows: one that cannot be read would be skipped without a word.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
-    rows = well_formed(answer.op, rows if is_whole else None)
+    rows = require_shape(answer.op, rows if is_whole else None)
     return rows, rows[-1]["id"] if has_more else ""
 
 
@@ -84,7 +84,9 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 def passages_of(answer: HttpAnswer) -> list[Match]:
     """The passages of a search, each once. Raises `Unavailable` for another shape."""
     found: dict[tuple[str, str], Match] = {}
-    for remote_id, passage in well_formed(answer.op, matches_in(object_of(answer.body).get("data"), _match)):
+    for remote_id, passage in require_shape(
+        answer.op, matches_in(object_of(answer.body).get("data"), _match)
+    ):
         # OGX shows a passage of several files once for each of them, always with the same file.
         found.setdefault((remote_id, passage.text), (remote_id, passage))
     return list(found.values())

@@ -20,8 +20,8 @@ from kbsync.targets.http.reading import (
     count_of,
     id_of,
     object_of,
+    require_shape,
     text_of,
-    well_formed,
 )
 from kbsync.targets.http.rules import GONE, INDEXING, MISSING
 from kbsync.targets.http.target import ServiceTarget
@@ -93,7 +93,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         if store is None or store.get("status") == "expired":
             why = "it has expired, as its expires_after says" if store else ""
             raise self.no_base(self._config.vector_store_id, why)
-        base_id = well_formed("base", id_of(store.get("id")))
+        base_id = require_shape("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
         if is_ogx and self._vector_model is None:

@@ -41,11 +41,11 @@ from kbsync.targets.http.reading import (
     ListPage,
     check_shown,
     id_of,
-    named,
     object_of,
     page_in,
+    require_document,
+    require_shape,
     text_of,
-    well_formed,
 )
 from kbsync.targets.http.rules import INDEXING, MISSING, READY, UNKNOWN, failed, unless_gone
 from kbsync.targets.http.target import ServiceTarget
@@ -93,7 +93,7 @@ class RemoteFolders:
             return None
         async with self._lock:
             if self._known is None:
-                self._known = well_formed("folders", shapes.folders_of(await compared(client, base)))
+                self._known = require_shape("folders", shapes.folders_of(await compared(client, base)))
             known, parent, path = self._known, None, ""
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
@@ -106,7 +106,7 @@ class RemoteFolders:
         body = {"name": name, "parent_id": parent}
         try:
             answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
-            return str(well_formed("make-folder", id_of(object_of(answer.body).get("id"))))
+            return str(require_shape("make-folder", id_of(object_of(answer.body).get("id"))))
         except TargetError as error:
             self.forget()  # it may have been made, or its parent may be gone
             if isinstance(error, Halted):
@@ -143,7 +143,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             if error.halt == "knowledge-base-missing":
                 raise self.no_base(base_id) from error
             raise
-        return well_formed("base", shapes.card_of(answer.body))
+        return require_shape("base", shapes.card_of(answer.body))
 
     # -- put -------------------------------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         folder_id = await self._folders.id_of(self._client, self._base, safe_folder(path))
         fields = {"metadata": json.dumps(metadata | ({"directory_id": folder_id} if folder_id else {}))}
         answer = await self._client.send("upload", "/api/v1/files/", fields=fields, file=file)
-        stored = named("upload", file_of(answer.body))
+        stored = require_document("upload", file_of(answer.body))
         return Accepted(stored.id, created=stored.created or None)
 
     # -- what became of it -----------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
             answer = await self._client.ask("newest", "GET", "/api/v1/files/user/search", params=params)
-            page = {one.id: one for one in well_formed("newest", page_in(answer.body, None, file_of)).rows}
+            page = {one.id: one for one in require_shape("newest", page_in(answer.body, None, file_of)).rows}
             is_end = len(page) < size or page.keys() <= rows.keys()
             rows |= page
             if is_end or is_enough(rows):
@@ -284,19 +284,21 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """The status of a file without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
-        return well_formed("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
+        return (
+            require_shape("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
+        )
 
     async def _file(self, remote_id: str) -> StoredFile | None:
         """A file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
         answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
-        return well_formed("status", file_of(answer.body)) if answer else None
+        return require_shape("status", file_of(answer.body)) if answer else None
 
     async def _page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """A page of the list, newest change first. For a user who isn't an admin the server returns 30 rows,
         whatever is requested."""
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
-        return well_formed("list", page_of(answer.body, file_of))
+        return require_shape("list", page_of(answer.body, file_of))
 
     # -- delete, list, rename --------------------------------------------------------------------------------
 
@@ -374,7 +376,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
         # Oldest first, so that what comes meanwhile moves nothing.
         oldest_first = partial(self._page, order_by="created_at", direction="asc")
-        async with aclosing(self._swept(oldest_first)) as rows:
+        async with aclosing(self._read_list(oldest_first)) as rows:
             async for row in rows:
                 pending.pop(row.id, None)
                 yield row.listed(prefix, DocState.READY if row.is_searchable else DocState.INDEXING)
@@ -385,7 +387,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Check it against its own count, or against the base's files if it is empty."""
         if not shown:
             deleted = (await compared(self._client, self._base)).get("deleted")
-            claimed = len(well_formed("folders", deleted if isinstance(deleted, list) else None))
+            claimed = len(require_shape("folders", deleted if isinstance(deleted, list) else None))
         check_shown(shown, claimed, self._config.knowledge_id)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -410,7 +412,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Search the base."""
         body = {"collection_names": [self._config.knowledge_id], "query": query.text, "k": MOST_PASSAGES}
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval/query/collection", json=body)
-        return well_formed("search", shapes.matches_of(answer.body))
+        return require_shape("search", shapes.matches_of(answer.body))
 
 
 def _file_at(remote_id: str) -> str:

@@ -29,7 +29,14 @@ from kbsync.contract.target import (
 from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.metadata import metadata_of
-from kbsync.targets.http.reading import PAGE_SIZE, ListPage, batches, named, object_of, well_formed
+from kbsync.targets.http.reading import (
+    PAGE_SIZE,
+    ListPage,
+    batches,
+    object_of,
+    require_document,
+    require_shape,
+)
 from kbsync.targets.http.rules import MISSING
 from kbsync.targets.http.target import ServiceTarget
 from kbsync.targets.ragflow import shapes
@@ -97,7 +104,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Store it, and send its path."""
         file = FilePart("file", document.name, document.body)
         answer = await self._client.send("upload", self._documents, fields={}, file=file)
-        stored = named("upload", shapes.stored_of(answer.body))
+        stored = require_document("upload", shapes.stored_of(answer.body))
         await self._describe(stored.id, document)
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
@@ -187,7 +194,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the documents whose names contain this one, ignoring the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
-        page = await self._unrefused(self._asked(_query(1, PAGE_SIZE, keywords=stem)))
+        page = await self._translate_refusal(self._asked(_query(1, PAGE_SIZE, keywords=stem)))
         return [row.listed for row in page.rows]
 
     async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
@@ -196,12 +203,12 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
 
     async def _asked(self, query: str) -> ListPage[ParsedDocument]:
         answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
-        return well_formed("list", shapes.page_of(answer.body))
+        return require_shape("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """The existing ones of `ids`, at most `MOST_IDS`."""
         query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
-        page, wanted = await self._unrefused(self._asked(query)), set(ids)
+        page, wanted = await self._translate_refusal(self._asked(query)), set(ids)
         rows = {row.id: row for row in page.rows}
         # Versions before 0.25.1 do not know `ids`, and show the first page of all.
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
@@ -225,7 +232,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
 
     async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
-        return well_formed("search", shapes.matches_of(answer.body))
+        return require_shape("search", shapes.matches_of(answer.body))
 
 
 def _query(number: int, size: int, **more: str) -> str:

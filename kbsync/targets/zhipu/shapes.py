@@ -16,7 +16,7 @@ from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.contract.target import Capacity, DocState, DocStatus
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
-from kbsync.targets.http.bodies import parsed
+from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import (
     DocumentRow,
     ListPage,
@@ -192,7 +192,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
 def _separators(value: object) -> tuple[str, ...] | None:
     """A list, a list as JSON text, or one plain separator."""
     if isinstance(value, str):
-        listed = parsed(value)
+        listed = parse_json(value)
         value = listed if isinstance(listed, list) else [value]
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)

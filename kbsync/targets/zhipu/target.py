@@ -218,7 +218,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         finally:
             self._space.ended(document.size, stored=stored)
 
-    def uncalled(self, error: Rejected) -> TargetError:
+    def missing_call_error(self, error: Rejected) -> TargetError:
         """The base exists. If the call itself doesn't, the response hardly came from the vendor."""
         reason = f"refused although the knowledge base is there: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
@@ -244,12 +244,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Delete each remote id. "Not found" counts as success if a check agrees, and the base answers."""
-        outcomes: dict[str, DeleteOutcome] = await self._each(dict.fromkeys(ids), self.remove)
+        outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         if None in outcomes.values():
             self._space.freed()
         # What the vendor calls missing at a DELETE may be there all the same (promise 10).
         gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
-        for one, found in (await self._details(gone)).items():
+        for one, found in (await self._read_details(gone)).items():
             outcomes[one] = _STILL_THERE if isinstance(found, ZhipuDocument) else found
         return outcomes
 
@@ -310,7 +310,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the list with its own filter."""
         # How it compares is not documented, so it can show a document and never its absence.
-        return [row.listed for row in (await self._unrefused(self.page(1, PAGE_SIZE, name))).rows]
+        return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def row(self, remote_id: str) -> ZhipuDocument:
         """One document. Raises `NotFound` also where the answer has no data."""
@@ -322,12 +322,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
         """None for one that is gone while the base exists."""
-        document = (await self._details([remote_id]))[remote_id]
+        document = (await self._read_details([remote_id]))[remote_id]
         if isinstance(document, TargetError):
             raise document
         return document
 
-    async def _on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
+    async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
         """Poll many ids by pages of the list, few one by one, in at most as many requests as ids (ADR 15)."""
         seen = SeenOnPages()
         if len(ids) > FEW:
@@ -407,7 +407,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 raise Unavailable("the pictures did not come in time") from error
             return images_in(object_of(data_of(answer.body)).get("images"))
 
-        pictures = await self._each(ids, images)
+        pictures = await self._call_each(ids, images)
         missing = [error for error in pictures.values() if isinstance(error, NotOffered)]
         # a bare 404 may be about the one document; about all of several it is not
         is_of_all = len(missing) == len(pictures) > 1

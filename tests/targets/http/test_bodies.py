@@ -71,7 +71,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
     tracemalloc.start()
     try:
         with pytest.raises(AnswerLostError, match="not requested"):
-            await bodies.whole_answer(compressed(bomb, "gzip"), MIB)
+            await bodies.read_response(compressed(bomb, "gzip"), MIB)
         assert tracemalloc.get_traced_memory()[1] < 4 * MIB
     finally:
         tracemalloc.stop()
@@ -92,7 +92,7 @@ async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_unpacked() -> No
     ],
 )
 def test_json_is_read_or_there_is_none(content: bytes, value: Any) -> None:
-    assert bodies.parsed(content) == value
+    assert bodies.parse_json(content) == value
 
 
 def test_an_excerpt_is_short_and_printable() -> None:

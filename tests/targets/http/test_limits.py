@@ -289,11 +289,11 @@ async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clo
     the_gate = gate(clock, 8)
     bursts = [await the_gate.enter() for _ in range(8)]
     for burst in bursts:
-        the_gate.slowed(burst, None)
+        the_gate.slow_down(burst, None)
         the_gate.leave()
     assert the_gate.limit == 4
     for expected in (2, 1, 1):
-        the_gate.slowed(await the_gate.enter(), None)
+        the_gate.slow_down(await the_gate.enter(), None)
         the_gate.leave()
         assert the_gate.limit == expected
 
@@ -301,8 +301,8 @@ async def test_a_limit_of_the_target_halves_once_a_burst_and_never_below_one(clo
 async def test_a_longer_wish_within_a_burst_counts(clock: Clock) -> None:
     the_gate = gate(clock)
     first, second = await the_gate.enter(), await the_gate.enter()
-    the_gate.slowed(first, 1.0)
-    the_gate.slowed(second, 9.0)
+    the_gate.slow_down(first, 1.0)
+    the_gate.slow_down(second, 9.0)
     assert the_gate.limit == 2
     the_gate.leave()
     await the_gate.enter()
@@ -314,11 +314,11 @@ async def test_pauses_of_our_own_grow_to_half_a_minute_until_it_goes_well_again(
     for _ in range(7):
         burst = await the_gate.enter()
         the_gate.leave()
-        the_gate.slowed(burst, None)
+        the_gate.slow_down(burst, None)
     burst = await the_gate.enter()
     assert clock.slept == pytest.approx([1, 2, 4, 8, 16, 30, 30])
     the_gate.succeeded(burst)
-    the_gate.slowed(burst, 0.0)
+    the_gate.slow_down(burst, 0.0)
     the_gate.leave()
     await the_gate.enter()
     assert clock.slept[-1] == pytest.approx(1.0)
@@ -327,7 +327,7 @@ async def test_pauses_of_our_own_grow_to_half_a_minute_until_it_goes_well_again(
 async def test_the_limit_rises_by_one_after_four_rounds_and_not_above_its_start(clock: Clock) -> None:
     the_gate = gate(clock, 4)
     old = await the_gate.enter()
-    the_gate.slowed(old, None)
+    the_gate.slow_down(old, None)
     the_gate.leave()
     burst = await the_gate.enter()
     the_gate.succeeded(old)
@@ -344,7 +344,7 @@ async def test_the_limit_rises_by_one_after_four_rounds_and_not_above_its_start(
 async def test_a_lowered_limit_holds_even_when_many_are_in_flight(clock: Clock) -> None:
     the_gate = gate(clock, 4)
     bursts = [await the_gate.enter() for _ in range(4)]
-    the_gate.slowed(bursts[0], 1.0)
+    the_gate.slow_down(bursts[0], 1.0)
     next_one = asyncio.create_task(the_gate.enter())
     for _ in range(2):
         the_gate.leave()
@@ -387,7 +387,7 @@ async def test_a_command_that_somebody_typed_begins_at_once(clock: Clock) -> Non
 async def test_what_a_service_wishes_is_kept_by_all_who_use_the_account(clock: Clock) -> None:
     account = Account(clock)
     one, other = (Gate(8, 0, clock, clock.sleep, account=account) for _ in range(2))
-    one.slowed(await one.enter(), 7.0)
+    one.slow_down(await one.enter(), 7.0)
     await other.enter()
     assert clock.slept == pytest.approx([7.0])
     assert (one.limit, other.limit) == (4, 8)

@@ -334,7 +334,7 @@ async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read
         assert (await http.ask("list", "GET", "/")).body == echo
         with pytest.raises(Rejected) as caught:
             await http.ask("list", "GET", "/")
-        assert http.redacted(f"the key {KEY}") == "the key Bearer ***"
+        assert http.redact(f"the key {KEY}") == "the key Bearer ***"
     assert caught.value.reason == str(caught.value) == "it says ['Bearer ***', 'application/json']"
     assert [one.text for one in answers] == ['{"echo": ["Bearer ***", "application/json"]}'] * 2
 

@@ -14,7 +14,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.contract.target import DocState
 from kbsync.errors import Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.http.reading import well_formed
+from kbsync.targets.http.reading import require_shape
 from kbsync.targets.openwebui import shapes
 from kbsync.targets.openwebui.config import OpenWebuiTargetConfig
 from tests.targets.blocks import block
@@ -102,7 +102,7 @@ def test_a_hash_that_is_none_proves_nothing(digest: object) -> None:
 def test_what_is_no_list_is_not_read_as_an_empty_one(body: Any) -> None:
     assert shapes.page_of(body, shapes.file_of) is None
     with pytest.raises(Unavailable):
-        well_formed("list", shapes.page_of(body, shapes.file_of))
+        require_shape("list", shapes.page_of(body, shapes.file_of))
 
 
 def test_matches_need_three_lists_of_one_length() -> None:
