@@ -18,7 +18,7 @@ from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
 from kbsync.engine.clock import SystemClock, Threads, end_tasks, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
-from kbsync.engine.loop import MirrorLoop, Reread
+from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.installation import Installation
@@ -93,9 +93,7 @@ class Daemon:
         self._stopped_by = ""
         self._hangup = asyncio.Event()
         self._state_lost = asyncio.Event()
-        self._requests: list[tuple[str, Reread, asyncio.Event]] = []
-        """Halted mirrors that request a reload of config or secrets, and the events to set afterwards."""
-        self._has_requests = asyncio.Event()
+        self._reloads = ReloadQueue()
         self._reading: asyncio.Task[Installation] | None = None
         self._mirrors: dict[str, WatchedMirror] = {}
         self._running: dict[str, Mirror] = {}
@@ -165,7 +163,7 @@ class Daemon:
         ready = asyncio.create_task(self._reports.ready_after(begun))
         counting = asyncio.create_task(self._log_what_is_watched(store))
         while not self._stop.is_set() and not self._state_lost.is_set():
-            events = (self._stop, self._hangup, self._has_requests, self._state_lost)
+            events = (self._stop, self._hangup, self._reloads.has_requests, self._state_lost)
             waiting = [asyncio.create_task(event.wait()) for event in events]
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
@@ -176,7 +174,7 @@ class Daemon:
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
-                await self._answer_requests(store)
+                await self._reload_requested(store)
         ready.cancel()
         counting.cancel()
         await self._end(list(self._mirrors))
@@ -211,8 +209,8 @@ class Daemon:
             mirror.on_event = partial(self._finished, name)
             self._listener.counters.attend(mirror)
             self._running[name] = mirror
-            loop = MirrorLoop(mirror, self._installation.state_dir, asyncio.Event())
-            loop.on_wish = partial(self._request, name)
+            state_dir, stop = self._installation.state_dir, asyncio.Event()
+            loop = MirrorLoop(mirror, state_dir, stop, reloads=self._reloads)
             # A mirror has its own threads: a hanging folder must not block other mirrors.
             work = in_own_threads(name, keep_running(mirror.clock, loop.keep, "mirror", mirror=name))
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
@@ -240,22 +238,17 @@ class Daemon:
 
     # -- the config and its secrets, read again ---------------------------------------------------------
 
-    def _request(self, mirror: str, what: Reread, done: asyncio.Event) -> None:
-        self._requests.append((mirror, what, done))
-        self._has_requests.set()
-
-    async def _answer_requests(self, store: StateStore) -> None:
+    async def _reload_requested(self, store: StateStore) -> None:
         """Reload what SIGHUP or halted mirrors ask for. The whole config includes the secrets."""
-        requests, self._requests = self._requests, []
-        self._has_requests.clear()
-        if self._hangup.is_set() or any(what is Reread.CONFIG for _, what, _ in requests):
+        requests = self._reloads.take()
+        if self._hangup.is_set() or any(request.scope is ReloadScope.CONFIG for request in requests):
             self._hangup.clear()
             with self._reports.reloading():
                 await self._read_config(store)
         elif requests:
-            await self._read_secrets(store, [mirror for mirror, _, _ in requests])
-        for _, _, done in requests:
-            done.set()
+            await self._read_secrets(store, [request.mirror for request in requests])
+        for request in requests:
+            request.done.set()
 
     async def _read_config(self, store: StateStore) -> None:
         """Accept the new config completely or not at all; unchanged mirrors continue undisturbed."""

@@ -91,7 +91,7 @@ async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
     await bound.compared()
     await mirror.first_pass_over()
     # Last, so that it sees a base at rest. What it wants sent again is part of this pass.
-    await bound.auditing.run_due()
+    await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
     return PassEnd(True, busy=tuple(sorted(bound.owed.unsettled)))

@@ -1,7 +1,7 @@
 """The audit: compares the target's own list with the state, and repairs differences.
 
 `Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. Daemons and
-passes audit by themselves, about once per `deep_rescan` (`BackgroundAudit`, ADR 18). The target changes
+passes audit by themselves, about once per `deep_rescan` (`RegularAudit`, ADR 18). The target changes
 meanwhile, so anything that seems wrong is checked a second time before it counts.
 """
 
@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -31,7 +32,7 @@ from kbsync.core.model import (
 )
 from kbsync.core.planner import tells
 from kbsync.engine.attach import adopting, base_emptied, is_emptied
-from kbsync.engine.clock import Clock, rest
+from kbsync.engine.clock import rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
     Claim,
@@ -46,11 +47,14 @@ from kbsync.engine.listing import (
 )
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
-from kbsync.errors import Halted, StateError, TargetError
+from kbsync.errors import StateError, TargetError
 from kbsync.source.look import look_exactly
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadsState, Tx
-from kbsync.state.store import StateStore
+
+if TYPE_CHECKING:
+    from kbsync.engine.mirror import Mirror
+    from kbsync.engine.worker import Worker
 
 log = structlog.get_logger("kbsync")
 
@@ -358,8 +362,7 @@ class AuditResult:
     reported: int = 0
 
 
-@dataclass(slots=True)
-class BackgroundAudit:
+class RegularAudit:
     """The audits of one mirror, in a daemon (`keep`) or in a pass (`run_due`).
 
     Each goes through four steps. Only its end is recorded (`status.LastAudit`), so that an audit that was
@@ -379,22 +382,23 @@ class BackgroundAudit:
     the rows it has repaired, and the worker carries those out. Where many documents are missing at once
     nothing is sent: the mirror halts for a person (ADR 14).
 
-    `may_work`: the mirror is not halted and the folder was compared once. `is_idle`: no fresh work is due.
-    `on_halt` is told when the base lost many documents, `on_work` that there is something to do.
+    It waits for the `worker` to be idle, and wakes it for repairs.
     """
 
-    store: StateStore
-    journal: Journal
-    target: Target
-    clock: Clock
-    may_work: Callable[[], bool]
-    is_idle: Callable[[], Awaitable[bool]]
-    on_halt: Callable[[Halted], Awaitable[None]]
-    on_work: Callable[[], None]
-    is_pass: bool = False
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when an audit is requested now."""
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self, mirror: Mirror, journal: Journal, target: Target, worker: Worker) -> None:
+        self._mirror, self._journal, self._target, self._worker = mirror, journal, target, worker
+        self._store, self._clock = mirror.store, mirror.clock
+        self._requested = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    def request(self) -> None:
+        """Audit now: a person asks for it."""
+        self._requested.set()
+
+    @property
+    def _may_work(self) -> bool:
+        """Whether the folder was compared once and the mirror is not halted."""
+        return self._mirror.has_compared and self._mirror.halt is None
 
     async def keep(self) -> None:
         """Audit whenever an audit is due, until cancelled."""
@@ -404,22 +408,22 @@ class BackgroundAudit:
             except StateError:  # the mirror's loop reports it
                 left = LONGEST_REST
             if left <= 0:
-                left = PATIENCE if not self.may_work() else 0.0 if await self.try_once() else PUT_OFF
-            await rest(self.clock, min(LONGEST_REST, left), self.asked)
-            if self.asked.is_set():
-                self.asked.clear()
-                if self.may_work():  # otherwise the next audit is due later
+                left = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
+            await rest(self._clock, min(LONGEST_REST, left), self._requested)
+            if self._requested.is_set():
+                self._requested.clear()
+                if self._may_work:  # otherwise the next audit is due later
                     await self.try_once()
 
     async def run_due(self) -> None:
         """In a pass: audit now if an audit is due or requested. After a failure the next pass audits."""
-        if self.asked.is_set() or await self._until_due() <= 0:
+        if self._requested.is_set() or await self._until_due() <= 0:
             await self.try_once()
 
     async def _until_due(self) -> float:
         """Seconds until the next audit."""
-        binding, now = self.journal.binding, self.clock.wall()
-        known = await self.store.read(lambda tx: last_audit(tx, binding.mirror))
+        binding, now = self._journal.binding, self._clock.wall()
+        known = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
         if known is None or known.binding != binding.id:
             # As good as audited: everything known about a new base was read just now.
             last = LastAudit(binding.id, now)
@@ -427,12 +431,12 @@ class BackgroundAudit:
             # After a clock was set back the period starts now: an audit is late only once.
             last = replace(known, ended=min(known.ended, now))
         if last != known:
-            await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
+            await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return last.ended + binding.settings.deep_rescan - now
 
     async def try_once(self) -> bool:
         """Run one audit; False if it was interrupted."""
-        name = self.journal.binding.settings.name
+        name = self._journal.binding.settings.name
         try:
             await self.audit()
         except (PutOffError, TargetError, StateError) as error:
@@ -447,13 +451,13 @@ class BackgroundAudit:
 
     async def audit(self) -> AuditResult:
         """Run the audit. Raises `TargetError`, `StateError` or `PutOffError`, and then records nothing."""
-        began, result, binding = self.clock.wall(), AuditResult(), self.journal.binding
-        target = self.target if self.is_pass else self.target.unhurried(self.pace)
-        audit = Audit(binding, target, self.store.read, MOST_STRAYS)
+        began, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
+        target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
+        audit = Audit(binding, target, self._store.read, MOST_STRAYS)
         await audit.read_list()
         if await audit.has_doubts(began):
             # The list may lag: documents it lacks are queried by id, after it had time to show them.
-            await self.clock.sleep(self.journal.timing.horizon)
+            await self._clock.sleep(self._journal.timing.horizon)
         self._go_on()
         await self._refuse_emptied(audit, began)
         async for page in audit.unseen(began):
@@ -466,17 +470,17 @@ class BackgroundAudit:
         for kind, found in (("duplicate", duplicate), ("orphaned", orphaned)):
             for one in found:
                 why = one.why
-                if await self.store.write(partial(self._retire, kind, one.claim)):
+                if await self._store.write(partial(self._retire, kind, one.claim)):
                     result.mended += 1
-                    self.on_work()
+                    self._worker.wake()
                     why += "; it is deleted"
                 else:
                     result.left[kind] += 1
                 self._report(result, kind, one.path, one.remote_id, why)
         result.foreign, result.beyond = audit.foreign, audit.beyond
-        now = self.clock.wall()
+        now = self._clock.wall()
         last = LastAudit(binding.id, now, **result.left, mended=result.mended, is_audit=True)
-        await self.store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
+        await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         log.info(
             "audit.ended",
             mirror=binding.settings.name,
@@ -490,32 +494,32 @@ class BackgroundAudit:
         )
         return result
 
-    async def pace(self) -> None:
+    async def _pace(self) -> None:
         """Wait until one more request is allowed, one caller at a time."""
         async with self._turn:
-            await self.clock.sleep(self.journal.binding.limits.unhurried)
+            await self._clock.sleep(self._journal.binding.limits.unhurried)
             # Fresh work goes first, but not forever: a mirror that is always busy would never be audited.
-            latest = self.clock.steady() + PATIENCE
-            while not await self.is_idle() and self.clock.steady() < latest:
-                await self.clock.sleep(LOOK_EVERY)
+            latest = self._clock.steady() + PATIENCE
+            while not await self._worker.is_idle() and self._clock.steady() < latest:
+                await self._clock.sleep(LOOK_EVERY)
             self._go_on()
 
     def _go_on(self) -> None:
-        if not self.may_work():
+        if not self._may_work:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, began: float) -> None:
         """Halt over a base that lost many documents. A sample must confirm the list."""
-        binding = self.journal.binding
+        binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0
         async for page in audit.unseen(began):
             missing += len(page)
             sample += page[: SAMPLE - len(sample)]
-        serving = await self.store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
+        serving = await self._store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
         if not is_emptied(serving, serving - missing) or len(await audit.confirmed(sample)) < len(sample):
             return
-        await self.on_halt(base_emptied(binding.settings.name, serving, missing))
+        await self._mirror.halts.halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _mend_missing(self, audit: Audit, lost: Sequence[Upload], result: AuditResult) -> None:
@@ -526,18 +530,18 @@ class BackgroundAudit:
         self._go_on()
 
         def send_again(tx: Tx) -> int:
-            repairs, missing = Repairs(self.journal), {row.remote_id or "" for row in lost}
+            repairs, missing = Repairs(self._journal), {row.remote_id or "" for row in lost}
             for copy in copies:
                 repairs.adopt(tx, copy, missing)
             return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
 
         result.missing += len(lost)
-        result.mended += await self.store.write(send_again)
+        result.mended += await self._store.write(send_again)
         for row in lost:
             why = "a copy takes its place, or it is sent again"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)
         if lost:
-            self.on_work()
+            self._worker.wake()
 
     def _retire(self, kind: str, stray: Claim | None, tx: Tx) -> bool:
         # Only documents that this state uploaded: a person decides about lookalikes (promise 6).
@@ -545,13 +549,13 @@ class BackgroundAudit:
             return False
         row = tx.uploads.get(stray.row.id)
         if row is not None and row.state is UploadState.TOMBSTONE and row.remote_id == stray.remote_id:
-            again = lifecycle.still_there(row, self.journal.timing)
+            again = lifecycle.still_there(row, self._journal.timing)
             tx.uploads.save(again)
             return again.state is UploadState.RETIRING
-        return kind == "duplicate" and Repairs(self.journal).retire_stray(tx, stray)
+        return kind == "duplicate" and Repairs(self._journal).retire_stray(tx, stray)
 
     def _report(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:
         result.reported += 1
         if result.reported <= MOST_REPORTED:
-            name = self.journal.binding.settings.name
+            name = self._journal.binding.settings.name
             log.warning("audit.found", mirror=name, kind=kind, path=path, document_id=remote_id, reason=why)

@@ -28,7 +28,7 @@ from kbsync.errors import StateError, TargetError
 from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
-class Reread(Enum):
+class ReloadScope(Enum):
     """What a halted mirror reloads, since somebody may have fixed the cause of the halt there."""
 
     CONFIG = "config"
@@ -37,13 +37,34 @@ class Reread(Enum):
     """Only this mirror's secrets: its key was refused, and may have been rotated since."""
 
 
-AskReread = Callable[[Reread, asyncio.Event], None]
-"""Requests the reload, and sets the event when it is done. It first stops a mirror whose config changed."""
+@dataclass(frozen=True, slots=True)
+class ReloadRequest:
+    """The request of one mirror; `done` is set when the daemon has reloaded, or refused what it read."""
+
+    mirror: str
+    scope: ReloadScope
+    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def nothing_to_read(_wish: Reread, read: asyncio.Event) -> None:
-    """For a mirror without a config."""
-    read.set()
+class ReloadQueue:
+    """Requests of halted mirrors. The daemon takes them, and first stops a mirror whose config changed."""
+
+    def __init__(self) -> None:
+        self._requests: list[ReloadRequest] = []
+        self.has_requests = asyncio.Event()
+
+    def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
+        """Request a reload; the event is set when it is done."""
+        request = ReloadRequest(mirror, scope)
+        self._requests.append(request)
+        self.has_requests.set()
+        return request.done
+
+    def take(self) -> list[ReloadRequest]:
+        """Remove and return all requests."""
+        requests, self._requests = self._requests, []
+        self.has_requests.clear()
+        return requests
 
 
 log = structlog.get_logger("kbsync")
@@ -51,7 +72,7 @@ log = structlog.get_logger("kbsync")
 CHECK_EVERY = 1.0
 """Seconds between two checks of what sends no events: root, watcher, target."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
-LONGEST_READING = 10.0
+LONGEST_RELOAD = 10.0
 """Seconds a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 ALL = "all"
@@ -60,13 +81,13 @@ ALL = "all"
 
 @dataclass
 class MirrorLoop:
-    """Keeps one mirror up to date until `stop` is set."""
+    """Keeps one mirror up to date until `stop` is set; without `reloads` it has no config to reload."""
 
     mirror: Mirror
     state_dir: Path
     stop: asyncio.Event
     make_watcher: Callable[..., Watcher] = Watcher
-    on_wish: AskReread = nothing_to_read
+    reloads: ReloadQueue | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or the reason why not is logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
@@ -102,9 +123,9 @@ class MirrorLoop:
                     break
             # The config may be fixed by now; a new message comes from a person.
             if self.mirror.halt is not None and await self._newest_message() > known:
-                await self._have_read(Reread.CONFIG)
+                await self._reload(ReloadScope.CONFIG)
             elif self.mirror.halts.is_about(CREDENTIALS):
-                await self._have_read(Reread.SECRETS)
+                await self._reload(ReloadScope.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _tell_failed(self, error: Exception) -> None:
@@ -118,12 +139,11 @@ class MirrorLoop:
         with contextlib.suppress(StateError):  # for `status`, if the state can still be written
             await self.mirror.halts.show_trouble(FAILING, reason)
 
-    async def _have_read(self, wish: Reread) -> None:
-        """Request a reload. If it changes this mirror, `stop` is set meanwhile."""
-        if not self.stop.is_set():
-            read = asyncio.Event()
-            self.on_wish(wish, read)
-            await rest(self.mirror.clock, LONGEST_READING, read, self.stop)
+    async def _reload(self, scope: ReloadScope) -> None:
+        """Wait for a reload. If it changes this mirror, `stop` is set meanwhile."""
+        if self.reloads is not None and not self.stop.is_set():
+            done = self.reloads.request(self.mirror.settings.name, scope)
+            await rest(self.mirror.clock, LONGEST_RELOAD, done, self.stop)
 
     async def _newest_message(self) -> int:
         name = self.mirror.settings.name
@@ -146,7 +166,7 @@ class MirrorLoop:
         )
         try:
             report = await watcher.start(self._directories)
-            bound.start(keep_running(self.mirror.clock, bound.auditing.keep, "audits", mirror=settings.name))
+            bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
             self._tell_how("watch.started", report)
             self.begun.set()
             self._next_check, self._begin_anew = 0.0, False
@@ -183,7 +203,7 @@ class MirrorLoop:
             bound.scan(ALL, partial(self._scan_all, bound, watcher))
         # A request to a halted mirror uses the current config.
         if bound.is_turn_requested and self.mirror.halt is not None and await self._newest_message():
-            await self._have_read(Reread.CONFIG)
+            await self._reload(ReloadScope.CONFIG)
         if self.stop.is_set():
             return 0.0
         hints = watcher.hints.take(HINTS_AT_ONCE)
@@ -220,7 +240,7 @@ class MirrorLoop:
     async def _probe(self, bound: BoundMirror) -> None:
         """Ask the target whether the cause of the halt is gone."""
         if self.mirror.halts.is_about(CREDENTIALS):
-            await self._have_read(Reread.SECRETS)
+            await self._reload(ReloadScope.SECRETS)
         if self.stop.is_set():
             return
         with contextlib.suppress(TargetError):

@@ -27,7 +27,7 @@ from kbsync.core.quiet import Settling
 from kbsync.core.text import printable
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
-from kbsync.engine.audit import BackgroundAudit
+from kbsync.engine.audit import RegularAudit
 from kbsync.engine.clock import Clock, end_tasks
 from kbsync.engine.deletions import Deletions
 from kbsync.engine.halts import Halts
@@ -223,7 +223,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    `turn` alone decides what is next; scans mirror beside it. `owed`: what the last scan still owes.
+    `turn` alone decides what is next; scans run beside it. `owed`: what the last scan still owes.
     """
 
     def __init__(self, mirror: Mirror, target: Target, journal: Journal) -> None:
@@ -231,17 +231,7 @@ class BoundMirror:
         self.rechecks = Rechecks(mirror.settings, mirror.clock, mirror.wake)
         store, clock = mirror.store, mirror.clock
         self.bodies = Bodies(journal.binding)
-        self.worker = Worker(
-            store,
-            journal,
-            self.target,
-            clock,
-            self.bodies,
-            mirror.halts,
-            self.rechecks,
-            on_event=self._happened,
-            trusted_identity=mirror.trusted_identity,
-        )
+        self.worker = Worker(mirror, journal, target, self.bodies, self.rechecks, on_event=self._happened)
         self.reconciler = Reconciler(
             store,
             journal,
@@ -257,17 +247,7 @@ class BoundMirror:
         self.recipe_changes = RecipeChanges(store, journal, clock)
         configured = [each.name for each in mirror.context.configured]
         self.inbox = Inbox(store, journal, clock, configured)
-        self.auditing = BackgroundAudit(
-            store,
-            journal,
-            self.target,
-            clock,
-            may_work=lambda: mirror.has_compared and mirror.halt is None,
-            is_idle=self.worker.is_idle,
-            on_halt=mirror.halts.halt,
-            on_work=self.worker.wake,
-            is_pass=mirror.is_pass,
-        )
+        self.audits = RegularAudit(mirror, journal, target, self.worker)
         self.is_turn_requested = True
         """Whether something may be due that `next_due` does not know."""
         self.next_scan = 0.0
@@ -413,7 +393,7 @@ class BoundMirror:
         if answer.resumed:
             await mirror.halts.end()
         if answer.audits:
-            self.auditing.asked.set()
+            self.audits.request()
         if paths := owed.admit(self.rechecks.take_page()):
             hints = [Hint(path, HintKind.FILE) for path in paths]
             while (hints := await self.reconciler.take_hints(hints)) and mirror.is_pass:

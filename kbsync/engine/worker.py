@@ -23,10 +23,10 @@ from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Re
 from kbsync.core.backoff import look_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
-from kbsync.core.model import RootIdentity, Upload
+from kbsync.core.model import Upload
 from kbsync.engine import deletions, lost_uploads
-from kbsync.engine.clock import Clock, end_tasks, rest
-from kbsync.engine.halts import STATE_PAUSE, Halts
+from kbsync.engine.clock import end_tasks, rest
+from kbsync.engine.halts import STATE_PAUSE
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
 from kbsync.engine.settings import Binding
@@ -34,11 +34,10 @@ from kbsync.engine.status import keep_note
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, Unsure
 from kbsync.source.read import Spooled, copy_stable
 from kbsync.state.read_only import Tx
-from kbsync.state.store import StateStore
 from kbsync.state.uploads import DueWork
 
 if TYPE_CHECKING:
-    from kbsync.engine.mirror import Rechecks
+    from kbsync.engine.mirror import Mirror, Rechecks
 
 KEPT = 64
 """Bodies kept for files that keep changing; each may hold a descriptor."""
@@ -153,31 +152,28 @@ class Bodies:
 class Worker:
     """The worker of one mirror.
 
-    `halts` decides whether anything may be sent. `rechecks` gets files that no longer have the bytes to send,
-    and missing ones that returned; `on_event` gets what was done.
+    The mirror's `halts` decide whether anything may be sent. `rechecks` gets files that no longer have the
+    bytes to send, and missing ones that returned; `on_event` gets what was done.
     """
 
     def __init__(
         self,
-        store: StateStore,
+        mirror: Mirror,
         journal: Journal,
         target: Target,
-        clock: Clock,
         bodies: Bodies,
-        halts: Halts,
         rechecks: Rechecks,
         *,
         on_event: Callable[[Happened], None],
-        trusted_identity: Callable[[], Awaitable[RootIdentity | None]],
     ) -> None:
-        self._store = store
+        self._mirror = mirror
+        self._store = store = mirror.store
         self._journal = journal
         self._target = target
-        self._clock = clock
-        self._halts = halts
+        self._clock = clock = mirror.clock
+        self._halts = mirror.halts
         self._on_event = on_event
         self._rechecks = rechecks
-        self._trusted_identity = trusted_identity
         self._bodies = bodies
         self._polls = Polls(store, journal, target)
         self._turns = FairTurns()
@@ -296,7 +292,7 @@ class Worker:
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
         # The root is checked before every delete: an absent folder is not empty (promise 1).
-        if due.deletes and await self._trusted_identity() is not None:
+        if due.deletes and await self._mirror.trusted_identity() is not None:
             waiting[Lane.DELETE] = due.deletes
         is_working = self._start_turns(waiting, tries)
         is_started = is_looking or is_polling or is_working

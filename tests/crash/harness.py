@@ -62,6 +62,6 @@ async def audit_and_work(run: Mirror) -> None:
     async with run.bind() as bound:
         assert bound is not None, run.halt
         await bound.compared()
-        await bound.auditing.audit()
+        await bound.audits.audit()
         while not await bound.worker.is_idle(PATIENCE):
             await run.clock.sleep(1)

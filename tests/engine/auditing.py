@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from kbsync.engine.audit import AuditResult, BackgroundAudit
+from kbsync.engine.audit import AuditResult, RegularAudit
 from kbsync.engine.plan import CommandContext
 from kbsync.engine.verify import Verification, verify_mirror
 from kbsync.state.read_only import Tx
@@ -16,11 +16,11 @@ from tests.engine.world import World, identities
 
 
 @asynccontextmanager
-async def begun(world: World) -> AsyncIterator[BackgroundAudit]:
+async def begun(world: World) -> AsyncIterator[RegularAudit]:
     """A mirror at work whose folder was compared, and its audits."""
     async with world.begun() as bound:
         await bound.compared()
-        yield bound.auditing
+        yield bound.audits
 
 
 async def audited(world: World) -> AuditResult:

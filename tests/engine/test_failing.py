@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from kbsync.engine import attach
 from kbsync.engine import audit as auditing
 from kbsync.engine import worker as worker_module
-from kbsync.engine.audit import BackgroundAudit
+from kbsync.engine.audit import RegularAudit
 from kbsync.engine.clock import keep_running
 from kbsync.engine.loop import MirrorLoop
 from kbsync.engine.mirror import Mirror
@@ -118,13 +118,13 @@ async def test_audits_go_on_after_one_could_not_even_begin(
     world.settings = replace(world.settings, deep_rescan=60.0)
     Bug(2).put_into(monkeypatch, auditing, "last_audit")
     audits = list[float]()
-    real = BackgroundAudit.audit
+    real = RegularAudit.audit
 
-    async def audit(self: BackgroundAudit) -> Any:
+    async def audit(self: RegularAudit) -> Any:
         audits.append(world.clock.now)
         return await real(self)
 
-    monkeypatch.setattr(BackgroundAudit, "audit", audit)
+    monkeypatch.setattr(RegularAudit, "audit", audit)
     with capture_logs() as lines:
         async with watched(world):
             await until(world, lambda: audits, 3 * 60.0)

@@ -239,6 +239,6 @@ async def test_an_audit_that_waits_for_a_dead_mount_lets_others_read_the_state(
         audit = asyncio.create_task(auditing.audit())
         await turn_until(entered.is_set)
         async with asyncio.timeout(5):
-            await auditing.store.read(lambda tx: tx.mirrors.all())
+            await world.run.store.read(lambda tx: tx.mirrors.all())
         hang.set()
         assert (await audit).orphaned == 1

@@ -23,7 +23,7 @@ from watchdog.observers.inotify import InotifyObserver
 
 from kbsync.engine import deletions, reconcile
 from kbsync.engine.clock import SystemClock
-from kbsync.engine.loop import MirrorLoop, Reread
+from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Halted, StateError
@@ -47,6 +47,20 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.01)
+
+
+class Reloads(ReloadQueue):
+    """Each is done at once, and changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scopes: list[ReloadScope] = []
+
+    def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
+        self.scopes.append(scope)
+        done = super().request(mirror, scope)
+        done.set()
+        return done
 
 
 class WatchingWorld(World):
@@ -218,19 +232,18 @@ async def test_a_root_that_vanishes_halts_and_comes_back(daemon: WatchingWorld) 
 
 
 async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon: WatchingWorld) -> None:
-    wishes: list[Reread] = []
     async with daemon.kept() as store:
 
         def asked() -> bool:
             return bool(store.read_now(lambda tx: tx.inbox.waiting("docs")))
 
-        def read(wish: Reread, over: asyncio.Event) -> None:
-            assert asked()  # it is not carried out yet
-            wishes.append(wish)
-            over.set()
+        class Early(Reloads):
+            def request(self, mirror: str, scope: ReloadScope) -> asyncio.Event:
+                assert asked()  # it is not carried out yet
+                return super().request(mirror, scope)
 
         assert daemon.watching is not None
-        daemon.watching.on_wish = read
+        daemon.watching.reloads = reloads = Early()
         for is_halted in (False, True):
             if is_halted:
                 daemon.base.faults.append(Fault("put", error=lambda: Halted("quota", "no money")))
@@ -239,7 +252,7 @@ async def test_what_is_asked_of_a_halted_mirror_has_the_config_read_first(daemon
             await store.write(lambda tx: tx.inbox.post("retry", "docs", {}, 0.0))
             wake(daemon.state)
             await until(lambda: not asked())
-            assert wishes == [Reread.CONFIG] * is_halted
+            assert reloads.scopes == [ReloadScope.CONFIG] * is_halted
         await until(daemon.mirrors_disk)
 
 
@@ -248,16 +261,15 @@ async def test_secrets_are_read_again_only_when_a_refused_key_is_tried(
     daemon: WatchingWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kbsync.engine.halts.PROBE_EVERY", 0.1)
-    wishes: list[Reread] = []
     async with daemon.kept():
         assert daemon.watching is not None
-        daemon.watching.on_wish = lambda wish, over: (wishes.append(wish), over.set())
-        for reason, wished in (("quota", []), ("credentials", [Reread.SECRETS])):
+        daemon.watching.reloads = reloads = Reloads()
+        for reason, scopes in (("quota", []), ("credentials", [ReloadScope.SECRETS])):
             daemon.base.faults.append(Fault("put", error=partial(Halted, reason, "refused")))
             daemon.write("f1.md", f"changed, and there is {reason}")
             await until(daemon.mirrors_disk)
             await until(lambda: daemon.run.halt is None)
-            assert wishes == wished
+            assert reloads.scopes == scopes
 
 
 async def test_the_log_says_how_the_folder_is_watched_and_when_that_changes(daemon: WatchingWorld) -> None:

@@ -212,7 +212,7 @@ MISTAKES = {
     "passes-never-audit": Mistake(
         "who runs kbsync by cron never gets back what somebody deleted in the knowledge base",
         "kbsync/once.py",
-        "    await bound.auditing.run_due()\n",
+        "    await bound.audits.run_due()\n",
         "",
         ("tests/engine/test_audit.py",),
     ),
@@ -401,7 +401,7 @@ MISTAKES = {
     "root-not-looked-at": Mistake(
         "deletions are sent while the folder is away",
         "kbsync/engine/worker.py",
-        "        if due.deletes and await self._trusted_identity() is not None:",
+        "        if due.deletes and await self._mirror.trusted_identity() is not None:",
         "        if due.deletes:",
         ("tests/promises/test_mass_deletion.py",),
     ),

@@ -309,7 +309,7 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
             await one.says("The audit has started", "#toast")
-            await bound.auditing.audit()
+            await bound.audits.audit()
             await one.says(f"docs is verified: {found}", "#toast")
             assert f": {found}" in await one.text(".legend")
             base._documents.pop(twin.remote_id, None)
