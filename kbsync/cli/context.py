@@ -49,19 +49,23 @@ def resolve(
     exist or are in the state come before others; if several mirrors have the path, all of them count. Empty:
     it is in no mirror.
     """
-    here = _real(cwd / typed)
-    from_here = [(name, below) for name, root in roots.items() if (below := _below(root, here)) is not None]
+    absolute = _real(cwd / typed)
+    from_cwd = [
+        (name, below) for name, root in roots.items() if (below := _below(root, absolute)) is not None
+    ]
     from_roots = []
     if not Path(typed).is_absolute():
-        places = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
-        from_roots = [(name, below) for name, below in places if below is not None]
-    for ways in (from_here, from_roots):
-        found = [
-            (name, path) for name, path in ways if os.path.lexists(roots[name] / path) or is_known(name, path)
+        candidates = [(name, _below(root, _real(root / typed))) for name, root in roots.items()]
+        from_roots = [(name, below) for name, below in candidates if below is not None]
+    for paths in (from_cwd, from_roots):
+        existing = [
+            (name, path)
+            for name, path in paths
+            if os.path.lexists(roots[name] / path) or is_known(name, path)
         ]
-        if found:
-            return found
-    return from_here or (from_roots if len(roots) == 1 else [])
+        if existing:
+            return existing
+    return from_cwd or (from_roots if len(roots) == 1 else [])
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:
@@ -75,11 +79,11 @@ def _real(path: Path) -> Path:
     return Path(os.path.realpath(folder), name)
 
 
-def _below(root: Path, place: Path) -> str | None:
+def _below(root: Path, path: Path) -> str | None:
     """The path below `root`, '' for the root and for a symlink that leads to it; None outside."""
-    if place == root or (not place.is_relative_to(root) and Path(os.path.realpath(place)) == root):
+    if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
         return ""
-    return str(place.relative_to(root)) if place.is_relative_to(root) else None
+    return str(path.relative_to(root)) if path.is_relative_to(root) else None
 
 
 T = TypeVar("T")
@@ -110,9 +114,9 @@ def choose(
         )
     elif (file := places.find_config(choices.config, environ)) is not None:
         chosen = _of_config(choices, file, with_secrets=with_secrets, with_bases=with_bases)
-    elif here and (known := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
+    elif here and (folder := places.known_folder_for(Path.cwd(), places.state_home(environ))) is not None:
         chosen = _of_folder(
-            choices, known.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=True
+            choices, folder.folder, with_secrets=with_secrets, with_bases=with_bases, mistyped=True
         )
     else:
         raise UsageError(_nothing_found(choices, here))
@@ -183,11 +187,11 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 def _nothing_found(choices: Choices, here: bool) -> str:
     """Where kbsync searched, and what to type instead."""
-    searched = ", ".join(str(place) for place in places.config_places(os.environ))
+    searched = ", ".join(str(path) for path in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
         folders = places.known_folders(places.state_home(os.environ))
-        names = ", ".join(printable(str(known.folder)) for known in folders)
+        names = ", ".join(printable(str(folder.folder)) for folder in folders)
         is_in_none = f"{Path.cwd()} is not in any known folder: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     elif (mirrored := _folder_here()) is not None:
@@ -201,8 +205,8 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 def _folder_here() -> Path | None:
     """The known folder around the working directory, else that directory; None if it is gone."""
     try:
-        known = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
-        return Path.cwd() if known is None else known.folder
+        folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
+        return Path.cwd() if folder is None else folder.folder
     except (UsageError, OSError):
         return None
 
@@ -333,12 +337,12 @@ def set_up_logs(choices: Choices) -> None:
     level = choices.log_level or ("error" if choices.quiet else "warning")
     is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
 
-    def say(text: str, error: BaseException | None) -> None:
+    def log_message(text: str, error: BaseException | None) -> None:
         logs.say("error", "command.said", detail=text, exc_info=error)
 
     # Plain text until the first line is logged: most commands log nothing.
     def has_begun(_fields: logs.Fields) -> bool:
-        tell_through(None if is_prose else say)
+        tell_through(None if is_prose else log_message)
         return True
 
     logs.configure(style=choices.log_format, level=level, wanted=has_begun)
@@ -361,13 +365,13 @@ async def for_each_mirror(
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
-    found = []
+    results = []
     with open_state(installation) as state:
         for mirror in installation.mirrors:
             async with opened_for_reading(installation, mirror) as target:
                 context = command_context(installation)
-                found.append(await view(settings_of(mirror), target, state, SystemClock(), context))
-    return found
+                results.append(await view(settings_of(mirror), target, state, SystemClock(), context))
+    return results
 
 
 @asynccontextmanager

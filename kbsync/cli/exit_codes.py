@@ -45,16 +45,16 @@ ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
 
 def worst(codes: Iterable[Code]) -> Code:
     """The one code for all of them; MIRRORED if there are none."""
-    found = set(codes)
-    return next((code for code in ORDER if code in found), Code.MIRRORED)
+    present = set(codes)
+    return next((code for code in ORDER if code in present), Code.MIRRORED)
 
 
 class OfMirror(KbsyncError):
     """An error of one mirror: `str()` names it, `code` is that of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
-        said = sentence_of(cause)
-        super().__init__(said if said.startswith(f"{mirror}: ") else f"{mirror}: {said}")
+        message = sentence_of(cause)
+        super().__init__(message if message.startswith(f"{mirror}: ") else f"{mirror}: {message}")
         self.code = code
 
 
@@ -84,14 +84,14 @@ def _cure(error: OSError) -> str:
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import cure_of
 
-    place = Path(os.fsdecode(error.filename)) if error.filename else None
-    if error.errno == errno.ENOSPC and place is not None and lacks_inodes(place):
+    path = Path(os.fsdecode(error.filename)) if error.filename else None
+    if error.errno == errno.ENOSPC and path is not None and lacks_inodes(path):
         return "; free some inodes (df -i)"
-    if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
+    if error.errno in (errno.EACCES, errno.EPERM) and path is not None:
         with suppress(OSError):
             # Another user's file in a folder of ours: restore its owner.
-            is_astray = place.parent.stat().st_uid == os.geteuid() != place.lstat().st_uid
-            if is_astray and (command := cure_of(place.parent, place)):
+            is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
+            if is_astray and (command := cure_of(path.parent, path)):
                 return f"; restore its owner: {command}"
     return _CURES.get(error.errno or 0, "")
 

@@ -63,15 +63,15 @@ def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> Folder
     """Scan a folder for at most that many seconds. Raises OSError if it cannot be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()
-    left = [("", rules)]
-    while left:
+    remaining = [("", rules)]
+    while remaining:
         if time.monotonic() > until:
             # A network disk may take hours.
             contents.is_complete = False
             break
-        below, inherited = left.pop()
+        below, inherited = remaining.pop()
         try:
-            left += _look_into(contents, folder, below, inherited)
+            remaining += _look_into(contents, folder, below, inherited)
         except OSError as error:
             contents.leave_out(f"{below}/", error.strerror or str(error))
             contents.count_unreadable(str(folder / below))
@@ -121,14 +121,14 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
     """What the target accepts, without using the network. Raises `KbsyncError`."""
     import asyncio
 
-    async def look() -> Limits:
+    async def read_limits() -> Limits:
         target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         try:
             return target.limits
         finally:
             await target.aclose()
 
-    return asyncio.run(look())
+    return asyncio.run(read_limits())
 
 
 def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:

@@ -65,8 +65,8 @@ class LazyCommands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"kbsync.cli.commands.{MODULES.get(cmd_name, cmd_name)}")
-        found: click.Command = module.command
-        return found
+        loaded: click.Command = module.command
+        return loaded
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands in `--help`, without loading any."""
@@ -86,11 +86,11 @@ class LazyCommands(click.Group):
             args = [*args[1:], "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise _unknown(ctx, args[0])
-        name, found, rest = super().resolve_command(ctx, args)
-        if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and found is not None:
+        name, resolved, rest = super().resolve_command(ctx, args)
+        if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and resolved is not None:
             # A wrong option of the command is reported before a misplaced one of ours.
-            found.make_context(name, list(rest), parent=ctx, resilient_parsing=True)
-        return name, found, rest
+            resolved.make_context(name, list(rest), parent=ctx, resilient_parsing=True)
+        return name, resolved, rest
 
 
 def _unknown(ctx: click.Context, name: str) -> click.UsageError:
@@ -101,8 +101,8 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
             f"{printable(name)} is a folder, not a command; to mirror it: "
             f"kbsync {once}--folder {shell_word(name)}"
         )
-    near = nearest(name, COMMANDS, alike=NEAR_MISS)
-    hint = f"Did you mean {near!r}?" if near else f"Commands are: {', '.join(COMMANDS)}."
+    suggestion = nearest(name, COMMANDS, alike=NEAR_MISS)
+    hint = f"Did you mean {suggestion!r}?" if suggestion else f"Commands are: {', '.join(COMMANDS)}."
     return click.UsageError(f"No such command {name!r}. {hint}", ctx)
 
 
@@ -196,10 +196,10 @@ def run_cli(arguments: Sequence[str]) -> int:
 def _run(arguments: Sequence[str]) -> int:
     """The code that the command returned; a command that returns nothing succeeded."""
     try:
-        done = kbsync.main(
+        code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False
         )
-        return int(done or 0)
+        return int(code_or_none or 0)
     except click.UsageError as error:
         # On one line, even where click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")

@@ -32,21 +32,21 @@ class MirroredFolder:
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
     """The innermost mirrored folder that is `folder`, a real path, or whose mirrors scan it."""
     # The first of equal ones wins: a config comes before the trial that it replaced.
-    found = [*_configured(folder, environ), *_known(folder, environ)]
-    return max(found, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
+    candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
+    return max(candidates, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
 
 
-def _known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
+def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
     """Folders of earlier `--folder` runs, and whether something was mirrored."""
     from kbsync.installation import STATE_FILE
 
     with suppress(UsageError):
-        for known in places.known_folders(places.state_home(environ)):
-            if folder.is_relative_to(known.folder) and _enters(known.folder, folder):
-                yield (known.state_dir / STATE_FILE).exists(), MirroredFolder(known.folder)
+        for known_folder in places.known_folders(places.state_home(environ)):
+            if folder.is_relative_to(known_folder.folder) and _enters(known_folder.folder, folder):
+                yield (known_folder.state_dir / STATE_FILE).exists(), MirroredFolder(known_folder.folder)
 
 
-def _configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
+def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
     """Folders of the configs in the usual places, and whether something was mirrored."""
     from kbsync.config.reader import load
 
@@ -104,11 +104,11 @@ def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> boo
     try:
         rules = Rules(include, exclude, Formats())
         for above in (*reversed(path.parents), path):
-            at = "" if above == Path() else str(above)
-            if rules.enters(at).choice is not FileChoice.SELECTED:
+            relative = "" if above == Path() else str(above)
+            if rules.enters(relative).choice is not FileChoice.SELECTED:
                 return False
             with suppress(OSError):
-                rules = rules.below(at, (root / above / IGNORE_FILE).read_text())
+                rules = rules.below(relative, (root / above / IGNORE_FILE).read_text())
     except ValueError:
         # An invalid pattern stops the mirror there.
         return False

@@ -40,9 +40,9 @@ class Choices:
         """A command line to paste, for messages from before a config is read."""
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
-        for name, place in options.items():
-            if place is not None:
-                words += [name, os.path.abspath(place.expanduser())]  # noqa: PTH100 (symlinks stay as typed)
+        for name, path in options.items():
+            if path is not None:
+                words += [name, os.path.abspath(path.expanduser())]  # noqa: PTH100 (symlinks stay as typed)
         return shell_command(words)
 
 
@@ -75,29 +75,29 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
     if parameter.name in ONCE:
-        known = getattr(choices, parameter.name)
-        given = dict.fromkeys((*([] if known is None else [known]), *value))
-        if len(given) > 1:
-            both = " and ".join(printable(str(each)) for each in given)
-            raise click.BadParameter(f"takes one path, not {both}", ctx, parameter)
-        setattr(choices, parameter.name, next(iter(given), None))
+        earlier = getattr(choices, parameter.name)
+        paths = dict.fromkeys((*([] if earlier is None else [earlier]), *value))
+        if len(paths) > 1:
+            conflicting = " and ".join(printable(str(each)) for each in paths)
+            raise click.BadParameter(f"takes one path, not {conflicting}", ctx, parameter)
+        setattr(choices, parameter.name, next(iter(paths), None))
     elif parameter.name == "mirrors":
         choices.mirrors += tuple(name for name in value if name not in choices.mirrors)
     elif value not in (None, False):
         setattr(choices, parameter.name, value)
 
 
-def _tell_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _parameter: click.Parameter, requested: bool) -> None:
+    if requested and not ctx.resilient_parsing:
         click.echo(f"kbsync {__version__}")
         ctx.exit()
 
 
-def complete_mirror(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
     """Names of mirrors, as far as the config can be read."""
     from kbsync.cli.context import mirror_names
 
-    return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(begun)]
+    return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(prefix)]
 
 
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -150,7 +150,7 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         is_flag=True,
         is_eager=True,
         expose_value=False,
-        callback=_tell_version,
+        callback=_print_version,
         help="Show the version and exit.",
     ),
 )
@@ -172,12 +172,12 @@ def examples(*lines: str) -> str:
 def _pairs(_ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
     pairs = dict[str, str]()
     for text in value:
-        key, equals, given = text.partition("=")
+        key, equals, setting = text.partition("=")
         if not key or not equals:
             raise click.BadParameter(f"{text!r} is not KEY=VALUE")
         if key in pairs:
             raise click.BadParameter(f"{key} is set twice")
-        pairs[key] = given
+        pairs[key] = setting
     return pairs
 
 
@@ -233,11 +233,11 @@ def selection_options(function: Callable[..., Any]) -> Any:
 
     @functools.wraps(function)
     def with_selection(
-        *given: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
+        *positional: Any, path: str | None, types: Sequence[str], after: float | None, **others: Any
     ) -> Any:
         # `--type md,txt` is accepted too.
         extensions = tuple(part for each in types for part in each.split(","))
-        return function(*given, selection=Query("", path=path, types=extensions, after=after), **others)
+        return function(*positional, selection=Query("", path=path, types=extensions, after=after), **others)
 
     command: Any = with_selection
     for option in reversed(_OPTIONS):

@@ -62,7 +62,7 @@ class Output:
         # The stream would replace characters it cannot encode by escapes that JSON does not know.
         is_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
-        self.line(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+        self.line(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
         """Write a path's own bytes and `end`; on a terminal escape what could move its cursor."""
@@ -155,12 +155,12 @@ def cells(text: str) -> int:
     """The width of `text` in terminal cells: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
-    taken = 0
+    width = 0
     for character in text:
         is_joined = unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf")
         if not is_joined:
-            taken += 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
-    return taken
+            width += 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    return width
 
 
 GAP = 2
@@ -189,11 +189,11 @@ class Column:
 
     def padded(self) -> list[str]:
         """The heading and the texts, padded to one width."""
-        found = []
+        lines = []
         for text in (self.head, *self.texts):
             room = " " * (self.width - cells(text))
-            found.append(room + text if self.is_number else text + room)
-        return found
+            lines.append(room + text if self.is_number else text + room)
+        return lines
 
 
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
@@ -210,11 +210,11 @@ def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
         for column in [each for each in fitting if each.is_path]:
             too_much = _width(fitting) - room
             if too_much > 0:
-                place, left = fitting.index(column), column.width - too_much
-                del fitting[place]
-                if left >= SHORTEST_PATH:
-                    texts = tuple(elided(text, left) for text in column.texts)
-                    fitting.insert(place, replace(column, texts=texts))
+                index, width = fitting.index(column), column.width - too_much
+                del fitting[index]
+                if width >= SHORTEST_PATH:
+                    texts = tuple(elided(text, width) for text in column.texts)
+                    fitting.insert(index, replace(column, texts=texts))
         if _width(fitting) > room:
             return _blocks(columns)
     rows = zip(*(column.padded() for column in fitting), strict=True)
@@ -249,15 +249,16 @@ def _blocks(columns: Sequence[Column]) -> list[str]:
 
 
 def print_objects(
-    key: str, heads: Mapping[str, str], found: Sequence[dict[str, Any]], *, as_json: bool
+    key: str, heads: Mapping[str, str], objects: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
     """Objects of one kind, a line each with the fields in `heads`; with `as_json` all fields, under `key`."""
     output = Output()
     if as_json:
-        output.json({key: found})
-    elif found:
+        output.json({key: objects})
+    elif objects:
         columns = [
-            Column(head, tuple(_shown(field, one[field]) for one in found)) for field, head in heads.items()
+            Column(head, tuple(_format_value(field, item[field]) for item in objects))
+            for field, head in heads.items()
         ]
         first, *rest = table(columns)
         output.line(output.dim(first))
@@ -265,24 +266,24 @@ def print_objects(
             output.line(line)
 
 
-def print_object(key: str, found: dict[str, Any], *, as_json: bool) -> None:
+def print_object(key: str, item: dict[str, Any], *, as_json: bool) -> None:
     """One object, a line for each field, its `settings` by the service's own names at the end."""
     output = Output()
     if as_json:
-        output.json({key: found})
+        output.json({key: item})
         return
     rows = [
-        (field.replace("_", " "), _shown(field, value))
-        for field, value in found.items()
+        (field.replace("_", " "), _format_value(field, value))
+        for field, value in item.items()
         if field != "settings"
     ]
-    rows += [(name, _shown(name, value)) for name, value in found["settings"].items()]
+    rows += [(name, _format_value(name, value)) for name, value in item["settings"].items()]
     width = max(len(name) for name, _ in rows) + 2
     for name, text in rows:
         output.line(f"{name + ':':<{width}}{text}")
 
 
-def _shown(field: str, value: Any) -> str:
+def _format_value(field: str, value: Any) -> str:
     if value is None:
         return "?"
     if isinstance(value, int):

@@ -15,7 +15,7 @@ from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
 PROMPT = "> "
-AGAIN = 0.05
+INTERRUPT_EVERY = 0.05
 """Seconds until a signal that did not end the wait is raised again."""
 
 
@@ -51,19 +51,19 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
 
 
 def confirm_by_typing(
-    what: str, name: str, given: str | None, called: str = "name", metavar: str = "NAME"
+    action: str, name: str, typed: str | None, called: str = "name", metavar: str = "NAME"
 ) -> None:
     """Require the typed name, now or with `--yes`. Raises `UsageError` for another, or without a terminal.
 
     `called`: what to type if not a name; `metavar`: in the help of `--yes`.
     """
-    shown = printable(name)
-    if given is None:
+    printable_name = printable(name)
+    if typed is None:
         if not sys.stdin.isatty():
-            raise UsageError(f"not a terminal; to {what}, pass its {called} with --yes {metavar}")
-        given = ask(f"Type its {called}, {shown}")
-    if given.strip() != name.strip():
-        raise UsageError(f"its {called} is {shown!r}, not {printable(given)!r}; nothing was changed")
+            raise UsageError(f"not a terminal; to {action}, pass its {called} with --yes {metavar}")
+        typed = ask(f"Type its {called}, {printable_name}")
+    if typed.strip() != name.strip():
+        raise UsageError(f"its {called} is {printable_name!r}, not {printable(typed)!r}; nothing was changed")
 
 
 @contextlib.contextmanager
@@ -137,7 +137,7 @@ def interruptible() -> Iterator[None]:
 
     ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     before = {number: signal.signal(number, end) for number in ending}
-    timer = signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
+    timer = signal.setitimer(signal.ITIMER_REAL, INTERRUPT_EVERY, INTERRUPT_EVERY)
     try:
         yield
     finally:

@@ -98,15 +98,17 @@ def mirror_reports(
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
         [fresh] = read_freshness(tx)
-        of_fresh: dict[str, Any] = {each.name: getattr(fresh, each.name) for each in fields(fresh)}
-        report = MirrorReport(**of_fresh, trouble=end.trouble if end else "", busy=end.busy if end else ())
+        freshness_fields: dict[str, Any] = {each.name: getattr(fresh, each.name) for each in fields(fresh)}
+        report = MirrorReport(
+            **freshness_fields, trouble=end.trouble if end else "", busy=end.busy if end else ()
+        )
         if record is None:
             return report
         items, rate = Items(tx, record, fresh.status.halt), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
-        failed = tuple((one.path, one.reason) for one in items.in_state(Status.FAILED, LOOKED_AT))
-        held = tuple((one.path, one.reason) for one in items.in_state(Status.HELD, LISTED))
+        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, LOOKED_AT))
+        held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, LISTED))
         return replace(report, failed=failed, held=held, rate=rate)
 
     reports = []
@@ -123,8 +125,8 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
         since = datetime.fromtimestamp(holder.since)
         is_today = since.date() == datetime.now().date()
         clock = since.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
-        what = "running" if holder.stays else "not running; a single pass or command at work"
-        return f"{what} since {clock} (pid {holder.pid})"
+        state = "running" if holder.stays else "not running; a single pass or command at work"
+        return f"{state} since {clock} (pid {holder.pid})"
     passes = [each.since_pass for each in reports if each.has_passed]
     last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"
     if any(each.is_worked_on is None for each in reports):
@@ -155,13 +157,13 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     # Held documents serve in their old version and kept ones unchanged: both are searchable.
     searchable = sum(map(documents, ("ready", "held", "kept")))
     parts = [f"{counted(searchable, 'document')} searchable"]
-    done = [
+    changes = [
         f"{number:,} {word}"
         for word in ("uploaded", "replaced", "renamed", "deleted")
         if (number := sum(count[word] for count in counts))
     ]
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
-    parts += [*done, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
+    parts += [*changes, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
     # Nobody knows whether a halted mirror changed, and held documents would change it.
     if len(parts) == 1 and not documents("held"):
         parts.append("nothing changed")
@@ -254,17 +256,17 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
             shared.setdefault(reason, []).append(path)
         groups = [(reason, paths) for reason, paths in shared.items() if len(paths) > FEW]
         groups += [(reason, [path]) for path, reason in report.failed if len(shared[reason]) <= FEW]
-        left = max(report.status.documents.failed, len(report.failed))
+        remaining = max(report.status.documents.failed, len(report.failed))
         for reason, paths in groups[:LISTED]:
-            left -= len(paths)
+            remaining -= len(paths)
             line = f"{paths[0]}: {reason}"
             if len(paths) > FEW:
                 named = ", ".join(paths[:FEW])
                 line = f"{len(paths):,} documents failed: {reason}: {named} and {len(paths) - FEW:,} more"
                 line += f"; run: {every}"
             yield f"{name}: {printable(line)}"
-        if left:
-            yield f"{name}: … and {left:,} more: {every}"
+        if remaining:
+            yield f"{name}: … and {remaining:,} more: {every}"
     if any(each.status.documents.failed for each in reports):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
         yield f"to see why one failed: {explain}; to retry all of them: {retry}"
@@ -312,14 +314,16 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], to
             if problem.event and key not in told.keys:
                 say(problem.event, mirror=name, **problem.fields)
         # Each document counts once, whether it was logged when it failed or is logged here.
-        known = {path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)}
+        logged_paths = {
+            path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)
+        }
         for path, reason in each.failed:
-            if path not in known:
+            if path not in logged_paths:
                 say("document.failed", mirror=name, path=path, reason=reason)
-        untold = each.status.documents.failed - len(known.union(path for path, _ in each.failed))
-        if untold > 0:
+        unlogged = each.status.documents.failed - len(logged_paths.union(path for path, _ in each.failed))
+        if unlogged > 0:
             cure = installation.cure("status --documents")
-            say("list.shortened", mirror=name, of="failed", count=untold, cure=cure)
+            say("list.shortened", mirror=name, of="failed", count=unlogged, cure=cure)
     if failed_documents := sum(each.status.documents.failed for each in reports):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
         say("documents.failed", count=failed_documents, explain=explain, cure=retry)

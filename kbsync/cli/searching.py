@@ -142,8 +142,8 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
 
     `several`: more than one mirror was searched, so each hit names its mirror.
     """
-    for place, found in enumerate(hits):
-        if place:
+    for number, found in enumerate(hits):
+        if number:
             output.line()
         output.line(_heading(output, found, several))
         if found.hit.passages:
@@ -186,29 +186,29 @@ def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: boo
     room = max(20, output.columns - len(INDENT) - 1)
     passage = found.hit.passages[0]
     text = without_markup(passage.text, found.path, passage.headings or [found.hit.title or ""])
-    look = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
-    shown = look(LINES * room - 6)
-    if (taken := cells(shown.text)) > LINES * room - 6:
+    excerpt_of = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
+    fitted = excerpt_of(LINES * room - 6)
+    if (width := cells(fitted.text)) > LINES * room - 6:
         # Wide characters occupy two cells.
-        shown = look((LINES * room - 6) * len(shown.text) // taken)
-    for start, end in _broken(shown.text, room):
-        parts, at = list[str](), start
-        for left, right in shown.spans:
+        fitted = excerpt_of((LINES * room - 6) * len(fitted.text) // width)
+    for start, end in _broken(fitted.text, room):
+        parts, position = list[str](), start
+        for left, right in fitted.spans:
             left, right = max(left, start), min(right, end)
             if left < right:
-                parts += [shown.text[at:left], output.bold(shown.text[left:right])]
-                at = right
-        line = "".join([*parts, shown.text[at:end]])
-        before = "…" if start == 0 and shown.starts_late else ""
-        yield before + line + ("…" if end == len(shown.text) and shown.ends_early else "")
+                parts += [fitted.text[position:left], output.bold(fitted.text[left:right])]
+                position = right
+        line = "".join([*parts, fitted.text[position:end]])
+        before = "…" if start == 0 and fitted.starts_late else ""
+        yield before + line + ("…" if end == len(fitted.text) and fitted.ends_early else "")
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:
     """Where each line starts and ends; broken at a space if one is near."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
-        end, taken = start, 0
-        while end < len(text) and (taken := taken + cells(text[end])) <= room:
+        end, width = start, 0
+        while end < len(text) and (width := width + cells(text[end])) <= room:
             end += 1
         if end < len(text) and (space := text.rfind(" ", start, end + 1)) > start + (end - start) // 2:
             end = space

@@ -63,10 +63,10 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
     if is_no_directory(mirror.folder):
         yield Conflict((*loc, "folder"), f"{path_shown(mirror.folder)} is a file; name a folder")
     for index, rule in enumerate(mirror.documents):
-        here = (*loc, "documents", index)
+        rule_loc = (*loc, "documents", index)
         for target, settings in rule.settings.items():
             for key, message in TARGETS[target].rule_conflicts(rule.match, settings):
-                yield Conflict((*here, target, key), message, ((*here, "match"),))
+                yield Conflict((*rule_loc, target, key), message, ((*rule_loc, "match"),))
     if mirror.prepare is not None and not mirror.target.keeps_index:
         allowed = " or ".join(name for name, block in TARGETS.items() if block.keeps_index)
         message = f"{mirror.target.type} prepares documents itself; remove this, or use {allowed}"
@@ -96,23 +96,23 @@ def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, second: int) -> Iterator[Conflict]:
-    here, there = ("mirrors", second), ("mirrors", first)
-    targets: tuple[Loc, ...] = ((*there, "target"), (*here, "target"))
+    second_loc, first_loc = ("mirrors", second), ("mirrors", first)
+    targets: tuple[Loc, ...] = ((*first_loc, "target"), (*second_loc, "target"))
     if not other.target.shares_base:
         message = f"is already the knowledge base of mirror {mirror.name}; each mirror needs its own"
-        yield Conflict((*here, "target", "path"), message, targets)
+        yield Conflict((*second_loc, "target", "path"), message, targets)
     if overlap(mirror.folder, other.folder):
         message = (
             f"{path_shown(other.folder)} and {path_shown(mirror.folder)} of mirror {mirror.name} overlap "
             "and go into one knowledge base; separate the folders or the knowledge bases"
         )
-        yield Conflict((*here, "folder"), message, (*targets, (*there, "folder")))
+        yield Conflict((*second_loc, "folder"), message, (*targets, (*first_loc, "folder")))
     if other.target.shares_base and prefixes_clash(mirror.prefix, other.prefix):
         message = (
             f"{other.prefix!r} and {mirror.prefix!r} of mirror {mirror.name} clash in one knowledge "
             "base: one is the start of the other; choose prefixes such as guides/ and faq/"
         )
-        yield Conflict((*here, "prefix"), message, (*targets, (*there, "prefix")))
+        yield Conflict((*second_loc, "prefix"), message, (*targets, (*first_loc, "prefix")))
 
 
 def prefixes_clash(one: str, other: str) -> bool:
@@ -127,26 +127,28 @@ def overlap(one: Path, other: Path) -> bool:
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
     """State or knowledge bases inside mirrored folders, and the reverse: our own writes would wake us."""
-    ours: list[tuple[Loc, Path, str]] = []
+    our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
-        what = f"the state directory {path_shown(config.state_dir)}"
-        ours.append((("state_dir",), Path(os.path.realpath(config.state_dir)), what))
+        description = f"the state directory {path_shown(config.state_dir)}"
+        our_paths.append((("state_dir",), Path(os.path.realpath(config.state_dir)), description))
     for index, mirror in enumerate(config.mirrors):
         path = mirror.target.path
         if path is not None:
-            what = f"the knowledge base {path_shown(path)}"
-            ours.append((("mirrors", index, "target", "path"), Path(os.path.realpath(path)), what))
+            description = f"the knowledge base {path_shown(path)}"
+            our_paths.append(
+                (("mirrors", index, "target", "path"), Path(os.path.realpath(path)), description)
+            )
     # Real paths on both sides: a symlink would hide that one is inside the other.
     for index, mirror in enumerate(config.mirrors):
         mirrored = Path(os.path.realpath(mirror.folder))
-        folder_loc, folder_what = (
+        folder_loc, folder_description = (
             ("mirrors", index, "folder"),
             f"the mirrored folder {path_shown(mirror.folder)}",
         )
-        for loc, place, what in ours:
-            if place.is_relative_to(mirrored):
-                message = f"{what} is inside {folder_what}; choose a place outside it"
+        for loc, our_path, description in our_paths:
+            if our_path.is_relative_to(mirrored):
+                message = f"{description} is inside {folder_description}; choose a place outside it"
                 yield Conflict(loc, message, (folder_loc,))
-            elif mirrored.is_relative_to(place):
-                message = f"{folder_what} is inside {what}; choose a place outside it"
+            elif mirrored.is_relative_to(our_path):
+                message = f"{folder_description} is inside {description}; choose a place outside it"
                 yield Conflict(folder_loc, message, (loc,))

@@ -84,7 +84,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     # Even if it does not exist: no other config may replace a named one.
     if environ.get("KBSYNC_CONFIG"):
         return Path(environ["KBSYNC_CONFIG"])
-    return next((place for place in config_places(environ) if os.path.lexists(place)), None)
+    return next((path for path in config_places(environ) if os.path.lexists(path)), None)
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
@@ -115,9 +115,11 @@ def state_dir(
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir
-    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd separates several with colons
-    if given:
-        return Path(os.path.abspath(given))  # noqa: PTH100
+    systemd_dir = environ.get("STATE_DIRECTORY", "").partition(":")[
+        0
+    ]  # systemd separates several with colons
+    if systemd_dir:
+        return Path(os.path.abspath(systemd_dir))  # noqa: PTH100
     if config is not None and config.path is not None and config.path.is_relative_to(SYSTEM_CONFIG.parent):
         return SYSTEM_STATE
     return state_home(environ)
@@ -174,11 +176,11 @@ def check_state_dir(
 
 def read_only_mount(path: Path) -> Path | None:
     """The mount point of `path`, which need not exist, if it is mounted read-only."""
-    places = (path, *path.parents)
+    candidates = (path, *path.parents)
     try:
-        there = next(each for each in places if each.exists())
-        if os.statvfs(there).f_flag & os.ST_RDONLY:
-            return next(each for each in places if os.path.ismount(each))
+        existing = next(candidate for candidate in candidates if candidate.exists())
+        if os.statvfs(existing).f_flag & os.ST_RDONLY:
+            return next(candidate for candidate in candidates if os.path.ismount(candidate))
     except OSError:
         return None  # the code that uses the path reports the error
     return None
@@ -227,10 +229,10 @@ def known_folders(below: Path) -> list[KnownFolder]:
         entries = list((below / _FOLDERS).iterdir())
     except OSError:
         return []
-    return sorted(known for entry in entries if (known := _noted(entry)) is not None)
+    return sorted(folder for entry in entries if (folder := _read_note(entry)) is not None)
 
 
-def _noted(state_dir: Path) -> KnownFolder | None:
+def _read_note(state_dir: Path) -> KnownFolder | None:
     try:
         content = (state_dir / _FOLDER_NOTE).read_bytes()
     except OSError:
@@ -242,5 +244,5 @@ def _noted(state_dir: Path) -> KnownFolder | None:
 def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
     """The innermost known folder that contains `directory`; None if none does."""
     real = Path(os.path.realpath(directory))
-    containing = [known for known in known_folders(below) if real.is_relative_to(known.folder)]
-    return max(containing, key=lambda known: len(known.folder.parts), default=None)
+    candidates = [folder for folder in known_folders(below) if real.is_relative_to(folder.folder)]
+    return max(candidates, key=lambda folder: len(folder.folder.parts), default=None)

@@ -52,8 +52,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        place = path_shown(self.file) if self.line is None else f"{path_shown(self.file)}:{self.line}"
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+        location = path_shown(self.file) if self.line is None else f"{path_shown(self.file)}:{self.line}"
+        return ": ".join(part for part in (location, self.key, self.message) if part)
 
 
 class ConfigError(UsageError):

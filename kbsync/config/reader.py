@@ -200,13 +200,15 @@ class _Reader:
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
         """A `block` from `value` and stand-ins; None if they do not suffice."""
-        given: dict[str, Any] = dict(_STAND_INS.get(block, {}))
+        arguments: dict[str, Any] = dict(_STAND_INS.get(block, {}))
         if isinstance(value, dict):
-            given |= self._settings(value, block, loc)
+            arguments |= self._settings(value, block, loc)
         else:
             self._refuse_form(value, f"a block of keys: {', '.join(known_keys(block))}", loc)
-        lacks = any(one.is_required and key not in given for key, one in settings_of(block).items())
-        return None if lacks else block(**given)
+        is_incomplete = any(
+            one.is_required and key not in arguments for key, one in settings_of(block).items()
+        )
+        return None if is_incomplete else block(**arguments)
 
     def _settings(self, value: dict[str, Value], block: type, loc: Loc) -> dict[str, Any]:
         read: dict[str, Any] = {}
@@ -230,21 +232,25 @@ class _Reader:
         """`value` with the content of each secret file under its key."""
         value = dict(value)
         for key in secret_keys(block):
-            here, file = (*loc, key), (*loc, f"{key}_file")
+            key_loc, file_loc = (*loc, key), (*loc, f"{key}_file")
             # A reference may name the file.
-            name = self._filled(value.get(f"{key}_file"), file, is_secret=True)
-            if name is None:
+            file_name = self._filled(value.get(f"{key}_file"), file_loc, is_secret=True)
+            if file_name is None:
                 continue
             if value.get(key) is not None:
-                self._draft.refuse(file, f"conflicts with {key}; keep one of the two")
+                self._draft.refuse(file_loc, f"conflicts with {key}; keep one of the two")
                 continue
             text: str | None
             try:
-                text = name if isinstance(name, Absent) else Substituted(read_secret(name, self._where))
+                text = (
+                    file_name
+                    if isinstance(file_name, Absent)
+                    else Substituted(read_secret(file_name, self._where))
+                )
             except RefusedValue as reason:
-                text = self._lacking(file, reason, is_secret=True)
+                text = self._lacking(file_loc, reason, is_secret=True)
             if text is not None:
-                self._draft.move(file, here)
+                self._draft.move(file_loc, key_loc)
                 value[key] = text
         return value
 
@@ -378,8 +384,8 @@ def load(
     draft = Draft(file, tree)
     where = Whereabouts(file.parent, home(environ))
     if not isinstance(tree.value, dict):
-        what = "is empty" if tree.value is None else "is not a block of keys"
-        draft.refuse((), f"{what}; begin with `mirrors:`; `kbsync init` writes an example")
+        form = "is empty" if tree.value is None else "is not a block of keys"
+        draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")
     # A refused value has its default or a stand-in here, so that the rest can be checked.
     reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
     config: Config = reader.block(tree.value, Config, ())

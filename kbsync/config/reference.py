@@ -87,10 +87,10 @@ def _default(mark: Mark, value: Any) -> str:
     if value is MISSING:  # a block of defaults
         return ""
     written = json.dumps(mark.written(value) if isinstance(mark, ValueKind) else value)
-    shown = written.strip('"') or '""'
+    text = written.strip('"') or '""'
     if isinstance(mark, Bytes):
-        return f"`{shown}` ({f'{value >> 20} MiB' if value % 2**20 == 0 else sized(value)})"
-    return f"`{shown}`"
+        return f"`{text}` ({f'{value >> 20} MiB' if value % 2**20 == 0 else sized(value)})"
+    return f"`{text}`"
 
 
 def _about(mark: Mark, hint: object = None) -> str:

@@ -36,9 +36,9 @@ def _block(block: type, about: str = "") -> Schema:
     ]
     marks = [one.mark for one in settings_of(block).values()]
     first_sentence = (block.__doc__ or "").partition(". ")[0].rstrip(".")
-    own = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
+    description = next((mark.plain for mark in marks if isinstance(mark, Others)), first_sentence)
     return {
-        **_object(about or own, _properties(block)),
+        **_object(about or description, _properties(block)),
         **({"required": required} if required else {}),
         "type": "object",
         **({"allOf": forms} if forms else {}),
@@ -120,5 +120,5 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    for place in sys.argv[1:] or ["/dev/stdout"]:
-        Path(place).write_text(text())
+    for file in sys.argv[1:] or ["/dev/stdout"]:
+        Path(file).write_text(text())

@@ -312,11 +312,11 @@ class RemoteTargetConfig(TargetConfig):
         if self.room_for_path and Naming(mirror.prefix, mirror.names).short_of("x" * self.room_for_path):
             message = "is so long that no room is left for paths in document names; choose a shorter one"
             yield Conflict((*loc[:-1], "prefix"), message)
-        waiting = self.vectorization
-        if waiting.poll_longest < waiting.poll_first:
+        vectorization = self.vectorization
+        if vectorization.poll_longest < vectorization.poll_first:
             message = (
-                f"{write_duration(waiting.poll_longest)} is shorter than poll_first; "
-                f"allowed: at least {write_duration(waiting.poll_first)}"
+                f"{write_duration(vectorization.poll_longest)} is shorter than poll_first; "
+                f"allowed: at least {write_duration(vectorization.poll_first)}"
             )
             first = (*loc, "vectorization", "poll_first")
             yield Conflict((*loc, "vectorization", "poll_longest"), message, (first,))

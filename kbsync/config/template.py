@@ -83,8 +83,8 @@ def commented_config(
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
-    shown = quoted(str(state_dir or usual_state_dir))
-    state = f"# state_dir: {shown}" if state_dir is None else f"state_dir: {shown}"
+    quoted_dir = quoted(str(state_dir or usual_state_dir))
+    state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
     return _TEMPLATE.format(
         schema=schema, state_dir=state, name=folder_name(folder), folder=quoted(absolute), target=block
     )

@@ -164,9 +164,9 @@ class _TreeBuilder:
                 self.tree.lines[(*loc, "<<")] = key.start_mark.line + 1
                 merged.extend(self._merged(child, loc))
             elif key.value in value:  # YAML forbids it, PyYAML silently uses the last one
-                here = (*loc, key.value)
-                message = f"is set twice, first on line {self.tree.lines[here]}; keep one"
-                self.tree.notes.append((here, key.start_mark.line + 1, message))
+                key_loc = (*loc, key.value)
+                message = f"is set twice, first on line {self.tree.lines[key_loc]}; keep one"
+                self.tree.notes.append((key_loc, key.start_mark.line + 1, message))
             else:
                 value[key.value] = self._entry(key, child, loc)
         for key, child in merged:  # last, since the block's own key wins over a merged one

@@ -80,7 +80,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     def ask(_what: str, default: str | None = None) -> str:
         return typed.pop(0) or default or ""
 
-    monkeypatch.setattr(init, "_asks", lambda: True)
+    monkeypatch.setattr(init, "_is_interactive", lambda: True)
     monkeypatch.setattr(init, "ask", ask)
     monkeypatch.setattr(init, "agrees", lambda _question: ask("") == "y")
     yield typed

@@ -185,7 +185,9 @@ async def reached(host: str, ours: Authority, ca_file: Path | None) -> tuple[Che
     async with serving(nothing_more, ours.server) as server:
         url = server.url.replace("http:", "https:").replace("127.0.0.1", host)
         endpoint = Endpoint(url, ca_file=ca_file)
-        checks = await asyncio.to_thread(list, service._reached(endpoint, wire.trusted(endpoint), MIRROR))
+        checks = await asyncio.to_thread(
+            list, service._check_connection(endpoint, wire.trusted(endpoint), MIRROR)
+        )
     [found] = checks
     return found, url
 

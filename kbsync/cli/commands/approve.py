@@ -44,10 +44,10 @@ def command(choices: Choices, mirror: str | None) -> None:
     if mirror is not None:
         choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
     installation = choose(choices, here=True, with_secrets=False)
-    found = read_state(
+    answers = read_state(
         installation, lambda tx: [find_held(each, tx) for each in installation.mirrors], must_exist=True
     )
-    held = [each for each in found if each.holds or each.folder]
+    held = [each for each in answers if each.holds or each.folder]
     if held:
         messages = [
             ("approve", each.mirror, {"holds": list(each.holds), **({"root": True} if each.folder else {})})
@@ -91,7 +91,7 @@ def _print(output: Output, held: list[HeldDocuments]) -> None:
         for path in each.delete:
             output.line(f"  {output.red('-')} {printable(path)}")
         if each.reindex:
-            which = counted(len(each.reindex), "document")
-            output.line(f"{each.mirror}: {which} approved for indexing with the new settings")
+            documents = counted(len(each.reindex), "document")
+            output.line(f"{each.mirror}: {documents} approved for indexing with the new settings")
         for path in each.reindex:
             output.line(f"  {output.yellow('~')} {printable(path)}")

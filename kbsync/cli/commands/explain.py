@@ -52,13 +52,13 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    told = asyncio.run(explained(installation, path, Path.cwd(), text=text))
+    explanation = asyncio.run(explained(installation, path, Path.cwd(), text=text))
     output = Output()
     if as_json:
-        output.json({**told.to_json(), **({"text": told.text} if text else {})})
+        output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
     else:
-        _print(output, told, text=text)
-    return Code.USAGE if told.is_unknown else Code.MIRRORED
+        _print(output, explanation, text=text)
+    return Code.USAGE if explanation.is_unknown else Code.MIRRORED
 
 
 async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
@@ -73,18 +73,18 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     from kbsync.once import settings_of
 
     # In a thread: on a dead mount a disk access may never return.
-    def located() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
+    def resolve_path() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
         with open_state(installation) as state:
             return settings, places_of(installation, state, path, cwd), command_context(installation)
 
-    settings, places, context = await asyncio.to_thread(located)
-    if not places:
+    settings, paths, context = await asyncio.to_thread(resolve_path)
+    if not paths:
         return outside(path, [each.root for each in settings.values()])
-    if len(places) > 1:
-        names = ", ".join(name for name, _ in places)
+    if len(paths) > 1:
+        names = ", ".join(name for name, _ in paths)
         raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")
-    [(name, below)] = places
+    [(name, below)] = paths
     mirror = installation.mirror(name)
     async with opened_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()
@@ -95,27 +95,27 @@ def places_of(installation: Installation, state: ReadOnlyState, path: str, cwd: 
     """The places in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
     from kbsync.cli.context import is_known, resolve
 
-    def known(mirror: str, path: str) -> bool:
-        def look(tx: Tx) -> bool:
+    def is_in_state(mirror: str, path: str) -> bool:
+        def find_path(tx: Tx) -> bool:
             record = tx.mirrors.named(mirror)
             return record is not None and is_known(tx, record.id, path)
 
-        return state.read(look)
+        return state.read(find_path)
 
     roots = {mirror.name: Path(os.path.realpath(mirror.folder)) for mirror in installation.mirrors}
-    return resolve(path, cwd, roots, known)
+    return resolve(path, cwd, roots, is_in_state)
 
 
-def _print(output: Output, told: PathExplanation, *, text: bool) -> None:
-    where = f"{told.mirror}: " if told.mirror is not None else ""
-    output.line(output.bold(printable(f"{where}{told.path or '.'}")))
-    output.line(printable(told.answer))
-    if told.sentences:
+def _print(output: Output, explanation: PathExplanation, *, text: bool) -> None:
+    where = f"{explanation.mirror}: " if explanation.mirror is not None else ""
+    output.line(output.bold(printable(f"{where}{explanation.path or '.'}")))
+    output.line(printable(explanation.answer))
+    if explanation.sentences:
         output.line()
-    for sentence in told.sentences:
+    for sentence in explanation.sentences:
         output.line(f"  {printable(sentence)}")
-    if text and told.text is not None:
+    if text and explanation.text is not None:
         output.line()
-        output.line(printable_lines(told.text))
-    elif text and told.status is not None and not told.is_lost:
+        output.line(printable_lines(explanation.text))
+    elif text and explanation.status is not None and not explanation.is_lost:
         output.line("  The knowledge base does not show the text it extracted from the document.")

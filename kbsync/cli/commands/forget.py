@@ -77,30 +77,30 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         _delete_left_behind(installation, stake, choices, yes=yes)
         return
     if stake.record is None and not delete_documents:
-        again = installation.cure(f"forget {mirror} --delete-documents")
-        raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {again}")
+        delete_command = installation.cure(f"forget {mirror} --delete-documents")
+        raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
     _show(stake, delete_documents)
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):
         return
-    deleted, left = _forget(installation, stake, choices if delete_documents else None)
+    deleted, remaining = _forget(installation, stake, choices if delete_documents else None)
     if choices.quiet:
         return
-    done = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
-    Output().line(f"{mirror} is forgotten{done}")
-    for base in left:
+    result = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
+    Output().line(f"{mirror} is forgotten{result}")
+    for base in remaining:
         stay = "stays" if base.documents == 1 else "stay"
         Output().line(printable(f"{counted(base.documents, 'document')} {stay} in {base.base.place}"))
-    if left:
+    if remaining:
         from kbsync.targets.registry import TARGETS
 
-        again = installation.cure(f"forget {mirror} --delete-documents")
+        delete_command = installation.cure(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
-        is_shared = any(TARGETS[each.base.target].searches_all for each in left)
+        is_shared = any(TARGETS[each.base.target].searches_all for each in remaining)
         searched = "kbsync can no longer search them"
         if is_shared:
             searched = "searches of other mirrors in that database still find them"
-        Output().line(printable(f"{searched}; to delete them: {again}"))
+        Output().line(printable(f"{searched}; to delete them: {delete_command}"))
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
@@ -114,17 +114,24 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     except UsageError:
         if choices.config is not None or choices.folder is not None:
             raise
-    if chosen is not None and (stake := _look_into(chosen, name)) is not None:
+    if chosen is not None and (stake := _read_stake(chosen, name)) is not None:
         return chosen, stake
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    found = [(each, stake) for each in others if (stake := _look_into(each, name)) is not None]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        commands = [each.cure(f"forget {name}") for each, _ in found]
+    candidates = [(each, stake) for each in others if (stake := _read_stake(each, name)) is not None]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        commands = [each.cure(f"forget {name}") for each, _ in candidates]
         raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
-    known = sorted({each for one in [chosen, *others] if one is not None for each in _names(one)})
-    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(known) or 'none'}")
+    names = sorted(
+        {
+            each
+            for installation in [chosen, *others]
+            if installation is not None
+            for each in _names(installation)
+        }
+    )
+    raise UsageError(f"the state has no mirror {name!r}; it has: {', '.join(names) or 'none'}")
 
 
 def _others(choices: Choices) -> list[Installation]:
@@ -143,20 +150,20 @@ def _others(choices: Choices) -> list[Installation]:
     return [each for each in bare if each.state_file.exists()]
 
 
-def _look_into(installation: Installation, name: str) -> Stake | None:
+def _read_stake(installation: Installation, name: str) -> Stake | None:
     """What the state has of the mirror; None if it has no mirror with this name."""
     from kbsync.engine.forget import Belongings, belongings
 
-    def look(tx: Tx) -> Stake | None:
-        record, left = tx.mirrors.named(name), tx.forgotten.bases(name)
+    def read_stake(tx: Tx) -> Stake | None:
+        record, leftovers = tx.mirrors.named(name), tx.forgotten.bases(name)
         if record is None:
-            left = left or _find_unknown_base(installation, name)
-            return Stake(name, None, None, Belongings(), left) if left else None
+            leftovers = leftovers or _find_unknown_base(installation, name)
+            return Stake(name, None, None, Belongings(), leftovers) if leftovers else None
         binding = None if record.binding is None else tx.mirrors.binding(record.binding)
         # Only documents count that a row proves ours (promise 6).
-        return Stake(name, record, binding, belongings(tx, record), left)
+        return Stake(name, record, binding, belongings(tx, record), leftovers)
 
-    return read_state(installation, look)
+    return read_state(installation, read_stake)
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
@@ -166,19 +173,19 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     from kbsync.state.mirrors import BindingRecord
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    place = installation.state_dir / BASES / name
+    folder = installation.state_dir / BASES / name
     others = (each for each in installation.config.mirrors if each.name != name)
     used = [base for each in others if (base := installation.embedded_base(each)) is not None]
     # A name is one folder and leads nowhere else.
-    if Path(name).name != name or any(places.is_inside(base, place) for base in used):
+    if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
         return []
     try:
-        with closing(SqliteStore(place, writer=None)) as store:
+        with closing(SqliteStore(folder, writer=None)) as store:
             uuid, documents = store.check()
-            found = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
+            binding = BindingRecord(0, DEFAULT_TARGET, store.address, uuid, "")
     except UnmadeError:
         return []
-    return [ForgottenBase(0, name, found, documents)] if documents else []
+    return [ForgottenBase(0, name, binding, documents)] if documents else []
 
 
 def _names(installation: Installation) -> list[str]:
@@ -197,12 +204,12 @@ def _show(stake: Stake, delete_documents: bool) -> None:
         ours = counted(owned.documents, "document")
         tell(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
-        left = counted(documents, "document")
-        tell(f"{name}: {left} in {printable(base.place)}, which was used before, will stay")
-    for left_in in stake.left:
+        count = counted(documents, "document")
+        tell(f"{name}: {count} in {printable(base.place)}, which was used before, will stay")
+    for leftover in stake.left:
         fate = "will be deleted" if delete_documents else "will stay"
-        left = counted(left_in.documents, "document")
-        tell(f"{name}: {left} left in {printable(left_in.base.place)} {fate}")
+        count = counted(leftover.documents, "document")
+        tell(f"{name}: {count} left in {printable(leftover.base.place)} {fate}")
     if owned.unsure:
         tell(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
@@ -226,13 +233,13 @@ def _forget(
         for base in bases:
             if base is not None and base.folder is not None:
                 forget_set_aside(base.folder / FILE)
-        left = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
+        remaining = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
             # While the state directory has this note, its folder is known.
             places.forget_folder(installation.state_dir)
             if not store.read_now(lambda tx: tx.forgotten.bases()):
                 shutil.rmtree(installation.state_dir)
-        return deleted, left
+        return deleted, remaining
 
 
 def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
@@ -245,28 +252,28 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     record, former = stake.record, stake.owned.elsewhere
     if record is None or not (former or stake.left):
         raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
-    for place, documents in [
+    for location, documents in [
         *((base.place, documents) for base, documents in former),
         *((each.base.place, each.documents) for each in stake.left),
     ]:
-        tell(printable(f"{stake.name}: {counted(documents, 'document')} in {place}, used before"))
+        tell(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
         return
     prepare(installation)
 
-    async def work(store: StateStore) -> int:
+    async def delete_all(store: StateStore) -> int:
         deleted = 0
         for base in [*(base for base, _ in former), *(each.base for each in stake.left)]:
             try:
-                async with _opened(installation, choices, stake.name, base) as target:
-                    if (left := await release(store, record, base)) is not None:
-                        deleted += await delete_left(store, left, target)
+                async with _open_base(installation, choices, stake.name, base) as target:
+                    if (released := await release(store, record, base)) is not None:
+                        deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
                 tell(f"{stake.name}: {error}")
         return deleted
 
     with open_state(installation, tell) as store, concerning(stake.name):
-        deleted = asyncio.run(work(store))
+        deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror continues")
 
@@ -287,21 +294,21 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
     deleted, record, binding = 0, stake.record, stake.binding
     with concerning(stake.name):
         if record is not None and deleting is not None and binding is not None:
-            async with _opened(installation, deleting, stake.name, binding) as target:
+            async with _open_base(installation, deleting, stake.name, binding) as target:
                 deleted += await forget(store, record, target, delete_documents=True)
         elif record is not None:
             await forget(store, record)
         if deleting is None:
             return deleted
         for base in stake.left:
-            async with _opened(installation, deleting, stake.name, base.base) as target:
-                known = base if base.id else await note_listed(store, base, target)
-                deleted += await delete_left(store, known, target)
+            async with _open_base(installation, deleting, stake.name, base.base) as target:
+                listed = base if base.id else await note_listed(store, base, target)
+                deleted += await delete_left(store, listed, target)
     return deleted
 
 
 @asynccontextmanager
-async def _opened(
+async def _open_base(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
     """The target that leads to a base that the mirror `name` used. Raises `UsageError` if none does."""
@@ -309,7 +316,7 @@ async def _opened(
 
     from kbsync.engine.forget import leads_to
 
-    for mirror in _ways_to(installation, choices, name, base):
+    for mirror in _mirrors_leading_to(installation, choices, name, base):
         target = await asyncio.to_thread(installation.target, mirror)
         try:
             if leads_to(target, await target.base(), base):
@@ -323,7 +330,7 @@ async def _opened(
     )
 
 
-def _ways_to(
+def _mirrors_leading_to(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> Iterator[MirrorConfig]:
     """Configs of the mirror `name` that may lead to the base."""

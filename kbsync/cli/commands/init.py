@@ -59,22 +59,22 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
 
     try:
         # As `--folder` does, whichever symlink leads there.
-        place = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
+        trial_dir = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
     except UsageError:
         # No home directory is known.
         yield None
         return
     # If the new config keeps its state there, it continues with that state.
-    if not (place / STATE_FILE).exists() or places.is_inside(state_dir, place):
+    if not (trial_dir / STATE_FILE).exists() or places.is_inside(state_dir, trial_dir):
         yield None
         return
-    with lock.held(place, stays=False):
+    with lock.held(trial_dir, stays=False):
         if not is_embedded or (state_dir / BASES / folder_name(folder)).exists():
-            yield Trial(place, None)
+            yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
         with lock.held(state_dir, stays=False):
-            yield Trial(place, state_dir)
+            yield Trial(trial_dir, state_dir)
 
 
 def take_over(trial: Trial, fresh: Installation) -> str:
@@ -86,33 +86,35 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     from kbsync.state.move import move_mirror, obstacle
     from kbsync.state.read_only import ReadOnlyState
 
-    mirror, place = fresh.config.mirrors[0], trial.place
+    mirror, trial_dir = fresh.config.mirrors[0], trial.place
     base = fresh.embedded_base(mirror)
-    with closing(ReadOnlyState(place / STATE_FILE)) as state:
+    with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
         # It is the `state_dir` of another config, which must keep it.
-        return f"{printable(str(place))} has other mirrors too, so it was left unchanged"
+        return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
     if base is None:
-        return _left(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
+        return _explain_kept_trial(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
     if trial.into is None or base.exists():
-        return _left(trial, mirror.folder, f"{mirror.name} has {base} already")
-    if why := obstacle(place / STATE_FILE, fresh.state_file, mirror.name):
-        return _left(trial, mirror.folder, why)
+        return _explain_kept_trial(trial, mirror.folder, f"{mirror.name} has {base} already")
+    if why := obstacle(trial_dir / STATE_FILE, fresh.state_file, mirror.name):
+        return _explain_kept_trial(trial, mirror.folder, why)
     # The knowledge base first: if the move stops half way, the next pass adopts what is in it.
     make_private_folder(base.parent)
-    source = place / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
+    source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
         shutil.move(source, base)
-    move_mirror(place / STATE_FILE, fresh.state_file)
-    shutil.rmtree(place)
+    move_mirror(trial_dir / STATE_FILE, fresh.state_file)
+    shutil.rmtree(trial_dir)
     return "the documents mirrored with --folder moved here; nothing is indexed again"
 
 
-def _left(trial: Trial, folder: Path, why: str) -> str:
-    place, name = trial.place, folder_name(Path(os.path.realpath(folder)))
-    end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(place)])
-    return printable(f"{why}: the documents mirrored with --folder stay in {place}; to delete them: {end}")
+def _explain_kept_trial(trial: Trial, folder: Path, why: str) -> str:
+    trial_dir, name = trial.place, folder_name(Path(os.path.realpath(folder)))
+    end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
+    return printable(
+        f"{why}: the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
+    )
 
 
 Value = TypeVar("Value")
@@ -165,19 +167,19 @@ def command(
     from kbsync.targets.registry import DEFAULT_TARGET
 
     if choices.folder is not None:
-        own = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
-        raise UsageError(f"init takes the folder as its argument: {own}")
-    place = choices.config or places.config_places(os.environ)[0]
-    if choices.config is None and place == places.SYSTEM_CONFIG:
+        correction = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
+        raise UsageError(f"init takes the folder as its argument: {correction}")
+    path = choices.config or places.config_places(os.environ)[0]
+    if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("no home directory is known; name the file to write with --config FILE")
-    if os.path.lexists(place):
-        raise _taken(place)
+    if os.path.lexists(path):
+        raise _already_exists(path)
     folder = _folder(directory)
     # With a folder given, nothing is asked about the target: the built-in one needs no answers.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
-    state_dir = _state_dir(place, choices, os.environ)
+    state_dir = _state_dir(path, choices, os.environ)
     # Locked before a service creates anything: a repeated command would find the name in use.
     with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
         lines, key = None, None
@@ -185,82 +187,82 @@ def command(
             key = _key(kind, key_env, key_file)
             lines = _target_lines(kind, key, base, create, base_url)
         moves = trial is not None and trial.into is not None
-        is_told = choices.state_dir is not None or (moves and _is_only_here(place, state_dir))
-        config = _written(place, folder, lines, key, state_dir, is_told=is_told)
+        names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
+        config = _write_config(path, folder, lines, key, state_dir, names_state_dir=names_state_dir)
         installation = Installation(config, state_dir)
-        done = "" if trial is None else take_over(trial, installation)
-    _say_what_next(place, choices, installation, key, done)
+        trial_message = "" if trial is None else take_over(trial, installation)
+    _print_next_steps(path, choices, installation, key, trial_message)
 
 
-def _taken(place: Path) -> UsageError:
-    return UsageError(f"{place} exists; edit it, or name another file with --config FILE")
+def _already_exists(path: Path) -> UsageError:
+    return UsageError(f"{path} exists; edit it, or name another file with --config FILE")
 
 
-def _state_dir(place: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
-    """The state directory of a config at `place`. Raises `UsageError` if no home is known."""
+def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
+    """The state directory of a config at `path`. Raises `UsageError` if no home is known."""
     from kbsync.config.model import Config
     from kbsync.config.places import state_dir
 
-    config = Config(mirrors=(), path=Path(os.path.abspath(place)))  # noqa: PTH100
+    config = Config(mirrors=(), path=Path(os.path.abspath(path)))  # noqa: PTH100
     return state_dir(environ, explicit=choices.state_dir, config=config)
 
 
-def _is_only_here(place: Path, state_dir: Path) -> bool:
-    """Whether the config at `place` leads there only with the current $STATE_DIRECTORY.
+def _needs_state_dir(path: Path, state_dir: Path) -> bool:
+    """Whether the config at `path` leads there only with the current $STATE_DIRECTORY.
 
     A service gets it from systemd each time; every other command has to find it in the config.
     """
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
-        return _state_dir(place, Choices(), usual) != state_dir
+        return _state_dir(path, Choices(), usual) != state_dir
     except UsageError:
         # No home directory is known.
         return True
 
 
-def _asks() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _answer(given: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
+def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
     """What was given, or what the user answers; asks again while `fault` has a complaint.
 
     Without a terminal it uses `default`, and a complaint is a `UsageError`.
     """
-    said = given if given is not None else ask(question, default) if _asks() else default
-    while wrong := fault(said):
-        if not _asks():
-            raise UsageError(wrong)
-        tell(wrong)
-        said = ask(question, default)
-    return said
+    answer = value if value is not None else ask(question, default) if _is_interactive() else default
+    while complaint := fault(answer):
+        if not _is_interactive():
+            raise UsageError(complaint)
+        tell(complaint)
+        answer = ask(question, default)
+    return answer
 
 
-def _folder(given: Path | None) -> Path:
+def _folder(folder: Path | None) -> Path:
     """A folder that exists; offers the working directory if none was given."""
 
-    def fault(said: str) -> str:
-        place = os.path.expanduser(said)  # noqa: PTH111
-        if os.path.isdir(place):  # noqa: PTH112
+    def fault(answer: str) -> str:
+        path = os.path.expanduser(answer)  # noqa: PTH111
+        if os.path.isdir(path):  # noqa: PTH112
             return ""
-        if os.path.lexists(place):
-            return f"{said} is a file; name a folder"
-        return f"{said} does not exist; create it with: mkdir -p {shell_word(place)}"
+        if os.path.lexists(path):
+            return f"{answer} is a file; name a folder"
+        return f"{answer} does not exist; create it with: mkdir -p {shell_word(path)}"
 
-    said = _answer(None if given is None else str(given), "Folder to mirror", ".", fault)
-    return Path(os.path.expanduser(said))  # noqa: PTH111
+    answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", fault)
+    return Path(os.path.expanduser(answer))  # noqa: PTH111
 
 
-def _kind(given: str | None) -> str | None:
+def _kind(kind: str | None) -> str | None:
     """The target's type; None for the built-in knowledge base."""
     from kbsync.config.kinds import not_among
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
-    def fault(said: str) -> str:
-        return "" if said in TARGETS else f"--target: {not_among(said, TARGETS, 'target type')}"
+    def fault(answer: str) -> str:
+        return "" if answer in TARGETS else f"--target: {not_among(answer, TARGETS, 'target type')}"
 
-    said = _answer(given, f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET, fault)
-    return None if said == DEFAULT_TARGET else said
+    answer = _ask_until_valid(kind, f"Knowledge base ({', '.join(TARGETS)})", DEFAULT_TARGET, fault)
+    return None if answer == DEFAULT_TARGET else answer
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
@@ -269,26 +271,26 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
 
     if (secret := secret_key(kind)) is None:
         return None
-    what = secret.rpartition("_")[2]
+    noun = secret.rpartition("_")[2]
     if env is not None and file is not None:
         raise UsageError("--key-env and --key-file cannot be used together")
     if file is not None:
         return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
 
-    def fault(said: str) -> str:
+    def fault(answer: str) -> str:
         # Without repeating the answer: it may be the key.
-        if "/" in said:
-            is_there = os.path.isfile(os.path.expanduser(said))  # noqa: PTH111, PTH113
-            return "" if is_there else f"no such file; it must contain the {what} and nothing else"
-        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", said):
+        if "/" in answer:
+            is_there = os.path.isfile(os.path.expanduser(answer))  # noqa: PTH111, PTH113
+            return "" if is_there else f"no such file; it must contain the {noun} and nothing else"
+        if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", answer):
             return ""
-        return f"that is not the name of an environment variable; never type the {what} itself"
+        return f"that is not the name of an environment variable; never type the {noun} itself"
 
-    question = f"Environment variable that holds the {what}, or path of a file with it"
-    said = _answer(env, question, f"{kind.upper()}_{secret.upper()}", fault)
-    if "/" in said:
-        return KeyPlace(file=os.path.abspath(os.path.expanduser(said)))  # noqa: PTH100, PTH111
-    return KeyPlace(env=said)
+    question = f"Environment variable that holds the {noun}, or path of a file with it"
+    answer = _ask_until_valid(env, question, f"{kind.upper()}_{secret.upper()}", fault)
+    if "/" in answer:
+        return KeyPlace(file=os.path.abspath(os.path.expanduser(answer)))  # noqa: PTH100, PTH111
+    return KeyPlace(env=answer)
 
 
 def _target_lines(
@@ -309,12 +311,12 @@ def _target_lines(
         if one.key == base_key(kind) and key is not None and base is None:
             values[one.key] = _base(kind, key, dict(values), create, one)
         else:
-            known = base if number == 0 else None
-            values[one.key] = known or _required(one.key, one.about)
+            given_base = base if number == 0 else None
+            values[one.key] = given_base or _ask_required(one.key, one.about)
     return target_lines(kind, key, values)
 
 
-def _address(kind: str, given: str) -> str:
+def _address(kind: str, url: str) -> str:
     """The URL in the form that the config needs. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
     from kbsync.config.model import settings_of
@@ -323,15 +325,15 @@ def _address(kind: str, given: str) -> str:
     mark = settings_of(TARGETS[kind])["base_url"].mark
     assert isinstance(mark, ValueKind)
     try:
-        return str(mark.read(given, Whereabouts(Path(), None)))
+        return str(mark.read(url, Whereabouts(Path(), None)))
     except RefusedValue as error:
         raise UsageError(f"--base-url: {error}") from None
 
 
-def _asked(
-    kind: str, place: KeyPlace, settings: dict[str, str], work: Callable[[Bases], Awaitable[Value]]
+def _query_account(
+    kind: str, location: KeyPlace, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
-    """What `work` returns for the account behind a key. `settings`: the rest of the target's config."""
+    """What `query` returns for the account behind a key. `settings`: the rest of the target's config."""
     import asyncio
     from contextlib import aclosing
 
@@ -344,25 +346,27 @@ def _asked(
     base = base_key(kind)
     assert base is not None
     try:
-        key = Path(place.file).read_text().strip() if place.file else os.environ.get(place.env, "")
+        key = Path(location.file).read_text().strip() if location.file else os.environ.get(location.env, "")
     except OSError as error:
         raise UsageError(f"the key cannot be read ({system_reason(error)})") from None
     if not key:
-        if place.file:
-            raise UsageError(f"{place.file} is empty; write the key into it")
-        raise UsageError(f"${place.env} is not set; export it, or name a file that holds the key: --key-file")
+        if location.file:
+            raise UsageError(f"{location.file} is empty; write the key into it")
+        raise UsageError(
+            f"${location.env} is not set; export it, or name a file that holds the key: --key-file"
+        )
     config: TargetConfig = TARGETS[kind](**{KEY: Secret(key), base: UNNAMED, **settings})
     # A service needs no place on disk.
     nowhere = Path(os.devnull)
     target = config.open(Surroundings("", nowhere, nowhere, read_only=True))
 
-    async def asked() -> Value:
+    async def query_bases() -> Value:
         async with aclosing(target):
             if (bases := account_of(target).bases) is None:
                 raise UsageError(f"kbsync cannot list knowledge bases of type {kind}")
-            return await work(bases)
+            return await query(bases)
 
-    return asyncio.run(asked())
+    return asyncio.run(query_bases())
 
 
 def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
@@ -370,14 +374,14 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
     from kbsync.accounts.account import BaseRequest
 
     def created(name: str) -> str:
-        made = _asked(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
-        tell(f"created the knowledge base {printable(name)}: {made.id}")
-        return made.id
+        card = _query_account(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
+        tell(f"created the knowledge base {printable(name)}: {card.id}")
+        return card.id
 
     def listed() -> Sequence[BaseCard] | None:
         """Every base, shown on stderr like the question; None if the account cannot be queried."""
         try:
-            cards = _asked(kind, key, settings, lambda bases: bases.list_all())
+            cards = _query_account(kind, key, settings, lambda bases: bases.list_all())
         except Exception as error:
             if code_of(error) is None:
                 raise
@@ -394,77 +398,79 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
 
     if create is not None:
         return created(create)
-    if not _asks():
+    if not _is_interactive():
         listed()
         raise UsageError(
             f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
     while (cards := listed()) is not None:
-        said = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
-        if said.isdecimal() and 1 <= int(said) <= len(cards[:MOST]):
-            return cards[int(said) - 1].id
-        if (known := next((card.id for card in cards if said in (card.id, card.name)), None)) is not None:
-            return known
-        if agrees(f"No knowledge base {printable(said)}; create one with this name?"):
-            return created(said)
-    return _required(one.key, one.about)
+        answer = ask("Knowledge base: its number or id, or a name for a new one", "1" if cards else None)
+        if answer.isdecimal() and 1 <= int(answer) <= len(cards[:MOST]):
+            return cards[int(answer) - 1].id
+        if (
+            chosen_id := next((card.id for card in cards if answer in (card.id, card.name)), None)
+        ) is not None:
+            return chosen_id
+        if agrees(f"No knowledge base {printable(answer)}; create one with this name?"):
+            return created(answer)
+    return _ask_required(one.key, one.about)
 
 
-def _required(key: str, about: str) -> str:
-    if not _asks():
+def _ask_required(key: str, about: str) -> str:
+    if not _is_interactive():
         raise UsageError(f"{key} ({about}) is not given; add it, or run init on a terminal")
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 
-def _written(
-    place: Path,
+def _write_config(
+    path: Path,
     folder: Path,
     target: list[str] | None,
     key: KeyPlace | None,
     state_dir: Path,
     *,
-    is_told: bool,
+    names_state_dir: bool,
 ) -> Config:
-    """Write the config and read it back; remove a bad one. `is_told`: it names the `state_dir`."""
+    """Write the config and read it back; remove a bad one. `names_state_dir`: it names the `state_dir`."""
     from kbsync.config.reader import load
     from kbsync.config.template import commented_config
 
-    named = state_dir if is_told else None
-    text = commented_config(folder, target=target, state_dir=named, usual_state_dir=state_dir)
+    written_dir = state_dir if names_state_dir else None
+    text = commented_config(folder, target=target, state_dir=written_dir, usual_state_dir=state_dir)
     try:
-        make_private_folder(place.parent)
+        make_private_folder(path.parent)
         # The user may add a key later.
-        descriptor = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        hand_over(descriptor, place.parent)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        hand_over(descriptor, path.parent)
     except OSError as error:
-        if os.path.lexists(place):
-            raise _taken(place) from None
+        if os.path.lexists(path):
+            raise _already_exists(path) from None
         why = system_reason(error)
-        raise UsageError(f"{place} cannot be created ({why}); name another file with --config FILE") from None
+        raise UsageError(f"{path} cannot be created ({why}); name another file with --config FILE") from None
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
-        return load(place, environ)
+        return load(path, environ)
     except UsageError as error:
         # The next `init` would refuse to overwrite it.
-        place.unlink()
+        path.unlink()
         raise UsageError(f"nothing was written: {error}") from error
 
 
-def _say_what_next(
-    place: Path, choices: Choices, installation: Installation, key: KeyPlace | None, done: str
+def _print_next_steps(
+    path: Path, choices: Choices, installation: Installation, key: KeyPlace | None, trial_message: str
 ) -> None:
     from kbsync.cli.folder_contents import describe, limits_of, look_through
     from kbsync.core.selection import Rules
 
     output, mirror = Output(), installation.config.mirrors[0]
-    output.line(f"wrote {printable(str(place))}")
+    output.line(f"wrote {printable(str(path))}")
     if choices.quiet:
         return
-    if done:
-        output.line(done)
+    if trial_message:
+        output.line(trial_message)
     try:
         limits = limits_of(installation, mirror)
         contents = look_through(mirror.folder, Rules(None, (), limits))
@@ -477,6 +483,6 @@ def _say_what_next(
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]
     if key is not None:
         next_steps.insert(0, ("doctor", "check everything it needs"))
-    named = "" if choices.config is None else f"--config {shell_word(str(place))}"
-    for words, what in next_steps:
-        output.line(f"  {' '.join(filter(None, ('kbsync', words, named)))}  # {what}")
+    config_option = "" if choices.config is None else f"--config {shell_word(str(path))}"
+    for command, purpose in next_steps:
+        output.line(f"  {' '.join(filter(None, ('kbsync', command, config_option)))}  # {purpose}")

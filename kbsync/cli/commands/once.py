@@ -52,7 +52,7 @@ OFTEN, SELDOM = 0.25, 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class Progress:
     """How far all mirrors are: files that are searchable or failed, out of all selected ones.
 
     `left`: bytes left in the account with the least space; None if no account reports it.
@@ -63,21 +63,21 @@ class Reached:
     left: int | None = None
 
 
-async def _look(store: StateStore, mirrors: Mapping[str, Mirror]) -> Reached:
+async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> Progress:
     numbers = [mirror.id for mirror in mirrors.values() if mirror.id]
 
     def count(tx: Tx) -> tuple[int, int]:
-        settled = waiting = 0
+        settled = unsettled = 0
         for number in numbers:
             tally = tx.mirrors.tally(number)
             settled += sum(tally.get(status, 0) for status in (Status.READY, Status.FAILED, Status.HELD))
-            waiting += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
-        return settled, waiting
+            unsettled += sum(tally.get(status, 0) for status in (Status.PENDING, Status.INDEXING))
+        return settled, unsettled
 
-    settled, waiting = await store.read(count)
+    settled, unsettled = await store.read(count)
     targets = [mirror.bound.target for mirror in mirrors.values() if mirror.bound is not None]
-    left = [target.bytes_left for target in targets if target.bytes_left is not None]
-    return Reached(settled, settled + waiting, min(left, default=None))
+    bytes_left = [target.bytes_left for target in targets if target.bytes_left is not None]
+    return Progress(settled, settled + unsettled, min(bytes_left, default=None))
 
 
 async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
@@ -85,7 +85,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
-    first = await _look(store, mirrors)
+    first = await _count_progress(store, mirrors)
     # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
@@ -103,7 +103,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     )
     with bar:
         while True:
-            now = await _look(store, mirrors)
+            now = await _count_progress(store, mirrors)
             bar.total, bar.n = now.wanted or None, now.settled
             bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
             bar.refresh()
@@ -116,12 +116,12 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
     )
-    began, first = time.monotonic(), await _look(store, mirrors)
+    began, first = time.monotonic(), await _count_progress(store, mirrors)
     while True:
         await asyncio.sleep(SELDOM)
-        now = await _look(store, mirrors)
-        done, seconds = now.settled - first.settled, time.monotonic() - began
-        rate = f"{done / seconds:.1f}/s" if done > 0 and seconds > 0 else ""
+        now = await _count_progress(store, mirrors)
+        settled_count, seconds = now.settled - first.settled, time.monotonic() - began
+        rate = f"{settled_count / seconds:.1f}/s" if settled_count > 0 and seconds > 0 else ""
         room = {} if now.left is None else {"bytes_left": now.left}
         log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate, **room)
 
@@ -186,11 +186,11 @@ def report(
         for line in (*halts(installation, reports), *failures(installation, reports)):
             tell(line)
     if end.signal is not None:
-        again = installation.cure("--once")
+        command = installation.cure("--once")
         if told is not None:
-            say("pass.interrupted", detail="progress is saved", cure=again)
+            say("pass.interrupted", detail="progress is saved", cure=command)
         else:
-            tell(f"interrupted; progress is saved; to continue: {again}")
+            tell(f"interrupted; progress is saved; to continue: {command}")
     elif not quiet:
         output = Output()
         for line in summary(end, reports, apart=output.is_terminal):
@@ -200,14 +200,14 @@ def report(
 
 
 def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
-    def done(what: str) -> int:
-        return sum(mirror.counts[what] for mirror in end.mirrors.values())
+    def count_changes(change: str) -> int:
+        return sum(mirror.counts[change] for mirror in end.mirrors.values())
 
     return {
         "version": __version__,
         "running": None,  # this pass held the state, so no daemon can have it
         "mirrors": [each.status.to_json() for each in reports],
-        **{what: done(what) for what in ("uploaded", "replaced", "renamed", "deleted")},
+        **{change: count_changes(change) for change in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),
         "failed": sum(each.status.documents.failed for each in reports),
         "seconds": round(end.seconds, 3),

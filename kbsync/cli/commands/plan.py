@@ -77,7 +77,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
         if limit is not None and len(items) > limit:
             yield f"{sign} … and {len(items) - limit:,} more"
 
-    def gone(items: Sequence[Planned]) -> list[str]:
+    def deleted_lines(items: Sequence[Planned]) -> list[str]:
         return [_with_size(item) for item in items if item.cause not in (DESELECTED, RECIPE)]
 
     def deselected(items: Sequence[Planned]) -> list[str]:
@@ -93,12 +93,12 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
     yield from section(plus, [_with_size(item) for item in plan.upload])
     yield from section(tilde, [_with_size(item) for item in plan.replace])
-    again = [_with_size(item) for item in plan.reembed]
-    yield from section(tilde, again, "indexed again with new settings:")
+    reembedded = [_with_size(item) for item in plan.reembed]
+    yield from section(tilde, reembedded, "indexed again with new settings:")
     yield from section(output.cyan(">"), [_renamed(item) for item in plan.rename])
-    yield from section(minus, gone(plan.delete))
+    yield from section(minus, deleted_lines(plan.delete))
     yield from section(minus, deselected(plan.delete), "no longer selected:")
-    yield from section(held, gone(plan.held), "deletions waiting for `approve`:")
+    yield from section(held, deleted_lines(plan.held), "deletions waiting for `approve`:")
     yield from section(held, deselected(plan.held), "no longer selected, waiting for `approve`:")
     changed = [item for item in plan.held if item.cause == RECIPE]
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
@@ -117,8 +117,8 @@ def _with_size(item: Planned) -> str:
 
 
 def _renamed(item: Planned) -> str:
-    sent = f"{sized(item.size)} sent again" if item.sends else ""
-    remarks = ", ".join(filter(None, [sent, item.note]))
+    upload_note = f"{sized(item.size)} sent again" if item.sends else ""
+    remarks = ", ".join(filter(None, [upload_note, item.note]))
     if item.source in (None, item.path):
         # The file keeps its path; only the prefix of its name is new.
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
@@ -136,6 +136,6 @@ def _totals(plan: MirrorPlan, work: str) -> str:
         (len(plan.keep or ()), "kept"),
         (len(plan.failed), "failed"),
     )
-    parts = [f"{number:,} {word}" for number, word in counts if number] or ["nothing to do"]
-    sent = f"; {sized(plan.bytes_to_send)} {work}" if plan.bytes_to_send else ""
-    return f"{plan.name}: {', '.join(parts)}; {counted(plan.unchanged, 'document')} unchanged{sent}"
+    parts = [f"{number:,} {label}" for number, label in counts if number] or ["nothing to do"]
+    size_note = f"; {sized(plan.bytes_to_send)} {work}" if plan.bytes_to_send else ""
+    return f"{plan.name}: {', '.join(parts)}; {counted(plan.unchanged, 'document')} unchanged{size_note}"

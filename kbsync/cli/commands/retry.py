@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kbsync.state.read_only import Tx
 
 
-SHOWN = 20
+MOST_PRINTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +62,13 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
     """
     installation = choose(choices, here=True, with_secrets=False)
     failed = read_state(installation, partial(find_failed, installation, paths), must_exist=True)
-    asked = [each for each in failed if each.is_worth_asking]
-    if asked:
-        wanted = [(each.record.name, None if each.is_whole else list(each.paths)) for each in asked]
-        post(installation, [("retry", name, {"paths": paths}) for name, paths in wanted])
+    requested = [each for each in failed if each.is_worth_asking]
+    if requested:
+        requests = [(each.record.name, None if each.is_whole else list(each.paths)) for each in requested]
+        post(installation, [("retry", name, {"paths": paths}) for name, paths in requests])
     if not choices.quiet:
-        _tell(Output(), asked)
-        Output().line(when_done(installation) if asked else "nothing has failed")
+        _print(Output(), requested)
+        Output().line(when_done(installation) if requested else "nothing has failed")
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
@@ -79,27 +79,29 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
     if not records:
         raise not_yet(installation)
     if not paths:
-        found_all = []
+        all_failed = []
         for _, record in records.values():
             vain = () if record.binding is None else tx.uploads.failed_before(record.id, record.binding)
-            found_all.append(Failed(record, _failed_in(tx, record, ""), True, len(vain)))
-        return found_all
+            all_failed.append(Failed(record, _failed_in(tx, record, ""), True, len(vain)))
+        return all_failed
     roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
 
-    def known(name: str, path: str) -> bool:
+    def is_in_state(name: str, path: str) -> bool:
         return is_known(tx, records[name][1].id, path)
 
-    found: dict[str, list[str]] = {}
+    failed_paths: dict[str, list[str]] = {}
     for typed in paths:
-        places = [place for place in resolve(typed, Path.cwd(), roots, known) if known(*place)]
-        if not places:
+        matches = [match for match in resolve(typed, Path.cwd(), roots, is_in_state) if is_in_state(*match)]
+        if not matches:
             raise UsageError(
                 f"no mirror has {typed}; "
                 "name a mirrored file, relative to its mirror or to the working directory"
             )
-        for name, path in places:
-            found.setdefault(name, []).extend(_failed_in(tx, records[name][1], path))
-    return [Failed(records[name][1], tuple(dict.fromkeys(failed)), False) for name, failed in found.items()]
+        for name, path in matches:
+            failed_paths.setdefault(name, []).extend(_failed_in(tx, records[name][1], path))
+    return [
+        Failed(records[name][1], tuple(dict.fromkeys(failed)), False) for name, failed in failed_paths.items()
+    ]
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
@@ -116,16 +118,16 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     return tuple(each for each in folders + files if each == path or each.startswith(inside))
 
 
-def _tell(output: Output, asked: Sequence[Failed]) -> None:
-    for each in asked:
+def _print(output: Output, requested: Sequence[Failed]) -> None:
+    for each in requested:
         if each.paths:
-            what = counted(len(each.paths), "document")
+            subject = counted(len(each.paths), "document")
         elif each.record.halt is not None:
-            what = "the halted mirror"
+            subject = "the halted mirror"
         else:
-            what = f"{counted(each.under_way, 'document')} in progress"
-        output.line(f"{each.record.name}: {what} will be tried again")
-        for path in each.paths[:SHOWN]:
+            subject = f"{counted(each.under_way, 'document')} in progress"
+        output.line(f"{each.record.name}: {subject} will be tried again")
+        for path in each.paths[:MOST_PRINTED]:
             output.line(f"  {printable(path)}")
-        if len(each.paths) > SHOWN:
-            output.line(f"  … and {len(each.paths) - SHOWN:,} more")
+        if len(each.paths) > MOST_PRINTED:
+            output.line(f"  … and {len(each.paths) - MOST_PRINTED:,} more")

@@ -131,19 +131,19 @@ class LiveSearch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, trouble, notes = self.text, "", self._notes
-        found: Sequence[FoundDocument] = ()
+        text, problem, notes = self.text, "", self._notes
+        hits: Sequence[FoundDocument] = ()
         try:
             if text.strip():
                 reply = await self._search(replace(self._query, text=text, unfinished=True))
-                found, notes = reply.hits, reply.note_lines()
+                hits, notes = reply.hits, reply.note_lines()
         except Exception as error:
             if code_of(error) is None:
                 raise
-            trouble = sentence_of(error)
+            problem = sentence_of(error)
         if text == self.text:
             # Otherwise these hits belong to text that has changed meanwhile.
-            self.found, self.marked, self._trouble, self._notes = found, 0, trouble, notes
+            self.found, self.marked, self._trouble, self._notes = hits, 0, problem, notes
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
@@ -154,15 +154,15 @@ class LiveSearch:
             nothing = "nothing found; " if self.text.strip() and not self.found else ""
             yield output.dim(nothing + HELP)
         yield from map(output.dim, self._notes)
-        for number, found in enumerate(self.found):
-            passage = found.hit.passages[0] if found.hit.passages else None
-            name = f"{printable(found.whose)}: " if self._several or found.is_foreign else ""
-            trail = printable(heading_trail(found, passage))
-            heading = "  ".join(filter(None, [name + printable(found.path), trail, *as_of(found)]))
+        for number, hit in enumerate(self.found):
+            passage = hit.hit.passages[0] if hit.hit.passages else None
+            name = f"{printable(hit.whose)}: " if self._several or hit.is_foreign else ""
+            trail = printable(heading_trail(hit, passage))
+            heading = "  ".join(filter(None, [name + printable(hit.path), trail, *as_of(hit)]))
             is_marked = number == self.marked
             yield f"{output.cyan('❯')} {output.bold(heading)}" if is_marked else f"  {heading}"
             if passage is not None:
-                yield INDENT + next(excerpt(output, found, self.text, unfinished=True), "")
+                yield INDENT + next(excerpt(output, hit, self.text, unfinished=True), "")
 
 
 def _screen(session: LiveSearch) -> Application[Path | None]:

@@ -36,11 +36,11 @@ def backup(choices: Choices, file: Path) -> None:
     installation = choose(choices, here=True, with_secrets=False)
     with open_state(installation, must_exist=True) as state:
         try:
-            made = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
             # The copy belongs to this user; in the state directory it must belong to the state's owner.
             if is_inside(file, installation.state_dir):
-                hand_over(made, installation.state_dir)
-            os.close(made)
+                hand_over(descriptor, installation.state_dir)
+            os.close(descriptor)
         except FileExistsError:
             raise UsageError(f"{file} exists; name a new file") from None
         except OSError as error:
@@ -68,11 +68,11 @@ def discard(choices: Choices, yes: bool) -> None:
     files = list_damaged(installation)
     for file in files:
         tell(f"{file}: {sized(file.stat().st_size)}")
-    what = counted(len(files), "file")
-    if files and not confirm(f"Delete {what}?", f"delete {what}", yes=yes):
+    count = counted(len(files), "file")
+    if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return
     for file in files:
         for suffix in ("", "-wal", "-shm"):
             file.with_name(file.name + suffix).unlink(missing_ok=True)
     if not choices.quiet:
-        Output().line(f"{what} deleted" if files else "nothing was set aside")
+        Output().line(f"{count} deleted" if files else "nothing was set aside")

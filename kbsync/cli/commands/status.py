@@ -71,12 +71,12 @@ def command(
             f"{output.red('! ')}{line}"
             for line in problems(installation, reports, check=check, max_age=max_age)
         ]
-        shown = list[str]()
+        lines = list[str]()
         if not choices.quiet:
             notes = map(output.dim, unkept(reports))
-            shown = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
+            lines = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
             output.line(running_line(installation, reports))
-        for line in [*wrong, *([""] if wrong else []), *shown]:
+        for line in [*wrong, *([""] if wrong else []), *lines]:
             output.line(line)
         if documents and not choices.quiet:
             for mirror in installation.mirrors:

@@ -43,8 +43,8 @@ def speed(report: MirrorReport) -> str:
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
         # With no files so far, the running kbsync may not have started this mirror, or not know of it.
-        found = sum(report.status.documents.to_json().values())
-        first = f"first pass under way, {found:,} found so far" if found else "the first pass has not started"
+        total = sum(report.status.documents.to_json().values())
+        first = f"first pass under way, {total:,} found so far" if total else "the first pass has not started"
         words.insert(0, first)
     elif is_moving and report.has_passed:
         # During the first pass nobody knows how many documents there are.
@@ -62,21 +62,21 @@ def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
     """A line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
-    shown, now = [each.status for each in ordered], time.time()
-    waiting = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in shown)
-    passed = [None if each.last_pass is None else max(0.0, now - each.last_pass) for each in shown]
+    statuses, now = [each.status for each in ordered], time.time()
+    waits = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in statuses)
+    passed = [None if each.last_pass is None else max(0.0, now - each.last_pass) for each in statuses]
     ago = tuple("never" if seconds is None else f"{lasting(seconds)} ago" for seconds in passed)
-    columns = [Column("MIRROR", tuple(each.name for each in shown), is_key=True)]
+    columns = [Column("MIRROR", tuple(each.name for each in statuses), is_key=True)]
     for state in SHOWN:
-        if state is Status.KEPT and not any(each.documents.kept for each in shown):
+        if state is Status.KEPT and not any(each.documents.kept for each in statuses):
             continue
-        counts = tuple(f"{getattr(each.documents, state.word):,}" for each in shown)
+        counts = tuple(f"{getattr(each.documents, state.word):,}" for each in statuses)
         is_key = state is Status.READY
         columns.append(Column(state.name, counts, is_number=True, is_key=is_key, blank="0"))
     columns += [
-        Column("WAITING", waiting, is_number=True, blank="-"),
+        Column("WAITING", waits, is_number=True, blank="-"),
         Column("LAST PASS", ago, is_key=True),
-        Column("FOLDER", tuple(printable(each.folder) for each in shown), is_path=True),
+        Column("FOLDER", tuple(printable(each.folder) for each in statuses), is_path=True),
     ]
     head, *rows = table(columns, output.columns if output.is_terminal else None)
     if len(rows) != len(ordered):

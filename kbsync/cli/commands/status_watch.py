@@ -26,11 +26,11 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 def watch(installation: Installation) -> None:
     """Until Ctrl-C."""
-    output, look = Output(), partial(mirror_reports, installation)
+    output, read_reports = Output(), partial(mirror_reports, installation)
     if output.can_move_cursor and sys.stdin.isatty():
-        asyncio.run(_on_screen(installation, output, look))
+        asyncio.run(_on_screen(installation, output, read_reports))
         return
-    for line in changes(look, time.sleep, time.time):
+    for line in changes(read_reports, time.sleep, time.time):
         output.write(f"{line}\n", flush=True)
 
 
@@ -53,29 +53,29 @@ class Frame:
         if len(whole) <= rows:
             return whole
         table = self.table[: max(1, rows - 3)]
-        shown, left = list[str](), rows - 3 - len(table)
+        fitting, remaining = list[str](), rows - 3 - len(table)
         for number, lines in enumerate(wrong):
-            if len(lines) > left:
+            if len(lines) > remaining:
                 rest = f"… and {len(wrong) - number:,} more; see {self.status}"
-                return [*table, "", *shown, rest, ""]
-            shown += lines
-            left -= len(lines)
-        return [*table, "", *shown, f"see all: {self.status}", ""]
+                return [*table, "", *fitting, rest, ""]
+            fitting += lines
+            remaining -= len(lines)
+        return [*table, "", *fitting, f"see all: {self.status}", ""]
 
 
 def wrapped(line: str, columns: int) -> list[str]:
     """The line in rows of at most `columns` cells, broken at spaces if possible; nothing is cut off."""
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):
-        taken = cells(_STYLE.sub("", word.rstrip()))
-        if row and width + taken > columns:
+        word_width = cells(_STYLE.sub("", word.rstrip()))
+        if row and width + word_width > columns:
             rows.append(row.rstrip())
             row, width = "", 0
-        while taken > columns:
+        while word_width > columns:
             cut = next(end for end in range(len(word), 0, -1) if cells(word[:end]) <= columns)
             rows.append(word[:cut])
             word = word[cut:]
-            taken = cells(word.rstrip())
+            word_width = cells(word.rstrip())
         row, width = row + word, width + cells(_STYLE.sub("", word))
     return [*rows, row.rstrip()]
 
@@ -90,7 +90,7 @@ def framed(output: Output, installation: Installation, reports: Sequence[MirrorR
 
 
 async def _on_screen(
-    installation: Installation, output: Output, look: Callable[[], Sequence[MirrorReport]]
+    installation: Installation, output: Output, read_reports: Callable[[], Sequence[MirrorReport]]
 ) -> None:
     from prompt_toolkit.formatted_text import ANSI
     from prompt_toolkit.key_binding import KeyBindings
@@ -98,34 +98,36 @@ async def _on_screen(
 
     from kbsync.cli.full_screen import full_screen, show
 
-    frame = framed(output, installation, look())
+    frame = framed(output, installation, read_reports())
 
-    def shown() -> ANSI:
+    def content() -> ANSI:
         size = screen.output.get_size()
         return ANSI("\n".join([*frame.within(size.columns, size.rows - 1), output.dim("Ctrl-C to quit")]))
 
-    async def keep_looking() -> None:
+    async def keep_updating() -> None:
         nonlocal frame
         while True:
             await asyncio.sleep(EVERY)
-            frame = framed(output, installation, await asyncio.to_thread(look))
+            frame = framed(output, installation, await asyncio.to_thread(read_reports))
             screen.invalidate()
 
-    screen = full_screen(Window(FormattedTextControl(shown)), KeyBindings())
+    screen = full_screen(Window(FormattedTextControl(content)), KeyBindings())
     try:
-        await show(screen, keep_looking())
+        await show(screen, keep_updating())
     finally:
         for line in frame.left():
             output.line(line)
 
 
 def changes(
-    look: Callable[[], Sequence[MirrorReport]], sleep: Callable[[float], None], wall: Callable[[], float]
+    read_reports: Callable[[], Sequence[MirrorReport]],
+    sleep: Callable[[float], None],
+    wall: Callable[[], float],
 ) -> Iterator[str]:
     """A line for each mirror, and another whenever it changes. `wall`: epoch seconds."""
     before: dict[str, str] = {}
     while True:
-        for each in look():
+        for each in read_reports():
             line = in_one_line(each)
             if before.get(each.status.name) != line:
                 before[each.status.name] = line
@@ -136,9 +138,9 @@ def changes(
 def in_one_line(report: MirrorReport) -> str:
     """Counts and halt of a mirror."""
     status = report.status
-    counts = [f"{number:,} {word}" for word, number in status.documents.to_json().items() if number]
+    counts = [f"{number:,} {state}" for state, number in status.documents.to_json().items() if number]
     halt = "" if status.halt is None else f"; {status.halt.reason}: {in_words(status.halt)}"
-    who = "; first pass under way" if report.is_in_first_pass else ""
+    note = "; first pass under way" if report.is_in_first_pass else ""
     if report.is_unattended and (report.waiting or not report.has_passed):
-        who = "; kbsync isn't running"
-    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{who}")
+        note = "; kbsync isn't running"
+    return printable(f"{status.name}: {', '.join(counts) or 'no documents'}{halt}{note}")

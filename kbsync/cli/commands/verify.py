@@ -66,44 +66,44 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)
 
-    found = asyncio.run(for_each_mirror(installation, verify))
-    repairs = {each.name: wanted for each in found if repair and (wanted := repair_request(each))}
+    audits = asyncio.run(for_each_mirror(installation, verify))
+    repairs = {each.name: request for each in audits if repair and (request := repair_request(each))}
     if repairs:
-        post(installation, [("repair", name, wanted) for name, wanted in repairs.items()])
+        post(installation, [("repair", name, request) for name, request in repairs.items()])
     if as_json:
-        Output().json({"mirrors": [each.to_json() for each in found]})
+        Output().json({"mirrors": [each.to_json() for each in audits]})
     else:
-        for each in found:
+        for each in audits:
             _print(Output(), each, quiet=choices.quiet)
         if repairs and not choices.quiet:
             tell(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
-    halted = [Code.PERSON for each in found if each.halt is not None]
-    return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in found)])
+    halted = [Code.PERSON for each in audits if each.halt is not None]
+    return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in audits)])
 
 
-def _print(output: Output, found: Verification, *, quiet: bool) -> None:
-    if found.halt is not None:
-        cure = f"; fix: {found.halt.cure}" if found.halt.cure else ""
-        output.line(output.red("! ") + printable(f"{found.name}: {found.halt.detail}{cure}"))
+def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
+    if audit.halt is not None:
+        cure = f"; fix: {audit.halt.cure}" if audit.halt.cure else ""
+        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{cure}"))
     counts = []
     for kind in ("missing", "stale", "orphaned", "duplicate"):
-        documents = getattr(found, kind)
+        documents = getattr(audit, kind)
         for one in documents:
             why = output.dim(printable(one.why))
             output.line(f"{output.red(f'{kind:9}')}  {printable(one.path)}  {why}")
         if documents:
             counts.append(f"{len(documents):,} {kind}")
-    if quiet and found.ok:
+    if quiet and audit.ok:
         return
-    for one in found.kept or ():
+    for one in audit.kept or ():
         output.line(
             f"{output.green('kept'.ljust(9))}  {printable(one.path)}  {output.dim(printable(one.why))}"
         )
-    for name, documents in found.detached.items():
-        left = f"{counted(documents, 'document')} of the mirror {name}, which is no longer in the config"
+    for name, documents in audit.detached.items():
+        detached = f"{counted(documents, 'document')} of the mirror {name}, which is no longer in the config"
         delete = f"kbsync forget {name} --delete-documents"
-        output.line(f"{output.dim('detached')}   {printable(left)}; to delete: {printable(delete)}")
-    result = ", ".join(counts) or ("all is well" if found.ok else "the folder could not be compared")
-    kept = f"; {counted(len(found.kept), 'document')} kept" if found.kept else ""
-    others = f"; {counted(found.foreign, 'document')} not ours" if found.foreign else ""
-    output.line(output.bold(f"{found.name}: {result}{kept}{others}"))
+        output.line(f"{output.dim('detached')}   {printable(detached)}; to delete: {printable(delete)}")
+    result = ", ".join(counts) or ("all is well" if audit.ok else "the folder could not be compared")
+    kept_count = f"; {counted(len(audit.kept), 'document')} kept" if audit.kept else ""
+    others = f"; {counted(audit.foreign, 'document')} not ours" if audit.foreign else ""
+    output.line(output.bold(f"{audit.name}: {result}{kept_count}{others}"))

@@ -67,11 +67,11 @@ class Foreground:
             case "watch.started" | "watch.changed" if fields.get("cure"):
                 return self._at(f"! {fields['mirror']}: {fields.get('why', '')}; fix: {fields['cure']}")
             case "deletions.held" | "recipe.held":
-                what = counted(fields.get("count", 0), "document")
+                documents_text = counted(fields.get("count", 0), "document")
                 fate = "would be indexed again; they stay as they are until you approve"
                 if event == "deletions.held":
                     fate = "would be deleted; they stay until you approve"
-                return self._at(f"! {fields['mirror']}: {what} {fate}; fix: {fields['cure']}")
+                return self._at(f"! {fields['mirror']}: {documents_text} {fate}; fix: {fields['cure']}")
             case "document.failed":
                 return self._document("!", fields, f": {fields.get('reason') or 'it failed'}")
             case "document.skipped":
@@ -94,9 +94,9 @@ class Foreground:
 
 def _trouble(fields: logs.Fields) -> str:
     """The mirror, what happened, and what to do; below it the traceback of a bug of ours."""
-    said = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
+    reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
-    parts += said or [str(fields["event"]).replace(".", " ")]
+    parts += reasons or [str(fields["event"]).replace(".", " ")]
     cure = f"; fix: {fields['cure']}" if fields.get("cure") else ""
     trace = f"\n  {fields['exception']}" if fields.get("exception") else ""
     return f"{': '.join(parts)}{cure}{trace}"

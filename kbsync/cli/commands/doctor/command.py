@@ -56,7 +56,7 @@ def wrong(subject: str, detail: str, cure: str, code: Code) -> CheckResult:
     return CheckResult(subject, detail, Grade.WRONG, cure, code)
 
 
-def troubled(subject: str, error: Exception) -> CheckResult:
+def failed_check(subject: str, error: Exception) -> CheckResult:
     """The result of a check that raised; an error that no user can cause is a bug of ours."""
     code = code_of(error)
     if code is None:
@@ -78,12 +78,12 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
     Each check runs in its own thread: a thread that hangs on a disk or network can only be abandoned.
     """
 
-    def run(check: Check, found: list[CheckResult]) -> None:
+    def run(check: Check, own_results: list[CheckResult]) -> None:
         try:
-            for finding in check.look():
-                found.append(finding)
+            for result in check.look():
+                own_results.append(result)
         except Exception as error:
-            found.append(troubled(check.subject, error))
+            own_results.append(failed_check(check.subject, error))
 
     results = [list[CheckResult]() for _ in checks]
     threads = [
@@ -95,15 +95,15 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
         thread.start()
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
-    told = []
-    for check, found, thread in zip(checks, results, threads, strict=True):
+    all_results = []
+    for check, own_results, thread in zip(checks, results, threads, strict=True):
         # Checked before the results are read, so that the last result is not lost.
         is_over = not thread.is_alive()
-        told += list(found)
+        all_results += list(own_results)
         if not is_over:
             detail = f"no response within {limit:g} s"
-            told.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
-    return told
+            all_results.append(wrong(check.subject, detail, "check for a hung disk or network", Code.PASSING))
+    return all_results
 
 
 @click.command(
@@ -118,17 +118,22 @@ def command(choices: Choices, as_json: bool) -> int:
     else with the code a pass would exit with.
     """
     set_up_logs(choices)
-    found = run_checks(_checks(choices))
+    results = run_checks(_checks(choices))
     if as_json:
         rows = [
-            {"name": one.subject, "result": one.grade.value, "detail": one.detail, "cure": one.cure}
-            for one in found
+            {
+                "name": result.subject,
+                "result": result.grade.value,
+                "detail": result.detail,
+                "cure": result.cure,
+            }
+            for result in results
         ]
         Output().json({"version": __version__, "checks": rows})
     else:
-        _print(Output(), found, quiet=choices.quiet)
-    broken = any(one.code is Code.BROKEN for one in found)
-    return Code.BROKEN if broken else worst(one.code for one in found)
+        _print(Output(), results, quiet=choices.quiet)
+    broken = any(result.code is Code.BROKEN for result in results)
+    return Code.BROKEN if broken else worst(result.code for result in results)
 
 
 def _checks(choices: Choices) -> list[Check]:
@@ -147,7 +152,7 @@ def _checks(choices: Choices) -> list[Check]:
         # A bad config error has a problem per line; any other error is one problem.
         lines = str(error).splitlines()
         problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
-    refused = Check("config", lambda: [troubled("config", UsageError(line)) for line in problems])
+    refused = Check("config", lambda: [failed_check("config", UsageError(line)) for line in problems])
     try:
         rest = _checks_of(choose(choices, here=True, with_secrets=False, mistyped=True))
     except UsageError:
@@ -173,16 +178,16 @@ def _checks_of(installation: Installation) -> list[Check]:
     ]
 
 
-def _print(output: Output, found: Sequence[CheckResult], *, quiet: bool) -> None:
+def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> None:
     """A line for each; with `quiet` only what is not ok."""
     from kbsync.core.text import printable
 
     styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}
-    width = max(cells(one.subject) for one in found)
-    for one in found:
-        if quiet and one.grade is Grade.OK:
+    width = max(cells(result.subject) for result in results)
+    for result in results:
+        if quiet and result.grade is Grade.OK:
             continue
-        room = " " * (width - cells(one.subject))
-        cure = f"; fix: {one.cure}" if one.cure else ""
-        grade = styles[one.grade](f"{one.grade.value:7}")
-        output.line(f"{grade}  {one.subject}{room}  {printable(one.detail + cure)}")
+        room = " " * (width - cells(result.subject))
+        fix = f"; fix: {result.cure}" if result.cure else ""
+        grade = styles[result.grade](f"{result.grade.value:7}")
+        output.line(f"{grade}  {result.subject}{room}  {printable(result.detail + fix)}")

@@ -43,8 +43,8 @@ def config(installation: Installation) -> Iterator[CheckResult]:
         except OSError:
             continue
         if is_open and _may_hold_secrets(file):
-            cure = f"chmod o-rwx {shell_word(str(file))}"
-            yield warning("config", f"any user can read {file}, which may contain a secret", cure)
+            fix = f"chmod o-rwx {shell_word(str(file))}"
+            yield warning("config", f"any user can read {file}, which may contain a secret", fix)
 
 
 def _may_hold_secrets(file: Path) -> bool:
@@ -81,39 +81,41 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     """Whether the state directory is usable and its state readable."""
     from kbsync.state.lock import cure_of, fault_of, strange
 
-    place = installation.state_dir
-    places.check_state_dir(place, [mirror.folder for mirror in installation.config.mirrors], create=False)
-    if mount := places.read_only_mount(place):
-        cure = f"sudo mount -o remount,rw {shell_word(str(mount))}"
-        yield wrong("state", f"{place} is on a file system that is mounted read-only", cure, Code.USAGE)
+    state_dir = installation.state_dir
+    places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
+    if mount := places.read_only_mount(state_dir):
+        fix = f"sudo mount -o remount,rw {shell_word(str(mount))}"
+        yield wrong("state", f"{state_dir} is on a file system that is mounted read-only", fix, Code.USAGE)
         return
-    if not place.exists():
-        above = next(each for each in place.parents if each.exists())
+    if not state_dir.exists():
+        above = next(each for each in state_dir.parents if each.exists())
         if os.access(above, os.W_OK | os.X_OK):
-            yield CheckResult("state", f"{place}; the first pass creates it")
+            yield CheckResult("state", f"{state_dir}; the first pass creates it")
         else:
-            cure = f"sudo install -d -m 700 -o {user()} {shell_word(str(place))}"
-            yield wrong("state", f"{place} cannot be created by {user()}", cure, Code.USAGE)
+            fix = f"sudo install -d -m 700 -o {user()} {shell_word(str(state_dir))}"
+            yield wrong("state", f"{state_dir} cannot be created by {user()}", fix, Code.USAGE)
         return
-    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        cure = f"sudo chown -R {user()} {shell_word(str(place))}"
-        yield wrong("state", f"{place} cannot be written by {user()}", cure, Code.USAGE)
+    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK):
+        fix = f"sudo chown -R {user()} {shell_word(str(state_dir))}"
+        yield wrong("state", f"{state_dir} cannot be written by {user()}", fix, Code.USAGE)
         return
-    if place.stat().st_mode & stat.S_IWOTH:
+    if state_dir.stat().st_mode & stat.S_IWOTH:
         # A pass refuses it as well.
-        cure = f"chmod go-rwx {shell_word(str(place))}"
-        yield wrong("state", f"anyone can write to the state directory {place}", cure, Code.USAGE)
-    elif place.stat().st_mode & 0o077:
-        cure = f"chmod go-rwx {shell_word(str(place))}"
-        yield warning("state", f"other users can read {place}", cure)
-    if astray := list(strange(place)):
+        fix = f"chmod go-rwx {shell_word(str(state_dir))}"
+        yield wrong("state", f"anyone can write to the state directory {state_dir}", fix, Code.USAGE)
+    elif state_dir.stat().st_mode & 0o077:
+        fix = f"chmod go-rwx {shell_word(str(state_dir))}"
+        yield warning("state", f"other users can read {state_dir}", fix)
+    if astray := list(strange(state_dir)):
         # Left by a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
-        yield wrong("state", f"{fault_of(place, astray[0])}{more}", cure_of(place, astray[0]), Code.USAGE)
+        yield wrong(
+            "state", f"{fault_of(state_dir, astray[0])}{more}", cure_of(state_dir, astray[0]), Code.USAGE
+        )
         return
-    with open_state(installation) as opened:
-        news = "" if opened.exists else ", nothing mirrored yet"
-    yield CheckResult("state", f"{place}{news}{'; kbsync is running' if lock.is_held(place) else ''}")
+    with open_state(installation) as store:
+        note = "" if store.exists else ", nothing mirrored yet"
+    yield CheckResult("state", f"{state_dir}{note}{'; kbsync is running' if lock.is_held(state_dir) else ''}")
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
@@ -126,7 +128,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     records = read_state(installation, lambda tx: tx.mirrors.all())
     # Before the first pass nothing is mirrored here, even if the config says so.
     copied = {each.folder for each in records if each.last_pass is not None and each.folder in mirrored}
-    found = [
+    results = [
         *_states_of_folder_option(installation, served, mirrored, copied),
         *_forgotten(installation),
         *_bases_of_former_mirrors(installation, served, mirrored),
@@ -134,8 +136,8 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     for file in list_damaged(installation):
         # It may hold the text of files deleted since then.
         detail = f"{file} is damaged and was set aside for inspection"
-        found.append(warning("copies", detail, installation.cure("state discard")))
-    yield from found or [CheckResult("copies", "none")]
+        results.append(warning("copies", detail, installation.cure("state discard")))
+    yield from results or [CheckResult("copies", "none")]
 
 
 def _states_of_folder_option(
@@ -153,17 +155,17 @@ def _states_of_folder_option(
     except UsageError:
         return
     used = [installation.state_dir, *served]
-    for place in sorted((below / "folders").glob("*/")):
+    for state_dir in sorted((below / "folders").glob("*/")):
         # This config or a running kbsync works on it.
-        if any(places.is_inside(each, place) for each in used) or lock.is_held(place):
+        if any(places.is_inside(each, state_dir) for each in used) or lock.is_held(state_dir):
             continue
-        other = Installation(Config(mirrors=()), place, ("--state-dir", str(place)))
+        other = Installation(Config(mirrors=()), state_dir, ("--state-dir", str(state_dir)))
         try:
             if other.state_file.exists():
                 yield from _documents_in(other, mirrored, copied)
                 yield from _forgotten(other)
         except KbsyncError as error:
-            yield warning("copies", f"{place} cannot be read: {error}")
+            yield warning("copies", f"{state_dir} cannot be read: {error}")
 
 
 def _documents_in(
@@ -172,25 +174,25 @@ def _documents_in(
     """Mirrors of another state whose folder is mirrored here or is missing."""
     from kbsync.engine.forget import belongings
 
-    def look(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
+    def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
         return [
             (each, belongings(tx, each).documents, tx.mirrors.tally(each.id).get(Status.HELD, 0))
             for each in tx.mirrors.all()
         ]
 
-    found = read_state(other, look)
-    for record, documents, held in found:
+    mirrors = read_state(other, read_mirrors)
+    for record, documents, held in mirrors:
         if record.folder in mirrored:
             why, may_end = f"{record.folder} is also mirrored with --folder", record.folder in copied
         elif not os.path.lexists(record.folder):
             why, may_end = f"{record.folder} does not exist", _is_surely_gone(record)
         else:
             continue
-        waiting = f", {counted(held, 'deletion')} waiting for approval" if held else ""
-        detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{waiting}"
+        held_note = f", {counted(held, 'deletion')} waiting for approval" if held else ""
+        detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{held_note}"
         # Held documents exist nowhere else.
-        end = other.cure(f"forget {record.name} --delete-documents") if may_end and not held else ""
-        yield warning("copies", detail, end)
+        fix = other.cure(f"forget {record.name} --delete-documents") if may_end and not held else ""
+        yield warning("copies", detail, fix)
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
@@ -209,14 +211,14 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
     """Documents that forgotten mirrors left behind."""
     from kbsync.engine.status import forgotten_bases
 
-    def look(tx: Tx) -> list[ForgottenBase]:
+    def read_bases(tx: Tx) -> list[ForgottenBase]:
         names = dict.fromkeys(each.name for each in tx.forgotten.bases())
         return [base for name in names for base in forgotten_bases(tx, name)]
 
-    for each in read_state(installation, look):
-        left = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
-        cure = installation.cure(f"forget {each.name} --delete-documents")
-        yield warning("copies", f"{left}, still in {each.base.place}", cure)
+    for each in read_state(installation, read_bases):
+        documents = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
+        fix = installation.cure(f"forget {each.name} --delete-documents")
+        yield warning("copies", f"{documents}, still in {each.base.place}", fix)
 
 
 def _bases_of_former_mirrors(
@@ -228,8 +230,8 @@ def _bases_of_former_mirrors(
     """
     # Other files there, such as the proof of which documents in a database are ours, are not copies.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
-    left = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
-    if not left:
+    unused = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
+    if not unused:
         return
     # The mirrors that the state knows; None without a state.
     folders: dict[str, str] | None = None
@@ -240,7 +242,7 @@ def _bases_of_former_mirrors(
         mirror.name: installation.embedded_base(mirror) or mirror.target.type
         for mirror in installation.config.mirrors
     }
-    for base in left:
+    for base in unused:
         name = base.name
         if folders is None:
             yield warning(
@@ -300,32 +302,32 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
     try:
         contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
-        cure = "mount the folder, or fix its path in the config"
-        yield wrong(subject, f"{mirror.folder} does not exist", cure, Code.PERSON)
+        fix = "mount the folder, or fix its path in the config"
+        yield wrong(subject, f"{mirror.folder} does not exist", fix, Code.PERSON)
         return
     except OSError as error:
         why = system_reason(error)
-        cure = _cure_of_rights(mirror.folder, mirror.folder)
-        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", cure, Code.PERSON)
+        fix = _permissions_fix(mirror.folder, mirror.folder)
+        yield wrong(subject, f"{mirror.folder} cannot be listed: {why}", fix, Code.PERSON)
         return
     more = "" if contents.is_complete else " at least"
     if contents.unreadable:
         first = contents.first_unreadable
         detail = f"{user()} cannot read {contents.unreadable:,}{more} of its entries, such as {first}"
-        yield wrong(subject, detail, _cure_of_rights(mirror.folder, Path(first)), Code.FAILED)
+        yield wrong(subject, detail, _permissions_fix(mirror.folder, Path(first)), Code.FAILED)
         return
     content = f"{counted(contents.files, 'file')} in {counted(contents.folders, 'folder')}"
     yield CheckResult(subject, f"{mirror.folder}: {content}{more}")
 
 
-def _cure_of_rights(folder: Path, shut: Path) -> str:
+def _permissions_fix(folder: Path, shut: Path) -> str:
     """A command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
-    place = shell_word(str(folder))
+    path = shell_word(str(folder))
     with suppress(OSError):
         # An access control list does not apply to the owner of a file.
         if shut.stat().st_uid == os.geteuid():
-            return f"chmod -R u+rX {place}"
-    return f"sudo setfacl --recursive --modify u:{user()}:rX {place}"
+            return f"chmod -R u+rX {path}"
+    return f"sudo setfacl --recursive --modify u:{user()}:rX {path}"
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
@@ -343,18 +345,18 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
             bound.close()
         yield CheckResult("listener", f"{http.listen} is free")
         return
-    shown, process = printable(f"{http.host}:{http.port}"), lock.holder(installation.state_dir)
+    address, process = printable(f"{http.host}:{http.port}"), lock.holder(installation.state_dir)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104 (compared, not listened on)
     try:
         socket.create_connection((host, http.port), timeout=2.0).close()
-        yield CheckResult("listener", f"{shown} answers")
+        yield CheckResult("listener", f"{address} answers")
     except OSError as error:
         why = system_reason(error)
-        cure = "restart the daemon that holds the state"
+        fix = "restart the daemon that holds the state"
         if process:
             # A daemon listens after it reloads its config; a pass never listens.
-            cure = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
-        yield warning("listener", f"kbsync is running, but does not listen on {shown} ({why})", cure)
+            fix = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
+        yield warning("listener", f"kbsync is running, but does not listen on {address} ({why})", fix)
 
 
 LIBRARIES = (
@@ -381,35 +383,35 @@ def versions() -> Iterator[CheckResult]:
         f"kbsync {version_and_revision()}, Python {platform.python_version()}, "
         f"SQLite {apsw.sqlitelibversion()}, {platform.system()} {platform.release()}",
     )
-    found, missing = [], []
+    installed, missing = [], []
     for name in LIBRARIES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        cure = install_command(*missing)
-        yield wrong("libraries", f"not installed: {', '.join(missing)}", cure, Code.USAGE)
+        fix = install_command(*missing)
+        yield wrong("libraries", f"not installed: {', '.join(missing)}", fix, Code.USAGE)
     else:
-        yield CheckResult("libraries", ", ".join(found))
+        yield CheckResult("libraries", ", ".join(installed))
 
 
-def disk(place: Path) -> Iterator[CheckResult]:
+def disk(state_dir: Path) -> Iterator[CheckResult]:
     """Free space and inodes where the state is, or will be."""
-    there = next(each for each in (place, *place.parents) if each.exists())
-    stat = os.statvfs(there)
+    existing = next(each for each in (state_dir, *state_dir.parents) if each.exists())
+    stat = os.statvfs(existing)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
-    detail, cure = f"{sized(free)} free at {place}", f"free some space on the disk of {there}"
-    found = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, cure)]
+    detail, fix = f"{sized(free)} free at {state_dir}", f"free some space on the disk of {existing}"
+    measures = [("disk", free, LITTLE_SPACE, NO_SPACE, detail, fix)]
     # btrfs and others create inodes as needed and count none.
     if stat.f_files:
-        detail = f"{inodes:,} inodes free at {place}"
-        found.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, cure))
-    for subject, left, few, none, detail, cure in found:
-        if left < none:
-            yield wrong(subject, f"only {detail}", cure, Code.PASSING)
-        elif left < few:
-            yield warning(subject, f"only {detail}", cure)
+        detail = f"{inodes:,} inodes free at {state_dir}"
+        measures.append(("inodes", inodes, FEW_INODES, NO_INODES, detail, fix))
+    for subject, remaining, warning_limit, error_limit, detail, fix in measures:
+        if remaining < error_limit:
+            yield wrong(subject, f"only {detail}", fix, Code.PASSING)
+        elif remaining < warning_limit:
+            yield warning(subject, f"only {detail}", fix)
         else:
             yield CheckResult(subject, detail)
 
@@ -427,8 +429,8 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult(
                 "inotify", f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
             )
-    looks = (look_through(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
-    limits, needed = read_limits(), sum(contents.folders for contents in looks)
+    scans = (look_through(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
+    limits, needed = read_limits(), sum(contents.folders for contents in scans)
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
     elif needed * 1.2 >= limits.watches:
@@ -446,15 +448,17 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
     """Names of the credentials that systemd passes on (`LoadCredential=`), if any."""
-    place = environ.get("CREDENTIALS_DIRECTORY")
-    if place is None:
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory is None:
         return
-    names = sorted(os.listdir(place))
-    unreadable = [name for name in names if not os.access(f"{place}/{name}", os.R_OK)]
+    names = sorted(os.listdir(directory))
+    unreadable = [name for name in names if not os.access(f"{directory}/{name}", os.R_OK)]
     if unreadable:
         # systemd passes them to the service's user alone, when it starts the service.
-        unit = shell_word(Path(place).name.removesuffix(".service"))
-        cure = f"systemctl --user restart {unit}" if "/user/" in place else f"sudo systemctl restart {unit}"
-        yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", cure, Code.USAGE)
+        unit = shell_word(Path(directory).name.removesuffix(".service"))
+        fix = (
+            f"systemctl --user restart {unit}" if "/user/" in directory else f"sudo systemctl restart {unit}"
+        )
+        yield wrong("credentials", f"cannot be read: {', '.join(unreadable)}", fix, Code.USAGE)
     else:
-        yield CheckResult("credentials", f"{place}: {', '.join(names) or 'none'}")
+        yield CheckResult("credentials", f"{directory}: {', '.join(names) or 'none'}")

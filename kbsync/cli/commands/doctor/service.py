@@ -12,7 +12,7 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
-from kbsync.cli.commands.doctor.command import CheckResult, Grade, troubled, warning, wrong
+from kbsync.cli.commands.doctor.command import CheckResult, Grade, failed_check, warning, wrong
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.config.model import MirrorConfig
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from kbsync.targets.http.connection import Endpoint
 
 
-CLOCK_APART = 60.0
+CLOCK_TOLERANCE = 60.0
 """Seconds the clocks may differ; signed keys tolerate a few minutes."""
 
-ANSWER_WITHIN = 6.0
+CONNECT_TIMEOUT = 6.0
 CERTIFICATE_DAYS = 14
 NEARLY_FULL = 0.95
 
@@ -42,24 +42,24 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
     # A built-in knowledge base may use services for vectors and ranking, or none.
     for one in mirror.target.services:
         proxy = one.proxy.reveal() if one.proxy else None
-        found = list(_way(mirror, Endpoint(one.base_url, ca_file=one.ca_file, proxy=proxy)))
-        yield from found
-        if any(one.grade is Grade.WRONG for one in found):
+        results = list(_check_route(mirror, Endpoint(one.base_url, ca_file=one.ca_file, proxy=proxy)))
+        yield from results
+        if any(one.grade is Grade.WRONG for one in results):
             return
 
-    async def look() -> list[CheckResult]:
+    async def check_base() -> list[CheckResult]:
         with unmade(installation):
             target = await asyncio.to_thread(installation.target_or_stand_in, mirror)
         async with aclosing(target):
-            found = [finding async for finding in _looked_at(installation, mirror, target)]
-            return [*found, *_clock(mirror, target)]
+            results = [result async for result in _check_base(installation, mirror, target)]
+            return [*results, *_check_clock(mirror, target)]
 
     try:
-        yield from asyncio.run(look())
+        yield from asyncio.run(check_base())
     except Halted as error:
-        yield _halted(installation, mirror, error)
+        yield _halt_result(installation, mirror, error)
     except Exception as error:
-        yield troubled(f"{mirror.name}: knowledge base", error)
+        yield failed_check(f"{mirror.name}: knowledge base", error)
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
@@ -74,48 +74,50 @@ def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
     assert mirror.prepare is not None
     subject = f"{mirror.name}: cluster"
-    with closing(DaskCluster(mirror.prepare.cluster, ANSWER_WITHIN)) as asked:
+    with closing(DaskCluster(mirror.prepare.cluster, CONNECT_TIMEOUT)) as client:
         try:
-            found = asked.state()
+            state = client.state()
         except TargetError as error:
-            yield troubled(subject, error)
+            yield failed_check(subject, error)
             return
-    cure = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
-    yield from (wrong(subject, each, cure, Code.PERSON) for each in found.unfit)
-    detail = f"{counted(found.workers, 'worker')}, {counted(found.threads, 'thread')}"
-    if not found.workers:
+    fix = f"install kbsync {__version__} on every worker of the cluster, and start the workers again"
+    yield from (wrong(subject, each, fix, Code.PERSON) for each in state.unfit)
+    detail = f"{counted(state.workers, 'worker')}, {counted(state.threads, 'thread')}"
+    if not state.workers:
         yield wrong(subject, detail, f"dask worker {mirror.prepare.dask}", Code.PASSING)
-    elif not found.unfit:
+    elif not state.unfit:
         yield CheckResult(subject, f"{mirror.prepare.dask} has {detail}")
 
 
-def _way(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
+def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResult]:
     from kbsync.targets.http import connection
 
     trust, url = connection.trusted(endpoint), connection.origin(endpoint)
     try:
         proxy = connection.proxy_host(endpoint, trust)
     except connection.UnusableProxyError as error:
-        cure = f"set proxy: to an http proxy in the config, or add {url.host} to NO_PROXY"
-        yield wrong(f"{mirror.name}: proxy", str(error).partition(";")[0], cure, Code.PASSING)
+        fix = f"set proxy: to an http proxy in the config, or add {url.host} to NO_PROXY"
+        yield wrong(f"{mirror.name}: proxy", str(error).partition(";")[0], fix, Code.PASSING)
         return
     host, _, port = proxy.rpartition(":") if ":" in proxy else (proxy or url.host, "", "")
     host, number = host or proxy, int(port) if port.isdecimal() else url.port
     subject = f"{mirror.name}: DNS"
     try:
-        found = socket.getaddrinfo(host.strip("[]"), number or 443, type=socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host.strip("[]"), number or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        cure = f"getent ahosts {shell_word(host)}"
-        yield wrong(subject, f"{host} has no IP address ({system_reason(error)})", cure, Code.PASSING)
+        fix = f"getent ahosts {shell_word(host)}"
+        yield wrong(subject, f"{host} has no IP address ({system_reason(error)})", fix, Code.PASSING)
         return
-    addresses = sorted({str(address[0]) for *_, address in found})
+    addresses = sorted({str(address[0]) for *_, address in resolved})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
     if not proxy:
         # Behind a proxy only a request by the target can show it.
-        yield from _reached(endpoint, trust, mirror)
+        yield from _check_connection(endpoint, trust, mirror)
 
 
-def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) -> Iterator[CheckResult]:
+def _check_connection(
+    endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig
+) -> Iterator[CheckResult]:
     """Check the connection and its certificate, without a request: that would need a URL the service
     knows."""
     from kbsync.targets.http import connection
@@ -124,21 +126,21 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
     subject = f"{mirror.name}: {'TLS' if is_secure else 'connection'}"
     address = (url.host, url.port or (443 if is_secure else 80))
     try:
-        with socket.create_connection(address, ANSWER_WITHIN) as plain:
+        with socket.create_connection(address, CONNECT_TIMEOUT) as plain:
             if not is_secure:
                 yield CheckResult(subject, f"{endpoint.base_url} answers")
                 return
             with trust.wrap_socket(plain, server_hostname=url.host) as secured:
                 certificate, version = secured.getpeercert() or {}, secured.version()
     except ssl.SSLCertVerificationError as error:
-        cure = "set ca_file: to its CA in the config, or fix base_url"
+        fix = "set ca_file: to its CA in the config, or fix base_url"
         detail = f"the certificate of {endpoint.base_url} is not trusted ({error.verify_message})"
-        yield wrong(subject, detail, cure, Code.PASSING)
+        yield wrong(subject, detail, fix, Code.PASSING)
         return
     except OSError as error:
-        why = system_reason(error) or f"no response within {ANSWER_WITHIN:g} s"
-        cure = f"curl -sSI {shell_word(endpoint.base_url)}"
-        yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", cure, Code.PASSING)
+        why = system_reason(error) or f"no response within {CONNECT_TIMEOUT:g} s"
+        fix = f"curl -sSI {shell_word(endpoint.base_url)}"
+        yield wrong(subject, f"{endpoint.base_url} cannot be reached ({why})", fix, Code.PASSING)
         return
     days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400
     detail = f"{endpoint.base_url} responds with {version}"
@@ -149,12 +151,12 @@ def _reached(endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig) ->
         yield CheckResult(subject, detail)
 
 
-def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
+def _check_clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
     """This machine's clock against the `Date` of the service."""
     if target.clock_apart is None:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart
-    if abs(apart) <= CLOCK_APART:
+    if abs(apart) <= CLOCK_TOLERANCE:
         yield CheckResult(subject, "in step with the service")
         return
     side = "behind" if apart > 0 else "ahead of"
@@ -162,7 +164,7 @@ def _clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
     yield warning(subject, detail, "sudo timedatectl set-ntp true")
 
 
-async def _looked_at(
+async def _check_base(
     installation: Installation, mirror: MirrorConfig, target: Target
 ) -> AsyncIterator[CheckResult]:
     """Check the key and the knowledge base, and report them in the target's own words."""
@@ -173,29 +175,29 @@ async def _looked_at(
         if is_remote and error.halt != "credentials":
             # The service answered and accepted the key: the error is about something else.
             yield CheckResult(f"{mirror.name}: key", "accepted")
-        yield _halted(installation, mirror, error)
+        yield _halt_result(installation, mirror, error)
         return
     except TargetError as error:
-        yield troubled(subject, error)
+        yield failed_check(subject, error)
         return
     if is_remote:
         yield CheckResult(f"{mirror.name}: key", "accepted")
     held = "" if base.documents is None else counted(base.documents, "document")
     yield CheckResult(subject, ", ".join(filter(None, (f"{mirror.target.type} {base.id}".strip(), held))))
-    async for finding in _room(mirror, target, base.address):
-        yield finding
+    async for result in _check_quota(mirror, target, base.address):
+        yield result
 
 
-def _halted(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
+def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
     """The halt, with the fix that a pass would name; for a refused key also where the key comes from."""
     from kbsync.engine.status import as_halt, going_on
 
     write, at_work = installation.cure, lock.is_held(installation.state_dir)
-    cure = going_on(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
+    fix = going_on(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
     if error.halt != "credentials":
-        return wrong(f"{mirror.name}: knowledge base", error.reason, cure, Code.PERSON)
-    said = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))
-    return wrong(f"{mirror.name}: key", said, cure, Code.PERSON)
+        return wrong(f"{mirror.name}: knowledge base", error.reason, fix, Code.PERSON)
+    detail = "; ".join(filter(None, (error.reason, _key_setting(installation, mirror))))
+    return wrong(f"{mirror.name}: key", detail, fix, Code.PERSON)
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
@@ -220,14 +222,14 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     return f"api_key is the variable {', '.join(names)}" if names else f"api_key is written in {file}"
 
 
-async def _room(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
+async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
     """How full the account is, if the service says so."""
     try:
         room = await target.capacity()
     except Rejected:
         return
     except TargetError as error:
-        yield troubled(f"{mirror.name}: quota", error)
+        yield failed_check(f"{mirror.name}: quota", error)
         return
     if room is None:
         return
@@ -236,10 +238,10 @@ async def _room(mirror: MirrorConfig, target: Target, address: str) -> AsyncIter
     if room.used_words is not None and room.total_words is not None:
         detail = f"{detail}, {room.used_words:,} of {room.total_words:,} words"
         parts.append((room.used_words, room.total_words))
-    cure = f"delete documents at {address}, or get more space for the account"
+    fix = f"delete documents at {address}, or get more space for the account"
     if any(used >= total for used, total in parts):
-        yield wrong(subject, f"{detail}: full", cure, Code.PERSON)
+        yield wrong(subject, f"{detail}: full", fix, Code.PERSON)
     elif any(used > NEARLY_FULL * total for used, total in parts):
-        yield warning(subject, detail, cure)
+        yield warning(subject, detail, fix)
     else:
         yield CheckResult(subject, detail)

@@ -68,15 +68,15 @@ class OpenAccount:
 
     def mirrors_of(self, base_id: str) -> list[str]:
         """The configured mirrors that use a knowledge base."""
-        place = (self.bases.address, base_id)
+        location = (self.bases.address, base_id)
         mirrors = self.installation.config.mirrors
-        return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == place]
+        return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
         """The number of documents in a base that the state proves ours, including those of former mirrors."""
         from kbsync.core.model import PROVEN
 
-        place = (self.bases.address, base_id)
+        location = (self.bases.address, base_id)
 
         def count(tx: Tx) -> int:
             total = 0
@@ -84,10 +84,12 @@ class OpenAccount:
                 # A mirror may have used several bases; count only this one.
                 for number, owned in tx.uploads.owned(record.id, PROVEN).items():
                     binding = tx.mirrors.binding(number)
-                    if binding is not None and (binding.address, binding.base) == place:
+                    if binding is not None and (binding.address, binding.base) == location:
                         total += owned
-            left = (each for each in tx.forgotten.bases() if (each.base.address, each.base.base) == place)
-            return total + sum(each.documents for each in left)
+            leftovers = (
+                each for each in tx.forgotten.bases() if (each.base.address, each.base.base) == location
+            )
+            return total + sum(each.documents for each in leftovers)
 
         return read_state(self.installation, count)
 
