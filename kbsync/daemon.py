@@ -22,7 +22,7 @@ from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope
 from kbsync.engine.mirror import Mirror
 from kbsync.errors import KbsyncError, StateError, UsageError
 from kbsync.installation import Installation
-from kbsync.once import log_finished, make_mirror, open_state, receiving, tell_damage
+from kbsync.once import log_damage, log_finished, make_mirror, open_state, receiving
 from kbsync.server.listener import HttpListener
 from kbsync.server.notify import Notifications
 from kbsync.signals import ENDING, Signals
@@ -144,7 +144,7 @@ class Daemon:
     async def _work(self, *, is_start: bool = False) -> None:
         """Work on one state file, until stopped or until that file becomes unusable."""
         self._state_lost.clear()
-        with open_state(self._installation, tell_damage, stays=True) as store:
+        with open_state(self._installation, log_damage, stays=True) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)
@@ -159,8 +159,8 @@ class Daemon:
 
     async def _watch_mirrors(self, store: StateStore) -> None:
         self._start_missing(store, self._installation.mirrors)
-        begun = [each.loop.begun for each in self._mirrors.values()]
-        ready = asyncio.create_task(self._reports.ready_after(begun))
+        started = [each.loop.started for each in self._mirrors.values()]
+        ready = asyncio.create_task(self._reports.ready_after(started))
         counting = asyncio.create_task(self._log_what_is_watched(store))
         while not self._stop.is_set() and not self._state_lost.is_set():
             events = (self._stop, self._hangup, self._reloads.has_requests, self._state_lost)

@@ -100,7 +100,7 @@ async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
     """Take turns until nothing of the scan is owed; how the pass ends if it halts or gives up before."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
-    begun = mirror.clock.steady()
+    began = mirror.clock.steady()
     while mirror.halt is None:
         await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
@@ -113,15 +113,15 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
         if await bound.is_done():
             break
         worker.rested.clear()
-        pause = (mirror.clock.steady() - begun) / 5
+        pause = (mirror.clock.steady() - began) / 5
         await rest(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
     if mirror.halt is not None:
         return PassEnd(True)
-    left = await mirror.store.read(
+    pending = await mirror.store.read(
         lambda tx: tx.uploads.in_states(binding.mirror, binding.id, ON_THE_WAY, limit=1)
     )
-    if left:
-        return PassEnd(False, f"{left[0].label}: {left[0].reason or 'not sent yet'}")
+    if pending:
+        return PassEnd(False, f"{pending[0].label}: {pending[0].reason or 'not sent yet'}")
     return None
 
 
@@ -150,29 +150,29 @@ async def once(
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
     began = time.monotonic()
-    caught: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    signalled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def receive(number: int) -> None:
-        if not caught.done():
-            caught.set_result(number)
+        if not signalled.done():
+            signalled.set_result(number)
 
-    with receiving(signals, receive), open_state(installation, tell_damage) as store:
+    with receiving(signals, receive), open_state(installation, log_damage) as store:
         mirrors = {each.name: make_mirror(installation, each, store) for each in installation.mirrors}
-        shown = None if watch is None else asyncio.ensure_future(watch(store, mirrors))
+        progress = None if watch is None else asyncio.ensure_future(watch(store, mirrors))
         asyncio.get_running_loop().set_default_executor(Threads())
         work = [in_own_threads(name, _pass_of(mirror)) for name, mirror in mirrors.items()]
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
-            await asyncio.wait({passes, caught}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({passes, signalled}, return_when=asyncio.FIRST_COMPLETED)
             passes.cancel()  # the work so far is recorded (promise 3)
             with contextlib.suppress(asyncio.CancelledError):
                 await passes
         finally:
-            if shown is not None:
-                shown.cancel()
-                await asyncio.gather(shown, return_exceptions=True)
-        ends = dict(zip(mirrors, passes.result(), strict=True)) if not caught.done() else {}
-    return OnceEnd(ends, mirrors, time.monotonic() - began, caught.result() if caught.done() else None)
+            if progress is not None:
+                progress.cancel()
+                await asyncio.gather(progress, return_exceptions=True)
+        ends = dict(zip(mirrors, passes.result(), strict=True)) if not signalled.done() else {}
+    return OnceEnd(ends, mirrors, time.monotonic() - began, signalled.result() if signalled.done() else None)
 
 
 async def _pass_of(mirror: Mirror) -> PassEnd:
@@ -198,14 +198,14 @@ def make_mirror(
     async def open_target() -> Target:
         return await asyncio.to_thread(installation.target, config, hears=hears)
 
-    site = RunContext(
+    context = RunContext(
         installation.spool_dir,
         identities_of(installation.config),
         installation.cure,
         installation.rename_base,
         at_work=hears,
     )
-    mirror = Mirror(settings_of(config), store, open_target, SystemClock(), site)
+    mirror = Mirror(settings_of(config), store, open_target, SystemClock(), context)
     mirror.on_event = lambda event: log_finished(config.name, event)
     return mirror
 
@@ -227,8 +227,8 @@ def log_finished(mirror: str, event: Happened) -> None:
         fields["replaced"] = True
     if event.event in ("document.failed", "document.skipped"):
         fields |= {"reason": event.upload.reason, "code": event.upload.code}
-    tell = log.warning if event.event == "document.failed" else log.info
-    tell(event.event, **fields)
+    log_line = log.warning if event.event == "document.failed" else log.info
+    log_line(event.event, **fields)
 
 
 def settings_of(mirror: MirrorConfig) -> MirrorSettings:
@@ -259,11 +259,11 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
         document_settings=lambda path: settings_for(mirror, path, kind),
         fingerprint=repr(mirror.documents),
         given=mirror.folder,
-        place=place_of(mirror),
+        location=location_of(mirror),
     )
 
 
-def place_of(mirror: MirrorConfig) -> str:
+def location_of(mirror: MirrorConfig) -> str:
     """The knowledge base that the config names, with the prefix if several mirrors share one."""
     prefix = mirror.prefix if mirror.target.shares_base else ""
     return json.dumps([*mirror.target.base_key(mirror.name), prefix])
@@ -272,7 +272,7 @@ def place_of(mirror: MirrorConfig) -> str:
 def identities_of(config: Config) -> list[MirrorIdentity]:
     """The identities by which the state may know the config's mirrors."""
     return [
-        MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), place_of(mirror))
+        MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
         for mirror in config.mirrors
     ]
 
@@ -295,32 +295,32 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
 
 @contextmanager
 def open_state(
-    installation: Installation, tell: Callable[[str], None], *, stays: bool = False
+    installation: Installation, notify: Callable[[str], None], *, stays: bool = False
 ) -> Iterator[StateStore]:
     """The state, locked and ready to write. `stays`: for a process that keeps mirroring.
 
-    `tell` gets a message when a damaged state was set aside. That may be at the end, for damage found during
-    the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError` for a
-    state of a newer kbsync.
+    `notify` gets a message when a damaged state was set aside. That may be at the end, for damage found
+    during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
+    for a state of a newer kbsync.
     """
     path = installation.state_file
     with lock.held(installation.state_dir, stays=stays):
         _empty_spool(installation.state_dir, installation.spool_dir)
-        store = open_or_set_aside(path, tell)
+        store = open_or_set_aside(path, notify)
         try:
             yield store
         finally:
             store.close()
             if store.damage and store.is_there:
                 try:
-                    tell(_set_aside(path, store.damage))
+                    notify(_set_aside(path, store.damage))
                 except StateError as error:  # the next start tries again
-                    tell(str(error))
+                    notify(str(error))
 
 
-def tell_damage(sentence: str) -> None:
+def log_damage(message: str) -> None:
     """Report a damaged state, even in quiet mode."""
-    log.error("state.set_aside", detail=sentence)
+    log.error("state.set_aside", detail=message)
 
 
 def _empty_spool(state_dir: Path, spool: Path) -> None:
@@ -332,17 +332,17 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
         spool.unlink(missing_ok=True)
     make_private_folder(spool)
     if os.geteuid() != 0:
-        for place in lock.strange(state_dir):
-            if place.is_relative_to(spool):
-                raise lock.refusal(state_dir, place)
+        for path in lock.unusable_paths(state_dir):
+            if path.is_relative_to(spool):
+                raise lock.refusal(state_dir, path)
 
 
-def open_or_set_aside(path: Path, tell: Callable[[str], None]) -> StateStore:
-    """The state, or an empty one that replaces a damaged one; then `tell` gets a message."""
+def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
+    """The state, or an empty one that replaces a damaged one; then `notify` gets a message."""
     try:
         return StateStore(path)
     except DamagedError as error:
-        tell(_set_aside(path, error.what))
+        notify(_set_aside(path, error.what))
         return StateStore(path)
 
 

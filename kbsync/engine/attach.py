@@ -294,7 +294,7 @@ def _is_same_folder(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_place(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    return bool(mirror.place) and record.place == mirror.place
+    return bool(mirror.location) and record.location == mirror.location
 
 
 def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
@@ -303,13 +303,13 @@ def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     """Whether only the prefix may differ, which renames documents."""
-    key = base_key(mirror.place)
-    return bool(key) and _is_same_folder(record, mirror) and base_key(record.place) == key
+    key = base_key(mirror.location)
+    return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     """Whether the type matches, if an earlier kbsync recorded no more about the base."""
-    is_like = not record.place and base_key(mirror.place)[:1] == [record.target]
+    is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 
 
@@ -443,7 +443,7 @@ def _rebind(
     """
     _rename_all(tx, settings, record, base, abilities_of(target, settings))
     key = (settings.target_type, base.address, base.id, settings.prefix)
-    binding = tx.mirrors.bind_to(record.id, *key, settings.place)
+    binding = tx.mirrors.bind_to(record.id, *key, settings.location)
     tx.forgotten.take_over(settings.name, binding, whole=target.limits.embedded)
     if record.binding is not None and record.binding != binding:
         unjudge(tx, record.id)
@@ -472,10 +472,10 @@ def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
     """Take over the rows of this base and prefix: whoever wrote them was this mirror."""
-    stays = {each.name: each.place for each in configured}
+    stays = {each.name: each.location for each in configured}
     for other in tx.mirrors.all():
         # Two spellings of one address can make two mirrors of a config share a binding.
-        is_its_own = other.binding == binding and stays.get(other.name) in (other.place, "")
+        is_its_own = other.binding == binding and stays.get(other.name) in (other.location, "")
         if other.id == record.id or is_its_own:
             continue
         is_held = tx.uploads.unhold(other.id, binding)

@@ -88,13 +88,13 @@ class MirrorLoop:
     stop: asyncio.Event
     make_watcher: Callable[..., Watcher] = Watcher
     reloads: ReloadQueue | None = None
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the folder is watched, or the reason why not is logged."""
     compared: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the whole folder was scanned once, or the reason why not is logged."""
     _next_check: float = 0.0
     _directories: int = 0
-    _begin_anew: bool = False
+    _must_restart: bool = False
     _mode: Mode | None = None
 
     async def keep(self) -> None:
@@ -110,15 +110,15 @@ class MirrorLoop:
                 if bound is None and self.mirror.halts.trouble:
                     await self.mirror.halts.show_trouble(TARGET_DOWN, self.mirror.halts.trouble)
             except Exception as error:
-                await self._tell_failed(error)
+                await self._report_failure(error)
             finally:
-                self.begun.set()
+                self.started.set()
                 self.compared.set()
             # Before the next start; a new message ends the pause.
             until = self.mirror.clock.steady() + wait
-            while not self.stop.is_set() and (left := until - self.mirror.clock.steady()) > 0:
+            while not self.stop.is_set() and (remaining := until - self.mirror.clock.steady()) > 0:
                 self.mirror.wake.clear()  # a message, or the run that just ended: the state tells which
-                await self._rest(min(CHECK_EVERY / 2, left))
+                await self._rest(min(CHECK_EVERY / 2, remaining))
                 if await self._newest_message() > known:
                     break
             # The config may be fixed by now; a new message comes from a person.
@@ -128,7 +128,7 @@ class MirrorLoop:
                 await self._reload(ReloadScope.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
 
-    async def _tell_failed(self, error: Exception) -> None:
+    async def _report_failure(self, error: Exception) -> None:
         name = self.mirror.settings.name
         if isinstance(error, StateError):
             reason = str(error)
@@ -167,17 +167,17 @@ class MirrorLoop:
         try:
             report = await watcher.start(self._directories)
             bound.start(keep_running(self.mirror.clock, bound.audits.keep, "audits", mirror=settings.name))
-            self._tell_how("watch.started", report)
-            self.begun.set()
-            self._next_check, self._begin_anew = 0.0, False
+            self._log_mode("watch.started", report)
+            self.started.set()
+            self._next_check, self._must_restart = 0.0, False
             halts = self.mirror.halts
-            while not (self.stop.is_set() or self._begin_anew or halts.is_about(FOLDER_MISSING, EMPTIED)):
+            while not (self.stop.is_set() or self._must_restart or halts.is_about(FOLDER_MISSING, EMPTIED)):
                 self.mirror.wake.clear()
                 await self._rest(await self._turn(bound, watcher))
         finally:
             await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
 
-    def _tell_how(self, event: str, report: WatchReport) -> None:
+    def _log_mode(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode
         log.info(
             event,
@@ -207,23 +207,23 @@ class MirrorLoop:
         if self.stop.is_set():
             return 0.0
         hints = watcher.hints.take(HINTS_AT_ONCE)
-        for left in await bound.turn(hints, only_due=True):
-            watcher.hints.add(left)
+        for hint in await bound.turn(hints, only_due=True):
+            watcher.hints.add(hint)
         if hints:
             return 0.0
         return max(0.0, min(await bound.next_due(), self._next_check, bound.next_scan) - clock.steady())
 
     async def _check(self, bound: BoundMirror, watcher: Watcher) -> None:
-        for trouble in await watcher.check():
-            log.warning("watch.troubled", mirror=self.mirror.settings.name, reason=trouble.text)
+        for problem in await watcher.check():
+            log.warning("watch.troubled", mirror=self.mirror.settings.name, reason=problem.text)
             await self.mirror.trusted_identity()
         if watcher.report.mode is not self._mode:
-            self._tell_how("watch.changed", watcher.report)
+            self._log_mode("watch.changed", watcher.report)
         if (await asyncio.to_thread(self.mirror.settings.resolved)).root != self.mirror.settings.root:
             log.warning(
                 "folder.moved", mirror=self.mirror.settings.name, folder=str(self.mirror.settings.given)
             )
-            self._begin_anew = True
+            self._must_restart = True
         halts = self.mirror.halts
         if halts.work is Work.TRYING and await bound.worker.is_idle(PATIENCE):
             halts.prove()
@@ -234,7 +234,7 @@ class MirrorLoop:
     async def _check_base(self, bound: BoundMirror) -> None:
         if await bound.base_changed():
             log.warning("base.changed", mirror=self.mirror.settings.name)
-            self._begin_anew = True
+            self._must_restart = True
             self.mirror.wake.set()
 
     async def _probe(self, bound: BoundMirror) -> None:

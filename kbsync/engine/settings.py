@@ -35,18 +35,18 @@ class DeletionLimits:
 class MirrorIdentity:
     """What identifies a mirror of the config in the state.
 
-    `place`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
+    `location`: the knowledge base and prefix, as JSON in the config's own terms; equal for two mirrors that
     would own the same documents, '' if unknown.
     """
 
     name: str
     folder: str
-    place: str = ""
+    location: str = ""
 
 
-def base_key(place: str) -> list[str]:
-    """The knowledge base of a `place`, without the prefix, the type of the target first; [] for ''."""
-    return list(json.loads(place))[:-1] if place else []
+def base_key(location: str) -> list[str]:
+    """The knowledge base of a `location`, without the prefix, the type of the target first; [] for ''."""
+    return list(json.loads(location))[:-1] if location else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class MirrorSettings:
     """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
 
     `document_settings` gives a path's own settings for the target; `fingerprint` changes whenever one of them
-    does. `place`: see `MirrorIdentity`.
+    does. `location`: see `MirrorIdentity`.
     """
 
     name: str
@@ -76,12 +76,12 @@ class MirrorSettings:
     document_settings: Callable[[str], Mapping[str, Any]] = lambda _path: {}
     fingerprint: str = ""
     given: Path | None = None
-    place: str = ""
+    location: str = ""
 
     @property
     def identity(self) -> MirrorIdentity:
         """What identifies it in the state."""
-        return MirrorIdentity(self.name, str(self.root), self.place)
+        return MirrorIdentity(self.name, str(self.root), self.location)
 
     def resolved(self) -> MirrorSettings:
         """The settings with the current real path of `given`: a symlink may have changed."""

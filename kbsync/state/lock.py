@@ -108,7 +108,7 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
         return None
     for *_, process, inode, _, _ in locks:
         # Btrfs shows files under another device than the kernel's locks: then inode and process decide.
-        if inode == note.place or (process == note.process and inode.endswith(f":{note.number}")):
+        if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, stays=not note.is_task)
     # `/proc/locks` omits locks held in another container; the machine itself sees all.
     namespace = _namespace()
@@ -120,7 +120,7 @@ class _Note:
     """A lock file: its inode, that with its device as the kernel writes it, and its last holder's note."""
 
     number: int
-    place: str
+    kernel_id: str
     since: float
     process: str
     namespace: str
@@ -158,7 +158,7 @@ def user_name(number: int) -> str:
         return str(number)
 
 
-def strange(state_dir: Path) -> Iterator[Path]:
+def unusable_paths(state_dir: Path) -> Iterator[Path]:
     """Files and folders in the directory that its user can't use, parents first.
 
     Root can use all of them; then the result has those of another user than the directory's owner, unless

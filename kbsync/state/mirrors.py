@@ -26,7 +26,7 @@ class Halt:
 class MirrorRecord:
     """One mirror as stored; `root` is the one of its last run.
 
-    `hold_all`: the next pass asks before every deletion. `place`: the bound base as its config names it.
+    `hold_all`: the next pass asks before every deletion. `location`: the bound base as its config names it.
     """
 
     id: int
@@ -40,7 +40,7 @@ class MirrorRecord:
     note: str
     last_pass: float | None
     last_deep: float | None
-    place: str
+    location: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ _SELECT = (
 
 def _read(row: tuple[Any, ...]) -> MirrorRecord:
     number, name, folder, target, binding, *columns = row
-    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, place = columns
+    dev, ino, fs, is_mount, reason, detail, cure, hold_all, note, last_pass, last_deep, location = columns
     return MirrorRecord(
         id=number,
         name=name,
@@ -87,7 +87,7 @@ def _read(row: tuple[Any, ...]) -> MirrorRecord:
         note=note or "",
         last_pass=last_pass,
         last_deep=last_deep,
-        place=place,
+        location=location,
     )
 
 
@@ -155,8 +155,10 @@ class Mirrors(Table):
         if deep:
             self._set(mirror, last_deep=now)
 
-    def bind_to(self, mirror: int, target: str, address: str, base: str, prefix: str, place: str = "") -> int:
-        """Bind the mirror to this base, which the config calls `place`; create the binding if it is new."""
+    def bind_to(
+        self, mirror: int, target: str, address: str, base: str, prefix: str, location: str = ""
+    ) -> int:
+        """Bind the mirror to this base, at `location` in the config; create the binding if it is new."""
         key = (target, address, base, prefix)
         number = self.binding_for(*key)
         if number is None:
@@ -165,7 +167,7 @@ class Mirrors(Table):
             number = self._db.last_insert_rowid()
             # Earlier versions left facts behind.
             Meta(self._db).forget(BindingFact, number)
-        self._set(mirror, binding=number, place=place)
+        self._set(mirror, binding=number, place=location)
         return number
 
     def base_moved(self, target: str, base: str, address: str) -> None:

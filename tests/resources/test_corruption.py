@@ -193,7 +193,7 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     refusing, told, opened = ReadOnlyDisk(), list[str](), list[StateStore]()
     monkeypatch.setattr(once, "set_aside", refusing)
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
-    monkeypatch.setattr(daemon, "tell_damage", told.append)
+    monkeypatch.setattr(daemon, "log_damage", told.append)
     watch = daemon.Daemon._watch_mirrors
 
     async def watched(self: daemon.Daemon, store: StateStore) -> None:

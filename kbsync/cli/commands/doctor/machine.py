@@ -79,7 +79,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 def state(installation: Installation) -> Iterator[CheckResult]:
     """Whether the state directory is usable and its state readable."""
-    from kbsync.state.lock import cure_of, fault_of, strange
+    from kbsync.state.lock import cure_of, fault_of, unusable_paths
 
     state_dir = installation.state_dir
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
@@ -106,7 +106,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
     elif state_dir.stat().st_mode & 0o077:
         fix = f"chmod go-rwx {shell_word(str(state_dir))}"
         yield warning("state", f"other users can read {state_dir}", fix)
-    if astray := list(strange(state_dir)):
+    if astray := list(unusable_paths(state_dir)):
         # Left by a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong(
