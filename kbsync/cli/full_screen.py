@@ -42,8 +42,8 @@ async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any
         if screen.future is not None and not screen.future.done():
             screen.exit(exception=error)
 
-    def finished(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
+    def finished(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
             end(error)
 
     loop, working = asyncio.get_running_loop(), asyncio.create_task(work)

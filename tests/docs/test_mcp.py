@@ -37,7 +37,7 @@ def test_the_limits_that_the_page_tells_are_those_of_the_program() -> None:
     assert f"of at most {http.LARGEST_BODY // 1024} KiB" in text
     assert f"${http.TOKEN}" in text
     # The other one may go right after a look or right before one.
-    soonest, latest = (serving.LOOK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))
+    soonest, latest = (serving.CHECK_LOCK_EVERY * looks for looks in (serving.FREE_FOR - 1, serving.FREE_FOR))
     assert f"It takes over {soonest:.0f} to {latest:.0f} seconds after" in text
     assert f"restarted within {soonest:.0f} seconds gets the lock again" in text
     assert all(f"| `{name}` |" in text for name in protocol.TOOLS)

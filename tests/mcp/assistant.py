@@ -14,8 +14,8 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
 from kbsync.cli.commands.mcp.library import Library
-from kbsync.cli.commands.mcp.opened import OpenInstallation
-from kbsync.cli.commands.mcp.protocol import server_of
+from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
+from kbsync.cli.commands.mcp.protocol import build_server
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices
 from kbsync.engine.clock import Threads
@@ -51,7 +51,7 @@ async def within(installation: Installation) -> AsyncIterator[Client]:
     """A client of a server in this process that does not mirror."""
     asyncio.get_running_loop().set_default_executor(Threads())
     opened = OpenInstallation(installation)
-    async with Client(server_of(Library(opened)), read_timeout_seconds=LONGEST) as client:
+    async with Client(build_server(Library(opened)), read_timeout_seconds=LONGEST) as client:
         yield client
     await opened.aclose()
 

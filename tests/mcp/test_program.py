@@ -17,7 +17,7 @@ import pytest
 from mcp import Client
 
 from kbsync.cli.commands.mcp import serving
-from kbsync.cli.commands.mcp.opened import OpenInstallation
+from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
 from kbsync.config.secrets import Secret
 from kbsync.engine.clock import in_own_threads
 from kbsync.signals import Signals
@@ -199,7 +199,7 @@ async def test_beside_a_daemon_it_reads_and_goes_on_when_that_ends(place: Place)
 async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
     opened = OpenInstallation(chosen(place, config=place.config))
     state_dir = opened.installation.state_dir
@@ -231,7 +231,7 @@ async def test_it_takes_over_once_the_lock_was_free_for_several_looks_in_a_row(
 async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
     opened = OpenInstallation(chosen(place, config=place.config))
     state_dir = opened.installation.state_dir
@@ -263,7 +263,7 @@ async def test_a_daemon_that_is_restarted_before_the_second_look_gets_its_lock_b
 async def test_a_daemon_that_ran_between_two_looks_is_waited_for_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(serving, "CHECK_LOCK_EVERY", 0.02)
     place.configure()
     opened = OpenInstallation(chosen(place, config=place.config))
     state_dir = opened.installation.state_dir
@@ -304,7 +304,7 @@ def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(plac
         "    def __init__(self, *words):\n"
         "        super().__init__(*words)\n"
         "        open('met', 'w').close()\n"
-        "serving.LOOK_EVERY, serving.lock.LockedError = 2.0, Noted\n"
+        "serving.CHECK_LOCK_EVERY, serving.lock.LockedError = 2.0, Noted\n"
         "sys.exit(main(['mcp']))\n"
     )
     with (place.root / "mcp.log").open("ab") as log:
@@ -326,7 +326,7 @@ def test_a_daemon_that_is_restarted_beside_an_assistant_finds_its_lock_free(plac
 async def test_a_config_that_changed_is_taken_whoever_mirrors(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "READ_EVERY", 0.02)
+    monkeypatch.setattr(serving, "READ_CONFIG_EVERY", 0.02)
     config = place.configure()
     opened = OpenInstallation(chosen(place, config=config))
     mirroring = serving.Mirroring(opened)

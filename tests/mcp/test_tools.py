@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 from kbsync import search as searching
 from kbsync.cli import context
 from kbsync.cli.commands import explain
-from kbsync.cli.commands.mcp import documents, opened, protocol
+from kbsync.cli.commands.mcp import documents, open_mirrors, protocol
 from kbsync.cli.commands.mcp import library as module
 from kbsync.cli.commands.mcp.library import Library
 from kbsync.cli.commands.mcp.protocol import LONGEST_PIECE, MOST_HITS, TOOLS
@@ -210,7 +210,7 @@ SEEN: dict[str, Change] = {
 async def test_a_wait_that_ends_before_a_change_is_indexed_says_so(
     place: Place, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_EVERY", 2.0)  # nothing changes meanwhile: one look is enough
+    monkeypatch.setattr(module, "POLL_SECONDS", 2.0)  # nothing changes meanwhile: one look is enough
     place.write("ice.md", "The walrus lies on the ice.")
     place.write("guides/hours.md", "Opening hours.")
     place.write("drafts/old.md", "A draft.")
@@ -463,8 +463,8 @@ async def test_no_searchable_document_is_left_out_behind_many_that_are_not(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = [each.uri for each in (await client.list_resources()).resources]
-    monkeypatch.setattr(protocol, "RESOURCES_AT_ONCE", 1)
-    monkeypatch.setattr(documents, "MOST_LOOKED_AT", 1)
+    monkeypatch.setattr(protocol, "RESOURCES_PER_PAGE", 1)
+    monkeypatch.setattr(documents, "MOST_READ", 1)
     page, found = await client.list_resources(), list[str]()
     while page.resources:
         found += [each.uri for each in page.resources]
@@ -599,7 +599,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended = threading.Event()
-    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 2.0)
+    monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 2.0)
     monkeypatch.setattr(context, "_below", lambda *_place: mended.wait(60) and None)
     try:
         silent = asyncio.create_task(refused(client, "get", path="install.md"))
@@ -633,15 +633,15 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
     monkeypatch.setattr(documents, "places_of", look)
     monkeypatch.setattr(explain, "places_of", look)
     monkeypatch.setattr(Installation, "target", open_target)
-    monkeypatch.setattr(opened, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(opened, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)
     async with within(replace(known, config=config)) as client:
         try:
             for _ in range(40):
                 assert "the folder doesn't respond" in await refused(client, "get", path="nope.md")
             # A busy machine takes longer than that for a mirror that does answer.
-            monkeypatch.setattr(opened, "LOOK_SECONDS", 2.0)
-            monkeypatch.setattr(opened, "OPEN_SECONDS", 2.0)
+            monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 2.0)
+            monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 2.0)
             assert "password" in (await told(client, "get", path="install.md"))["text"]
             answer = await told(client, "status", path="install.md")
             assert answer["explanation"]["mirror"] == "docs"
@@ -695,7 +695,7 @@ async def test_a_state_is_closed_by_the_thread_that_reads_it_though_nobody_waits
         closes(state)
 
     monkeypatch.setattr(attach, "find_record", find_slowly)
-    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(protocol, "RESPONSE_SECONDS", 0.5)
     try:
         asked = asyncio.create_task(refused(client, "status", path="install.md"))
         await asyncio.to_thread(begun.wait, 60)

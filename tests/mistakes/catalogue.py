@@ -600,14 +600,14 @@ MISTAKES = {
     "assistant-takes-over-at-once": Mistake(
         "a service that is restarted finds its place taken by an assistant",
         "kbsync/cli/commands/mcp/serving.py",
-        "free = 0 if has_run else free + 1",
-        "free = FREE_FOR",
+        "free_checks = 0 if has_run else free_checks + 1",
+        "free_checks = FREE_FOR",
         ("tests/mcp/test_program.py",),
     ),
     "assistant-follows-a-daemon-at-once": Mistake(
         "an assistant that was started beside a daemon takes its lock during a restart",
         "kbsync/cli/commands/mcp/serving.py",
-        "failures = free = 0",
+        "failures = free_checks = 0",
         "failures = 0",
         ("tests/mcp/test_program.py",),
     ),
@@ -628,7 +628,7 @@ MISTAKES = {
     "assistant-waits-for-known-changes-only": Mistake(
         "a search that waits right after an edit answers without it",
         "kbsync/cli/commands/mcp/library.py",
-        "                if is_seen or not seconds:\n",
+        "                if is_compared or not seconds:\n",
         "                if True:\n",
         ("tests/mcp/test_tools.py",),
     ),

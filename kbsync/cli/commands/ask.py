@@ -231,7 +231,7 @@ class Asker:
     async def _choose_answerer(self) -> Answerer:
         """The only application that answers from the mirror's base; a model if the service has none."""
         # The last part is the service's id of the base, which the applications use, too.
-        *_, own = self._mirror.target.base_key(self._mirror.name)
+        *_, base_id = self._mirror.target.base_key(self._mirror.name)
         model, applications = self._answering.model, self._answering.applications
         try:
             every = await applications.list_all()
@@ -242,19 +242,19 @@ class Asker:
                 f"no application can answer ({error.reason}); choose a model with --model NAME, or set "
                 "chat_model in the config"
             ) from error
-        fitting = [one for one in every if own in one.bases]
+        fitting = [one for one in every if base_id in one.bases]
         if not fitting and applications.hint:
             others = f"; or choose one with --app: {_format_applications(every)}" if every else ""
-            raise UsageError(f"no application answers from {own}; {applications.hint}{others}")
+            raise UsageError(f"no application answers from {base_id}; {applications.hint}{others}")
         if not fitting:
             create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
-                f"no application answers from {own}; create one with: {create}\n"
+                f"no application answers from {base_id}; create one with: {create}\n"
                 f"or ask a model, which gets the passages that a search finds: --model {model or 'NAME'}"
             )
         if len(fitting) > 1:
             listed = _format_applications(fitting)
-            raise UsageError(f"several applications answer from {own}; choose one with --app: {listed}")
+            raise UsageError(f"several applications answer from {base_id}; choose one with --app: {listed}")
         return Answerer(application=fitting[0].id)
 
     async def _answer(
@@ -325,15 +325,15 @@ def _print_sources(output: Output, reply: Reply) -> None:
         output.line()
     for document in reply.cited:
         path = output.link(output.bold(printable(document.path)), document.absolute)
-        places = dict[str, None]()
+        positions = dict[str, None]()
         for passage in document.hit.passages:
             sheet = f"{printable(passage.sheet)}, " if passage.sheet else ""
             if passage.page is not None:
-                places[f"p. {passage.page}"] = None
+                positions[f"p. {passage.page}"] = None
             elif passage.line is not None:
-                places[f"{sheet}line {passage.line}"] = None
-        where = f"  {', '.join(places)}" if places else ""
-        output.line(f"[{', '.join(reply.marks(document.hit.remote_id))}] {path}{where}")
+                positions[f"{sheet}line {passage.line}"] = None
+        position_text = f"  {', '.join(positions)}" if positions else ""
+        output.line(f"[{', '.join(reply.marks(document.hit.remote_id))}] {path}{position_text}")
     if others := len({hit.remote_id for hit in sources.hits} - {each.hit.remote_id for each in reply.cited}):
         tell(f"the answer also uses {counted(others, 'document')} outside this mirror")
 

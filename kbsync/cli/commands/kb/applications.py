@@ -74,8 +74,8 @@ def list_applications(choices: Choices, as_json: bool) -> None:
 def show(choices: Choices, application: str, as_json: bool) -> None:
     """Show the application ID."""
     with open_account(choices, needs_own=True) as account:
-        found = account.call(account.applications.get(application))
-    print_object("application", to_json(found), as_json=as_json)
+        info = account.call(account.applications.get(application))
+    print_object("application", to_json(info), as_json=as_json)
 
 
 @command.command()
@@ -88,12 +88,12 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
     with open_account(choices, needs_own=True) as account:
         request = ApplicationRequest(name, bases=knowledge or (account.bases.own_id,), **fields)
         created = account.call(account.applications.create(request))
-        ask_it = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(created.id)}")
+        ask_command = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(created.id)}")
     if as_json:
         Output().json({"application": to_json(created)})
         return
     if not choices.quiet:
-        tell(f"created {printable(name)}; ask it with: {ask_it}")
+        tell(f"created {printable(name)}; ask it with: {ask_command}")
     Output().line(created.id)
 
 
@@ -119,8 +119,8 @@ def update(
         )
     with open_account(choices, needs_own=True) as account:
         account.call(account.applications.update(application, request))
-        found = account.call(account.applications.get(application))
-    print_object("application", to_json(found), as_json=as_json)
+        info = account.call(account.applications.get(application))
+    print_object("application", to_json(info), as_json=as_json)
 
 
 @command.command()
@@ -131,10 +131,10 @@ def update(
 def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -> None:
     """Delete the application ID. You have to type its name; knowledge bases stay."""
     with open_account(choices, needs_own=True) as account:
-        found = account.call(account.applications.get(application))
-        confirm_by_typing(f"delete {found.id}", found.name or found.id, yes)
+        info = account.call(account.applications.get(application))
+        confirm_by_typing(f"delete {info.id}", info.name or info.id, yes)
         account.call(account.applications.delete(application))
-    print_deleted(found.id, found.name, as_json=as_json, quiet=choices.quiet)
+    print_deleted(info.id, info.name, as_json=as_json, quiet=choices.quiet)
 
 
 def to_json(application: ApplicationInfo) -> dict[str, Any]:

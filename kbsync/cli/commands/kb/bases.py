@@ -95,7 +95,7 @@ def create(
 
     Prints the line for the config.
     """
-    request = BaseRequest(_check_filled("NAME", name), description, model, settings)
+    request = BaseRequest(_require_text("NAME", name), description, model, settings)
     with open_account(choices) as account:
         card = account.call(account.bases.create(request))
         created, line = _json(card, account), f'{account.bases.setting}: "{card.id}"'
@@ -142,7 +142,7 @@ def update(
     secrets = read_headers(headers)
     if callback is not None:
         check_address(callback, is_secret=bool(secrets))
-    new_name = None if name is None else _check_filled("--name", name)
+    new_name = None if name is None else _require_text("--name", name)
     request = BaseRequest(new_name, description, model, settings, callback, secrets)
     if request == BaseRequest():
         raise UsageError("nothing to change; give --name, --description, --model or --set")
@@ -192,10 +192,10 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
         if not isinstance(bases, RetriesAll):
-            own = account.installation.cure(f"retry --mirror {account.mirror.name}")
+            retry_command = account.installation.cure(f"retry --mirror {account.mirror.name}")
             raise UsageError(
                 f"a service of type {account.mirror.target.type} can't retry all its failed documents; "
-                f"to retry the documents of {account.mirror.name}: {own}"
+                f"to retry the documents of {account.mirror.name}: {retry_command}"
             )
         card = account.call(account.bases.get(account.bases.own_id))
         reach = f"every failed document of {bases.retry_reach}"
@@ -251,9 +251,9 @@ def _share(used: int, total: int) -> str:
     return f"{used / total:.0%}" if total else "none free"
 
 
-def _check_filled(what: str, text: str) -> str:
+def _require_text(argument: str, text: str) -> str:
     if not text.strip():
-        raise UsageError(f"{what} is empty; give the knowledge base a name")
+        raise UsageError(f"{argument} is empty; give the knowledge base a name")
     return text.strip()
 
 

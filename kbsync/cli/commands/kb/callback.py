@@ -89,12 +89,12 @@ def delete(choices: Choices, yes: str | None, as_json: bool) -> None:
 _NONE = "the account has no callback address"
 
 
-def _confirm(current: Callback | None, what: str, yes: str | None) -> None:
+def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
     if current is None:
         return
     headers = f" with {', '.join(map(printable, current.headers))}" if current.headers else ""
     tell(f"the service sends all events of the account, not only ours, to {printable(current.url)}{headers}")
-    confirm_by_typing(what, current.url, yes, "current address", "URL")
+    confirm_by_typing(action, current.url, yes, "current address", "URL")
 
 
 def check_address(url: str, *, is_secret: bool) -> None:
@@ -112,10 +112,10 @@ def check_address(url: str, *, is_secret: bool) -> None:
         raise UsageError("URL isn't https, so the values of --header would be sent unencrypted")
 
 
-def read_headers(given: Iterable[str]) -> dict[str, str]:
+def read_headers(options: Iterable[str]) -> dict[str, str]:
     """Names and values. Raises `UsageError` without the value, which may be a secret typed by mistake."""
     values = dict[str, str]()
-    for text in given:
+    for text in options:
         name, equals, source = text.partition("=")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError("--header takes NAME=@FILE or NAME=env:VARIABLE")

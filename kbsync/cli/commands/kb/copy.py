@@ -39,11 +39,11 @@ PROGRESS_EVERY = 5.0
     )
 )
 @click.option(
-    "--from", "given", type=FOLDER, metavar="DIR", help="The folder of the built-in knowledge base."
+    "--from", "source_dir", type=FOLDER, metavar="DIR", help="The folder of the built-in knowledge base."
 )
 @json_option
 @shared_options
-def command(choices: Choices, given: Path | None, as_json: bool) -> None:
+def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     """Copy a mirror's built-in knowledge base into its database, with passages and vectors.
 
     Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
@@ -52,7 +52,7 @@ def command(choices: Choices, given: Path | None, as_json: bool) -> None:
     installation = choose(choices)
     mirror = _only_database(installation)
     set_up_logs(choices)
-    folder = (given or installation.default_base(mirror)).absolute()
+    folder = (source_dir or installation.default_base(mirror)).absolute()
     began = time.monotonic()
     with closing(_open_source(folder)) as source:
         if not installation.state_file.exists():
@@ -133,7 +133,7 @@ def _copy(
     with concerning(mirror.name), open_state(installation, tell) as store:
         uuid, total = source.check()
 
-        async def work() -> None:
+        async def copy_documents() -> None:
             record, origins = await store.read(lambda tx: _origins(tx, mirror.name, uuid))
             if record is None or (total and not origins):
                 raise _unknown_base(installation, mirror, folder)
@@ -141,16 +141,16 @@ def _copy(
                 await _into_target(installation, mirror, record, store, source, origins, copied)
 
         try:
-            asyncio.run(work())
+            asyncio.run(copy_documents())
         except TargetError as error:
-            again = installation.cure_for_mirrors("kb copy")
-            cure = as_halt(error, mirror.name, installation.cure).cure if isinstance(error, Halted) else ""
+            copy_command = installation.cure_for_mirrors("kb copy")
+            fix = as_halt(error, mirror.name, installation.cure).cure if isinstance(error, Halted) else ""
             documents = counted(copied.documents, "document")
-            progress = f"{documents} copied; to continue: {again}"
-            words = "; ".join(filter(None, (error.reason, cure, progress)))
+            progress = f"{documents} copied; to continue: {copy_command}"
+            message = "; ".join(filter(None, (error.reason, fix, progress)))
             code = code_of(error)
             assert code is not None
-            raise OfMirror(mirror.name, UsageError(words), code) from error
+            raise OfMirror(mirror.name, UsageError(message), code) from error
     return copied
 
 

@@ -39,48 +39,48 @@ def command(choices: Choices, http: str | None) -> int:
     $KBSYNC_MCP_TOKEN, or http.token in the config.
     """
     installation = choose(choices, here=True)
-    server_of = load_protocol()
+    build_server = load_protocol()
     from kbsync import logs
     from kbsync.cli.commands.mcp.library import Library
-    from kbsync.cli.commands.mcp.opened import OpenInstallation
+    from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
     from kbsync.cli.commands.mcp.serving import answer_stdio, serve
 
     level = choices.log_level or ("warning" if choices.quiet else installation.config.log_level or "info")
     logs.configure(style=choices.log_format, level=level)
-    opened = OpenInstallation(installation)
+    open_mirrors = OpenInstallation(installation)
     if http is None:
-        answering = answer_stdio(server_of(Library(opened)))
+        answering = answer_stdio(build_server(Library(open_mirrors)))
         if sys.stdin.isatty() and not choices.quiet:
             tell("an assistant starts this command and talks to it over stdin and stdout; see docs/mcp.md")
     else:
         from kbsync.cli.commands.mcp.http import McpEndpoint, answer_http
 
-        endpoint = McpEndpoint.at(http, lambda: opened.installation.config, os.environ)
-        answering = answer_http(opened, endpoint, endpoint.listen())
+        endpoint = McpEndpoint.at(http, lambda: open_mirrors.installation.config, os.environ)
+        answering = answer_http(open_mirrors, endpoint, endpoint.listen())
         if not choices.quiet:
             tell(f"serving {endpoint.url}")
-    serve(opened, answering)
+    serve(open_mirrors, answering)
     return Code.MIRRORED
 
 
-def assistant_app(opened: OpenMirrors, ask: Ask) -> ASGIApp:
+def assistant_app(open_mirrors: OpenMirrors, ask: Ask) -> ASGIApp:
     """The application that serves assistants over HTTP. Raises `UsageError` if the protocol's package is
     missing."""
-    server_of = load_protocol()
+    build_server = load_protocol()
     from kbsync.cli.commands.mcp.http import AssistantApp
     from kbsync.cli.commands.mcp.library import Library
 
-    return AssistantApp(server_of(Library(opened), ask))
+    return AssistantApp(build_server(Library(open_mirrors), ask))
 
 
 def load_protocol() -> Callable[..., Server[Any]]:
     """Import the protocol's server. Raises `UsageError` if its package is missing."""
     try:
-        from kbsync.cli.commands.mcp.protocol import server_of
+        from kbsync.cli.commands.mcp.protocol import build_server
     except ModuleNotFoundError as error:
         from kbsync import install_command
 
         raise UsageError(
             "the package mcp is missing; install it with kbsync: " + install_command("mcp")
         ) from error
-    return server_of
+    return build_server

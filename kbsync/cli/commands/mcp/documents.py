@@ -19,7 +19,7 @@ from kbsync.search import iso_time
 from kbsync.state.files import FileRow, join, split
 from kbsync.state.read_only import Tx
 
-MOST_LOOKED_AT = 20_000
+MOST_READ = 20_000
 """Maximum number of rows read for one page of a list."""
 
 MOST_FOLDERS = 200
@@ -75,25 +75,25 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
     """Return the documents of the files that `path` may mean. Reads the disk."""
     with open_state(chosen, must_exist=True) as state:
-        found = list[Located]()
+        documents = list[Located]()
         for name, below in places_of(chosen, state, path, AWAY):
             located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (read at once)
-            found += [] if located is None else [located]
-        return found
+            documents += [] if located is None else [located]
+        return documents
 
 
 def mirror_with(alone: Installation, path: str) -> list[str]:
     """Return the name of the only mirror that has `path`, on disk or in its state. Reads the disk."""
     [mirror] = alone.mirrors
 
-    def known(tx: Tx) -> bool:
+    def is_in_state(tx: Tx) -> bool:
         record = tx.mirrors.named(mirror.name)
-        return record is not None and any(is_known(tx, record.id, below) for _, below in places)
+        return record is not None and any(is_known(tx, record.id, below) for _, below in paths)
 
     with open_state(alone) as state:
-        places = places_of(alone, state, path, AWAY)
-        is_there = any(os.path.lexists(mirror.folder / below) for _, below in places)
-        return [mirror.name] if is_there or state.read(known) else []
+        paths = places_of(alone, state, path, AWAY)
+        exists = any(os.path.lexists(mirror.folder / below) for _, below in paths)
+        return [mirror.name] if exists or state.read(is_in_state) else []
 
 
 def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Located]:
@@ -120,9 +120,11 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     unlisted = list[FileStatus]()
     if page.states:
         is_failed = Status.FAILED in page.states
-        failed = [one for one in items.unlisted() if _is_below(one.path, page.below)] if is_failed else []
-        places = [*tx.entries.folders_with(record.id, page.states), *(one.path for one in failed)]
-        folders = [folder for folder in folders if any(_is_in(place, folder) for place in places)]
+        failed = (
+            [status for status in items.unlisted() if _is_below(status.path, page.below)] if is_failed else []
+        )
+        paths = [*tx.entries.folders_with(record.id, page.states), *(status.path for status in failed)]
+        folders = [folder for folder in folders if any(_is_in(path, folder) for path in paths)]
         # Folders have no position among the files, so the first page lists all of them.
         unlisted = failed if page.after is None else []
     notes = []
@@ -131,41 +133,41 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
     files = [{**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows]
     return {
         "folders": folders[:MOST_FOLDERS],
-        "files": [*({**one.to_json(), "modified": None} for one in unlisted), *files],
+        "files": [*({**status.to_json(), "modified": None} for status in unlisted), *files],
         "next": more,
         "notes": notes,
     }
 
 
-def _is_in(place: str, folder: str) -> bool:
+def _is_in(path: str, folder: str) -> bool:
     """Whether `place` is `folder` or below it."""
-    return place == folder or _is_below(place, folder)
+    return path == folder or _is_below(path, folder)
 
 
-def _is_below(place: str, folder: str) -> bool:
-    return not folder or place.startswith(f"{folder}/")
+def _is_below(path: str, folder: str) -> bool:
+    return not folder or path.startswith(f"{folder}/")
 
 
 def searchable_files(
     tx: Tx, names: Sequence[str], after: tuple[str, str], limit: int
 ) -> list[tuple[str, FileRow]]:
     """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
-    found, (mirror, path) = list[tuple[str, FileRow]](), after
+    files, (mirror, path) = list[tuple[str, FileRow]](), after
     for name in names[names.index(mirror) if mirror in names else 0 :]:
         if (record := tx.mirrors.named(name)) is None:
             continue
         more: str | None = path if name == mirror else ""
-        while more is not None and len(found) < limit:
+        while more is not None and len(files) < limit:
             page, more = _page(tx, record.id, PageRequest("", SEARCHABLE, more, limit))
-            found += [(name, row) for row in page]
-    return found[:limit]
+            files += [(name, row) for row in page]
+    return files[:limit]
 
 
 def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
     """Return the files, and the path after which the next page begins, or None at the end."""
     # Rows are sorted so that other folders can come between a folder and its subfolders: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"
-    rows, looked = list[FileRow](), 0
+    rows, read_count = list[FileRow](), 0
     after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")
     while True:
         batch = tx.entries.page(mirror, after, page.limit)
@@ -179,9 +181,9 @@ def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | 
                 rows.append(row)
                 if len(rows) == page.limit:
                     return rows, row.path
-        looked += len(batch)
+        read_count += len(batch)
         if len(batch) < page.limit:
             return rows, None
         after = batch[-1].path
-        if looked >= MOST_LOOKED_AT:
+        if read_count >= MOST_READ:
             return rows, after

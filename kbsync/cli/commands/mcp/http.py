@@ -70,13 +70,13 @@ class AssistantApp:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Replay this body; after that, only a disconnect can follow."""
-    is_given = False
+    is_sent = False
 
     async def receive_again() -> Message:
-        nonlocal is_given
-        if is_given:
+        nonlocal is_sent
+        if is_sent:
             return await receive()
-        is_given = True
+        is_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive_again
@@ -100,13 +100,13 @@ class McpEndpoint:
             listen = Address("host:port").read(address, Whereabouts(Path(), None))
         except RefusedValue as error:
             raise UsageError(f"--http: {error}") from error
-        given = environ.get(TOKEN)
-        if given is not None and re.fullmatch(r"[\x21-\x7e]{16,}", given) is None:
+        token_text = environ.get(TOKEN)
+        if token_text is not None and re.fullmatch(r"[\x21-\x7e]{16,}", token_text) is None:
             raise UsageError(f"${TOKEN} is not a valid token: use at least 16 characters without spaces")
 
         def token() -> Secret | None:
             http = config().http
-            return Secret(given) if given is not None else None if http is None else http.token
+            return Secret(token_text) if token_text is not None else None if http is None else http.token
 
         endpoint = cls(HttpConfig(listen), token)
         if token() is None and endpoint.is_reached_by_others:
@@ -139,9 +139,11 @@ class McpEndpoint:
             raise UsageError(str(error).replace("http.listen", "--http", 1)) from error
 
 
-async def answer_http(opened: OpenMirrors, endpoint: McpEndpoint, sockets: Sequence[socket.socket]) -> None:
+async def answer_http(
+    open_mirrors: OpenMirrors, endpoint: McpEndpoint, sockets: Sequence[socket.socket]
+) -> None:
     """Serve requests until cancelled."""
-    app = assistant_app(opened, partial(ask_in, asyncio.get_running_loop()))
+    app = assistant_app(open_mirrors, partial(ask_in, asyncio.get_running_loop()))
     thread = ServerThread(endpoint.guarded(app), sockets)
     try:
         await asyncio.to_thread(thread.start)

@@ -28,7 +28,7 @@ from kbsync.cli.commands.mcp.documents import (
     mirror_with,
     searchable_files,
 )
-from kbsync.cli.commands.mcp.opened import query_folders, run_each
+from kbsync.cli.commands.mcp.open_mirrors import query_folders, run_each
 from kbsync.cli.commands.mcp.unseen import has_unseen_changes
 from kbsync.cli.context import reader
 from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
@@ -58,7 +58,7 @@ PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `sear
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
 """States in which an older version, or a document without its file, may stay for good."""
 
-LOOK_EVERY = 0.25
+POLL_SECONDS = 0.25
 
 SCAN_PAUSE = 4.0
 """Pause between two comparisons of a folder, as a multiple of the time that one takes."""
@@ -68,7 +68,7 @@ ReportProgress = Callable[[int, int, str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DocumentRequest:
     """A document, given by the `path` of its file or by its id at the target. Exactly one of them is set."""
 
     path: str | None
@@ -78,8 +78,8 @@ class Wanted:
 class Library:
     """The mirrors, for an assistant. Every method raises `KbsyncError`. Used from one loop only."""
 
-    def __init__(self, opened: OpenMirrors) -> None:
-        self.opened = opened
+    def __init__(self, open_mirrors: OpenMirrors) -> None:
+        self.open_mirrors = open_mirrors
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
         # Compares a folder only once at a time, however many clients wait.
         self._comparing = defaultdict[str, asyncio.Lock](asyncio.Lock)
@@ -88,36 +88,38 @@ class Library:
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
         """Return the best documents of one mirror or of all, and notes on what the result may lack."""
-        only = [each.name for each in self.opened.installation.narrow(mirror).mirrors]
+        only = [each.name for each in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                return await search(self.opened, replace(query, own=mirror is not None), only, soon=True)
+                return await search(
+                    self.open_mirrors, replace(query, own=mirror is not None), only, soon=True
+                )
         except TimeoutError as error:
             raise Unavailable(f"no response within {SEARCH_SECONDS:.0f} s; try again") from error
 
     # -- one document -------------------------------------------------------------------------------------
 
     async def get(
-        self, wanted: Wanted, mirror: str | None, *, around: str | None, offset: int, limit: int
+        self, request: DocumentRequest, mirror: str | None, *, around: str | None, offset: int, limit: int
     ) -> dict[str, Any]:
         """Return part of a document's text: `limit` characters from `offset`, or the text `around` some
         words."""
-        chosen = self.opened.installation.narrow(mirror)
-        located = await self._locate(chosen, wanted)
-        text = await self._text(located)
+        chosen = self.open_mirrors.installation.narrow(mirror)
+        document = await self._locate(chosen, request)
+        text = await self._text(document)
         if around is not None:
-            found = _place_of(around, text)
-            if found is None:
+            position = _find_words(around, text)
+            if position is None:
                 raise UsageError("that text isn't in the document")
-            offset = max(0, found - limit // 2)
+            offset = max(0, position - limit // 2)
         end = min(len(text), offset + limit)
-        reports = await self._reports(chosen.narrow(located.mirror.name))
+        reports = await self._reports(chosen.narrow(document.mirror.name))
         return {
-            "mirror": located.mirror.name,
-            "path": located.path,
-            "document_id": located.document_id,
-            "state": located.state.word,
-            "reason": located.reason,
+            "mirror": document.mirror.name,
+            "path": document.path,
+            "document_id": document.document_id,
+            "state": document.state.word,
+            "reason": document.reason,
             "as_of": iso_time(reports[0].as_of),
             "text": text[offset:end],
             "offset": min(offset, len(text)),
@@ -126,47 +128,47 @@ class Library:
             "notes": self._notes(reports),
         }
 
-    async def _locate(self, chosen: Installation, wanted: Wanted) -> Located:
-        if wanted.path is not None:
-            path = wanted.path
-            found = await query_folders(chosen, lambda alone: documents_at(alone, path))
-            if not found:
-                told = await apart("", explained(chosen, path, AWAY, text=False))
-                raise UsageError(f"{wanted.path} has no document. {told.answer}")
-            return _only(found, wanted.path, [each.mirror.name for each in found])
-        number = wanted.document_id or ""
-        found = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, number)))
-        if not found:
-            others = any(each.target.searches_all for each in chosen.mirrors)
-            why = "; of documents from other machines, only passages are available" if others else ""
-            raise UsageError(f"there is no document {number}; `search` returns the ids that exist{why}")
-        return _only(found, f"a document {number}", [each.mirror.name for each in found])
+    async def _locate(self, chosen: Installation, request: DocumentRequest) -> Located:
+        if request.path is not None:
+            path = request.path
+            matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
+            if not matches:
+                explanation = await apart("", explained(chosen, path, AWAY, text=False))
+                raise UsageError(f"{request.path} has no document. {explanation.answer}")
+            return _only_match(matches, request.path, [each.mirror.name for each in matches])
+        document_id = request.document_id or ""
+        matches = await reader(chosen)(lambda tx: list(documents_with(tx, chosen, document_id)))
+        if not matches:
+            shares_base = any(each.target.searches_all for each in chosen.mirrors)
+            why = "; of documents from other machines, only passages are available" if shares_base else ""
+            raise UsageError(f"there is no document {document_id}; `search` returns the ids that exist{why}")
+        return _only_match(matches, f"a document {document_id}", [each.mirror.name for each in matches])
 
     async def _text(self, located: Located) -> str:
         """Return the text that the target extracted, or else the text of the file if it is a text file."""
         name = located.mirror.name
-        async with self.opened.target(located.mirror) as target:
+        async with self.open_mirrors.target(located.mirror) as target:
             try:
                 if isinstance(target, Explains):
                     return (await apart(name, target.explain(located.document_id))).text
             except NotOffered:
                 pass
             except Halted as error:
-                if error.halt != CREDENTIALS or not await self.opened.take_new_secrets([name]):
+                if error.halt != CREDENTIALS or not await self.open_mirrors.take_new_secrets([name]):
                     raise
-                return await self._text(replace(located, mirror=self.opened.installation.mirror(name)))
+                return await self._text(replace(located, mirror=self.open_mirrors.installation.mirror(name)))
         if needs_parser(located.path) or located.size > LARGEST_TEXT_FILE:
             raise NotOffered(PASSAGES_ONLY)
-        reading = asyncio.to_thread(_text_of_file, located)
+        reading = asyncio.to_thread(_read_text, located)
         return await apart(name, reading)
 
     # -- what there is ------------------------------------------------------------------------------------
 
-    async def listed(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
+    async def list_files(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
         """Return the mirrors, and a page of one mirror's files. Lists files only if the mirror is clear."""
-        chosen = self.opened.installation.narrow(mirror)
+        chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
-        told: dict[str, Any] = {
+        response: dict[str, Any] = {
             "mirrors": [_summary(each) for each in reports],
             "folders": [],
             "files": [],
@@ -175,25 +177,27 @@ class Library:
         }
         if len(reports) == 1:
             name = reports[0].status.name
-            listed = await reader(chosen)(lambda tx: folder_page(tx, name, page))
-            told |= {**listed, "notes": [*told["notes"], *listed.get("notes", ())]}
+            content = await reader(chosen)(lambda tx: folder_page(tx, name, page))
+            response |= {**content, "notes": [*response["notes"], *content.get("notes", ())]}
         elif page != PageRequest(limit=page.limit):
             names = ", ".join(each.name for each in chosen.mirrors)
             raise UsageError(f"several mirrors have files; choose a `mirror`: {names}")
-        return told
+        return response
 
     async def documents(self, after: tuple[str, str], limit: int) -> list[tuple[str, FileRow]]:
         """Return at most `limit` searchable files with their mirrors, starting after this mirror and path."""
-        names = [each.name for each in self.opened.installation.mirrors]
-        return await reader(self.opened.installation)(lambda tx: searchable_files(tx, names, after, limit))
+        names = [each.name for each in self.open_mirrors.installation.mirrors]
+        return await reader(self.open_mirrors.installation)(
+            lambda tx: searchable_files(tx, names, after, limit)
+        )
 
     # -- whether it is so ---------------------------------------------------------------------------------
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
         """Return the state of each mirror; with `path`, also why search finds that file or doesn't."""
-        chosen = self.opened.installation.narrow(mirror)
+        chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
-        why = None if path is None else (await self._explained(chosen, path)).to_json()
+        why = None if path is None else (await self._explain(chosen, path)).to_json()
         return {
             "version": __version__,
             "mirrors": [
@@ -205,7 +209,7 @@ class Library:
                 for each in reports
             ],
             "explanation": why,
-            "notes": [*self._notes(reports), *(note for each in reports for note in _left_out(each))],
+            "notes": [*self._notes(reports), *(note for each in reports for note in _note_omitted(each))],
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
@@ -214,8 +218,8 @@ class Library:
         Returns notes on what may be missing. Doesn't wait for mirrors that are halted or that no kbsync works
         on. 0 seconds: report the progress and return.
         """
-        chosen, clock = self.opened.installation.narrow(mirror), asyncio.get_running_loop().time
-        until, last, has_moved, is_seen = clock() + seconds, -1, False, False
+        chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
+        until, last, has_moved, is_compared = clock() + seconds, -1, False, False
         while True:
             reports = await self._reports(chosen)
             waiting = sum(each.waiting for each in reports)
@@ -227,19 +231,19 @@ class Library:
             # The protocol requires each number to be larger than the previous one.
             if has_moved and settled > last and (total := settled + waiting):
                 last = settled
-                words = f"{settled:,} of {counted(total, 'file')} are searchable or failed"
-                await report_progress(settled, total, words)
-            pause, unseen = LOOK_EVERY, list[str]()
+                message = f"{settled:,} of {counted(total, 'file')} are searchable or failed"
+                await report_progress(settled, total, message)
+            pause, unseen = POLL_SECONDS, list[str]()
             if not moving:
                 # An event takes up to a second, and a file must be unchanged for a while before it is
                 # pending.
-                if is_seen or not seconds:
+                if is_compared or not seconds:
                     return []
                 began = clock()
                 unseen = await self._find_unseen(chosen, can_move, until - began)
                 # Files recorded meanwhile may still be in progress, so read the rows again.
-                is_seen = not unseen
-                pause = max(LOOK_EVERY, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
+                is_compared = not unseen
+                pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
                 return [f"{name}: recent changes in its folder may not be indexed yet" for name in unseen]
             await asyncio.sleep(pause)
@@ -248,7 +252,7 @@ class Library:
         """Whether a kbsync works on the mirror. Held documents don't block the others."""
         halt = report.status.halt
         is_halted = halt is not None and halt.reason not in HELD
-        return not is_halted and (self.opened.will_mirror or not report.is_unattended)
+        return not is_halted and (self.open_mirrors.will_mirror or not report.is_unattended)
 
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
@@ -269,58 +273,58 @@ class Library:
 
     # -- what these share ---------------------------------------------------------------------------------
 
-    async def _explained(self, chosen: Installation, path: str) -> PathExplanation:
-        found = [mirror.name for mirror in chosen.mirrors]
-        if len(found) > 1:
-            found = await query_folders(chosen, lambda alone: mirror_with(alone, path))
-            found = [_only(found, path, found)] if found else []
-        chosen = replace(chosen, only=tuple(found) or chosen.only)
-        return await apart(found[0] if found else "", explained(chosen, path, AWAY, text=False))
+    async def _explain(self, chosen: Installation, path: str) -> PathExplanation:
+        names = [mirror.name for mirror in chosen.mirrors]
+        if len(names) > 1:
+            names = await query_folders(chosen, lambda alone: mirror_with(alone, path))
+            names = [_only_match(names, path, names)] if names else []
+        chosen = replace(chosen, only=tuple(names) or chosen.only)
+        return await apart(names[0] if names else "", explained(chosen, path, AWAY, text=False))
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)
 
     def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
         """Return what a response may lack; [] if everything is searchable and a kbsync watches."""
-        return [note.text for note in notes_on(reports, self.opened)]
+        return [note.text for note in notes_on(reports, self.open_mirrors)]
 
 
-def _left_out(report: MirrorReport) -> Iterator[str]:
+def _note_omitted(report: MirrorReport) -> Iterator[str]:
     """Return how many failed and held files `status` omits."""
     documents = report.status.documents
-    for state, shown, total in (
+    for state, listed_count, total in (
         (Status.FAILED.word, len(report.failed[:LISTED]), documents.failed),
         (Status.HELD.word, len(report.held), documents.held),
     ):
-        if shown < total:
-            every = f"`list` with `state: {state}` shows all of them"
-            yield f"{report.status.name}: {shown:,} of {total:,} {state} files are shown; {every}"
+        if listed_count < total:
+            list_call = f"`list` with `state: {state}` shows all of them"
+            yield f"{report.status.name}: {listed_count:,} of {total:,} {state} files are shown; {list_call}"
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
     """The mirror as in `status --json`, with its time and whether a kbsync works on it."""
-    told = report.status.to_json()
-    told.pop("note", None)
-    return {**told, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}
+    fields = report.status.to_json()
+    fields.pop("note", None)
+    return {**fields, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}
 
 
-def _only(found: Sequence[T], what: str, mirrors: Sequence[str]) -> T:
+def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T:
     """Return the only match. Raises `UsageError` if several `mirrors` have one."""
-    if len(found) > 1:
+    if len(matches) > 1:
         names = ", ".join(mirrors)
-        raise UsageError(f"several mirrors have {what}: {names}; choose a `mirror`")
-    return found[0]
+        raise UsageError(f"several mirrors have {subject}: {names}; choose a `mirror`")
+    return matches[0]
 
 
-def _place_of(words: str, text: str) -> int | None:
+def _find_words(words: str, text: str) -> int | None:
     """Return the position of these words in the text, ignoring differences in whitespace, or None."""
     # A passage is long; its beginning is enough.
-    wanted = words.split()[:12]
-    found = re.search(r"\s+".join(map(re.escape, wanted)), text) if wanted else None
-    return None if found is None else found.start()
+    first_words = words.split()[:12]
+    match = re.search(r"\s+".join(map(re.escape, first_words)), text) if first_words else None
+    return None if match is None else match.start()
 
 
-def _text_of_file(located: Located) -> str:
+def _read_text(located: Located) -> str:
     """Return the text of the file if it still has the mirrored bytes. Raises `Rejected` if it has changed or
     has no text."""
     folder, path = Path(os.path.realpath(located.mirror.folder)), located.path

@@ -40,7 +40,7 @@ from mcp_types import (
 
 from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
-from kbsync.cli.commands.mcp.library import Library, Wanted
+from kbsync.cli.commands.mcp.library import DocumentRequest, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import read_moment
 from kbsync.contract.searching import Query
@@ -55,7 +55,7 @@ from kbsync.search import hit_json, shortened
 log = structlog.get_logger("kbsync")
 
 SCHEME = "kbsync://"
-RESOURCES_AT_ONCE = 100
+RESOURCES_PER_PAGE = 100
 LONGEST_RESOURCE = 200_000
 """Maximum length of a document read as a resource, in characters; the tool `get` reads the rest."""
 
@@ -73,7 +73,7 @@ kbsync keeps the user's folders mirrored in a knowledge base, so that results ma
 `status` if `search` misses something you expect. When you quote a document, name its path. Each response \
 has `notes` on what is missing or out of date; pass on those that matter."""
 
-ANSWER_SECONDS = LONGEST_WAIT + 30.0
+RESPONSE_SECONDS = LONGEST_WAIT + 30.0
 """Maximum number of seconds for any response, because a dead mount or a service may hang forever."""
 
 Json = dict[str, Any]
@@ -88,12 +88,12 @@ def _whole(about: str, least: int, most: int, usual: int) -> Json:
 
 
 def _arguments(*required: str, **properties: Json) -> Json:
-    known = {"type": "object", "properties": properties, "additionalProperties": False}
-    return {**known, "required": list(required)} if required else known
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**schema, "required": list(required)} if required else schema
 
 
-def _array(of: Json) -> Json:
-    return {"type": "array", "items": of}
+def _array(items: Json) -> Json:
+    return {"type": "array", "items": items}
 
 
 def _object(*optional: str, **properties: Json) -> Json:
@@ -177,13 +177,13 @@ _READS = ToolAnnotations(
 )
 
 
-def _tool(name: str, title: str, about: str, arguments: Json, answer: Json) -> Tool:
+def _tool(name: str, title: str, about: str, argument_schema: Json, response_schema: Json) -> Tool:
     return Tool(
         name=name,
         title=title,
         description=about,
-        input_schema=arguments,
-        output_schema=answer,
+        input_schema=argument_schema,
+        output_schema=response_schema,
         annotations=_READS,
     )
 
@@ -298,7 +298,7 @@ TOOLS = {
 Context = ServerRequestContext[Any, Any]
 
 
-def server_of(library: Library, ask: Ask = directly) -> Server[Any]:
+def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
     """Return the server, ready for any transport. `ask` calls the library, in its own loop if needed."""
     handlers = _Handlers(library, ask)
     server: Server[Any] = Server(
@@ -322,7 +322,7 @@ class _Handlers:
 
     def __init__(self, library: Library, ask: Ask) -> None:
         self._library, self._ask = library, ask
-        self._answers: dict[str, Callable[[Context, Mapping[str, Any]], Awaitable[tuple[Json, str]]]] = {
+        self._tools: dict[str, Callable[[Context, Mapping[str, Any]], Awaitable[tuple[Json, str]]]] = {
             "search": self._search,
             "get": self._get,
             "list": self._list,
@@ -337,77 +337,79 @@ class _Handlers:
 
     async def call(self, context: Context, params: CallToolRequestParams) -> CallToolResult:
         """Call a tool. A failure becomes a tool error, in one sentence."""
-        answer = self._answers.get(params.name)
-        if answer is None:
+        handler = self._tools.get(params.name)
+        if handler is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {printable(params.name[:100])}")
         try:
-            given = _checked(params.name, params.arguments or {})
-            async with asyncio.timeout(ANSWER_SECONDS):
-                told, text = await answer(context, given)
+            arguments = _validate(params.name, params.arguments or {})
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                response, text = await handler(context, arguments)
         except Exception as error:
-            return CallToolResult(content=[_content(_sentence(error))], is_error=True)
-        return CallToolResult(content=[_content(text)], structured_content=_as_json(told))
+            return CallToolResult(content=[_content(_describe_error(error))], is_error=True)
+        return CallToolResult(content=[_content(text)], structured_content=_as_json(response))
 
-    async def _search(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        text = given["query"].strip()
+    async def _search(self, context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
+        text = arguments["query"].strip()
         if not text:
             raise UsageError("`query` is blank; pass words to search for")
-        after = None if "after" not in given else _moment(given["after"])
-        types = tuple(given.get("type", ()))
-        query = Query(text, given["k"], path=given.get("path"), types=types, after=after)
-        late = await self._wait(context, given)
+        after = None if "after" not in arguments else _moment(arguments["after"])
+        types = tuple(arguments.get("type", ()))
+        query = Query(text, arguments["k"], path=arguments.get("path"), types=types, after=after)
+        wait_notes = await self._wait(context, arguments)
         try:
-            reply = await self._ask(lambda: self._library.search(query, given.get("mirror")))
+            reply = await self._ask(lambda: self._library.search(query, arguments.get("mirror")))
         except UsageError as error:
             raise UsageError(str(error).removeprefix("--")) from error
         notes = reply.note_lines(minor=True)
         if reply.unmatched.together:
-            notes.append(f"no mirrored file matches {_filters_in_words(given)}")
-        told = {"hits": [_hit(each) for each in reply.hits], "notes": notes + late}
-        several = len(self._library.opened.installation.mirrors) > 1
-        return told, "\n\n".join(_hits_in_words(told, several))
+            notes.append(f"no mirrored file matches {_format_filters(arguments)}")
+        response = {"hits": [_hit(each) for each in reply.hits], "notes": notes + wait_notes}
+        several = len(self._library.open_mirrors.installation.mirrors) > 1
+        return response, "\n\n".join(_format_hits(response, several))
 
-    async def _get(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        wanted = Wanted(given.get("path"), given.get("document_id"))
-        if (wanted.path is None) == (wanted.document_id is None):
+    async def _get(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
+        request = DocumentRequest(arguments.get("path"), arguments.get("document_id"))
+        if (request.path is None) == (request.document_id is None):
             raise UsageError("pass either `path` or `document_id`")
-        around, place = given.get("around"), (given["offset"], given["limit"])
-        told = await self._ask(
+        around, span = arguments.get("around"), (arguments["offset"], arguments["limit"])
+        response = await self._ask(
             lambda: self._library.get(
-                wanted, given.get("mirror"), around=around, offset=place[0], limit=place[1]
+                request, arguments.get("mirror"), around=around, offset=span[0], limit=span[1]
             )
         )
-        return told, "\n\n".join(_piece_in_words(told))
+        return response, "\n\n".join(_format_piece(response))
 
-    async def _list(self, _context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        states = tuple(status for status in SHOWN if status.word == given.get("state"))
-        after = None if "cursor" not in given else _path_of(given["cursor"])
-        below = given.get("path", "").removeprefix("./").strip("/")
+    async def _list(self, _context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
+        states = tuple(status for status in SHOWN if status.word == arguments.get("state"))
+        after = None if "cursor" not in arguments else _decode_cursor(arguments["cursor"])
+        below = arguments.get("path", "").removeprefix("./").strip("/")
         below = "" if below == "." else below
-        page = PageRequest(below, states, after, given["limit"])
-        told = await self._ask(lambda: self._library.listed(page, given.get("mirror")))
-        if told["next"] is not None:
-            told["next"] = cursor(told["next"])
-        return told, "\n".join(_list_in_words(told))
+        page = PageRequest(below, states, after, arguments["limit"])
+        response = await self._ask(lambda: self._library.list_files(page, arguments.get("mirror")))
+        if response["next"] is not None:
+            response["next"] = cursor(response["next"])
+        return response, "\n".join(_format_list(response))
 
-    async def _status(self, context: Context, given: Mapping[str, Any]) -> tuple[Json, str]:
-        notes = await self._wait(context, given)
-        told = await self._ask(lambda: self._library.status(given.get("mirror"), given.get("path")))
-        told["notes"] += notes
-        return told, "\n".join(_status_in_words(told))
+    async def _status(self, context: Context, arguments: Mapping[str, Any]) -> tuple[Json, str]:
+        notes = await self._wait(context, arguments)
+        response = await self._ask(
+            lambda: self._library.status(arguments.get("mirror"), arguments.get("path"))
+        )
+        response["notes"] += notes
+        return response, "\n".join(_format_status(response))
 
-    async def _wait(self, context: Context, given: Mapping[str, Any]) -> list[str]:
+    async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
         """Wait as long as the client wants, and report progress if it asked for that. Returns notes."""
 
-        here = asyncio.get_running_loop()
+        client_loop = asyncio.get_running_loop()
 
-        async def report_progress(settled: int, total: int, words: str) -> None:
-            await ask_in(here, lambda: context.session.report_progress(settled, total, words))
+        async def report_progress(settled: int, total: int, message: str) -> None:
+            await ask_in(client_loop, lambda: context.session.report_progress(settled, total, message))
 
         wants_progress = context.meta is not None and "progress_token" in context.meta
-        if not given["wait"] and not wants_progress:
+        if not arguments["wait"] and not wants_progress:
             return []
-        mirror, seconds = given.get("mirror"), given["wait"]
+        mirror, seconds = arguments.get("mirror"), arguments["wait"]
         return await self._ask(lambda: self._library.wait(mirror, seconds, report_progress))
 
     # -- resources ----------------------------------------------------------------------------------------
@@ -418,22 +420,22 @@ class _Handlers:
         """List a page of the searchable documents."""
         after = None if params is None else params.cursor
         try:
-            mirror, _, path = ("", "", "") if after is None else _path_of(after).partition("\n")
-            async with asyncio.timeout(ANSWER_SECONDS):
-                found = await self._ask(lambda: self._library.documents((mirror, path), RESOURCES_AT_ONCE))
+            mirror, _, path = ("", "", "") if after is None else _decode_cursor(after).partition("\n")
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                files = await self._ask(lambda: self._library.documents((mirror, path), RESOURCES_PER_PAGE))
         except Exception as error:
-            raise _refusal(error) from error
-        listed = [
+            raise _protocol_error(error) from error
+        resources = [
             Resource(
                 uri=f"{SCHEME}{name}/{urllib.parse.quote(os.fsencode(row.path))}",
                 name=printable(row.path),
                 title=printable(row.path.rpartition("/")[2]),
                 mime_type="text/plain",
             )
-            for name, row in found
+            for name, row in files
         ]
-        more = cursor(f"{found[-1][0]}\n{found[-1][1].path}") if len(found) == RESOURCES_AT_ONCE else None
-        return ListResourcesResult(resources=listed, next_cursor=more)
+        more = cursor(f"{files[-1][0]}\n{files[-1][1].path}") if len(files) == RESOURCES_PER_PAGE else None
+        return ListResourcesResult(resources=resources, next_cursor=more)
 
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
@@ -455,18 +457,18 @@ class _Handlers:
         try:
             if not uri.startswith(SCHEME) or not quoted or "%00" in quoted or "\0" in quoted:
                 raise UsageError(f"the URI of a document is {SCHEME}MIRROR/PATH")
-            wanted = Wanted(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                told = await self._ask(
-                    lambda: self._library.get(wanted, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
+            request = DocumentRequest(os.fsdecode(urllib.parse.unquote_to_bytes(quoted)), None)
+            async with asyncio.timeout(RESPONSE_SECONDS):
+                response = await self._ask(
+                    lambda: self._library.get(request, mirror, around=None, offset=0, limit=LONGEST_RESOURCE)
                 )
         except Exception as error:
-            raise _refusal(error) from error
-        text = told["text"]
-        if told["next_offset"] is not None:
+            raise _protocol_error(error) from error
+        text = response["text"]
+        if response["next_offset"] is not None:
             text += (
-                f"\n\n[{told['total']:,} characters in total; to continue, call the tool `get` with "
-                f"`offset` {told['next_offset']}]"
+                f"\n\n[{response['total']:,} characters in total; to continue, call the tool `get` with "
+                f"`offset` {response['next_offset']}]"
             )
         return ReadResourceResult(
             contents=[TextResourceContents(uri=params.uri, mime_type="text/plain", text=_encodable(text))]
@@ -487,42 +489,48 @@ def _validator(tool: str) -> Any:
     return jsonschema.Draft202012Validator(TOOLS[tool].input_schema)
 
 
-def _checked(tool: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments with the schema's defaults. Raises `UsageError` if the schema refuses one."""
-    wrong = jsonschema.exceptions.best_match(_validator(tool).iter_errors(given))
-    if wrong is not None:
-        place = "".join(f"`{each}`: " for each in wrong.absolute_path)
-        raise UsageError(f"{place}{_too_long(wrong) or _shortened(wrong.message)}")
-    given = {name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in given.items()}
-    for name, value in given.items():
+    violation = jsonschema.exceptions.best_match(_validator(tool).iter_errors(arguments))
+    if violation is not None:
+        location = "".join(f"`{each}`: " for each in violation.absolute_path)
+        raise UsageError(f"{location}{_explain_length(violation) or _shorten(violation.message)}")
+    arguments = {
+        name: _NO_TEXT.sub(" ", value) if name in TEXTS else value for name, value in arguments.items()
+    }
+    for name, value in arguments.items():
         if isinstance(value, str) and "\0" in value:
             raise UsageError(f"`{name}`: a name can't contain a NUL character")
     properties: Mapping[str, Any] = TOOLS[tool].input_schema["properties"]
-    usual = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
+    defaults = {name: schema["default"] for name, schema in properties.items() if "default" in schema}
     # An integer may arrive as 3.0, which the schema accepts.
-    whole = {name: int(value) for name, value in given.items() if isinstance(value, float)}
-    return {**usual, **given, **whole}
+    integers = {name: int(value) for name, value in arguments.items() if isinstance(value, float)}
+    return {**defaults, **arguments, **integers}
 
 
-def _too_long(wrong: jsonschema.ValidationError) -> str:
+def _explain_length(violation: jsonschema.ValidationError) -> str:
     """For a value over a limit, return its length and the limit; '' for any other mistake."""
-    what = {"maxLength": "characters", "maxItems": "items"}.get(str(wrong.validator), "")
-    return f"{len(wrong.instance):,} {what}; at most {wrong.validator_value:,} are allowed" if what else ""
+    unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator), "")
+    return (
+        f"{len(violation.instance):,} {unit}; at most {violation.validator_value:,} are allowed"
+        if unit
+        else ""
+    )
 
 
-def _filters_in_words(given: Mapping[str, Any]) -> str:
+def _format_filters(arguments: Mapping[str, Any]) -> str:
     """Return the filters of a search in words."""
-    values = {name: given[name] for name in ("path", "type", "after") if name in given}
-    words = (
+    values = {name: arguments[name] for name in ("path", "type", "after") if name in arguments}
+    filters = (
         f"`{name}` {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()
     )
-    return printable(" and ".join(words))
+    return printable(" and ".join(filters))
 
 
-def _shortened(message: str) -> str:
+def _shorten(message: str) -> str:
     """Shorten the validator's message, which quotes a value of any length."""
-    said = printable(message)
-    return said if len(said) <= 200 else f"{said[:60]} … {said[-120:]}"
+    line = printable(message)
+    return line if len(line) <= 200 else f"{line[:60]} … {line[-120:]}"
 
 
 def _moment(text: str) -> float:
@@ -532,9 +540,9 @@ def _moment(text: str) -> float:
         raise UsageError(f"`after`: {error}") from error
 
 
-def _path_of(given: str) -> str:
+def _decode_cursor(text: str) -> str:
     try:
-        return path_at(given)
+        return path_at(text)
     except ValueError as error:
         raise UsageError("`cursor` must be the `next` of the previous page, unchanged") from error
 
@@ -542,18 +550,18 @@ def _path_of(given: str) -> str:
 # -- what is answered ------------------------------------------------------------------------------------
 
 
-def _sentence(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no response within {ANSWER_SECONDS:.0f} s: a folder or a service hangs; try again later"
+        return f"no response within {RESPONSE_SECONDS:.0f} s: a folder or a service hangs; try again later"
     if code_of(error) is None:
         log.exception("answer.failed")
         return "this is a bug in kbsync; its log on stderr has the details"
     return sentence_of(error)
 
 
-def _refusal(error: Exception) -> MCPError:
-    known = code_of(error) is not None
-    return MCPError(INVALID_PARAMS if known else INTERNAL_ERROR, _encodable(_sentence(error)))
+def _protocol_error(error: Exception) -> MCPError:
+    is_expected = code_of(error) is not None
+    return MCPError(INVALID_PARAMS if is_expected else INTERNAL_ERROR, _encodable(_describe_error(error)))
 
 
 def _content(text: str) -> TextContent:
@@ -581,9 +589,9 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _noted(told: Json) -> Iterator[str]:
-    if told["notes"]:
-        yield "Note: " + "\nNote: ".join(told["notes"])
+def _format_notes(response: Json) -> Iterator[str]:
+    if response["notes"]:
+        yield "Note: " + "\nNote: ".join(response["notes"])
 
 
 def _hit(hit: FoundDocument) -> Json:
@@ -592,61 +600,64 @@ def _hit(hit: FoundDocument) -> Json:
     return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 
 
-def _hits_in_words(told: Json, several: bool) -> Iterator[str]:
-    yield from _noted(told)
-    if not told["hits"]:
+def _format_hits(response: Json, several: bool) -> Iterator[str]:
+    yield from _format_notes(response)
+    if not response["hits"]:
         yield "No results."
-    for number, hit in enumerate(told["hits"], 1):
+    for number, hit in enumerate(response["hits"], 1):
         whose = f"{hit['mirror']} on {hit['host']}: " if hit["host"] and not hit["here"] else ""
         whose = whose or (f"{hit['mirror']}: " if several else "")
         when = f"as of {hit['as_of']}" if hit["as_of"] else ""
         facts = [f"id {hit['document_id']}", *filter(None, [when, hit["reason"]])]
         head = f"{number}. {whose}{printable(hit['path'])} ({', '.join(facts)})"
-        yield "\n".join([head, *map(partial(_passage_in_words, hit), hit["passages"])])
+        yield "\n".join([head, *map(partial(_format_passage, hit), hit["passages"])])
 
 
-def _passage_in_words(hit: Json, passage: Json) -> str:
-    place = f"page {passage['page']}" if passage["page"] is not None else ""
-    if not place and passage["line"] is not None:
-        place = f"line {passage['line']}"
+def _format_passage(hit: Json, passage: Json) -> str:
+    location = f"page {passage['page']}" if passage["page"] is not None else ""
+    if not location and passage["line"] is not None:
+        location = f"line {passage['line']}"
     trail = " › ".join(passage["headings"]) or hit["title"] or ""
-    head = ", ".join(filter(None, [printable(trail), place]))
+    head = ", ".join(filter(None, [printable(trail), location]))
     return f"[{head}]\n{passage['text']}" if head else passage["text"]
 
 
-def _piece_in_words(told: Json) -> Iterator[str]:
-    yield from _noted(told)
-    if told["reason"]:
-        yield f"{told['state']}: {told['reason']}"
-    end = told["offset"] + len(told["text"])
-    more = "" if told["next_offset"] is None else f"; continues at offset {told['next_offset']}"
-    yield (f"{printable(told['path'])}, characters {told['offset']:,} to {end:,} of {told['total']:,}{more}")
-    yield told["text"]
+def _format_piece(response: Json) -> Iterator[str]:
+    yield from _format_notes(response)
+    if response["reason"]:
+        yield f"{response['state']}: {response['reason']}"
+    end = response["offset"] + len(response["text"])
+    more = "" if response["next_offset"] is None else f"; continues at offset {response['next_offset']}"
+    span = f"{response['offset']:,} to {end:,} of {response['total']:,}"
+    yield f"{printable(response['path'])}, characters {span}{more}"
+    yield response["text"]
 
 
-def _mirror_in_words(one: Json) -> str:
-    counts = ", ".join(f"{number:,} {state}" for state, number in one["documents"].items() if number)
-    when = f"as of {one['as_of']}" if one["as_of"] else "no pass has finished yet"
-    return f"{one['name']}: {printable(one['folder'])}: {counts or 'no files'}; {when}"
+def _format_mirror(mirror: Json) -> str:
+    counts = ", ".join(f"{number:,} {state}" for state, number in mirror["documents"].items() if number)
+    when = f"as of {mirror['as_of']}" if mirror["as_of"] else "no pass has finished yet"
+    return f"{mirror['name']}: {printable(mirror['folder'])}: {counts or 'no files'}; {when}"
 
 
-def _list_in_words(told: Json) -> Iterator[str]:
-    yield from _noted(told)
-    yield from map(_mirror_in_words, told["mirrors"])
-    yield from (f"{printable(folder)}/" for folder in told["folders"])
-    for one in told["files"]:
-        reason = f": {one['reason']}" if one["reason"] else ""
-        state = "" if one["state"] == Status.READY.word else f" ({one['state']}{reason})"
-        yield f"{printable(one['path'])}{state}"
-    if told["next"] is not None:
-        yield f"More files: cursor {told['next']}"
+def _format_list(response: Json) -> Iterator[str]:
+    yield from _format_notes(response)
+    yield from map(_format_mirror, response["mirrors"])
+    yield from (f"{printable(folder)}/" for folder in response["folders"])
+    for file in response["files"]:
+        reason = f": {file['reason']}" if file["reason"] else ""
+        state = "" if file["state"] == Status.READY.word else f" ({file['state']}{reason})"
+        yield f"{printable(file['path'])}{state}"
+    if response["next"] is not None:
+        yield f"More files: cursor {response['next']}"
 
 
-def _status_in_words(told: Json) -> Iterator[str]:
-    yield from _noted(told)
-    yield from map(_mirror_in_words, told["mirrors"])
-    for one in told["mirrors"]:
-        yield from (f"{printable(each['path'])}: {each['reason']}" for each in [*one["failed"], *one["held"]])
-    if (why := told["explanation"]) is not None:
+def _format_status(response: Json) -> Iterator[str]:
+    yield from _format_notes(response)
+    yield from map(_format_mirror, response["mirrors"])
+    for mirror in response["mirrors"]:
+        yield from (
+            f"{printable(each['path'])}: {each['reason']}" for each in [*mirror["failed"], *mirror["held"]]
+        )
+    if (why := response["explanation"]) is not None:
         yield f"{printable(why['path'])}: {why['answer']}"
         yield from why["sentences"]

@@ -31,13 +31,13 @@ from kbsync.state import lock
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-    from kbsync.cli.commands.mcp.opened import OpenInstallation
+    from kbsync.cli.commands.mcp.open_mirrors import OpenInstallation
     from kbsync.daemon import Daemon
 
 log = structlog.get_logger("kbsync")
 
-LOOK_EVERY = 5.0
-READ_EVERY = 30.0
+CHECK_LOCK_EVERY = 5.0
+READ_CONFIG_EVERY = 30.0
 """Seconds between checks of the config and its key files: an assistant sends no SIGHUP."""
 
 FREE_FOR = 4
@@ -45,21 +45,21 @@ FREE_FOR = 4
 """
 
 
-def serve(opened: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
+def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
     """Answer and mirror until the client disconnects or a signal arrives. Ends the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
-        asyncio.run(_run(opened, answering, signals, end))
+        asyncio.run(_run(open_mirrors, answering, signals, end))
 
 
 async def _run(
-    opened: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
+    open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
     # A mirror whose folder or base hangs doesn't delay answers about another.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
-        mirroring = Mirroring(opened)
+        mirroring = Mirroring(open_mirrors)
         keeping = asyncio.create_task(mirroring.keep())
         following = asyncio.create_task(mirroring.follow_config())
         await asyncio.wait({client, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -70,7 +70,7 @@ async def _run(
         end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
-        await opened.aclose()
+        await open_mirrors.aclose()
     if isinstance(error, Exception) and code_of(error) is not None:
         raise error
     end.now()
@@ -86,75 +86,77 @@ def _code_after(error: BaseException | None) -> Code:
 class Mirroring:
     """Mirrors like the daemon, whenever no other kbsync holds the state."""
 
-    def __init__(self, opened: OpenInstallation) -> None:
-        self._opened = opened
+    def __init__(self, open_mirrors: OpenInstallation) -> None:
+        self._open_mirrors = open_mirrors
         self._daemon: Daemon | None = None
 
     async def keep(self) -> None:
         """Mirror until `end`."""
-        opened = self._opened
-        free, failures = FREE_FOR, 0  # no wait at the start
+        open_mirrors = self._open_mirrors
+        free_checks, failures = FREE_FOR, 0  # no wait at the start
         while True:
-            if free >= FREE_FOR:
-                opened.will_mirror = True
+            if free_checks >= FREE_FOR:
+                open_mirrors.will_mirror = True
                 try:
                     await self._mirror()
                     return
                 except LockedError:
-                    opened.obstacle = ""
-                    failures = free = 0
+                    open_mirrors.obstacle = ""
+                    failures = free_checks = 0
                 except Exception as error:
                     if code_of(error) is None:
                         failures += 1
-                        log.exception("mirroring.failed", again_in=LOOK_EVERY + pause_after(failures))
-                    elif (trouble := sentence_of(error)) != opened.obstacle:
-                        log.error("mirroring.refused", reason=trouble)
-                    opened.obstacle = bug_in_words(error) if code_of(error) is None else sentence_of(error)
-                opened.will_mirror = False
+                        log.exception("mirroring.failed", again_in=CHECK_LOCK_EVERY + pause_after(failures))
+                    elif (reason := sentence_of(error)) != open_mirrors.obstacle:
+                        log.error("mirroring.refused", reason=reason)
+                    open_mirrors.obstacle = (
+                        bug_in_words(error) if code_of(error) is None else sentence_of(error)
+                    )
+                open_mirrors.will_mirror = False
                 if failures:
                     await asyncio.sleep(pause_after(failures))
-            state_dir = opened.installation.state_dir
-            taken_at = lock.taken_at(state_dir)
-            await asyncio.sleep(LOOK_EVERY)
+            state_dir = open_mirrors.installation.state_dir
+            last_taken = lock.taken_at(state_dir)
+            await asyncio.sleep(CHECK_LOCK_EVERY)
             # A daemon in a restart loop may hold the lock only between checks.
-            has_run = lock.is_held(state_dir) or lock.taken_at(state_dir) != taken_at
-            free = 0 if has_run else free + 1
+            has_run = lock.is_held(state_dir) or lock.taken_at(state_dir) != last_taken
+            free_checks = 0 if has_run else free_checks + 1
 
     async def follow_config(self) -> None:
         """Follow changes of the config until cancelled. Ignores a config with errors."""
-        opened, complaint, last = self._opened, "", self._opened.installation.config
+        open_mirrors, complaint, last = self._open_mirrors, "", self._open_mirrors.installation.config
         while True:
-            await asyncio.sleep(READ_EVERY)
+            await asyncio.sleep(READ_CONFIG_EVERY)
             try:
-                config = await opened.config_now()
+                config = await open_mirrors.config_now()
             except (UsageError, OSError) as error:
-                if (said := sentence_of(error)) != complaint:
-                    log.error("config.refused", reason="; ".join(said.splitlines()))
-                complaint = said
+                if (message := sentence_of(error)) != complaint:
+                    log.error("config.refused", reason="; ".join(message.splitlines()))
+                complaint = message
                 continue
             complaint = ""
-            if config in (opened.installation.config, last):
+            if config in (open_mirrors.installation.config, last):
                 continue
             last = config
             if self._daemon is not None:
                 self._daemon.read_config()
             else:
-                opened.turn_to(config)
+                open_mirrors.turn_to(config)
 
     async def _mirror(self) -> None:
         """Mirror. Raises `LockedError` if another kbsync does, and other `KbsyncError` if it fails."""
-        opened = self._opened
+        open_mirrors = self._open_mirrors
         # Before importing the daemon's modules, which takes a while.
-        prepare(opened.installation)
+        prepare(open_mirrors.installation)
         from kbsync.daemon import Daemon
 
         self._daemon = Daemon(
-            opened.installation,
-            lambda: again(opened.installation),
-            on_config=opened.turn_to,
+            open_mirrors.installation,
+            lambda: again(open_mirrors.installation),
+            on_config=open_mirrors.turn_to,
             assistants=assistant_app,
         )
-        opened.obstacle = ""
+        open_mirrors.obstacle = ""
         try:
             await self._daemon.run()
         finally:
@@ -190,12 +192,12 @@ def _take_stdin() -> _Lines:
 
 async def answer_stdio(server: Server[Any]) -> None:
     """Serve the client on stdin and stdout until it closes them."""
-    gone = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
-    with contextlib.suppress(*gone):
+    disconnects = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError)
+    with contextlib.suppress(*disconnects):
         try:
             async with stdio_server(anyio.wrap_file(_take_stdin())) as (incoming, outgoing):
                 await server.run(incoming, outgoing, server.create_initialization_options())
         except BaseExceptionGroup as group:
-            _, others = group.split(gone)
+            _, others = group.split(disconnects)
             if others is not None:
                 raise others from None

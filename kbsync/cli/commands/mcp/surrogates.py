@@ -16,4 +16,4 @@ def mend_surrogates(json_text: str) -> str:
     """Return the same JSON with U+FFFD for each half of a pair, at the same length."""
     if "\\u" not in json_text:
         return json_text
-    return _ESCAPE.sub(lambda found: "\\ufffd" if found["half"] else found[0], json_text)
+    return _ESCAPE.sub(lambda match: "\\ufffd" if match["half"] else match[0], json_text)

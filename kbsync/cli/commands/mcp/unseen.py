@@ -61,11 +61,11 @@ class _Comparison:
         self._mirror = mirror
         self._is_given_up = is_given_up
 
-    def read(self, look: Callable[[Tx], T]) -> T:
-        """Run `look` on the state. Raises `_GivenUpError`."""
+    def read(self, query: Callable[[Tx], T]) -> T:
+        """Run `query` on the state. Raises `_GivenUpError`."""
         if self._is_given_up():
             raise _GivenUpError
-        return self._state.read(look)
+        return self._state.read(query)
 
     def is_changed(self, listing: FolderListing) -> bool:
         """Whether an entry of this folder was added, removed or has other bytes."""
@@ -96,5 +96,9 @@ class _Comparison:
         is_touched = entry.kind is FileKind.FILE and entry.stamp.mtime_ns != row.stamp.mtime_ns
         if row.digest is None or not is_touched:
             return False
-        found = digest(self._root, row.path, entry.stamp)
-        return found.digest != row.digest if isinstance(found, StableDigest) else isinstance(found, Unstable)
+        current = digest(self._root, row.path, entry.stamp)
+        return (
+            current.digest != row.digest
+            if isinstance(current, StableDigest)
+            else isinstance(current, Unstable)
+        )

@@ -87,7 +87,7 @@ class OpenInstallation:
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
         """The mirror's target, which stays open. Raises `Unavailable` if it hangs."""
-        while (known := self._targets.get(mirror.name)) is None or known[0] != mirror:
+        while (entry := self._targets.get(mirror.name)) is None or entry[0] != mirror:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
                 opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
@@ -98,7 +98,7 @@ class OpenInstallation:
                     await asyncio.shield(opening)
             except TimeoutError as error:
                 raise Unavailable(f"its knowledge base did not open within {OPEN_SECONDS:g} s") from error
-        yield known[1]
+        yield entry[1]
 
     async def _open(self, mirror: MirrorConfig) -> None:
         opening = asyncio.to_thread(self.installation.target, mirror, read_only=True)
@@ -108,9 +108,9 @@ class OpenInstallation:
             await before[1].aclose()
 
 
-async def run_each(work: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
-    """Run the work of several mirrors at once; returns the results of those that finish in time."""
-    tasks = {name: asyncio.ensure_future(apart(name, each)) for name, each in work.items()}
+async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
+    """Run the jobs of several mirrors at once; returns the results of those that finish in time."""
+    tasks = {name: asyncio.ensure_future(apart(name, job)) for name, job in jobs.items()}
     try:
         if tasks:
             await asyncio.wait(tasks.values(), timeout=seconds)
@@ -126,10 +126,10 @@ async def query_folders(chosen: Installation, query: Callable[[Installation], li
     Raises `Unavailable` if such mirrors exist and the others have no result.
     """
     names = [each.name for each in chosen.mirrors]
-    work = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}
-    results = await run_each(work, LOOK_SECONDS)
-    found = [one for result in results.values() for one in result]
+    queries = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}
+    results = await run_each(queries, LOOK_SECONDS)
+    values = [value for result in results.values() for value in result]
     silent = [name for name in names if name not in results]
-    if silent and not found:
+    if silent and not values:
         raise Unavailable(f"{', '.join(silent)}: the folder doesn't respond; try again later")
-    return found
+    return values
