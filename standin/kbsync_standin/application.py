@@ -270,6 +270,7 @@ class Application(ABC, Generic[B, S]):
         self._journal: list[Json] = []
         self._count = 0
         self.documents: dict[str, S] = {}
+        self._withdrawn: dict[str, S] = {}
         self.bases: dict[str, Any] = {}
         self.begin()
 
@@ -301,9 +302,15 @@ class Application(ABC, Generic[B, S]):
             self.change_base(self.behaviour.base)
 
     def change_base(self, state: str) -> None:
-        """Others do to the base that is there from the start what the switch `base` says."""
-        if state != "present":  # as if none of its documents had ever been there
-            self.documents = {key: one for key, one in self.documents.items() if one.base != self.home_id}
+        """Others do to the base that is there from the start what the switch `base` says.
+
+        One that is deleted comes back with its documents.
+        """
+        ours = {key: one for key, one in self.documents.items() if one.base == self.home_id} | self._withdrawn
+        # Without them it is as if none of its documents had ever been there.
+        others = {key: one for key, one in self.documents.items() if key not in ours}
+        self.documents = others | ours if state == "present" else others
+        self._withdrawn = ours if state == "deleted" else {}
         if state == "recreated":
             self.bases.pop(self.home_id, None)
             self.add_home(self.new_id())

@@ -77,6 +77,12 @@ class ServedWorld(SuiteWorld):
         [self.base] = self._bases() - before
         self.target = await self.open()
 
+    def lose_base(self) -> None:
+        self.app.set_behaviour({"base": "deleted"})
+
+    def restore_base(self) -> None:
+        self.app.set_behaviour({"base": "present"})
+
     def _bases(self) -> set[str]:
         return {one["id"] for one in self.app.snapshot()["bases"]}
 

@@ -24,7 +24,7 @@ from kbsync.contract.target import (
     Reslices,
     Target,
 )
-from kbsync.errors import NameTaken, NotOffered, Rejected, TargetError, Unfit
+from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unfit
 from tests.conformance.extras import ExtraSuite
 from tests.conformance.world import SuiteWorld, texts
 from tests.share import long
@@ -562,9 +562,47 @@ class TargetSuite(ExtraSuite):
         assert await world.rows() == []
         assert (await world.target.status([remote_id]))[remote_id].state is DocState.MISSING
 
+    async def test_base_that_is_gone_is_told_and_proves_no_document_gone(self, world: SuiteWorld) -> None:
+        """What a service says of documents counts only while their base answers (promise 1)."""
+        target = world.target
+        [remote_id] = await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        base = await target.base()
+        world.lose_base()
+        with pytest.raises(Halted) as halted:
+            await target.base()
+        assert halted.value.halt == "knowledge-base-missing"
+        assert halted.value.reason
+        for call in (lambda: target.status([remote_id]), world.rows):
+            with pytest.raises(TargetError) as caught:
+                await call()
+            assert _blames_base(caught.value, world)
+        outcomes = await target.delete([remote_id])
+        assert _blames_base(outcomes[remote_id], world)
+        world.restore_base()
+        assert (await target.base()).id == base.id
+        assert (await target.status([remote_id]))[remote_id].state is DocState.READY
+        assert list(await world.listed()) == [remote_id]
+        assert await world.found("kestrel") == {remote_id}
+
+    async def test_upload_into_a_base_that_is_gone_blames_no_document(self, world: SuiteWorld) -> None:
+        world.lose_base()
+        outcome = await _put(world.target, world.document("a.md", *texts(["kestrel"])))
+        if isinstance(outcome, Accepted):  # some store a file before they look for its base
+            with pytest.raises(Halted):
+                await world.target.status([outcome.remote_id])
+            return
+        assert _blames_base(outcome, world)
+
     async def test_aclose_is_repeatable(self, world: SuiteWorld) -> None:
         await world.target.aclose()
         await world.target.aclose()
+
+
+def _blames_base(outcome: object, world: SuiteWorld) -> bool:
+    """It halts over the missing base; where only the look at the base tells that, it is to be tried later."""
+    if world.base_tells_alone and isinstance(outcome, Unavailable):
+        return True
+    return isinstance(outcome, Halted) and outcome.halt == "knowledge-base-missing" and bool(outcome.reason)
 
 
 def _pages(*words: str) -> list[tuple[str, str]]:

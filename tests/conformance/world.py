@@ -44,6 +44,8 @@ class SuiteWorld(abc.ABC):
     """Answers of the service carry its time."""
     chat_model = "some-model"
     """One that answers questions, where the service has no applications."""
+    base_tells_alone = False
+    """Only the call for the base tells that it is gone; the others fail as at a service that is down."""
     unknown_id = "2108699999999999999"
     """An id in the form of the target's own that no document has."""
     impossible_ids: tuple[str, ...] = ()
@@ -86,6 +88,14 @@ class SuiteWorld(abc.ABC):
     async def recreate(self) -> None:
         """Delete the base and make a new one in its place; `target` looks at the new one."""
         pytest.skip("this world cannot make its base anew")
+
+    def lose_base(self) -> None:
+        """Others delete the base, or nobody with this key may see it any more."""
+        pytest.skip("this world cannot lose its base")
+
+    def restore_base(self) -> None:
+        """The base is back, with what was in it."""
+        raise NotImplementedError
 
     async def reopen(self) -> None:
         """Close the client and open another, as a restart does."""

@@ -149,7 +149,7 @@ def gone(form: str) -> Callable[[RemoteWorld], None]:
         (unwelcome, "credentials", 5),
         (lambda world: world.turn(key_revoked=True), "credentials", 0),
         (lambda world: world.turn(money_gone=True), "quota", 5),
-        *((gone(form), "knowledge-base-missing", 0) for form in ("404", "code", "null")),
+        *((gone(form), "knowledge-base-missing", 0) for form in ("code", "null")),
         (gone_in_mid_run, "knowledge-base-missing", 5),
     ],
 )

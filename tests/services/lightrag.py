@@ -26,6 +26,7 @@ class ServedLightrag(ServedWorld):
 
     service = "lightrag"
     unknown_id = "nobody~aaaaaaaa.md"
+    base_tells_alone = True
 
     def spoiled(self, path: str) -> bytes:
         return b" \n"

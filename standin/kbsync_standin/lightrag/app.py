@@ -91,7 +91,7 @@ class LightragApplication(Storage):
             raise Refused("API Key required", 403)
         if given != self._key or self.behaviour.key_revoked:
             raise self.refusals["unauthorized"]
-        if self.behaviour.base == "gone":
+        if self.behaviour.base == "deleted":
             raise self.no_route(call)
 
     def moment_of_failure(self, fault: Fault) -> str:

@@ -16,13 +16,13 @@ class LightragBehaviour(Behaviour):
     deleting: how long a deletion in the background takes.
     most_at_once: more documents that are not processed yet are refused with 429; 0: no limit.
     tells_progress: where asked to, the lines of an answer tell of the work before it, and have a last one.
-    base: the API is `present`; `gone` (404 for everything); or what is in it was `emptied` by others.
+    base: the API is `present`; `deleted` (404 for everything); or what is in it was `emptied` by others.
     """
 
     deleting: float = 0.05
     most_at_once: int = 0
     tells_progress: bool = True
-    base: Literal["present", "gone", "emptied"] = "present"  # type: ignore[assignment]
+    base: Literal["present", "deleted", "emptied"] = "present"
 
 
 KINDS: Mapping[str, str] = {

@@ -100,22 +100,27 @@ class Project(Application[OpenaiBehaviour, UploadedFile]):
     name, kinds, switches = "openai", KINDS, OpenaiBehaviour
     home_id, home_name, home_key = HOME_ID, "Default", "vector_store_id"
 
+    def begin(self) -> None:
+        """No store is withdrawn."""
+        self._withdrawn_store: VectorStore | None = None
+        super().begin()
+
     @property
     def is_ogx(self) -> bool:
         """The dialect is that of OGX."""
         return self.behaviour.dialect == "ogx"
 
     def change_base(self, state: str) -> None:
-        """Its files stay."""
-        home = self.bases.get(HOME_ID)
-        if state in ("deleted", "recreated", "emptied"):
-            self.bases.pop(HOME_ID, None)
-        elif home is not None:
-            home.status = "expired" if state == "expired" else "completed"
+        """Its files stay. One that is deleted comes back with those attached to it."""
+        home = self.bases.pop(HOME_ID, self._withdrawn_store)
+        self._withdrawn_store = home if state == "deleted" else None
         if state == "recreated":
             self.add_home(self.new_id())
-        elif state in ("present", "emptied") and HOME_ID not in self.bases:
+        elif state != "deleted":
             self.add_home(HOME_ID)
+            if home is not None and state != "emptied":
+                home.status = "expired" if state == "expired" else "completed"
+                self.bases[HOME_ID] = home
 
     def new_id(self) -> str:
         """Of a store."""

@@ -86,16 +86,26 @@ class Files(Application[OpenWebuiBehaviour, File]):
     def begin(self) -> None:
         """No work goes on."""
         self._going_on: list[tuple[float, float, Iterator[None]]] = []
+        self._withdrawn_base: tuple[Collection | None, dict[File, str | None]] | None = None
         super().begin()
 
     def change_base(self, state: str) -> None:
-        """Its files stay, without their links."""
-        if state != "present":
-            self.drop_base(HOME_ID)
+        """Its files stay, without their links; a deleted one comes back with them."""
+        base, links = self._withdrawn_base or (self.bases.get(HOME_ID), self.links(HOME_ID))
+        self._withdrawn_base = (base, links) if state == "deleted" else None
+        self.drop_base(HOME_ID)
         if state == "recreated":
             self.add_home(self.new_id())
-        elif state != "deleted" and HOME_ID not in self.bases:
+        elif state != "deleted":
             self.add_home(HOME_ID)
+        if state == "present" and base is not None:
+            self.bases[HOME_ID] = base
+            for one, folder in links.items():
+                one.folder[HOME_ID] = folder
+
+    def links(self, base_id: str) -> dict[File, str | None]:
+        """The files that are linked to a base, with their folders in it."""
+        return {one: one.folder[base_id] for one in self.documents.values() if base_id in one.folder}
 
     def new_id(self) -> str:
         """A UUID."""

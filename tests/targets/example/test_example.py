@@ -50,6 +50,12 @@ class ExampleWorld(SuiteWorld):
     def spoiled(self, path: str) -> bytes:
         return SPOILED
 
+    def lose_base(self) -> None:
+        self.service.base, self.service.is_vague = "another", True
+
+    def restore_base(self) -> None:
+        self.service.base = "handbook"
+
     async def recreate(self) -> None:
         self.service.recreate("another")
         await self.reopen()
@@ -58,19 +64,6 @@ class ExampleWorld(SuiteWorld):
 class TestExample(TargetSuite):
     def make_world(self, place: Path) -> SuiteWorld:
         return ExampleWorld()
-
-
-async def test_gone_is_gone_only_at_a_base_that_is_there() -> None:
-    world = ExampleWorld()
-    target = await world.open()
-    world.service.is_vague = True
-    assert (await target.status(["d1"]))["d1"].state is DocState.MISSING
-    assert await target.delete(["d1"]) == {"d1": None}
-    world.service.recreate("another")
-    with pytest.raises(Halted):
-        await target.status(["d1"])
-    assert isinstance((await target.delete(["d1"]))["d1"], Halted)
-    await target.aclose()
 
 
 async def test_a_document_that_cannot_be_polled_leaves_the_others_their_states() -> None:

@@ -13,7 +13,7 @@ import pytest
 from kbsync.accounts.account import account_of
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, NotOffered, Rejected, Unavailable
+from kbsync.errors import Halted, NotOffered, Unavailable
 from kbsync.targets.http import client
 from kbsync_standin.openai import HOME_ID
 from tests.crash.harness import Guillotine
@@ -141,22 +141,6 @@ async def test_a_store_that_is_gone_or_expired_says_so(world: OpenaiWorld, base:
             await world.make_target().base()
     assert caught.value.halt == "knowledge-base-missing"
     assert words in caught.value.reason and HOME_ID in caught.value.reason
-
-
-async def test_a_store_that_goes_in_the_middle_makes_nothing_missing(world: OpenaiWorld) -> None:
-    world.write_many(3)
-    await world.once()
-    ids = [one["id"] for one in world.documents()]
-    world.turn(base="deleted")
-    async with world.client() as target:
-        with pytest.raises(Halted):
-            await target.status(ids)
-        with pytest.raises(Halted):
-            [row async for row in target.list()]
-        with pytest.raises(Rejected, match="not found"):
-            await target.search(Query("text"))
-        outcomes = await target.delete(ids)
-    assert all(isinstance(one, Halted) for one in outcomes.values())
 
 
 async def test_a_rename_sends_no_file_and_keeps_what_others_noted(world: OpenaiWorld) -> None:

@@ -296,19 +296,6 @@ async def test_a_web_page_is_no_answer(world: OpenWebuiWorld, monkeypatch: pytes
                 await target.base()
 
 
-async def test_a_base_that_is_gone_halts_the_mirror(world: OpenWebuiWorld) -> None:
-    world.write("a.md", "text")
-    await world.once()
-    world.turn(base="deleted")
-    world.clock.now += 10
-    world.write("a.md", "changed")
-    await world.once()
-    assert world.halted == "knowledge-base-missing"
-    async with world.client() as target:
-        with pytest.raises(Halted):
-            [row async for row in target.list()]
-
-
 @long
 async def test_a_text_too_large_for_an_answer_concerns_its_own_document_only(world: OpenWebuiWorld) -> None:
     """What is asked of many carries no texts; the text of one alone is read where nothing else helps."""

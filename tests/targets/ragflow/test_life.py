@@ -10,7 +10,7 @@ import pytest
 
 from kbsync.contract.searching import Query
 from kbsync.contract.target import DocState
-from kbsync.errors import Halted, Rejected
+from kbsync.errors import Rejected
 from kbsync.targets.http.metadata import tags_in
 from kbsync_standin.ragflow.datasets import HOME_ID
 from tests.crash.harness import Guillotine
@@ -287,21 +287,6 @@ async def test_a_search_that_is_refused_is_told(world: RagflowWorld) -> None:
     world.play("code", op="search", times=0, args={"code": 400, "message": "Model not found"})
     with pytest.raises(Rejected, match="Model not found"):
         await found(world, "text")
-
-
-async def test_another_dataset_is_missing_and_nothing_is_believed_of_its_documents(
-    world: RagflowWorld,
-) -> None:
-    await mirrored(world)
-    world.turn(base="deleted")
-    async with world.client() as target:
-        for call in (target.base(), target.status(["00000000000011f00000000000000000"])):
-            with pytest.raises(Halted) as caught:
-                await call
-            assert caught.value.halt == "knowledge-base-missing"
-    world.write("new.md", "a new file")
-    await world.once()
-    assert world.halted == "knowledge-base-missing"
 
 
 # -- metadata
