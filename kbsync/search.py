@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.searching import Image, Passage, Query, selector
+from kbsync.contract.searching import Image, KnowsWords, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
 from kbsync.engine.clock import apart
@@ -65,7 +65,7 @@ class SearchReply:
 
     `fresh`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
-    empty if there are hits.
+    empty if there are hits. `guesses`: words searched for instead of those that no document has.
     """
 
     hits: Sequence[FoundDocument]
@@ -74,6 +74,7 @@ class SearchReply:
     errors: Mapping[str, Exception] = field(default_factory=dict)
     answered: Collection[str] = ()
     unmatched: Unmatched = field(default_factory=Unmatched)
+    guesses: Sequence[str] = ()
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
         """The notes in words; `minor`: include those that a user at a terminal knows anyway."""
@@ -96,7 +97,7 @@ async def search(
     selector(query)  # raises for a path that isn't a valid pattern
     installation = opened.installation
     mirrors = [each for each in installation.mirrors if not only or each.name in only]
-    found, errors, answered = await _find(opened, mirrors, query, images=images, soon=soon)
+    found, errors, answered, unknown = await _find(opened, mirrors, query, images=images, soon=soon)
     refused = [
         name for name, error in errors.items() if isinstance(error, Halted) and error.halt == CREDENTIALS
     ]
@@ -117,7 +118,9 @@ async def search(
         return fresh, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
 
     fresh, hits, unmet = await opened.read(look)
+    guesses = _guesses(unknown)
     notes = [
+        *_notes_on_words(guesses, are_all=bool(hits and unknown) and all(each.are_all for each in unknown)),
         *notes_on(fresh, opened),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
@@ -125,7 +128,24 @@ async def search(
             if not isinstance(error, UnmadeError)
         ),
     ]
-    return SearchReply(hits, fresh, notes, errors, answered, unmet)
+    return SearchReply(hits, fresh, notes, errors, answered, unmet, list(filter(None, guesses.values())))
+
+
+def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
+    """The words that none of these targets has, each with what was searched for instead, or ""."""
+    return {
+        word: next((each.instead[word] for each in unknown if each.instead[word]), "")
+        for word in (unknown[0].instead if unknown else ())
+        if all(word in each.instead for each in unknown)
+    }
+
+
+def _notes_on_words(guesses: Mapping[str, str], *, are_all: bool) -> list[Note]:
+    """`are_all`: no document has any word of the question, and yet there are hits."""
+    lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
+    if not lines and are_all:
+        lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
+    return [Note(printable(line)) for line in lines]
 
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
@@ -181,28 +201,45 @@ def _expected(error: BaseException) -> Exception:
 
 async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
-) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str]]:
-    """Return the hits, why mirrors couldn't be searched, and those that responded."""
+) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords]]:
+    """Return the hits, why mirrors couldn't be searched, those that responded, and for each target the words
+    that it lacks; [] if one of them can't tell."""
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
         # An absolute pattern is compared with the folders' real paths.
         asked = await apart("", asyncio.to_thread(searches, searched, query))
         ask = search_soon if soon else search_mirrors
-        searching = (apart(group[0].name, ask(group, its)) for group, its in asked)
+
+        async def search_group(
+            group: Sequence[SearchedMirror], its: Query
+        ) -> tuple[list[FoundDocument], UnknownWords | None]:
+            return await ask(group, its), await _unknown_words(group[0].target, its)
+
+        searching = (apart(group[0].name, search_group(group, its)) for group, its in asked)
         answers = await asyncio.gather(*searching, return_exceptions=True)
         found, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
+        unknown = list[UnknownWords | None]()
         for (group, _), answer in zip(asked, answers, strict=True):
             names = [each.name for each in group]
             if isinstance(answer, BaseException):
                 errors |= dict.fromkeys(names, _expected(answer))
             else:
-                found.append((group[0], answer))
+                found.append((group[0], answer[0]))
+                unknown.append(answer[1])
                 answered += names
         best = merge(found, query)
         if images:
             best = await with_images(best, searched)
-        return best, errors, answered
+        known = [each for each in unknown if each is not None]
+        return best, errors, answered, known if len(known) == len(unknown) else []
+
+
+async def _unknown_words(target: Target, query: Query) -> UnknownWords | None:
+    """The words that no document has; None if the target can't tell, or if the user is still typing."""
+    if query.unfinished or not isinstance(target, KnowsWords):
+        return None
+    return await target.unknown_words(query)
 
 
 def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:

@@ -123,6 +123,26 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownWords:
+    """The words of a question that no document has.
+
+    `instead`: for each a similar word that was searched for as well, or "". `are_all`: no document has any
+    of its words, so the hits are only near in meaning.
+    """
+
+    instead: Mapping[str, str]
+    are_all: bool
+
+
+@runtime_checkable
+class KnowsWords(Protocol):
+    """Can tell which words of a question no document has."""
+
+    async def unknown_words(self, query: Query) -> UnknownWords:
+        """Whatever the filters of the query. Raises `TargetError`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """The number of chunks of a document, and its extracted text."""
 

@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from kbsync.contract.searching import Hit, Passage, Query
+from kbsync.contract.searching import Hit, Passage, Query, UnknownWords
 from kbsync.core.text import printable
 from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
 from kbsync.index.read.formats import is_picture
+from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import PASSAGES
-from kbsync.index.words import readable, terms_of
+from kbsync.index.words import Term, readable, terms_of
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class Search:
                 _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
+            terms += [Term(stem, stem, is_guess=True) for stem in _guesses(snapshot.unknown(terms))]
             least = self._encoder.least_cosine
             ranked = _ranked(snapshot.candidates(terms, self._encoder.model, vector, query, least), least)
             if self._ranker is None:
@@ -126,6 +128,18 @@ class Search:
             current = snapshot.passages(item.chunk for item in ranked)
             ranked = [e for e in ranked if e.chunk in current and current[e.chunk].document == e.document]
             return _hits(snapshot, ranked, query.top_k)
+
+    def unknown_words(self, query: Query) -> UnknownWords:
+        """The words that no document has, and those that were searched for instead."""
+        terms = terms_of(query.text)
+        with self._store.snapshot() as snapshot:
+            unknown = snapshot.unknown(terms)
+            written = {each.word: snapshot.written(each.stem) if each.stem else "" for each in unknown}
+        return UnknownWords(written, bool(terms) and len(unknown) == len(terms))
+
+
+def _guesses(unknown: Iterable[Unknown]) -> dict[str, None]:
+    return dict.fromkeys(each.stem for each in unknown if each.stem)
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:

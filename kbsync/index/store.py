@@ -16,6 +16,7 @@ from kbsync.contract.searching import Origin, Query
 from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
+from kbsync.index.spelling import Unknown
 from kbsync.index.weights import LEXICAL, PASSAGES
 from kbsync.index.words import Term
 
@@ -102,6 +103,12 @@ class StoreSnapshot(Protocol):
         Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
         are omitted. Raises `UsageError` for an invalid path pattern.
         """
+
+    def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
+        """The terms that no document has, and similar ones that some document has."""
+
+    def written(self, stem: str) -> str:
+        """A word with this stem as a document has it; the stem itself if there is none."""
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""

@@ -46,7 +46,8 @@ def select_terms(
         count = frequencies[term]
         # The idf as in SQLite's bm25().
         idf = max(1e-6, math.log((chunks - count + 0.5) / (count + 0.5)))
-        total += idf
+        # The word that a guess stands for is in the sum itself, so a guess weighs less than a match.
+        total += 0.0 if term.is_guess else idf
         rows += count
         if not rarest or rows <= MOST_ROWS:
             rarest[term] = idf

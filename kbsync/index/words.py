@@ -105,12 +105,14 @@ _AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
 class Term:
     """A word as written (`surface`, case and accents folded) and as the index has it (`stem`).
 
-    `goes_on`: matches any word with this beginning.
+    `goes_on`: matches any word with this beginning. `is_guess`: it stands for a word of the question that no
+    document has.
     """
 
     surface: str
     stem: str
     goes_on: bool = False
+    is_guess: bool = False
 
 
 def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
@@ -118,18 +120,23 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
     `unfinished`: also words that begin with the last word.
     """
-    by_stem = {term.stem: term for term in _terms(readable(question))}
+    by_stem = {term.stem: term for term in stemmed(readable(question))}
     distinctive = [term for term in by_stem.values() if term.surface not in STOP_WORDS]
     terms = (distinctive or list(by_stem.values()))[: 2 * MOST_TERMS]
     if unfinished:
-        terms += [Term(term.surface, term.stem, goes_on=True) for term in _terms(last_word(question))]
+        terms += [Term(term.surface, term.stem, goes_on=True) for term in stemmed(last_word(question))]
     return terms
 
 
-def _terms(text: str) -> list[Term]:
+def stemmed(text: str) -> list[Term]:
     """The words of `text` as the index has them, each with its surface."""
     stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
+
+
+def is_unspaced(word: str) -> bool:
+    """Whether the word is in a script without spaces between words."""
+    return _RUN.search(word) is not None
 
 
 class Tokeniser:

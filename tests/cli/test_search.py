@@ -551,6 +551,28 @@ def test_a_search_without_anything_missing_has_no_notes(mirrored: Place) -> None
     assert notes(mirrored, "password", "--folder", "docs") == []
 
 
+@pytest.mark.parametrize(
+    ("question", "note"),
+    [
+        ("passwrd", "no document has “passwrd”; searched for “password”"),
+        ("pasword frobnicate", "no document has “pasword”; searched for “password”"),
+    ],
+)
+def test_what_was_searched_for_instead_of_a_misspelt_word_is_said_and_marked(
+    mirrored: Place, question: str, note: str
+) -> None:
+    assert notes(mirrored, question, "--folder", "docs") == [note]
+    shown = mirrored.run("search", question, "--folder", "docs", tty=True)
+    assert "\x1b[1mpassword" in shown.out.lower() and note in shown.err
+
+
+def test_hits_that_have_no_word_of_the_question_are_told_as_such(mirrored: Place) -> None:
+    assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
+        "no document has “ubuntu” or “setup”; the hits are near in meaning"
+    ]
+    assert notes(mirrored, "frobnicate", "--folder", "docs") == []
+
+
 def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(lagging: Place) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):

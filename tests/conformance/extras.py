@@ -18,7 +18,7 @@ from kbsync.accounts.account import (
     RetriesAll,
     Sources,
 )
-from kbsync.contract.searching import Explains, Query
+from kbsync.contract.searching import Explains, KnowsWords, Query
 from kbsync.contract.target import DocState
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected
 from tests.conformance.world import SuiteWorld, texts
@@ -91,6 +91,14 @@ class ExtraSuite:
         ]
         assert ranked == plain
         assert len(ranked) == 3
+
+    async def test_words_that_no_document_has_are_known(self, world: SuiteWorld) -> None:
+        target = world.require(KnowsWords)
+        await world.make_ready(world.document("a.md", *texts(["kestrel"])))
+        unknown = await target.unknown_words(Query("kestrel zzyzx"))
+        assert (list(unknown.instead), unknown.are_all) == (["zzyzx"], False)
+        assert (await target.unknown_words(Query("zzyzx"))).are_all
+        assert not (await target.unknown_words(Query("kestrel"))).instead
 
     async def test_explanation_shows_what_was_made_of_a_document(self, world: SuiteWorld) -> None:
         target = world.require(Explains)

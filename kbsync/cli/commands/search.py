@@ -88,7 +88,7 @@ def command(
             output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1
-        print_hits(output, hits, text, several=several)
+        print_hits(output, hits, " ".join([text, *reply.guesses]), several=several)
         if not hits and not choices.quiet:
             tell(f"nothing found for: {text}")
     if not choices.quiet:

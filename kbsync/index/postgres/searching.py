@@ -14,6 +14,7 @@ from kbsync.core.selection import one_pattern
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
+from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
 from kbsync.index.words import Term
@@ -138,6 +139,16 @@ class PostgresSnapshot:
             found[passage] = CandidateChunk(passage, document, words, cosines.get(passage, 0.0))
         few = few_of_each(found.pop(passage) for passage in only_named)
         return [*few, *found.values()]
+
+    def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
+        """The terms that no document has. Words are stored as hashes, so similar ones can't be found."""
+        whole = [term for term in terms if not term.goes_on]
+        _, _, frequencies = self._frequencies(whole)
+        return [Unknown(term.surface, "") for term in whole if not frequencies[term]]
+
+    def written(self, stem: str) -> str:
+        """The stem itself."""
+        return stem
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -20,13 +21,14 @@ from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.errors import storage_error
+from kbsync.index.spelling import Unknown, find_unknown
 from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WHOLE, identity, is_empty, newer
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
-from kbsync.index.words import Term
+from kbsync.index.words import Term, stemmed
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -189,6 +191,32 @@ class Reader:
             for document, slot in self._connection.execute(_OWNER, (chunk,)):
                 yield chunk, document, slot, score
 
+    def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
+        """The terms that no document has, and similar ones that some document has."""
+        return find_unknown(terms, self._occurring, self._beginning)
+
+    def written(self, stem: str) -> str:
+        """A word with this stem as a document has it; the stem itself if there is none."""
+        for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
+            for (text,) in self._connection.execute(statement, (f'"{stem}"',)):
+                for term in stemmed(text):
+                    if term.stem == stem:
+                        return term.surface
+        return stem
+
+    def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
+        """The stems that occur, with the number of chunks or names."""
+        counts, sought = Counter[str](), json.dumps(list(stems))
+        for table in self._word_tables:
+            counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
+        return counts
+
+    def _beginning(self, beginning: str, shortest: int, longest: int) -> Iterator[tuple[str, int]]:
+        """The stems with this beginning and a length in these bounds, with the number of chunks or names."""
+        values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
+        for table in self._word_tables:
+            yield from self._connection.execute(_ROWS_BEGINNING.replace("@table", table), values)
+
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""
         by_chunk = dict[int, StoredPassage]()
@@ -281,6 +309,15 @@ PRAGMA query_only = 1;
 """
 _BEYOND = "\U0010ffff"
 _ROWS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.in_@table WHERE term BETWEEN ? AND ?"
+_ROWS_OF = "SELECT term, doc FROM json_each(?) JOIN temp.in_@table ON term = value"
+_ROWS_BEGINNING = """
+SELECT term, doc FROM temp.in_@table WHERE term BETWEEN ? AND ? AND length(term) BETWEEN ? AND ?
+"""
+_A_TEXT_WITH = """
+SELECT chunk.headings || ' ' || text FROM words JOIN chunk ON chunk.id = words.rowid WHERE words MATCH ?
+  LIMIT 9
+"""
+_A_NAME_WITH = "SELECT name FROM names WHERE names MATCH ? LIMIT 9"
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from kbsync.contract.searching import Explanation, Hit, Query
+from kbsync.contract.searching import Explanation, Hit, Query, UnknownWords
 from kbsync.contract.target import (
     Accepted,
     Base,
@@ -249,6 +249,10 @@ class IndexedTarget(Target):
     async def search(self, query: Query) -> Sequence[Hit]:
         """The best documents first. Raises `UsageError` for an invalid path pattern."""
         return await asyncio.to_thread(self._search.search, query)
+
+    async def unknown_words(self, query: Query) -> UnknownWords:
+        """The words of a question that no document has."""
+        return await asyncio.to_thread(self._search.unknown_words, query)
 
     @property
     def scale(self) -> str:

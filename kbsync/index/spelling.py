@@ -1,0 +1,80 @@
+"""Words of a question that no document has, and the words of the documents that were probably meant.
+
+Other spellings are made and looked up: a store can't list its words in good time. Pure.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kbsync.index.words import Term, is_unspaced, stemmed
+
+ONE_SLIP, TWO_SLIPS = 5, 8
+"""Letters of a word that may have one slip, and two."""
+
+_RIGHT = 3  # letters at the beginning of a word that two slips leave alone
+
+Occurring = Callable[[Iterable[str]], Mapping[str, int]]
+"""Which of these stems occur, each with the number of passages or names that have it."""
+
+
+Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
+"""The stems with a beginning, of a least and a greatest length, each with the same number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A word of a question that no document has, and the stem of a similar one that occurs, or ""."""
+
+    word: str
+    stem: str
+
+
+def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
+    """The unknown ones of these terms, with the commonest of the nearest words that occur."""
+    whole = [term for term in terms if not term.goes_on]
+    begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
+    known = occurring(term.stem for term in whole)
+    missing = [term for term in whole if term.stem not in known and term.stem not in begun]
+    return [Unknown(term.surface, _nearest(term, occurring, beginning)) for term in missing]
+
+
+def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
+    if len(term.surface) < ONE_SLIP or not term.surface.isalpha() or is_unspaced(term.surface):
+        return ""
+    # The stem of a misspelt word may end elsewhere.
+    found = occurring({each.stem for each in stemmed(" ".join(set(_slips(term.surface))))})
+    if not found and len(term.surface) >= TWO_SLIPS:
+        # All spellings with two slips are too many to look up.
+        similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
+        found = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
+    # The first letter is seldom wrong, and many a short word differs from another by it.
+    found = {stem: n for stem, n in found.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP}
+    return max(found, key=lambda stem: (stem[0] == term.stem[0], found[stem], stem), default="")
+
+
+def _slips(word: str) -> Iterator[str]:
+    """All spellings that differ by one letter, or by two that changed places."""
+    letters = string.ascii_lowercase if word.isascii() else "".join(set(word))
+    for at in range(len(word) + 1):
+        before, after = word[:at], word[at:]
+        yield before + after[1:]
+        yield before + after[1:2] + after[:1] + after[2:]
+        for letter in letters:
+            yield before + letter + after
+            yield before + letter + after[1:]
+
+
+def slips_between(one: str, other: str) -> int:
+    """The least number of letters left out, added or wrong, and of neighbours swapped."""
+    last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, last, row = last, row, [i]
+        for j, its in enumerate(other, 1):
+            least = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != its))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == its:
+                least = min(least, before[j - 2] + 1)
+            row.append(least)
+    return row[-1]

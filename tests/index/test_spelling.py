@@ -1,0 +1,143 @@
+"""A misspelt word of a question is searched for as the similar word that documents have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract.searching import Query, UnknownWords
+from kbsync.index.spelling import Unknown, find_unknown, slips_between
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.words import stemmed, terms_of
+from tests.index.test_search import searching
+
+TEXTS = [
+    ("boiler.md", "The temperature of the boiler is measured twice. The registration is open."),
+    ("thermostat.md", "A thermostat keeps it. 温度计在锅炉上。"),
+    ("E4471.md", "Error E4471 means that the valve is stuck."),
+]
+
+
+def vocabulary(*words: str) -> dict[str, int]:
+    return {each.stem: count for count, word in enumerate(words, 1) for each in stemmed(word)}
+
+
+def unknown(question: str, known: dict[str, int], *, unfinished: bool = False) -> list[Unknown]:
+    def beginning(letters: str, shortest: int, longest: int) -> Iterable[tuple[str, int]]:
+        some = [each for each in known.items() if each[0].startswith(letters)]
+        return [each for each in some if shortest <= len(each[0]) <= longest]
+
+    def occurring(stems: Iterable[str]) -> dict[str, int]:
+        return {stem: known[stem] for stem in stems if stem in known}
+
+    return find_unknown(terms_of(question, unfinished=unfinished), occurring, beginning)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("temperatuer", "temperature"),
+        ("temmperature", "temperature"),
+        ("temperatyre", "temperature"),
+        ("etmperature", "temperature"),
+        ("temprture", "temperature"),  # two slips
+        ("temperaatuer", "temperature"),
+        ("reoistered", "registered"),
+        ("bioler", "boiler"),
+        ("пирагов", "пирогов"),
+    ],
+)
+def test_a_word_with_a_slip_or_two_is_taken_for_the_nearest(typed: str, meant: str) -> None:
+    known = vocabulary("temperature", "registered", "boiler", "пирогов", "meaning")
+    [stem] = vocabulary(meant)
+    assert unknown(f"the {typed} meaning", known) == [Unknown(typed, stem)]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "vlve",  # four letters
+        "bxilxr",  # two slips in a short word
+        "E4472",  # another code
+        "nothing",  # "both" by another first letter
+        "temp",
+        "tempxraturxy",
+        "zmpexature",  # of two slips one in the first three letters
+        "锅炉",
+    ],
+)
+def test_other_words_stay_unknown(word: str) -> None:
+    known = vocabulary("valve", "boiler", "e4471", "temperature", "炉锅", "both")
+    assert all(each.stem == "" for each in unknown(word, known))
+    assert unknown(word, known)
+
+
+def test_of_several_the_one_with_the_same_beginning_is_taken_then_the_commonest() -> None:
+    assert unknown("parrots", vocabulary("carrots", "parrot", "garrots")) == []
+    assert unknown("pbrrots", vocabulary("parrots", "perrots", "arrots")) == [Unknown("pbrrots", "perrot")]
+    assert unknown("marrots", vocabulary("carrots", "barrots")) == [Unknown("marrots", "barrot")]
+
+
+def test_a_word_that_is_still_typed_is_not_corrected() -> None:
+    known = vocabulary("temperature")
+    assert unknown("tempera", known, unfinished=True) == []
+    assert unknown("boilr tempera", known, unfinished=True) == [Unknown("boilr", "")]
+
+
+@given(st.text("abc", max_size=7), st.text("abc", max_size=7))
+def test_slips_are_counted_alike_in_both_directions(one: str, other: str) -> None:
+    count = slips_between(one, other)
+    assert count == slips_between(other, one)
+    assert (count == 0) == (one == other)
+    assert abs(len(one) - len(other)) <= count <= max(len(one), len(other))
+
+
+def test_swapped_neighbours_are_one_slip() -> None:
+    assert slips_between("ab", "ba") == 1
+    assert slips_between("abcd", "badc") == 2
+    assert slips_between("kitten", "sitting") == 3
+
+
+@pytest.mark.parametrize("question", ["boiler temprature", "temprature", "bioler temprature", "temprture"])
+def test_a_search_finds_what_was_meant_and_says_so(tmp_path: Path, question: str) -> None:
+    with searching(tmp_path, TEXTS) as (search, _):
+        assert search.search(Query(question))[0].path == "boiler.md"
+        instead = search.unknown_words(Query(question)).instead
+        assert "temperature" in instead.values() and "boiler" not in instead
+
+
+def test_a_word_that_a_document_has_beats_one_taken_for_another(tmp_path: Path) -> None:
+    texts = [("a.md", "the temperature of the valve"), ("b.md", "the kestrel of the valve")]
+    with searching(tmp_path, [*texts, ("c.md", "nothing"), ("d.md", "of that")]) as (search, _):
+        assert [each.path for each in search.search(Query("temprature kestrel"))][:2] == ["b.md", "a.md"]
+
+
+def test_words_of_names_are_known_and_shown_as_written(tmp_path: Path) -> None:
+    texts = [("Thermostats.md", "nothing of it"), ("b.md", "other")]
+    with searching(tmp_path, texts) as (search, _):
+        assert search.unknown_words(Query("thermostat")).instead == {}
+        asked = Query("thermosttas")
+        assert search.unknown_words(asked) == UnknownWords({"thermosttas": "thermostats"}, True)
+        assert search.search(asked)[0].path == "Thermostats.md"
+
+
+def test_a_question_of_which_nothing_is_known_says_that(tmp_path: Path) -> None:
+    with searching(tmp_path, TEXTS) as (search, _):
+        assert search.unknown_words(Query("frobnicate")) == UnknownWords({"frobnicate": ""}, True)
+        assert not search.unknown_words(Query("frobnicate the boiler")).are_all
+        assert search.unknown_words(Query("?")) == UnknownWords({}, False)
+
+
+def test_words_of_deleted_documents_are_unknown_again(tmp_path: Path) -> None:
+    with searching(tmp_path, TEXTS) as (_, index):
+        index.delete([1])
+        while index.tidy():
+            pass
+        with closing(SqliteStore(tmp_path, writer=None)) as store, store.snapshot() as seen:
+            assert seen.unknown(terms_of("temprature")) == [Unknown("temprature", "")]
