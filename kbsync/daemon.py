@@ -174,6 +174,7 @@ class Daemon:
                 log.error("state.lost", detail=detail)
                 self._state_lost.set()
             if not self._stop.is_set():
+                await self._take_reload_message(store)
                 await self._reload_requested(store)
         ready.cancel()
         counting.cancel()
@@ -237,6 +238,20 @@ class Daemon:
         await self._listener.turn_to(replace(installation.config, mirrors=mirrors))
 
     # -- the config and its secrets, read again ---------------------------------------------------------
+
+    async def _take_reload_message(self, store: StateStore) -> None:
+        """Handle messages of commands that changed the config like SIGHUP, also at a terminal."""
+        with contextlib.suppress(StateError):
+            if not (numbers := await store.read(lambda tx: tx.inbox.reloads())):
+                return
+
+            def end(tx: Tx) -> None:
+                for number in numbers:
+                    tx.inbox.done(number)
+
+            # Before the reload: a command that changes the config during it sends another message.
+            await store.write(end)
+            self._hangup.set()
 
     async def _reload_requested(self, store: StateStore) -> None:
         """Reload what SIGHUP or halted mirrors ask for. The whole config includes the secrets."""

@@ -20,7 +20,7 @@ from kbsync.cli.output import tell_through
 from kbsync.config import places
 from kbsync.config.model import folder_config
 from kbsync.core.text import printable
-from kbsync.errors import StateError, UnmadeError, UsageError
+from kbsync.errors import KbsyncError, StateError, UnmadeError, UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -391,11 +391,11 @@ async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -
             await target.aclose()
 
 
-def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[str, Any]]]) -> None:
+def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
     """Leave messages for the running kbsync or the next pass: all of them or none.
 
-    Each is a verb (approve, retry or repair), the name of a mirror, and the arguments that the engine's inbox
-    reads. Raises `UsageError` if the state cannot be written.
+    Each is a verb (approve, retry, repair or reload), the name of a mirror or None, and the arguments that
+    the engine's inbox reads. Raises `UsageError` if the state cannot be written.
     """
     import time
 
@@ -412,6 +412,26 @@ def post(installation: Installation, messages: Sequence[tuple[str, str, Mapping[
     with closing(StateStore(installation.state_file, check=False)) as store:
         store.submit(leave).result()
     wake(installation.state_dir)
+
+
+def ask_reload(installation: Installation) -> bool:
+    """Make a running kbsync reload the config, which was changed; returns whether one is seen running."""
+    from kbsync.state.inbox import RELOAD
+
+    # A kbsync in another container can't be seen, but it reads the same state.
+    if lock.holding(installation.state_dir) is not False and installation.state_file.exists():
+        post(installation, [(RELOAD, None, {})])
+    holder = lock.find_holder(installation.state_dir)
+    return holder is not None and holder.stays
+
+
+def reloaded(installation: Installation, otherwise: str) -> str:
+    """Make a running kbsync reload the config, and return that as text; `otherwise` if none is running."""
+    try:
+        return "the running kbsync reloads the config now" if ask_reload(installation) else otherwise
+    except (KbsyncError, OSError) as error:
+        # The config is changed already.
+        return f"the running kbsync could not be asked to reload the config ({error}); restart it"
 
 
 def when_done(installation: Installation) -> str:

@@ -19,6 +19,9 @@ from kbsync.core.text import printable, shell_word
 
 COMMANDS = {
     "init": "Write a commented config for a folder.",
+    "add": "Add a folder to the config.",
+    "remove": "Remove a folder from the config.",
+    "list": "List the folders in the config.",
     "plan": "Show what a pass would do.",
     "status": "Show the state of mirrors and documents.",
     "search": "Search the mirrored documents.",
@@ -38,6 +41,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
+    "Folders": ("add", "remove", "list"),
     "Every day": ("status", "search", "ask", "mcp"),
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),

@@ -377,8 +377,21 @@ def load(
     stand-ins: a base that does not exist yet has no id.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
+    content = read_content(file)
+    return load_content(file, content, environ, with_secrets=with_secrets, with_bases=with_bases)
+
+
+def load_content(
+    file: Path,
+    content: bytes,
+    environ: Mapping[str, str],
+    *,
+    with_secrets: bool = True,
+    with_bases: bool = True,
+) -> Config:
+    """Like `load`, for `content` that may not be in `file`, an absolute path, yet."""
     try:
-        tree = _read_file(file)
+        tree = read_yaml(_decode(content))
     except UnreadableConfig as error:
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
@@ -395,24 +408,28 @@ def load(
     return dataclasses.replace(config, path=file)
 
 
-def _read_file(file: Path) -> Tree:
-    """The YAML in `file`. Raises `UnreadableConfig`."""
+def read_content(file: Path) -> bytes:
+    """The bytes of a config file. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST_FILE + 1)
     except OSError as error:
         why = system_reason(error)
-        raise UnreadableConfig(None, f"cannot be read ({why}); check the path and who may read it") from None
+        message = f"cannot be read ({why}); check the path and who may read it"
+        raise ConfigError([Problem(file, None, "", message)]) from None
     if len(content) > _LARGEST_FILE:
-        raise UnreadableConfig(
-            None, f"is larger than {_LARGEST_FILE} bytes, too large for a config; name another file"
-        )
+        message = f"is larger than {_LARGEST_FILE} bytes, too large for a config; name another file"
+        raise ConfigError([Problem(file, None, "", message)])
+    return content
+
+
+def _decode(content: bytes) -> str:
+    """The text of a config. Raises `UnreadableConfig`."""
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UnreadableConfig(line, "is not UTF-8; save the file as UTF-8") from None
-    return read_yaml(text)
 
 
 def with_secrets_of(config: Config, fresh: Config, names: Collection[str]) -> Config:

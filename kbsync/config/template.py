@@ -32,7 +32,7 @@ _TEMPLATE = """\
 # notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
 
 mirrors:
-  - name: "{name}"
+  - name: {name}
     folder: {folder}
 
     # The files to mirror, in gitignore syntax. Without include: every format that the target accepts.
@@ -74,19 +74,24 @@ def commented_config(
     target: Sequence[str] | None = None,
     state_dir: Path | None = None,
     usual_state_dir: Path = Path("/var/lib/kbsync"),
+    name: str | None = None,
 ) -> str:
     """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
 
     `target`: the lines of its target's block (see `target_block`); None: the built-in knowledge base.
     `state_dir`: where the state is, absolute; None: in `usual_state_dir`. Raises UsageError for a path that
-    isn't UTF-8, which a YAML file can't contain.
+    isn't UTF-8, which a YAML file can't contain. `name`: of the mirror; None: that of the folder.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
     quoted_dir = quoted(str(state_dir or usual_state_dir))
     state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
     return _TEMPLATE.format(
-        schema=schema, state_dir=state, name=folder_name(folder), folder=quoted(absolute), target=block
+        schema=schema,
+        state_dir=state,
+        name=quoted(name or folder_name(folder)),
+        folder=quoted(absolute),
+        target=block,
     )
 
 

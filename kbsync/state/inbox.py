@@ -13,7 +13,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of a person: approve, retry, repair or audit.
+    """One request of a person: approve, retry, repair, audit or, to no mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """
@@ -24,6 +24,9 @@ class Message:
     args: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
+
+RELOAD = "reload"
+"""The request to reload the config, which a command changed. The daemon takes it, not one of its mirrors."""
 
 # As bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
 _SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "
@@ -59,9 +62,13 @@ class Messages(Table):
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
         """Messages for mirrors that are in neither the state nor the config, oldest first."""
-        where = "WHERE mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror) ORDER BY id"
-        messages = (_read(row) for row in self._db.execute(_SELECT + where))
+        where = "WHERE verb <> ? AND (mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror)) ORDER BY id"
+        messages = (_read(row) for row in self._db.execute(_SELECT + where, (RELOAD,)))
         return [message for message in messages if message.mirror not in configured]
+
+    def reloads(self) -> list[int]:
+        """The requests to reload the config."""
+        return [number for (number,) in self._db.execute("SELECT id FROM inbox WHERE verb = ?", (RELOAD,))]
 
     def done(self, message: int) -> None:
         """Remove a message that was carried out or dropped."""

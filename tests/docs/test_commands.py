@@ -25,7 +25,15 @@ from tests.programs import ran
 from tests.share import long
 
 DOCS = ROOT / "docs"
-MIRRORED = ("commands", "deletions", "backup", "operations", "troubleshooting", "targets/local")
+MIRRORED = (
+    "commands",
+    "configuration",
+    "deletions",
+    "backup",
+    "operations",
+    "troubleshooting",
+    "targets/local",
+)
 AT_HOME = {
     DOCS / "getting-started.md": "notes",
     **{DOCS / f"{page}.md": "handbook" for page in MIRRORED},

@@ -518,6 +518,34 @@ MISTAKES = {
         "    return True",
         ("tests/engine/test_once.py",),
     ),
+    "edit-of-config-loses-another": Mistake(
+        "what an editor saved while `kbsync add` ran is lost",
+        "kbsync/config/edit.py",
+        "                    if read_content(file) == content:\n",
+        "                    if True:\n",
+        ("tests/config/test_edit.py",),
+    ),
+    "edit-of-config-unchecked": Mistake(
+        "`kbsync remove` takes the settings away that another mirror merges",
+        "kbsync/config/edit.py",
+        'or after != {**before, "mirrors": change(mirrors)}',
+        "",
+        ("tests/config/test_edit.py",),
+    ),
+    "config-edited-before-documents": Mistake(
+        "`kbsync remove --delete` takes the mirror out of the config, and then its documents stay",
+        "kbsync/cli/commands/remove.py",
+        "        show_stake(stake, True)\n",
+        "        _edit(installation, name)\n",
+        ("tests/cli/test_folders.py",),
+    ),
+    "changed-config-not-reloaded": Mistake(
+        "a running kbsync drops the request of `kbsync add` to reload the config",
+        "kbsync/state/inbox.py",
+        "WHERE verb <> ? AND (",
+        "WHERE verb <> ? || ' ' AND (",
+        ("tests/cli/test_folders.py",),
+    ),
     # An index in PostgreSQL.
     "own-row-not-locked": Mistake(
         "of two writers of one mirror the one that wakes dies of a unique violation",

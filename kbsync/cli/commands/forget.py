@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +79,11 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     if stake.record is None and not delete_documents:
         delete_command = installation.cure(f"forget {mirror} --delete-documents")
         raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
-    _show(stake, delete_documents)
+    show_stake(stake, delete_documents)
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
     if not confirm(question, f"forget {mirror}", yes=yes):
         return
-    deleted, remaining = _forget(installation, stake, choices if delete_documents else None)
+    deleted, remaining = forget_mirror(installation, stake, choices if delete_documents else None)
     if choices.quiet:
         return
     result = f"; {counted(deleted, 'document')} deleted" if delete_documents else ""
@@ -114,10 +114,10 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     except UsageError:
         if choices.config is not None or choices.folder is not None:
             raise
-    if chosen is not None and (stake := _read_stake(chosen, name)) is not None:
+    if chosen is not None and (stake := read_stake(chosen, name)) is not None:
         return chosen, stake
     others = [] if choices.config is not None or choices.folder is not None else _others(choices)
-    candidates = [(each, stake) for each in others if (stake := _read_stake(each, name)) is not None]
+    candidates = [(each, stake) for each in others if (stake := read_stake(each, name)) is not None]
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
@@ -150,7 +150,7 @@ def _others(choices: Choices) -> list[Installation]:
     return [each for each in bare if each.state_file.exists()]
 
 
-def _read_stake(installation: Installation, name: str) -> Stake | None:
+def read_stake(installation: Installation, name: str) -> Stake | None:
     """What the state has of the mirror; None if it has no mirror with this name."""
     from kbsync.engine.forget import Belongings, belongings
 
@@ -195,7 +195,7 @@ def _names(installation: Installation) -> list[str]:
     return read_state(installation, names)
 
 
-def _show(stake: Stake, delete_documents: bool) -> None:
+def show_stake(stake: Stake, delete_documents: bool) -> None:
     """Show what is at stake, on stderr like the question."""
     name, owned = stake.name, stake.owned
     if stake.record is not None:
@@ -214,10 +214,16 @@ def _show(stake: Stake, delete_documents: bool) -> None:
         tell(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
 
-def _forget(
-    installation: Installation, stake: Stake, deleting: Choices | None
+def forget_mirror(
+    installation: Installation,
+    stake: Stake,
+    deleting: Choices | None,
+    then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget it under the lock; returns how many documents were deleted, and what is left."""
+    """Forget it under the lock; returns how many documents were deleted, and what is left.
+
+    `then` is called at the end, while no other kbsync can start.
+    """
     import asyncio
 
     from kbsync.index.sqlite.schema import FILE
@@ -234,6 +240,7 @@ def _forget(
             if base is not None and base.folder is not None:
                 forget_set_aside(base.folder / FILE)
         remaining = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
+        then()
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
             # While the state directory has this note, its folder is known.
             places.forget_folder(installation.state_dir)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,7 +27,7 @@ from kbsync.config import places
 from kbsync.config.model import folder_name
 from kbsync.core.text import counted, printable, shell_command, shell_word
 from kbsync.errors import KbsyncError, UsageError, system_reason
-from kbsync.permissions import hand_over, make_private_folder
+from kbsync.permissions import make_private_folder
 
 if TYPE_CHECKING:
     from kbsync.accounts.account import Bases
@@ -46,30 +47,22 @@ class Trial:
 
 
 @contextmanager
-def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[Trial | None]:
+def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -> Iterator[Trial | None]:
     """What `--folder` made for `folder`, locked; None if it made nothing.
 
-    Also locks `state_dir`, the one of the new config, if the trial can move there. That needs a built-in
-    knowledge base that does not exist yet. Both are locked before anything is written, so that the user can
-    repeat a refused command. Raises `LockedError` while a kbsync works on one of them, and `UsageError` for
-    an unusable state directory.
+    Also locks `state_dir`, the one of the config, if the trial can move there. That needs a built-in
+    knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
+    so that the user can repeat a refused command. Raises `LockedError` while a kbsync works on one of them,
+    and `UsageError` for an unusable state directory.
     """
-    from kbsync.installation import BASES, STATE_FILE
+    from kbsync.installation import BASES
     from kbsync.state import lock
 
-    try:
-        # As `--folder` does, whichever symlink leads there.
-        trial_dir = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
-    except UsageError:
-        # No home directory is known.
-        yield None
-        return
-    # If the new config keeps its state there, it continues with that state.
-    if not (trial_dir / STATE_FILE).exists() or places.is_inside(state_dir, trial_dir):
+    if (trial_dir := find_trial(folder, state_dir)) is None:
         yield None
         return
     with lock.held(trial_dir, stays=False):
-        if not is_embedded or (state_dir / BASES / folder_name(folder)).exists():
+        if not is_embedded or (state_dir / BASES / name).exists():
             yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
@@ -77,8 +70,23 @@ def held_trial(folder: Path, state_dir: Path, *, is_embedded: bool) -> Iterator[
             yield Trial(trial_dir, state_dir)
 
 
-def take_over(trial: Trial, fresh: Installation) -> str:
-    """Move the state and knowledge base of a trial to a new config, and return a message about it.
+def find_trial(folder: Path, state_dir: Path) -> Path | None:
+    """The state directory that `--folder` made for `folder`, unless `state_dir` is in it."""
+    from kbsync.installation import STATE_FILE
+
+    try:
+        # As `--folder` does, whichever symlink leads there.
+        trial_dir = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
+    except UsageError:
+        # No home directory is known.
+        return None
+    # If the config keeps its state there, it continues with that state.
+    is_used = places.is_inside(state_dir, trial_dir)
+    return trial_dir if (trial_dir / STATE_FILE).exists() and not is_used else None
+
+
+def take_over(trial: Trial, installation: Installation, name: str) -> str:
+    """Move the state and knowledge base of a trial to the mirror `name`, and return a message about it.
 
     If they cannot move, they stay unchanged, and the message has the command that deletes them.
     """
@@ -86,31 +94,32 @@ def take_over(trial: Trial, fresh: Installation) -> str:
     from kbsync.state.move import move_mirror, obstacle
     from kbsync.state.read_only import ReadOnlyState
 
-    mirror, trial_dir = fresh.config.mirrors[0], trial.place
-    base = fresh.embedded_base(mirror)
+    mirror, trial_dir = installation.mirror(name), trial.place
+    base = installation.embedded_base(mirror)
     with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
     if is_shared:
         # It is the `state_dir` of another config, which must keep it.
         return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
     if base is None:
-        return _explain_kept_trial(trial, mirror.folder, f"{mirror.name} has a knowledge base of its own")
+        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has a knowledge base of its own")
     if trial.into is None or base.exists():
-        return _explain_kept_trial(trial, mirror.folder, f"{mirror.name} has {base} already")
-    if why := obstacle(trial_dir / STATE_FILE, fresh.state_file, mirror.name):
-        return _explain_kept_trial(trial, mirror.folder, why)
+        return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
+    if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
+        return explain_kept_trial(trial_dir, mirror.folder, why)
     # The knowledge base first: if the move stops half way, the next pass adopts what is in it.
     make_private_folder(base.parent)
     source = trial_dir / BASES / folder_name(Path(os.path.realpath(mirror.folder)))
     if source.exists():
         shutil.move(source, base)
-    move_mirror(trial_dir / STATE_FILE, fresh.state_file)
+    move_mirror(trial_dir / STATE_FILE, installation.state_file)
     shutil.rmtree(trial_dir)
     return "the documents mirrored with --folder moved here; nothing is indexed again"
 
 
-def _explain_kept_trial(trial: Trial, folder: Path, why: str) -> str:
-    trial_dir, name = trial.place, folder_name(Path(os.path.realpath(folder)))
+def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
+    """Why the trial of `folder` stays where it is, and the command that deletes it."""
+    name = folder_name(Path(os.path.realpath(folder)))
     end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
     return printable(
         f"{why}: the documents mirrored with --folder stay in {trial_dir}; to delete them: {end}"
@@ -163,7 +172,6 @@ def command(
     never writes a key, only where the key is. It takes over what was mirrored with --folder before, and
     writes a --state-dir into the config.
     """
-    from kbsync.installation import Installation
     from kbsync.targets.registry import DEFAULT_TARGET
 
     if choices.folder is not None:
@@ -173,29 +181,54 @@ def command(
     if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("no home directory is known; name the file to write with --config FILE")
     if os.path.lexists(path):
-        raise _already_exists(path)
+        raise ConfigExists(path)
     folder = _folder(directory)
     # With a folder given, nothing is asked about the target: the built-in one needs no answers.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
+
+    def describe_target(kind: str) -> tuple[list[str], KeyPlace | None]:
+        key = _key(kind, key_env, key_file)
+        return _target_lines(kind, key, base, create, base_url), key
+
+    described = None if kind is None else partial(describe_target, kind)
+    start_config(choices, path, folder, folder_name(folder), described)
+
+
+def start_config(
+    choices: Choices,
+    path: Path,
+    folder: Path,
+    name: str,
+    describe_target: Callable[[], tuple[list[str], KeyPlace | None]] | None = None,
+    *,
+    prints: bool = True,
+) -> None:
+    """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
+
+    `describe_target` returns the lines of a service's block and where its key is; None: the built-in one.
+    """
+    from kbsync.installation import Installation
+
     state_dir = _state_dir(path, choices, os.environ)
     # Locked before a service creates anything: a repeated command would find the name in use.
-    with held_trial(folder, state_dir, is_embedded=kind is None) as trial:
-        lines, key = None, None
-        if kind is not None:
-            key = _key(kind, key_env, key_file)
-            lines = _target_lines(kind, key, base, create, base_url)
+    with held_trial(folder, state_dir, name, is_embedded=describe_target is None) as trial:
+        lines, key = (None, None) if describe_target is None else describe_target()
         moves = trial is not None and trial.into is not None
         names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
-        config = _write_config(path, folder, lines, key, state_dir, names_state_dir=names_state_dir)
+        config = _write_config(path, folder, name, lines, key, state_dir, names_state_dir=names_state_dir)
         installation = Installation(config, state_dir)
-        trial_message = "" if trial is None else take_over(trial, installation)
-    _print_next_steps(path, choices, installation, key, trial_message)
+        trial_message = "" if trial is None else take_over(trial, installation, name)
+    if prints:
+        _print_next_steps(path, choices, installation, key, trial_message)
 
 
-def _already_exists(path: Path) -> UsageError:
-    return UsageError(f"{path} exists; edit it, or name another file with --config FILE")
+class ConfigExists(UsageError):
+    """There is a file where a new config should be."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists; edit it, or name another file with --config FILE")
 
 
 def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
@@ -241,16 +274,18 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
 def _folder(folder: Path | None) -> Path:
     """A folder that exists; offers the working directory if none was given."""
 
-    def fault(answer: str) -> str:
-        path = os.path.expanduser(answer)  # noqa: PTH111
-        if os.path.isdir(path):  # noqa: PTH112
-            return ""
-        if os.path.lexists(path):
-            return f"{answer} is a file; name a folder"
-        return f"{answer} does not exist; create it with: mkdir -p {shell_word(path)}"
-
-    answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", fault)
+    answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", folder_fault)
     return Path(os.path.expanduser(answer))  # noqa: PTH111
+
+
+def folder_fault(typed: str) -> str:
+    """Why the typed path is no folder, and what to do; "" if it is one."""
+    path = os.path.expanduser(typed)  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        return ""
+    if os.path.lexists(path):
+        return f"{typed} is a file; name a folder"
+    return f"{typed} does not exist; create it with: mkdir -p {shell_word(path)}"
 
 
 def _kind(kind: str | None) -> str | None:
@@ -426,37 +461,31 @@ def _ask_required(key: str, about: str) -> str:
 def _write_config(
     path: Path,
     folder: Path,
+    name: str,
     target: list[str] | None,
     key: KeyPlace | None,
     state_dir: Path,
     *,
     names_state_dir: bool,
 ) -> Config:
-    """Write the config and read it back; remove a bad one. `names_state_dir`: it names the `state_dir`."""
-    from kbsync.config.reader import load
+    """Write the config, unless it is a bad one. `names_state_dir`: it names the `state_dir`."""
+    from kbsync.config.edit import create_config
     from kbsync.config.template import commented_config
 
     written_dir = state_dir if names_state_dir else None
-    text = commented_config(folder, target=target, state_dir=written_dir, usual_state_dir=state_dir)
-    try:
-        make_private_folder(path.parent)
-        # The user may add a key later.
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        hand_over(descriptor, path.parent)
-    except OSError as error:
-        if os.path.lexists(path):
-            raise _already_exists(path) from None
-        why = system_reason(error)
-        raise UsageError(f"{path} cannot be created ({why}); name another file with --config FILE") from None
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
+    text = commented_config(
+        folder, target=target, state_dir=written_dir, usual_state_dir=state_dir, name=name
+    )
     environ = {**os.environ, **({key.env: os.environ.get(key.env) or PLACEHOLDER} if key and key.env else {})}
     try:
-        return load(path, environ)
+        return create_config(path, environ, text)
     except UsageError as error:
-        # The next `init` would refuse to overwrite it.
-        path.unlink()
         raise UsageError(f"nothing was written: {error}") from error
+    except OSError as error:
+        if os.path.lexists(path):
+            raise ConfigExists(path) from None
+        why = system_reason(error)
+        raise UsageError(f"{path} cannot be created ({why}); name another file with --config FILE") from None
 
 
 def _print_next_steps(

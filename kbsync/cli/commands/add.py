@@ -1,0 +1,145 @@
+"""`kbsync add`: put another folder into the config, which keeps its comments."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.commands.init import (
+    ConfigExists,
+    explain_kept_trial,
+    find_trial,
+    folder_fault,
+    held_trial,
+    start_config,
+    take_over,
+)
+from kbsync.cli.context import ask_reload, choose, reloaded
+from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
+from kbsync.cli.output import Output
+from kbsync.config import places
+from kbsync.config.model import folder_name
+from kbsync.core.text import printable, shell_command, shell_word
+from kbsync.errors import UsageError
+from kbsync.state import lock
+
+if TYPE_CHECKING:
+    from kbsync.config.model import Config
+
+
+@click.command(
+    epilog=examples(
+        "kbsync add ~/notes",
+        "kbsync add ~/Documents/Team --name team",
+    )
+)
+@click.argument("directory", metavar="DIR", type=FOLDER)
+@click.option("--name", metavar="NAME", help="The mirror's name; default: that of the folder.")
+@click.option(
+    "--target", metavar="TYPE", help="The type of knowledge base; only local needs no more settings."
+)
+@json_option
+@shared_options
+def command(choices: Choices, directory: Path, name: str | None, target: str | None, as_json: bool) -> None:
+    """Add the folder DIR to the config, with a built-in knowledge base of its own.
+
+    The rest of the config keeps every byte. A running kbsync reloads it. Without a config it writes the one
+    that `kbsync init DIR` writes.
+    """
+    if choices.folder is not None:
+        own = f"kbsync add {shell_word(str(choices.folder))}"
+        raise UsageError(f"add takes the folder as its argument: {own}")
+    if fault := folder_fault(str(directory)):
+        raise UsageError(fault)
+    # Not resolved: if it is a symlink, that may lead elsewhere later.
+    folder = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
+    name = folder_name(folder) if name is None else name
+    place = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
+    is_new = not os.path.lexists(place)
+    _check_target(target, directory, place, is_new=is_new)
+    if is_new:
+        if choices.config is None and place == places.SYSTEM_CONFIG:
+            raise UsageError("no home directory is known; name the file to write with --config FILE")
+        # Another `add` may write it meanwhile.
+        with suppress(ConfigExists):
+            start_config(choices, place, folder, name, prints=not as_json)
+            if as_json:
+                _print_json(name, folder, place)
+            return
+    what_next = _add_to(choices, place, folder, name)
+    if as_json:
+        _print_json(name, folder, place)
+        return
+    output = Output()
+    output.line(printable(f"added {name} ({folder}) to {place}"))
+    if not choices.quiet:
+        for line in what_next:
+            output.line(line)
+
+
+def _print_json(name: str, folder: Path, place: Path) -> None:
+    from kbsync.targets.registry import DEFAULT_TARGET
+
+    config = os.path.abspath(place)  # noqa: PTH100
+    Output().json({"added": name, "folder": str(folder), "target": DEFAULT_TARGET, "config": config})
+
+
+def _check_target(target: str | None, directory: Path, place: Path, *, is_new: bool) -> None:
+    """Raise `UsageError` for a type that needs more than its name."""
+    from kbsync.config.kinds import not_among
+    from kbsync.config.template import required_keys, secret_key
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+
+    if target in (None, DEFAULT_TARGET):
+        return
+    if target not in TARGETS:
+        raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
+    keys = ", ".join(filter(None, [secret_key(target), *(one.key for one in required_keys(target))]))
+    words = ["kbsync", "init", str(directory), "--target", target]
+    fix = f"write that config with: {shell_command(words)}"
+    if not is_new:
+        example = shell_command([*words, "--config", "example.yaml"])
+        fix = f"add the mirror to {place} yourself; for an example: {example}"
+    raise UsageError(printable(f"a target of type {target} needs more settings ({keys}); {fix}"))
+
+
+def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]:
+    """Add the mirror to an existing config; returns what to do next, in sentences."""
+    from kbsync.config.edit import NotEditable, edit_config, with_mirror
+    from kbsync.config.template import quoted
+
+    before = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
+    state_dir = before.state_dir
+
+    def change(config: Config, text: str) -> str:
+        real = os.path.realpath(folder)
+        for mirror in config.mirrors:
+            if os.path.realpath(mirror.folder) == real:
+                ask_reload(before)
+                raise UsageError(f"{folder} is the folder of mirror {mirror.name} already")
+            if mirror.name == name:
+                again = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
+                raise UsageError(f"{name} is the name of {mirror.folder} already; choose another: {again}")
+        places.check_state_dir(state_dir, [folder], create=False)
+        return with_mirror(text, {"name": name, "folder": str(folder)})
+
+    is_running = lock.is_held(state_dir)
+    trial_dir = find_trial(folder, state_dir)
+    # A trial can move only while no other kbsync works on either state.
+    moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
+    with moving as trial:
+        try:
+            config = edit_config(place, os.environ, change)
+        except NotEditable as error:
+            lines = f"  - name: {quoted(name)}\n    folder: {quoted(str(folder))}"
+            raise UsageError(f"{place} {error}; add these lines to `mirrors:` yourself:\n{lines}") from None
+        after = replace(before, config=config)
+        what_next = [] if trial is None else [take_over(trial, after, name)]
+    if is_running and trial_dir is not None:
+        what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
+    return [*what_next, reloaded(after, f"to mirror it: {after.cure('--once')}")]

@@ -1,0 +1,127 @@
+"""`kbsync remove`: take a mirror out of the config, and keep or delete its documents.
+
+The documents are deleted first, and the config is edited last: whatever interrupts it, the config still has
+the mirror, so the same command finishes. Deleting needs the config to reach the knowledge base.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.commands.forget import Stake, forget_mirror, read_stake, show_stake
+from kbsync.cli.context import choose, reloaded
+from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
+from kbsync.cli.output import Output, tell
+from kbsync.cli.prompts import ask
+from kbsync.core.text import counted, printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.config.model import Config
+    from kbsync.installation import Installation
+
+
+@click.command(
+    epilog=examples(
+        "kbsync remove notes             asks about its documents",
+        "kbsync remove notes --keep      keep its documents, without a question",
+        "kbsync remove notes --delete    delete its documents, without a question",
+    )
+)
+@click.argument("name", shell_complete=complete_mirror)
+@click.option("--keep", is_flag=True, help="Keep its documents in the knowledge base.")
+@click.option("--delete", is_flag=True, help="Delete kbsync's documents there, and no others.")
+@json_option
+@shared_options
+def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool) -> None:
+    """Remove the mirror NAME from the config. Your files stay.
+
+    On a terminal it asks whether to keep or to delete the documents in the knowledge base. The rest of the
+    config keeps every byte, and a running kbsync reloads it. To delete documents, stop kbsync first. If it is
+    interrupted, run it again.
+    """
+    if keep and delete:
+        raise UsageError("--keep and --delete cannot be used together")
+    installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
+    place = installation.config.path
+    if place is None:
+        raise UsageError(f"{name} is in no config; to end it: {installation.cure(f'forget {name}')}")
+    stake = read_stake(installation, name)
+    if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
+        # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
+        installation.narrow(name)
+        _edit(installation, name, writes=False)
+    documents = 0 if stake is None else _count(stake)
+    if not (keep or delete):
+        if not sys.stdin.isatty():
+            raise UsageError(f"not a terminal; pass --keep or --delete to remove {name}")
+        delete = documents > 0 and _wants_to_delete(name, documents)
+    deleted = 0
+    if delete and stake is not None:
+        show_stake(stake, True)
+        deleted, _ = forget_mirror(installation, stake, choices, lambda: _edit(installation, name))
+        documents = 0
+    else:
+        _edit(installation, name)
+    what_next = reloaded(installation, "")
+    if as_json:
+        Output().json(
+            {"removed": name, "documents": {"kept": documents, "deleted": deleted}, "config": str(place)}
+        )
+        return
+    fates = [(documents, "kept"), (deleted, "deleted")]
+    counts = "".join(f"; {counted(number, 'document')} {fate}" for number, fate in fates if number)
+    Output().line(printable(f"removed {name} from {place}{counts}"))
+    if choices.quiet:
+        return
+    if documents:
+        Output().line(f"to delete them: {installation.cure(f'forget {name} --delete-documents')}")
+    if what_next:
+        Output().line(what_next)
+
+
+def _count(stake: Stake) -> int:
+    """Documents of the mirror in its knowledge base, or left there by an earlier one of this name."""
+    return stake.owned.documents + sum(base.documents for base in stake.left)
+
+
+def _wants_to_delete(name: str, documents: int) -> bool:
+    """Ask what to do with the documents; nothing typed means that they stay."""
+    question = f"{name} has {counted(documents, 'document')} in its knowledge base; keep or delete?"
+    while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
+        tell("type keep or delete")
+    return typed == "delete"
+
+
+def _edit(installation: Installation, name: str, *, writes: bool = True) -> None:
+    """Remove the mirror from the config, unless it is not there any more. Raises `UsageError`."""
+    from kbsync.config.edit import NotEditable, edit_config, lines_of, without_mirror
+
+    place, lines = installation.config.path, (0, 0)
+    assert place is not None
+
+    def change(config: Config, text: str) -> str:
+        nonlocal lines
+        names = [mirror.name for mirror in config.mirrors]
+        if name not in names:
+            return text
+        if len(names) == 1:
+            raise UsageError(
+                f"{name} is the only mirror in {place}, and a config needs one; add another folder first, "
+                f"or end this mirror with: {installation.cure(f'forget {name}')}"
+            )
+        index = names.index(name)
+        lines = lines_of(text, index)
+        return without_mirror(text, index)
+
+    try:
+        edit_config(place, os.environ, change, writes=writes)
+    except NotEditable as error:
+        first, last = lines
+        where = "" if not first else f" (line {first})" if first == last else f" (lines {first} to {last})"
+        raise UsageError(f"{place} {error}; remove the mirror {name}{where} yourself") from None

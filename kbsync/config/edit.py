@@ -1,0 +1,350 @@
+"""Adds mirrors to a config file and removes them; every other byte stays as it is.
+
+The parser's events say where each mirror is in the text. The result is parsed again: an edit that would
+change another value is refused. One process at a time edits, and the file is replaced at once.
+"""
+
+from __future__ import annotations
+
+import bisect
+import codecs
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from kbsync.config.model import Config
+from kbsync.config.problems import ConfigError
+from kbsync.config.reader import load_content, read_content
+from kbsync.config.template import quoted
+from kbsync.config.yaml import UnreadableConfig, Value, read_yaml
+from kbsync.errors import LockedError, UsageError, system_reason
+from kbsync.permissions import hand_over, make_private_folder
+
+PATIENCE = 10.0
+"""Seconds to wait for another process that edits the same config."""
+
+_COMMA = re.compile(r"[ \t]*,")
+_REST = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
+"""The rest of a line without any more values."""
+_EMPTY_LINE = re.compile(r"\r?\n(?:[ \t]*|([ ]*)#[^\r\n]*)(?=\r?\n|\Z)")
+"""A blank line or a comment, after the line end before it."""
+_BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
+
+
+class NotEditable(UsageError):
+    """The file can't be edited safely; `str()` says why, in a sentence that begins with the file's name."""
+
+    def __init__(self, why: str = "is written in a way that kbsync cannot edit safely") -> None:
+        super().__init__(why)
+
+
+# -- the text ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A mirror in the text, without comments around it. `dash`: where its `-` is; None in `[ ]`."""
+
+    start: int
+    end: int
+    dash: int | None
+
+
+def with_mirror(text: str, settings: Mapping[str, str]) -> str:
+    """`text` with one more mirror at the end of the list. Raises `NotEditable`."""
+    last = _items(text)[-1]
+    newline = "\r\n" if "\r\n" in text else "\n"
+    values = {key: quoted(value) for key, value in settings.items()}
+    if last.dash is not None:
+        indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
+        # A tab or a line end after the dash says nothing about the columns of the keys.
+        gap = gap if gap.strip(" ") == "" else " "
+        lines = f"{newline}{indent} {gap}".join(f"{key}: {value}" for key, value in values.items())
+        edited = f"{text[:end]}{newline}{indent}-{gap}{lines}{text[end:]}"
+    else:
+        is_json = re.match(r'\{\s*"', text[last.start :]) is not None
+        pairs = (f'"{key}": {value}' if is_json else f"{key}: {value}" for key, value in values.items())
+        edited = _with_flow_item(text, last, f"{{{', '.join(pairs)}}}", newline)
+    escaped: Value = {key: value.replace("${", "$${") for key, value in settings.items()}
+    return _checked(text, edited, lambda mirrors: [*mirrors, escaped])
+
+
+def without_mirror(text: str, index: int) -> str:
+    """`text` without the mirror number `index` and the comments in it. Raises `NotEditable`."""
+    items = _items(text)
+    item = items[index]
+    if item.dash is not None:
+        start, end = item.dash - len(_indent(text, item.dash)), _block_end(text, item)
+        # With its line end, except at the end of the file.
+        end += len(text[end : end + 2]) if text.startswith("\r\n", end) else len(text[end : end + 1])
+        if index < len(items) - 1:
+            # The blank lines above the mirror now separate its neighbours.
+            end = _after(_BLANK, text, end)
+        edited = text[:start] + text[end:]
+    else:
+        edited = _without_flow_item(text, items, index)
+    return _checked(text, edited, lambda mirrors: mirrors[:index] + mirrors[index + 1 :])
+
+
+def lines_of(text: str, index: int) -> tuple[int, int]:
+    """The first and last line of the mirror number `index`, from 1. Raises `NotEditable`."""
+    item = _items(text)[index]
+    return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
+
+
+def _items(text: str) -> list[_Item]:
+    """The mirrors, in order."""
+    events = yaml.parse(text, yaml.SafeLoader)
+    root = next(event for event in events if isinstance(event, yaml.NodeEvent))
+    mirrors: yaml.Event | None = None
+    while isinstance(root, yaml.MappingStartEvent) and not isinstance(
+        key := next(events), yaml.MappingEndEvent
+    ):
+        _end_of(key, events)
+        value = next(events)
+        if isinstance(key, yaml.ScalarEvent) and key.value == "mirrors":
+            mirrors = value
+            break
+        _end_of(value, events)
+    if not isinstance(mirrors, yaml.SequenceStartEvent):
+        # An alias, or merged from another block.
+        raise NotEditable
+    # An item's own dash is the last one before it.
+    dashes = [_span(token)[0] for token in yaml.scan(text) if isinstance(token, yaml.BlockEntryToken)]
+    items = []
+    while not isinstance(event := next(events), yaml.SequenceEndEvent):
+        start, _ = _span(event)
+        dash = None if mirrors.flow_style else dashes[bisect.bisect_left(dashes, start) - 1]
+        items.append(_Item(start, _end_of(event, events), dash))
+    return items
+
+
+def _end_of(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
+    """Behind the last character of the node that begins with `event`; consumes its events."""
+    _, end = _span(event)
+    depth = int(isinstance(event, yaml.CollectionStartEvent))
+    while depth:
+        event = next(events)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        first, last = _span(event)
+        # The end of a block has no width: it is where the next value begins, after all comments.
+        if last > first:
+            end = last
+    return end
+
+
+def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
+    assert part.start_mark is not None
+    assert part.end_mark is not None
+    return part.start_mark.index, part.end_mark.index
+
+
+def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
+    """Behind the match of `pattern` at `place`. Raises `NotEditable`."""
+    if (match := pattern.match(text, place)) is None:
+        raise NotEditable
+    return match.end()
+
+
+def _indent(text: str, place: int) -> str:
+    """What is before `place` in its line: only spaces. Raises `NotEditable`."""
+    before = text[text.rfind("\n", 0, place) + 1 : place]
+    if before.strip(" "):
+        raise NotEditable
+    return before
+
+
+def _block_end(text: str, item: _Item) -> int:
+    """The end of the item's last line; comments that are indented deeper than its dash belong to it."""
+    assert item.dash is not None
+    # A block scalar includes its line end.
+    value_end = len(text[: item.end].rstrip("\r\n"))
+    end = place = _after(_REST, text, value_end)
+    column = len(_indent(text, item.dash))
+    while line := _EMPTY_LINE.match(text, place):
+        place = line.end()
+        if line[1] is not None:
+            if len(line[1]) <= column:
+                break
+            end = place
+    return end
+
+
+def _with_flow_item(text: str, last: _Item, item: str, newline: str) -> str:
+    comma = _COMMA.match(text, last.end)
+    after = comma.end() if comma else last.end
+    before = text[text.rfind("\n", 0, last.start) + 1 : last.start]
+    rest = _REST.match(text, after)
+    if rest and not before.strip():
+        # The last mirror has lines of its own, perhaps with a comment at their end.
+        line_end = rest.end()
+        trailing = "," if comma else ""
+        return f"{text[: last.end]},{text[after:line_end]}{newline}{before}{item}{trailing}{text[line_end:]}"
+    return f"{text[: last.end]}, {item}{text[after:]}"
+
+
+def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
+    item = items[index]
+    start, end = item.start, item.end
+    comma = _COMMA.match(text, end)
+    if comma:
+        end = comma.end()
+    before = text[text.rfind("\n", 0, start) + 1 : start]
+    rest = _REST.match(text, end)
+    if rest and not before.strip():
+        start, end = start - len(before), rest.end() + (2 if text.startswith("\r\n", rest.end()) else 1)
+    else:
+        end += len(text[end:]) - len(text[end:].lstrip(" "))
+    head = text[:start]
+    if not comma and index:
+        # The comma before the last mirror goes too: JSON has none there.
+        previous = items[index - 1].end
+        head = text[:previous] + text[_after(_COMMA, text, previous) : start].rstrip(" ")
+    return head + text[end:]
+
+
+def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
+    """`edited`, if its values are those of `text` with changed mirrors. Raises `NotEditable`."""
+    before = read_yaml(text).value
+    try:
+        after = read_yaml(edited).value
+    except UnreadableConfig:
+        raise NotEditable from None
+    assert isinstance(before, dict)
+    mirrors = before["mirrors"]
+    if not isinstance(mirrors, list) or after != {**before, "mirrors": change(mirrors)}:
+        raise NotEditable
+    return edited
+
+
+# -- the file ----------------------------------------------------------------------------------------------
+
+
+def edit_config(
+    place: Path,
+    environ: Mapping[str, str],
+    change: Callable[[Config, str], str],
+    *,
+    writes: bool = True,
+) -> Config:
+    """Replace the text of the config at `place`, and return the new config.
+
+    `change` gets the config and its text, and is called again if somebody else changes the file meanwhile.
+    Without `writes` it only checks whether that is possible. Raises `NotEditable`, `LockedError`, and
+    `UsageError` for a config that is refused before or after the change; then the file is unchanged.
+    """
+    file = Path(os.path.abspath(place))  # noqa: PTH100 (Path.absolute keeps `..`)
+    # A missing or unreadable file is reported before anything else.
+    read_content(file)
+    try:
+        with _held(file) as real:
+            while True:
+                content = read_content(file)
+                config = load_content(file, content, environ, with_secrets=False, with_bases=False)
+                bom = codecs.BOM_UTF8 if content.startswith(codecs.BOM_UTF8) else b""
+                edited = bom + change(config, content.decode("utf-8-sig")).encode()
+                if edited == content:
+                    return config
+                new = _load_edited(file, edited, environ)
+                if not os.access(real.parent, os.W_OK):
+                    raise NotEditable("cannot be replaced, because its directory is not writable")
+                if not writes:
+                    return new
+                with _written(real, edited, like=real) as fresh:
+                    if read_content(file) == content:
+                        fresh.replace(real)
+                        _sync_folder(real.parent)
+                        return new
+    except OSError as error:
+        raise NotEditable(f"cannot be replaced ({system_reason(error)})") from None
+
+
+def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Config:
+    try:
+        return load_content(file, edited, environ, with_secrets=False, with_bases=False)
+    except ConfigError as error:
+        # Without lines: they are in a text that nobody sees.
+        raise UsageError("; ".join(f"{each.key}: {each.message}" for each in error.problems)) from None
+
+
+def create_config(place: Path, environ: Mapping[str, str], text: str) -> Config:
+    """Write a new config to `place`, and return it.
+
+    Raises `UsageError` for a config that is refused, and then writes nothing; FileExistsError if there is
+    something at `place`, and other OSErrors.
+    """
+    file = Path(os.path.abspath(place))  # noqa: PTH100 (Path.absolute keeps `..`)
+    make_private_folder(file.parent)
+    with _held(file) as real:
+        if os.path.lexists(file):
+            raise FileExistsError(file)
+        config = load_content(file, text.encode(), environ)
+        with _written(real, text.encode()) as fresh:
+            fresh.replace(real)
+            _sync_folder(real.parent)
+    return config
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[Path]:
+    """The file behind `file`, while no other process edits a config in its directory.
+
+    Raises `LockedError` if another one does for too long.
+    """
+    real = Path(os.path.realpath(file))
+    # The directory, because the file is replaced: that needs no lock file.
+    folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LockedError(f"another kbsync is editing {file}; try again") from None
+                time.sleep(0.02)
+        yield real
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[Path]:
+    """A new file next to `real`, with mode, owner and attributes of `like`; removed unless it replaces it."""
+    # One name: what a killed process left is written again.
+    fresh = real.with_name(f".{real.name}.new")
+    fresh.unlink(missing_ok=True)
+    # The user may add a key to a new config later.
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            if like is None:
+                hand_over(descriptor, real.parent)
+            else:
+                before, now = like.stat(), os.fstat(descriptor)
+                if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                shutil.copystat(like, fresh)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield fresh
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,414 @@
+"""`kbsync add`, `remove` and `list`: folders by command, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from kbsync.config.reader import load
+from kbsync.state import lock
+from tests.cli import dying
+from tests.cli.cures import proves
+from tests.cli.pasting import after, paste
+from tests.cli.place import LONGEST, PIPES, Place, eventually
+from tests.cli.terminal import Begin
+from tests.cli.vendor import ZhipuPlace
+from tests.share import long
+from tests.warm import Warm
+
+COMMENTED = """\
+# My folders, with a comment that stays.
+mirrors:
+  - name: handbook   # the first
+    folder: {docs}
+    settle: 100ms
+    # exclude: ["drafts/"]
+
+# The listener comes later.
+"""
+
+
+@pytest.fixture
+def more(place: Place) -> Path:
+    """A second folder, next to one with a config full of comments."""
+    place.write("a.md", "alpha")
+    place.configure()
+    place.config.write_text(COMMENTED.format(docs=json.dumps(str(place.docs))))
+    folder = place.root / "More Notes"
+    folder.mkdir()
+    (folder / "b.md").write_text("beta")
+    return folder
+
+
+def names(place: Place) -> list[str]:
+    return [mirror.name for mirror in load(place.config, {"HOME": str(place.home)}).mirrors]
+
+
+def dies(place: Place, step: int, *words: str | Path) -> bool:
+    """Whether the command was killed before it ended."""
+    env = place.environ({dying.DIES_AT: str(step)})
+    process = place.keep(Warm(words, module=dying.__name__, cwd=place.root, env=env, **PIPES))
+    _, err = process.communicate(timeout=LONGEST)
+    assert process.returncode in (0, -signal.SIGKILL), err
+    return process.returncode != 0
+
+
+# -- add ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_added_and_the_config_keeps_its_comments(place: Place, more: Path) -> None:
+    before = place.config.read_text()
+    ran = place.run("add", "More Notes")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == f"added more-notes ({more}) to {place.config}\nto mirror it: kbsync --once\n"
+    added = f'  - name: "more-notes"\n    folder: "{more}"\n'
+    assert place.config.read_text() == before.replace("\n\n# The", f"\n{added}\n# The")
+    assert paste(place, after(ran.out, "to mirror it: ")).code == 0
+    assert place.found("beta")[0] == "b.md"
+    assert place.run("remove", "more-notes", "--keep").code == 0
+    assert place.config.read_text() == before
+
+
+def test_without_a_config_it_writes_the_one_of_init(place: Place, more: Path) -> None:
+    place.config.unlink()
+    ran = place.run("add", more, "--name", "team")
+    assert (ran.code, ran.out.splitlines()[0]) == (0, f"wrote {place.config}")
+    written = place.config.read_text()
+    place.config.unlink()
+    assert place.run("init", more).code == 0
+    assert written == place.config.read_text().replace('"more-notes"', '"team"')
+
+
+def test_what_it_did_is_told_as_json(place: Place, more: Path) -> None:
+    expected = {"added": "n", "folder": str(more), "target": "local", "config": str(place.config)}
+    assert place.run("add", more, "--name", "n", "--json").json == expected
+    [first, second] = place.run("list", "--json").json["mirrors"]
+    assert first["name"] == "handbook"
+    assert second == {"name": "n", "folder": str(more), "target": "local", "problem": None}
+    ran = place.run("remove", "n", "--keep", "--json")
+    counts = {"kept": 0, "deleted": 0}
+    assert ran.json == {"removed": "n", "documents": counts, "config": str(place.config)}
+    place.config.unlink()
+    assert place.run("add", more, "--name", "n", "--json").json == expected
+
+
+@proves(
+    "add the mirror to {} yourself; for an example: {}",
+    "write that config with: {}",
+    "add {}",
+)
+def test_what_it_refuses_is_told_with_a_fix_and_changes_nothing(place: Place, more: Path) -> None:
+    (place.root / "docs 2" / "handbook").mkdir(parents=True)
+    before = place.config.read_bytes(), place.config.stat().st_ino
+    refused = {
+        ("docs",): f"{place.docs} is the folder of mirror handbook already",
+        ("docs 2/handbook",): f"handbook is the name of {place.docs} already; choose another: kbsync add ",
+        ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
+        (str(place.docs / "a.md"),): "a.md is a file; name a folder",
+        ("home",): f"the state directory {place.state} is inside the mirrored folder {place.home}; choose",
+        (str(more), "--name", "No name"): "mirrors[1].name: 'No name' is not valid; allowed: lower-case",
+        (str(more), "--target", "lokal"): "did you mean local?",
+        (
+            str(more),
+            "--target",
+            "zhipu",
+        ): "a target of type zhipu needs more settings (api_key, knowledge_id)",
+    }
+    told = {words: place.run("add", *words) for words in refused}
+    assert {words: (ran.code, ran.out) for words, ran in told.items()} == dict.fromkeys(refused, (2, ""))
+    assert [words for words, says in refused.items() if says not in told[words].err] == []
+    assert (place.config.read_bytes(), place.config.stat().st_ino) == before
+    example = after(told[str(more), "--target", "zhipu"].err, "for an example: ")
+    assert paste(place, f"{example} --base 4711").code == 0
+    again = after(told[("docs 2/handbook",)].err, "choose another: ")
+    assert paste(place, again, NAME="team").code == 0
+    assert names(place) == ["handbook", "team"]
+    ran = place.run("add", "--folder", "docs", "docs")
+    assert after(ran.err, "as its argument: ") == "kbsync add docs"
+    place.config.unlink()
+    init = after(place.run("add", more, "--target", "zhipu").err, "write that config with: ")
+    assert paste(place, f"{init} --base 4711").code == 0
+
+
+def test_a_config_that_cannot_be_edited_safely_is_left_alone_with_what_to_do_by_hand(
+    place: Place, more: Path
+) -> None:
+    place.config.write_text(f'<<: {{mirrors: [{{name: a, folder: "{place.docs}"}}]}}\n')
+    ran = place.run("add", more)
+    assert ran.code == 2
+    assert f"{place.config} is written in a way that kbsync cannot edit safely; add these lines" in ran.err
+    place.config.write_text(
+        f'mirrors:\n  - &a {{name: a, folder: "{place.docs}"}}\n  - {{<<: *a, name: b, folder: "{more}"}}\n'
+    )
+    before = place.config.read_bytes()
+    ran = place.run("remove", "a", "--keep")
+    assert (ran.code, place.config.read_bytes()) == (2, before)
+    assert "cannot edit safely; remove the mirror a (line 2) yourself" in ran.err
+
+
+def test_lines_to_add_by_hand_are_good(place: Place, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as for a config that is a mount point of its own, as in a container."""
+    before = place.config.read_text()
+
+    def busy(_self: Path, _target: Path) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", busy)
+        ran = place.run("add", more)
+    assert (ran.code, place.config.read_text()) == (2, before)
+    told, *lines = ran.err.replace("kbsync: ", "").splitlines()
+    assert told.endswith(
+        "cannot be replaced (device or resource busy); add these lines to `mirrors:` yourself:"
+    )
+    place.config.write_text("\n".join([before, *lines]))
+    assert names(place) == ["handbook", "more-notes"]
+
+
+@long
+def test_adds_at_once_all_stay(place: Place, more: Path) -> None:
+    place.config.unlink()
+    folders = [place.root / f"f{number}" for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    processes = [place.start("add", folder) for folder in folders]
+    told = [process.communicate(timeout=LONGEST) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, told
+    assert sorted(names(place)) == sorted(folder.name for folder in folders)
+
+
+@long
+@pytest.mark.parametrize("config", ["new", "old"])
+def test_killed_at_any_step_the_config_is_whole_and_the_same_command_ends_it(
+    place: Place, more: Path, config: str
+) -> None:
+    before = place.config.read_bytes()
+    for step in range(1, 200):
+        place.config.write_bytes(before)
+        if config == "new":
+            place.config.unlink()
+        if not dies(place, step, "add", more):
+            break
+        if place.config.exists():
+            assert place.config.read_bytes() == before or names(place)[-1] == "more-notes"
+        ran = place.run("add", more)
+        assert ran.code == 0 or f"{more} is the folder of mirror more-notes already" in ran.err
+        assert names(place)[-1] == "more-notes"
+        assert os.listdir(place.config.parent) == ["config.yaml"]
+    assert step > 3
+
+
+def test_what_folder_option_mirrored_moves_to_a_config_with_others(place: Place, more: Path) -> None:
+    assert place.run("--once", "--folder", more).code == 0
+    ran = place.run("add", more, "--name", "team")
+    assert (ran.code, "moved here; nothing is indexed again" in ran.out) == (0, True), ran.err
+    again = place.run("--once", "--json").json
+    assert again["uploaded"] == 1
+    assert place.found("beta")[0] == "b.md"
+
+
+def test_a_running_kbsync_leaves_what_folder_option_mirrored_with_the_command_to_delete_it(
+    place: Place, more: Path
+) -> None:
+    assert place.run("--once").code == 0
+    assert place.run("--once", "--folder", more).code == 0
+    with lock.held(place.state):
+        ran = place.run("add", more)
+    assert ran.code == 0, ran.err
+    forget = after(ran.out, "to delete them: ")
+    assert paste(place, f"{forget} --yes").code == 0
+
+
+# -- remove ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def both(place: Place, more: Path) -> Place:
+    """Two mirrored folders."""
+    assert place.run("add", more, "--name", "more").code == 0
+    assert place.run("--once").code == 0
+    return place
+
+
+def documents(place: Place) -> list[str]:
+    ran = place.run("search", "beta", "--json", "--state-dir", place.state, "--config", place.config)
+    return [hit["path"] for hit in ran.json["hits"] if "beta" in hit["text"]]
+
+
+@proves("forget {} --delete-documents")
+def test_documents_are_kept_and_can_be_deleted_later(both: Place) -> None:
+    ran = both.run("remove", "more", "--keep")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"removed more from {both.config}; 1 document kept\n")
+    assert names(both) == ["handbook"]
+    delete = after(ran.out, "to delete them: ")
+    shown = paste(both, f"{delete} --yes")
+    assert (shown.code, shown.out) == (0, "more is forgotten; 1 document deleted\n")
+
+
+def test_removed_and_added_again_nothing_is_indexed_again(both: Place, more: Path) -> None:
+    assert both.run("remove", "more", "--keep").code == 0
+    assert both.run("--once", "--json").json["deleted"] == 0
+    assert both.run("add", more, "--name", "more").code == 0
+    assert both.run("--once", "--json").json["uploaded"] == 0
+    assert documents(both) == ["b.md"]
+
+
+@pytest.mark.parametrize("is_kept_first", [False, True], ids=["at once", "after all"])
+def test_documents_are_deleted(both: Place, more: Path, is_kept_first: bool) -> None:
+    if is_kept_first:
+        assert both.run("remove", "more", "--keep").code == 0
+    ran = both.run("remove", "more", "--delete")
+    assert (ran.code, ran.out) == (0, f"removed more from {both.config}; 1 document deleted\n")
+    assert "1 document in" in ran.err
+    assert names(both) == ["handbook"]
+    assert (more / "b.md").read_text() == "beta"
+    indexes = [file for file in both.state.rglob("*") if file.is_file() and b"beta" in file.read_bytes()]
+    assert indexes == []
+    again = both.run("remove", "more", "--delete")
+    assert (again.code, "there is no mirror 'more'; known mirrors: handbook" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(("typed", "left"), [("keep", 1), ("", 1), ("what", 1), ("delete", 0)])
+def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, left: int) -> None:
+    asked = terminal(both, "remove", "more", columns=200)
+    asked.until("more has 1 document in its knowledge base; keep or delete? [keep]: ")
+    asked.type(f"{typed}\n")
+    if typed == "what":
+        asked.until("type keep or delete")
+        asked.type("keep\n")
+    assert asked.end() == 0
+    assert names(both) == ["handbook"]
+    assert both.run("remove", "more", "--delete").code == (0 if left else 2)
+
+
+def test_off_a_terminal_it_wants_to_be_told(both: Place) -> None:
+    before = both.config.read_bytes()
+    ran = both.run("remove", "more")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "kbsync: not a terminal; pass --keep or --delete to remove more\n"
+    assert both.run("remove", "more", "--keep", "--delete").code == 2
+    assert both.run("remove", "mroe", "--keep").err.endswith("did you mean more?\n")
+    assert both.config.read_bytes() == before
+
+
+@proves("forget {}")
+def test_the_only_mirror_stays(place: Place, more: Path) -> None:
+    assert place.run("--once").code == 0
+    before = place.config.read_bytes()
+    ran = place.run("remove", "handbook", "--delete")
+    assert (ran.code, place.config.read_bytes()) == (2, before)
+    assert paste(place, f"{after(ran.err, 'end this mirror with: ')} --yes").code == 0
+    assert place.run("--once", "--folder", more).code == 0
+    ran = place.run("remove", "more-notes", "--keep", "--folder", str(more))
+    assert ran.code == 2
+    assert paste(place, f"{after(ran.err, 'to end it: ')} --yes").code == 0
+
+
+def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Place) -> None:
+    before = both.config.read_bytes()
+    with lock.held(both.state):
+        ran = both.run("remove", "more", "--delete")
+    assert (ran.code, both.config.read_bytes()) == (4, before)
+    assert documents(both) == ["b.md"]
+
+
+def test_where_a_document_cannot_be_deleted_the_mirror_stays_in_the_config(zhipu: ZhipuPlace) -> None:
+    zhipu.write("a.md", "alpha")
+    (zhipu.root / "more").mkdir()
+    assert zhipu.run("add", "more").code == 0
+    assert zhipu.run("--once").code == 0
+    zhipu.vendor.turn(key_revoked=True)
+    assert zhipu.run("remove", "handbook", "--delete").code == 3
+    assert names_with_key(zhipu) == ["handbook", "more"]
+    zhipu.vendor.turn(key_revoked=False)
+    assert zhipu.run("remove", "handbook", "--delete").code == 0
+    assert (names_with_key(zhipu), zhipu.vendor.ours()) == (["more"], [])
+
+
+def names_with_key(zhipu: ZhipuPlace) -> list[str]:
+    return [mirror["name"] for mirror in zhipu.run("list", "--json").json["mirrors"]]
+
+
+@long
+@pytest.mark.parametrize("fate", ["--keep", "--delete"])
+def test_killed_at_any_step_a_second_remove_ends_it(place: Place, more: Path, fate: str) -> None:
+    for step in range(1, 200):
+        if "more" not in names(place):
+            assert place.run("add", more, "--name", "more").code == 0
+        assert place.run("--once").code == 0
+        was_killed = dies(place, step, "remove", "more", fate)
+        left = names(place)
+        assert left in (["handbook", "more"], ["handbook"])
+        if fate == "--delete" and left == ["handbook"]:
+            # It is the last step: nothing of the documents is left by then.
+            assert place.run("forget", "more", "--delete-documents", "--yes").code == 2
+        ran = place.run("remove", "more", fate)
+        assert ran.code == 0 or "there is no mirror 'more'" in ran.err
+        assert names(place) == ["handbook"]
+        assert os.listdir(place.config.parent) == ["config.yaml"]
+        if not was_killed:
+            break
+    assert step > 5
+
+
+# -- a running kbsync --------------------------------------------------------------------------------------
+
+
+@long
+@pytest.mark.parametrize("is_at_terminal", [False, True])
+def test_a_running_kbsync_takes_up_what_was_added_and_removed(
+    place: Place, more: Path, terminal: Begin, is_at_terminal: bool
+) -> None:
+    if is_at_terminal:
+        # There SIGHUP would end it.
+        shown = terminal(place, columns=200)
+        shown.until("press Ctrl-C to stop")
+    else:
+        daemon = place.watch()
+        daemon.says("daemon.watching")
+    ran = place.run("add", more)
+    assert (ran.code, ran.out.splitlines()[1:]) == (0, ["the running kbsync reloads the config now"])
+    eventually(lambda: "b.md" in (place.found("beta") if place.run("search", "beta").code == 0 else []))
+    assert place.run("remove", "more-notes", "--keep").out.endswith("reloads the config now\n")
+    if is_at_terminal:
+        shown.until("config reloaded: 2 mirrors")
+        shown.until("config reloaded: 1 mirror")
+    else:
+        assert daemon.says("config.read", mirrors=1)["removed"] == 1
+        assert daemon.end() == 0
+
+
+def test_an_added_folder_is_taken_up_when_the_command_was_killed_before_it_said_so(
+    place: Place, more: Path
+) -> None:
+    assert place.run("--once").code == 0
+    assert place.run("add", more).code == 0
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    place.config.write_text(place.config.read_text().replace("More Notes", "docs/../More Notes"))
+    assert place.run("add", more).code == 2
+    daemon.says("config.read")
+    assert daemon.end() == 0
+
+
+# -- list --------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_name_folder_target_and_what_is_wrong(place: Place, more: Path) -> None:
+    assert place.run("add", more).code == 0
+    plain = place.run("list").out.splitlines()
+    assert plain[0].split() == ["NAME", "FOLDER", "TARGET"]
+    assert plain[1].split() == ["handbook", str(place.docs), "local"]
+    assert plain[2].startswith("more-notes")
+    before = place.files()
+    more.rename(place.root / "away")
+    assert place.run("list").out.splitlines()[2].split()[-1] == "missing"
+    assert place.run("list", "--json").json["mirrors"][1]["problem"] == "missing"
+    assert place.run("list", "--mirror", "handbook").out.count("\n") == 2
+    (place.root / "away").rename(more)
+    assert place.files() == before

@@ -1,0 +1,321 @@
+"""Mirrors are added to a config and removed from it as text: what is not theirs keeps every byte."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.config.edit import NotEditable, create_config, edit_config, with_mirror, without_mirror
+from kbsync.config.model import Config
+from kbsync.config.reader import load
+from kbsync.config.yaml import read_yaml
+from kbsync.errors import UsageError
+
+NEW = {"name": "new", "folder": "/srv/n€w ${x}"}
+
+KEPT = [
+    pytest.param(
+        "mirrors:\n  - name: a\n    folder: /a\n",
+        "mirrors:\n  - name: a\n    folder: /a\n  - name: NAME\n    folder: FOLDER\n",
+        id="block",
+    ),
+    pytest.param(
+        "mirrors:\n- name: a\n  folder: /a\nstate_dir: /s # where\n",
+        "mirrors:\n- name: a\n  folder: /a\n- name: NAME\n  folder: FOLDER\nstate_dir: /s # where\n",
+        id="dash at the margin, keys behind",
+    ),
+    pytest.param(
+        "mirrors:\n    -   name: a\n        folder: /a   # here\n\n# the end\n",
+        "mirrors:\n    -   name: a\n        folder: /a   # here\n"
+        "    -   name: NAME\n        folder: FOLDER\n\n# the end\n",
+        id="indentation 4 and a comment at the end",
+    ),
+    pytest.param(
+        "mirrors:\n  - name: a\n    folder: /a\n    # include: [x]\n\n    # exclude: [y]\n  # others\n",
+        "mirrors:\n  - name: a\n    folder: /a\n    # include: [x]\n\n    # exclude: [y]\n"
+        "  - name: NAME\n    folder: FOLDER\n  # others\n",
+        id="comments in the last mirror",
+    ),
+    pytest.param(
+        "mirrors:\n  - name: a\n    folder: /a",
+        "mirrors:\n  - name: a\n    folder: /a\n  - name: NAME\n    folder: FOLDER",
+        id="no line end at the end",
+    ),
+    pytest.param(
+        "mirrors:\r\n  - name: a\r\n    folder: /a\r\n# end\r\n",
+        "mirrors:\r\n  - name: a\r\n    folder: /a\r\n  - name: NAME\r\n    folder: FOLDER\r\n# end\r\n",
+        id="CRLF",
+    ),
+    pytest.param(
+        "# Ordner für 知识\nmirrors:\n  - name: a\n    folder: /ä # 文件\nhttp: {listen: '127.0.0.1:1'}\n",
+        "# Ordner für 知识\nmirrors:\n  - name: a\n    folder: /ä # 文件\n  - name: NAME\n"
+        "    folder: FOLDER\n"
+        "http: {listen: '127.0.0.1:1'}\n",
+        id="other alphabets",
+    ),
+    pytest.param(
+        "mirrors:\n  - # a comment - with a dash\n    name: a\n    exclude:\n"
+        "      - x\n      - y\n    folder: /a\n",
+        "mirrors:\n  - # a comment - with a dash\n    name: a\n    exclude:\n"
+        "      - x\n      - y\n    folder: /a\n"
+        "  - name: NAME\n    folder: FOLDER\n",
+        id="a comment behind the dash, and a list in the mirror",
+    ),
+    pytest.param(
+        "mirrors:\n  - {name: a, folder: /a} # one\n",
+        "mirrors:\n  - {name: a, folder: /a} # one\n  - name: NAME\n    folder: FOLDER\n",
+        id="items in braces",
+    ),
+    pytest.param(
+        "---\nx: &x {settle: 1s}\nmirrors:\n  - <<: *x\n    name: a\n    folder: /a\n...\n",
+        "---\nx: &x {settle: 1s}\nmirrors:\n  - <<: *x\n    name: a\n    folder: /a\n  - name: NAME\n"
+        "    folder: FOLDER\n...\n",
+        id="anchor, merge and marks of the document",
+    ),
+    pytest.param(
+        "mirrors:\n  - &a\n    name: a\n    folder: >-\n      /a\n\nstate_dir: /s\n",
+        "mirrors:\n  - &a\n    name: a\n    folder: >-\n      /a\n"
+        "  - name: NAME\n    folder: FOLDER\n\nstate_dir: /s\n",
+        id="anchored mirror that ends with a block of text",
+    ),
+    pytest.param(
+        '"mirrors": &all\n  - name: a\n    folder: "/a"\n',
+        '"mirrors": &all\n  - name: a\n    folder: "/a"\n  - name: NAME\n    folder: FOLDER\n',
+        id="anchored list under a quoted key",
+    ),
+    pytest.param(
+        "mirrors: [{name: a, folder: /a}] # all\n",
+        "mirrors: [{name: a, folder: /a}, {name: NAME, folder: FOLDER}] # all\n",
+        id="flow",
+    ),
+    pytest.param(
+        "mirrors: [\n  {name: a, folder: /a}, # one\n]\n",
+        "mirrors: [\n  {name: a, folder: /a}, # one\n  {name: NAME, folder: FOLDER},\n]\n",
+        id="flow, lines, comma and comment at the end",
+    ),
+    pytest.param(
+        "mirrors: [\n  {name: a, folder: /a} # one\n  # two\n]\n",
+        "mirrors: [\n  {name: a, folder: /a}, # one\n  {name: NAME, folder: FOLDER}\n  # two\n]\n",
+        id="flow, lines and comments",
+    ),
+    pytest.param(
+        '{"mirrors": [{"name": "a", "folder": "/a"}]}',
+        '{"mirrors": [{"name": "a", "folder": "/a"}, {"name": NAME, "folder": FOLDER}]}',
+        id="JSON",
+    ),
+    pytest.param(
+        '{\n  "mirrors": [\n    {\n      "name": "a",\n      "folder": "/a"\n    }\n  ]\n}\n',
+        '{\n  "mirrors": [\n    {\n      "name": "a",\n      "folder": "/a"\n    },\n'
+        '    {"name": NAME, "folder": FOLDER}\n  ]\n}\n',
+        id="JSON in lines",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), KEPT)
+def test_a_mirror_is_added_and_removed_and_all_else_keeps_its_bytes(text: str, expected: str) -> None:
+    added = with_mirror(text, NEW)
+    assert added == expected.replace("NAME", '"new"').replace("FOLDER", '"/srv/n€w $${x}"')
+    back = without_mirror(added, 1)
+    assert back in (text, f"{text}\n")
+
+
+REMOVED = [
+    pytest.param(
+        "mirrors:\n  # About a.\n  - name: a\n    folder: /a\n    # off: x\n\n"
+        "  # About b.\n  - name: b\n    folder: /b\n",
+        0,
+        "mirrors:\n  # About a.\n  # About b.\n  - name: b\n    folder: /b\n",
+        id="the first: comments above stay, those in it go",
+    ),
+    pytest.param(
+        "mirrors:\n  - name: a\n    folder: /a\n\n  - name: b\n    folder: /b\n"
+        "\n  - name: c\n    folder: /c\n",
+        1,
+        "mirrors:\n  - name: a\n    folder: /a\n\n  - name: c\n    folder: /c\n",
+        id="the middle one: one blank line stays",
+    ),
+    pytest.param(
+        "mirrors:\r\n- name: a\r\n  folder: /a\r\n- name: b\r\n  folder: /b\r\nstate_dir: /s\r\n",
+        1,
+        "mirrors:\r\n- name: a\r\n  folder: /a\r\nstate_dir: /s\r\n",
+        id="the last, CRLF",
+    ),
+    pytest.param(
+        "mirrors: [{name: a, folder: /a}, {name: b, folder: /b}, {name: c, folder: /c}]\n",
+        1,
+        "mirrors: [{name: a, folder: /a}, {name: c, folder: /c}]\n",
+        id="flow, middle",
+    ),
+    pytest.param(
+        "mirrors: [{name: a, folder: /a}, {name: b, folder: /b}]\n",
+        0,
+        "mirrors: [{name: b, folder: /b}]\n",
+        id="flow, first",
+    ),
+    pytest.param(
+        '{"mirrors": [{"name": "a", "folder": "/a"}, {"name": "b", "folder": "/b"}]}',
+        1,
+        '{"mirrors": [{"name": "a", "folder": "/a"}]}',
+        id="JSON, last",
+    ),
+    pytest.param(
+        "mirrors: [\n  {name: a, folder: /a}, # of a\n  # of b\n  {name: b, folder: /b}\n]\n",
+        0,
+        "mirrors: [\n  # of b\n  {name: b, folder: /b}\n]\n",
+        id="flow in lines, with comments",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "index", "expected"), REMOVED)
+def test_a_mirror_is_removed_with_what_is_in_it(text: str, index: int, expected: str) -> None:
+    assert without_mirror(text, index) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "all: &all [{name: a, folder: /a}]\nmirrors: *all\n",
+        "base: &base\n  mirrors:\n    - name: a\n      folder: /a\n<<: *base\n",
+        "mirrors:\n  - name: a\n    folder: |+\n      /a\n\n\n",
+    ],
+    ids=["alias", "merge", "a text that keeps blank lines"],
+)
+def test_what_cannot_be_edited_safely_is_refused(text: str) -> None:
+    with pytest.raises(NotEditable):
+        with_mirror(text, NEW)
+
+
+def test_a_mirror_that_others_refer_to_is_not_removed() -> None:
+    text = "mirrors:\n  - &a {name: a, folder: /a, settle: 1s}\n  - {<<: *a, name: b, folder: /b}\n"
+    with pytest.raises(NotEditable):
+        without_mirror(text, 0)
+    assert without_mirror(text, 1) == "mirrors:\n  - &a {name: a, folder: /a, settle: 1s}\n"
+
+
+# -- any layout ----------------------------------------------------------------------------------------------
+
+WORDS = st.sampled_from(
+    ["a", "b-1", "ü", "知", "x y", "#", "- z", "{q}", "${X}", "it's", "1", "true", "null"]
+)
+MIRROR = st.dictionaries(st.sampled_from(["name", "folder", "target", "exclude"]), WORDS, min_size=1)
+
+
+@given(
+    st.lists(MIRROR, min_size=1, max_size=3),
+    st.booleans() | st.none(),
+    st.sampled_from([2, 4, 7]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.lists(st.sampled_from(["", "# c", "  # d", "      # e - f"]), max_size=3),
+    st.data(),
+)
+def test_only_the_list_of_mirrors_changes_whatever_the_layout(
+    mirrors: list[dict[str, str]],
+    flow: bool | None,
+    indent: int,
+    line_end: str,
+    comments: list[str],
+    data: st.DataObject,
+) -> None:
+    whole = {"state_dir": "/s", "mirrors": mirrors, "http": {"listen": "x"}}
+    dumped = yaml.safe_dump(
+        whole, default_flow_style=flow, indent=indent, sort_keys=False, allow_unicode=True, width=30
+    )
+    lines = dumped.splitlines()
+    if flow is False:
+        for comment in comments:
+            lines.insert(data.draw(st.integers(0, len(lines))), comment)
+    text = line_end.join(lines) + line_end
+    before = read_yaml(text).value
+    assert isinstance(before, dict)
+    added = read_yaml(with_mirror(text, {"name": "n", "folder": "/n"})).value
+    assert added == {**before, "mirrors": [*before["mirrors"], {"name": "n", "folder": "/n"}]}  # type: ignore[misc]
+    index = data.draw(st.integers(0, len(mirrors) - 1))
+    if len(mirrors) > 1:
+        removed = read_yaml(without_mirror(text, index)).value
+        assert removed == {**before, "mirrors": before["mirrors"][:index] + before["mirrors"][index + 1 :]}  # type: ignore[index,operator]
+
+
+# -- the file ------------------------------------------------------------------------------------------------
+
+
+def adding(name: str, folder: Path) -> Callable[[Config, str], str]:
+    return lambda _config, text: with_mirror(text, {"name": name, "folder": str(folder)})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    place = tmp_path / "conf" / "config.yaml"
+    create_config(place, {}, f"mirrors:\n  - name: a\n    folder: {tmp_path}/a\n")
+    return place
+
+
+def test_mode_and_link_stay_and_the_file_behind_the_link_is_replaced(file: Path, tmp_path: Path) -> None:
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)
+    link = tmp_path / "link.yaml"
+    link.symlink_to(file)
+    inode = file.stat().st_ino
+    edit_config(link, {}, adding("b", tmp_path / "b"))
+    assert link.is_symlink()
+    assert (file.stat().st_mode & 0o777, file.stat().st_ino == inode) == (0o640, False)
+    assert [mirror.name for mirror in load(file, {}).mirrors] == ["a", "b"]
+    assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
+
+
+def test_a_byte_order_mark_stays(file: Path, tmp_path: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    before = file.read_bytes()
+    edit_config(file, {}, adding("b", tmp_path / "b"))
+    assert file.read_bytes().startswith(before)
+
+
+def test_a_refused_change_leaves_the_file_as_it_was(file: Path, tmp_path: Path) -> None:
+    before = file.read_bytes(), file.stat().st_ino
+    with pytest.raises(UsageError, match=r"mirrors\[1\].name: a is the name of mirrors\[0\] too"):
+        edit_config(file, {}, adding("a", tmp_path / "b"))
+    assert (file.read_bytes(), file.stat().st_ino) == before
+    assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
+
+
+def test_what_an_editor_writes_meanwhile_is_not_lost(file: Path, tmp_path: Path) -> None:
+    calls = []
+
+    def change(_config: Config, text: str) -> str:
+        if not calls:
+            file.write_text(f"# by hand\n{text}")
+        calls.append(text)
+        return with_mirror(text, {"name": "b", "folder": str(tmp_path / "b")})
+
+    edit_config(file, {}, change)
+    assert len(calls) == 2
+    assert file.read_text().startswith("# by hand\n")
+    assert len(load(file, {}).mirrors) == 2
+
+
+def test_edits_at_the_same_time_all_stay(file: Path, tmp_path: Path) -> None:
+    names = [f"m{number}" for number in range(12)]
+    threads = [
+        threading.Thread(target=edit_config, args=(file, {}, adding(name, tmp_path / name))) for name in names
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(mirror.name for mirror in load(file, {}).mirrors) == sorted(["a", *names])
+
+
+def test_what_a_killed_edit_left_is_written_again(file: Path, tmp_path: Path) -> None:
+    left = file.with_name(".config.yaml.new")
+    left.write_text("half a")
+    left.chmod(0)
+    edit_config(file, {}, adding("b", tmp_path / "b"))
+    assert os.listdir(file.parent) == ["config.yaml"]
