@@ -312,6 +312,9 @@ def _held(file: Path) -> Iterator[Path]:
                 if time.monotonic() > deadline:
                     raise LockedError(f"another kbsync is editing {file}; try again") from None
                 time.sleep(0.02)
+            except OSError:
+                # NFS locks no directory. An edit still notices a file that changed meanwhile.
+                break
         yield real
     finally:
         os.close(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -311,6 +313,17 @@ def test_edits_at_the_same_time_all_stay(file: Path, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(mirror.name for mirror in load(file, {}).mirrors) == sorted(["a", *names])
+
+
+def test_where_a_directory_cannot_be_locked_it_is_edited_all_the_same(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    edit_config(file, {}, adding("b", tmp_path / "b"))
+    assert len(load(file, {}).mirrors) == 2
 
 
 def test_what_a_killed_edit_left_is_written_again(file: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kbsync.cli.commands.init import (
     start_config,
     take_over,
 )
-from kbsync.cli.context import ask_reload, choose, reloaded
+from kbsync.cli.context import choose, reloaded
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
@@ -120,7 +120,8 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
         real = os.path.realpath(folder)
         for mirror in config.mirrors:
             if os.path.realpath(mirror.folder) == real:
-                ask_reload(before)
+                # Perhaps an earlier command was killed before this.
+                reloaded(before, "")
                 raise UsageError(f"{folder} is the folder of mirror {mirror.name} already")
             if mirror.name == name:
                 again = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
