@@ -86,8 +86,8 @@ class Audit:
 
     `listed`: ids of all documents in the base. `others` counts those of other mirrors of this state, by
     mirror; `foreign` those of anybody else. `strays`: documents that are or may be ours but serve nothing. At
-    most `most` of them that are proven ours and `most` others are kept, and `beyond` counts the rest, so that
-    memory is bounded by the ids.
+    most `most` of them that are proven ours and `most` others are kept, and `unchecked` counts the rest, so
+    that memory is bounded by the ids.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, most: float = math.inf) -> None:
@@ -99,7 +99,7 @@ class Audit:
         self.strays: list[Claim] = []
         self.foreign = 0
         self.others = Counter[int]()
-        self.beyond = 0
+        self.unchecked = 0
         self._kept = Counter[bool]()  # strays that are proven ours, and others
 
     # -- the list --------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class Audit:
             # Documents that may be another kbsync's take no room from ours: nothing is done about them.
             is_ours = claim.whose is not Whose.PATH
             if self._kept[is_ours] >= self._most:
-                self.beyond += 1
+                self.unchecked += 1
             else:
                 self._kept[is_ours] += 1
                 self.strays.append(claim)
@@ -172,13 +172,13 @@ class Audit:
 
         If only a name says that one is ours, its bytes are read, if the target returns them.
         """
-        left: list[Claim] = []
+        remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
             page = strays[start : start + PAGE]
-            there = await present(self._target, list({stray.remote_id for stray in page}))
-            page = [await self._read_into(stray) for stray in page if stray.remote_id in there]
-            left += await self._read(partial(self._left_of, page))
-        return left
+            present_ids = await present(self._target, list({stray.remote_id for stray in page}))
+            page = [await self._read_into(stray) for stray in page if stray.remote_id in present_ids]
+            remaining += await self._read(partial(self._filter_strays, page))
+        return remaining
 
     async def _read_into(self, stray: Claim) -> Claim:
         is_known = stray.digest and not stray.digest.startswith(TAG)
@@ -188,12 +188,14 @@ class Audit:
                 return replace(stray, listed=replace(stray.listed, digest=digest))
         return stray
 
-    def _left_of(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
+    def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
         """Those that neither the state needs by now nor, by their bytes, anybody else."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
-        latest = [one if known else stray for one, known, stray in zip(claims, is_known, strays, strict=True)]
-        return [claim for claim in latest if self._is_stray(claim, tx, is_read=True)]
+        latest_claims = [
+            claim if known else stray for claim, known, stray in zip(claims, is_known, strays, strict=True)
+        ]
+        return [claim for claim in latest_claims if self._is_stray(claim, tx, is_read=True)]
 
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
@@ -207,15 +209,15 @@ class Audit:
             page = strays[start : start + PAGE]
             # Outside the transaction: a dead mount may block it while other mirrors need the state.
             without_file = await asyncio.to_thread(self._without_file, page) if with_folder else set[str]()
-            found = await self._read(partial(self._compare, page, without_file))
-            orphaned += found[0]
-            duplicate += found[1]
+            discrepancies = await self._read(partial(self._compare, page, without_file))
+            orphaned += discrepancies[0]
+            duplicate += discrepancies[1]
         return orphaned, duplicate
 
     def _without_file(self, strays: Sequence[Claim]) -> set[str]:
         """Paths of strays that certainly have no file. Blocks."""
-        looked = look_exactly(self._binding.settings.root, {stray.path for stray in strays})
-        return {path for path, seen in looked if seen.lacks_file}
+        stats = look_exactly(self._binding.settings.root, {stray.path for stray in strays})
+        return {path for path, stat in stats if stat.lacks_file}
 
     def _compare(
         self, strays: Sequence[Claim], without_file: Collection[str], tx: Tx
@@ -272,12 +274,12 @@ class Repairs:
     def send_again(self, tx: Tx, remote_id: str) -> bool:
         """Replace a document that is no longer at the target. False if none served."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
-        served = [row for row in rows if row.state.serves]
-        for row in served:
+        serving_rows = [row for row in rows if row.state.serves]
+        for row in serving_rows:
             tx.uploads.save(lifecycle.gone(row))
             tx.removals.release(row.id)
             self._journal.decide(tx, row.path or "", fresh=True)
-        return bool(served)
+        return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
         """Let a copy replace a document that is `missing` (remote ids), so that none is sent.
@@ -311,12 +313,12 @@ class Repairs:
             return True
         # Somebody copied the marked document, and the file is gone.
         entry = tx.entries.get(binding.mirror, stray.path)
-        is_left = is_marked and (entry is None or entry.presence is Presence.GONE)
-        if not (binding.limits.embedded or is_left or self._original(tx, stray)):
+        is_orphan = is_marked and (entry is None or entry.presence is Presence.GONE)
+        if not (binding.limits.embedded or is_orphan or self._original(tx, stray)):
             return False
         # It has no recipe, so nothing mistakes it for a document that a file needs.
-        found = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)
-        tx.uploads.add(lifecycle.retire(found, timing))
+        adopted = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)
+        tx.uploads.add(lifecycle.retire(adopted, timing))
         return True
 
     def _original(self, tx: Tx, stray: Claim) -> Upload | None:
@@ -332,7 +334,7 @@ LONGEST_REST = 3600.0
 PUT_OFF = 1800.0
 """Seconds until an interrupted audit starts again."""
 
-PATIENCE, LOOK_EVERY = 60.0, 1.0
+PATIENCE, CHECK_EVERY = 60.0, 1.0
 """Maximum number of seconds a request waits for fresh work to end, and the seconds between two checks."""
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
@@ -348,17 +350,17 @@ class PutOffError(Exception):
 class AuditResult:
     """The result of one audit: documents by problem; `mended` counts those that it repaired.
 
-    `beyond`: documents that serve nothing and were too many to check; the next audit handles them. `left`:
-    those that it left alone, by problem.
+    `unchecked`: documents that serve nothing and were too many to check; the next audit handles them.
+    `left_alone`: those that it did not repair, by problem.
     """
 
     missing: int = 0
     duplicate: int = 0
     orphaned: int = 0
     foreign: int = 0
-    beyond: int = 0
+    unchecked: int = 0
     mended: int = 0
-    left: dict[str, int] = field(default_factory=lambda: {"duplicate": 0, "orphaned": 0})
+    left_alone: dict[str, int] = field(default_factory=lambda: {"duplicate": 0, "orphaned": 0})
     reported: int = 0
 
 
@@ -404,12 +406,12 @@ class RegularAudit:
         """Audit whenever an audit is due, until cancelled."""
         while True:
             try:
-                left = await self._until_due()
+                seconds = await self._until_due()
             except StateError:  # the mirror's loop reports it
-                left = LONGEST_REST
-            if left <= 0:
-                left = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
-            await rest(self._clock, min(LONGEST_REST, left), self._requested)
+                seconds = LONGEST_REST
+            if seconds <= 0:
+                seconds = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
+            await rest(self._clock, min(LONGEST_REST, seconds), self._requested)
             if self._requested.is_set():
                 self._requested.clear()
                 if self._may_work:  # otherwise the next audit is due later
@@ -423,14 +425,14 @@ class RegularAudit:
     async def _until_due(self) -> float:
         """Seconds until the next audit."""
         binding, now = self._journal.binding, self._clock.wall()
-        known = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
-        if known is None or known.binding != binding.id:
+        recorded = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
+        if recorded is None or recorded.binding != binding.id:
             # As good as audited: everything known about a new base was read just now.
             last = LastAudit(binding.id, now)
         else:
             # After a clock was set back the period starts now: an audit is late only once.
-            last = replace(known, ended=min(known.ended, now))
-        if last != known:
+            last = replace(recorded, ended=min(recorded.ended, now))
+        if last != recorded:
             await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return last.ended + binding.settings.deep_rescan - now
 
@@ -458,28 +460,28 @@ class RegularAudit:
         if await audit.has_doubts(began):
             # The list may lag: documents it lacks are queried by id, after it had time to show them.
             await self._clock.sleep(self._journal.timing.horizon)
-        self._go_on()
+        self._check_halt()
         await self._refuse_emptied(audit, began)
         async for page in audit.unseen(began):
-            await self._mend_missing(audit, await audit.confirmed(page), result)
+            await self._repair_missing(audit, await audit.confirmed(page), result)
         orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
         if binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
-            orphaned = [one for one in orphaned if one.is_deleted]
-        self._go_on()
+            orphaned = [discrepancy for discrepancy in orphaned if discrepancy.is_deleted]
+        self._check_halt()
         result.orphaned, result.duplicate = len(orphaned), len(duplicate)
-        for kind, found in (("duplicate", duplicate), ("orphaned", orphaned)):
-            for one in found:
-                why = one.why
-                if await self._store.write(partial(self._retire, kind, one.claim)):
+        for kind, discrepancies in (("duplicate", duplicate), ("orphaned", orphaned)):
+            for discrepancy in discrepancies:
+                why = discrepancy.why
+                if await self._store.write(partial(self._retire, kind, discrepancy.claim)):
                     result.mended += 1
                     self._worker.wake()
                     why += "; it is deleted"
                 else:
-                    result.left[kind] += 1
-                self._report(result, kind, one.path, one.remote_id, why)
-        result.foreign, result.beyond = audit.foreign, audit.beyond
+                    result.left_alone[kind] += 1
+                self._report(result, kind, discrepancy.path, discrepancy.remote_id, why)
+        result.foreign, result.unchecked = audit.foreign, audit.unchecked
         now = self._clock.wall()
-        last = LastAudit(binding.id, now, **result.left, mended=result.mended, is_audit=True)
+        last = LastAudit(binding.id, now, **result.left_alone, mended=result.mended, is_audit=True)
         await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         log.info(
             "audit.ended",
@@ -488,7 +490,7 @@ class RegularAudit:
             duplicate=result.duplicate,
             orphaned=result.orphaned,
             foreign=result.foreign,
-            beyond=result.beyond,
+            unchecked=result.unchecked,
             mended=result.mended,
             seconds=round(now - began, 1),
         )
@@ -501,10 +503,10 @@ class RegularAudit:
             # Fresh work goes first, but not forever: a mirror that is always busy would never be audited.
             latest = self._clock.steady() + PATIENCE
             while not await self._worker.is_idle() and self._clock.steady() < latest:
-                await self._clock.sleep(LOOK_EVERY)
-            self._go_on()
+                await self._clock.sleep(CHECK_EVERY)
+            self._check_halt()
 
-    def _go_on(self) -> None:
+    def _check_halt(self) -> None:
         if not self._may_work:
             raise PutOffError("the mirror is halted")
 
@@ -522,25 +524,27 @@ class RegularAudit:
         await self._mirror.halts.halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
-    async def _mend_missing(self, audit: Audit, lost: Sequence[Upload], result: AuditResult) -> None:
+    async def _repair_missing(
+        self, audit: Audit, rows: Sequence[Upload], result: AuditResult
+    ) -> None:
         """Replace lost documents by copies where possible, and send the others again."""
-        paths = {row.path for row in lost}
+        paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.still_strays(copies)
-        self._go_on()
+        self._check_halt()
 
         def send_again(tx: Tx) -> int:
-            repairs, missing = Repairs(self._journal), {row.remote_id or "" for row in lost}
+            repairs, missing = Repairs(self._journal), {row.remote_id or "" for row in rows}
             for copy in copies:
                 repairs.adopt(tx, copy, missing)
-            return sum(repairs.send_again(tx, row.remote_id or "") for row in lost)
+            return sum(repairs.send_again(tx, row.remote_id or "") for row in rows)
 
-        result.missing += len(lost)
+        result.missing += len(rows)
         result.mended += await self._store.write(send_again)
-        for row in lost:
+        for row in rows:
             why = "a copy takes its place, or it is sent again"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)
-        if lost:
+        if rows:
             self._worker.wake()
 
     def _retire(self, kind: str, stray: Claim | None, tx: Tx) -> bool:

@@ -106,7 +106,7 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
     copy = world.base.add("f3.md", b"text of f3", path="f3.md", upload_id=number, foreign=False)
     world.clock.now += 1000
     outcome = await audited(world)
-    assert (outcome.orphaned, outcome.mended, outcome.left["orphaned"]) == (1, 0, 1)
+    assert (outcome.orphaned, outcome.mended, outcome.left_alone["orphaned"]) == (1, 0, 1)
     assert copy.remote_id in world.base.documents
 
 
@@ -137,7 +137,7 @@ async def test_very_many_leftovers_are_counted_and_few_told(world: World) -> Non
     leave_behind(world, MOST_STRAYS + 30)
     with capture_logs() as logs:
         outcome = await audited(world)
-    assert (outcome.orphaned, outcome.beyond) == (MOST_STRAYS, 30)
+    assert (outcome.orphaned, outcome.unchecked) == (MOST_STRAYS, 30)
     assert len([e for e in logs if e["event"] == "audit.found"]) == 20
 
 
@@ -148,7 +148,7 @@ async def test_what_another_state_sent_takes_no_room_from_what_is_ours(world: Wo
         world.base.add(name, b"y", path=name, upload_id=7, foreign=False)
     leave_behind(world, 3)
     outcome = await audited(world)
-    assert (outcome.orphaned, outcome.beyond) == (MOST_STRAYS + 3, 1)
+    assert (outcome.orphaned, outcome.unchecked) == (MOST_STRAYS + 3, 1)
 
 
 def leave_behind(world: World, n: int) -> None:
