@@ -555,11 +555,11 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     """Recover from the last stop, adopt the documents of the base, and renew what the config changed."""
     binding = journal.binding
 
-    def forget_first_looks(tx: Tx) -> None:
-        tx.entries.forget_first_looks(binding.mirror)
-        tx.removals.forget_first_looks(binding.mirror)
+    def forget_first_misses(tx: Tx) -> None:
+        tx.entries.forget_first_misses(binding.mirror)
+        tx.removals.forget_first_misses(binding.mirror)
 
-    await store.write(forget_first_looks)
+    await store.write(forget_first_misses)
     await store.write(journal.recover)
     await store.write(
         lambda tx: tx.uploads.bring_forward(journal.binding.mirror, journal.binding.id, clock.wall())

@@ -48,7 +48,7 @@ from kbsync.engine.listing import (
 from kbsync.engine.settings import Binding
 from kbsync.engine.status import LastAudit, keep_last_audit, last_audit
 from kbsync.errors import StateError, TargetError
-from kbsync.source.look import look_exactly
+from kbsync.source.stat import stat_exactly
 from kbsync.state.files import FileRow
 from kbsync.state.read_only import ReadsState, Tx
 
@@ -216,7 +216,7 @@ class Audit:
 
     def _without_file(self, strays: Sequence[Claim]) -> set[str]:
         """Paths of strays that certainly have no file. Blocks."""
-        stats = look_exactly(self._binding.settings.root, {stray.path for stray in strays})
+        stats = stat_exactly(self._binding.settings.root, {stray.path for stray in strays})
         return {path for path, stat in stats if stat.lacks_file}
 
     def _compare(
@@ -524,9 +524,7 @@ class RegularAudit:
         await self._mirror.halts.halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
-    async def _repair_missing(
-        self, audit: Audit, rows: Sequence[Upload], result: AuditResult
-    ) -> None:
+    async def _repair_missing(self, audit: Audit, rows: Sequence[Upload], result: AuditResult) -> None:
         """Replace lost documents by copies where possible, and send the others again."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]

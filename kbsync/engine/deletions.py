@@ -19,9 +19,9 @@ from kbsync.core.model import FileKind, Presence, Purpose, RootIdentity, Upload,
 from kbsync.core.planner import is_undecided, must_stay, parting_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
-from kbsync.engine.reconcile import look_in_lost_mounts
+from kbsync.engine.reconcile import recheck_lost_mounts
 from kbsync.engine.settings import DeletionLimits
-from kbsync.source.look import Look, look_exactly
+from kbsync.source.stat import PathStat, stat_exactly
 from kbsync.state.approvals import ASKED, RELEASED, Hold
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
@@ -89,7 +89,7 @@ class Deletions:
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
-    async def second_looks(self) -> list[str]:
+    async def check_again(self) -> list[str]:
         """Check again the files that a check, one `settle` ago, missed. Returns paths that are back."""
         settings = self._journal.binding.settings
         then = self._clock.steady() - settings.settle + ROUNDING
@@ -110,28 +110,30 @@ class Deletions:
             if moving:
                 self._moving |= moving
                 await self._store.write(miss_from)
-            looked = await self._looks(path for path in missed if path not in moving)
-            if looked is None:
+            checked = await self._stat_paths(path for path in missed if path not in moving)
+            if checked is None:
                 self._moving |= missed
                 break
-            await self._store.write(partial(self._record_looks, looked, missed))
-            back += [path for path, found in looked if found.kind not in (None, FileKind.FOLDER)]
+            await self._store.write(partial(self._record_checks, checked, missed))
+            back += [path for path, stat in checked if stat.kind not in (None, FileKind.FOLDER)]
         return back
 
-    async def _looks(self, paths: Iterable[str]) -> list[tuple[str, Look]] | None:
+    async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
         """Checks that count: the root was the same before and after. None if it was not."""
         before = await self._identity()
         if before is None:
             return None
         root = self._journal.binding.settings.root
-        found = await asyncio.to_thread(look_exactly, root, list(paths), before)
-        found = await look_in_lost_mounts(self._store, self._journal.binding, found)
-        return found if await self._identity() == before else None
+        stats = await asyncio.to_thread(stat_exactly, root, list(paths), before)
+        stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
+        return stats if await self._identity() == before else None
 
-    def _record_looks(self, looked: Iterable[tuple[str, Look]], missed: Mapping[str, float], tx: Tx) -> None:
-        for path, found in looked:
-            match found.presence:
-                case _ if found.lacks_file:  # absent at two checks below a verified root (promise 1)
+    def _record_checks(
+        self, checked: Iterable[tuple[str, PathStat]], missed: Mapping[str, float], tx: Tx
+    ) -> None:
+        for path, stat in checked:
+            match stat.presence:
+                case _ if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
                     self._journal.gone(tx, path)
                     tx.removals.missed_since(self._mirror, path, missed[path])
                 case Presence.PRESENT:
@@ -326,10 +328,10 @@ class Deletions:
 
         while page := await self._store.read(partial(self._page, hold, after, held=True)):
             after = page[-1].path
-            looked = await self._looks([removal.path for removal in page])
-            if looked is None:
+            checked = await self._stat_paths([removal.path for removal in page])
+            if checked is None:
                 return done
-            lacking = {path for path, found in looked if found.lacks_file}
+            lacking = {path for path, stat in checked if stat.lacks_file}
             done += await self._store.write(partial(run, page, lacking))
         return done
 
@@ -373,8 +375,8 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     if not paths:
         return {}
     root = journal.binding.settings.root
-    found = await asyncio.to_thread(look_exactly, root, set(paths.values()))
-    seen = dict(await look_in_lost_mounts(store, journal.binding, found))
+    found = await asyncio.to_thread(stat_exactly, root, set(paths.values()))
+    seen = dict(await recheck_lost_mounts(store, journal.binding, found))
     return {
         number: seen[path].presence is Presence.PRESENT
         for number, path in paths.items()

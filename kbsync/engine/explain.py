@@ -51,8 +51,8 @@ from kbsync.engine.status import (
     refusal,
 )
 from kbsync.errors import TargetError
-from kbsync.source.look import Look, RulesUnknown, look, rules_at
 from kbsync.source.roots import RootTrouble, error_words, identify
+from kbsync.source.stat import PathStat, RulesUnknown, rules_at, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadsState, Tx
@@ -90,7 +90,7 @@ class PathExplanation:
 
     mirror: str | None
     path: str
-    seen: Look
+    seen: PathStat
     selection: Selection | None = None
     answer: str = ""
     sentences: Sequence[str] = ()
@@ -211,7 +211,7 @@ def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
     """The explanation of a path that is in no mirrored folder."""
     known = ", ".join(map(str, roots)) or "none"
     answer = f"It is not found because it is in no mirrored folder; mirrored folders: {known}."
-    return PathExplanation(None, given, Look(Presence.UNKNOWN), answer=answer)
+    return PathExplanation(None, given, PathStat(Presence.UNKNOWN), answer=answer)
 
 
 async def explain_path(
@@ -246,7 +246,7 @@ def _look_at_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
     """What disk and rules say, and the root or its problem. Blocks."""
-    seen = look(settings.root, path)
+    seen = stat_path(settings.root, path)
     found = PathExplanation(settings.name, path, seen, _selection(settings, rules, path, seen))
     if seen.stamp is not None and seen.kind is FileKind.FILE:
         found.age = now - seen.stamp.newest
@@ -311,7 +311,7 @@ def _why_not_listed(folder: Path) -> str:
     return ""
 
 
-def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: Look) -> Selection | None:
+def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: PathStat) -> Selection | None:
     """What the rules say about the path; None if there is no file to judge."""
     if seen.kind is None or seen.stamp is None or not path:
         return None

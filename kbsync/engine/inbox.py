@@ -49,7 +49,7 @@ class Dropped:
 class InboxResult:
     """What follows for the run: files to check again, whether a halt may be over, whether to audit now."""
 
-    look_at: set[str] = field(default_factory=set)
+    recheck: set[str] = field(default_factory=set)
     resumed: bool = False
     audits: bool = False
     dropped: list[Dropped] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Inbox:
             case "retry":
                 paths = message.args.get("paths")
                 await self._retry(paths)
-                answer.look_at |= await self._find_unread(paths)
+                answer.recheck |= await self._find_unread(paths)
             case "repair":
                 await self._repair(message)
         await self._store.write(partial(self._end, message, answer))
@@ -111,7 +111,7 @@ class Inbox:
             case "retry":
                 answer.resumed = True
             case "repair":
-                answer.look_at.update(message.args.get("stale", ()))
+                answer.recheck.update(message.args.get("stale", ()))
                 status.clear_last_audit(tx, self._journal.binding.mirror)
             case "audit":
                 answer.audits = True

@@ -290,12 +290,12 @@ async def read_list(
     long_paths: Mapping[str, str] | None = None
     async for page in _pages(target, on_answer):
         claims = await read(partial(identify_all, binding, page))
-        for place, claim in enumerate(claims):
+        for index, claim in enumerate(claims):
             if claim.whose is Whose.FOREIGN and (short := binding.short_of(claim.listed)):
                 if long_paths is None:
                     long_paths = await asyncio.to_thread(_long_paths, binding)
                 if (path := long_paths.get(short)) is not None:
-                    claims[place] = replace(claim, whose=Whose.PATH, listed=replace(claim.listed, path=path))
+                    claims[index] = replace(claim, whose=Whose.PATH, listed=replace(claim.listed, path=path))
         yield claims
 
 
@@ -338,13 +338,15 @@ async def unlisted(
 
 async def missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
     """Those whose documents the target reports missing and that still serve."""
-    there = await present(target, [row.remote_id or "" for row in rows])
+    present_ids = await present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
-        now = tx.uploads.get(row.id)
-        return now is not None and now.state.serves and now.remote_id == row.remote_id
+        current = tx.uploads.get(row.id)
+        return current is not None and current.state.serves and current.remote_id == row.remote_id
 
-    return await read(lambda tx: [row for row in rows if row.remote_id not in there and serves(tx, row)])
+    return await read(
+        lambda tx: [row for row in rows if row.remote_id not in present_ids and serves(tx, row)]
+    )
 
 
 async def present(target: Target, ids: Sequence[str]) -> set[str]:
@@ -363,10 +365,10 @@ async def present(target: Target, ids: Sequence[str]) -> set[str]:
 def _long_paths(binding: Binding) -> dict[str, str]:
     """Paths in the folder that are too long for a name, by the hash that replaces them there."""
     root = os.fspath(binding.settings.root)
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):
         for name in names:
             path = os.path.relpath(os.path.join(folder, name), root)
             if short := binding.naming.short_of(path):
-                found[short] = path
-    return found
+                paths[short] = path
+    return paths

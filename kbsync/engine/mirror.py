@@ -389,7 +389,7 @@ class BoundMirror:
                 reason=dropped.reason,
                 cure="run the command again",
             )
-        self.rechecks.add(answer.look_at)
+        self.rechecks.add(answer.recheck)
         if answer.resumed:
             await mirror.halts.end()
         if answer.audits:
@@ -401,7 +401,7 @@ class BoundMirror:
             self.rechecks.add(hint.path for hint in hints)
             owed.extend(mirror.clock.steady())
         overdue = await self.reconciler.settle_due()
-        self.rechecks.add(await self.deletions.second_looks())
+        self.rechecks.add(await self.deletions.check_again())
         owed.update(mirror.clock.steady(), overdue)
         # A pass weighs deletions as soon as nothing that it owes can still add to them: weighed one by one
         # they would slip below the limits (promise 5).

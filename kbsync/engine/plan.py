@@ -318,11 +318,11 @@ class PrivatePass:
         await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
-        await reconciler.look_at(asked.look_at)
+        await reconciler.check(asked.recheck)
         await self._wait_for_quiet(reconciler)
         # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
-        await reconciler.look_at(await deletions.second_looks())
+        await reconciler.check(await deletions.check_again())
         await deletions.weigh(now=True)
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)

@@ -19,7 +19,7 @@ from kbsync.core.model import Phase, Upload
 from kbsync.engine.journal import Happened, Journal, Remedy
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
-from kbsync.source.look import look
+from kbsync.source.stat import stat_path
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -131,7 +131,7 @@ class Polls:
         path, is_known = found
         # Before the end of the first scan an unknown file may exist.
         root = self._journal.binding.settings.root
-        return is_known or (await asyncio.to_thread(look, root, path)).lacks_file
+        return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file
 
     async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
         """Ask the target to index a failed document again, if that may help."""

@@ -24,16 +24,6 @@ from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding
 from kbsync.logs import is_debugging, tell
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.look import (
-    Look,
-    RulesUnknown,
-    find_aliases,
-    fold,
-    look,
-    look_exactly,
-    look_in_mounts,
-    rules_at,
-)
 from kbsync.source.read import (
     ReadProblem,
     Sample,
@@ -46,28 +36,38 @@ from kbsync.source.read import (
 )
 from kbsync.source.roots import error_words_at
 from kbsync.source.scan import EntryRow, FolderListing, Scan, ScanSummary, StoredFolder
+from kbsync.source.stat import (
+    PathStat,
+    RulesUnknown,
+    find_aliases,
+    fold,
+    rules_at,
+    stat_exactly,
+    stat_in_mounts,
+    stat_path,
+)
 from kbsync.state.db import unbind
 from kbsync.state.files import FileRow, FolderRow, join, split
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 
-async def look_in_lost_mounts(
-    store: StateStore, binding: Binding, looked: Sequence[tuple[str, Look]]
-) -> list[tuple[str, Look]]:
+async def recheck_lost_mounts(
+    store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
+) -> list[tuple[str, PathStat]]:
     """The same checks; repeats those that found nothing where a disk used to be mounted.
 
     While a disk that was mounted below the folder is away, none of its files counts as missing (promise 1).
     """
-    missed = [path for path, seen in looked if seen.lacks_file]
+    missed = [path for path, stat in checked if stat.lacks_file]
     mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
     if not mounts:
-        return list(looked)
+        return list(checked)
     root = binding.settings.root
-    again = await asyncio.to_thread(
-        lambda: {path: look_in_mounts(root, path, over) for path, over in mounts.items()}
+    rechecked = await asyncio.to_thread(
+        lambda: {path: stat_in_mounts(root, path, mount_points) for path, mount_points in mounts.items()}
     )
-    return [(path, again.get(path, seen)) for path, seen in looked]
+    return [(path, rechecked.get(path, stat)) for path, stat in checked]
 
 
 def former_files(
@@ -77,13 +77,13 @@ def former_files(
     found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
     mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
 
-    def look_at(path: str) -> Look:
+    def stat_again(path: str) -> PathStat:
         root = binding.settings.root
-        return look_in_mounts(root, path, mounts[path]) if path in mounts else look(root, path)
+        return stat_in_mounts(root, path, mounts[path]) if path in mounts else stat_path(root, path)
 
     respelled = [entry.path for entry in found if is_respelled(entry.path, path)]
     aliases = find_aliases(binding.settings.root, respelled)
-    return [entry for entry in found if entry.path in aliases or look_at(entry.path).lacks_file]
+    return [entry for entry in found if entry.path in aliases or stat_again(entry.path).lacks_file]
 
 
 def is_respelled(old: str, new: str) -> bool:
@@ -300,7 +300,7 @@ FORCED = 4
 
 IGNORE_FILE = ".kbsyncignore"
 
-Looked = tuple[str, Look, Rules | None]
+CheckedPath = tuple[str, PathStat, Rules | None]
 """A path, the result of its check, and the rules of its directory (None: excluded or unknown)."""
 
 
@@ -491,7 +491,7 @@ class Reconciler:
             tried.update(ripe)  # each once: an unreadable file must not keep this loop running
             # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
             while ripe and not self._stopping:
-                ripe = [*await self._look_and_take(ripe[:PAGE]), *ripe[PAGE:]]
+                ripe = [*await self._check_and_take(ripe[:PAGE]), *ripe[PAGE:]]
 
     # -- hints -----------------------------------------------------------------------------------------
 
@@ -506,18 +506,18 @@ class Reconciler:
         vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
         if trees or vanished:
-            found = await asyncio.to_thread(lambda: [(path, look(root, path)) for path in trees])
-            found += await asyncio.to_thread(look_exactly, root, vanished)
-            found = await look_in_lost_mounts(self._store, self._journal.binding, found)
-            for path, seen in found:
-                if seen.kind is FileKind.FOLDER:
+            stats = await asyncio.to_thread(lambda: [(path, stat_path(root, path)) for path in trees])
+            stats += await asyncio.to_thread(stat_exactly, root, vanished)
+            stats = await recheck_lost_mounts(self._store, self._journal.binding, stats)
+            for path, stat in stats:
+                if stat.kind is FileKind.FOLDER:
                     self._request_scan(path)
-            await self._note_lost_trees([one for one in found if one[1].kind is not FileKind.FOLDER])
-            files += [path for path, seen in found if seen.kind is not FileKind.FOLDER]
-        left = await self._look_and_take(files[:PAGE], fresh=True)
-        return [Hint(path, HintKind.FILE) for path in [*left, *files[PAGE:]]]
+            await self._note_lost_trees([one for one in stats if one[1].kind is not FileKind.FOLDER])
+            files += [path for path, stat in stats if stat.kind is not FileKind.FOLDER]
+        remaining = await self._check_and_take(files[:PAGE], fresh=True)
+        return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
 
-    async def look_at(self, paths: Iterable[str]) -> None:
+    async def check(self, paths: Iterable[str]) -> None:
         """Check all of these, and scan the directories among them."""
         remaining = iter(sorted(paths))
         while page := list(itertools.islice(remaining, PAGE)):
@@ -526,61 +526,61 @@ class Reconciler:
                 hints = await self.take_hints(hints)
         await self.scan_trees()
 
-    async def _note_lost_trees(self, looked: Sequence[tuple[str, Look]]) -> None:
+    async def _note_lost_trees(self, checked: Sequence[tuple[str, PathStat]]) -> None:
         """Record former directories that are not directories any more."""
 
         def miss(tx: Tx) -> None:
-            for path, seen in looked:
-                is_gone = seen.presence is Presence.MISSING or seen.kind is not None
+            for path, stat in checked:
+                is_gone = stat.presence is Presence.MISSING or stat.kind is not None
                 if is_gone and tx.folders.get(self._mirror, path) is not None:
                     self._miss_tree(tx, path, *self._missed_now())
 
-        if looked:
+        if checked:
             await self._store.write(miss)
             self._on_work()
 
-    async def _look_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
+    async def _check_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
         """Check and record one batch of these; returns the remaining paths."""
         if not paths:
             return []
-        looked = await asyncio.to_thread(self._looks, paths)
+        checked = await asyncio.to_thread(self._stat_paths, paths)
         sights = []
-        for path, found, rules in looked:
-            if found.kind is FileKind.FOLDER:
+        for path, stat, rules in checked:
+            if stat.kind is FileKind.FOLDER:
                 self._request_scan(path)
-            elif found.stamp is not None and found.kind is not None and rules is not None:
-                sights.append(FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=fresh))
+            elif stat.stamp is not None and stat.kind is not None and rules is not None:
+                sights.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
         page = _page(iter(sights))
         left = [*await self._take_page(page), *sights[len(page) :]]
-        await self._note_absent(looked)
+        await self._note_absent(checked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
                 self._request_scan(folder)
         return [sight.path for sight in left]
 
-    def _looks(self, paths: Sequence[str]) -> list[Looked]:
+    def _stat_paths(self, paths: Sequence[str]) -> list[CheckedPath]:
         binding = self._journal.binding
         chains: dict[str, Rules | None] = {}
-        looked = []
+        checked = []
         for path in paths:
             folder = split(path)[0]
             if folder not in chains:
                 chains[folder] = self._rules(folder)
-            looked.append((path, look(binding.settings.root, path), chains[folder]))
+            checked.append((path, stat_path(binding.settings.root, path), chains[folder]))
         # An event may have the old spelling of a name, which some file systems still find.
-        doubtful = self._find_respelled(looked)
+        doubtful = self._find_respelled(checked)
         aliases = find_aliases(binding.settings.root, doubtful)
-        missing = Look(Presence.MISSING)
-        return [(path, missing if path in aliases else seen, rules) for path, seen, rules in looked]
+        missing = PathStat(Presence.MISSING)
+        return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
-    def _find_respelled(self, looked: Sequence[Looked]) -> list[str]:
+    def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
         """Paths of files that are stored, or were checked as well, under another spelling.
 
         Also paths of folders where a file was expected.
         """
-        folders = [path for path, seen, _ in looked if seen.kind is FileKind.FOLDER]
-        files = [(path, seen.stamp.ino) for path, seen, _ in looked if seen.stamp and seen.links == 1]
+        folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
+        files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]
 
         def find_known(tx: Tx) -> dict[str, list[str]]:
             return {path: tx.entries.paths_with_ino(self._mirror, ino) for path, ino in files}
@@ -607,24 +607,24 @@ class Reconciler:
             return None
         return rules if entered.choice is FileChoice.SELECTED else None
 
-    async def _note_absent(self, looked: Sequence[Looked]) -> None:
+    async def _note_absent(self, checked: Sequence[CheckedPath]) -> None:
         absent = [
-            (path, found)
-            for path, found, _ in looked
-            if found.presence is not Presence.PRESENT or found.lacks_file
+            (path, stat)
+            for path, stat, _ in checked
+            if stat.presence is not Presence.PRESENT or stat.lacks_file
         ]
         if absent:
-            absent = await look_in_lost_mounts(self._store, self._journal.binding, absent)
-            for path, found in absent:
-                if found.lacks_file:
+            absent = await recheck_lost_mounts(self._store, self._journal.binding, absent)
+            for path, stat in absent:
+                if stat.lacks_file:
                     self._forget(path)
 
             def record(tx: Tx) -> None:
-                for path, found in absent:
-                    if found.lacks_file:
+                for path, stat in absent:
+                    if stat.lacks_file:
                         folder, name = split(path)
                         tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
-                    elif found.presence is Presence.UNKNOWN:
+                    elif stat.presence is Presence.UNKNOWN:
                         self._journal.unseen(tx, path)
 
             await self._store.write(record)
@@ -651,16 +651,16 @@ class Reconciler:
         due = {one.path: one for one in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
             return set()
-        looked = await asyncio.to_thread(self._looks, list(due))
+        checked = await asyncio.to_thread(self._stat_paths, list(due))
         forced: set[str] = set()
         sights = []
-        for path, found, rules in looked:
-            if found.stamp is None or found.kind in (None, FileKind.FOLDER) or rules is None:
+        for path, stat, rules in checked:
+            if stat.stamp is None or stat.kind in (None, FileKind.FOLDER) or rules is None:
                 self._forget(path)
                 continue
-            sight = FoundFile(path, found.stamp, found.kind, found.links, rules, fresh=True)
+            sight = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
             # Only this check counts: the last known timestamp of the path may be old.
-            if due[path].is_quiet and found.stamp == due[path].stamp:
+            if due[path].is_quiet and stat.stamp == due[path].stamp:
                 sight = replace(sight, quiet=True)
             elif due[path].is_overdue:
                 if len(forced) == FORCED:
@@ -672,7 +672,7 @@ class Reconciler:
         page = _page(iter(sights))
         left = await self._take_page(page)
         forced &= {sight.path for sight in page[: len(page) - len(left)]}
-        await self._note_absent(looked)
+        await self._note_absent(checked)
         for path in forced:
             if path in self.settling:  # it vanished while it was read, say
                 self.settling.restart(path, self._clock.steady())

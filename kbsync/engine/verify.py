@@ -23,7 +23,7 @@ from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, Priv
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
-from kbsync.source.look import look, look_exactly
+from kbsync.source.stat import stat_exactly, stat_path
 from kbsync.state.files import FileRow, split
 from kbsync.state.mirrors import Halt
 from kbsync.state.read_only import ReadOnlyState, Tx
@@ -79,21 +79,21 @@ class Verification:
         return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
 
 
-def repair_request(found: Verification) -> dict[str, Any]:
+def repair_request(verification: Verification) -> dict[str, Any]:
     """The arguments of the inbox message `repair`; empty if nothing can be repaired.
 
     base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
     that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
     so that their deletion is weighed with the others.
     """
-    left = (*found.orphaned, *found.duplicate)
-    wanted: dict[str, Any] = {
-        "missing": [one.remote_id for one in found.missing if one.remote_id is not None],
+    strays = (*verification.orphaned, *verification.duplicate)
+    request: dict[str, Any] = {
+        "missing": [one.remote_id for one in verification.missing if one.remote_id is not None],
         # What is not proven ours is left alone (promise 6).
-        "strays": [one.claim.to_json() for one in left if one.claim is not None and one.is_ours],
-        "stale": [one.path for one in (*found.stale, *found.orphaned) if one.claim is None],
+        "strays": [one.claim.to_json() for one in strays if one.claim is not None and one.is_ours],
+        "stale": [one.path for one in (*verification.stale, *verification.orphaned) if one.claim is None],
     }
-    return {"base": found.base, **wanted} if any(wanted.values()) else {}
+    return {"base": verification.base, **request} if any(request.values()) else {}
 
 
 async def verify_mirror(
@@ -116,9 +116,9 @@ async def verify_mirror(
         await private.attach(may_be_emptied=True)
         audit = Audit(private.binding, target, read)
         await audit.read_list()
-        lost = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
+        missing_rows = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
         missing = []
-        for row in lost:
+        for row in missing_rows:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
             missing.append(Discrepancy(row.path or row.label, row.remote_id, why))
         halt, stale, served, kept = None, list[Discrepancy](), list[Discrepancy](), list[Discrepancy]()
@@ -132,15 +132,15 @@ async def verify_mirror(
             )
         # A lagging list still shows documents deleted a moment ago.
         rows = [stray.row for stray in audit.strays]
-        graves = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
+        deletion_times = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
         lag = private.binding.limits.list_lag
-        left = max(graves, default=0.0) + lag - clock.wall()
-        if left > 0.0:
-            await clock.sleep(min(left, lag))  # no longer than that, if the clock was set back
+        remaining = max(deletion_times, default=0.0) + lag - clock.wall()
+        if remaining > 0.0:
+            await clock.sleep(min(remaining, lag))  # no longer than that, if the clock was set back
         strays = await audit.still_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
-            gone = {row.remote_id for row in lost}
+            gone = {row.remote_id for row in missing_rows}
             kept += [one for one in orphaned if not one.is_deleted]
             kept = [one for one in kept if one.remote_id not in gone]
             orphaned = [one for one in orphaned if one.is_deleted]
@@ -185,39 +185,39 @@ def _check_folder(
     young = now - binding.settings.settle - GRACE
 
     def is_there(path: str) -> bool:
-        found = look(binding.settings.root, path, private.root)
-        return found.stamp is not None and not (is_watched and found.stamp.newest > young)
+        stat = stat_path(binding.settings.root, path, private.root)
+        return stat.stamp is not None and not (is_watched and stat.stamp.newest > young)
 
     def is_news(path: str, tx: Tx) -> bool:
         """Whether the state has neither these bytes nor pending work for the file."""
-        known, seen = tx.entries.get(binding.mirror, path), private.entry(path)
-        if known is not None and known.status in (Status.PENDING, Status.INDEXING):
+        row, planned_row = tx.entries.get(binding.mirror, path), private.entry(path)
+        if row is not None and row.status in (Status.PENDING, Status.INDEXING):
             return False
         # With equal bytes the base or the recipe changed, not the file.
-        return known is None or seen is None or known.digest is None or known.digest != seen.digest
+        return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
     def orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """The document of a missing file, and its row, if nobody has started on it."""
         rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
-        known = tx.entries.get(binding.mirror, path)
-        if server is None or known is None or known.status in (Status.PENDING, Status.INDEXING):
+        row = tx.entries.get(binding.mirror, path)
+        if server is None or row is None or row.status in (Status.PENDING, Status.INDEXING):
             return None
         if tx.removals.get(binding.mirror, path) is not None:
             return None
-        return server, known
+        return server, row
 
-    def is_left(planned: Planned, known: FileRow) -> bool:
+    def is_left(planned: Planned, row: FileRow) -> bool:
         """Whether the file's document should have been deleted, and not only just now."""
         if planned.cause != "gone":
             return True
-        [(_, seen)] = look_exactly(binding.settings.root, [planned.path], private.root)
-        if not seen.lacks_file:
+        [(_, stat)] = stat_exactly(binding.settings.root, [planned.path], private.root)
+        if not stat.lacks_file:
             return False
         if is_watched:  # only its directory shows when a file was deleted
-            parent = look(binding.settings.root, split(planned.path)[0], private.root)
+            parent = stat_path(binding.settings.root, split(planned.path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
-            return not is_young and known.presence is not Presence.MISSING
+            return not is_young and row.presence is not Presence.MISSING
         return True
 
     for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
@@ -231,20 +231,20 @@ def _check_folder(
                 server = private.server(one.path)
                 stale.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
     for one in [*plan.delete, *plan.held]:
-        found = None if one.cause == RECIPE else state.read(partial(orphan, one.path))
-        if found is not None and is_left(one, found[1]):
+        orphaned_document = None if one.cause == RECIPE else state.read(partial(orphan, one.path))
+        if orphaned_document is not None and is_left(one, orphaned_document[1]):
             why = f"{CAUSES[one.cause]}, but its document is still searchable"
-            orphaned.append(Discrepancy(one.path, found[0].remote_id, why))
+            orphaned.append(Discrepancy(one.path, orphaned_document[0].remote_id, why))
     kept = []
     for one in plan.keep or ():
         if (server := private.server(one.path)) is not None:
             why = f"{CAUSES.get(one.cause, UNSEEN)}, its document is kept"
             kept.append(Discrepancy(one.path, server.remote_id, why))
-    for left in plan.failed:
-        if left.refused is not None and is_there(left.path):
-            why = f"the file is newer than its document and was refused: {left.note}"
-            if left.refused.label != left.path:
-                was = left.refused.label
-                why = f"the file was {was} when its document was made and was refused: {left.note}"
-            stale.append(Discrepancy(left.path, left.refused.remote_id, why))
+    for failure in plan.failed:
+        if failure.refused is not None and is_there(failure.path):
+            why = f"the file is newer than its document and was refused: {failure.note}"
+            if failure.refused.label != failure.path:
+                was = failure.refused.label
+                why = f"the file was {was} when its document was made and was refused: {failure.note}"
+            stale.append(Discrepancy(failure.path, failure.refused.remote_id, why))
     return stale, orphaned, kept

@@ -44,7 +44,7 @@ KEPT = 64
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
-LONGEST_LOOK_REST = 15.0
+LONGEST_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Lost answers in a row."""
 CLOCK_STEP = 30.0
@@ -177,8 +177,8 @@ class Worker:
         self._bodies = bodies
         self._polls = Polls(store, journal, target)
         self._turns = FairTurns()
-        self._next_poll = self._next_look = 0.0
-        self._is_looking = False
+        self._next_poll = self._next_list = 0.0
+        self._is_listing = False
         self._polling = 0
         self._note: str | None = None  # as the state has it
         self._ahead = clock.wall() - clock.steady()
@@ -188,7 +188,7 @@ class Worker:
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
         self._stopping = False
-        self._has_looked = False
+        self._has_read = False
         self.rested = asyncio.Event()
         """Set whenever the last running task has ended."""
 
@@ -208,7 +208,7 @@ class Worker:
                         self._halts.is_full = found_none
                     is_begun = True
                 seconds = await self._round()
-                self._has_looked = True
+                self._has_read = True
             except StateError as error:
                 self._state_failed(error)
                 seconds = STATE_PAUSE
@@ -234,7 +234,7 @@ class Worker:
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Whether nothing is running, and nothing is due within `patience` seconds."""
         begun = self._begun
-        if not self._has_looked or self._busy or self._tasks or self._lost != self._made_good:
+        if not self._has_read or self._busy or self._tasks or self._lost != self._made_good:
             return False
         due = await self._read_next()
         if begun != self._begun:
@@ -244,9 +244,11 @@ class Worker:
     def _room(self, tx: Tx) -> tuple[bool, bool]:
         return tx.uploads.room(self._journal.binding.mirror, self._journal.binding.id)
 
-    async def _read_next(self, look: float = 0.0, poll: float = 0.0) -> float | None:
+    async def _read_next(self, listing: float = 0.0, poll: float = 0.0) -> float | None:
         binding = self._journal.binding
-        return await self._store.read(lambda tx: tx.uploads.next_due(binding.mirror, binding.id, look, poll))
+        return await self._store.read(
+            lambda tx: tx.uploads.next_due(binding.mirror, binding.id, listing, poll)
+        )
 
     async def _round(self) -> float:
         """Start due work as far as possible; returns the time until more is due."""
@@ -262,7 +264,7 @@ class Worker:
         may_poll = self._slots > 0 and self._polling < most_polls and now >= self._next_poll
         # As of now: other tasks continue while the state is read in its thread.
         wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
-        may_look = not self._is_looking and now >= self._next_look
+        may_list = not self._is_listing and now >= self._next_list
 
         def find(tx: Tx) -> DueWork:
             return tx.uploads.find_due(
@@ -271,7 +273,7 @@ class Worker:
                 wall,
                 requests=requests,
                 polls=limits.poll_first if may_poll else None,
-                looks=may_look,
+                lists=may_list,
                 busy=busy,
             )
 
@@ -282,8 +284,8 @@ class Worker:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
         # One list at a time: uploads lost meanwhile share the next.
-        is_looking = self._start(due.looks, self._look)
-        self._is_looking = self._is_looking or is_looking
+        is_listing = self._start(due.unsure, self._list_lost)
+        self._is_listing = self._is_listing or is_listing
         is_polling = may_poll and self._slots > 0 and self._start(due.polls, partial(self._poll, tries=tries))
         if is_polling:
             self._polling += 1
@@ -295,7 +297,7 @@ class Worker:
         if due.deletes and await self._mirror.trusted_identity() is not None:
             waiting[Lane.DELETE] = due.deletes
         is_working = self._start_turns(waiting, tries)
-        is_started = is_looking or is_polling or is_working
+        is_started = is_listing or is_polling or is_working
         seconds = 0.0 if is_started else await self._until_next(held_back=tries is not None)
         self._halts.rounds = 0
         return seconds
@@ -314,7 +316,7 @@ class Worker:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
         ahead = self._clock.wall() - self._clock.steady()
-        due = await self._read_next(self._next_look + ahead, self._next_poll + ahead)
+        due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
             self._halts.jobs = 0  # what failed is gone
         if due is None:
@@ -521,7 +523,7 @@ class Worker:
 
     # -- looking for lost answers, polling, deleting, renaming -----------------------------------------
 
-    async def _look(self, rows: Sequence[Upload]) -> None:
+    async def _list_lost(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
             seen = await lost_uploads.look_for(
@@ -532,9 +534,9 @@ class Worker:
             return
         finally:
             # The pause is about as long as the list took: a list of thousands takes minutes.
-            now, self._is_looking = self._clock.steady(), False
+            now, self._is_listing = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
-            self._next_look = now + max(least, min(LONGEST_LOOK_REST, now - begun))
+            self._next_list = now + max(least, min(LONGEST_LIST_REST, now - begun))
         self._halts.answers()
         self._tell(
             await self._store.write(

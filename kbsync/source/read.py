@@ -21,8 +21,8 @@ from typing import BinaryIO, Self
 
 from kbsync.core.model import Stamp
 from kbsync.errors import StateError
-from kbsync.source.look import stamp_of
 from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at
+from kbsync.source.stat import stamp_of
 
 IN_MEMORY = 256 * 1024
 """Files of up to this many bytes stay in memory, larger ones go to the spool folder."""

@@ -16,8 +16,8 @@ from typing import Protocol, Self
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
-from kbsync.source.look import RulesUnknown, kind_of, stamp_of, with_ignore_file
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
+from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, with_ignore_file
 
 EntryRow = tuple[str, int, int, int, int]
 """(name, size, mtime_ns, ctime_ns, ino) of an entry that is not a folder."""

@@ -43,7 +43,7 @@ class WakeFile:
             os.close(open_private(Path(self._file), os.O_WRONLY | os.O_NOFOLLOW))
         self._last_times = self._times()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Call `on_wake` if the file changed since the last check."""
         if self._times() != self._last_times:
             self.touched()

@@ -126,7 +126,7 @@ class Machine:
     limits: Callable[[], InotifyLimits] = read_limits
     mounts: Callable[[], Iterable[Mount]] = mounts
     identify: Callable[[Path], RootIdentity] = identify
-    look: Callable[[Path], tuple[int, int]] = device_and_inode
+    root_inode: Callable[[Path], tuple[int, int]] = device_and_inode
     make_observer: Callable[[], TreeObserver] = TreeObserver
 
 
@@ -259,10 +259,10 @@ class RootCheck:
     mount never answers. At most one check is open.
     """
 
-    def __init__(self, folder: Path, look: Callable[[Path], tuple[int, int]]) -> None:
+    def __init__(self, folder: Path, stat: Callable[[Path], tuple[int, int]]) -> None:
         self.is_local = False
         self._folder = folder
-        self._look = look
+        self._stat = stat
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
@@ -290,10 +290,10 @@ class RootCheck:
 
     async def _check(self) -> tuple[int, int]:
         if self.is_local:
-            return self._look(self._folder)
+            return self._stat(self._folder)
         patience = 0.0 if self._open_check else LOOK_SECONDS
         if self._open_check is None:
-            self._open_check = asyncio.create_task(run_detached(lambda: self._look(self._folder)))
+            self._open_check = asyncio.create_task(run_detached(lambda: self._stat(self._folder)))
             # A result that arrives after the wait ended is no error of the program.
             self._open_check.add_done_callback(lambda task: task.cancelled() or task.exception())
         check = self._open_check
@@ -338,7 +338,7 @@ class Watcher:
         self._rescan = rescan
         self._machine = machine or Machine()
         self._wake = WakeFile(state_dir, on_wake)
-        self._root_check = RootCheck(root, self._machine.look)
+        self._root_check = RootCheck(root, self._machine.root_inode)
         self._failures, self._last_failure = 0, float("-inf")
         self._lock = asyncio.Lock()
         self._started = False
@@ -394,7 +394,7 @@ class Watcher:
 
         Reports troubles of the root at every check while they last, others once. Cheap when all is well.
         """
-        self._wake.look()
+        self._wake.check()
         async with self._lock:
             if not self._started:
                 return []

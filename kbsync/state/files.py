@@ -317,7 +317,7 @@ class Entries:
             (mirror, bind(folder), at, scan),
         )
 
-    def forget_first_looks(self, mirror: int) -> None:
+    def forget_first_misses(self, mirror: int) -> None:
         """A new process makes both checks itself."""
         # Check pending files again whatever their stamp: no work starts for a missed file.
         self._db.execute(

@@ -54,7 +54,7 @@ class Removals(Table):
         sql = "UPDATE removal SET missed_at = ? WHERE mirror = ? AND path = ?"
         self._db.execute(sql, (missed, mirror, bind(path)))
 
-    def forget_first_looks(self, mirror: int) -> None:
+    def forget_first_misses(self, mirror: int) -> None:
         """Forget the steady seconds of an earlier process: they mean nothing."""
         self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
 

@@ -78,7 +78,7 @@ class DueWork:
     """Rows by the work they wait for, each by rank; sends by lane, only lanes with work."""
 
     deletes: list[Upload]
-    looks: list[Upload]
+    unsure: list[Upload]
     proofs: list[Upload]
     polls: list[Upload]
     renames: list[Upload]
@@ -142,13 +142,13 @@ class Uploads(Table):
         *,
         requests: int,
         polls: float | None,
-        looks: bool,
+        lists: bool,
         busy: Collection[int],
     ) -> DueWork:
         """All rows that are due at `now` (wall seconds) and not in work.
 
         `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
-        poll may start now. `looks`: whether a check for lost uploads may start. `busy`: uploads in work.
+        poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads in work.
         """
 
         def due(state: UploadState, limit: int, ahead: float = 0.0, lane: Lane | None = None) -> list[Upload]:
@@ -159,11 +159,11 @@ class Uploads(Table):
             return [row for row in rows if row.id not in busy][:limit]
 
         unsure_or_lost: list[Upload] = []
-        if looks and due(UploadState.UNSURE, 1):
+        if lists and due(UploadState.UNSURE, 1):
             # One list covers all: if one unsure upload is due, check for every other one too.
             unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
             unsure_or_lost = [row for row in unsure if row.id not in busy]
-        elif looks:
+        elif lists:
             # Every check covers all that were lost or deleted long ago anyway.
             unsure_or_lost = due(UploadState.PRESUMED_LOST, 1) or due(UploadState.TOMBSTONE, 1)
         indexing: list[Upload] = []
@@ -173,7 +173,7 @@ class Uploads(Table):
         sends = {lane: due(UploadState.INTENDED, requests, lane=lane) for lane in SENDS}
         return DueWork(
             deletes=due(UploadState.RETIRING, requests),
-            looks=unsure_or_lost,
+            unsure=unsure_or_lost,
             proofs=due(UploadState.ADOPTING, SMALL_BATCH),
             polls=indexing,
             renames=due(UploadState.SERVING, SMALL_BATCH),
@@ -181,7 +181,7 @@ class Uploads(Table):
         )
 
     def next_due(
-        self, mirror: int, binding: int, earliest_look: float = 0.0, earliest_poll: float = 0.0
+        self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
         """When the next row is due, with no check and no poll before these times; None: nothing waits.
 
@@ -197,9 +197,9 @@ class Uploads(Table):
             value: float | None = self._db.execute(sql, (mirror, binding)).get
             return value
 
-        looks, polls = first(UploadState.UNSURE), first(UploadState.INDEXING)
+        lost, polls = first(UploadState.UNSURE), first(UploadState.INDEXING)
         times = (
-            None if looks is None else max(looks, earliest_look),
+            None if lost is None else max(lost, earliest_list),
             None if polls is None else max(polls, earliest_poll),
             # Nothing wakes for uploads given up or deleted: other checks cover them.
             first(*TO_BE_DONE),

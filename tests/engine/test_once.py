@@ -14,7 +14,7 @@ from kbsync.engine import deletions
 from kbsync.engine.deletions import must_hold
 from kbsync.engine.settings import DeletionLimits
 from kbsync.errors import Rejected, Unavailable
-from kbsync.source.look import Look
+from kbsync.source.stat import PathStat
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
 from tests.crash.harness import Guillotine
@@ -370,9 +370,9 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
     """The second look at a file meets another folder at the root, which is put back after."""
     await world.mirrored(20)
     world.delete("f0.md")
-    away, real = world.root.with_name("away"), deletions.look_exactly
+    away, real = world.root.with_name("away"), deletions.stat_exactly
 
-    def look_into_another(root: Path, *of: Any, **how: Any) -> list[tuple[str, Look]]:
+    def look_into_another(root: Path, *of: Any, **how: Any) -> list[tuple[str, PathStat]]:
         root.rename(away)
         root.mkdir()
         found = real(root, *of, **how)
@@ -380,7 +380,7 @@ async def test_a_folder_that_is_exchanged_between_two_looks_proves_nothing_gone(
         away.rename(root)
         return found
 
-    monkeypatch.setattr(deletions, "look_exactly", look_into_another)
+    monkeypatch.setattr(deletions, "stat_exactly", look_into_another)
     await world.once()
     assert "f0.md" in world.served()
     monkeypatch.undo()

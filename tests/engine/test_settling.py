@@ -28,8 +28,8 @@ from kbsync.errors import StateError
 from kbsync.once import run_once
 from kbsync.source import scan
 from kbsync.source.hints import Hint, HintKind
-from kbsync.source.look import look, stamp_of
 from kbsync.source.read import copy_growing
+from kbsync.source.stat import stamp_of, stat_path
 from kbsync.state.approvals import RENEWALS
 from kbsync.state.read_only import Tx
 from tests.engine.world import World
@@ -157,8 +157,10 @@ async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
     world.write_many(12)
     world.clock.now += 10.0
     chance = random.Random(f"{run_seed()} {seed}")
-    looks = Counter[str]()
-    monkeypatch.setattr(reconcile, "look", lambda root, path: looks.update([path]) or look(root, path))
+    stats = Counter[str]()
+    monkeypatch.setattr(
+        reconcile, "stat_path", lambda root, path: stats.update([path]) or stat_path(root, path)
+    )
 
     def write_again(path: str) -> None:
         (world.root / path).unlink(missing_ok=True)
@@ -176,7 +178,7 @@ async def test_a_pass_ends_whatever_rhythm_files_come_and_go_in(
         assert world.clock.now < 10.0 + 30.0
     assert world.breaches == []
     assert set(world.served()) >= {f"f{number}.md" for number in range(12)}
-    assert max(looks.values()) < 2 * 5.0 / 0.3
+    assert max(stats.values()) < 2 * 5.0 / 0.3
 
 
 def written_on(world: Writing, path: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:

@@ -13,7 +13,7 @@ from kbsync.core.model import SERVING, Presence, UploadState
 from kbsync.engine import polling
 from kbsync.engine.search import SearchedMirror, locate
 from kbsync.errors import Unavailable, Unsure
-from kbsync.source.look import Look
+from kbsync.source.stat import PathStat
 from tests.crash.harness import Guillotine
 from tests.engine.world import World
 from tests.memory.behaviour import FOREVER, Behaviour, Failure, Fault
@@ -239,7 +239,7 @@ async def test_nothing_is_taken_from_a_file_that_cannot_be_looked_at(
 ) -> None:
     await moved(world)
     world.lose_state()
-    monkeypatch.setattr(polling, "look", lambda *_: Look(Presence.UNKNOWN))
+    monkeypatch.setattr(polling, "stat_path", lambda *_: PathStat(Presence.UNKNOWN))
     await world.once()
     assert world.statuses() == {"ready": 8, "failed": 1}
     assert world.base.served("a.md") != []

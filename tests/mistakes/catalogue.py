@@ -38,15 +38,15 @@ MISTAKES = {
     "looked-for-in-another-root": Mistake(
         "a file is gone when another folder lay at the root while it was looked for",
         "kbsync/engine/deletions.py",
-        "look_exactly, root, list(paths), before)",
-        "look_exactly, root, list(paths))",
+        "stat_exactly, root, list(paths), before)",
+        "stat_exactly, root, list(paths))",
         ("tests/engine/test_once.py",),
     ),
     "old-spelling-is-a-file": Mistake(
         "where names are folded, a file renamed from a.md to A.md is sent again",
         "kbsync/engine/reconcile.py",
-        "entry.path in aliases or look_at",
-        "look_at",
+        "entry.path in aliases or stat_again",
+        "stat_again",
         ("tests/engine/test_equal_names.py",),
     ),
     "lost-mount-is-another-folder": Mistake(

@@ -15,9 +15,9 @@ import pytest
 from kbsync.contract.target import Limits
 from kbsync.core.model import FileKind
 from kbsync.core.selection import Rules
-from kbsync.source.look import RulesUnknown, look, rules_at
 from kbsync.source.read import Spooled, StableDigest, copy_growing, copy_stable, digest
 from kbsync.source.scan import Scan
+from kbsync.source.stat import RulesUnknown, rules_at, stat_path
 from tests.source.folders import Tree
 
 SECRET = b"what lies outside of the folder\n" * 200
@@ -109,7 +109,7 @@ RULES = Rules(("*.txt",), (), Limits())
 
 
 def _digest(place: SwappedFolder, spool: Path) -> object:
-    seen = look(place.root, PATH)
+    seen = stat_path(place.root, PATH)
     return digest(place.root, PATH, seen.stamp) if seen.stamp else None
 
 
@@ -189,7 +189,7 @@ def test_a_path_that_leads_up_is_not_read(tmp_path, path):
     place = SwappedFolder(tmp_path)
     place.lay()
     assert not isinstance(copy_stable(place.root, path, tmp_path), Spooled)
-    assert look(place.root, path).kind is not FileKind.FILE
+    assert stat_path(place.root, path).kind is not FileKind.FILE
 
 
 def test_a_lay_that_is_never_swapped_is_read(tmp_path):

@@ -14,7 +14,6 @@ import pytest
 from kbsync.core.model import Stamp
 from kbsync.errors import ShortageError
 from kbsync.source import read as reader
-from kbsync.source.look import look
 from kbsync.source.read import (
     IN_MEMORY,
     Sample,
@@ -28,6 +27,7 @@ from kbsync.source.read import (
     digest,
 )
 from kbsync.source.roots import SHORTAGES
+from kbsync.source.stat import stat_path
 from tests.source.folders import descriptors, refuse
 
 LARGE = os.urandom(IN_MEMORY) + b"and more"
@@ -57,7 +57,7 @@ def hexed(content: bytes) -> str:
 
 
 def stamp(root: Path, path: str) -> Stamp:
-    seen = look(root, path).stamp
+    seen = stat_path(root, path).stamp
     assert seen
     return seen
 

@@ -11,9 +11,9 @@ import pytest
 from kbsync import file_systems
 from kbsync.core.model import Presence, RootIdentity
 from kbsync.file_systems import mounts
-from kbsync.source.look import look, look_in_mounts
 from kbsync.source.roots import RootTrouble, compare, identify, mounts_below
 from kbsync.source.scan import Scan
+from kbsync.source.stat import stat_in_mounts, stat_path
 from tests.source.folders import RULES, Tree, known, refuse
 
 INFO = (
@@ -131,5 +131,5 @@ def test_an_unmounted_disk_deletes_nothing(mounted: Path) -> None:
     (listing,) = Scan(mounted, tree, RULES)
     assert (listing.path, listing.missing, listing.gone_folders) == ("disk", (), ())
     assert "is not mounted" in listing.problem
-    assert look(mounted, "disk/sub/a.md").presence is Presence.MISSING
-    assert look_in_mounts(mounted, "disk/sub/a.md", ["disk"]).presence is Presence.UNKNOWN
+    assert stat_path(mounted, "disk/sub/a.md").presence is Presence.MISSING
+    assert stat_in_mounts(mounted, "disk/sub/a.md", ["disk"]).presence is Presence.UNKNOWN

@@ -20,14 +20,14 @@ def test_each_wake_is_seen_once(tmp_path: Path, is_there: bool) -> None:
         file.prepare()
         assert stat.S_IMODE((tmp_path / WAKE).stat().st_mode) == 0o600
         os.utime(tmp_path / WAKE, (1, 1))
-        file.look()
+        file.check()
         calls.clear()
-    file.look()
+    file.check()
     assert calls == []
     wake(tmp_path)
-    file.look()
-    file.look()
+    file.check()
+    file.check()
     assert calls == [1]
     file.touched()
-    file.look()
+    file.check()
     assert calls == [1, 1]

@@ -184,7 +184,7 @@ class RootLook:
 
 async def test_a_root_that_cannot_be_read_is_never_taken_for_missing(root: Path, state: Path) -> None:
     look = RootLook()
-    async with listening(root, state, machine=machine(look=look)) as hearing:
+    async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         for number in (errno.EACCES, errno.EIO):
             look.error = OSError(number, os.strerror(number))
             assert await kinds(hearing.watcher) == [TroubleKind.ROOT_UNREADABLE]
@@ -203,7 +203,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
 
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.05)
     look = RootLook()
-    async with listening(root, state, machine=machine(look=look, identify=on_network)) as hearing:
+    async with listening(root, state, machine=machine(root_inode=look, identify=on_network)) as hearing:
         assert fs_type == UNKNOWN or "nfs4" in hearing.watcher.report.why
         look.goes_on.clear()
         try:
@@ -221,7 +221,7 @@ async def test_a_dead_network_mount_holds_nothing_up(
 
 async def test_a_root_that_went_away_is_looked_for_aside(root: Path, state: Path) -> None:
     look = RootLook()
-    async with listening(root, state, machine=machine(look=look)) as hearing:
+    async with listening(root, state, machine=machine(root_inode=look)) as hearing:
         shutil.rmtree(root)
         await hearing.watcher.check()
         await hearing.watcher.check()

@@ -23,7 +23,7 @@ _LONGEST_IGNORE_FILE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PathStat:
     """The result of a check. `stamp` and `kind` are None unless PRESENT; `problem` says why it is UNKNOWN."""
 
     presence: Presence
@@ -38,12 +38,12 @@ class Look:
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
-def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
+def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> PathStat:
     """Check `path` below `root` without following any symlink in it. Raises ShortageError, never OSError.
 
     MISSING: the root could be entered and the path doesn't exist (a name is missing, or a file or symlink
     takes the place of a folder). Anything else makes it UNKNOWN: an error, or a root other than the one of
-    `identity` (taken in this run). `look_in_mounts` also detects unmounted disks.
+    `identity` (taken in this run). `stat_in_mounts` also detects unmounted disks.
     """
     try:
         with opened_root(root) as root_fd:
@@ -59,21 +59,21 @@ def look(root: Path, path: str, identity: RootIdentity | None = None) -> Look:
                     os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
                 # Only here, where the root could be entered, may a path be called gone (promise 5).
-                return Look(Presence.MISSING)
+                return PathStat(Presence.MISSING)
             except OSError as error:
                 return _unknown(error_words_at(error))
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
-    return Look(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
+    return PathStat(Presence.PRESENT, stamp_of(status), kind_of(status.st_mode), status.st_nlink)
 
 
-def look_exactly(
+def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
-) -> list[tuple[str, Look]]:
-    """`look` at paths that should be gone: a path that exists only in another spelling is MISSING."""
-    results = [(path, look(root, path, identity)) for path in paths]
+) -> list[tuple[str, PathStat]]:
+    """`stat_path` for paths that should be gone: a path that exists only in another spelling is MISSING."""
+    results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
-    return [(path, Look(Presence.MISSING) if path in aliases else result) for path, result in results]
+    return [(path, PathStat(Presence.MISSING) if path in aliases else result) for path, result in results]
 
 
 def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
@@ -144,7 +144,7 @@ def fold(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
-def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look:
+def stat_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> PathStat:
     """Check a path on disks that used to be mounted at `mount_points` (relative, at or above it).
 
     The result is known only if all of them are mounted before and after the check; otherwise UNKNOWN. Raises
@@ -152,13 +152,13 @@ def look_in_mounts(root: Path, path: str, mount_points: Collection[str]) -> Look
     """
     try:
         # The disk may be unmounted between the two checks, and its files would look deleted (promise 5).
-        result = _check_mounts(root, mount_points) or look(root, path)
+        result = _check_mounts(root, mount_points) or stat_path(root, path)
         return _check_mounts(root, mount_points) or result
     except OSError as error:
         return _unknown(f"{root}: {error_words_at(error)}")
 
 
-def _check_mounts(root: Path, mount_points: Collection[str]) -> Look | None:
+def _check_mounts(root: Path, mount_points: Collection[str]) -> PathStat | None:
     unmounted = set(mount_points) - mounts_below(root)
     return _unknown(f"{min(unmounted)} was a mount point and is not mounted") if unmounted else None
 
@@ -223,5 +223,5 @@ def kind_of(mode: int) -> FileKind:
     return FileKind.SYMLINK if stat.S_ISLNK(mode) else FileKind.SPECIAL
 
 
-def _unknown(problem: str) -> Look:
-    return Look(Presence.UNKNOWN, problem=problem)
+def _unknown(problem: str) -> PathStat:
+    return PathStat(Presence.UNKNOWN, problem=problem)

@@ -10,12 +10,12 @@ import pytest
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, Stamp
 from kbsync.errors import ShortageError
-from kbsync.source import look as looker
-from kbsync.source.look import Look, RulesUnknown, find_aliases, look, look_in_mounts, rules_at
+from kbsync.source import stat as stat_module
 from kbsync.source.roots import SHORTAGES, identify
+from kbsync.source.stat import PathStat, RulesUnknown, find_aliases, rules_at, stat_in_mounts, stat_path
 from tests.source.folders import OBSTACLES, RULES, refuse, write
 
-MISSING = Look(Presence.MISSING)
+MISSING = PathStat(Presence.MISSING)
 
 
 def test_what_is_there_is_described(tmp_path: Path) -> None:
@@ -23,14 +23,14 @@ def test_what_is_there_is_described(tmp_path: Path) -> None:
     os.link(file, tmp_path / "twin.md")
     s = file.stat()
     stamp = Stamp(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino)
-    assert look(tmp_path, "docs/a.md") == Look(Presence.PRESENT, stamp, FileKind.FILE, 2)
-    assert look(tmp_path, "docs").kind is FileKind.FOLDER
-    assert look(tmp_path, "").kind is FileKind.FOLDER
+    assert stat_path(tmp_path, "docs/a.md") == PathStat(Presence.PRESENT, stamp, FileKind.FILE, 2)
+    assert stat_path(tmp_path, "docs").kind is FileKind.FOLDER
+    assert stat_path(tmp_path, "").kind is FileKind.FOLDER
     (tmp_path / "link.md").symlink_to(file)
     (tmp_path / "dangling.md").symlink_to("nowhere")
-    assert look(tmp_path, "link.md").kind is look(tmp_path, "dangling.md").kind is FileKind.SYMLINK
+    assert stat_path(tmp_path, "link.md").kind is stat_path(tmp_path, "dangling.md").kind is FileKind.SYMLINK
     os.mkfifo(tmp_path / "pipe")
-    assert look(tmp_path, "pipe").kind is FileKind.SPECIAL
+    assert stat_path(tmp_path, "pipe").kind is FileKind.SPECIAL
 
 
 def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_a_path_that_leads_nowhere_is_missing(tmp_path: Path) -> None:
     write(tmp_path, "was-folder")
     (tmp_path / "linked").symlink_to("docs")
     for path in ("b.md", "docs/b.md", "nowhere/deep/a.md", "was-folder/a.md", "docs/a.md/x", "linked/a.md"):
-        assert look(tmp_path, path) == MISSING, path
+        assert stat_path(tmp_path, path) == MISSING, path
 
 
 @pytest.mark.parametrize("number", OBSTACLES)
@@ -48,7 +48,7 @@ def test_what_could_not_be_looked_at_is_unknown_with_a_reason(
 ) -> None:
     write(tmp_path, "docs/a.md")
     refuse(monkeypatch, call, name, number)
-    seen = look(tmp_path, "docs/a.md")
+    seen = stat_path(tmp_path, "docs/a.md")
     assert seen.presence is Presence.UNKNOWN
     assert os.strerror(number).lower() in seen.problem
 
@@ -61,11 +61,11 @@ def test_a_shortage_says_nothing_of_what_was_looked_at(
     write(tmp_path, "docs/x/a.md")
     refuse(monkeypatch, "open", name, number)
     with pytest.raises(ShortageError, match=os.strerror(number).lower()):
-        look(tmp_path, "docs/x/a.md")
+        stat_path(tmp_path, "docs/x/a.md")
 
 
 def test_a_name_longer_than_any_file_system_takes_is_unknown(tmp_path: Path) -> None:
-    assert look(tmp_path, "n" * 300).presence is Presence.UNKNOWN
+    assert stat_path(tmp_path, "n" * 300).presence is Presence.UNKNOWN
 
 
 def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
@@ -78,12 +78,12 @@ def test_a_path_longer_than_path_max_is_looked_at(tmp_path: Path) -> None:
     os.close(os.open("a.md", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
     path = "/".join(["d" * 200] * 30)
-    assert look(tmp_path, f"{path}/a.md").kind is FileKind.FILE
-    assert look(tmp_path, f"{path}/b.md") == MISSING
+    assert stat_path(tmp_path, f"{path}/a.md").kind is FileKind.FILE
+    assert stat_path(tmp_path, f"{path}/b.md") == MISSING
 
 
 def test_nothing_is_missing_below_a_root_that_is_not_there(tmp_path: Path) -> None:
-    seen = look(tmp_path / "nowhere", "a.md")
+    seen = stat_path(tmp_path / "nowhere", "a.md")
     assert seen.presence is Presence.UNKNOWN
     assert str(tmp_path / "nowhere") in seen.problem
 
@@ -92,28 +92,28 @@ def test_nothing_is_missing_below_another_root(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     identity = identify(root)
-    assert look(root, "a.md", identity) == MISSING
+    assert stat_path(root, "a.md", identity) == MISSING
     on_another_device = replace(identity, dev=identity.dev + 1)
-    assert look(root, "a.md", on_another_device).presence is Presence.UNKNOWN, "within a run"
+    assert stat_path(root, "a.md", on_another_device).presence is Presence.UNKNOWN, "within a run"
     root.rename(tmp_path / "away")
     root.mkdir()
-    assert look(root, "a.md", identity).presence is Presence.UNKNOWN
+    assert stat_path(root, "a.md", identity).presence is Presence.UNKNOWN
 
 
 def test_what_was_in_a_mount_that_is_gone_is_unknown(tmp_path: Path) -> None:
     write(tmp_path, "disk-2/b.md")
     for path in ("disk/a.md", "disk"):
-        assert look_in_mounts(tmp_path, path, ["disk"]).problem == "disk was a mount point and is not mounted"
-    assert look_in_mounts(tmp_path, "disk-2/b.md", ["disk-2"]).presence is Presence.UNKNOWN
+        assert stat_in_mounts(tmp_path, path, ["disk"]).problem == "disk was a mount point and is not mounted"
+    assert stat_in_mounts(tmp_path, "disk-2/b.md", ["disk-2"]).presence is Presence.UNKNOWN
 
 
 def test_what_was_missed_in_a_mount_that_comes_and_goes_meanwhile_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = [frozenset({"disk"}), frozenset[str](), frozenset({"disk"}), frozenset({"disk"})]
-    monkeypatch.setattr(looker, "mounts_below", lambda _root: there.pop(0))
-    assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
-    assert look_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
+    monkeypatch.setattr(stat_module, "mounts_below", lambda _root: there.pop(0))
+    assert stat_in_mounts(tmp_path, "disk/a.md", ["disk"]).presence is Presence.UNKNOWN
+    assert stat_in_mounts(tmp_path, "disk/a.md", ["disk"]) == MISSING
 
 
 def test_a_name_that_a_late_listing_lacks_is_no_other_spelling(
