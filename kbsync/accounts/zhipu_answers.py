@@ -20,7 +20,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.http.rules import is_completion
 from kbsync.targets.zhipu.api import MirrorJudge
-from kbsync.targets.zhipu.errors import judge, quoted
+from kbsync.targets.zhipu.errors import judge, quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -116,7 +116,7 @@ def _application_piece(event: Event) -> Piece:
     if event.data.lstrip().startswith("{") and isinstance(data, dict) and _ENVELOPED & data.keys():
         text = text_of(data.get("msg"))
     if event.name in _ENDS_BADLY:
-        raise broken_off(event.name, quoted(text or event.data))
+        raise broken_off(event.name, quote_message(text or event.data))
     if event.name != "finish":
         return Piece(text)
     usage = usage_of(parse_json(event.fields.get("usage", ""))) or usage_of(object_of(data).get("usage"))

@@ -26,7 +26,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
 from kbsync.targets.zhipu.errors import judge
-from kbsync.targets.zhipu.upload import accepted
+from kbsync.targets.zhipu.upload import read_receipt
 from tests.index import samples
 
 
@@ -81,7 +81,7 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     shapes.page_of(body)
     shapes.document_of(body, "1")
     with suppress(TargetError):
-        accepted(body, "a.md")
+        read_receipt(body, "a.md")
     shapes.capacity_of(body)
     shapes.found_of(body)
 

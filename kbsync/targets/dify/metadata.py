@@ -41,7 +41,7 @@ class MetadataSender:
     def __init__(
         self, client: Client, root: str, look: Callable[[], Awaitable[Dataset]], steady: Callable[[], float]
     ) -> None:
-        self._client, self._root, self._look, self._steady = client, root, look, steady
+        self._client, self._root, self._read_dataset, self._steady = client, root, look, steady
         self._waiting: dict[str, Mapping[str, str]] = {}
         self._made: dict[str, str] = {}
         self._paused_until = -math.inf
@@ -109,7 +109,7 @@ class MetadataSender:
                 known = {name: require_shape("create-field", id_of(object_of(answer.body).get("id")))}
             except Rejected as error:
                 # Another mirror may have made it in this moment.
-                known = {} if error.code == LIMITED else ((await self._look()).fields or {})
+                known = {} if error.code == LIMITED else ((await self._read_dataset()).fields or {})
                 if name not in known:
                     raise
             self._made[name] = known[name]

@@ -37,7 +37,7 @@ MOST_PASSAGES = 50
 LONGEST_QUERY = 250
 """Maximum length of a query in characters (api/services/hit_testing_service.py)."""
 
-LACKING: Mapping[str, object] = {
+REQUIRED_SETTINGS: Mapping[str, object] = {
     "indexing_technique": "high_quality",
     "process_rule": {"mode": "automatic"},
 }
@@ -59,14 +59,14 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
         self.takes = Limits(FORMATS[self._config.etl_type], list_lag=1.0, ahead=ahead, paid=True)
-        self._metadata = MetadataSender(self._client, self._root, self._look, self._steady)
+        self._metadata = MetadataSender(self._client, self._root, self._read_dataset, self._steady)
 
     async def base(self) -> Base:
         """Check the base. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
-        dataset = await self._look()
+        dataset = await self._read_dataset()
         return Base(dataset.card.id, dataset.card.documents, self._config.base_url)
 
-    async def _look(self) -> Dataset:
+    async def _read_dataset(self) -> Dataset:
         try:
             answer = await self._client.ask("base", "GET", self._root)
         except Rejected as error:
@@ -87,7 +87,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def upload(self, document: Outgoing) -> Accepted:
         """Send it, with the settings that its base lacks."""
-        dataset = self._dataset or await self._look()
+        dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
         # Versions that do not look at the base itself want its technique told.
         return await self._send(document, {**cut, **dataset.card.settings})
@@ -102,19 +102,21 @@ class DifyTarget(ServiceTarget[DocumentRow]):
                 "upload", f"{self._root}/document/create-by-file", fields={"data": data}, file=part
             )
         except Rejected as error:
-            lacking = next((one for one in LACKING if f"{one} is required." in error.reason), "")
-            if not lacking or lacking in fields:
+            missing_setting = next(
+                (one for one in REQUIRED_SETTINGS if f"{one} is required." in error.reason), ""
+            )
+            if not missing_setting or missing_setting in fields:
                 raise
-            if lacking == "process_rule" and fields.get("doc_form") == "hierarchical_model":
+            if missing_setting == "process_rule" and fields.get("doc_form") == "hierarchical_model":
                 # The automatic rule has such a base call completed what it made no passage of.
                 advice = "the knowledge base has no rule for it; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
-            return await self._send(document, {**fields, lacking: LACKING[lacking]})
-        made = require_document("upload", shapes.document_of(object_of(answer.body).get("document")))
+            return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
+        stored = require_document("upload", shapes.document_of(object_of(answer.body).get("document")))
         if self._config.metadata == "sent":
-            self._metadata.add(made.id, document, self._surroundings.prefix)
-        name = made.name if made.name not in ("", document.name) else ""
-        return Accepted(made.id, name=name, created=made.created)
+            self._metadata.add(stored.id, document, self._surroundings.prefix)
+        name = stored.name if stored.name not in ("", document.name) else ""
+        return Accepted(stored.id, name=name, created=stored.created)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
         """Retry a few times: without this call, the server may not be Dify at all."""
@@ -164,7 +166,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search as the base is configured."""
-        dataset = self._dataset or await self._look()
+        dataset = self._dataset or await self._read_dataset()
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}
         answer = await self._client.ask("retrieve", "POST", f"{self._root}/retrieve", json=body)

@@ -198,7 +198,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
     )
 
 
-def described(recipe: str) -> str:
+def describe_recipe(recipe: str) -> str:
     """The settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if found is None:

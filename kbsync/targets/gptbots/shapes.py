@@ -226,11 +226,11 @@ def read_marker(base: str, url: str) -> Marker | None:
     """Parse `url`; None for a URL that isn't ours. With a damaged fragment, only the path remains."""
     where, _, rest = url.partition("#")
     path = _path(base, where)
-    told = _FRAGMENT.fullmatch(rest)
-    if told is None:
+    fragment = _FRAGMENT.fullmatch(rest)
+    if fragment is None:
         return Marker(path) if path else None
-    was = None if told["was"] is None else int(told["was"])
-    return Marker(path, told["digest"], int(told["upload"]), told["recipe"], was)
+    was = None if fragment["was"] is None else int(fragment["was"])
+    return Marker(path, fragment["digest"], int(fragment["upload"]), fragment["recipe"], was)
 
 
 def _path(base: str, where: str) -> str:
@@ -269,10 +269,10 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         is_error=bool(code),
         is_of_document=answer.op in _OF_DOCUMENTS,
     )
-    return classify(case, RULES, _described)
+    return classify(case, RULES, _describe)
 
 
-def _described(case: ErrorCase, rule: ErrorRule) -> str:
+def _describe(case: ErrorCase, rule: ErrorRule) -> str:
     """The location and our sentence, then the vendor's code and words."""
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
     code = "".join(case.codes)

@@ -43,7 +43,7 @@ from kbsync.targets.gptbots.config import (
     DocumentKind,
     GptbotsTargetConfig,
     cutting_of,
-    described,
+    describe_recipe,
     kind_of_recipe,
 )
 from kbsync.targets.gptbots.shapes import (
@@ -133,7 +133,7 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
     an update by its id, which stays. A document in both lists or in neither is `Unsure`.
     """
 
-    def which(*names: str) -> list[int]:
+    def find_results(*names: str) -> list[int]:
         wanted = {_composed(name) for name in names if name}
         return [number for number, words in enumerate(words_of) if not wanted.isdisjoint(words)]
 
@@ -146,11 +146,11 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         for one in results
     ]
     # Whole names and ids count first: a name without its extension is only one of what these left over.
-    meant = {item.place: which(item.file_name, item.doc_id) for item in batch}
+    meant = {item.place: find_results(item.file_name, item.doc_id) for item in batch}
     taken = {number for numbers in meant.values() for number in numbers}
     for item in batch:
         if not meant[item.place]:
-            bare = which(item.file_name.rpartition(".")[0])
+            bare = find_results(item.file_name.rpartition(".")[0])
             meant[item.place] = [number for number in bare if number not in taken]
     if len(batch) == 1 and not meant[batch[0].place]:  # whatever it calls the only one
         meant[batch[0].place] = list(range(len(results)))
@@ -227,7 +227,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     def describe(self, recipe: str) -> str:
         """Describe the settings behind a recipe."""
-        return described(recipe)
+        return describe_recipe(recipe)
 
     async def base(self) -> Base:
         """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
@@ -358,7 +358,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
                 reason = f"{op}: the vendor's answer does not say what became of the files"
                 raise Unsure(reason, code="no-receipt")
         except Rejected as error:
-            return await self._refused(batch, error, is_qa_update)
+            return await self._retry_refused(batch, error, is_qa_update)
         except TargetError as error:
             if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
                 self._request_size(first).refused(len(batch))
@@ -371,7 +371,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             self._trusted.update(one.remote_id for one in outcomes.values() if isinstance(one, Accepted))
         return dict(outcomes)
 
-    async def _refused(
+    async def _retry_refused(
         self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
     ) -> dict[int, PutOutcome]:
         # The base may be gone, which is no fault of any document.
@@ -514,12 +514,12 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """In the order of the vendor's ranking model, if requested."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
-            lambda ranked: self._found(query.text, ranking if ranked else None),
+            lambda ranked: self._send_search(query.text, ranking if ranked else None),
             ranking is not None,
             OVERLOADED,
         )
 
-    async def _found(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
+    async def _send_search(self, prompt: str, ranking: str | None) -> tuple[tuple[str, Passage], ...]:
         settings = self._config.search
         optional = {
             "embedding_rate": settings.embedding_rate,

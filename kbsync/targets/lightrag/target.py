@@ -41,7 +41,7 @@ LONGEST_REST = 10.0
 Below the horizon after which the engine looks again for what is missing (15 s).
 """
 
-LOOKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
+DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each check of a running deletion; after the last one the engine checks again later."""
 
 PASSAGES, MOST_PASSAGES = 4, 200
@@ -91,14 +91,14 @@ class LightragTarget(ServiceTarget[Row]):
         except TargetError as error:
             # A tag in the name proves that the document of this name has these bytes.
             if error.code != shapes.STORED or key(document.name) != tag_of(document.digest):
-                raise error if old is None else await self._put_back(document, old, error) from None
+                raise error if old is None else await self._restore(document, old, error) from None
         return Accepted(document.name, replaced=old is not None)
 
     async def _send(self, document: Outgoing, name: str) -> None:
         file = FilePart("file", name, document.body)
         shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
 
-    async def _put_back(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
+    async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
         """Restore the old name: the old document is deleted, and the server refused the new one."""
         if isinstance(error, Rejected):
             try:
@@ -127,7 +127,9 @@ class LightragTarget(ServiceTarget[Row]):
             """True if the pages ended before `most` of them: all rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
-                page = await self._translate_refusal(self._asked(number, RECENT, "updated_at", "desc", words))
+                page = await self._translate_refusal(
+                    self._request_sorted(number, RECENT, "updated_at", "desc", words)
+                )
                 rows.update({row.id: row for row in page.rows if not row.is_refusal})
                 if not page.rows or number * RECENT >= (page.total or 0):
                     return True
@@ -151,11 +153,11 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         """Return what the server reports when it has finished, or else what its list shows."""
-        asked = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
-        answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=asked)
+        body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
+        answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":
             raise Unavailable(f"delete: the answer does not say that it begins: {answer.excerpt}")
-        for seconds in LOOKS:
+        for seconds in DELETION_PAUSES:
             await self._sleep(seconds)
             answer = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
             if not shapes.is_deleting(answer):
@@ -177,15 +179,15 @@ class LightragTarget(ServiceTarget[Row]):
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
         """By id, which never changes: documents indexed meanwhile stay in place."""
-        return await self._asked(number, size, "id", "asc")
+        return await self._request_sorted(number, size, "id", "asc")
 
-    async def _asked(
+    async def _request_sorted(
         self, number: int, size: int, key: str, direction: str, words: Sequence[str] | None = None
     ) -> ListPage[Row]:
-        asked = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
+        body = {"page": number, "page_size": size, "sort_field": key, "sort_direction": direction}
         if words:
-            asked["status_filters"] = list(words)
-        answer = await self._client.ask("list", "POST", "/documents/paginated", json=asked)
+            body["status_filters"] = list(words)
+        answer = await self._client.ask("list", "POST", "/documents/paginated", json=body)
         page = shapes.page_of(answer)
         if page.total is None:
             raise Unavailable(f"the list cannot be had: {answer.excerpt}")
@@ -194,5 +196,5 @@ class LightragTarget(ServiceTarget[Row]):
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
         """Request more passages for a search filtered by paths, types or dates."""
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
-        asked = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
-        return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=asked))
+        body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
+        return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=body))

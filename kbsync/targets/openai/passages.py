@@ -62,7 +62,7 @@ class SharedPassages:
         self._detached: frozenset[str] = frozenset()
         self._ids: dict[str, frozenset[str]] = {}
 
-    async def alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
+    async def find_alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The remaining files that may have the text of a deleted one, whoever owns them, ours first. Their
         passages have the same length.
 
@@ -90,7 +90,7 @@ class SharedPassages:
                 ]
         return {one: several for one, several in found.items() if several}
 
-    async def lost_with(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
+    async def find_lost(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
         """The passages to restore when `one` is detached: of one other file with its text, or of all
         `alike`."""
         if one in self._detached:
@@ -100,7 +100,7 @@ class SharedPassages:
                 return [await self._read(each)]
         return []
 
-    async def put_back(self, passages: Sequence[StoredPassage]) -> None:
+    async def restore(self, passages: Sequence[StoredPassage]) -> None:
         """Restore them. Repeatable."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)

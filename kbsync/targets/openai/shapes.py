@@ -145,11 +145,11 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
     """The mark of a file in a store; None for somebody else's file."""
     attributes = object_of(row.get("attributes"))
     found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
-    told = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
-    if found is None or not told:
+    encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
+    if found is None or not encoded:
         return None
     try:
-        path = unquote_to_bytes(told).decode("utf-8", "surrogateescape")
+        path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half a character, which ours never have
         return None
     return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
@@ -166,12 +166,12 @@ def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
 
 _PLAIN = Naming(style="plain")
 _TAGGED = re.compile(r"[~_]([a-z2-7]{8})[a-z2-7]{8}(?:\.[A-Za-z0-9]+){0,2}\Z")
-_TELLS_TEXT = (".txt", ".md", ".html")
+_TEXT_SUFFIXES = (".txt", ".md", ".html")
 
 
-def _short(*words: object) -> str:
-    told = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
-    return base64.b32encode(hashlib.sha256(told).digest())[:8].decode().lower()
+def _hash_tag(*words: object) -> str:
+    encoded = "\0".join(map(str, words)).encode("utf-8", "surrogateescape")
+    return base64.b32encode(hashlib.sha256(encoded).digest())[:8].decode().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +191,12 @@ class FileNames:
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")
         name = f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
-        return f"{name}.txt" if as_text and not name.lower().endswith(_TELLS_TEXT) else name
+        return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
         """Whether a file of the account was uploaded for this store by a mirror with this prefix."""
         found = _TAGGED.search(text_of(row.get("filename")))
-        return found is not None and found[1] == _short(self.store, self.prefix, row.get("bytes"))
+        return found is not None and found[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
         """Whether a file of the account is this upload."""
@@ -209,8 +209,8 @@ class FileNames:
         return is_version or one.get("bytes") == other.get("bytes")
 
     def _tags(self, document: Outgoing) -> str:
-        own = _short(self.store, self.prefix, document.size)
-        return own + _short(document.upload_id, document.digest)
+        own = _hash_tag(self.store, self.prefix, document.size)
+        return own + _hash_tag(document.upload_id, document.digest)
 
 
 # -- errors

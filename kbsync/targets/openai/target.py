@@ -36,7 +36,7 @@ MOST_PASSAGES = 50
 FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
 
-SWEEP_EVERY, SWEEP_AFTER = 3600.0, 300.0
+CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
 """Seconds: between two such looks; and from an upload on, in which it may still be attached."""
 
 CLOCK_STEP = 2.0
@@ -80,11 +80,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}
         # Files of which it is not known whether the service attaches them.
-        self._unclear: set[str] = set()
+        self._unconfirmed: set[str] = set()
         # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
         self._vector_model: str | None = None
-        self._swept_at: float | None = None
-        self._began = self._wall()
+        self._cleaned_at: float | None = None
+        self._started_at = self._wall()
         self._lock = AttachLock()
 
     async def base(self) -> Base:
@@ -97,12 +97,12 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         metadata = object_of(store.get("metadata"))
         is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
         if is_ogx and self._vector_model is None:
-            self.takes = replace(self.takes, extensions=await self._readable())
+            self.takes = replace(self.takes, extensions=await self._readable_extensions())
         self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
         documents = count_of(object_of(store.get("file_counts")).get("total"))
         return Base(base_id, documents, self._config.base_url)
 
-    async def _readable(self) -> frozenset[str]:
+    async def _readable_extensions(self) -> frozenset[str]:
         """The formats that this OGX can read; all formats if it doesn't say."""
         try:
             readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
@@ -160,9 +160,9 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         try:
             row = object_of((await self._client.post("attach", self._files, json=body)).body)
         except Unsure as error:
-            self._unclear.add(remote_id)
+            self._unconfirmed.add(remote_id)
             with suppress(Unavailable):
-                row = await self._file(remote_id)
+                row = await self._read_file(remote_id)
             # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
             if row is None and self._steady() - began <= QUICK:
                 raise Unavailable(error.reason, code=error.code) from error
@@ -176,19 +176,19 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in ids}
         left = [one for one in ids if one not in rows]
-        rows |= zip(left, await asyncio.gather(*map(self._file, left)), strict=True)
+        rows |= zip(left, await asyncio.gather(*map(self._read_file, left)), strict=True)
         if None in rows.values():  # that counts only while the store is there
             await self.base()
-        waiting = self._waiting(OPEN)
+        waiting = self._pending_ids(OPEN)
         absent = {one: INDEXING if one in waiting else MISSING for one in ids}
         return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
-    def _waiting(self, most: float) -> set[str]:
+    def _pending_ids(self, most: float) -> set[str]:
         """Files that may still appear in the store, within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {one for one, since in began.items() if self._steady() - since <= most}
 
-    async def _file(self, remote_id: str) -> Mapping[str, Any] | None:
+    async def _read_file(self, remote_id: str) -> Mapping[str, Any] | None:
         """One file of the store; None if it isn't in it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
@@ -202,11 +202,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
         async def remove(one: str) -> DeleteOutcome:
             try:
-                lost = await shared.lost_with(one, alike.get(one, ()))
+                lost = await shared.find_lost(one, alike.get(one, ()))
                 if not await api.remove(self._client, "delete", f"{self._files}/{one}"):
                     await self.base()  # what is not there counts as done, if the store is
                 for passages in lost:
-                    await shared.put_back(passages)
+                    await shared.restore(passages)
                 # At last: a file that is stored and not attached is one whose deletion was interrupted.
                 await api.remove(self._client, "delete-file", f"/files/{one}")
             except TargetError as error:
@@ -214,7 +214,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             return None
 
         async with self._lock.deleting() if self._vector_model else nullcontext():
-            alike = await shared.alike(ids) if self._vector_model else {}
+            alike = await shared.find_alike(ids) if self._vector_model else {}
             alone = [one for one in ids if one not in alike]
             outcomes = dict(zip(alone, await asyncio.gather(*map(remove, alone)), strict=True))
             return outcomes | {one: await remove(one) for one in alike}
@@ -228,17 +228,17 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 seen.add(row["id"])
                 yield shapes.row_of(row, self._prefix)
         await self._check_list(len(seen))
-        now, last = self._steady(), self._swept_at
-        if not self._surroundings.read_only and (last is None or now - last > SWEEP_EVERY):
-            self._swept_at = now
+        now, last = self._steady(), self._cleaned_at
+        if not self._surroundings.read_only and (last is None or now - last > CLEAN_EVERY):
+            self._cleaned_at = now
             with suppress(TargetError):  # it only tidies up, and there is another time
-                await self._sweep(seen)
+                await self._delete_orphans(seen)
 
-    async def _sweep(self, attached: set[str]) -> None:
+    async def _delete_orphans(self, attached: set[str]) -> None:
         """Delete our uploaded but never attached files, which a kill leaves behind."""
         apart = self._client.skew.apart or 0.0
         # Nobody attaches what was uploaded before this program began: the one that did so has ended.
-        before = apart + max(self._wall() - SWEEP_AFTER, self._began - CLOCK_STEP)
+        before = apart + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
         )
@@ -249,13 +249,13 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             and self._names.is_ours(row)
             and 0 < (count_of(row.get("created_at")) or 0) < before
         ]
-        kept = self._waiting(SWEEP_EVERY)
+        kept = self._pending_ids(CLEAN_EVERY)
         # One may have been attached since the list was read.
-        await self.delete([one for one in orphans if one not in kept and await self._file(one) is None])
+        await self.delete([one for one in orphans if one not in kept and await self._read_file(one) is None])
 
     async def aclose(self) -> None:
         """Delete files that wait to be attached: the next run would upload them again."""
-        waiting = [one for one, _ in self._uploaded.values() if one not in self._unclear]
+        waiting = [one for one, _ in self._uploaded.values() if one not in self._unconfirmed]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
             async with asyncio.timeout(CLOSING):
@@ -267,7 +267,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Set another path in the attributes; the file keeps its name. Raises `Rejected` for a file that
         isn't ours."""
-        row = object_of(await self._file(remote_id))
+        row = object_of(await self._read_file(remote_id))
         if (mark := mark_in(row)) is None:
             await self.base()
             raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)

@@ -77,7 +77,7 @@ class StoredFile:
         return f"{self.folder}/{self.name}" if self.folder else self.name
 
     @property
-    def is_in_own(self) -> bool:
+    def is_in_own_collection(self) -> bool:
         """Whether its text is indexed for the file alone and not yet for a base, which is the next step."""
         return self.collection.startswith("file-")
 
@@ -85,7 +85,7 @@ class StoredFile:
     def is_searchable(self) -> bool:
         """Whether it is searchable: a listed file has passages there; without a hash they are those of an
         older text."""
-        return bool(self.text_hash) and not self.is_in_own
+        return bool(self.text_hash) and not self.is_in_own_collection
 
     @property
     def is_refused_copy(self) -> bool:
@@ -93,17 +93,21 @@ class StoredFile:
         return self.status == "failed" and _DUPLICATE in self.error
 
     @property
-    def is_apart(self) -> bool:
+    def has_own_line(self) -> bool:
         """Whether its text has our last line, which the server stores before it indexes the text."""
-        return self.content.endswith(self._last)
+        return self.content.endswith(self._own_line)
 
     @property
-    def apart(self) -> str:
+    def with_own_line(self) -> str:
         """Its text with that line: the file's path at that time, and something unique to the file."""
-        return self.content if self.is_apart else f"{self.content}\n\n({printable(self.path)}{self._last}"
+        return (
+            self.content
+            if self.has_own_line
+            else f"{self.content}\n\n({printable(self.path)}{self._own_line}"
+        )
 
     @property
-    def _last(self) -> str:
+    def _own_line(self) -> str:
         return f", {self.id[:8]})\n"
 
     def listed(self, prefix: str, state: DocState) -> Listed:
@@ -134,19 +138,19 @@ def safe_folder(path: str) -> str:
 def file_of(body: Any) -> StoredFile | None:
     """A file, in a list or alone."""
     row, meta = object_of(body), object_of(object_of(body).get("meta"))
-    told, data = object_of(meta.get("data")), object_of(row.get("data"))
+    sent, data = object_of(meta.get("data")), object_of(row.get("data"))
     remote_id = id_of(row.get("id"))
     if remote_id is None:
         return None
     digest, folder = text_of(meta.get("file_hash")), row.get("directory_path")
-    found = _MARK.fullmatch(text_of(told.get(MARK)))
+    found = _MARK.fullmatch(text_of(sent.get(MARK)))
     path = found and unquote_to_bytes(found["path"]).decode("utf-8", "surrogateescape")
     return StoredFile(
         id=remote_id,
         name=text_of(row.get("filename")),
         folder=folder if isinstance(folder, str) else None,
-        folder_id=id_of(row.get("directory_id")) or id_of(told.get("directory_id")),
-        base=text_of(told.get("knowledge_id")),
+        folder_id=id_of(row.get("directory_id")) or id_of(sent.get("directory_id")),
+        base=text_of(sent.get("knowledge_id")),
         digest=digest if _DIGEST.fullmatch(digest) else None,
         text_hash=text_of(row.get("hash")),
         size=count_of(meta.get("size")),

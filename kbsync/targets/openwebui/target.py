@@ -68,7 +68,7 @@ NEWEST, RECENT = 300, 86_400.0
 """Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
 
 
-async def compared(client: Client, base: str) -> Mapping[str, Any]:
+async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
     """A base compared with nothing: the only answer that has every folder with its path, and every file."""
     return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
 
@@ -93,16 +93,16 @@ class RemoteFolders:
             return None
         async with self._lock:
             if self._known is None:
-                self._known = require_shape("folders", shapes.folders_of(await compared(client, base)))
+                self._known = require_shape("folders", shapes.folders_of(await read_inventory(client, base)))
             known, parent, path = self._known, None, ""
             for name in folder.split("/"):
                 path = f"{path}/{name}" if path else name
                 if path not in known:
-                    known[path] = await self._make(client, base, name, parent)
+                    known[path] = await self._create_folder(client, base, name, parent)
                 parent = known[path]
             return parent
 
-    async def _make(self, client: Client, base: str, name: str, parent: str | None) -> str:
+    async def _create_folder(self, client: Client, base: str, name: str, parent: str | None) -> str:
         body = {"name": name, "parent_id": parent}
         try:
             answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
@@ -172,12 +172,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         (`_finish`).
         """
         wanted, news = set(ids), dict[str, StoredFile]()
-        rows = await self._linked(wanted)
+        rows = await self._find_linked(wanted)
         if left := wanted - rows.keys():
             size, most = min(NEWEST, 2 * len(left) + 20), 4 * len(left) + NEWEST
-            news = await self._newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
+            news = await self._find_newest(size, lambda seen: left <= seen.keys() or len(seen) >= most)
             if through := {one for one in left & news.keys() if news[one].status == "completed"}:
-                rows |= await self._linked(through, 2 * len(ids) + 1)
+                rows |= await self._find_linked(through, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
         if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
             self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
@@ -193,35 +193,35 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return READY
         try:
             if row is None:
-                word = file.status if file else await self._word(remote_id)
+                word = file.status if file else await self._read_status(remote_id)
                 if word in IN_FLIGHT:
                     return INDEXING
                 if word and word not in ENDED:
                     return UNKNOWN
-            file = file or await self._file(remote_id)  # for its reason, or its name
+            file = file or await self._read_file(remote_id)  # for its reason, or its name
             if file is None:
                 return MISSING
             if file.status == "failed" and not file.is_refused_copy:
                 return failed(file.error)
             if row is None and file.status == "completed":
                 # Asked for by its name, which other files may have as well.
-                row = (await self._linked({remote_id}, math.inf, query=file.name)).get(remote_id)
+                row = (await self._find_linked({remote_id}, math.inf, query=file.name)).get(remote_id)
             is_ready = row is not None and row.is_searchable and not is_twin
             return READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
         except (Rejected, Unavailable) as error:
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
-    async def _linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
+    async def _find_linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
         """Files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
-            page = await self._page(number, PAGE_SIZE, **more)
+            page = await self._read_page(number, PAGE_SIZE, **more)
             rows |= {one.id: one for one in page.rows}
             if wanted <= rows.keys() or not page.rows or len(rows) >= min(most, page.total or 0):
                 break
         return rows
 
-    async def _newest(
+    async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
         """The user's files for all bases, newest first and without texts, until there `is_enough`."""
@@ -244,19 +244,19 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         be running, and doing it twice leaves passages twice: work that began a short time ago, in whichever
         process, is left alone. A read-only command leaves all of it to others.
         """
-        file = await self._file(remote_id)
-        if file is None or not (is_linked or file.is_apart or file.is_refused_copy):
+        file = await self._read_file(remote_id)
+        if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
             return MISSING  # somebody took it out of the base, or that was not there when it was through
-        is_begun = file.is_apart or (is_linked and not is_twin)
+        is_begun = file.has_own_line or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
-            return self._left_alone(file)
+            return self._busy_status(file)
         if self._surroundings.read_only:
             return INDEXING
         try:
             if is_linked or not is_begun:
                 # Where it is linked, that takes the place of its passages.
                 path = f"{_file_at(file.id)}/data/content/update"
-                text = file.content if is_begun else file.apart
+                text = file.content if is_begun else file.with_own_line
                 await self._client.post("update", path, json={"content": text})
             if not is_linked:
                 body = {"file_id": file.id, "directory_id": file.folder_id}
@@ -265,7 +265,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             pass
         return INDEXING
 
-    def _left_alone(self, file: StoredFile) -> DocStatus:
+    def _busy_status(self, file: StoredFile) -> DocStatus:
         """Work that began and may still be running; after a minute without an end, a pass doesn't wait for
         it."""
         if self._age_of(file.updated) < SOON:
@@ -280,7 +280,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Whether its text was stored, or its indexing began, less than half of `give_up` ago."""
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
-    async def _word(self, remote_id: str) -> str | None:
+    async def _read_status(self, remote_id: str) -> str | None:
         """The status of a file without its text, which may be large; None if the file doesn't exist."""
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
@@ -288,12 +288,12 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             require_shape("state", text_of(object_of(answer.body).get("status")) or None) if answer else None
         )
 
-    async def _file(self, remote_id: str) -> StoredFile | None:
+    async def _read_file(self, remote_id: str) -> StoredFile | None:
         """A file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
         answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
         return require_shape("status", file_of(answer.body)) if answer else None
 
-    async def _page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
+    async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
         """A page of the list, newest change first. For a user who isn't an admin the server returns 30 rows,
         whatever is requested."""
         params = {"page": str(number), "limit": str(size), **more}
@@ -312,31 +312,31 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
 
     async def remove(self, remote_id: str) -> None:
         """Delete what remains after the clean-up."""
-        word = await self._settled(remote_id)
+        word = await self._wait_until_indexed(remote_id)
         if word is None:
             return
-        newest = await self._newest(NEWEST, lambda _: True) if word == "completed" else {}
+        newest = await self._find_newest(NEWEST, lambda _: True) if word == "completed" else {}
         file = newest.get(remote_id)
-        if file and file.is_in_own and self._is_recent(file):
+        if file and file.is_in_own_collection and self._is_recent(file):
             raise Unavailable("delete: the file may just be linked", code=file.status)
-        if word != "completed" or (file and file.is_in_own):
+        if word != "completed" or (file and file.is_in_own_collection):
             await self._client.ask("delete", "DELETE", _file_at(remote_id))
         # In another base as well, or linked to this one only after it was cleaned up.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
-    async def _settled(self, remote_id: str) -> str | None:
+    async def _wait_until_indexed(self, remote_id: str) -> str | None:
         """The status of a file once the server has finished with it. Raises `Unavailable` while it is being
         indexed.
 
         Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
         """
         for seconds in PAUSES:
-            word = await self._word(remote_id)
+            word = await self._read_status(remote_id)
             if word in ENDED or word is None:  # a word that nobody knows may mean anything
                 return word
             await self._sleep(seconds)
-        file = await self._file(remote_id)
+        file = await self._read_file(remote_id)
         # A server that was ended in the middle leaves this for ever.
         age = self._age_of(file.created) if file and file.created else 0.0
         if age <= 2 * self._config.vectorization.give_up:
@@ -349,10 +349,10 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         Removing a file removes the passages of every file with its text. So a file with another's text is
         made different first, and a file being indexed is left alone: then the result is False.
         """
-        rows = (await self._page(1, PAGE_SIZE)).rows  # those that changed last
+        rows = (await self._read_page(1, PAGE_SIZE)).rows  # those that changed last
         kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
         twins = {row.id for row in rows if row.id in ids and row.text_hash in kept}
-        busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own}
+        busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own_collection}
         for one in busy:
             await self._finish(one, True, one in twins)
         if gone := [one for one in ids if one not in busy]:
@@ -364,7 +364,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """Files in progress first: read after the others, a file could be in neither list."""
         prefix = self._surroundings.prefix
         most = max(RECENT, self._config.vectorization.give_up)
-        news = await self._newest(
+        news = await self._find_newest(
             NEWEST, lambda seen: any(self._age_of(one.created) > most for one in seen.values())
         )
         base = self._config.knowledge_id
@@ -375,7 +375,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         }
 
         # Oldest first, so that what comes meanwhile moves nothing.
-        oldest_first = partial(self._page, order_by="created_at", direction="asc")
+        oldest_first = partial(self._read_page, order_by="created_at", direction="asc")
         async with aclosing(self._read_list(oldest_first)) as rows:
             async for row in rows:
                 pending.pop(row.id, None)
@@ -386,7 +386,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _check_list(self, shown: int, claimed: int = 0) -> None:
         """Check it against its own count, or against the base's files if it is empty."""
         if not shown:
-            deleted = (await compared(self._client, self._base)).get("deleted")
+            deleted = (await read_inventory(self._client, self._base)).get("deleted")
             claimed = len(require_shape("folders", deleted if isinstance(deleted, list) else None))
         check_shown(shown, claimed, self._config.knowledge_id)
 

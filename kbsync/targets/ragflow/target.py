@@ -71,7 +71,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
-        self._begun: dict[str, float] = {}  # id → when parsing was last asked for
+        self._parse_started: dict[str, float] = {}  # id → when parsing was last asked for
 
     async def base(self) -> Base:
         """Check the dataset. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
@@ -119,9 +119,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         """Request parsing, once: RAGFlow would refuse a second request for documents in progress."""
         if not ids:
             return
-        for one in [one for one in self._begun if not self._is_begun(one)]:
-            del self._begun[one]  # nobody asks for it any more
-        self._begun |= dict.fromkeys(ids, self._steady())
+        for one in [one for one in self._parse_started if not self._is_parse_pending(one)]:
+            del self._parse_started[one]  # nobody asks for it any more
+        self._parse_started |= dict.fromkeys(ids, self._steady())
         if not self._has_pipeline:
             try:
                 await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
@@ -131,8 +131,8 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
                     raise
                 self._has_pipeline = True
         if self._has_pipeline:
-            asked = {"doc_ids": ids, "run": "1", "delete": True}
-            await self._client.post("parse", "/api/v1/documents/ingest", json=asked)
+            body = {"doc_ids": ids, "run": "1", "delete": True}
+            await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """A hundred per request; starts parsing of unparsed documents."""
@@ -140,26 +140,28 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
             states |= {one: rows[one].status if one in rows else MISSING for one in part}
-            states |= await self._begin([one for one, row in rows.items() if self._is_forgotten(row)])
+            states |= await self._start_parsing(
+                [one for one, row in rows.items() if self._needs_parsing(row)]
+            )
         return states
 
-    def _is_forgotten(self, row: ParsedDocument) -> bool:
+    def _needs_parsing(self, row: ParsedDocument) -> bool:
         """Whether nobody started parsing, and no request of ours that would is still on its way.
 
         A request that arrives after another one started would parse it twice, with a gap in searches
         meanwhile.
         """
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
-        is_due = is_old and not self._is_begun(row.id)
+        is_due = is_old and not self._is_parse_pending(row.id)
         # Parsing costs money: a command that only looks asks for none.
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
-    def _is_begun(self, remote_id: str) -> bool:
+    def _is_parse_pending(self, remote_id: str) -> bool:
         """Whether a request of ours that would start parsing may still be on its way."""
-        began = self._begun.get(remote_id, -math.inf)
+        began = self._parse_started.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 
-    async def _begin(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
+    async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Start parsing of unparsed documents; return the states of those that RAGFlow refuses to parse."""
         try:
             await self._parse(ids)
@@ -167,7 +169,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             return {}  # a later look asks again
         except Rejected as error:
             if len(ids) > 1:  # one of them may have had all the others refused
-                return {one: state for each in ids for one, state in (await self._begin([each])).items()}
+                return {
+                    one: state for each in ids for one, state in (await self._start_parsing([each])).items()
+                }
             # An earlier request may have begun it meanwhile, which is a refusal, too.
             row = (await self._rows(ids)).get(ids[0])
             if row and row.is_unstarted:
@@ -194,21 +198,21 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     async def find(self, name: str) -> Sequence[Listed]:
         """One page of the documents whose names contain this one, ignoring the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
-        page = await self._translate_refusal(self._asked(_query(1, PAGE_SIZE, keywords=stem)))
+        page = await self._translate_refusal(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
         return [row.listed for row in page.rows]
 
     async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
         """Oldest first: new documents appear on the last page."""
-        return await self._asked(_query(number, size, orderby="create_time", desc="false"))
+        return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
 
-    async def _asked(self, query: str) -> ListPage[ParsedDocument]:
+    async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
         answer = await self._client.ask("list", "GET", f"{self._documents}?{query}")
         return require_shape("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
         """The existing ones of `ids`, at most `MOST_IDS`."""
-        query = f"{_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
-        page, wanted = await self._translate_refusal(self._asked(query)), set(ids)
+        query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
+        page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}
         # Versions before 0.25.1 do not know `ids`, and show the first page of all.
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
@@ -220,20 +224,20 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
         """Search the dataset, or a few documents."""
-        asked: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
-        asked |= {"page": 1, "page_size": MOST_CHUNKS}
+        body: dict[str, Any] = {"question": query.text, "dataset_ids": [self._config.dataset_id]}
+        body |= {"page": 1, "page_size": MOST_CHUNKS}
         few = {"document_ids": list(query.among)} if 0 < len(query.among) <= MOST_IDS else {}
         try:
-            return await self._found(asked | few)
+            return await self._send_search(body | few)
         except Rejected:
             if not few:
                 raise
-            return await self._found(asked)  # one of them is gone, and has the search refused
+            return await self._send_search(body)  # one of them is gone, and has the search refused
 
-    async def _found(self, asked: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
-        answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=asked)
+    async def _send_search(self, body: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
+        answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=body)
         return require_shape("search", shapes.matches_of(answer.body))
 
 
-def _query(number: int, size: int, **more: str) -> str:
+def _page_query(number: int, size: int, **more: str) -> str:
     return urlencode({"page": number, "page_size": size, **more})

@@ -183,9 +183,9 @@ class ServiceJudge:
             message=message,
             is_error=bool(codes),
         )
-        return classify(case, self._rules, self._described)
+        return classify(case, self._rules, self._describe)
 
-    def _described(self, case: ErrorCase, rule: ErrorRule) -> str:
+    def _describe(self, case: ErrorCase, rule: ErrorRule) -> str:
         said = f"{case.call}: {case.host}: {case.message or case.excerpt or case.status}"
         if rule.halt.endswith("-missing"):
             return f"{said} (HTTP {case.status} at {self._path})"
@@ -284,7 +284,7 @@ class EmbeddingService:
         or `Halted` if the service itself is to blame.
         """
         async with self._client.soon("embed", SOON) if is_query else nullcontext():
-            made = await _together([self._batch(batch, is_query) for batch in self._batches(items)])
+            made = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
         return [vector for vectors in made for vector in vectors]
 
     async def aclose(self) -> None:
@@ -311,14 +311,14 @@ class EmbeddingService:
         `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses more than an item.
         """
         try:
-            return await self._asked(items, is_query)
+            return await self._request_complete(items, is_query)
         except Rejected as error:
             refusal = error
         if not is_part:
             # Before any document is blamed: a service that refuses even this refuses everything.
             was_compact = self._takes_base64 is not False
             try:
-                await self._asked([HARMLESS], is_query)
+                await self._request_complete([HARMLESS], is_query)
             except Rejected as everything:
                 if was_compact and await self._takes_numbers_only(is_query):
                     return await self._batch(items, is_query)
@@ -342,37 +342,39 @@ class EmbeddingService:
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
                 try:
-                    await self._asked([HARMLESS], is_query)
+                    await self._request_complete([HARMLESS], is_query)
                 except TargetError:
                     self._takes_base64 = None
             return self._takes_base64 is False
 
-    async def _asked(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
+    async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
         """Send one request, and a few more for texts without a vector: another response may be right."""
-        made = await self._made(items, is_query)
+        made = await self._request_vectors(items, is_query)
         lacking = [place for place, vector in enumerate(made) if vector is None]
         if lacking and len(lacking) == len(items):
-            [harmless] = await self._made([HARMLESS], is_query)
+            [harmless] = await self._request_vectors([HARMLESS], is_query)
             if harmless is None:  # no document is to blame, and nothing is asked text by text
                 raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
-        again = await _together([self._alone(items[place], is_query) for place in lacking])
+        again = await _gather_in_order([self._retry_alone(items[place], is_query) for place in lacking])
         found = dict(zip(lacking, again, strict=True))
         return [found[place] if vector is None else vector for place, vector in enumerate(made)]
 
-    async def _alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
+    async def _retry_alone(self, item: EmbeddingItem, is_query: bool) -> NDArray[np.float32] | Rejected:
         """Retry one text a bounded number of times with growing pauses (promise 9); a search doesn't wait."""
         for tries in range(1, 2 if is_query else AGAIN + 1):
             if not is_query:
                 await asyncio.sleep(pause(tries, random.random, first=FIRST_PAUSE))
             try:
-                [vector] = await self._made([item], is_query)
+                [vector] = await self._request_vectors([item], is_query)
             except Rejected as error:
                 return error
             if vector is not None:
                 return vector
         return Rejected(_NO_DIRECTION, code="no-vector")
 
-    async def _made(self, items: Sequence[EmbeddingItem], is_query: bool) -> list[NDArray[np.float32] | None]:
+    async def _request_vectors(
+        self, items: Sequence[EmbeddingItem], is_query: bool
+    ) -> list[NDArray[np.float32] | None]:
         """Send one request; None for a text without a vector in the response."""
         patience = 0 if is_query else PATIENCE
         is_compact = self._takes_base64 is not False
@@ -413,7 +415,7 @@ _NO_DIRECTION = (
 )
 
 
-async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Return the results in order; the first error ends the others."""
     try:
         async with asyncio.TaskGroup() as group:

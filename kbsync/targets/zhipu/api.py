@@ -16,7 +16,7 @@ from kbsync.targets.http.client import ClockSkew
 from kbsync.targets.http.errors import HttpAnswer, Judge
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import EXPIRED, judge, unsigned
+from kbsync.targets.zhipu.errors import EXPIRED, judge, strip_signatures
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
@@ -51,7 +51,7 @@ class KeyHeader:
         now = self._wall()
         if not self._token or not 0 <= now - self._made_at < KEPT:
             key_id, _, secret = self._key.partition(".")
-            self._token, self._made_at = signed(key_id, secret, now), now
+            self._token, self._made_at = sign_token(key_id, secret, now), now
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
@@ -72,7 +72,7 @@ class KeyHeader:
             self._is_second_try = False
 
 
-def signed(key_id: str, secret: str, now: float) -> str:
+def sign_token(key_id: str, secret: str, now: float) -> str:
     """A JSON web token, HS256, with times in milliseconds, as the vendor requires."""
     head = {"alg": "HS256", "sign_type": "SIGN"}
     payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
@@ -137,7 +137,7 @@ class MirrorJudge:
             error = Unavailable(
                 "the token of this request had run out; the next one has a new one", code=EXPIRED
             )
-        reason = unsigned(error.reason)
+        reason = strip_signatures(error.reason)
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         if isinstance(error, Halted):

@@ -323,7 +323,7 @@ def recipe_of(
     return Slicing(CUSTOM, separators, sentence_size, parse_image).recipe
 
 
-def described(recipe: str) -> str:
+def describe_recipe(recipe: str) -> str:
     """The settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:

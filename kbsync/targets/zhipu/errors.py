@@ -155,12 +155,12 @@ _FILE = file_names(EXTENSIONS)
 """Text like a file name that can be sent. Other endings don't count: `余额0.00元`, `余额不足.Please pay`."""
 
 
-def quoted(text: str) -> str:
+def quote_message(text: str) -> str:
     """The vendor's own words, safe to show: on one line, truncated, without signatures of URLs."""
-    return printable(unsigned(text.strip()))[:_LONGEST]
+    return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
-def unsigned(text: str) -> str:
+def strip_signatures(text: str) -> str:
     """`text` without the queries of its URLs."""
     return _SIGNED.sub(r"\1", text)
 
@@ -183,7 +183,7 @@ class NoRoom(Halted):
     """The vendor reports a lack of space, and may mean one document: check the capacity first."""
 
     @property
-    def said(self) -> str:
+    def reason_alone(self) -> str:
         """Its reason without advice."""
         return self.reason.partition(f"; {SPACE_ADVICE}")[0]
 
@@ -361,15 +361,15 @@ def judge(answer: HttpAnswer) -> TargetError | None:
         answer,
         codes={code, kind} - {""},
         code=code,
-        message=quoted(message),
+        message=quote_message(message),
         words=without_names(message),
         is_error=bool(error) or code not in ("", "200"),
         is_of_document=answer.op in _OF_ONE_DOCUMENT,
     )
-    return classify(case, RULES, partial(_described, kind=kind))
+    return classify(case, RULES, partial(_describe, kind=kind))
 
 
-def _described(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
+def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
     """Our sentence, then the vendor's code and words."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)

@@ -32,7 +32,7 @@ from kbsync.targets.http.reading import (
     text_of,
 )
 from kbsync.targets.zhipu.config import ZhipuSearchConfig, recipe_of
-from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quoted, refusal, without_names
+from kbsync.targets.zhipu.errors import INDEXED, NoRoom, quote_message, refusal, without_names
 
 LONGEST_QUERY = 1000
 """Maximum length of a query in characters."""
@@ -124,7 +124,7 @@ class ZhipuDocument(DocumentRow):
         `has_room`: the account has space left, so words about space and length concern only the document.
         """
         failure = self.failure
-        words = quoted(failure.text)
+        words = quote_message(failure.text)
         reason = words or _MEANINGS.get(failure.code, "the vendor gives no reason")
         text = without_names(failure.text, self.name)
         # 10001 was seen with "document damaged": where there are words, they decide

@@ -38,7 +38,7 @@ from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
-    described,
+    describe_recipe,
     form_of,
     link_body,
     media_type,
@@ -64,7 +64,7 @@ from kbsync.targets.zhipu.shapes import (
     with_images,
     words_in,
 )
-from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, accepted, look_for
+from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, find_on_pages, read_receipt
 
 FEW = 2
 """Maximum number of documents polled one by one: for more, a page of the list costs less."""
@@ -128,7 +128,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     def describe(self, recipe: str) -> str:
         """Describe the settings behind a recipe."""
-        return described(recipe)
+        return describe_recipe(recipe)
 
     @property
     def bytes_left(self) -> int | None:
@@ -196,7 +196,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             stored = await upload(document)
         except NoRoom as error:
             # The vendor says "space" of one document, too; the capacity tells the two apart.
-            raise await self._space.blamed(error, document.size) from error
+            raise await self._space.blame(error, document.size) from error
         return replace(stored, created=self._created(stored.remote_id))
 
     async def _upload_file(self, document: Outgoing) -> Accepted:
@@ -211,7 +211,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 fields={**upload_fields(slicing, document.upload_id), **form_of(self._callback)},
                 file=FilePart("files", document.name, document.body, media_type(document.name)),
             )
-            return accepted(answer.body, document.name)
+            return read_receipt(answer.body, document.name)
         except TargetError as error:
             stored = isinstance(error, Unsure)
             raise
@@ -237,7 +237,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
-            page = accepted(answer.body, address, key="url")
+            page = read_receipt(answer.body, address, key="url")
         except Rejected as error:  # a page that cannot be fetched says nothing of other documents
             raise Unfit(error.reason, code=error.code) from error
         return Accepted(page.remote_id)  # it has no name of ours to be found by
@@ -246,7 +246,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """Delete each remote id. "Not found" counts as success if a check agrees, and the base answers."""
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         if None in outcomes.values():
-            self._space.freed()
+            self._space.record_deletion()
         # What the vendor calls missing at a DELETE may be there all the same (promise 10).
         gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
         for one, found in (await self._read_details(gone)).items():
@@ -262,31 +262,33 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
         # It costs: sent once, and `Unsure` where the answer was lost.
-        await self._again("reembed", remote_id, self._client.post("reembed", path, json=self._callback))
+        await self._request_again(
+            "reembed", remote_id, self._client.post("reembed", path, json=self._callback)
+        )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the call doesn't exist."""
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:
-            raise _gone()
+            raise _not_found()
         if (document.parse_image or False) != slicing.parse_image:
             raise NotOffered("whether images are read cannot be changed by slicing again")
         body = {**reslice_body(slicing), **self._callback}
         call = f"/document/{path_part(remote_id)}"
-        await self._again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
+        await self._request_again("reslice", remote_id, self._client.ask("reslice", "PUT", call, json=body))
 
-    async def _again(self, op: str, remote_id: str, asking: Awaitable[HttpAnswer]) -> None:
+    async def _request_again(self, op: str, remote_id: str, asking: Awaitable[HttpAnswer]) -> None:
         try:
             await self._while_base_answers(asking)
         except (NotFound, NotOffered) as error:
             # A 404 is about the call or the document: the document itself is asked for. The base is there.
             if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
-                raise _gone() from error
+                raise _not_found() from error
             reason = f"{op}: the vendor has no such call here: {error.reason}"
             raise self._client.missing.note(op, NotOffered(reason, code=error.code)) from error
         except NoRoom as error:
-            raise await self._space.blamed(error) from error
+            raise await self._space.blame(error) from error
 
     async def digest(self, remote_id: str) -> str | None:
         """The SHA-256 of the stored file, read through a new signed URL; None if that fails."""
@@ -317,7 +319,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
         document = document_of(answer.body, remote_id)
         if document is None:
-            raise _gone()
+            raise _not_found()
         return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
@@ -332,7 +334,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         seen = SeenOnPages()
         if len(ids) > FEW:
             try:
-                seen = await look_for(self.page, ids)
+                seen = await find_on_pages(self.page, ids)
             except Rejected:  # the list is not to be had
                 await self.base()
                 seen.requests = 1
@@ -423,7 +425,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart
 
 
-def _gone() -> NotFound:
+def _not_found() -> NotFound:
     return NotFound("the document is no longer in the knowledge base")
 
 

@@ -41,7 +41,7 @@ class AccountSpace:
         self._turn = asyncio.Lock()
         self._asked_at: float | None = None
         self._known: Capacity | None = None
-        self._left = self._under_way = 0
+        self._left = self._in_flight = 0
 
     @property
     def left(self) -> int | None:
@@ -54,32 +54,32 @@ class AccountSpace:
         Raises `Halted("quota")` for too many, `Unavailable` if uploads in progress may leave enough.
         """
         async with self._turn:
-            is_too_much = self._known is not None and size > self._left + self._under_way
+            is_too_much = self._known is not None and size > self._left + self._in_flight
             if self._is_due(size) or is_too_much:
-                await self._look()
+                await self._refresh()
             if _lacks_words(self._known):
-                await self._look()  # before a person is called: others may have made room
+                await self._refresh()  # before a person is called: others may have made room
             if self._known is not None and _lacks_words(self._known):
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             if self._known is not None and size > self._left:
                 left, total = sized(max(0, self._left)), sized(self._known.total)
                 reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
-                if size <= self._left + self._under_way:
+                if size <= self._left + self._in_flight:
                     reason += "; it waits for the uploads under way"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
                 self._asked_at = None  # before the next try somebody may have made room
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._left -= size
-            self._under_way += size
+            self._in_flight += size
 
     def ended(self, size: int, *, stored: bool) -> None:
         """Record the end of an upload; `stored`: its bytes are, or may be, at the vendor."""
-        self._under_way -= size
+        self._in_flight -= size
         if not stored:
             self._left += size
 
-    def freed(self) -> None:
+    def record_deletion(self) -> None:
         """Record deletions: request the capacity before refusing the next upload for lack of space."""
         if self._known is not None and self._left < _SMALL * self._known.total:
             self._asked_at = None
@@ -90,15 +90,15 @@ class AccountSpace:
         An accepted document is already included in the used space, so for it any space is enough.
         """
         async with self._turn:
-            await self._look()
+            await self._refresh()
         if self._known is None or _lacks_words(self._known):
             return False
         return self._left >= max(1, size)
 
-    async def blamed(self, error: NoRoom, size: int = 1) -> TargetError:
+    async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
         """The meaning of a lack of space: if there is space (see `has_room`), the document is to blame."""
         if await self.has_room(size):
-            return Rejected(error.said, code=error.code)
+            return Rejected(error.reason_alone, code=error.code)
         return Halted(error.halt, error.reason, code=error.code)
 
     def _is_due(self, size: int) -> bool:
@@ -108,7 +108,7 @@ class AccountSpace:
             return False
         return self._known is None or self._left - size < _SMALL * self._known.total
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         self._known = self._asked_at = None
         try:
             self._known = await self._ask()
@@ -118,7 +118,7 @@ class AccountSpace:
         self._asked_at = self._steady()
         if self._known is not None:
             # what is under way may not be counted there yet
-            self._left = max(0, self._known.total - self._known.used - self._under_way)
+            self._left = max(0, self._known.total - self._known.used - self._in_flight)
 
 
 def _lacks_words(room: Capacity | None) -> bool:
@@ -126,7 +126,7 @@ def _lacks_words(room: Capacity | None) -> bool:
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 
 
-def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
+def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
     """What an upload's response says about its one document: code 200 alone isn't success (promise 10).
 
     `name`: the value sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
@@ -152,18 +152,18 @@ def accepted(body: Any, name: str, key: str = "fileName") -> Accepted:
         raise Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
     if failed:
         own = next((one for one in failed if one.name == name), failed[0])
-        raise refused(own, name)
+        raise receipt_error(own, name)
     raise Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
 
 
-def refused(failure: FailInfo, name: str) -> TargetError:
+def receipt_error(failure: FailInfo, name: str) -> TargetError:
     """`failReason` is free text: its words, not those of the name, decide whether account or document is to
     blame."""
-    said = errors.quoted(failure.text)
-    rule = errors.refusal(errors.RECEIPT, said, errors.without_names(failure.text, name, failure.name))
+    message = errors.quote_message(failure.text)
+    rule = errors.refusal(errors.RECEIPT, message, errors.without_names(failure.text, name, failure.name))
     sentence = rule.says or "the vendor refused the document"
-    reason = f"{sentence} ({said or 'no reason is given'})"
-    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=said)
+    reason = f"{sentence} ({message or 'no reason is given'})"
+    case = ErrorCase(errors.RECEIPT, code=FAILED_INFOS, message=message)
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
@@ -178,7 +178,7 @@ class SeenOnPages:
     requests: int = 0
 
 
-async def look_for(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
+async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
     """Find `ids` on as few pages as possible; the caller handles those that don't appear soon.
 
     It continues from the newest, or backwards from the last page: the awaited documents are new ones. The

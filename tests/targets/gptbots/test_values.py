@@ -15,7 +15,7 @@ from kbsync.contract.target import Accepted
 from kbsync.errors import Halted, Rejected, TargetError, Unsure
 from kbsync.targets.gptbots import shapes
 from kbsync.targets.gptbots.api import RequestSize, UploadItem, batches_of, stream_of
-from kbsync.targets.gptbots.config import cutting_of, described, kind_of_recipe
+from kbsync.targets.gptbots.config import cutting_of, describe_recipe, kind_of_recipe
 from kbsync.targets.gptbots.shapes import (
     FileResult,
     Marker,
@@ -70,7 +70,7 @@ def test_recipes(path: str, settings: dict[str, Any], recipe: str, told: str) ->
     cutting = cutting_of(path, settings)
     assert cutting.recipe == recipe
     assert kind_of_recipe(recipe) is cutting.kind
-    assert described(recipe) == told
+    assert describe_recipe(recipe) == told
     fields = cutting.fields(is_update=False)
     assert ("chunk_token" in fields) is not ("splitter" in fields)
 

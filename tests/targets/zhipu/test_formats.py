@@ -9,7 +9,7 @@ import pytest
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     SLICES,
-    described,
+    describe_recipe,
     reslice_body,
     slicing_of,
     upload_fields,
@@ -143,7 +143,7 @@ def test_limits_are_those_of_the_vendor_and_the_config() -> None:
     ],
 )
 def test_a_recipe_is_told_in_the_words_of_the_config(recipe: str, words: str) -> None:
-    assert described(recipe) == words
+    assert describe_recipe(recipe) == words
 
 
 def test_every_recipe_can_be_told() -> None:
@@ -152,4 +152,4 @@ def test_every_recipe_can_be_told() -> None:
         *({"knowledge_type": n, "parse_image": images} for n in SLICES for images in (True, False)),
     ]
     recipes = {slicing_of(f"a.{extension}", one).recipe for extension in EXTENSIONS for one in asked}
-    assert len({described(recipe) for recipe in recipes} - {""}) == len(recipes)
+    assert len({describe_recipe(recipe) for recipe in recipes} - {""}) == len(recipes)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from kbsync.errors import Halted
-from kbsync.targets.zhipu.api import signed
+from kbsync.targets.zhipu.api import sign_token
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
 from kbsync.targets.zhipu.target import ZhipuTarget
 from kbsync_standin.faults import Fault
@@ -89,7 +89,7 @@ async def test_the_secret_never_leaves_and_tokens_are_renewed_before_they_run_ou
 
 def test_a_token_is_signed_as_the_standard_has_it() -> None:
     """Worked out by hand with another tool: `openssl dgst -sha256 -hmac secret`."""
-    assert signed("id", "secret", 1_700_000_000.0) == (
+    assert sign_token("id", "secret", 1_700_000_000.0) == (
         "eyJhbGciOiJIUzI1NiIsInNpZ25fdHlwZSI6IlNJR04ifQ."
         "eyJhcGlfa2V5IjoiaWQiLCJleHAiOjE3MDAwMDAyMTAwMDAsInRpbWVzdGFtcCI6MTcwMDAwMDAwMDAwMH0."
         "Xjns2eQt8BsB1yBBbjM8cgnyDmOYDwlMrIZg1Xr1sOU"

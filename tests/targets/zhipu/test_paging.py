@@ -11,7 +11,7 @@ from kbsync.contract.target import DocState, DocStatus, Listed
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets.http.reading import ListPage, ListSweep
 from kbsync.targets.zhipu.shapes import ZhipuDocument, ZhipuPage
-from kbsync.targets.zhipu.upload import look_for
+from kbsync.targets.zhipu.upload import find_on_pages
 from tests.clocks import NOW
 from tests.targets.zhipu.vendor import Vendor, failed, ok, row, snowflake, target
 
@@ -177,7 +177,7 @@ async def test_the_newest_are_found_on_the_first_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
     wanted = shown_ids(documents[-150:])
-    seen = await look_for(shelf, wanted)
+    seen = await find_on_pages(shelf, wanted)
     assert seen.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (2, 100)]
 
@@ -186,7 +186,7 @@ async def test_with_the_oldest_first_the_last_page_is_asked_next() -> None:
     documents = rows(1030)
     shelf = PagedList(documents)
     wanted = shown_ids(documents[-60:])
-    seen = await look_for(shelf, wanted)
+    seen = await find_on_pages(shelf, wanted)
     assert seen.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (11, 100), (10, 100)]
 
@@ -195,7 +195,7 @@ async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
     documents = rows(1030)
     shelf = PagedList(documents, cap=50, offset_by_asked=True)
     wanted = shown_ids(documents[-60:])
-    seen = await look_for(shelf, wanted)
+    seen = await find_on_pages(shelf, wanted)
     assert seen.rows.keys() == wanted
     assert shelf.asked == [(1, 100), (21, 50), (20, 50)]
 
@@ -203,7 +203,7 @@ async def test_a_cap_is_heeded_on_the_way_to_the_last_page() -> None:
 async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages() -> None:
     documents = rows(1000)
     shelf = PagedList(documents[::-1])
-    seen = await look_for(shelf, shown_ids(rows(50, NOW + 5_000)))
+    seen = await find_on_pages(shelf, shown_ids(rows(50, NOW + 5_000)))
     assert not seen.rows
     assert seen.requests == 1
 
@@ -211,7 +211,7 @@ async def test_documents_newer_than_the_list_are_not_searched_for_in_old_pages()
 async def test_a_few_old_ones_are_not_worth_reading_pages_for() -> None:
     documents = rows(5000)
     shelf = PagedList(documents[::-1])
-    seen = await look_for(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
+    seen = await find_on_pages(shelf, shown_ids(documents[-100:]) | shown_ids(documents[:2]))
     assert len(seen.rows) == 100
     assert len(shelf.asked) == 1
 
@@ -230,13 +230,13 @@ async def test_pages_and_left_out_documents_never_cost_more_than_one_by_one(
         "shuffled": documents[1::2] + documents[::2],
     }
     shelf = PagedList(shelf_order[order], lie=with_total(lambda _, __: total))
-    seen = await look_for(shelf, ids)
+    seen = await find_on_pages(shelf, ids)
     assert seen.requests <= len(ids)
     assert seen.requests + len(ids) - len(seen.rows) <= len(ids) + 1 + len(ids) // 10
 
 
 async def test_a_list_that_repeats_itself_is_left() -> None:
     shelf = PagedList(rows(100)[::-1], lie=with_total(lambda _, __: None), beyond_repeats=True)
-    seen = await look_for(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
+    seen = await find_on_pages(shelf, shown_ids(rows(100)) | shown_ids(rows(50, NOW - 9_999)))
     assert len(seen.rows) == 100
     assert seen.requests <= 2

@@ -137,7 +137,9 @@ def test_a_failure_without_a_reason_says_so(info: Any) -> None:
 
 
 def test_the_vendors_words_cannot_forge_a_line_or_carry_a_signature() -> None:
-    said = errors.quoted("bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500)
+    said = errors.quote_message(
+        "bad\n2026 all is well https://cdn.example/a.md?q-signature=abc end" + "x" * 500
+    )
     assert "\n" not in said
     assert "q-signature" not in said
     assert "https://cdn.example/a.md end" in said
