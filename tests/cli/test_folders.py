@@ -286,6 +286,18 @@ def test_at_a_terminal_it_asks(both: Place, terminal: Begin, typed: str, left: i
     assert both.run("remove", "more", "--delete").code == (0 if left else 2)
 
 
+@pytest.mark.parametrize(("typed", "code"), [("\x04", 2), ("", 130)], ids=["end of input", "interrupt"])
+def test_without_an_answer_nothing_is_removed(both: Place, terminal: Begin, typed: str, code: int) -> None:
+    asked = terminal(both, "remove", "more", columns=200)
+    asked.until("keep or delete? [keep]: ")
+    if typed:
+        asked.type(typed)
+    else:
+        asked.process.send_signal(signal.SIGINT)
+    assert asked.end() == code
+    assert (names(both), documents(both)) == (["handbook", "more"], ["b.md"])
+
+
 def test_off_a_terminal_it_wants_to_be_told(both: Place) -> None:
     before = both.config.read_bytes()
     ran = both.run("remove", "more")

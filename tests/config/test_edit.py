@@ -273,6 +273,15 @@ def test_mode_and_link_stay_and_the_file_behind_the_link_is_replaced(file: Path,
     assert [each.name for each in file.parent.iterdir()] == ["config.yaml"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_keeps_the_owner(file: Path, tmp_path: Path) -> None:
+    os.chown(file, 4711, 4712)
+    file.chmod(0o640)
+    edit_config(file, {}, adding("b", tmp_path / "b"))
+    stat = file.stat()
+    assert (stat.st_uid, stat.st_gid, stat.st_mode & 0o777) == (4711, 4712, 0o640)
+
+
 def test_a_byte_order_mark_stays(file: Path, tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
     before = file.read_bytes()
@@ -315,7 +324,7 @@ def test_edits_at_the_same_time_all_stay(file: Path, tmp_path: Path) -> None:
     assert sorted(mirror.name for mirror in load(file, {}).mirrors) == sorted(["a", *names])
 
 
-def test_where_a_directory_cannot_be_locked_it_is_edited_all_the_same(
+def test_a_config_in_a_directory_that_cannot_be_locked_is_edited(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_descriptor: int, _how: int) -> None:
