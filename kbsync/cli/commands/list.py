@@ -20,32 +20,25 @@ def command(choices: Choices, as_json: bool) -> None:
 
     `kbsync status` shows their documents.
     """
-    mirrors = choose(choices, here=True, with_secrets=False, with_bases=False).mirrors
-    problems = [_problem(str(mirror.folder)) for mirror in mirrors]
+    installation = choose(choices, here=True, with_secrets=False, with_bases=False)
+    rows = [
+        {
+            "name": mirror.name,
+            "folder": str(mirror.folder),
+            "target": mirror.target.type,
+            "problem": _problem(str(mirror.folder)),
+        }
+        for mirror in installation.mirrors
+    ]
     output = Output()
     if as_json:
-        rows = zip(mirrors, problems, strict=True)
-        output.json(
-            {
-                "mirrors": [
-                    {
-                        "name": one.name,
-                        "folder": str(one.folder),
-                        "target": one.target.type,
-                        "problem": problem,
-                    }
-                    for one, problem in rows
-                ]
-            }
-        )
+        output.json({"mirrors": rows})
         return
     columns = [
-        Column("NAME", tuple(mirror.name for mirror in mirrors), is_key=True),
-        Column("FOLDER", tuple(printable(str(mirror.folder)) for mirror in mirrors), is_path=True),
-        Column("TARGET", tuple(mirror.target.type for mirror in mirrors)),
+        Column(key.upper(), tuple(printable(row[key] or "") for row in rows), is_path=key == "folder")
+        for key in ("name", "folder", "target", "problem")
+        if any(row[key] for row in rows)
     ]
-    if any(problems):
-        columns.append(Column("PROBLEM", tuple(problem or "" for problem in problems)))
     heads, *lines = table(columns, output.columns)
     output.line(output.dim(heads))
     for line in lines:
