@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import Choices
-from kbsync.cli.output import tell_through
+from kbsync.cli.output import route_messages
 from kbsync.config import places
 from kbsync.config.model import folder_config
 from kbsync.core.text import printable
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kbsync.state.read_only import ReadOnlyState, ReadsState, Tx
 
 
-Place = tuple[str, str]
+MirrorPath = tuple[str, str]
 """A mirror's name and a path below its root; '' is the root itself."""
 
 
@@ -42,7 +42,7 @@ def resolve(
     cwd: Path,
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
-) -> list[Place]:
+) -> list[MirrorPath]:
     """The places that a user may mean by `typed`; the same for all commands that take a path.
 
     Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
@@ -211,7 +211,7 @@ def _folder_here() -> Path | None:
         return None
 
 
-def again(installation: Installation) -> Installation:
+def reload(installation: Installation) -> Installation:
     """The same installation with its config reloaded. Raises `UsageError`."""
     path = installation.config.path
     if path is None:
@@ -342,7 +342,7 @@ def set_up_logs(choices: Choices) -> None:
 
     # Plain text until the first line is logged: most commands log nothing.
     def has_begun(_fields: logs.Fields) -> bool:
-        tell_through(None if is_prose else log_message)
+        route_messages(None if is_prose else log_message)
         return True
 
     logs.configure(style=choices.log_format, level=level, wanted=has_begun)
@@ -368,14 +368,14 @@ async def for_each_mirror(
     results = []
     with open_state(installation) as state:
         for mirror in installation.mirrors:
-            async with opened_for_reading(installation, mirror) as target:
+            async with open_for_reading(installation, mirror) as target:
                 context = command_context(installation)
                 results.append(await view(settings_of(mirror), target, state, SystemClock(), context))
     return results
 
 
 @asynccontextmanager
-async def opened_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
+async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
     """The mirror's target; an empty one if no pass has created it yet.
 
     An error inside names the mirror.

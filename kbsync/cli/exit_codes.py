@@ -49,7 +49,7 @@ def worst(codes: Iterable[Code]) -> Code:
     return next((code for code in ORDER if code in present), Code.MIRRORED)
 
 
-class OfMirror(KbsyncError):
+class MirrorError(KbsyncError):
     """An error of one mirror: `str()` names it, `code` is that of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
@@ -63,24 +63,24 @@ def concerning(mirror: str) -> Iterator[None]:
     """Make an error inside that a user can cause name this mirror."""
     try:
         yield
-    except OfMirror:
+    except MirrorError:
         raise
     except Exception as error:
         code = code_of(error)
         if code is None:
             raise
-        raise OfMirror(mirror, error, code) from error
+        raise MirrorError(mirror, error, code) from error
 
 
 def sentence_of(error: Exception) -> str:
     """The error as a message: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return f"{where}{error.strerror.lower()}{_cure(error)}"
+        return f"{where}{error.strerror.lower()}{_fix_of(error)}"
     return str(error)
 
 
-def _cure(error: OSError) -> str:
+def _fix_of(error: OSError) -> str:
     from kbsync.state.db import lacks_inodes
     from kbsync.state.lock import cure_of
 
@@ -93,10 +93,10 @@ def _cure(error: OSError) -> str:
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
             if is_astray and (command := cure_of(path.parent, path)):
                 return f"; restore its owner: {command}"
-    return _CURES.get(error.errno or 0, "")
+    return _FIXES.get(error.errno or 0, "")
 
 
-_CURES = {
+_FIXES = {
     errno.EACCES: "; run as the user who owns it",
     errno.EPERM: "; run as the user who owns it",
     errno.ENOSPC: "; free some space",
@@ -110,7 +110,7 @@ _CURES = {
 def code_of(error: Exception) -> Code | None:
     """The code of an error that a user can cause; None for a bug of ours."""
     match error:
-        case OfMirror():
+        case MirrorError():
             return error.code
         case UsageError() | ForeignError() | PermissionError():
             return Code.USAGE

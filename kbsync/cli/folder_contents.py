@@ -59,7 +59,7 @@ class FolderContents:
         self.first_unreadable = self.first_unreadable or path
 
 
-def look_through(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
+def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
     """Scan a folder for at most that many seconds. Raises OSError if it cannot be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()

@@ -13,7 +13,7 @@ import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import ignore_closed_pipe, tell, tell_through
+from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
 from kbsync.core.text import printable, shell_word
 
@@ -187,14 +187,14 @@ def run_cli(arguments: Sequence[str]) -> int:
                 sys.stdout.flush()
         except OSError as error:
             # Such as a full disk: a script would read truncated output.
-            tell(sentence_of(error))
+            print_message(sentence_of(error))
             code = Code.PASSING
         finally:
             with ignore_closed_pipe(sys.stderr):
                 sys.stderr.flush()
         return code
     finally:
-        tell_through(None)
+        route_messages(None)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -207,17 +207,17 @@ def _run(arguments: Sequence[str]) -> int:
     except click.UsageError as error:
         # On one line, even where click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
-        tell(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
+        print_message(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE
     except click.ClickException as error:
-        tell(error.format_message())
+        print_message(error.format_message())
         return Code.USAGE
     except (click.Abort, KeyboardInterrupt):
         return Code.INTERRUPTED
     except Exception as error:
         code = code_of(error)
         if code is None:
-            tell("this is a bug in kbsync; please report it with the traceback above", error)
+            print_message("this is a bug in kbsync; please report it with the traceback above", error)
             return Code.BROKEN
-        tell(sentence_of(error))
+        print_message(sentence_of(error))
         return code

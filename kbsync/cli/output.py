@@ -105,19 +105,19 @@ class Output:
         return f"\x1b[{number}m{text}\x1b[0m" if self._styled and text else text
 
 
-Say = Callable[[str, BaseException | None], None]
+WriteMessage = Callable[[str, BaseException | None], None]
 
-_log: Say | None = None
+_log: WriteMessage | None = None
 
 
-def tell_through(log: Say | None) -> None:
-    """Make `tell` write through the log, so that stderr has one format; None: plain text again."""
+def route_messages(log: WriteMessage | None) -> None:
+    """Make `print_message` write through the log, so that stderr has one format; None: plain text again."""
     global _log  # noqa: PLW0603 - there is one stderr
     _log = log
 
 
-def tell(text: str, error: BaseException | None = None) -> None:
-    """Print a message on stderr: each line begins with our name, or is a line of the log (`tell_through`).
+def print_message(text: str, error: BaseException | None = None) -> None:
+    """Print a message on stderr: each line begins with our name, or is a line of the log (`route_messages`).
 
     `error`: a bug of ours, shown with its traceback.
     """

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import click
 
-from kbsync.cli.output import tell
+from kbsync.cli.output import print_message
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -46,7 +46,7 @@ def confirm(question: str, action: str, *, yes: bool) -> bool:
         raise UsageError(f"not a terminal; pass --yes to {action}")
     if yes or agrees(question):
         return True
-    tell("nothing was changed")
+    print_message("nothing was changed")
     return False
 
 

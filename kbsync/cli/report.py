@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 LISTED = 20
 """How many documents of one kind to list; `status --documents` lists all."""
 
-LOOKED_AT = 1000
+MOST_READ = 1000
 """How many failed documents to read to group them by reason: `status` has to stay fast."""
 
 FEW = 3
@@ -107,7 +107,7 @@ def mirror_reports(
         items, rate = Items(tx, record, fresh.status.halt), 0.0
         if fresh.waiting:
             rate = tx.uploads.rate(record.id, record.binding or 0, time.time())
-        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, LOOKED_AT))
+        failed = tuple((item.path, item.reason) for item in items.in_state(Status.FAILED, MOST_READ))
         held = tuple((item.path, item.reason) for item in items.in_state(Status.HELD, LISTED))
         return replace(report, failed=failed, held=held, rate=rate)
 
@@ -273,7 +273,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 
 
 @dataclass(slots=True)
-class ToldEvents:
+class LoggedEvents:
     """What this process has logged, so that the final report does not repeat it.
 
     `keys`: event, mirror and path of each.
@@ -292,7 +292,7 @@ class ToldEvents:
         return True
 
 
-def say(event: str, **fields: Any) -> None:
+def log_event(event: str, **fields: Any) -> None:
     """Log a line of the report, if stderr is a log."""
     # Loads structlog, which `status` does not need.
     from kbsync import logs
@@ -300,33 +300,33 @@ def say(event: str, **fields: Any) -> None:
     logs.say(LEVELS[event], event, **fields)
 
 
-def told_as_log(text: str, error: BaseException | None = None) -> None:
+def log_error(text: str, error: BaseException | None = None) -> None:
     """Log the error that ends a run early."""
-    say("run.failed", detail=text, exc_info=error)
+    log_event("run.failed", detail=text, exc_info=error)
 
 
-def log_problems(installation: Installation, reports: Sequence[MirrorReport], told: ToldEvents) -> None:
+def log_problems(installation: Installation, reports: Sequence[MirrorReport], logged: LoggedEvents) -> None:
     """Log the problems at the end as events, the worst first, without those logged before."""
     for each in worst_first(reports):
         name = each.status.name
         for problem in mirror_problems(installation, each):
             key = (problem.event, name, str(problem.fields.get("path", "")))
-            if problem.event and key not in told.keys:
-                say(problem.event, mirror=name, **problem.fields)
+            if problem.event and key not in logged.keys:
+                log_event(problem.event, mirror=name, **problem.fields)
         # Each document counts once, whether it was logged when it failed or is logged here.
         logged_paths = {
-            path for event, mirror, path in told.keys if (event, mirror) == ("document.failed", name)
+            path for event, mirror, path in logged.keys if (event, mirror) == ("document.failed", name)
         }
         for path, reason in each.failed:
             if path not in logged_paths:
-                say("document.failed", mirror=name, path=path, reason=reason)
+                log_event("document.failed", mirror=name, path=path, reason=reason)
         unlogged = each.status.documents.failed - len(logged_paths.union(path for path, _ in each.failed))
         if unlogged > 0:
             cure = installation.cure("status --documents")
-            say("list.shortened", mirror=name, of="failed", count=unlogged, cure=cure)
+            log_event("list.shortened", mirror=name, of="failed", count=unlogged, cure=cure)
     if failed_documents := sum(each.status.documents.failed for each in reports):
         explain, retry = installation.cure("explain PATH"), installation.cure("retry")
-        say("documents.failed", count=failed_documents, explain=explain, cure=retry)
+        log_event("documents.failed", count=failed_documents, explain=explain, cure=retry)
 
 
 def late(

@@ -25,7 +25,7 @@ import apsw
 import pytest
 
 from kbsync.cli.context import choose, post
-from kbsync.cli.exit_codes import _CURES, sentence_of
+from kbsync.cli.exit_codes import _FIXES, sentence_of
 from kbsync.cli.options import Choices
 from kbsync.errors import StateError, UsageError
 from kbsync.index.errors import scratch_error
@@ -572,15 +572,15 @@ def test_what_is_wrong_with_a_service_of_vectors_names_the_key_of_the_config(
 
 
 @proves("cli/exit_codes.py: *", "source/roots.py: *")
-@pytest.mark.parametrize("number", {*_CURES, *roots._FIXES}, ids=lambda number: errno.errorcode[number])
+@pytest.mark.parametrize("number", {*_FIXES, *roots._FIXES}, ids=lambda number: errno.errorcode[number])
 def test_an_error_of_the_system_names_the_place(tmp_path: Path, number: int) -> None:
     error = OSError(number, os.strerror(number), str(tmp_path / "it"))
-    told = [sentence_of(error)] if number in _CURES else []
+    told = [sentence_of(error)] if number in _FIXES else []
     if number in roots._FIXES:
         told.append(str(scratch_error(error)))
     for sentence in told:
         assert sentence.startswith(f"{tmp_path}/it: {os.strerror(number).lower()}; ")
-    cures = {_CURES.get(number, "").removeprefix("; "), roots._FIXES.get(number, "")}
+    cures = {_FIXES.get(number, "").removeprefix("; "), roots._FIXES.get(number, "")}
     assert {sentence.partition("; ")[2] for sentence in told} <= cures
 
 

@@ -168,7 +168,7 @@ def test_a_check_that_hangs_or_breaks_costs_no_other_its_turn() -> None:
     found = run_checks(checks, limit=0.1)
     told = [(one.subject, one.grade.value, int(one.code)) for one in found]
     assert told == [("a", "ok", 0), ("a", "wrong", 4), ("b", "wrong", 70), ("c", "ok", 0)]
-    assert found[1].cure == "check for a hung disk or network"
+    assert found[1].fix == "check for a hung disk or network"
     never.set()
 
 
@@ -203,7 +203,7 @@ async def test_a_certificate_that_ends_soon_is_a_warning(ours: Authority) -> Non
     assert "TLSv1.3" in found.detail
     assert f"{url} responds with" in found.detail
     assert "expires in 2 days" in found.detail
-    assert found.cure == "ask the operator of the service to renew it"
+    assert found.fix == "ask the operator of the service to renew it"
 
 
 @proves("set ca_file: to its CA in the config, or fix base_url")
@@ -214,7 +214,7 @@ async def test_one_that_is_not_trusted_comes_with_the_cure(ours: Authority, is_n
     found, _ = await reached(host, ours, ca_file)
     assert (found.grade, int(found.code)) == (Grade.WRONG, 4)
     assert "is not trusted" in found.detail
-    assert "ca_file:" in found.cure
+    assert "ca_file:" in found.fix
 
 
 @pytest.mark.parametrize(

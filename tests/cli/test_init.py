@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.folder_contents import describe, look_through
+from kbsync.cli.folder_contents import describe, scan_folder
 from kbsync.config.places import folder_state_dir
 from kbsync.config.reader import load
 from kbsync.config.template import base_key, required_keys
@@ -133,11 +133,11 @@ def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> Non
     (tmp_path / "b.md").write_text("beta")
     (tmp_path / "link.md").symlink_to("b.md")
     (tmp_path / ".kbsyncignore").write_text("drafts/\n")
-    contents = look_through(tmp_path, Rules(None, (), MARKDOWN))
+    contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN))
     assert contents.selected == {"md": 1}
     assert contents.example["excluded folders"] == "drafts/"
     (tmp_path / "a.\x1b[2J").write_text("alpha")
-    contents = look_through(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
+    contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
     lines = list(describe("docs", contents, is_paid=True))
     assert not contents.is_complete and "so far" in lines[0]
     assert not any("\x1b" in line for line in lines)
@@ -147,7 +147,7 @@ def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
-    lines = describe("docs", look_through(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
+    lines = describe("docs", scan_folder(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
     [line] = [line for line in lines if "not read" in line]
     assert line == "  git/.gitignore is not read; to exclude what it lists, copy it to .kbsyncignore"
 

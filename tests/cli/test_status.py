@@ -382,7 +382,7 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
         more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
         assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
     assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
-    assert frame.left() == [*frame.wrong, "", *frame.table]
+    assert frame.all_lines() == [*frame.wrong, "", *frame.table]
     # Nothing is cut off, so that every command can be copied.
     narrow = frame.within(50, 80)
     assert all(cells(line) <= 50 for line in narrow[len(frame.table) :])

@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from kbsync.cli.context import again
+from kbsync.cli.context import reload
 from kbsync.config.model import Config
 from kbsync.daemon import Daemon
 from kbsync.engine import loop
@@ -135,7 +135,7 @@ async def test_a_key_that_mirroring_takes_is_told_to_who_answers(
     installation = chosen(zhipu, config=zhipu.config)
     installation.state_dir.mkdir(parents=True)
     configs = list[Config]()
-    daemon = Daemon(installation, lambda: again(installation), on_config=configs.append)
+    daemon = Daemon(installation, lambda: reload(installation), on_config=configs.append)
     monkeypatch.setattr(loop, "FIRST_RETRY", 0.05)
     running = asyncio.create_task(daemon.run())
     held.write_text(f"{zhipu.vendor.key}\n")

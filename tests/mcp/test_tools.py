@@ -615,7 +615,7 @@ async def test_a_folder_that_does_not_answer_holds_up_no_other_question(
 async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_is_asked(
     library: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mended, looks_at, opens = threading.Event(), documents.places_of, Installation.target
+    mended, looks_at, opens = threading.Event(), documents.paths_of, Installation.target
     dead = folder_config(tmp_path).mirrors[0]
     known = chosen(library, folder=library.docs)
     config = replace(known.config, mirrors=(replace(dead, name="dead"), *known.config.mirrors))
@@ -630,8 +630,8 @@ async def test_a_mirror_whose_disk_is_silent_holds_up_no_other_however_often_it_
             mended.wait(60)
         return opens(installation, mirror, **how)
 
-    monkeypatch.setattr(documents, "places_of", look)
-    monkeypatch.setattr(explain, "places_of", look)
+    monkeypatch.setattr(documents, "paths_of", look)
+    monkeypatch.setattr(explain, "paths_of", look)
     monkeypatch.setattr(Installation, "target", open_target)
     monkeypatch.setattr(open_mirrors, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(open_mirrors, "OPEN_SECONDS", 0.05)

@@ -17,9 +17,9 @@ import click
 from kbsync.accounts.account import Answerer, ApplicationInfo, Question, Sources, Turn
 from kbsync.cli.commands.kb.account import OpenAccount, as_usage_error, is_remote, only_remote, open_target
 from kbsync.cli.context import choose
-from kbsync.cli.exit_codes import OfMirror
+from kbsync.cli.exit_codes import MirrorError
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import questions
 from kbsync.contract.searching import Query
 from kbsync.core.text import counted, printable, printable_lines
@@ -104,10 +104,10 @@ def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) 
                     reply = account.call(asker.ask(question, turns, output=None if as_json else output))
             except KeyboardInterrupt:
                 reply = Reply(account.mirror.name, question, error="stopped")
-            except OfMirror as error:
+            except MirrorError as error:
                 if isinstance(error.__cause__, Halted | NotOffered | UsageError):
                     raise
-                tell(str(error))
+                print_message(str(error))
                 reply = Reply(account.mirror.name, question, error=str(error))
             if reply.text.strip():
                 # Later questions build only on complete answers.
@@ -302,11 +302,11 @@ class Asker:
         self._has_printed_notes = True
         alone = self._installation.narrow(self._mirror.name)
         for note in await asyncio.to_thread(search_notes, alone):
-            tell(note)
+            print_message(note)
 
     def _print(self, sentence: str) -> None:
         if not self._quiet:
-            tell(sentence)
+            print_message(sentence)
 
 
 def _format_applications(applications: Sequence[ApplicationInfo]) -> str:
@@ -319,7 +319,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
     if reply.answerer is None:
         return
     if sources is None or sources.hits is None:
-        tell("the service doesn't say which documents the answer is from")
+        print_message("the service doesn't say which documents the answer is from")
         return
     if sources.hits:
         output.line()
@@ -335,7 +335,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
         position_text = f"  {', '.join(positions)}" if positions else ""
         output.line(f"[{', '.join(reply.marks(document.hit.remote_id))}] {path}{position_text}")
     if others := len({hit.remote_id for hit in sources.hits} - {each.hit.remote_id for each in reply.cited}):
-        tell(f"the answer also uses {counted(others, 'document')} outside this mirror")
+        print_message(f"the answer also uses {counted(others, 'document')} outside this mirror")
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:

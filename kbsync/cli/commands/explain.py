@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import (
-    Place,
+    MirrorPath,
     choose,
     command_context,
+    open_for_reading,
     open_state,
-    opened_for_reading,
     reader,
     set_up_logs,
 )
@@ -52,7 +52,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
     installation = choose(choices, here=True)
     set_up_logs(choices)
-    explanation = asyncio.run(explained(installation, path, Path.cwd(), text=text))
+    explanation = asyncio.run(explain_file(installation, path, Path.cwd(), text=text))
     output = Output()
     if as_json:
         output.json({**explanation.to_json(), **({"text": explanation.text} if text else {})})
@@ -61,7 +61,7 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
     return Code.USAGE if explanation.is_unknown else Code.MIRRORED
 
 
-async def explained(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
+async def explain_file(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
     """Explain what a user in `cwd` means by `path`, also if it is in no mirror.
 
     `text`: with the extracted text. Raises `KbsyncError`, also where several mirrors have the path.
@@ -73,10 +73,10 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
     from kbsync.once import settings_of
 
     # In a thread: on a dead mount a disk access may never return.
-    def resolve_path() -> tuple[dict[str, MirrorSettings], list[Place], CommandContext]:
+    def resolve_path() -> tuple[dict[str, MirrorSettings], list[MirrorPath], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
         with open_state(installation) as state:
-            return settings, places_of(installation, state, path, cwd), command_context(installation)
+            return settings, paths_of(installation, state, path, cwd), command_context(installation)
 
     settings, paths, context = await asyncio.to_thread(resolve_path)
     if not paths:
@@ -86,12 +86,12 @@ async def explained(installation: Installation, path: str, cwd: Path, *, text: b
         raise UsageError(f"several mirrors have {printable(path)}: {names}; pass --mirror NAME")
     [(name, below)] = paths
     mirror = installation.mirror(name)
-    async with opened_for_reading(installation, mirror) as target:
+    async with open_for_reading(installation, mirror) as target:
         read, clock = reader(installation), SystemClock()
         return await explain_path(settings[name], target, read, clock, below, context=context, text=text)
 
 
-def places_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[Place]:
+def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
     """The places in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
     from kbsync.cli.context import is_known, resolve
 

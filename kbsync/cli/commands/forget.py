@@ -16,7 +16,7 @@ import click
 from kbsync.cli.context import choose, prepare, read_state
 from kbsync.cli.exit_codes import concerning
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import counted, printable
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """What the state has of a mirror. `record`: None if it was forgotten; `left`: what it left behind."""
+    """A mirror in the state. `record`: None if it was forgotten; `leftovers`: what it left behind."""
 
     name: str
     record: MirrorRecord | None
     binding: BindingRecord | None
     owned: Belongings
-    left: Sequence[ForgottenBase]
+    leftovers: Sequence[ForgottenBase]
 
 
 class UnreachableBase(UsageError):
@@ -202,16 +202,16 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
         fate = "will be deleted" if delete_documents else "will stay"
         where = "no knowledge base" if stake.binding is None else stake.binding.place
         ours = counted(owned.documents, "document")
-        tell(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
+        print_message(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
         count = counted(documents, "document")
-        tell(f"{name}: {count} in {printable(base.place)}, which was used before, will stay")
-    for leftover in stake.left:
+        print_message(f"{name}: {count} in {printable(base.place)}, which was used before, will stay")
+    for leftover in stake.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
         count = counted(leftover.documents, "document")
-        tell(f"{name}: {count} left in {printable(leftover.base.place)} {fate}")
+        print_message(f"{name}: {count} left in {printable(leftover.base.place)} {fate}")
     if owned.unsure:
-        tell(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
+        print_message(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
 
 def forget_mirror(
@@ -231,11 +231,11 @@ def forget_mirror(
     from kbsync.state.db import forget_set_aside
 
     prepare(installation)
-    with open_state(installation, tell) as store:
+    with open_state(installation, print_message) as store:
         deleted = asyncio.run(_end(installation, store, stake, deleting))
         # Damaged files that were set aside hold the mirror's paths or texts as well (promise 11).
         forget_set_aside(installation.state_file)
-        bases = [stake.binding, *(each.base for each in stake.left)] if deleting is not None else []
+        bases = [stake.binding, *(each.base for each in stake.leftovers)] if deleting is not None else []
         for base in bases:
             if base is not None and base.folder is not None:
                 forget_set_aside(base.folder / FILE)
@@ -257,29 +257,29 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     from kbsync.once import open_state
 
     record, former = stake.record, stake.owned.elsewhere
-    if record is None or not (former or stake.left):
+    if record is None or not (former or stake.leftovers):
         raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
     for location, documents in [
         *((base.place, documents) for base, documents in former),
-        *((each.base.place, each.documents) for each in stake.left),
+        *((each.base.place, each.documents) for each in stake.leftovers),
     ]:
-        tell(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
+        print_message(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
         return
     prepare(installation)
 
     async def delete_all(store: StateStore) -> int:
         deleted = 0
-        for base in [*(base for base, _ in former), *(each.base for each in stake.left)]:
+        for base in [*(base for base, _ in former), *(each.base for each in stake.leftovers)]:
             try:
                 async with _open_base(installation, choices, stake.name, base) as target:
                     if (released := await release(store, record, base)) is not None:
                         deleted += await delete_left(store, released, target)
             except UnreachableBase as error:
-                tell(f"{stake.name}: {error}")
+                print_message(f"{stake.name}: {error}")
         return deleted
 
-    with open_state(installation, tell) as store, concerning(stake.name):
+    with open_state(installation, print_message) as store, concerning(stake.name):
         deleted = asyncio.run(delete_all(store))
     if not choices.quiet:
         Output().line(f"{counted(deleted, 'document')} of {stake.name} deleted; the mirror continues")
@@ -307,7 +307,7 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
             await forget(store, record)
         if deleting is None:
             return deleted
-        for base in stake.left:
+        for base in stake.leftovers:
             async with _open_base(installation, deleting, stake.name, base.base) as target:
                 listed = base if base.id else await note_listed(store, base, target)
                 deleted += await delete_left(store, listed, target)

@@ -21,7 +21,7 @@ import click
 
 from kbsync.cli.exit_codes import code_of, sentence_of
 from kbsync.cli.options import FILE, FOLDER, Choices, examples, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The locked state directory that `--folder` made. `into`: where it can move to, locked too."""
+    """The locked state directory that `--folder` made. `destination`: where it can move to, locked too."""
 
-    place: Path
-    into: Path | None
+    state_dir: Path
+    destination: Path | None
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
     from kbsync.state.move import move_mirror, obstacle
     from kbsync.state.read_only import ReadOnlyState
 
-    mirror, trial_dir = installation.mirror(name), trial.place
+    mirror, trial_dir = installation.mirror(name), trial.state_dir
     base = installation.embedded_base(mirror)
     with closing(ReadOnlyState(trial_dir / STATE_FILE)) as state:
         is_shared = len(state.read(lambda tx: tx.mirrors.all())) > 1
@@ -103,7 +103,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
         return f"{printable(str(trial_dir))} has other mirrors too, so it was left unchanged"
     if base is None:
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has a knowledge base of its own")
-    if trial.into is None or base.exists():
+    if trial.destination is None or base.exists():
         return explain_kept_trial(trial_dir, mirror.folder, f"{mirror.name} has {base} already")
     if why := obstacle(trial_dir / STATE_FILE, installation.state_file, mirror.name):
         return explain_kept_trial(trial_dir, mirror.folder, why)
@@ -215,7 +215,7 @@ def start_config(
     # Locked before a service creates anything: a repeated command would find the name in use.
     with held_trial(folder, state_dir, name, is_embedded=describe_target is None) as trial:
         lines, key = (None, None) if describe_target is None else describe_target()
-        moves = trial is not None and trial.into is not None
+        moves = trial is not None and trial.destination is not None
         names_state_dir = choices.state_dir is not None or (moves and _needs_state_dir(path, state_dir))
         config = _write_config(path, folder, name, lines, key, state_dir, names_state_dir=names_state_dir)
         installation = Installation(config, state_dir)
@@ -266,7 +266,7 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
     while complaint := fault(answer):
         if not _is_interactive():
             raise UsageError(complaint)
-        tell(complaint)
+        print_message(complaint)
         answer = ask(question, default)
     return answer
 
@@ -410,7 +410,7 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
 
     def created(name: str) -> str:
         card = _query_account(kind, key, settings, lambda bases: bases.create(BaseRequest(name)))
-        tell(f"created the knowledge base {printable(name)}: {card.id}")
+        print_message(f"created the knowledge base {printable(name)}: {card.id}")
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
@@ -420,15 +420,15 @@ def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None
         except Exception as error:
             if code_of(error) is None:
                 raise
-            tell(f"cannot list the account's knowledge bases: {sentence_of(error)}")
+            print_message(f"cannot list the account's knowledge bases: {sentence_of(error)}")
             return None
         if not cards:
-            tell("the account has no knowledge base yet")
+            print_message("the account has no knowledge base yet")
         for number, card in enumerate(cards[:MOST], 1):
             documents = "" if card.documents is None else f"  {counted(card.documents, 'document')}"
-            tell(f"{number}  {card.id}  {printable(card.name)}{documents}")
+            print_message(f"{number}  {card.id}  {printable(card.name)}{documents}")
         if len(cards) > MOST:
-            tell(f"… and {len(cards) - MOST:,} more")
+            print_message(f"… and {len(cards) - MOST:,} more")
         return cards
 
     if create is not None:
@@ -491,7 +491,7 @@ def _write_config(
 def _print_next_steps(
     path: Path, choices: Choices, installation: Installation, key: KeyPlace | None, trial_message: str
 ) -> None:
-    from kbsync.cli.folder_contents import describe, limits_of, look_through
+    from kbsync.cli.folder_contents import describe, limits_of, scan_folder
     from kbsync.core.selection import Rules
 
     output, mirror = Output(), installation.config.mirrors[0]
@@ -502,11 +502,11 @@ def _print_next_steps(
         output.line(trial_message)
     try:
         limits = limits_of(installation, mirror)
-        contents = look_through(mirror.folder, Rules(None, (), limits))
+        contents = scan_folder(mirror.folder, Rules(None, (), limits))
         for line in describe(mirror.name, contents, is_paid=limits.paid):
             output.line(line)
     except (OSError, KbsyncError) as error:
-        tell(f"{mirror.folder} cannot be read: {system_reason(error)}")
+        print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
     if key is not None and key.env and not os.environ.get(key.env):
         output.line(f"  export {key.env}=…  # first")
     next_steps = [("--once", "mirror now"), ("", "mirror, and keep watching")]

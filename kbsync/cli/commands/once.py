@@ -17,17 +17,17 @@ from kbsync import once as one_pass
 from kbsync.cli.context import choose, prepare
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices
-from kbsync.cli.output import Output, tell, tell_through
+from kbsync.cli.output import Output, print_message, route_messages
 from kbsync.cli.report import (
+    LoggedEvents,
     MirrorReport,
-    ToldEvents,
     failures,
     halts,
+    log_error,
+    log_event,
     log_problems,
     mirror_reports,
-    say,
     summary,
-    told_as_log,
 )
 from kbsync.core.model import Status
 from kbsync.core.text import sized
@@ -55,12 +55,12 @@ OFTEN, SELDOM = 0.25, 15.0
 class Progress:
     """How far all mirrors are: files that are searchable or failed, out of all selected ones.
 
-    `left`: bytes left in the account with the least space; None if no account reports it.
+    `bytes_left`: bytes left in the account with the least space; None if no account reports it.
     """
 
     settled: int
-    wanted: int
-    left: int | None = None
+    total: int
+    bytes_left: int | None = None
 
 
 async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> Progress:
@@ -91,7 +91,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
         desc=", ".join(mirrors),
-        total=first.wanted or None,
+        total=first.total or None,
         initial=first.settled,
         unit="",
         leave=False,
@@ -104,8 +104,10 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
     with bar:
         while True:
             now = await _count_progress(store, mirrors)
-            bar.total, bar.n = now.wanted or None, now.settled
-            bar.set_postfix_str("" if now.left is None else f"{sized(now.left)} of space left", refresh=False)
+            bar.total, bar.n = now.total or None, now.settled
+            bar.set_postfix_str(
+                "" if now.bytes_left is None else f"{sized(now.bytes_left)} of space left", refresh=False
+            )
             bar.refresh()
             await asyncio.sleep(OFTEN)
 
@@ -122,8 +124,8 @@ async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
         now = await _count_progress(store, mirrors)
         settled_count, seconds = now.settled - first.settled, time.monotonic() - began
         rate = f"{settled_count / seconds:.1f}/s" if settled_count > 0 and seconds > 0 else ""
-        room = {} if now.left is None else {"bytes_left": now.left}
-        log.info("pass.progressed", settled=now.settled, wanted=now.wanted, rate=rate, **room)
+        room = {} if now.bytes_left is None else {"bytes_left": now.bytes_left}
+        log.info("pass.progressed", settled=now.settled, wanted=now.total, rate=rate, **room)
 
 
 REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
@@ -135,15 +137,15 @@ def once(choices: Choices, *, as_json: bool) -> int:
     installation = choose(choices)
     prepare(installation)
     level = choices.log_level or ("error" if choices.quiet else "warning")
-    told: ToldEvents | None = None
+    logged: LoggedEvents | None = None
     if logs.is_for_a_person(choices.log_format, choices.log_level):
         logs.configure(
             style=None, level=level, wanted=lambda fields: as_json or fields.get("event") not in REPORTED
         )
     else:
-        told = ToldEvents(has_report=not as_json)
-        logs.configure(style=choices.log_format, level=level, wanted=told.listen)
-        tell_through(told_as_log)
+        logged = LoggedEvents(has_report=not as_json)
+        logs.configure(style=choices.log_format, level=level, wanted=logged.listen)
+        route_messages(log_error)
 
     async def passed(hard: HardEnd, signals: Signals) -> Code:
         progress: ShowProgress | None = None
@@ -155,7 +157,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         if as_json:
             Output().json(_to_json(end, reports))
         else:
-            report(installation, end, reports, code, quiet=choices.quiet, told=told)
+            report(installation, end, reports, code, quiet=choices.quiet, logged=logged)
         # A parser or an upload may hold a thread for minutes.
         hard.now()
         return code
@@ -177,20 +179,20 @@ def report(
     code: Code,
     *,
     quiet: bool = False,
-    told: ToldEvents | None = None,
+    logged: LoggedEvents | None = None,
 ) -> None:
-    """What is wrong, and the summary. `told`: stderr is a log that has these events already."""
-    if told is not None:
-        log_problems(installation, reports, told)
+    """What is wrong, and the summary. `logged`: stderr is a log that has these events already."""
+    if logged is not None:
+        log_problems(installation, reports, logged)
     else:
         for line in (*halts(installation, reports), *failures(installation, reports)):
-            tell(line)
+            print_message(line)
     if end.signal is not None:
         command = installation.cure("--once")
-        if told is not None:
-            say("pass.interrupted", detail="progress is saved", cure=command)
+        if logged is not None:
+            log_event("pass.interrupted", detail="progress is saved", cure=command)
         else:
-            tell(f"interrupted; progress is saved; to continue: {command}")
+            print_message(f"interrupted; progress is saved; to continue: {command}")
     elif not quiet:
         output = Output()
         for line in summary(end, reports, apart=output.is_terminal):

@@ -16,7 +16,7 @@ import click
 from kbsync.cli.commands.forget import Stake, forget_mirror, read_stake, show_stake
 from kbsync.cli.context import choose, reloaded
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
 from kbsync.core.text import counted, printable
 from kbsync.errors import UsageError
@@ -87,14 +87,14 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
 def _count(stake: Stake) -> int:
     """Documents of the mirror in its knowledge base, or left there by an earlier one of this name."""
-    return stake.owned.documents + sum(base.documents for base in stake.left)
+    return stake.owned.documents + sum(base.documents for base in stake.leftovers)
 
 
 def _wants_to_delete(name: str, documents: int) -> bool:
     """Ask what to do with the documents; nothing typed means that they stay."""
     question = f"{name} has {counted(documents, 'document')} in its knowledge base; keep or delete?"
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
-        tell("type keep or delete")
+        print_message("type keep or delete")
     return typed == "delete"
 
 

@@ -8,7 +8,7 @@ import click
 
 from kbsync.cli.context import choose
 from kbsync.cli.options import Choices, examples, json_option, selection_options, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
@@ -90,9 +90,9 @@ def command(
         several = len(installation.mirrors) > 1
         print_hits(output, hits, " ".join([text, *reply.guesses]), several=several)
         if not hits and not choices.quiet:
-            tell(f"nothing found for: {text}")
+            print_message(f"nothing found for: {text}")
     if not choices.quiet:
         for option in options_in_words(query, reply.unmatched):
-            tell(f"no document matches {option}")
+            print_message(f"no document matches {option}")
         for note in notes:
-            tell(note)
+            print_message(note)

@@ -10,7 +10,7 @@ import click
 
 from kbsync.cli.context import choose, list_damaged, open_state
 from kbsync.cli.options import FILE, Choices, CommandGroup, examples, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config.places import is_inside
 from kbsync.core.text import counted, printable, sized
@@ -67,7 +67,7 @@ def discard(choices: Choices, yes: bool) -> None:
     installation = choose(choices, here=True, with_secrets=False)
     files = list_damaged(installation)
     for file in files:
-        tell(f"{file}: {sized(file.stat().st_size)}")
+        print_message(f"{file}: {sized(file.stat().st_size)}")
     count = counted(len(files), "file")
     if files and not confirm(f"Delete {count}?", f"delete {count}", yes=yes):
         return

@@ -42,7 +42,7 @@ class Frame:
     wrong: Sequence[str]
     status: str
 
-    def left(self) -> list[str]:
+    def all_lines(self) -> list[str]:
         """Everything in the order of `status`: above a prompt the end stays visible."""
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
@@ -115,7 +115,7 @@ async def _on_screen(
     try:
         await show(screen, keep_updating())
     finally:
-        for line in frame.left():
+        for line in frame.all_lines():
             output.line(line)
 
 

@@ -9,7 +9,7 @@ import click
 from kbsync.cli.context import choose, for_each_mirror, not_yet, post, set_up_logs, when_done
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.core.text import counted, printable
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         for each in audits:
             _print(Output(), each, quiet=choices.quiet)
         if repairs and not choices.quiet:
-            tell(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
+            print_message(f"repair of {', '.join(repairs)} scheduled; {when_done(installation)}")
     halted = [Code.PERSON for each in audits if each.halt is not None]
     return worst([*halted, *(Code.MIRRORED if each.ok else Code.FAILED for each in audits)])
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from kbsync import logs
-from kbsync.cli.context import again, choose, prepare
+from kbsync.cli.context import choose, prepare, reload
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
-from kbsync.cli.output import tell_through
+from kbsync.cli.output import route_messages
 from kbsync.core.text import counted
 from kbsync.signals import ENDING, HardEnd, Signals, find_terminal, hangup_with
 
@@ -126,7 +126,7 @@ def watch(choices: Choices) -> int:
 def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[int]) -> None:
     # Imported after the signal handlers are set: a signal during the import must not be lost.
     from kbsync.cli.commands.mcp.command import assistant_app
-    from kbsync.cli.report import told_as_log
+    from kbsync.cli.report import log_error
     from kbsync.daemon import Daemon
     from kbsync.systemd import ServiceManager
 
@@ -140,7 +140,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
         if logs.is_for_a_person(choices.log_format, choices.log_level, config.log_level):
             renderer = Foreground(len(config.mirrors))
         logs.configure(style=choices.log_format, level=level, renderer=renderer)
-        tell_through(None if renderer else told_as_log)
+        route_messages(None if renderer else log_error)
 
     configure_logs(installation.config)
     with closing(ServiceManager(os.environ)) as manager:
@@ -149,7 +149,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
             faulthandler.enable()
         daemon = Daemon(
             installation,
-            lambda: again(installation),
+            lambda: reload(installation),
             signals,
             configure_logs,
             manager,

@@ -37,23 +37,23 @@ class Grade(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line. `cure`: a command to paste, or what to change; `code`: the exit code it calls for."""
+    """One line. `fix`: a command to paste, or what to change; `code`: the exit code it calls for."""
 
     subject: str
     detail: str
     grade: Grade = Grade.OK
-    cure: str = ""
+    fix: str = ""
     code: Code = Code.MIRRORED
 
 
-def warning(subject: str, detail: str, cure: str = "") -> CheckResult:
+def warning(subject: str, detail: str, fix: str = "") -> CheckResult:
     """A result that is not a problem yet."""
-    return CheckResult(subject, detail, Grade.WARNING, cure)
+    return CheckResult(subject, detail, Grade.WARNING, fix)
 
 
-def wrong(subject: str, detail: str, cure: str, code: Code) -> CheckResult:
+def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
     """A result that stops documents from being mirrored."""
-    return CheckResult(subject, detail, Grade.WRONG, cure, code)
+    return CheckResult(subject, detail, Grade.WRONG, fix, code)
 
 
 def failed_check(subject: str, error: Exception) -> CheckResult:
@@ -66,10 +66,10 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`look` yields results; those before an error or a timeout count."""
+    """`run` yields results; those before an error or a timeout count."""
 
     subject: str
-    look: Callable[[], Iterable[CheckResult]]
+    run: Callable[[], Iterable[CheckResult]]
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
@@ -80,7 +80,7 @@ def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResul
 
     def run(check: Check, own_results: list[CheckResult]) -> None:
         try:
-            for result in check.look():
+            for result in check.run():
                 own_results.append(result)
         except Exception as error:
             own_results.append(failed_check(check.subject, error))
@@ -125,7 +125,7 @@ def command(choices: Choices, as_json: bool) -> int:
                 "name": result.subject,
                 "result": result.grade.value,
                 "detail": result.detail,
-                "cure": result.cure,
+                "cure": result.fix,
             }
             for result in results
         ]
@@ -188,6 +188,6 @@ def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> No
         if quiet and result.grade is Grade.OK:
             continue
         room = " " * (width - cells(result.subject))
-        fix = f"; fix: {result.cure}" if result.cure else ""
+        fix = f"; fix: {result.fix}" if result.fix else ""
         grade = styles[result.grade](f"{result.grade.value:7}")
         output.line(f"{grade}  {result.subject}{room}  {printable(result.detail + fix)}")

@@ -15,7 +15,7 @@ from kbsync import install_command, version_and_revision
 from kbsync.cli.commands.doctor.command import CheckResult, warning, wrong
 from kbsync.cli.context import list_damaged, open_state, read_state
 from kbsync.cli.exit_codes import Code
-from kbsync.cli.folder_contents import limits_of, look_through
+from kbsync.cli.folder_contents import limits_of, scan_folder
 from kbsync.config import places
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.core.model import Formats, Status
@@ -300,7 +300,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
         # The service check reports a target that cannot be opened.
         limits = Formats()
     try:
-        contents = look_through(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
+        contents = scan_folder(mirror.folder, Rules(mirror.include, mirror.exclude, limits))
     except FileNotFoundError:
         fix = "mount the folder, or fix its path in the config"
         yield wrong(subject, f"{mirror.folder} does not exist", fix, Code.PERSON)
@@ -429,7 +429,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
             yield CheckResult(
                 "inotify", f"{mirror.folder} is on {kind}, which doesn't report changes; kbsync polls it"
             )
-    scans = (look_through(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
+    scans = (scan_folder(each.folder, Rules(each.include, each.exclude, Formats())) for each in watched)
     limits, needed = read_limits(), sum(contents.folders for contents in scans)
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.accounts.account import Applications, Bases, Callbacks, ManagedAccount, account_of
 from kbsync.cli.context import choose, read_state, unmade
-from kbsync.cli.exit_codes import Code, OfMirror, concerning
+from kbsync.cli.exit_codes import Code, MirrorError, concerning
 from kbsync.cli.options import Choices
-from kbsync.cli.output import tell
+from kbsync.cli.output import print_message
 from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.target import BaseCard, Target
@@ -101,9 +101,9 @@ class OpenAccount:
         if card.size is not None:
             content += f", {sized(card.size)}"
         owned = f"{self.owned_in(card.id):,} of them ours"
-        tell(f"{card.id} {printable(card.name)!r}: {content}, {owned}; {effect}")
+        print_message(f"{card.id} {printable(card.name)!r}: {content}, {owned}; {effect}")
         if names := self.mirrors_of(card.id):
-            tell(f"mirrors that use {card.id}: {', '.join(names)}")
+            print_message(f"mirrors that use {card.id}: {', '.join(names)}")
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
         except NotOffered as error:
             raise NotOffered(f"the service doesn't offer this: {error.reason}", code=error.code) from error
         except Rejected as error:
-            raise OfMirror(mirror.name, error, Code.USAGE) from error
+            raise MirrorError(mirror.name, error, Code.USAGE) from error
 
 
 def only_remote(installation: Installation) -> MirrorConfig:

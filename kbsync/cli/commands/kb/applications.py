@@ -10,7 +10,7 @@ import click
 from kbsync.accounts.account import ApplicationInfo, ApplicationRequest
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
-from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
+from kbsync.cli.output import Output, print_deleted, print_message, print_object, print_objects
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.core.text import printable, shell_word
 from kbsync.errors import UsageError
@@ -64,7 +64,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
     print_objects("applications", heads, applications, as_json=as_json)
     if not (applications or as_json or choices.quiet):
-        tell(f"the account has no application; {hint}")
+        print_message(f"the account has no application; {hint}")
 
 
 @command.command()
@@ -93,7 +93,7 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
         Output().json({"application": to_json(created)})
         return
     if not choices.quiet:
-        tell(f"created {printable(name)}; ask it with: {ask_command}")
+        print_message(f"created {printable(name)}; ask it with: {ask_command}")
     Output().line(created.id)
 
 

@@ -13,7 +13,7 @@ from kbsync.cli.commands.kb.callback import HEADER, check_address, read_headers
 from kbsync.cli.commands.kb.callback import command as callback_of_account
 from kbsync.cli.commands.kb.copy import command as copy
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, set_option, shared_options
-from kbsync.cli.output import Output, print_deleted, print_object, print_objects, tell
+from kbsync.cli.output import Output, print_deleted, print_message, print_object, print_objects
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.contract.target import BaseCard
 from kbsync.core.text import counted, printable, sized
@@ -61,7 +61,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
     heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
     print_objects("knowledge_bases", heads, bases, as_json=as_json)
     if not (bases or as_json or choices.quiet):
-        tell(f"the account has no knowledge base; create one with: {create}")
+        print_message(f"the account has no knowledge base; create one with: {create}")
 
 
 @command.command()
@@ -103,7 +103,7 @@ def create(
         Output().json({"knowledge_base": created, "config": line})
         return
     if not choices.quiet:
-        tell(f"created {printable(name)}; set this under target: in the config")
+        print_message(f"created {printable(name)}; set this under target: in the config")
     Output().line(line)
 
 

@@ -13,7 +13,7 @@ import click
 from kbsync.accounts.account import Callback
 from kbsync.cli.commands.kb.account import open_account
 from kbsync.cli.options import Choices, CommandGroup, examples, json_option, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm_by_typing
 from kbsync.config.target import is_in_the_clear
 from kbsync.core.text import fits_header, printable
@@ -93,7 +93,9 @@ def _confirm(current: Callback | None, action: str, yes: str | None) -> None:
     if current is None:
         return
     headers = f" with {', '.join(map(printable, current.headers))}" if current.headers else ""
-    tell(f"the service sends all events of the account, not only ours, to {printable(current.url)}{headers}")
+    print_message(
+        f"the service sends all events of the account, not only ours, to {printable(current.url)}{headers}"
+    )
     confirm_by_typing(action, current.url, yes, "current address", "URL")
 
 

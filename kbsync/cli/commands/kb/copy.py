@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.context import choose, prepare, set_up_logs
-from kbsync.cli.exit_codes import OfMirror, code_of, concerning
+from kbsync.cli.exit_codes import MirrorError, code_of, concerning
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
-from kbsync.cli.output import Output, tell
+from kbsync.cli.output import Output, print_message
 from kbsync.core.text import counted, printable, sized
 from kbsync.errors import Halted, TargetError, UnmadeError, UsageError
 
@@ -76,9 +76,9 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         if copied.left:
             Output().line(f"the next pass reads {counted(copied.left, 'document')} from the folder")
     if not choices.quiet:
-        tell(f"continue with: {installation.cure('--once')}")
+        print_message(f"continue with: {installation.cure('--once')}")
         end = installation.cure(f"forget {mirror.name} --left-behind")
-        tell(f"the old knowledge base is unchanged; to delete its documents: {end}")
+        print_message(f"the old knowledge base is unchanged; to delete its documents: {end}")
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
@@ -130,7 +130,7 @@ def _copy(
     from kbsync.once import open_state
 
     copied = Copied()
-    with concerning(mirror.name), open_state(installation, tell) as store:
+    with concerning(mirror.name), open_state(installation, print_message) as store:
         uuid, total = source.check()
 
         async def copy_documents() -> None:
@@ -150,7 +150,7 @@ def _copy(
             message = "; ".join(filter(None, (error.reason, fix, progress)))
             code = code_of(error)
             assert code is not None
-            raise OfMirror(mirror.name, UsageError(message), code) from error
+            raise MirrorError(mirror.name, UsageError(message), code) from error
     return copied
 
 
@@ -208,7 +208,7 @@ async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bo
     async def print_lines() -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY)
-            tell(f"{name}: {copied.documents + copied.there:,} of {counted(total, 'document')}")
+            print_message(f"{name}: {copied.documents + copied.there:,} of {counted(total, 'document')}")
 
     task = None if quiet else asyncio.create_task(print_lines())
     try:

@@ -12,7 +12,7 @@ import click
 from kbsync.cli.context import choose
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, examples, shared_options
-from kbsync.cli.output import tell
+from kbsync.cli.output import print_message
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,14 +51,16 @@ def command(choices: Choices, http: str | None) -> int:
     if http is None:
         answering = answer_stdio(build_server(Library(open_mirrors)))
         if sys.stdin.isatty() and not choices.quiet:
-            tell("an assistant starts this command and talks to it over stdin and stdout; see docs/mcp.md")
+            print_message(
+                "an assistant starts this command and talks to it over stdin and stdout; see docs/mcp.md"
+            )
     else:
         from kbsync.cli.commands.mcp.http import McpEndpoint, answer_http
 
         endpoint = McpEndpoint.at(http, lambda: open_mirrors.installation.config, os.environ)
         answering = answer_http(open_mirrors, endpoint, endpoint.listen())
         if not choices.quiet:
-            tell(f"serving {endpoint.url}")
+            print_message(f"serving {endpoint.url}")
     serve(open_mirrors, answering)
     return Code.MIRRORED
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.cli.commands.explain import places_of
+from kbsync.cli.commands.explain import paths_of
 from kbsync.cli.context import is_known, open_state
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status, serving
@@ -76,7 +76,7 @@ def documents_at(chosen: Installation, path: str) -> list[Located]:
     """Return the documents of the files that `path` may mean. Reads the disk."""
     with open_state(chosen, must_exist=True) as state:
         documents = list[Located]()
-        for name, below in places_of(chosen, state, path, AWAY):
+        for name, below in paths_of(chosen, state, path, AWAY):
             located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (read at once)
             documents += [] if located is None else [located]
         return documents
@@ -91,7 +91,7 @@ def mirror_with(alone: Installation, path: str) -> list[str]:
         return record is not None and any(is_known(tx, record.id, below) for _, below in paths)
 
     with open_state(alone) as state:
-        paths = places_of(alone, state, path, AWAY)
+        paths = paths_of(alone, state, path, AWAY)
         exists = any(os.path.lexists(mirror.folder / below) for _, below in paths)
         return [mirror.name] if exists or state.read(is_in_state) else []
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__
-from kbsync.cli.commands.explain import explained
+from kbsync.cli.commands.explain import explain_file
 from kbsync.cli.commands.mcp.documents import (
     AWAY,
     Located,
@@ -133,7 +133,7 @@ class Library:
             path = request.path
             matches = await query_folders(chosen, lambda alone: documents_at(alone, path))
             if not matches:
-                explanation = await apart("", explained(chosen, path, AWAY, text=False))
+                explanation = await apart("", explain_file(chosen, path, AWAY, text=False))
                 raise UsageError(f"{request.path} has no document. {explanation.answer}")
             return _only_match(matches, request.path, [each.mirror.name for each in matches])
         document_id = request.document_id or ""
@@ -279,7 +279,7 @@ class Library:
             names = await query_folders(chosen, lambda alone: mirror_with(alone, path))
             names = [_only_match(names, path, names)] if names else []
         chosen = replace(chosen, only=tuple(names) or chosen.only)
-        return await apart(names[0] if names else "", explained(chosen, path, AWAY, text=False))
+        return await apart(names[0] if names else "", explain_file(chosen, path, AWAY, text=False))
 
     async def _reports(self, chosen: Installation) -> list[MirrorReport]:
         return await asyncio.to_thread(mirror_reports, chosen)

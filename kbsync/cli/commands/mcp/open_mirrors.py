@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from kbsync.cli.context import again, reader
+from kbsync.cli.context import reader, reload
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.contract.target import Target
@@ -48,7 +48,7 @@ class OpenInstallation:
         """Read the config and its key files again. Raises `UsageError`, `OSError`."""
         if self._reading is None or self._reading.done():
             before = self.installation
-            self._reading = asyncio.create_task(run_detached(lambda: again(before)))
+            self._reading = asyncio.create_task(run_detached(lambda: reload(before)))
         try:
             async with asyncio.timeout(READ_SECONDS):
                 fresh = await asyncio.shield(self._reading)

@@ -20,7 +20,7 @@ from mcp.server.stdio import stdio_server
 
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.commands.mcp.surrogates import mend_surrogates
-from kbsync.cli.context import again, prepare
+from kbsync.cli.context import prepare, reload
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
 from kbsync.engine.clock import Threads, bug_in_words, pause_after
 from kbsync.errors import LockedError, UsageError
@@ -152,7 +152,7 @@ class Mirroring:
 
         self._daemon = Daemon(
             open_mirrors.installation,
-            lambda: again(open_mirrors.installation),
+            lambda: reload(open_mirrors.installation),
             on_config=open_mirrors.turn_to,
             assistants=assistant_app,
         )
