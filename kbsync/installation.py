@@ -58,13 +58,13 @@ class Installation:
         """The folder for request bodies and parsers' scratch files; emptied at each start."""
         return self.state_dir / SPOOL
 
-    def cure(self, command: str) -> str:
+    def command_line(self, command: str) -> str:
         """A command line to paste, with all names quoted."""
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
-    def cure_for_mirrors(self, command: str) -> str:
+    def command_line_for_mirrors(self, command: str) -> str:
         """The same, limited to the requested mirrors, since several mirrors would be ambiguous."""
-        return self.cure(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
+        return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
         """Move an embedded knowledge base without a path of its own to its mirror's new name. Repeatable.
@@ -103,7 +103,7 @@ class Installation:
             mirror.folder,
             called,
             None if prepare is None else prepare.cluster,
-            self.cure,
+            self.command_line,
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:

@@ -201,7 +201,7 @@ def make_mirror(
     context = RunContext(
         installation.spool_dir,
         identities_of(installation.config),
-        installation.cure,
+        installation.command_line,
         installation.rename_base,
         at_work=hears,
     )

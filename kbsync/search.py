@@ -104,7 +104,7 @@ async def search(
     if refused and await opened.take_new_secrets(refused):
         return await search(opened, query, only, images=images, soon=soon)
     read_freshness = freshness_reader(
-        mirrors, installation.state_dir, installation.cure, look_at_folders=True
+        mirrors, installation.state_dir, installation.command_line, look_at_folders=True
     )
     # The state of this machine doesn't have documents of other machines.
     is_known = query.own or not any(each.target.searches_all for each in mirrors)
@@ -150,7 +150,7 @@ def _notes_on_words(guesses: Mapping[str, str], *, are_all: bool) -> list[Note]:
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
     """What a reply about these mirrors may lack; each note names its mirror."""
-    cure = opened.installation.cure
+    cure = opened.installation.command_line
     return [
         replace(note, text=printable(f"{each.status.name}: {note.text}"))
         for each in fresh

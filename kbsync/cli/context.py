@@ -272,7 +272,7 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
     try:
         state = opened(installation.state_file)
     except DamagedError as error:
-        fix = f"to set it aside and start with an empty one, run: {installation.cure('--once')}"
+        fix = f"to set it aside and start with an empty one, run: {installation.command_line('--once')}"
         raise StateError(f"{error.what}; {fix}") from error
     with closing(state):
         if must_exist and not state.exists:
@@ -295,10 +295,10 @@ def not_yet(installation: Installation) -> UsageError:
 
     def find_forgotten(tx: Tx) -> list[str]:
         bases = (base for mirror in installation.mirrors for base in forgotten_bases(tx, mirror.name))
-        return [f"{each.name} is {describe_forgotten(each, installation.cure)}" for each in bases]
+        return [f"{each.name} is {describe_forgotten(each, installation.command_line)}" for each in bases]
 
     if forgotten := read_state(installation, find_forgotten):
-        once = f"to mirror it again: {installation.cure('--once')}"
+        once = f"to mirror it again: {installation.command_line('--once')}"
         return UsageError(printable("; ".join([*forgotten, once])))
     names = " and ".join(printable(str(mirror.folder)) for mirror in installation.mirrors)
     return UsageError(
@@ -317,8 +317,8 @@ def unmade(installation: Installation) -> Iterator[None]:
 
 def _pass(installation: Installation, under_way: str) -> str:
     if lock.is_held(installation.state_dir):
-        return f"{under_way}; check progress: {installation.cure('status')}"
-    return f"run: {installation.cure('--once')}"
+        return f"{under_way}; check progress: {installation.command_line('status')}"
+    return f"run: {installation.command_line('--once')}"
 
 
 def mirror_names(choices: Choices) -> list[str]:
@@ -354,7 +354,7 @@ def command_context(installation: Installation) -> CommandContext:
     from kbsync.once import identities_of
 
     configured = identities_of(installation.config)
-    return CommandContext(configured, installation.cure, lock.is_held(installation.state_dir))
+    return CommandContext(configured, installation.command_line, lock.is_held(installation.state_dir))
 
 
 async def for_each_mirror(
@@ -438,4 +438,4 @@ def when_done(installation: Installation) -> str:
     """Who carries out such messages, as text."""
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
-    return printable(f"the next pass does it: {installation.cure('--once')}")
+    return printable(f"the next pass does it: {installation.command_line('--once')}")

@@ -93,7 +93,7 @@ def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
     """A report on each requested mirror. `ends`: how its pass ended, by name."""
-    cure, state_dir = installation.cure, installation.state_dir
+    write_command, state_dir = installation.command_line, installation.state_dir
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
         end, record = (ends or {}).get(mirror.name), tx.mirrors.named(mirror.name)
@@ -113,7 +113,7 @@ def mirror_reports(
 
     reports = []
     for mirror in installation.mirrors:
-        read = freshness_reader([mirror], state_dir, cure)
+        read = freshness_reader([mirror], state_dir, write_command)
         reports.append(read_state(installation, partial(report, mirror=mirror, read_freshness=read)))
     return reports
 
@@ -221,11 +221,11 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     for path, why in report.held[:FEW]:
         yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
     if (more := number - len(report.held[:FEW])) > 0:
-        every = installation.cure("status --documents")
+        every = installation.command_line("status --documents")
         yield problem(f"… and {more:,} more: {every}", "list.shortened", of="held", count=more, cure=every)
     # Only a halt over held documents says how to approve them.
     if report.held and halt is not None and halt.reason not in HELD:
-        approve = installation.cure(f"approve {name}")
+        approve = installation.command_line(f"approve {name}")
         yield problem(f"to approve what is held: {approve}", "deletions.held", count=number, cure=approve)
     if report.trouble and not report.is_troubled:
         line = f"{report.trouble}; the next pass continues from there"
@@ -249,7 +249,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
     Documents that share a reason get one line, before the others with a line each; at most `LISTED` lines
     per mirror.
     """
-    every = installation.cure("status --documents")
+    every = installation.command_line("status --documents")
     for report in worst_first(reports):
         name, shared = report.status.name, dict[str, list[str]]()
         for path, reason in report.failed:
@@ -268,7 +268,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         if remaining:
             yield f"{name}: … and {remaining:,} more: {every}"
     if any(each.status.documents.failed for each in reports):
-        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
         yield f"to see why one failed: {explain}; to retry all of them: {retry}"
 
 
@@ -322,10 +322,10 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
                 log_event("document.failed", mirror=name, path=path, reason=reason)
         unlogged = each.status.documents.failed - len(logged_paths.union(path for path, _ in each.failed))
         if unlogged > 0:
-            cure = installation.cure("status --documents")
-            log_event("list.shortened", mirror=name, of="failed", count=unlogged, cure=cure)
+            command = installation.command_line("status --documents")
+            log_event("list.shortened", mirror=name, of="failed", count=unlogged, cure=command)
     if failed_documents := sum(each.status.documents.failed for each in reports):
-        explain, retry = installation.cure("explain PATH"), installation.cure("retry")
+        explain, retry = installation.command_line("explain PATH"), installation.command_line("retry")
         log_event("documents.failed", count=failed_documents, explain=explain, cure=retry)
 
 
@@ -337,7 +337,7 @@ def late(
     With `check` everything that makes `status --check` fail. `max_age`: the age in seconds that waiting files
     and the last pass may have; None: no file may wait.
     """
-    name, run = report.status.name, f"run: {installation.cure('--once')}"
+    name, run = report.status.name, f"run: {installation.command_line('--once')}"
     oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age
     if not report.has_passed:

@@ -73,7 +73,7 @@ class CommandMirrors:
     async def open(self) -> None:
         """Open all targets. Raises the same errors as a search."""
         installation = self.installation
-        read = freshness_reader(installation.mirrors, installation.state_dir, installation.cure)
+        read = freshness_reader(installation.mirrors, installation.state_dir, installation.command_line)
         async with AsyncExitStack() as stack:
             searched, errors = await open_all(self, installation.mirrors, stack)
         self._refuse(await self.read(read), errors, searched)
@@ -103,7 +103,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 def search_notes(installation: Installation) -> list[str]:
     """What a search of these mirrors may lack; [] if nothing."""
     mirrors, state_dir = installation.mirrors, installation.state_dir
-    read = freshness_reader(mirrors, state_dir, installation.cure, look_at_folders=True)
+    read = freshness_reader(mirrors, state_dir, installation.command_line, look_at_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
     return [note.text for note in notes if not note.is_minor]
 

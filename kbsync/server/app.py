@@ -160,7 +160,9 @@ class ListenerApp:
         self.word = secrets.token_urlsafe(24)
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
-        self.views = Views(self.state_reader, monitor, lambda: self._ask(counters.look), installation.cure)
+        self.views = Views(
+            self.state_reader, monitor, lambda: self._ask(counters.look), installation.command_line
+        )
         self.hub = EventHub(self.views.frame, self.views.news)
         self._callbacks = CallbackRoute(CallbackQueue(loop, self._hurry).hear, {})
         readiness = Readiness(runs)

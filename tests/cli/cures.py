@@ -14,7 +14,9 @@ from kbsync.cli.main import COMMANDS
 PACKAGE = Path(kbsync.__file__).parent
 
 PLACES = {
-    **dict.fromkeys(("cure", "_cure", "command", "pasted", "_run", "typed", "cure_for_mirrors"), 0),
+    **dict.fromkeys(
+        ("cure", "_cure", "command", "command_line", "command_line_for_mirrors", "pasted", "_run", "typed"), 0
+    ),
     "Obstacle": 1,
     "warning": 2,
     "wrong": 2,

@@ -380,14 +380,14 @@ def test_watched_the_table_comes_first_and_all_else_in_the_rows_that_are_left(pl
         table = list(frame.table[: rows - 3])
         assert shown[: len(table)] == table
         more = len(frame.wrong) - sum(line in shown for line in frame.wrong)
-        assert shown[-2] == f"… and {more} more; see {installation.cure('status')}"
+        assert shown[-2] == f"… and {more} more; see {installation.command_line('status')}"
     assert frame.within(900, 80) == [*frame.table, "", *frame.wrong, ""]
     assert frame.all_lines() == [*frame.wrong, "", *frame.table]
     # Nothing is cut off, so that every command can be copied.
     narrow = frame.within(50, 80)
     assert all(cells(line) <= 50 for line in narrow[len(frame.table) :])
     whole = "".join("".join(narrow[len(frame.table) :]).split())
-    assert "".join(installation.cure("status --documents").split()) in whole
+    assert "".join(installation.command_line("status --documents").split()) in whole
     assert "put another one there" in " ".join(narrow)
 
 

@@ -143,4 +143,4 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    return [*what_next, reloaded(after, f"to mirror it: {after.cure('--once')}")]
+    return [*what_next, reloaded(after, f"to mirror it: {after.command_line('--once')}")]

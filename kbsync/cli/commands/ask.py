@@ -140,7 +140,7 @@ def _open(choices: Choices, question: str) -> Iterator[OpenAccount]:
 def _search_instead(installation: Installation, question: str, *mirrors: MirrorConfig) -> str:
     chosen = [] if len(installation.config.mirrors) == 1 else [f"--mirror {one.name}" for one in mirrors]
     command = " ".join(("search", *chosen, shlex.quote(question)))
-    return f"search its passages: {installation.cure(command)}"
+    return f"search its passages: {installation.command_line(command)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class Asker:
             others = f"; or choose one with --app: {_format_applications(every)}" if every else ""
             raise UsageError(f"no application answers from {base_id}; {applications.hint}{others}")
         if not fitting:
-            create = self._installation.cure(f"kb app create NAME --mirror {self._mirror.name}")
+            create = self._installation.command_line(f"kb app create NAME --mirror {self._mirror.name}")
             raise UsageError(
                 f"no application answers from {base_id}; create one with: {create}\n"
                 f"or ask a model, which gets the passages that a search finds: --model {model or 'NAME'}"

@@ -77,7 +77,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
         _delete_left_behind(installation, stake, choices, yes=yes)
         return
     if stake.record is None and not delete_documents:
-        delete_command = installation.cure(f"forget {mirror} --delete-documents")
+        delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         raise UsageError(f"{mirror} is forgotten already; to delete the documents it left: {delete_command}")
     show_stake(stake, delete_documents)
     question = f"Forget {mirror}?" if stake.record is not None else f"Delete what {mirror} left?"
@@ -94,7 +94,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     if remaining:
         from kbsync.targets.registry import TARGETS
 
-        delete_command = installation.cure(f"forget {mirror} --delete-documents")
+        delete_command = installation.command_line(f"forget {mirror} --delete-documents")
         # A search of another mirror covers the whole shared database.
         is_shared = any(TARGETS[each.base.target].searches_all for each in remaining)
         searched = "kbsync can no longer search them"
@@ -121,7 +121,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
-        commands = [each.cure(f"forget {name}") for each, _ in candidates]
+        commands = [each.command_line(f"forget {name}") for each, _ in candidates]
         raise UsageError("\n".join([f"several mirrors are named {name!r}; run one of:", *commands]))
     names = sorted(
         {

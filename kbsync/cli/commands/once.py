@@ -188,7 +188,7 @@ def report(
         for line in (*halts(installation, reports), *failures(installation, reports)):
             print_message(line)
     if end.signal is not None:
-        command = installation.cure("--once")
+        command = installation.command_line("--once")
         if logged is not None:
             log_event("pass.interrupted", detail="progress is saved", cure=command)
         else:
@@ -198,7 +198,7 @@ def report(
         for line in summary(end, reports, apart=output.is_terminal):
             output.line(line)
         if output.is_terminal and code is Code.MIRRORED:
-            output.line(output.dim(f"search it: {installation.cure('search QUERY')}"))
+            output.line(output.dim(f"search it: {installation.command_line('search QUERY')}"))
 
 
 def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
     place = installation.config.path
     if place is None:
-        raise UsageError(f"{name} is in no config; to end it: {installation.cure(f'forget {name}')}")
+        raise UsageError(f"{name} is in no config; to end it: {installation.command_line(f'forget {name}')}")
     stake = read_stake(installation, name)
     if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
@@ -80,7 +80,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if choices.quiet:
         return
     if documents:
-        Output().line(f"to delete them: {installation.cure(f'forget {name} --delete-documents')}")
+        Output().line(f"to delete them: {installation.command_line(f'forget {name} --delete-documents')}")
     if what_next:
         Output().line(what_next)
 
@@ -113,7 +113,7 @@ def _edit(installation: Installation, name: str, *, writes: bool = True) -> None
         if len(names) == 1:
             raise UsageError(
                 f"{name} is the only mirror in {place}, and a config needs one; add another folder first, "
-                f"or end this mirror with: {installation.cure(f'forget {name}')}"
+                f"or end this mirror with: {installation.command_line(f'forget {name}')}"
             )
         index = names.index(name)
         lines = lines_of(text, index)

@@ -111,8 +111,10 @@ def _print_json(output: Output, installation: Installation, *, documents: bool) 
         output.write(", " if number else "")
 
         def write(tx: Tx, mirror: MirrorConfig = mirror) -> None:
-            at_work, cure = lock.is_held(installation.state_dir), installation.cure
-            for piece in status_in(tx, mirror, cure, at_work=at_work, documents=documents).json_pieces():
+            at_work, write_command = lock.is_held(installation.state_dir), installation.command_line
+            for piece in status_in(
+                tx, mirror, write_command, at_work=at_work, documents=documents
+            ).json_pieces():
                 output.write(piece)
 
         read_state(installation, write)

@@ -102,7 +102,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
 
     def write(tx: Tx) -> None:
         at_work = lock.is_held(installation.state_dir)
-        items = status_in(tx, mirror, installation.cure, at_work=at_work, documents=True).items or ()
+        items = status_in(tx, mirror, installation.command_line, at_work=at_work, documents=True).items or ()
         # Read twice rather than kept: there may be a million of them.
         for are_fine in (False, True):
             for item in items:

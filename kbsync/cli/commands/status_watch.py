@@ -86,7 +86,7 @@ def framed(output: Output, installation: Installation, reports: Sequence[MirrorR
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
     wrong = [f"{output.red('! ')}{line}" for line in problems(installation, reports)]
-    return Frame(table, wrong, installation.cure("status"))
+    return Frame(table, wrong, installation.command_line("status"))
 
 
 async def _on_screen(

@@ -83,8 +83,8 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
 
 def _print(output: Output, audit: Verification, *, quiet: bool) -> None:
     if audit.halt is not None:
-        cure = f"; fix: {audit.halt.cure}" if audit.halt.cure else ""
-        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{cure}"))
+        fix = f"; fix: {audit.halt.cure}" if audit.halt.cure else ""
+        output.line(output.red("! ") + printable(f"{audit.name}: {audit.halt.detail}{fix}"))
     counts = []
     for kind in ("missing", "stale", "orphaned", "duplicate"):
         documents = getattr(audit, kind)

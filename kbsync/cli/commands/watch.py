@@ -97,9 +97,9 @@ def _trouble(fields: logs.Fields) -> str:
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += reasons or [str(fields["event"]).replace(".", " ")]
-    cure = f"; fix: {fields['cure']}" if fields.get("cure") else ""
+    fix = f"; fix: {fields['cure']}" if fields.get("cure") else ""
     trace = f"\n  {fields['exception']}" if fields.get("exception") else ""
-    return f"{': '.join(parts)}{cure}{trace}"
+    return f"{': '.join(parts)}{fix}{trace}"
 
 
 def watch(choices: Choices) -> int:

@@ -136,7 +136,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
     for file in list_damaged(installation):
         # It may hold the text of files deleted since then.
         detail = f"{file} is damaged and was set aside for inspection"
-        results.append(warning("copies", detail, installation.cure("state discard")))
+        results.append(warning("copies", detail, installation.command_line("state discard")))
     yield from results or [CheckResult("copies", "none")]
 
 
@@ -191,7 +191,7 @@ def _documents_in(
         held_note = f", {counted(held, 'deletion')} waiting for approval" if held else ""
         detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{held_note}"
         # Held documents exist nowhere else.
-        fix = other.cure(f"forget {record.name} --delete-documents") if may_end and not held else ""
+        fix = other.command_line(f"forget {record.name} --delete-documents") if may_end and not held else ""
         yield warning("copies", detail, fix)
 
 
@@ -217,7 +217,7 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
 
     for each in read_state(installation, read_bases):
         documents = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
-        fix = installation.cure(f"forget {each.name} --delete-documents")
+        fix = installation.command_line(f"forget {each.name} --delete-documents")
         yield warning("copies", f"{documents}, still in {each.base.place}", fix)
 
 
@@ -252,15 +252,15 @@ def _bases_of_former_mirrors(
             continue
         elif name not in folders:
             detail = f"{base} is a knowledge base that belongs to no mirror in the config or the state"
-            yield warning("copies", detail, installation.cure(f"forget {name} --delete-documents"))
+            yield warning("copies", detail, installation.command_line(f"forget {name} --delete-documents"))
         elif name in targets:
             detail = f"{name} goes into {targets[name]}; {base} is its former knowledge base"
-            end = installation.cure(f"forget {name} --left-behind") if base in behind else ""
+            end = installation.command_line(f"forget {name} --left-behind") if base in behind else ""
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
             # A mirror of the same folder continues with the base under its new name.
             detail = f"{base} is the knowledge base of {name}, and {name} is not in this config"
-            end = installation.cure(f"forget {name} --delete-documents")
+            end = installation.command_line(f"forget {name} --delete-documents")
             yield warning("copies", f"{detail}; if no other config has it, remove it with: {end}")
 
 

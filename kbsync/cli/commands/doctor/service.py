@@ -192,7 +192,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
     """The halt, with the fix that a pass would name; for a refused key also where the key comes from."""
     from kbsync.engine.status import as_halt, going_on
 
-    write, at_work = installation.cure, lock.is_held(installation.state_dir)
+    write, at_work = installation.command_line, lock.is_held(installation.state_dir)
     fix = going_on(as_halt(error, mirror.name, write), mirror.name, write, at_work=at_work).cure
     if error.halt != "credentials":
         return wrong(f"{mirror.name}: knowledge base", error.reason, fix, Code.PERSON)

@@ -59,7 +59,7 @@ def list_applications(choices: Choices, as_json: bool) -> None:
     """List the applications of the account."""
     with open_account(choices, needs_own=True) as account:
         applications = [to_json(one) for one in account.call(account.applications.list_all())]
-        create = f"create one with: {account.installation.cure_for_mirrors('kb app create NAME')}"
+        create = f"create one with: {account.installation.command_line_for_mirrors('kb app create NAME')}"
         hint = account.applications.hint or create
     heads = {"id": "ID", "model": "MODEL", "knowledge_bases": "KNOWLEDGE BASES", "name": "NAME"}
     print_objects("applications", heads, applications, as_json=as_json)
@@ -88,7 +88,9 @@ def create(choices: Choices, name: str, knowledge: tuple[str, ...], as_json: boo
     with open_account(choices, needs_own=True) as account:
         request = ApplicationRequest(name, bases=knowledge or (account.bases.own_id,), **fields)
         created = account.call(account.applications.create(request))
-        ask_command = account.installation.cure_for_mirrors(f"ask QUESTION --app {shell_word(created.id)}")
+        ask_command = account.installation.command_line_for_mirrors(
+            f"ask QUESTION --app {shell_word(created.id)}"
+        )
     if as_json:
         Output().json({"application": to_json(created)})
         return

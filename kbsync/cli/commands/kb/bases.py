@@ -56,7 +56,7 @@ def list_bases(choices: Choices, as_json: bool) -> None:
     """
     with open_account(choices) as account:
         bases = [_json(card, account) for card in account.call(account.bases.list_all())]
-        create = account.installation.cure_for_mirrors("kb create NAME")
+        create = account.installation.command_line_for_mirrors("kb create NAME")
     heads = {"id": "ID", "documents": "DOCUMENTS", "bytes": "SIZE", "words": "WORDS"}
     heads |= {"model": "MODEL", "mirrors": "MIRRORS", "name": "NAME"}
     print_objects("knowledge_bases", heads, bases, as_json=as_json)
@@ -192,7 +192,7 @@ def retry(choices: Choices, yes: str | None, as_json: bool) -> None:
     with open_account(choices, needs_own=True) as account:
         bases = account.service.bases
         if not isinstance(bases, RetriesAll):
-            retry_command = account.installation.cure(f"retry --mirror {account.mirror.name}")
+            retry_command = account.installation.command_line(f"retry --mirror {account.mirror.name}")
             raise UsageError(
                 f"a service of type {account.mirror.target.type} can't retry all its failed documents; "
                 f"to retry the documents of {account.mirror.name}: {retry_command}"

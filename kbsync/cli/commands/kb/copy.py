@@ -76,8 +76,8 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         if copied.left:
             Output().line(f"the next pass reads {counted(copied.left, 'document')} from the folder")
     if not choices.quiet:
-        print_message(f"continue with: {installation.cure('--once')}")
-        end = installation.cure(f"forget {mirror.name} --left-behind")
+        print_message(f"continue with: {installation.command_line('--once')}")
+        end = installation.command_line(f"forget {mirror.name} --left-behind")
         print_message(f"the old knowledge base is unchanged; to delete its documents: {end}")
 
 
@@ -115,7 +115,7 @@ def _unknown_base(installation: Installation, mirror: MirrorConfig, folder: Path
     return UsageError(
         f"the state in {installation.state_dir} doesn't know the documents in {folder}; first restore "
         f"{{type: local, path: {folder}}} as the target of {mirror.name}, run "
-        f"`{installation.cure('--once')}`, which adopts them, and then copy"
+        f"`{installation.command_line('--once')}`, which adopts them, and then copy"
     )
 
 
@@ -143,8 +143,12 @@ def _copy(
         try:
             asyncio.run(copy_documents())
         except TargetError as error:
-            copy_command = installation.cure_for_mirrors("kb copy")
-            fix = as_halt(error, mirror.name, installation.cure).cure if isinstance(error, Halted) else ""
+            copy_command = installation.command_line_for_mirrors("kb copy")
+            fix = (
+                as_halt(error, mirror.name, installation.command_line).cure
+                if isinstance(error, Halted)
+                else ""
+            )
             documents = counted(copied.documents, "document")
             progress = f"{documents} copied; to continue: {copy_command}"
             message = "; ".join(filter(None, (error.reason, fix, progress)))
