@@ -278,14 +278,14 @@ def find_record(
     rows = {record.name: record for record in tx.mirrors.all()}
     free = [record for record in rows.values() if record.name not in everyone]
     new = [each for each in everyone.values() if each.name not in rows]
-    for fits in (_is_same, _is_same_place, _is_same_base, _is_same_target, _is_same_folder):
+    for fits in (_is_same, _is_same_location, _is_same_base, _is_same_target, _is_same_folder):
         for each in list(new):
-            found = next((record for record in free if fits(record, each)), None)
-            if found is not None:
+            record = next((record for record in free if fits(record, each)), None)
+            if record is not None:
                 if each.name == settings.name:
-                    return found
+                    return record
                 new.remove(each)
-                free.remove(found)
+                free.remove(record)
     return None
 
 
@@ -293,12 +293,12 @@ def _is_same_folder(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     return record.folder == mirror.folder
 
 
-def _is_same_place(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
+def _is_same_location(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
     return bool(mirror.location) and record.location == mirror.location
 
 
 def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    return _is_same_folder(record, mirror) and _is_same_place(record, mirror)
+    return _is_same_folder(record, mirror) and _is_same_location(record, mirror)
 
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
@@ -343,11 +343,11 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
     """The root's identity. Raises `Halted` if somebody must check it, and `ShortageError`."""
-    found = await same_root(settings)
-    difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, found))
+    identity = await same_root(settings)
+    difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, identity))
     if difference:
         raise root_differs(settings, difference)
-    return found
+    return identity
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
@@ -462,8 +462,8 @@ def _rebind(
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
         raise base_emptied(settings.name, serving, serving - base.documents)
-    left = sum(tx.uploads.left_behind(record.id, binding).values())
-    note = f"{left} documents remain in the previous knowledge base" if left else ""
+    left_behind = sum(tx.uploads.left_behind(record.id, binding).values())
+    note = f"{left_behind} documents remain in the previous knowledge base" if left_behind else ""
     tx.mirrors.set_note(record.id, note)
     return binding
 

@@ -551,9 +551,9 @@ class RegularAudit:
             return False
         row = tx.uploads.get(stray.row.id)
         if row is not None and row.state is UploadState.TOMBSTONE and row.remote_id == stray.remote_id:
-            again = lifecycle.still_there(row, self._journal.timing)
-            tx.uploads.save(again)
-            return again.state is UploadState.RETIRING
+            retired = lifecycle.still_there(row, self._journal.timing)
+            tx.uploads.save(retired)
+            return retired.state is UploadState.RETIRING
         return kind == "duplicate" and Repairs(self._journal).retire_stray(tx, stray)
 
     def _report(self, result: AuditResult, kind: str, path: str, remote_id: str | None, why: str) -> None:

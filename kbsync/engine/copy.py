@@ -78,8 +78,8 @@ async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
     """Find what a killed copy has stored: that is not sent again."""
     binding, began = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
-        for found in await look_for(store, binding, target, rows):
-            ended = partial(journal.look_ended, number=found.row.id, seen=found.listed, began=began)
+        for match in await look_for(store, binding, target, rows):
+            ended = partial(journal.look_ended, number=match.row.id, seen=match.listed, began=began)
             await store.write(ended)
 
 
@@ -142,8 +142,8 @@ async def _send(
 ) -> None:
     failed: TargetError | None = None
     recording = []
-    left = iter(sending)
-    for old, new in left:
+    pending = iter(sending)
+    for old, new in pending:
         entry = await asyncio.to_thread(read, old.remote_id or "")
         outcome: PutOutcome
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
@@ -166,7 +166,9 @@ async def _send(
         if failed is not None:
             break
     untried = Unavailable("" if failed is None else failed.reason, untried=True)
-    recording += [store.submit(partial(journal.put_ended, number=new.id, outcome=untried)) for _, new in left]
+    recording += [
+        store.submit(partial(journal.put_ended, number=new.id, outcome=untried)) for _, new in pending
+    ]
     await asyncio.gather(*map(asyncio.wrap_future, recording))
     if failed is not None:
         raise failed

@@ -151,8 +151,8 @@ class Deletions:
         if n:
             # Files waiting for their second check may still join the batch, see `weigh`.
             longest = first + self._journal.binding.settings.settle_longest
-            at = self._weigh_at(first, last) if missed is None else longest
-            times.append(self._clock.steady() + at - self._clock.wall())
+            due_at = self._weigh_at(first, last) if missed is None else longest
+            times.append(self._clock.steady() + due_at - self._clock.wall())
         if is_missed_by_scan:
             times.append(math.inf)
         elif missed is None:
@@ -375,12 +375,12 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     if not paths:
         return {}
     root = journal.binding.settings.root
-    found = await asyncio.to_thread(stat_exactly, root, set(paths.values()))
-    seen = dict(await recheck_lost_mounts(store, journal.binding, found))
+    stats = await asyncio.to_thread(stat_exactly, root, set(paths.values()))
+    stat_of = dict(await recheck_lost_mounts(store, journal.binding, stats))
     return {
-        number: seen[path].presence is Presence.PRESENT
+        number: stat_of[path].presence is Presence.PRESENT
         for number, path in paths.items()
-        if not seen[path].lacks_file
+        if not stat_of[path].lacks_file
     }
 
 
@@ -407,7 +407,7 @@ def begin(
     place shares it) is left alone. `kept`: not now. `is_full`: wait for no successor, since it may
     need the space. `known`: what the target says about the `spared` ones, by remote id.
     """
-    begun = []
+    started = []
     for number in numbers:
         before = tx.uploads.get(number)
         if before is not None and before.path is not None:
@@ -429,9 +429,9 @@ def begin(
         elif (waiting := _put_off(journal, tx, upload, is_full=is_full)) is not None:
             tx.uploads.save(waiting)
         else:
-            begun.append(lifecycle.begin_delete(upload))
-            tx.uploads.save(begun[-1])
-    return begun
+            started.append(lifecycle.begin_delete(upload))
+            tx.uploads.save(started[-1])
+    return started
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:

@@ -246,14 +246,14 @@ def _look_at_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
     """What disk and rules say, and the root or its problem. Blocks."""
-    seen = stat_path(settings.root, path)
-    found = PathExplanation(settings.name, path, seen, _selection(settings, rules, path, seen))
-    if seen.stamp is not None and seen.kind is FileKind.FILE:
-        found.age = now - seen.stamp.newest
+    stat = stat_path(settings.root, path)
+    found = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
+    if stat.stamp is not None and stat.kind is FileKind.FILE:
+        found.age = now - stat.stamp.newest
         # A time in the future proves nothing: the file is watched for its whole quiet time.
-        left = quiet_time(seen.stamp, settings.settle) - max(found.age, 0.0)
-        found.settle_left = 0.0 if is_old_enough(seen.stamp, now, settings.settle) else left
-    if seen.kind is FileKind.FOLDER:
+        left = quiet_time(stat.stamp, settings.settle) - max(found.age, 0.0)
+        found.settle_left = 0.0 if is_old_enough(stat.stamp, now, settings.settle) else left
+    if stat.kind is FileKind.FOLDER:
         found.folder_problem = _why_not_listed(settings.root / path)
     try:
         return found, identify(settings.root)
@@ -269,7 +269,7 @@ def _add_state(
     context: CommandContext,
 ) -> None:
     """Add what the state says about the path. It touches no disk: a blocked read keeps the state open."""
-    path, seen = found.path, found.seen
+    path, row = found.path, found.seen
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return
@@ -283,16 +283,16 @@ def _add_state(
             if hold.id == removal.hold:
                 found.held_for, found.is_approved = removal.cause, hold.approved_at is not None
     found.halt = _halt(tx, settings, record, root, context)
-    place = path
-    while place and not found.folder_problem:
-        place = split(place)[0]
-        folder = tx.folders.get(record.id, place)
+    folder_path = path
+    while folder_path and not found.folder_problem:
+        folder_path = split(folder_path)[0]
+        folder = tx.folders.get(record.id, folder_path)
         if folder is not None and folder.problem:
-            found.folder_problem = f"{place or 'the folder'} {folder.problem}"
+            found.folder_problem = f"{folder_path or 'the folder'} {folder.problem}"
     found.was_scanned = record.last_pass is not None
     # A missing directory counts as one while the state has it.
     is_known = tx.folders.get(record.id, path) is not None
-    if seen.kind is FileKind.FOLDER or (seen.kind is None and is_known):
+    if row.kind is FileKind.FOLDER or (row.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
         items = Items(tx, record, None)
         for entry in tx.entries.below(record.id, path):
@@ -311,9 +311,9 @@ def _why_not_listed(folder: Path) -> str:
     return ""
 
 
-def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: PathStat) -> Selection | None:
+def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
     """What the rules say about the path; None if there is no file to judge."""
-    if seen.kind is None or seen.stamp is None or not path:
+    if stat.kind is None or stat.stamp is None or not path:
         return None
     try:
         rules, entered = rules_at(settings.root, rules, split(path)[0])
@@ -324,7 +324,7 @@ def _selection(settings: MirrorSettings, rules: Rules, path: str, seen: PathStat
         return Selection(Verdict(FileChoice.SELECTED), problem=problem)
     if entered.choice is not FileChoice.SELECTED:
         return Selection(entered, closed=True)
-    return Selection(rules.verdict(path, seen.stamp.size, seen.kind))
+    return Selection(rules.verdict(path, stat.stamp.size, stat.kind))
 
 
 def _halt(
@@ -596,12 +596,12 @@ class _Sentences:
 
     def _settling(self) -> str:
         """How much longer it must not change; '' if it is ready, or unchanged."""
-        age, left = self.evidence.age, self.evidence.settle_left
-        if age is None or not left or not self.evidence.is_changed:
+        age, remaining = self.evidence.age, self.evidence.settle_left
+        if age is None or not remaining or not self.evidence.is_changed:
             return ""
         if age < 0:
             return "its modification time is in the future, so kbsync watches it before mirroring it"
-        return f"it changed {age:.1f} s ago; kbsync mirrors it after {left:.1f} s more without changes"
+        return f"it changed {age:.1f} s ago; kbsync mirrors it after {remaining:.1f} s more without changes"
 
     # -- what it rests on ------------------------------------------------------------------------------
 

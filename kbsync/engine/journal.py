@@ -292,18 +292,18 @@ class Journal:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
-        for place, upload in enumerate(uploads):
+        for index, upload in enumerate(uploads):
             if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
                 # The target identifies a page by its address: a renamed link file only gets a new name here.
-                uploads[place] = replace(upload, label=entry.path)
+                uploads[index] = replace(upload, label=entry.path)
             if self.binding.abilities.weighs and not is_undecided(wish):
                 # The serving row records the other recipe its file needs, so that these can be counted.
                 is_other = upload.state is UploadState.SERVING and not parting_cause(wish)
                 is_other = is_other and only_recipe_differs(upload, wish, self.binding.abilities)
                 wanted = wish.recipe if is_other else ""
-                uploads[place] = replace(uploads[place], wanted_recipe=wanted)
-            if uploads[place] != upload:
-                tx.uploads.save(uploads[place])
+                uploads[index] = replace(uploads[index], wanted_recipe=wanted)
+            if uploads[index] != upload:
+                tx.uploads.save(uploads[index])
         if any(upload.state.serves for upload in uploads):
             # Their deletes waited for a check of the file; if another document serves, none is needed.
             for upload in filter(lifecycle.awaits_file, uploads):
@@ -573,13 +573,13 @@ class Journal:
 
         No file: none is stored at its path, or one that has other bytes or is not selected.
         """
-        for found in tx.uploads.by_remote(self.binding.id, twin):
-            is_adoptable = found.state is UploadState.ADOPTING and found.path not in (None, upload.path)
-            if is_adoptable and tells(found.digest, found.size, upload.digest, upload.size):
-                entry = tx.entries.get(self.binding.mirror, found.path or "")
+        for row in tx.uploads.by_remote(self.binding.id, twin):
+            is_adoptable = row.state is UploadState.ADOPTING and row.path not in (None, upload.path)
+            if is_adoptable and tells(row.digest, row.size, upload.digest, upload.size):
+                entry = tx.entries.get(self.binding.mirror, row.path or "")
                 wish = None if entry is None else self.wish(entry)
-                if wish is None or parting_cause(wish) or not (is_undecided(wish) or proves(found, wish)):
-                    return found
+                if wish is None or parting_cause(wish) or not (is_undecided(wish) or proves(row, wish)):
+                    return row
         return None
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
@@ -587,11 +587,11 @@ class Journal:
 
         It replaces the failed one.
         """
-        found = self.orphan_with(tx, upload, twin)
-        if found is None or upload.path is None or upload.purpose is not Purpose.SERVE:
+        orphan = self.orphan_with(tx, upload, twin)
+        if orphan is None or upload.path is None or upload.purpose is not Purpose.SERVE:
             return False
         tx.uploads.save(lifecycle.retire(upload, self.timing))
-        tx.uploads.give(found.id, upload.path)
+        tx.uploads.give(orphan.id, upload.path)
         self.decide(tx, upload.path)
         return True
 
@@ -727,22 +727,22 @@ class Journal:
         self._take_step(tx, failed)
         return self._ended(failed)
 
-    def _found_again(self, tx: Tx, upload: Upload, seen: Listed) -> Happened | None:
+    def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
         """An upload that was given up and found serves only if nothing else does."""
         # The target's list was this late: from now on, wait twice as long before believing an absence.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
             tx.meta.set(BindingFact.LAG, self.binding.id, f"{lag:.1f}")
-        ready = seen.state is DocState.READY
+        ready = listed.state is DocState.READY
         replaced = self._has_text_of_server(tx, upload)
         if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
             upload = lifecycle.unwant(upload)
         elif replaced:
             upload = lifecycle.want(upload)
-        found = lifecycle.accept(upload, seen.remote_id, ready, self.timing)
-        name = found.name if is_address(found.name) else seen.name or found.name
-        return self._take_up(tx, replace(found, name=name), replaced)
+        accepted = lifecycle.accept(upload, listed.remote_id, ready, self.timing)
+        name = accepted.name if is_address(accepted.name) else listed.name or accepted.name
+        return self._take_up(tx, replace(accepted, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
         """Whether the document that served the path was removed for this upload."""
@@ -851,24 +851,24 @@ class Journal:
 
     def _ended(self, upload: Upload) -> Happened:
         """The log line of a document that is ready, failed, or skipped because it has no text."""
-        now, word = self.timing.now, "document.ready"
+        now, event_name = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
             is_skipped = upload.is_without_text and upload.predecessor is None
-            word = "document.skipped" if is_skipped else "document.failed"
+            event_name = "document.skipped" if is_skipped else "document.failed"
         accepted = now if upload.accepted_at is None else upload.accepted_at
         sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
         phases = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
-        return Happened(word, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
+        return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
         """Poll soon those of these remote ids that are being indexed; True if there are any."""
-        binding, found = self.binding, False
+        binding, is_ours = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):
                 if row.mirror == binding.mirror and lifecycle.may_be_hurried(row):
                     tx.uploads.save(lifecycle.hurried(row, self.timing))
-                    found = True
-        return found
+                    is_ours = True
+        return is_ours
 
 
 def _not_seen_yet(path: str, now: float) -> FileRow:

@@ -82,8 +82,8 @@ async def _find_by_name(
         listed = [one for row in rows for one in await target.find(row.name)]
     except TargetError:
         return None  # the query by name failed: the whole list decides, or reports the error
-    found = await _assign(binding, target, rows, await store.read(partial(identify_all, binding, listed)))
-    return found if all(each.listed is not None for each in found) else None
+    matches = await _assign(binding, target, rows, await store.read(partial(identify_all, binding, listed)))
+    return matches if all(each.listed is not None for each in matches) else None
 
 
 async def _assign(
@@ -98,18 +98,18 @@ async def _assign(
         for row in claim.doubts:
             doubts[row.id].append(claim.listed)
     # The mark, the tag in the name or the address proves it; otherwise the bytes do, if available.
-    taken, found = set[str](), list[FoundUpload]()
+    taken_ids, matches = set[str](), list[FoundUpload]()
     for row in rows:
         reader = target if isinstance(target, Reads) else None
         if proves_content(binding) or row.remote_id is not None or is_address(row.name):
             reader = None
         for listed in fitting[row.id]:
-            if listed.remote_id in taken:
+            if listed.remote_id in taken_ids:
                 continue
             if reader is None or await reader.digest(listed.remote_id) in (None, row.digest):
-                taken.add(listed.remote_id)
-                found.append(FoundUpload(row, listed))
+                taken_ids.add(listed.remote_id)
+                matches.append(FoundUpload(row, listed))
                 break
         else:
-            found.append(FoundUpload(row, None, next(iter(doubts[row.id]), None)))
-    return found
+            matches.append(FoundUpload(row, None, next(iter(doubts[row.id]), None)))
+    return matches

@@ -364,7 +364,7 @@ class BoundMirror:
         """
         if self.mirror.is_pass and self._scan_error is not None:
             raise self._scan_error  # a daemon scans again
-        left = await self.reconciler.take_hints(hints) if hints else []
+        remaining = await self.reconciler.take_hints(hints) if hints else []
         is_requested = bool(hints) or self.is_turn_requested or not only_due
         if is_requested or await self.next_due() <= self.mirror.clock.steady():
             self.is_turn_requested = False
@@ -375,7 +375,7 @@ class BoundMirror:
         if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
             await self.mirror.first_pass_over()
             self._may_hold_all = False
-        return left
+        return remaining
 
     async def _do_due_work(self) -> None:
         """Messages, unchanged files, second checks, deletions."""
@@ -413,12 +413,12 @@ class BoundMirror:
         if held:
             log.warning("deletions.held", mirror=mirror.settings.name, count=held, cure=approve)
         await self.deletions.run_approved()
-        if (asked := await self.recipe_changes.weigh()) is not None:
+        if (extent := await self.recipe_changes.weigh()) is not None:
             log.warning(
                 "recipe.held",
                 mirror=mirror.settings.name,
-                count=asked.documents,
-                bytes=asked.size,
+                count=extent.documents,
+                bytes=extent.size,
                 cure=approve,
             )
         self.worker.wake()

@@ -165,14 +165,14 @@ async def plan_mirror(
             await private.attach()
             await private.compare()
         except Halted as error:
-            return MirrorPlan(settings.name, halt=halt_told(error, settings, context))
-        found = await asyncio.to_thread(private.list_changes)
-        found.is_guess = bool(private.note)
-        found.note = "; ".join(filter(None, [private.note, await _shortage(found, target)]))
-        return found
+            return MirrorPlan(settings.name, halt=halt_for(error, settings, context))
+        plan = await asyncio.to_thread(private.list_changes)
+        plan.is_guess = bool(private.note)
+        plan.note = "; ".join(filter(None, [private.note, await _shortage(plan, target)]))
+        return plan
 
 
-def halt_told(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
+def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
     """Why a pass would stop, with the command to paste here."""
     halt = as_halt(error, settings.name, context.cure)
     return going_on(halt, settings.name, context.cure, at_work=context.at_work)
@@ -190,12 +190,12 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
         return ""
     if room.used_words is not None and room.total_words is not None and room.used_words >= room.total_words:
         return f"the account has none left of {room.total_words:,} words: the pass stops (quota) at once"
-    left = max(0, room.total - room.used)
-    if plan.bytes_to_send <= left:
+    free = max(0, room.total - room.used)
+    if plan.bytes_to_send <= free:
         return ""
-    there = f"the account has {sized(left)} left of {sized(room.total)}"
+    account = f"the account has {sized(free)} left of {sized(room.total)}"
     needed = f"{sized(plan.bytes_to_send)} would be sent"
-    return f"{there}, and {needed}: the pass stops (quota) at the first file that does not fit"
+    return f"{account}, and {needed}: the pass stops (quota) at the first file that does not fit"
 
 
 @dataclass(slots=True)
@@ -313,12 +313,12 @@ class PrivatePass:
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
         deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
         await deletions.count_served()
-        asked = await Inbox(copy, journal, clock).carry_out()
+        answer = await Inbox(copy, journal, clock).carry_out()
         # Assume that files stay unchanged: by this clock even the newest is old enough (promise 8).
         await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
-        await reconciler.check(asked.recheck)
+        await reconciler.check(answer.recheck)
         await self._wait_for_quiet(reconciler)
         # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
@@ -353,18 +353,18 @@ class PrivatePass:
 
     def list_changes(self) -> MirrorPlan:
         """What the pass would do."""
-        found = MirrorPlan(self._settings.name)
-        self._copy.read_now(lambda tx: self._list_changes(tx, found))
+        plan = MirrorPlan(self._settings.name)
+        self._copy.read_now(lambda tx: self._list_changes(tx, plan))
         # There may be a million rows: sort only the lines of the plan.
-        changes = (found.upload, found.replace, found.rename, found.delete, found.reembed, found.held)
-        for planned in (*changes, found.keep or []):
+        changes = (plan.upload, plan.replace, plan.rename, plan.delete, plan.reembed, plan.held)
+        for planned in (*changes, plan.keep or []):
             planned.sort(key=attrgetter("path"))
-        found.failed.sort(key=attrgetter("path"))
-        return found
+        plan.failed.sort(key=attrgetter("path"))
+        return plan
 
-    def _list_changes(self, tx: Tx, found: MirrorPlan) -> None:
+    def _list_changes(self, tx: Tx, plan: MirrorPlan) -> None:
         mirror, number = self.binding.mirror, self.binding.id
-        found.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
+        plan.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
         for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
                 wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
@@ -373,27 +373,27 @@ class PrivatePass:
                         if (server := serving(rows)) is None:
                             continue
                         if cause := parting_cause(wish):
-                            found.held.append(Planned(wish.path, server.size, cause=cause))
+                            plan.held.append(Planned(wish.path, server.size, cause=cause))
                         else:
                             note = self._change(server, wish)
                             held = Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=note)
-                            found.held.append(held)
+                            plan.held.append(held)
                     case Status.FAILED:
-                        self._add_failed(entry, wish, rows, found)
+                        self._add_failed(entry, wish, rows, plan)
                     case _:
-                        self._add_unfinished(entry, wish, rows, found)
+                        self._add_unfinished(entry, wish, rows, plan)
         if self.binding.abilities.keeps:
-            found.keep = list(self._kept(tx))
+            plan.keep = list(self._kept(tx))
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
-                found.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
+                plan.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
         after = 0
         while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):
             after = retiring[-1].id
             for row in retiring:
-                self._add_deletion(tx, row, found)
+                self._add_deletion(tx, row, plan)
         for row in tx.uploads.relabelled(mirror, number):
-            self._add_rename(tx, row, found)
+            self._add_rename(tx, row, plan)
 
     def _kept(self, tx: Tx) -> Iterator[Planned]:
         """Documents that stay although their files are gone or excluded."""
@@ -405,11 +405,11 @@ class PrivatePass:
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
-    def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
+    def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], plan: MirrorPlan) -> None:
         """Add a file whose document is outdated or missing: it is to be sent, or in flight."""
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
-            kind = found.upload if server is None else found.replace
+            kind = plan.upload if server is None else plan.replace
             kind.append(Planned(entry.path, size, sends=True, note=BUSY))
             return
         if parting_cause(wish) or wish.digest is None or wish.presence is not Presence.PRESENT:
@@ -418,7 +418,7 @@ class PrivatePass:
         if UploadState.INDEXING in fitting:
             return  # nothing to do but wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
-            found.unchanged += 1  # a document in the base, yet to be read: assume it is the file's
+            plan.unchanged += 1  # a document in the base, yet to be read: assume it is the file's
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
@@ -428,41 +428,41 @@ class PrivatePass:
         planned = Planned(entry.path, wish.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path
-            found.rename.append(replace(planned, source=source, note=lost or AGAIN))
+            plan.rename.append(replace(planned, source=source, note=lost or AGAIN))
         elif server is not None and server.digest == wish.digest:
             notes = filter(None, [self._change(server, wish), note])
-            found.reembed.append(replace(planned, note=", ".join(notes)))
+            plan.reembed.append(replace(planned, note=", ".join(notes)))
         # If the target updates in place, the upload in flight serves before this can be sent.
         elif server is not None or (sending is None and any(row.state.in_flight for row in rows)):
-            found.replace.append(planned)
+            plan.replace.append(planned)
         else:
-            found.upload.append(planned)
+            plan.upload.append(planned)
 
     def _change(self, server: Upload, wish: Wish) -> str:
         """Which settings of the serving document changed, as far as its recipe shows."""
         return changes_of(self.binding.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
 
-    def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], found: MirrorPlan) -> None:
+    def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], plan: MirrorPlan) -> None:
         server = serving(rows)
         if entry.verdict.choice is FileChoice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            found.failed.append(Planned(entry.path, wish.size, note=reason))
+            plan.failed.append(Planned(entry.path, wish.size, note=reason))
             return
         failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
         reason = next((row.reason for row in failed), "")
-        found.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
+        plan.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
 
-    def _add_deletion(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
+    def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a permanently deleted document; a predecessor is only replaced."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
             # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
-            going = found.delete if found.keep is None else found.keep
+            going = plan.delete if plan.keep is None else plan.keep
             going.append(Planned(entry.path, row.size, cause=cause))
 
-    def _add_rename(self, tx: Tx, row: Upload, found: MirrorPlan) -> None:
+    def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document that serves unchanged, under another path than at the target."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
@@ -477,8 +477,8 @@ class PrivatePass:
         if sending is not None:
             note = AGAIN if sending.state is UploadState.INTENDED else LOST
             planned = replace(planned, size=max(entry.stamp.size, 0), sends=True, note=note)
-        found.rename.append(planned)
-        found.unchanged -= 1
+        plan.rename.append(planned)
+        plan.unchanged -= 1
 
     def _moved_from(self, row: Upload) -> str | None:
         """The path that this document's file had before this pass, if it was different."""

@@ -64,13 +64,13 @@ class Polls:
         `tries`: how many documents that found the account full may try once more; None: all. Raises
         `TargetError` if there was no result.
         """
-        asked = [row for row in rows if row.phase is not Phase.TO_CUT]
+        polled = [row for row in rows if row.phase is not Phase.TO_CUT]
         to_cut = [row for row in rows if row.phase is Phase.TO_CUT][:CUT_AT_ONCE]
-        await self._reslice(to_cut, is_alone=not asked)
-        if not asked:
+        await self._reslice(to_cut, is_alone=not polled)
+        if not polled:
             return (), None
-        known = await self._target.status([row.remote_id or "" for row in asked])
-        done = [row for row in asked if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
+        known = await self._target.status([row.remote_id or "" for row in polled])
+        done = [row for row in polled if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
         turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
             # The target works: overdue documents are themselves to blame.
@@ -78,7 +78,7 @@ class Polls:
             self._last_done = self._journal.timing.now
             self._first_accepted = min(row.accepted_at or 0.0 for row in done)
         judged: list[Judged] = []
-        for row in asked:
+        for row in polled:
             try:
                 judged.append(await self._judged(row, known.get(row.remote_id or "", _UNKNOWN), turn))
             except Halted as error:
@@ -120,15 +120,15 @@ class Polls:
         """Whether the target has a document with its text whose own file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
-            found = self._journal.orphan_with(tx, row, twin)
-            if found is None or found.path is None:
+            orphan = self._journal.orphan_with(tx, row, twin)
+            if orphan is None or orphan.path is None:
                 return None
-            return found.path, tx.entries.get(self._journal.binding.mirror, found.path) is not None
+            return orphan.path, tx.entries.get(self._journal.binding.mirror, orphan.path) is not None
 
-        found = await self._store.read(find)
-        if found is None:
+        orphan = await self._store.read(find)
+        if orphan is None:
             return False
-        path, is_known = found
+        path, is_known = orphan
         # Before the end of the first scan an unknown file may exist.
         root = self._journal.binding.settings.root
         return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file

@@ -74,16 +74,16 @@ def former_files(
     read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, path: str, ino: int, digest: str
 ) -> list[FileRow]:
     """Stored files with this inode and these bytes that are gone from their paths, now at `path`. Blocks."""
-    found: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
-    mounts = read(partial(_mounts, binding, [entry.path for entry in found])) if found else {}
+    entries: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
+    mounts = read(partial(_mounts, binding, [entry.path for entry in entries])) if entries else {}
 
     def stat_again(path: str) -> PathStat:
         root = binding.settings.root
         return stat_in_mounts(root, path, mounts[path]) if path in mounts else stat_path(root, path)
 
-    respelled = [entry.path for entry in found if is_respelled(entry.path, path)]
+    respelled = [entry.path for entry in entries if is_respelled(entry.path, path)]
     aliases = find_aliases(binding.settings.root, respelled)
-    return [entry for entry in found if entry.path in aliases or stat_again(entry.path).lacks_file]
+    return [entry for entry in entries if entry.path in aliases or stat_again(entry.path).lacks_file]
 
 
 def is_respelled(old: str, new: str) -> bool:
@@ -225,7 +225,7 @@ def is_by_person(before: str, now: str) -> bool:
 _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
 
 
-def tell_judged(mirror: str, sight: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
+def log_judgement(mirror: str, sight: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
     """Log at level debug how a file's stamp changed, and how it is judged."""
     if is_debugging():
         differs = []
@@ -442,8 +442,8 @@ class Reconciler:
         if listing.reselect or shut:
             await self._store.write(unsettle)
         sights = (
-            FoundFile(join(folder, found.name), found.stamp, found.kind, found.links, listing.rules, version)
-            for found in listing.changed
+            FoundFile(join(folder, file.name), file.stamp, file.kind, file.links, listing.rules, version)
+            for file in listing.changed
         )
         if not await self._take(sights, deep=deep, known_new=listing.new):
             return  # the directory is not marked as scanned: the next scan finds the rest
@@ -551,13 +551,13 @@ class Reconciler:
             elif stat.stamp is not None and stat.kind is not None and rules is not None:
                 sights.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
         page = _page(iter(sights))
-        left = [*await self._take_page(page), *sights[len(page) :]]
+        remaining = [*await self._take_page(page), *sights[len(page) :]]
         await self._note_absent(checked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
                 self._request_scan(folder)
-        return [sight.path for sight in left]
+        return [sight.path for sight in remaining]
 
     def _stat_paths(self, paths: Sequence[str]) -> list[CheckedPath]:
         binding = self._journal.binding
@@ -670,8 +670,8 @@ class Reconciler:
             sights.append(sight)
         # Files beyond one batch stay tracked, and due.
         page = _page(iter(sights))
-        left = await self._take_page(page)
-        forced &= {sight.path for sight in page[: len(page) - len(left)]}
+        remaining = await self._take_page(page)
+        forced &= {sight.path for sight in page[: len(page) - len(remaining)]}
         await self._note_absent(checked)
         for path in forced:
             if path in self.settling:  # it vanished while it was read, say
@@ -682,13 +682,13 @@ class Reconciler:
         self, sights: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> bool:
         """Judge files and record the results, a batch at a time; False if stopped before the end."""
-        remaining = iter(sights)
-        while page := _page(remaining):
-            left: Sequence[FoundFile] = page
-            while left:
+        files = iter(sights)
+        while page := _page(files):
+            remaining: Sequence[FoundFile] = page
+            while remaining:
                 if self._stopping:
                     return False
-                left = await self._take_page(left, deep=deep, known_new=known_new)
+                remaining = await self._take_page(remaining, deep=deep, known_new=known_new)
         return True
 
     async def _take_page(
@@ -699,23 +699,23 @@ class Reconciler:
             return page
         async with self._taking:  # a judgement is recorded before the next one about the same file starts
             awaited = {sight.path for sight in page if sight.path in self.settling}
-            judged, left = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
-            seen = [j for j in judged if isinstance(j, FileSeen)]
+            judged, remaining = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
+            files = [j for j in judged if isinstance(j, FileSeen)]
             waits = [j for j in judged if isinstance(j, Wait)]
-            if len(seen) + len(left) > BURST:
-                seen = [replace(one, fresh=False) for one in seen]
+            if len(files) + len(remaining) > BURST:
+                files = [replace(one, fresh=False) for one in files]
 
             def record(tx: Tx) -> None:
-                for one in seen:
+                for one in files:
                     self._journal.observe(tx, one)
                 for wait in waits:
                     self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
 
-            if seen or waits:
+            if files or waits:
                 await self._store.write(record)
-                self._note(seen, waits)
+                self._note(files, waits)
                 self._on_work()
-        return left
+        return remaining
 
     def _judge_page(
         self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
@@ -748,7 +748,7 @@ class Reconciler:
                 former=partial(former_files, self._store.read_now, binding),
                 keep=self._keep,
             )
-            tell_judged(binding.settings.name, sight, known, judgement)
+            log_judgement(binding.settings.name, sight, known, judgement)
             judged.append(judgement)
         return judged, []
 

@@ -132,33 +132,33 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
     worse than another's 0.30): then the best of each come first, then the second best, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
-    for mirror, found in answers:
-        scales.setdefault(mirror.target.scale, []).append(found)
+    for mirror, hits in answers:
+        scales.setdefault(mirror.target.scale, []).append(hits)
     ranked = []
     for lists in scales.values():
         # One list stays in its target's own order.
-        several = sorted((each for found in lists for each in found), key=lambda each: -each.hit.score)
+        several = sorted((each for hits in lists for each in hits), key=lambda each: -each.hit.score)
         ranked.append(lists[0] if len(lists) == 1 else several)
     most = max(map(len, ranked), default=0)
     best: dict[Hashable, FoundDocument] = {}
-    for each in (found[rank] for rank in range(most) for found in ranked if rank < len(found)):
+    for each in (hits[rank] for rank in range(most) for hits in ranked if rank < len(hits)):
         base = each.asked if each.hit.origin is None else each.hit.origin.base
         best.setdefault((base, each.hit.remote_id), each)
     return list(best.values())[: query.top_k]
 
 
 async def with_images(
-    found: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
+    documents: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
 ) -> list[FoundDocument]:
     """The same documents in the same order, with the pictures in their passages, if a target has them."""
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
-        hits = [each.hit for each in found if each.asked == mirror.name]
+        hits = [each.hit for each in documents if each.asked == mirror.name]
         return await mirror.target.illustrated(hits) if hits else hits
 
     answers = await asyncio.gather(*map(illustrate, mirrors))
     hits = {mirror.name: iter(answer) for mirror, answer in zip(mirrors, answers, strict=True)}
-    return [replace(each, hit=next(hits[each.asked])) for each in found]
+    return [replace(each, hit=next(hits[each.asked])) for each in documents]
 
 
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
@@ -268,11 +268,11 @@ def anchored(folder: Path, query: Query) -> Query:
     typed = query.path
     if typed is None or not typed.startswith(("/", "./")):
         return query
-    place = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
+    path = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
     for root in (os.path.realpath(folder), os.path.abspath(folder)):  # noqa: PTH100
-        if place == root:
+        if path == root:
             return replace(query, path=None, own=True)
-        if place.startswith(root.rstrip("/") + "/"):
+        if path.startswith(root.rstrip("/") + "/"):
             end = "/" if typed.endswith("/") else ""
-            return replace(query, path=place.removeprefix(root.rstrip("/")) + end, own=True)
+            return replace(query, path=path.removeprefix(root.rstrip("/")) + end, own=True)
     return replace(query, path=typed.removeprefix("."))

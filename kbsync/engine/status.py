@@ -196,8 +196,8 @@ class Items:
                 words = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
                 if server is None:
                     return words
-                found = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
-                return "; ".join(filter(None, [words, found]))
+                reason = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
+                return "; ".join(filter(None, [words, reason]))
             case Status.HELD if awaits_renewal(entry, server):
                 return "settings changed; waiting for approval to index it again"
             case Status.HELD:
@@ -288,7 +288,7 @@ class MirrorStatus:
 
     def to_json(self) -> dict[str, Any]:
         """The contract's mirror without its `items`; `note` and `unkept` only if not empty."""
-        told: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
             "target": self.target,
@@ -298,18 +298,18 @@ class MirrorStatus:
             "halt": None if self.halt is None else halt_json(self.halt),
         }
         if self.note:
-            told["note"] = self.note
+            fields["note"] = self.note
         if self.unkept:
-            told["unkept"] = {str(number): instead for number, instead in self.unkept.items()}
-        return told
+            fields["unkept"] = {str(number): instead for number, instead in self.unkept.items()}
+        return fields
 
     def json_pieces(self) -> Iterator[str]:
         """The same as text with the `items`, piece by piece, for mirrors with very many files."""
-        told = json.dumps(self.to_json())
+        text = json.dumps(self.to_json())
         if self.items is None:
-            yield told
+            yield text
             return
-        yield told[:-1] + ', "items": ['
+        yield text[:-1] + ', "items": ['
         between = ""
         for item in self.items:
             yield between + json.dumps(item.to_json())
@@ -398,10 +398,10 @@ def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
 
 def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
     """What a forgotten mirror left, and the command that deletes it."""
-    left = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
+    documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     are, them = ("is", "it") if base.documents == 1 else ("are", "them")
     command = cure(f"forget {base.name} --delete-documents")
-    return f"forgotten; {left} {are} still in {base.base.place}; to delete {them}: {command}"
+    return f"forgotten; {documents} {are} still in {base.base.place}; to delete {them}: {command}"
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
@@ -487,8 +487,8 @@ class LastAudit:
     def sentence(self) -> str:
         """What a user should know; '' for nothing."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
-        found = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts if n)
-        return f"the last audit found {found}" if found else ""
+        findings = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts if n)
+        return f"the last audit found {findings}" if findings else ""
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:

@@ -19,7 +19,7 @@ from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
-from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_told
+from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_for
 from kbsync.engine.settings import MirrorSettings
 from kbsync.engine.status import CAUSES, UNSEEN, halt_json
 from kbsync.errors import Halted
@@ -125,7 +125,7 @@ async def verify_mirror(
         try:
             await private.compare()
         except Halted as error:
-            halt = halt_told(error, settings, context)
+            halt = halt_for(error, settings, context)
         else:
             stale, served, kept = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work

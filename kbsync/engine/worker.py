@@ -145,8 +145,8 @@ class Bodies:
             if kept.digest == row.digest:
                 return kept
             kept.close()
-        taken = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
-        return taken if isinstance(taken, Spooled) else None
+        body = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
+        return body if isinstance(body, Spooled) else None
 
 
 class Worker:
@@ -182,8 +182,8 @@ class Worker:
         self._polling = 0
         self._note: str | None = None  # as the state has it
         self._ahead = clock.wall() - clock.steady()
-        self._begun = 0  # tasks
-        self._lost = self._made_good = 0  # tasks that could not record the outcome of their rows
+        self._started = 0  # tasks
+        self._lost = self._recovered = 0  # tasks that could not record the outcome of their rows
         self._wake = asyncio.Event()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[bool]] = set()
@@ -233,11 +233,11 @@ class Worker:
 
     async def is_idle(self, patience: float = 0.0) -> bool:
         """Whether nothing is running, and nothing is due within `patience` seconds."""
-        begun = self._begun
-        if not self._has_read or self._busy or self._tasks or self._lost != self._made_good:
+        started_tasks = self._started
+        if not self._has_read or self._busy or self._tasks or self._lost != self._recovered:
             return False
         due = await self._read_next()
-        if begun != self._begun:
+        if started_tasks != self._started:
             return False  # while the state was read; running work is not due
         return due is None or due > self._clock.wall() + patience
 
@@ -305,12 +305,12 @@ class Worker:
     async def _catch_up(self) -> None:
         """Handle what a failed task left behind, or a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
-        if lost != self._made_good or ahead < self._ahead - CLOCK_STEP:
+        if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
             await self._store.write(lambda tx: self._journal.recover(tx, busy, spent=False))
             binding, now = self._journal.binding, self._clock.wall()
             await self._store.write(lambda tx: tx.uploads.bring_forward(binding.mirror, binding.id, now))
-        self._made_good, self._ahead = lost, ahead
+        self._recovered, self._ahead = lost, ahead
 
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
@@ -336,7 +336,7 @@ class Worker:
             return False
         numbers = {row.id for row in rows}
         self._busy |= numbers
-        self._begun += 1
+        self._started += 1
         task = asyncio.create_task(self._guarded(work, rows))
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._ended(ended, numbers))
@@ -383,12 +383,12 @@ class Worker:
 
         Nothing bypasses the lanes: 400 deletions would block all slots for a file just saved.
         """
-        left = {lane: list(rows) for lane, rows in waiting.items()}
-        shares = {lane: self._share(lane, left) for lane in left}
+        remaining = {lane: list(rows) for lane, rows in waiting.items()}
+        shares = {lane: self._share(lane, remaining) for lane in remaining}
         started = False
         concurrency = self._journal.binding.limits.concurrency
         while self._slots:
-            able = [lane for lane, rows in left.items() if rows and (tries != 0 or lane not in SENDS)]
+            able = [lane for lane, rows in remaining.items() if rows and (tries != 0 or lane not in SENDS)]
             lane = self._turns.next(able, concurrency)
             if lane is None:
                 break
@@ -396,8 +396,8 @@ class Worker:
             if lane in SENDS and tries is not None:
                 share = min(share, tries)
                 tries -= share
-            share = self._fitting(left[lane][:share])
-            rows, left[lane] = left[lane][:share], left[lane][share:]
+            share = self._fitting(remaining[lane][:share])
+            rows, remaining[lane] = remaining[lane][:share], remaining[lane][share:]
             started = self._start(rows, partial(self._take_turn, lane, self._turns.begin(lane))) or started
         return started
 
@@ -415,7 +415,7 @@ class Worker:
 
         A document sent several times without an answer goes alone: it may make the others fail.
         """
-        suspect = next((place for place, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
+        suspect = next((index for index, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
         rows = rows[: max(1, suspect)]
         most = self._journal.binding.limits.batch_bytes
         if most is None:
@@ -424,12 +424,12 @@ class Worker:
         return max(1, sum(total <= most for total in sums))
 
     async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
-        begun = self._clock.steady()
+        began = self._clock.steady()
         work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._prove}
         try:
             await work.get(lane, self._send)(rows)
         finally:
-            self._turns.end(lane, counted, self._clock.steady() - begun)
+            self._turns.end(lane, counted, self._clock.steady() - began)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -518,7 +518,7 @@ class Worker:
         self._note = note
         if any(isinstance(answer, Accepted) for answer in answers):
             self._halts.accepted()
-        await self._tell_progress(happened)
+        await self._report_progress(happened)
         await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
 
     # -- looking for lost answers, polling, deleting, renaming -----------------------------------------
@@ -526,7 +526,7 @@ class Worker:
     async def _list_lost(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
-            seen = await lost_uploads.look_for(
+            matches = await lost_uploads.look_for(
                 self._store, self._journal.binding, self._target, rows, self._halts.answers
             )
         except TargetError as error:
@@ -538,18 +538,18 @@ class Worker:
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_list = now + max(least, min(LONGEST_LIST_REST, now - begun))
         self._halts.answers()
-        self._tell(
+        self._report(
             await self._store.write(
-                lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in seen]
+                lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in matches]
             )
         )
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
-        begun = self._clock.steady()
+        began = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
             self._halts.answers()
-            await self._tell_progress(happened)
+            await self._report_progress(happened)
             if halted is not None:
                 self._halts.is_full = halted.halt == "quota"
                 await self._halt(halted)
@@ -559,7 +559,7 @@ class Worker:
             self._polling -= 1
             # The slot stays free for as long as the poll took: a single slot must serve saved files too.
             now = self._clock.steady()
-            rest = min(now - begun, self._journal.binding.limits.poll_first)
+            rest = min(now - began, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + rest)
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
@@ -575,10 +575,10 @@ class Worker:
                 self._rechecks.add([row.path])
         known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
-        begun = await self._store.write(
+        started = await self._store.write(
             lambda tx: deletions.begin(self._journal, tx, numbers, kept, known, is_full=is_full)
         )
-        ids = [row.remote_id for row in begun if row.remote_id is not None]
+        ids = [row.remote_id for row in started if row.remote_id is not None]
         if not ids:
             return
         try:
@@ -589,10 +589,10 @@ class Worker:
         def record(tx: Tx) -> list[Happened | None]:
             return [
                 self._journal.delete_ended(tx, row.id, answers.get(row.remote_id or "", _SILENT))
-                for row in begun
+                for row in started
             ]
 
-        self._tell(await self._store.write(record))
+        self._report(await self._store.write(record))
         await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
 
     async def _states_of(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
@@ -633,15 +633,15 @@ class Worker:
                 await self._note_trouble([error], 1)
             else:
                 done.append((row.id, path))
-        self._tell(
+        self._report(
             await self._store.write(lambda tx: [journal.renamed(tx, number, path) for number, path in done])
         )
 
     # -- trouble ---------------------------------------------------------------------------------------
 
-    async def _note_trouble(self, errors: Sequence[TargetError], asked: int) -> None:
+    async def _note_trouble(self, errors: Sequence[TargetError], requested: int) -> None:
         """Note what the answers say about the target as a whole."""
-        halted = self._halts.answered(errors, asked, self._clock.steady())
+        halted = self._halts.answered(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
 
@@ -649,14 +649,14 @@ class Worker:
         if self._halts.halted is None:
             await self._halts.halt(error)
 
-    def _tell(self, happened: Sequence[Happened | None]) -> None:
+    def _report(self, happened: Sequence[Happened | None]) -> None:
         for event in happened:
             if event is not None:
                 self._on_event(event)
 
-    async def _tell_progress(self, happened: Sequence[Happened | None]) -> None:
+    async def _report_progress(self, happened: Sequence[Happened | None]) -> None:
         """Note that the target works: puts and polls made documents searchable. A rename does not count."""
-        self._tell(happened)
+        self._report(happened)
         self._halts.went_well(happened)
         await self._halts.end_if_over()
 

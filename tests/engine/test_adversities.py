@@ -369,7 +369,7 @@ async def test_work_that_begins_while_it_is_asked_whether_any_is_left_is_left(wo
             return await read_next()
 
         worker._read_next = late  # type: ignore[method-assign]
-        worker._has_looked = True
+        worker._has_read = True
         assert not await worker.is_idle(60.0)
         hang.set()
         await worker.stop()

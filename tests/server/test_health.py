@@ -81,7 +81,7 @@ async def test_a_mirror_is_not_ready_before_its_pass_and_then_it_is(tmp_path: Pa
         await run_once(run)
         async with run.bind() as bound:
             assert bound is not None
-            while not bound.worker._has_looked:
+            while not bound.worker._has_read:
                 await asyncio.sleep(0)
             assert await reason(readiness) == ""
             world.write("late.md", "what changes later does not make it unready")
