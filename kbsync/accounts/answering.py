@@ -65,7 +65,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """The call at `path`. The client's judge also reads errors within a stream."""
+    """The call at `path`. The client's classifier also reads errors within a stream."""
 
     client: Client
     path: str
@@ -95,7 +95,7 @@ class Completions:
         if not error:
             return chat_piece(body)
         words = text_of(error) or text_of(object_of(error).get("message"))
-        raise self.client.judge_error(CHAT, body) or broken_off("error", words)
+        raise self.client.classify_error(CHAT, body) or broken_off("error", words)
 
 
 class ModelAnswers:

@@ -19,8 +19,8 @@ from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import flag_of, id_of, integer, number, object_of, objects_in, text_of
 from kbsync.targets.http.rules import is_completion
-from kbsync.targets.zhipu.api import MirrorJudge
-from kbsync.targets.zhipu.errors import judge, quote_message
+from kbsync.targets.zhipu.api import ZhipuClassifier
+from kbsync.targets.zhipu.errors import classify_answer, quote_message
 from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part, with_images
 from kbsync.targets.zhipu.target import ZhipuTarget
 
@@ -39,9 +39,9 @@ class ZhipuAnswers:
         config, _, self._client = target.access
         self.applications, self.model = applications, config.chat_model
         self._knowledge_id = config.knowledge_id
-        judge = self._client.judge
-        assert isinstance(judge, MirrorJudge)
-        platform = self._client.at(config.base_url, judge.reading(judge_chat))
+        classify_answer = self._client.classify_answer
+        assert isinstance(classify_answer, ZhipuClassifier)
+        platform = self._client.at(config.base_url, classify_answer.reading(classify_chat))
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
@@ -165,6 +165,6 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
     return tuple(hits)
 
 
-def judge_chat(answer: HttpAnswer) -> TargetError | None:
+def classify_chat(answer: HttpAnswer) -> TargetError | None:
     """The error of an answer; a completion is none, though it has no envelope."""
-    return None if is_completion(answer) else judge(answer)
+    return None if is_completion(answer) else classify_answer(answer)

@@ -26,7 +26,7 @@ from kbsync.targets.gptbots.config import (
     GptbotsTargetConfig,
 )
 from kbsync.targets.gptbots.shapes import SENTENCES, TOO_MANY
-from kbsync.targets.gptbots.shapes import judge as judge_gptbots
+from kbsync.targets.gptbots.shapes import classify_answer as classify_gptbots
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE
 from kbsync.targets.lightrag.config import LightragTargetConfig
@@ -35,7 +35,7 @@ from kbsync.targets.services.dialects import EMBEDDINGS, RERANK
 from kbsync.targets.zhipu.config import EXTENSIONS, SLICES, ZhipuSearchConfig
 from kbsync.targets.zhipu.errors import SENTENCES as SENTENCES_OF_ZHIPU
 from kbsync.targets.zhipu.errors import NotFound
-from kbsync.targets.zhipu.errors import judge as judge_zhipu
+from kbsync.targets.zhipu.errors import classify_answer as classify_zhipu
 from kbsync_standin.__main__ import read_options
 from kbsync_standin.application import Application
 from kbsync_standin.control import PREFIX, ROUTES
@@ -121,7 +121,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code() -> None:
         # As an answer of this code under HTTP 200 is taken, of a call that can be done without.
         body = {"code": int(code), "message": "no more words"}
         answer = HttpAnswer("upload-url", 200, {}, body, "", 0.0)
-        error = judge_zhipu(answer)
+        error = classify_zhipu(answer)
         assert (type(error), getattr(error, "halt", "")) == meaning, code
         assert getattr(error, "may_pass", False) == what.startswith("kbsync sends it again a few times")
 
@@ -202,7 +202,7 @@ def test_the_page_lists_what_kbsync_does_for_each_code_of_gptbots() -> None:
         [deed] = [deed for beginning, deed in DEEDS.items() if what.startswith(beginning)]
         # As an answer of this code under HTTP 200 is taken.
         body = {"code": int(code), "message": "no more words"}
-        error = judge_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
+        error = classify_gptbots(HttpAnswer("add", 200, {}, body, "", 0.0))
         assert (type(error), getattr(error, "halt", "")) == deed, code
     assert told[TOO_MANY].startswith("sends fewer")
 

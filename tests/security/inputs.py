@@ -25,7 +25,7 @@ from kbsync.targets.http.bodies import excerpt, parse_json
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import by_status
 from kbsync.targets.zhipu import shapes
-from kbsync.targets.zhipu.errors import judge
+from kbsync.targets.zhipu.errors import classify_answer
 from kbsync.targets.zhipu.upload import read_receipt
 from tests.index import samples
 
@@ -75,7 +75,7 @@ def answer_is_judged(given: tuple[str, int, dict[str, str], bytes]) -> None:
     body = parse_json(content)
     answer = HttpAnswer(op, status, headers, body, excerpt(content), 1e9)
     assert answer.retry_after is None or answer.retry_after >= 0
-    for verdict in (judge(answer), by_status(answer)):
+    for verdict in (classify_answer(answer), by_status(answer)):
         assert verdict is None or isinstance(verdict, TargetError)
         assert verdict is None or len(verdict.reason) < 5000
     shapes.page_of(body)

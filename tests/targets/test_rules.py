@@ -11,10 +11,10 @@ import pytest
 
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.dify.shapes import RULES as DIFY_RULES
-from kbsync.targets.dify.shapes import judge as dify_judge
+from kbsync.targets.dify.shapes import classify_answer as classify_dify
 from kbsync.targets.gptbots import config as gptbots
 from kbsync.targets.gptbots.shapes import RULES as GPTBOTS_RULES
-from kbsync.targets.gptbots.shapes import judge as gptbots_judge
+from kbsync.targets.gptbots.shapes import classify_answer as classify_gptbots
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.rules import (
     COMMON,
@@ -27,28 +27,28 @@ from kbsync.targets.http.rules import (
     says_money,
 )
 from kbsync.targets.lightrag.shapes import RULES as LIGHTRAG_RULES
-from kbsync.targets.lightrag.shapes import judge as lightrag_judge
+from kbsync.targets.lightrag.shapes import classify_answer as classify_lightrag
 from kbsync.targets.openai.config import EXTENSIONS as OPENAI_ENDINGS
 from kbsync.targets.openai.shapes import RULES as OPENAI_RULES
-from kbsync.targets.openai.shapes import judge as openai_judge
+from kbsync.targets.openai.shapes import classify_answer as classify_openai
 from kbsync.targets.openwebui.shapes import RULES as OPENWEBUI_RULES
-from kbsync.targets.openwebui.shapes import judge as openwebui_judge
+from kbsync.targets.openwebui.shapes import classify_answer as classify_openwebui
 from kbsync.targets.ragflow.shapes import RULES as RAGFLOW_RULES
-from kbsync.targets.ragflow.shapes import judge as ragflow_judge
-from kbsync.targets.services.clients import ServiceJudge
+from kbsync.targets.ragflow.shapes import classify_answer as classify_ragflow
+from kbsync.targets.services.clients import ServiceClassifier
 from kbsync.targets.services.clients import rules_for as service_rules
 from kbsync.targets.zhipu import errors as zhipu
 
 VENDORS: dict[str, tuple[Callable[[HttpAnswer], TargetError | None], Sequence[ErrorRule]]] = {
     "common": (by_status, COMMON),
-    "zhipu": (zhipu.judge, zhipu.RULES),
-    "gptbots": (gptbots_judge, GPTBOTS_RULES),
-    "openai": (openai_judge, OPENAI_RULES),
-    "openwebui": (openwebui_judge, OPENWEBUI_RULES),
-    "lightrag": (lightrag_judge, LIGHTRAG_RULES),
-    "dify": (dify_judge, DIFY_RULES),
-    "ragflow": (ragflow_judge, RAGFLOW_RULES),
-    "service": (ServiceJudge("embedding", "/embeddings"), service_rules("embedding", "/embeddings")),
+    "zhipu": (zhipu.classify_answer, zhipu.RULES),
+    "gptbots": (classify_gptbots, GPTBOTS_RULES),
+    "openai": (classify_openai, OPENAI_RULES),
+    "openwebui": (classify_openwebui, OPENWEBUI_RULES),
+    "lightrag": (classify_lightrag, LIGHTRAG_RULES),
+    "dify": (classify_dify, DIFY_RULES),
+    "ragflow": (classify_ragflow, RAGFLOW_RULES),
+    "service": (ServiceClassifier("embedding", "/embeddings"), service_rules("embedding", "/embeddings")),
 }
 
 
@@ -491,9 +491,9 @@ ROWS = [
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.vendor}-{row.op}-{row.status}")
 def test_an_answer_means_what_has_to_be_done(row: Row) -> None:
-    judge, _ = VENDORS[row.vendor]
+    classify_answer, _ = VENDORS[row.vendor]
     for status in (row.status, *row.also):
-        error = judge(replace(row, status=status).answer())
+        error = classify_answer(replace(row, status=status).answer())
         kind = type(error) if error else None
         found = kind, getattr(error, "halt", ""), getattr(error, "may_pass", False)
         assert found == (row.means, row.halt, row.may_pass), error
@@ -516,7 +516,7 @@ RECEIPTS = [
 def test_a_route_that_a_gateway_does_not_know_is_doubted_by_its_status() -> None:
     """A word of the vendor's own would prove at once that the call is missing."""
     body = {"status": 404, "error": "Not Found", "path": "/v1/qa"}
-    error = gptbots_judge(Row("gptbots", "update", 404, body, NotOffered).answer())
+    error = classify_gptbots(Row("gptbots", "update", 404, body, NotOffered).answer())
     assert isinstance(error, NotOffered) and error.code == "404"
 
 
@@ -540,7 +540,7 @@ def key_of(rule: ErrorRule) -> tuple[object, ...]:
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So none is hidden by another before it."""
-    judge, rules = VENDORS[vendor]
+    classify_answer, rules = VENDORS[vendor]
     fitting: set[tuple[object, ...]] = set()
     fits = ErrorRule.fits
 
@@ -552,7 +552,7 @@ def test_every_rule_is_the_first_that_fits_some_answer(vendor: str, monkeypatch:
     monkeypatch.setattr(ErrorRule, "fits", recorded)
     for row in ROWS:
         if row.vendor == vendor:
-            judge(row.answer())
+            classify_answer(row.answer())
     if vendor == "zhipu":
         for words, *_ in RECEIPTS:
             zhipu.refusal(zhipu.RECEIPT, words, words)

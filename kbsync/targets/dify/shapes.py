@@ -198,7 +198,7 @@ _TAKES_DOCUMENTS = frozenset({"upload", "delete"})
 _OF_METADATA = frozenset({"create-field", "describe"})
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; None is success."""
     payload = object_of(answer.body)
     code, status = text_of(payload.get("code")), count_of(payload.get("status")) or answer.status

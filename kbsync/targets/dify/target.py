@@ -49,7 +49,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
 
     _config: DifyTargetConfig
 
-    judge = staticmethod(shapes.judge)
+    classify_answer = staticmethod(shapes.classify_answer)
     only_recipe = "base"
     gone_proves_base = True
 

@@ -257,7 +257,7 @@ _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
 """Calls whose 403 may concern a document without saying anything about the key."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; None is success."""
     code, message = _error_in(answer.body)
     case = case_of(

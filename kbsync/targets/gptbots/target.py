@@ -51,7 +51,7 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     MarkedRow,
     Marker,
-    judge,
+    classify_answer,
     matches_of,
     page_of,
     results_of,
@@ -202,7 +202,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     reranks = True
     most_ids = MOST_IDS
 
-    judge = staticmethod(judge)
+    classify_answer = staticmethod(classify_answer)
 
     def prepare(self) -> None:
         """The vendor's limits, and what is known about its documents."""

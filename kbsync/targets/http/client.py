@@ -45,10 +45,10 @@ from kbsync.targets.http.connection import SLOW_LINE, Endpoint, Timeouts
 from kbsync.targets.http.errors import (
     EXCERPT,
     TRANSPORT_ERRORS,
+    AnswerClassifier,
     CompressedError,
     FailedRequest,
     HttpAnswer,
-    Judge,
     SendTrace,
     Sign,
     TooLargeError,
@@ -143,10 +143,10 @@ class HttpCall:
 class Client:
     """The connection to one target.
 
-    `headers` returns the headers with the key, for each request. `judge` classifies the vendor's responses.
+    `headers` returns the headers with the key, for each request. `classify_answer` is the vendor's.
     `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with the other
-    clients of the account. `skew`: how far the target's clock is off, which `judge` may know better. Raises
-    `UsageError` if the endpoint can't be used.
+    clients of the account. `skew`: how far the target's clock is off, which `classify_answer` may know
+    better. Raises `UsageError` if the endpoint can't be used.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Client:
         endpoint: Endpoint,
         *,
         headers: Callable[[], Mapping[str, str]],
-        judge: Judge,
+        classify_answer: AnswerClassifier,
         steady: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Sleep = asyncio.sleep,
@@ -175,7 +175,7 @@ class Client:
             is_first=endpoint.is_first,
         )
         self.skew = skew or ClockSkew()
-        self.judge = judge
+        self.classify_answer = classify_answer
         self._headers = headers
         self._steady, self._wall, self._sleep, self._chance = steady, wall, sleep, chance
         self._timeouts = endpoint.timeouts
@@ -198,11 +198,11 @@ class Client:
         slow._unhurried = pace
         return slow
 
-    def at(self, address: str, judge: Judge) -> Client:
+    def at(self, address: str, classify_answer: AnswerClassifier) -> Client:
         """Return a client with the same gate, breaker and connections, for another path of the host whose
-        responses `judge` classifies."""
+        responses `classify_answer` classifies."""
         other = copy(self)
-        other._base, other.judge = httpx.URL(address), judge
+        other._base, other.classify_answer = httpx.URL(address), classify_answer
         return other
 
     @property
@@ -253,7 +253,7 @@ class Client:
         """POST a form with one file, once, without retries.
 
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
-        by the judge, and `Rejected` for a name that isn't valid text.
+        by the classifier, and `Rejected` for a name that isn't valid text.
         """
         # Checked before its turn comes: httpx would raise in the middle of building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
@@ -384,7 +384,7 @@ class Client:
     async def _exchange(self, call: HttpCall) -> tuple[HttpAnswer | FailedRequest, int]:
         """Send it once and read the response; also return how many bytes of its body were sent.
 
-        Errors of `headers` and `judge` pass through.
+        Errors of `headers` and `classify_answer` pass through.
         """
         headers = _check_headers(call.op, self._headers())
         trace, began = SendTrace(), self._wall()
@@ -407,7 +407,7 @@ class Client:
             if body is not None:
                 body.close()
         if answer is not None:
-            outcome = self._classify_answer(call, answer, headers)
+            outcome = self._outcome_of(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
         tell(  # without the path and its parameters, which may hold what is private
             "request.ended",
@@ -450,7 +450,7 @@ class Client:
             finally:
                 await response.aclose()
             if not is_stream:
-                yield self._classify_answer(call, self._read_answer(call, response, held, sent_at), headers)
+                yield self._outcome_of(call, self._read_answer(call, response, held, sent_at), headers)
         except TRANSPORT_ERRORS as error:
             yield self._failed_request(call, error, may_have_arrived=trace.may_have_arrived(error))
 
@@ -529,16 +529,16 @@ class Client:
             _without_key(error, self._headers())
             raise
 
-    def judge_error(self, op: str, body: Any) -> TargetError | None:
+    def classify_error(self, op: str, body: Any) -> TargetError | None:
         """Classify an error reported within a stream."""
-        return self.judge(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
+        return self.classify_answer(HttpAnswer(op, 200, {}, body, "", 0.0, self.host))
 
-    def _classify_answer(
+    def _outcome_of(
         self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
     ) -> HttpAnswer | FailedRequest:
         # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
         is_redirect = 300 <= answer.status < 400
-        error = _without_key(by_status(answer) if is_redirect else self.judge(answer), headers)
+        error = _without_key(by_status(answer) if is_redirect else self.classify_answer(answer), headers)
         if error is None:
             return answer
         retry_after = answer.retry_after
@@ -550,7 +550,7 @@ class Client:
         if isinstance(error, Unavailable):
             if error.retry_after is None:
                 error.retry_after = retry_after
-            # 429 may also mean an empty account: then the judge gave no `Unavailable`
+            # 429 may also mean an empty account: then the classifier gave no `Unavailable`
             if answer.status == 429 or error.is_rate_limit:
                 sign = Sign.BUSY
         pause = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0

@@ -83,7 +83,7 @@ class HttpAnswer:
         return f"a web page, {' '.join(title[1].split())}" if title else "a web page"
 
 
-Judge = Callable[[HttpAnswer], TargetError | None]
+AnswerClassifier = Callable[[HttpAnswer], TargetError | None]
 """Classifies a vendor's response (`rules.classify`): None is success; an unknown outcome is `Unsure`."""
 
 

@@ -47,7 +47,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.client import Client, ClientOptions, ClockSkew
 from kbsync.targets.http.connection import Endpoint
 from kbsync.targets.http.deletions import DeletionQueue
-from kbsync.targets.http.errors import Judge
+from kbsync.targets.http.errors import AnswerClassifier
 from kbsync.targets.http.reading import (
     PAGE_SIZE,
     AskPage,
@@ -182,7 +182,7 @@ class ServiceTarget(Target, Generic[Row]):
     takes: Limits
     """The vendor's limits; the config has the others."""
 
-    judge: Judge
+    classify_answer: AnswerClassifier
     """Classifies each response as an error or as success."""
 
     key_header: ClassVar[tuple[str, str]] = "Authorization", "Bearer "
@@ -226,7 +226,7 @@ class ServiceTarget(Target, Generic[Row]):
         self._client = Client(
             endpoint(config, surroundings, address),
             headers=headers or (lambda: with_key),
-            judge=self.judge,
+            classify_answer=self.classify_answer,
             skew=skew,
             **options,
         )

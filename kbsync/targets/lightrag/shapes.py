@@ -82,7 +82,7 @@ RULES: tuple[ErrorRule, ...] = (
 """The common rules come after them."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """The server's words as errors; without known words the HTTP status decides."""
     body = object_of(answer.body)
     detail = text_of(body.get("detail"))

@@ -58,7 +58,7 @@ class LightragTarget(ServiceTarget[Row]):
     takes_texts_once = True
     deletes_in_turn = True
     shortest_query = 3
-    judge = staticmethod(shapes.judge)
+    classify_answer = staticmethod(shapes.classify_answer)
     key_header = "X-API-Key", ""
     only_recipe = "server"
 

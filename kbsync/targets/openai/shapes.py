@@ -268,7 +268,7 @@ RULES: tuple[ErrorRule, ...] = (
 """OpenAI returns 404 for what doesn't exist, OGX 400. The common rules come after them."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; None: success, as far as HTTP and the envelope say."""
     body = object_of(answer.body)
     error = object_of(body.get("error"))

@@ -64,7 +64,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     _config: OpenaiTargetConfig
 
-    judge = staticmethod(shapes.judge)
+    classify_answer = staticmethod(shapes.classify_answer)
     only_recipe = "auto"
     takes = Limits(EXTENSIONS, marks=True)
     calls_base = "vector store"

@@ -257,7 +257,7 @@ RULES: tuple[ErrorRule, ...] = (
 """`{"detail": "…"}` under an HTTP status; a page with 200 isn't success. The common rules come after them."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """The server's messages as errors."""
     detail = object_of(answer.body).get("detail")
     message = detail[:200] if isinstance(detail, str) else ""

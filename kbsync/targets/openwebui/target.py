@@ -122,7 +122,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
     only_recipe = "1"
-    judge = staticmethod(shapes.judge)
+    classify_answer = staticmethod(shapes.classify_answer)
     gone_proves_base = True
 
     def prepare(self) -> None:

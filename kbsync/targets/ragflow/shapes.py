@@ -98,7 +98,7 @@ RULES: tuple[ErrorRule, ...] = (
 """Mostly under HTTP 200; without a code the status decides."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """Classify a response; None is success."""
     body = object_of(answer.body)
     code = integer(body.get("code"))

@@ -58,7 +58,7 @@ DATASETS = "/api/v1/datasets"
 class RagflowTarget(ServiceTarget[ParsedDocument]):
     """One dataset. Raises `UsageError` for unusable settings."""
 
-    judge = staticmethod(shapes.judge)
+    classify_answer = staticmethod(shapes.classify_answer)
     only_recipe = "dataset"
     calls_base = "dataset"
     refuses_alike = True

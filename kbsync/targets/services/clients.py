@@ -161,7 +161,7 @@ def _reports_failure(case: ErrorCase) -> bool:
     return case.is_error or not case.is_success
 
 
-class ServiceJudge:
+class ServiceClassifier:
     """Classifies responses of one service; `kind` names it in messages ("embedding", "rerank"), like its
     config key.
 
@@ -488,6 +488,6 @@ def _service_client(
     return Client(
         endpoint,
         headers=lambda: headers,
-        judge=ServiceJudge(kind, path),
+        classify_answer=ServiceClassifier(kind, path),
         transport=transport,
     )

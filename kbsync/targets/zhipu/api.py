@@ -13,10 +13,10 @@ from copy import copy
 from kbsync.contract.target import Surroundings
 from kbsync.errors import Halted, TargetError, Unavailable
 from kbsync.targets.http.client import ClockSkew
-from kbsync.targets.http.errors import HttpAnswer, Judge
+from kbsync.targets.http.errors import AnswerClassifier, HttpAnswer
 from kbsync.targets.http.target import key_of
 from kbsync.targets.zhipu.config import ZhipuTargetConfig
-from kbsync.targets.zhipu.errors import EXPIRED, judge, strip_signatures
+from kbsync.targets.zhipu.errors import EXPIRED, classify_answer, strip_signatures
 from kbsync.targets.zhipu.shapes import time_of
 
 ROOT = "/llm-application/open"
@@ -94,7 +94,7 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
     return f"the clock of this machine is {span} {'behind' if apart > 0 else 'ahead of'} the vendor's"
 
 
-class MirrorJudge:
+class ZhipuClassifier:
     """Classifies responses, learns the vendor's clock from them, and words errors for the user.
 
     Nothing that it returns contains the key or a signature, whatever the vendor echoes.
@@ -109,7 +109,7 @@ class MirrorJudge:
         wall: Callable[[], float],
     ) -> None:
         self._config, self._keys = config, keys
-        self._read: Judge = judge
+        self._read: AnswerClassifier = classify_answer
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
         # Of the header's value its words are secret, but for the scheme in front of them.
@@ -120,7 +120,7 @@ class MirrorJudge:
         # The longest first: replacing a part before the whole would leave the rest of it.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
-    def reading(self, read: Judge) -> MirrorJudge:
+    def reading(self, read: AnswerClassifier) -> ZhipuClassifier:
         """The same, where `read` tells success from failure."""
         other = copy(self)
         other._read = read

@@ -344,7 +344,7 @@ RULES: tuple[ErrorRule, ...] = (
 """In this order; the common rules, which check the HTTP status, come after them."""
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """None if the body says success and the HTTP status agrees, otherwise the error.
 
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes

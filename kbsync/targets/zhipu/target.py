@@ -34,7 +34,7 @@ from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, object_of
 from kbsync.targets.http.target import ServiceTarget, address_in, search_ranked
-from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, MirrorJudge
+from kbsync.targets.zhipu.api import ALARMING, ROOT, KeyHeader, ZhipuClassifier
 from kbsync.targets.zhipu.config import (
     EXTENSIONS,
     ZhipuTargetConfig,
@@ -105,7 +105,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             paid=True,
         )
         keys, self._skew = KeyHeader(config, wall), ClockSkew()
-        self.judge = MirrorJudge(config, surroundings, keys, self._skew, wall)
+        self.classify_answer = ZhipuClassifier(config, surroundings, keys, self._skew, wall)
         super().__init__(
             config,
             surroundings,

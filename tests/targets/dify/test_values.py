@@ -10,14 +10,14 @@ from kbsync.accounts.dify import bases_of
 from kbsync.contract.target import DocState
 from kbsync.errors import TargetError, Unavailable
 from kbsync.targets.dify import shapes
-from kbsync.targets.dify.shapes import judge
+from kbsync.targets.dify.shapes import classify_answer
 from kbsync.targets.http.errors import HttpAnswer
 
 READY = {"indexing_status": "completed", "enabled": True, "archived": False}
 
 
-def judged(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
-    return judge(HttpAnswer(op, status, {}, body, text, 0.0))
+def classified(op: str, status: int, body: Any, text: str = "") -> TargetError | None:
+    return classify_answer(HttpAnswer(op, status, {}, body, text, 0.0))
 
 
 def told(status: int, code: str, message: str = "") -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_only_what_is_completed_enabled_and_not_archived_is_ready(
 
 
 def test_too_many_requests_are_waited_for_as_long_as_they_count() -> None:
-    error = judged("list", 403, told(403, "forbidden", "request rate limit of your subscription"))
+    error = classified("list", 403, told(403, "forbidden", "request rate limit of your subscription"))
     assert isinstance(error, Unavailable)
     assert error.retry_after == 60.0
 

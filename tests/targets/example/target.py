@@ -34,7 +34,7 @@ RULES = (
 )
 
 
-def judge(answer: HttpAnswer) -> TargetError | None:
+def classify_answer(answer: HttpAnswer) -> TargetError | None:
     """The service's codes as errors; what has none is told by words and the HTTP status."""
     body = answer.body if isinstance(answer.body, dict) else {}
     code = body.get("error", "")
@@ -47,7 +47,7 @@ class ExampleTarget(ServiceTarget[DocumentRow]):
     """One knowledge base."""
 
     _config: ExampleTargetConfig
-    judge = staticmethod(judge)
+    classify_answer = staticmethod(classify_answer)
     only_recipe = "1"
     takes = Limits(frozenset({"md", "txt", "pdf"}), max_bytes=3_000_000, list_lag=0.0, marks=True)
 

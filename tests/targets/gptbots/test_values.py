@@ -20,7 +20,7 @@ from kbsync.targets.gptbots.shapes import (
     FileResult,
     Marker,
     bases_of,
-    judge,
+    classify_answer,
     page_of,
     results_of,
     seconds_of,
@@ -193,12 +193,12 @@ async def test_a_body_is_json_made_while_it_is_sent_and_as_long_as_it_says(chunk
     assert [base64.b64decode(one["file_base64"]) for one in json.loads(sent)["files"]] == texts
 
 
-def judged(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
-    return judge(HttpAnswer(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
+def classified(body: Any, status: int = 200, op: str = "add") -> TargetError | None:
+    return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0, "api-sg.gptbots.ai"))
 
 
 def test_a_wrong_key_names_the_region() -> None:
-    error = judged({"code": 40127, "message": ""})
+    error = classified({"code": 40127, "message": ""})
     assert isinstance(error, Halted)
     assert "api-sg.gptbots.ai" in error.reason
 
@@ -212,7 +212,7 @@ def test_lists_of_another_shape_are_none_and_not_empty(body: Any) -> None:
 
 def test_a_number_that_never_ends_is_none() -> None:
     endless = "9" * 5000
-    assert isinstance(judged({"code": endless}), Unsure)
+    assert isinstance(classified({"code": endless}), Unsure)
     assert seconds_of(endless) is None
     page = page_of({"list": [{"id": "7", "create_time": endless}], "total": endless}, BASE, "")
     assert page is not None

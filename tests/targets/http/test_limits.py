@@ -104,7 +104,7 @@ async def outcome(http: Client) -> TargetError | None:
 @pytest.mark.parametrize(("status", "code"), [(429, 0), (200, 1302)])
 async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status: int, code: int) -> None:
     clock = Clock(1000.0)
-    settings = {"steady": clock, "sleep": clock.sleep, "judge": by_code}
+    settings = {"steady": clock, "sleep": clock.sleep, "classify_answer": by_code}
     async with client(
         "http://kb",
         transport=slow_for(1, status, code),
@@ -118,7 +118,9 @@ async def test_a_limit_of_the_target_halves_ours_and_makes_the_next_wait(status:
 
 
 async def test_an_empty_account_is_no_limit_though_its_status_is_the_same() -> None:
-    async with client("http://kb", transport=slow_for(1, 429, 1113), judge=by_code, concurrency=8) as http:
+    async with client(
+        "http://kb", transport=slow_for(1, 429, 1113), classify_answer=by_code, concurrency=8
+    ) as http:
         assert isinstance(await outcome(http), Halted)
         assert http.gate.limit == 8
 
@@ -231,7 +233,7 @@ async def test_waiting_for_our_own_limit_is_not_held_against_the_target() -> Non
     assert time.monotonic() - begun > 0.3 + 8_000 / SLOW_LINE
 
 
-async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_judge_of_its_own() -> None:
+async def test_another_path_of_the_host_has_the_same_gate_and_meter_and_a_classifier_of_its_own() -> None:
     asked: list[str] = []
 
     def respond(request: httpx.Request) -> httpx.Response:

@@ -82,7 +82,7 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_secrets(proxy: str) -> 
 
 
 def made(endpoint: Endpoint) -> Client:
-    return Client(endpoint, headers=dict, judge=by_status)
+    return Client(endpoint, headers=dict, classify_answer=by_status)
 
 
 def proxying(answers: bytes, seen_lines: list[str], heads: list[str]) -> Script:
@@ -322,14 +322,14 @@ async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read
     def headers() -> Mapping[str, str]:
         return {name: KEY, "Accept": "application/json"}
 
-    def judge(answered: HttpAnswer) -> TargetError | None:
+    def classify_answer(answered: HttpAnswer) -> TargetError | None:
         answers.append(answered)
         return Rejected(f"it says {answered.body['echo']}") if answered.status == 400 else None
 
     echo = {"echo": [KEY, "application/json"]}
     async with (
         answering(answer(200, echo), answer(400, echo)) as server,
-        client(server.url, judge=judge, headers=headers) as http,
+        client(server.url, classify_answer=classify_answer, headers=headers) as http,
     ):
         assert (await http.ask("list", "GET", "/")).body == echo
         with pytest.raises(Rejected) as caught:
@@ -342,10 +342,13 @@ async def test_the_key_is_taken_out_of_what_is_shown_and_of_nothing_that_is_read
 async def test_no_half_of_a_key_is_shown_where_words_are_cut() -> None:
     words = "x" * (EXCERPT - 20) + KEY
 
-    def judge(answered: HttpAnswer) -> TargetError | None:
+    def classify_answer(answered: HttpAnswer) -> TargetError | None:
         return Rejected(str(answered.body["message"])[:EXCERPT])
 
-    async with answering(answer(400, {"message": words})) as server, client(server.url, judge=judge) as http:
+    async with (
+        answering(answer(400, {"message": words})) as server,
+        client(server.url, classify_answer=classify_answer) as http,
+    ):
         with pytest.raises(Rejected) as caught:
             await http.ask("list", "GET", "/")
     assert "***" in caught.value.reason

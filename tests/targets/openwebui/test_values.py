@@ -114,10 +114,10 @@ def test_matches_need_three_lists_of_one_length() -> None:
 
 
 def test_a_page_with_200_is_no_success_and_the_message_names_the_key() -> None:
-    error = shapes.judge(answer("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
+    error = shapes.classify_answer(answer("upload", 200, None, "<!doctype html><title>Open WebUI</title>"))
     assert isinstance(error, Unsure)
     assert "base_url" in error.reason
-    assert shapes.judge(answer("status", 200, {"id": "f1"})) is None
+    assert shapes.classify_answer(answer("status", 200, {"id": "f1"})) is None
 
 
 def answer(op: str, status: int, body: Any, text: str = "") -> HttpAnswer:

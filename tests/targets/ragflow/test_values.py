@@ -14,7 +14,7 @@ from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.ragflow.config import EXTENSIONS
 from kbsync.targets.ragflow.shapes import (
     bases_of,
-    judge,
+    classify_answer,
     matches_of,
     page_of,
     stored_of,
@@ -22,15 +22,15 @@ from kbsync.targets.ragflow.shapes import (
 from kbsync_standin.ragflow.app import FORMATS
 
 
-def judged(body: Any, status: int = 200, op: str = "upload") -> TargetError | None:
-    return judge(HttpAnswer(op, status, {}, body, "", 0.0))
+def classified(body: Any, status: int = 200, op: str = "upload") -> TargetError | None:
+    return classify_answer(HttpAnswer(op, status, {}, body, "", 0.0))
 
 
 def test_a_search_without_an_index_finds_nothing() -> None:
     body = {"code": 100, "message": "No chunk found, please upload file and parse it."}
-    assert judged(body, op="search") is None
+    assert classified(body, op="search") is None
     assert matches_of(body) == ()
-    assert isinstance(judged({"code": 100, "message": "KeyError('x')"}, op="search"), Unsure)
+    assert isinstance(classified({"code": 100, "message": "KeyError('x')"}, op="search"), Unsure)
 
 
 def listed(**fields: Any) -> Any:

@@ -18,7 +18,7 @@ from kbsync.errors import (
     UsageError,
 )
 from kbsync.targets.http.errors import HttpAnswer
-from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, judge
+from kbsync.targets.zhipu.errors import SENTENCES, NoRoom, NotFound, classify_answer
 from tests.clocks import NOW
 from tests.targets.zhipu.vendor import KEY, Vendor, failed, target
 
@@ -71,7 +71,7 @@ def test_what_is_forbidden_is_the_documents_where_one_is_asked_about(op: str, ki
         "typed": {"error": {"type": "permission_error", "message": "禁止"}},
         "page": "<html>no</html>",
     }
-    error = judge(answer(bodies[shape], 403, op=op))
+    error = classify_answer(answer(bodies[shape], 403, op=op))
     if shape == "page" and kind is not Rejected:
         kind = Unavailable  # it is not the vendor who speaks
     assert type(error) is kind
@@ -86,7 +86,7 @@ def test_a_code_means_the_same_in_every_shape(code: str, kind: type[TargetError]
         "string": failed(code, "原因"),
         "inside error": {"error": {"code": code, "message": "原因"}},
     }
-    error = judge(answer(bodies[shape]))
+    error = classify_answer(answer(bodies[shape]))
     assert type(error) is kind
     assert error.code == code
     assert f"(code {code}: 原因)" in error.reason
@@ -95,7 +95,7 @@ def test_a_code_means_the_same_in_every_shape(code: str, kind: type[TargetError]
 @pytest.mark.parametrize(("code", "halt"), CALLING)
 def test_codes_that_call_a_person_do_so_under_any_status(code: str, halt: str) -> None:
     for status in (200, 401, 429):
-        error = judge(answer({"error": {"code": code, "message": "余额"}}, status))
+        error = classify_answer(answer({"error": {"code": code, "message": "余额"}}, status))
         assert isinstance(error, Halted)
         assert (error.halt, error.code) == (halt, code)
         assert "; " in error.reason  # what to do about it
@@ -103,7 +103,7 @@ def test_codes_that_call_a_person_do_so_under_any_status(code: str, halt: str) -
 
 @pytest.mark.parametrize("code", [200, "200"])
 def test_success_is_what_the_body_says(code: Any) -> None:
-    assert judge(answer({"code": code})) is None
+    assert classify_answer(answer({"code": code})) is None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_success_is_what_the_body_says(code: Any) -> None:
     ],
 )
 def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, status: int, kind: type) -> None:
-    assert type(judge(answer(body, status))) is kind
+    assert type(classify_answer(answer(body, status))) is kind
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_bodies_without_a_known_code_are_read_by_what_they_have(body: Any, statu
     ],
 )
 def test_words_tell_what_a_vague_code_does_not(code: int, message: str, op: str, kind: type) -> None:
-    assert type(judge(answer(failed(code, message), op=op))) is kind
+    assert type(classify_answer(answer(failed(code, message), op=op))) is kind
 
 
 # ---- credentials, clocks and secrets
