@@ -13,7 +13,7 @@ from pathlib import Path
 from kbsync.config.kinds import write_duration
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.places import is_inside, is_no_directory
-from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.target import is_in_the_clear, is_loopback
 from kbsync.targets.registry import TARGETS
 
@@ -61,7 +61,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         )
         yield Conflict((*loc, "settle_longest"), message, ((*loc, "settle"),))
     if is_no_directory(mirror.folder):
-        yield Conflict((*loc, "folder"), f"{path_shown(mirror.folder)} is a file; name a folder")
+        yield Conflict((*loc, "folder"), f"{format_path(mirror.folder)} is a file; name a folder")
     for index, rule in enumerate(mirror.documents):
         rule_loc = (*loc, "documents", index)
         for target, settings in rule.settings.items():
@@ -103,7 +103,7 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
         yield Conflict((*second_loc, "target", "path"), message, targets)
     if overlap(mirror.folder, other.folder):
         message = (
-            f"{path_shown(other.folder)} and {path_shown(mirror.folder)} of mirror {mirror.name} overlap "
+            f"{format_path(other.folder)} and {format_path(mirror.folder)} of mirror {mirror.name} overlap "
             "and go into one knowledge base; separate the folders or the knowledge bases"
         )
         yield Conflict((*second_loc, "folder"), message, (*targets, (*first_loc, "folder")))
@@ -129,12 +129,12 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
     """State or knowledge bases inside mirrored folders, and the reverse: our own writes would wake us."""
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
-        description = f"the state directory {path_shown(config.state_dir)}"
+        description = f"the state directory {format_path(config.state_dir)}"
         our_paths.append((("state_dir",), Path(os.path.realpath(config.state_dir)), description))
     for index, mirror in enumerate(config.mirrors):
         path = mirror.target.path
         if path is not None:
-            description = f"the knowledge base {path_shown(path)}"
+            description = f"the knowledge base {format_path(path)}"
             our_paths.append(
                 (("mirrors", index, "target", "path"), Path(os.path.realpath(path)), description)
             )
@@ -143,7 +143,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
         mirrored = Path(os.path.realpath(mirror.folder))
         folder_loc, folder_description = (
             ("mirrors", index, "folder"),
-            f"the mirrored folder {path_shown(mirror.folder)}",
+            f"the mirrored folder {format_path(mirror.folder)}",
         )
         for loc, our_path, description in our_paths:
             if our_path.is_relative_to(mirrored):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kbsync.config.problems import nearest, shown
+from kbsync.config.problems import nearest, shorten
 from kbsync.core.selection import parse
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,17 +71,19 @@ class Whereabouts:
         elif first.startswith("~"):
             text = os.path.expanduser(text)  # noqa: PTH111 (Path.expanduser raises where the user is unknown)
             if text.startswith("~"):
-                raise RefusedValue(f"no home directory is known for {shown(first)!r}; write the path in full")
+                raise RefusedValue(
+                    f"no home directory is known for {shorten(first)!r}; write the path in full"
+                )
         return Path(os.path.abspath(self.base / text))  # noqa: PTH100 (Path.absolute keeps `..`)
 
 
-def value_shown(value: object) -> str:
+def format_value(value: object) -> str:
     """`value` as a message may show it, in YAML's terms."""
     match value:
         case Substituted():
             return "the value of ${…}"
         case str():
-            return repr(shown(value))
+            return repr(shorten(value))
         case bool():
             return str(value).lower()
         case list():
@@ -89,15 +91,15 @@ def value_shown(value: object) -> str:
         case dict():
             return "a block of keys"
         case _:
-            return shown(str(value))
+            return shorten(str(value))
 
 
-def not_among(value: object, words: Iterable[str], what: str = "") -> str:
-    """The message for a value that is not in `words`; `what` names the thing if the key does not."""
+def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
+    """The message for a value that is not in `words`; `noun` names the thing if the key does not."""
     reason = (
-        f"this version has no {what} {value_shown(value)}"
-        if what and isinstance(value, str)
-        else f"{value_shown(value)} is not valid"
+        f"this version has no {noun} {format_value(value)}"
+        if noun and isinstance(value, str)
+        else f"{format_value(value)} is not valid"
     )
     # A value from the environment may be a secret: suggest no similar word either.
     close = None if isinstance(value, Substituted) else nearest(str(value), words)
@@ -151,16 +153,16 @@ class Duration(ValueKind):
         """Seconds."""
         # Not guessed: 5 could mean seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise RefusedValue(f"{value_shown(value)} has no unit; allowed: {DURATION_FORMS}")
+            raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
         try:
             seconds = parse_duration(value) if isinstance(value, str) else math.nan
         except ValueError:
             seconds = math.nan
         if math.isnan(seconds):
-            raise RefusedValue(f"{value_shown(value)} is not a duration; allowed: {DURATION_FORMS}")
+            raise RefusedValue(f"{format_value(value)} is not a duration; allowed: {DURATION_FORMS}")
         if not self.least <= seconds <= self.most:
             bounds = f"{write_duration(self.least)} to {write_duration(self.most)}"
-            raise RefusedValue(f"{value_shown(value)} is out of range; allowed: {bounds}")
+            raise RefusedValue(f"{format_value(value)} is out of range; allowed: {bounds}")
         return seconds
 
     def json(self) -> dict[str, Any]:
@@ -186,7 +188,7 @@ class Whole(ValueKind):
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
-            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: a whole number, {bounds}")
+            raise RefusedValue(f"{format_value(value)} is not valid; allowed: a whole number, {bounds}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -222,7 +224,9 @@ class Fraction(ValueKind):
         ):
             return float(value)
         bounds = f"{self.least:g} to {self.most:g}"
-        raise RefusedValue(f"{value_shown(value)} is not valid; allowed: a number from {bounds}, such as 0.2")
+        raise RefusedValue(
+            f"{format_value(value)} is not valid; allowed: a number from {bounds}, such as 0.2"
+        )
 
     def json(self) -> dict[str, Any]:
         """A number."""
@@ -235,16 +239,16 @@ class Fraction(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
-    """One of `words`; without them, those of the annotated `Literal`. `what` names the choice if the key
+    """One of `words`; without them, those of the annotated `Literal`. `noun` names the choice if the key
     alone doesn't."""
 
     words: tuple[str, ...] = ()
-    what: str = ""
+    noun: str = ""
 
     def read(self, value: object, where: Whereabouts) -> str:
         """The word."""
         if value not in self.words:
-            raise RefusedValue(not_among(value, self.words, self.what))
+            raise RefusedValue(not_among(value, self.words, self.noun))
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -269,13 +273,13 @@ class Text(ValueKind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The text."""
         if not isinstance(value, str):
-            raise RefusedValue(f"{value_shown(value)} is not text; allowed: {self.allowed}, in quotes")
+            raise RefusedValue(f"{format_value(value)} is not text; allowed: {self.allowed}, in quotes")
         if len(value) > self.longest:
             raise RefusedValue(
                 f"the text is too long; allowed: {self.allowed}, at most {self.longest} characters"
             )
         if re.fullmatch(self.pattern, value) is None:
-            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: {self.allowed}")
+            raise RefusedValue(f"{format_value(value)} is not valid; allowed: {self.allowed}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -289,7 +293,7 @@ class Location(ValueKind):
     def read(self, value: object, where: Whereabouts) -> Path:
         """The absolute path."""
         if not isinstance(value, str) or not value.strip():
-            raise RefusedValue(f"{value_shown(value)} is not a path; allowed: a path, such as /srv/handbook")
+            raise RefusedValue(f"{format_value(value)} is not a path; allowed: a path, such as /srv/handbook")
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
@@ -311,11 +315,11 @@ class Pattern(ValueKind):
         """The pattern."""
         if not isinstance(value, str):
             raise RefusedValue(
-                f'{value_shown(value)} is not a pattern; allowed: text in quotes, such as "**/*.md"'
+                f'{format_value(value)} is not a pattern; allowed: text in quotes, such as "**/*.md"'
             )
         if self.positive and value.startswith("!"):
             raise RefusedValue(
-                f"{value_shown(value)} matches nothing; allowed: a pattern without a leading !"
+                f"{format_value(value)} matches nothing; allowed: a pattern without a leading !"
             )
         try:
             line = parse(value, "")
@@ -325,7 +329,7 @@ class Pattern(ValueKind):
             why = 'allowed: a gitignore pattern, such as "**/*.md" or "drafts/"'
             if value.lstrip().startswith("#"):
                 why = r"# begins a comment; write \# for a name that begins with it"
-            raise RefusedValue(f"{value_shown(value)} matches nothing; {why}")
+            raise RefusedValue(f"{format_value(value)} matches nothing; {why}")
         return str(value)
 
     def json(self) -> dict[str, Any]:
@@ -341,7 +345,7 @@ class Address(ValueKind):
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
             raise RefusedValue(
-                f"{value_shown(value)} is not valid; allowed: host:port, such as 127.0.0.1:9753"
+                f"{format_value(value)} is not valid; allowed: host:port, such as 127.0.0.1:9753"
             )
         return str(value)
 
@@ -365,7 +369,7 @@ class About(Described):
 class OneOf(Described):
     """A block whose key `type` selects one of `choices`; `default` without the key."""
 
-    what: str
+    noun: str
     default: str
     choices: Mapping[str, type]
 
@@ -374,15 +378,15 @@ class OneOf(Described):
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
-        return self.choices.get(tag if isinstance(tag, str) else value_shown(tag))
+        return self.choices.get(tag if isinstance(tag, str) else format_value(tag))
 
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
     """A field for a block's other keys: for each of `names`, the `known` settings. `about` describes the
-    block, `what` says what the keys are."""
+    block, `noun` says what the keys are."""
 
-    what: str
+    noun: str
     names: Collection[str]
     known: Callable[[str], Mapping[str, ValueKind]]
 

@@ -14,7 +14,7 @@ Loc = tuple[str | int, ...]
 _LONGEST_SHOWN = 60
 
 
-def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
+def shorten(text: str, longest: int = _LONGEST_SHOWN) -> str:
     """`text` for one line of a terminal: printable and shortened."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -22,14 +22,14 @@ def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
     return plain if len(plain) <= longest else plain[: longest - 1] + "…"
 
 
-def path_shown(path: Path) -> str:
+def format_path(path: Path) -> str:
     """`path` in full, for one line of a terminal."""
-    return shown(str(path), 10_000)
+    return shorten(str(path), 10_000)
 
 
 def key_of(loc: Loc) -> str:
     """`loc` as people write it: `mirrors[0].settle`; empty for the whole file."""
-    parts = (f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in loc)
+    parts = (f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in loc)
     return "".join(parts).removeprefix(".")
 
 
@@ -52,7 +52,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        location = path_shown(self.file) if self.line is None else f"{path_shown(self.file)}:{self.line}"
+        location = format_path(self.file) if self.line is None else f"{format_path(self.file)}:{self.line}"
         return ": ".join(part for part in (location, self.key, self.message) if part)
 
 

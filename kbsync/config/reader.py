@@ -27,8 +27,8 @@ from kbsync.config.kinds import (
     Substituted,
     ValueKind,
     Whereabouts,
+    format_value,
     not_among,
-    value_shown,
 )
 from kbsync.config.model import (
     Config,
@@ -41,7 +41,7 @@ from kbsync.config.model import (
     settings_of,
 )
 from kbsync.config.places import home
-from kbsync.config.problems import ConfigError, Loc, Problem, key_of, nearest, path_shown, shown
+from kbsync.config.problems import ConfigError, Loc, Problem, format_path, key_of, nearest, shorten
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.config.yaml import Tree, UnreadableConfig, Value, read_yaml
@@ -119,7 +119,8 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
         name = match[1]
         if not match[2] or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
             raise RefusedValue(
-                f"{shown(match[0])!r} is not a valid reference; allowed: ${{NAME}}, or $${{ for a literal ${{"
+                f"{shorten(match[0])!r} is not a valid reference; allowed: ${{NAME}}, "
+                "or $${ for a literal ${"
             )
         if name not in environ:
             raise RefusedValue(
@@ -136,7 +137,7 @@ def read_secret(value: Value, where: Whereabouts) -> str:
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
     # A substituted path may be the secret itself, by mistake: no message repeats it.
-    named = "the file that ${…} names" if isinstance(value, Substituted) else path_shown(path)
+    named = "the file that ${…} names" if isinstance(value, Substituted) else format_path(path)
     try:
         # Without blocking: a FIFO at this path would hang every command.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
@@ -234,7 +235,7 @@ class _Reader:
         for key in secret_keys(block):
             key_loc, file_loc = (*loc, key), (*loc, f"{key}_file")
             # A reference may name the file.
-            file_name = self._filled(value.get(f"{key}_file"), file_loc, is_secret=True)
+            file_name = self._substitute(value.get(f"{key}_file"), file_loc, is_secret=True)
             if file_name is None:
                 continue
             if value.get(key) is not None:
@@ -248,13 +249,13 @@ class _Reader:
                     else Substituted(read_secret(file_name, self._where))
                 )
             except RefusedValue as reason:
-                text = self._lacking(file_loc, reason, is_secret=True)
+                text = self._replace_missing(file_loc, reason, is_secret=True)
             if text is not None:
                 self._draft.move(file_loc, key_loc)
                 value[key] = text
         return value
 
-    def _filled(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
+    def _substitute(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
         """`value` with its references substituted; None if the environment lacks one."""
         # Never twice: a substituted value may contain `${`.
         if type(value) is not str or "${" not in value:
@@ -262,7 +263,7 @@ class _Reader:
         try:
             return substitute(value, self._environ)
         except RefusedValue as reason:
-            return self._lacking(loc, reason, is_secret=is_secret)
+            return self._replace_missing(loc, reason, is_secret=is_secret)
 
     def _check_references(self, value: Value, loc: Loc) -> None:
         """Refuse invalid references in a value that is not read, so that all problems appear at once."""
@@ -270,9 +271,9 @@ class _Reader:
             for step, one in value.items() if isinstance(value, dict) else enumerate(value):
                 self._check_references(one, (*loc, step))
         else:
-            self._filled(value, loc)
+            self._substitute(value, loc)
 
-    def _lacking(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
+    def _replace_missing(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
         """The replacement of an unavailable value, which is refused unless it is a secret not needed yet."""
         if is_secret and not self._with_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
@@ -288,7 +289,7 @@ class _Reader:
             return self._items(value, hint, mark, loc)
         words = mark.words if isinstance(mark, About) else {}
         if words and not isinstance(value, dict):
-            word = self._filled(value, loc)
+            word = self._substitute(value, loc)
             if isinstance(word, str) and word in words:
                 return words[word]
             if word is not None or value is None:
@@ -299,9 +300,9 @@ class _Reader:
 
     def _single(self, value: Value, kind: ValueKind, loc: Loc) -> Any:
         if isinstance(value, list):
-            value = [self._filled(one, (*loc, index)) for index, one in enumerate(value)]
+            value = [self._substitute(one, (*loc, index)) for index, one in enumerate(value)]
         else:
-            value = self._filled(value, loc, is_secret=isinstance(kind, Confidential))
+            value = self._substitute(value, loc, is_secret=isinstance(kind, Confidential))
         if not value and self._unnamed is not None and isinstance(kind, BaseId):
             self._draft.withdraw(loc)
             return f"{_UNNAMED}{next(self._unnamed)}"
@@ -315,13 +316,13 @@ class _Reader:
 
     def _one_of(self, value: Value, union: OneOf, loc: Loc) -> Any:
         if isinstance(value, dict) and "type" in value:
-            value = {**value, "type": self._filled(value["type"], (*loc, "type"))}
+            value = {**value, "type": self._substitute(value["type"], (*loc, "type"))}
         chosen = union.chosen(value)
         if chosen is not None:
             return self.block(value, chosen, loc)
         if isinstance(value, dict):
             self._check_references({key: one for key, one in value.items() if key != "type"}, loc)
-            self._draft.refuse((*loc, "type"), not_among(value["type"], union.choices, union.what))
+            self._draft.refuse((*loc, "type"), not_among(value["type"], union.choices, union.noun))
         else:
             self._refuse_form(value, f"a block of keys, such as {{type: {union.default}}}", loc)
         return None
@@ -339,9 +340,9 @@ class _Reader:
 
     def _others(self, value: dict[str, Value], others: Others, loc: Loc) -> dict[str, Any]:
         named = [key for key in others.names if value.get(key) is not None]
-        return {key: self._checked(value[key], others.known(key), (*loc, key)) for key in named}
+        return {key: self._single_values(value[key], others.known(key), (*loc, key)) for key in named}
 
-    def _checked(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
+    def _single_values(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
         """The valid setting for `value`, or None."""
         if not isinstance(value, dict):
             self._refuse_form(value, "a block of keys", loc)
@@ -358,7 +359,7 @@ class _Reader:
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
         """Refuse a value of the wrong form, without its text: in place of a block it may be a secret."""
         self._check_references(value, loc)
-        form = "text" if isinstance(value, str) else value_shown(value)
+        form = "text" if isinstance(value, str) else format_value(value)
         self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
 
 

@@ -75,7 +75,7 @@ def _rows(block: type, prefix: str = "") -> Rows:
 
 def _others(mark: Others, prefix: str) -> Rows:
     for name in mark.names:
-        yield f"{prefix}{name}", "`{}`", f"settings for {mark.what} `{name}`"
+        yield f"{prefix}{name}", "`{}`", f"settings for {mark.noun} `{name}`"
         for key, kind in mark.known(name).items():
             yield f"{prefix}{name}.{key}", _default(kind, None), _about(kind)
 

@@ -82,7 +82,7 @@ def file_about(key: str) -> str:
 def _others(others: Others) -> Iterator[tuple[str, Schema]]:
     for key in others.names:
         settings = ((name, _single(kind)) for name, kind in others.known(key).items())
-        yield key, {**_object(f"settings of {others.what} {key}", settings), "type": "object"}
+        yield key, {**_object(f"settings of {others.noun} {key}", settings), "type": "object"}
 
 
 def _property(setting: Field) -> Schema:

@@ -21,10 +21,10 @@ from kbsync.config.kinds import (
     ValueKind,
     Whereabouts,
     Whole,
-    value_shown,
+    format_value,
     write_duration,
 )
-from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.secrets import Confidential, Secret
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class BaseUrl(ValueKind):
     def read(self, value: object, where: Whereabouts) -> str:
         """The URL in canonical form; no message repeats it, because it may contain a key by mistake."""
         if not isinstance(value, str):
-            raise RefusedValue(f"{value_shown(value)} is not text; allowed: {_ALLOWED}")
+            raise RefusedValue(f"{format_value(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
         if parts.username is not None or parts.password is not None:
             raise RefusedValue("contains a user or password; remove it, keys have their own settings")
@@ -121,7 +121,7 @@ class BaseId(ValueKind):
         """The id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
             raise RefusedValue(
-                f'{value_shown(value)} is not valid; allowed: an id in quotes, such as "{self.example}"'
+                f'{format_value(value)} is not valid; allowed: an id in quotes, such as "{self.example}"'
             )
         return str(value)
 
@@ -325,7 +325,7 @@ class RemoteTargetConfig(TargetConfig):
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
     """Problems with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
-        message = f"{path_shown(ca_file)} is not a file; name a file of certificates"
+        message = f"{format_path(ca_file)} is not a file; name a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 

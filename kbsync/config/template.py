@@ -119,7 +119,7 @@ _INDENT, _COMMENT = " " * 6, 38
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPlace:
+class KeySource:
     """Where a key comes from: an environment variable or a file, never the config itself."""
 
     env: str = ""
@@ -164,7 +164,7 @@ def required_keys(target: str) -> list[RequiredKey]:
     ]
 
 
-def target_lines(target: str, key: KeyPlace | None, values: Mapping[str, str]) -> list[str]:
+def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) -> list[str]:
     """The block's lines below `target:`: the set keys, then the others with their defaults."""
     secret = secret_key(target)
     set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
-from kbsync.config.problems import Loc, shown
+from kbsync.config.problems import Loc, shorten
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
@@ -121,7 +121,7 @@ def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> st
     for pattern, sentence in _CAUSES:
         if re.search(pattern, words):
             return f"not valid YAML: {sentence}"
-    return f"not valid YAML: {shown(words)}"
+    return f"not valid YAML: {shorten(words)}"
 
 
 class _TreeBuilder:
@@ -211,7 +211,7 @@ _KNOWN_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float",
 
 def _why_unusable(node: yaml.Node) -> str | None:
     if node.tag not in _KNOWN_TAGS:
-        return f"has the unknown tag {shown(node.tag)!r}; put quotes around the text"
+        return f"has the unknown tag {shorten(node.tag)!r}; put quotes around the text"
     if not isinstance(node, yaml.ScalarNode):
         return None
     if node.tag == _TAG + "null":
@@ -221,7 +221,7 @@ def _why_unusable(node: yaml.Node) -> str | None:
     try:
         _scalar_value(node)
     except ValueError:
-        return f"{shown(node.value)!r} is not a valid {node.tag.removeprefix(_TAG)}"
+        return f"{shorten(node.value)!r} is not a valid {node.tag.removeprefix(_TAG)}"
     return None
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kbsync.accounts.account import Bases
     from kbsync.config.model import Config
     from kbsync.config.target import TargetConfig
-    from kbsync.config.template import KeyPlace, RequiredKey
+    from kbsync.config.template import KeySource, RequiredKey
     from kbsync.contract.target import BaseCard
     from kbsync.installation import Installation
 
@@ -188,7 +188,7 @@ def command(
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
 
-    def describe_target(kind: str) -> tuple[list[str], KeyPlace | None]:
+    def describe_target(kind: str) -> tuple[list[str], KeySource | None]:
         key = _key(kind, key_env, key_file)
         return _target_lines(kind, key, base, create, base_url), key
 
@@ -201,7 +201,7 @@ def start_config(
     path: Path,
     folder: Path,
     name: str,
-    describe_target: Callable[[], tuple[list[str], KeyPlace | None]] | None = None,
+    describe_target: Callable[[], tuple[list[str], KeySource | None]] | None = None,
     *,
     prints: bool = True,
 ) -> None:
@@ -300,9 +300,9 @@ def _kind(kind: str | None) -> str | None:
     return None if answer == DEFAULT_TARGET else answer
 
 
-def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
+def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
     """Where the service's key or the database's dsn is; None for a target without such a secret."""
-    from kbsync.config.template import KeyPlace, secret_key
+    from kbsync.config.template import KeySource, secret_key
 
     if (secret := secret_key(kind)) is None:
         return None
@@ -310,7 +310,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
     if env is not None and file is not None:
         raise UsageError("--key-env and --key-file cannot be used together")
     if file is not None:
-        return KeyPlace(file=os.path.abspath(file))  # noqa: PTH100
+        return KeySource(file=os.path.abspath(file))  # noqa: PTH100
 
     def fault(answer: str) -> str:
         # Without repeating the answer: it may be the key.
@@ -324,12 +324,12 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeyPlace | None:
     question = f"Environment variable that holds the {noun}, or path of a file with it"
     answer = _ask_until_valid(env, question, f"{kind.upper()}_{secret.upper()}", fault)
     if "/" in answer:
-        return KeyPlace(file=os.path.abspath(os.path.expanduser(answer)))  # noqa: PTH100, PTH111
-    return KeyPlace(env=answer)
+        return KeySource(file=os.path.abspath(os.path.expanduser(answer)))  # noqa: PTH100, PTH111
+    return KeySource(env=answer)
 
 
 def _target_lines(
-    kind: str, key: KeyPlace | None, base: str | None, create: str | None, base_url: str | None
+    kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
     """The service's block in the config; required keys are given, chosen or asked for."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
@@ -366,7 +366,7 @@ def _address(kind: str, url: str) -> str:
 
 
 def _query_account(
-    kind: str, location: KeyPlace, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
+    kind: str, location: KeySource, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
     """What `query` returns for the account behind a key. `settings`: the rest of the target's config."""
     import asyncio
@@ -404,7 +404,7 @@ def _query_account(
     return asyncio.run(query_bases())
 
 
-def _base(kind: str, key: KeyPlace, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
+def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
     """The id of the base: created, chosen from the account's bases, or typed if they cannot be listed."""
     from kbsync.accounts.account import BaseRequest
 
@@ -463,7 +463,7 @@ def _write_config(
     folder: Path,
     name: str,
     target: list[str] | None,
-    key: KeyPlace | None,
+    key: KeySource | None,
     state_dir: Path,
     *,
     names_state_dir: bool,
@@ -489,7 +489,7 @@ def _write_config(
 
 
 def _print_next_steps(
-    path: Path, choices: Choices, installation: Installation, key: KeyPlace | None, trial_message: str
+    path: Path, choices: Choices, installation: Installation, key: KeySource | None, trial_message: str
 ) -> None:
     from kbsync.cli.folder_contents import describe, limits_of, scan_folder
     from kbsync.core.selection import Rules

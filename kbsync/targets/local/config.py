@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from kbsync.config.kinds import Choice, Location
 from kbsync.config.places import is_no_directory, network_file_system
-from kbsync.config.problems import Conflict, Loc, path_shown
+from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class LocalTargetConfig(IndexedTargetConfig):
         """Conflicts within the block, which is at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
-                yield Conflict((*loc, "path"), f"{path_shown(self.path)} is a file; name a folder")
+                yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; name a folder")
             if kind := network_file_system(self.path):
                 message = (
                     f"is on a network file system ({kind}), where locks do not hold; "

@@ -39,7 +39,7 @@ class EmbeddingConfig:
         Literal["builtin", "onnx", Service],
         Choice(
             "the built-in model, your own (`onnx`), or the dialect of a [service](targets/vectors.md)",
-            what="embedding type",
+            noun="embedding type",
         ),
     ] = "builtin"
     path: Annotated[Path | None, Location("the folder of your model; type `onnx` only")] = None
@@ -74,7 +74,7 @@ class RerankConfig:
         Literal["builtin", Service],
         Choice(
             "kbsync's own ranking, or the dialect of a [service](targets/vectors.md)",
-            what="rerank type",
+            noun="rerank type",
         ),
     ] = "builtin"
     base_url: Annotated[str | None, BaseUrl("the URL without `/rerank`")] = None

@@ -23,7 +23,7 @@ from kbsync.config.kinds import (
     ValueKind,
     Whereabouts,
     Whole,
-    value_shown,
+    format_value,
 )
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.secrets import Confidential, Secret
@@ -45,7 +45,7 @@ class KnowledgeId(BaseId):
         """The id."""
         # 19 digits are more than the 53 bits that many readers of YAML and JSON keep of a number.
         if isinstance(value, int | float) and not isinstance(value, bool):
-            raise RefusedValue(f"{value_shown(value)} is a number, which loses digits; put quotes around it")
+            raise RefusedValue(f"{format_value(value)} is a number, which loses digits; put quotes around it")
         return super().read(value, where)
 
 
@@ -92,7 +92,7 @@ class KnowledgeType(ValueKind):
     def read(self, value: object, where: Whereabouts) -> int:
         """The number."""
         if type(value) is not int or value not in SLICES:
-            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: {_listed(SLICES)}")
+            raise RefusedValue(f"{format_value(value)} is not valid; allowed: {_listed(SLICES)}")
         return value
 
     def json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Separators(ValueKind):
         """The texts."""
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
             raise RefusedValue(
-                f'{value_shown(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
+                f'{format_value(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
             )
         return value
 
@@ -122,7 +122,7 @@ class Flag(ValueKind):
     def read(self, value: object, where: Whereabouts) -> bool:
         """The answer."""
         if not isinstance(value, bool):
-            raise RefusedValue(f"{value_shown(value)} is not valid; allowed: true, false")
+            raise RefusedValue(f"{format_value(value)} is not valid; allowed: true, false")
         return value
 
     def json(self) -> dict[str, Any]:
