@@ -166,7 +166,9 @@ class MirrorConfig:
             "how often to compare the whole folder, in case events were missed", least=1.0, most=30 * 86400.0
         ),
     ] = 900.0
-    deep_rescan: Annotated[float, Duration("how often to read every file as well", least=1.0)] = 86400.0
+    deep_rescan: Annotated[
+        float, Duration("how often to read every file and audit the knowledge base", least=1.0)
+    ] = 86400.0
     prefix: Annotated[
         str,
         Text(

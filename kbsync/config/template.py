@@ -43,7 +43,7 @@ mirrors:
     # settle: 2s                      # mirror a file after it has been unchanged for this long ...
     # settle_longest: 60s             # ... and at the latest after this time, if it can be read stably
     # rescan: 15m                     # how often to compare the whole folder, in case events were missed
-    # deep_rescan: 24h                # how often to read every file as well
+    # deep_rescan: 24h                # how often to read every file and audit the knowledge base
     # observer: auto                  # auto | native | polling (network and bind mounts)
 
     # Deletions over both limits within the window wait for `kbsync approve`; `never` keeps every document.
