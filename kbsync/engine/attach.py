@@ -606,7 +606,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
 
     await store.write(begin)
     await store.read(journal.recall_recipes)
-    await _look_for_files(store, journal)
+    await _expect_files(store, journal)
     async for page in store.pages_below(mirror, "", PAGE):
         await store.write(partial(settle, page))
     await store.write(end)
@@ -635,7 +635,7 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
         await store.write(partial(keep, rows))
 
 
-async def _look_for_files(store: StateStore, journal: Journal) -> None:
+async def _expect_files(store: StateStore, journal: Journal) -> None:
     """Expect the files of a former base's documents: some may be gone that have no row any more.
 
     A scan finds each, or misses it like any other.

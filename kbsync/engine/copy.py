@@ -19,7 +19,7 @@ from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadStat
 from kbsync.engine.attach import adopt, unjudge
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import uploads_in
-from kbsync.engine.lost_uploads import look_for
+from kbsync.engine.lost_uploads import find_uploads
 from kbsync.errors import Rejected, TargetError, Unavailable
 from kbsync.index.document import Entry
 from kbsync.state.read_only import Tx
@@ -78,8 +78,8 @@ async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
     """Find what a killed copy has stored: that is not sent again."""
     binding, began = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
-        for match in await look_for(store, binding, target, rows):
-            ended = partial(journal.look_ended, number=match.row.id, seen=match.listed, began=began)
+        for match in await find_uploads(store, binding, target, rows):
+            ended = partial(journal.search_ended, number=match.row.id, listed=match.listed, began=began)
             await store.write(ended)
 
 

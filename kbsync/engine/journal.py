@@ -658,11 +658,11 @@ class Journal:
         self._take_step(tx, failed)
         return self._ended(failed)
 
-    def look_ended(
+    def search_ended(
         self,
         tx: Tx,
         number: int,
-        seen: Listed | None,
+        listed: Listed | None,
         began: float,
         doubt: Listed | None = None,
     ) -> Happened | None:
@@ -671,21 +671,21 @@ class Journal:
         `doubt`: a document that may be this web page's, but unproven.
         """
         upload = tx.uploads.get(number)
-        if upload is not None and seen is not None and self._is_held(tx, upload, seen):
-            seen = None
+        if upload is not None and listed is not None and self._is_held(tx, upload, listed):
+            listed = None
         match upload:
-            case Upload(state=UploadState.UNSURE) if seen is None:
+            case Upload(state=UploadState.UNSURE) if listed is None:
                 changed = lifecycle.not_found(upload, self.timing, began)
                 if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
                     return self._unproven(tx, upload, doubt)
-            case Upload(state=UploadState.TOMBSTONE) if seen is None:
+            case Upload(state=UploadState.TOMBSTONE) if listed is None:
                 changed = lifecycle.gone(upload)
-            case Upload(state=UploadState.PRESUMED_LOST) if seen is None:
+            case Upload(state=UploadState.PRESUMED_LOST) if listed is None:
                 changed = lifecycle.still_lost(upload, self.timing)
             case Upload(state=UploadState.TOMBSTONE):
                 changed = lifecycle.still_there(upload, self.timing)
-            case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if seen is not None:
-                return self._found_again(tx, upload, seen)
+            case Upload(state=UploadState.UNSURE | UploadState.PRESUMED_LOST) if listed is not None:
+                return self._found_again(tx, upload, listed)
             case _:
                 return None
         self._take_step(tx, changed)

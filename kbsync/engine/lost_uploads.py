@@ -37,7 +37,7 @@ class FoundUpload:
     doubt: Listed | None = None
 
 
-async def look_for(
+async def find_uploads(
     store: StateStore,
     binding: Binding,
     target: Target,

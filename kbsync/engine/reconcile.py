@@ -141,7 +141,7 @@ Judgement = FileSeen | Wait | None
 def judge(
     binding: Binding,
     clock: Clock,
-    sight: FoundFile,
+    file: FoundFile,
     known: FileRow | None,
     *,
     deep: bool,
@@ -155,34 +155,34 @@ def judge(
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
     bytes of a file that keeps changing: by the time they are sent the file has others.
     """
-    path, stamp, root = sight.path, sight.stamp, binding.settings.root
+    path, stamp, root = file.path, file.stamp, binding.settings.root
     if stamp == NO_STAMP:
         return FileSeen(path, stamp, problem="cannot be accessed; check its permissions")
-    verdict = sight.rules.verdict(path, stamp.size, sight.kind)
-    is_quiet = sight.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
+    verdict = file.rules.verdict(path, stamp.size, file.kind)
+    is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
         # A file that a program empties before writing is no deletion: it must stay empty for a while.
         had_content = awaited or (known is not None and known.digest is not None)
-        is_emptied = had_content and sight.kind is FileKind.FILE and stamp.size == 0
+        is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
             # Even after its longest wait: an empty moment says nothing about what will be written.
-            return Wait(path, stamp, busy=sight.forced, wanted=False)
-        return FileSeen(path, stamp, verdict, by_person=by_person(sight, known), fresh=sight.fresh)
+            return Wait(path, stamp, busy=file.forced, wanted=False)
+        return FileSeen(path, stamp, verdict, by_person=by_person(file, known), fresh=file.fresh)
     # The same timestamp means the same bytes: read and send nothing (promise 7).
     if known is not None and known.digest and known.stamp == stamp and not (deep or known.racy):
-        return FileSeen(path, stamp, verdict, digest=known.digest, fresh=sight.fresh)
+        return FileSeen(path, stamp, verdict, digest=known.digest, fresh=file.fresh)
     taken: StableDigest | Spooled | ReadProblem
     if is_quiet:
         taken = digest(root, path, stamp)
-    elif sight.forced:
-        taken = copy_growing(root, path, binding.spool_dir, sight.sample)
+    elif file.forced:
+        taken = copy_growing(root, path, binding.spool_dir, file.sample)
     else:
         return Wait(path, stamp)
     match taken:
         case UnreadableFile(reason):
             return FileSeen(path, stamp, problem=reason)
         case Unstable():
-            return Wait(path, stamp, busy=sight.forced, sample=taken.sample)
+            return Wait(path, stamp, busy=file.forced, sample=taken.sample)
         case Spooled():
             keep(path, taken)
         case StableDigest():
@@ -191,7 +191,7 @@ def judge(
             return None
     renamed_from = None
     # For a file with several links the inode does not say which name is the old one.
-    if (known is None or known.digest is None) and sight.links == 1:
+    if (known is None or known.digest is None) and file.links == 1:
         former_ones = former(path, taken.stamp.ino, taken.digest)
         renamed_from = former_ones[0].path if former_ones else None
     return FileSeen(
@@ -200,18 +200,18 @@ def judge(
         verdict,
         digest=taken.digest,
         racy=taken.stamp.newest >= clock.wall() - RACY_SECONDS,
-        fresh=sight.fresh,
+        fresh=file.fresh,
         renamed_from=renamed_from,
     )
 
 
-def by_person(sight: FoundFile, known: FileRow | None) -> bool:
+def by_person(file: FoundFile, known: FileRow | None) -> bool:
     """Whether this deselection counts as a person's."""
-    if known is None or not sight.version:
+    if known is None or not file.version:
         return True
     if known.verdict.choice is not FileChoice.SELECTED:
         return known.by_person
-    return is_by_person(sight.version, sight.rules.version)
+    return is_by_person(file.version, file.rules.version)
 
 
 def is_by_person(before: str, now: str) -> bool:
@@ -225,15 +225,15 @@ def is_by_person(before: str, now: str) -> bool:
 _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
 
 
-def log_judgement(mirror: str, sight: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
+def log_judgement(mirror: str, file: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
     """Log at level debug how a file's stamp changed, and how it is judged."""
     if is_debugging():
         differs = []
         if known is not None and known.stamp != NO_STAMP:
-            now, before = sight.stamp, known.stamp
+            now, before = file.stamp, known.stamp
             differs = [name for part, name in _PARTS.items() if getattr(now, part) != getattr(before, part)]
         outcome = _outcome(known, judgement)
-        tell("file.judged", mirror=mirror, path=sight.path, outcome=outcome, differs=differs)
+        tell("file.judged", mirror=mirror, path=file.path, outcome=outcome, differs=differs)
 
 
 def _outcome(known: FileRow | None, judgement: Judgement) -> str:
@@ -441,11 +441,11 @@ class Reconciler:
 
         if listing.reselect or shut:
             await self._store.write(unsettle)
-        sights = (
+        files = (
             FoundFile(join(folder, file.name), file.stamp, file.kind, file.links, listing.rules, version)
             for file in listing.changed
         )
-        if not await self._take(sights, deep=deep, known_new=listing.new):
+        if not await self._take(files, deep=deep, known_new=listing.new):
             return  # the directory is not marked as scanned: the next scan finds the rest
         for path, verdict in shut:
             await self._deselect_below(listing, path, verdict)
@@ -544,20 +544,20 @@ class Reconciler:
         if not paths:
             return []
         checked = await asyncio.to_thread(self._stat_paths, paths)
-        sights = []
+        files = []
         for path, stat, rules in checked:
             if stat.kind is FileKind.FOLDER:
                 self._request_scan(path)
             elif stat.stamp is not None and stat.kind is not None and rules is not None:
-                sights.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
-        page = _page(iter(sights))
-        remaining = [*await self._take_page(page), *sights[len(page) :]]
+                files.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
+        page = _page(iter(files))
+        remaining = [*await self._take_page(page), *files[len(page) :]]
         await self._note_absent(checked)
         for path in paths:
             folder, name = split(path)
             if name == IGNORE_FILE:
                 self._request_scan(folder)
-        return [sight.path for sight in remaining]
+        return [file.path for file in remaining]
 
     def _stat_paths(self, paths: Sequence[str]) -> list[CheckedPath]:
         binding = self._journal.binding
@@ -653,37 +653,35 @@ class Reconciler:
             return set()
         checked = await asyncio.to_thread(self._stat_paths, list(due))
         forced: set[str] = set()
-        sights = []
+        files = []
         for path, stat, rules in checked:
             if stat.stamp is None or stat.kind in (None, FileKind.FOLDER) or rules is None:
                 self._forget(path)
                 continue
-            sight = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
+            file = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
             # Only this check counts: the last known timestamp of the path may be old.
             if due[path].is_quiet and stat.stamp == due[path].stamp:
-                sight = replace(sight, quiet=True)
+                file = replace(file, quiet=True)
             elif due[path].is_overdue:
                 if len(forced) == FORCED:
                     continue  # its turn comes
                 forced.add(path)
-                sight = replace(sight, forced=True, sample=self._samples.get(path))
-            sights.append(sight)
+                file = replace(file, forced=True, sample=self._samples.get(path))
+            files.append(file)
         # Files beyond one batch stay tracked, and due.
-        page = _page(iter(sights))
+        page = _page(iter(files))
         remaining = await self._take_page(page)
-        forced &= {sight.path for sight in page[: len(page) - len(remaining)]}
+        forced &= {file.path for file in page[: len(page) - len(remaining)]}
         await self._note_absent(checked)
         for path in forced:
             if path in self.settling:  # it vanished while it was read, say
                 self.settling.restart(path, self._clock.steady())
         return forced
 
-    async def _take(
-        self, sights: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
-    ) -> bool:
+    async def _take(self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False) -> bool:
         """Judge files and record the results, a batch at a time; False if stopped before the end."""
-        files = iter(sights)
-        while page := _page(files):
+        queue = iter(files)
+        while page := _page(queue):
             remaining: Sequence[FoundFile] = page
             while remaining:
                 if self._stopping:
@@ -698,7 +696,7 @@ class Reconciler:
         if not page:
             return page
         async with self._taking:  # a judgement is recorded before the next one about the same file starts
-            awaited = {sight.path for sight in page if sight.path in self.settling}
+            awaited = {file.path for file in page if file.path in self.settling}
             judged, remaining = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
             files = [j for j in judged if isinstance(j, FileSeen)]
             waits = [j for j in judged if isinstance(j, Wait)]
@@ -718,37 +716,37 @@ class Reconciler:
         return remaining
 
     def _judge_page(
-        self, sights: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
+        self, files: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
         """Judge the first of these, until the batch's time is over; returns the rest as well."""
         until = self._clock.steady() + self._page_seconds
         binding = self._journal.binding
-        paths = [] if known_new else [sight.path for sight in sights]
+        paths = [] if known_new else [file.path for file in files]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
         judged = list[Judgement]()
-        for number, sight in enumerate(sights):
+        for number, file in enumerate(files):
             if number and self._clock.steady() >= until:
-                return judged, sights[number:]
-            known = entries.get(sight.path)
+                return judged, files[number:]
+            known = entries.get(file.path)
             is_stored = (
                 known is not None
                 and known.presence is Presence.PRESENT
-                and known.stamp == sight.stamp
+                and known.stamp == file.stamp
                 and not known.racy
             )
-            if is_stored and sight.fresh and not sight.quiet:
+            if is_stored and file.fresh and not file.quiet:
                 continue  # a hint about an unchanged file: nothing to do, not even a write
             judgement = judge(
                 binding,
                 self._clock,
-                sight,
+                file,
                 known,
                 deep=deep,
-                awaited=sight.path in awaited,
+                awaited=file.path in awaited,
                 former=partial(former_files, self._store.read_now, binding),
                 keep=self._keep,
             )
-            log_judgement(binding.settings.name, sight, known, judgement)
+            log_judgement(binding.settings.name, file, known, judgement)
             judged.append(judgement)
         return judged, []
 
@@ -797,13 +795,13 @@ class _ScanPages:
                 self._pulling.release()
 
 
-def _page(sights: Iterator[FoundFile]) -> list[FoundFile]:
+def _page(files: Iterator[FoundFile]) -> list[FoundFile]:
     """The next batch of files; empty at the end."""
     page: list[FoundFile] = []
     size = 0
-    for sight in sights:
-        page.append(sight)
-        size += sight.stamp.size
+    for file in files:
+        page.append(file)
+        size += file.stamp.size
         if len(page) >= PAGE or size >= PAGE_BYTES:
             break
     return page

@@ -526,7 +526,7 @@ class Worker:
     async def _list_lost(self, rows: Sequence[Upload]) -> None:
         begun, began = self._clock.steady(), self._clock.wall()
         try:
-            matches = await lost_uploads.look_for(
+            matches = await lost_uploads.find_uploads(
                 self._store, self._journal.binding, self._target, rows, self._halts.answers
             )
         except TargetError as error:
@@ -540,7 +540,9 @@ class Worker:
         self._halts.answers()
         self._report(
             await self._store.write(
-                lambda tx: [self._journal.look_ended(tx, s.row.id, s.listed, began, s.doubt) for s in matches]
+                lambda tx: [
+                    self._journal.search_ended(tx, s.row.id, s.listed, began, s.doubt) for s in matches
+                ]
             )
         )
 
