@@ -14,11 +14,16 @@ from kbsync.index.words import Term, is_unspaced, stemmed
 ONE_SLIP, TWO_SLIPS = 5, 8
 """Letters of a word that may have one slip, and two."""
 
+LONGEST_WORD = 30
+"""Letters: longer ones are not words, and have too many spellings."""
+
+MOST_GUESSED = 8
+"""Unknown words of a question for which similar ones are looked for; a pasted text may have many."""
+
 _RIGHT = 3  # letters at the beginning of a word that two slips leave alone
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 """Which of these stems occur, each with the number of passages or names that have it."""
-
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 """The stems with a beginning, of a least and a greatest length, each with the same number."""
@@ -38,11 +43,13 @@ def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginni
     begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
     missing = [term for term in whole if term.stem not in known and term.stem not in begun]
-    return [Unknown(term.surface, _nearest(term, occurring, beginning)) for term in missing]
+    similar = {term: _nearest(term, occurring, beginning) for term in missing[:MOST_GUESSED]}
+    return [Unknown(term.surface, similar.get(term, "")) for term in missing]
 
 
 def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
-    if len(term.surface) < ONE_SLIP or not term.surface.isalpha() or is_unspaced(term.surface):
+    is_word = term.surface.isalpha() and not is_unspaced(term.surface)
+    if not is_word or not ONE_SLIP <= len(term.surface) <= LONGEST_WORD:
         return ""
     # The stem of a misspelt word may end elsewhere.
     found = occurring({each.stem for each in stemmed(" ".join(set(_slips(term.surface))))})

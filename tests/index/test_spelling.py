@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.contract.searching import Query, UnknownWords
-from kbsync.index.spelling import Unknown, find_unknown, slips_between
+from kbsync.index.spelling import MOST_GUESSED, Unknown, find_unknown, slips_between
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.words import stemmed, terms_of
 from tests.index.test_search import searching
@@ -82,6 +82,15 @@ def test_of_several_the_one_with_the_same_beginning_is_taken_then_the_commonest(
     assert unknown("parrots", vocabulary("carrots", "parrot", "garrots")) == []
     assert unknown("pbrrots", vocabulary("parrots", "perrots", "arrots")) == [Unknown("pbrrots", "perrot")]
     assert unknown("marrots", vocabulary("carrots", "barrots")) == [Unknown("marrots", "barrot")]
+
+
+def test_of_a_pasted_text_a_few_words_are_corrected_and_endless_ones_not() -> None:
+    slipped = [f"boile{letter}" for letter in "abcdefghijkl"]
+    found = unknown(" ".join(slipped), vocabulary("boiler"))
+    assert [each.word for each in found] == slipped
+    assert [each.stem for each in found] == ["boiler"] * MOST_GUESSED + [""] * 4
+    endless = "x" * 3_000
+    assert unknown(endless, {"x" * 2_999: 1}) == [Unknown(endless, "")]
 
 
 def test_a_word_that_is_still_typed_is_not_corrected() -> None:
