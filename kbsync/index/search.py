@@ -149,8 +149,9 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
     """
     scored = list[tuple[_Scored, bool]]()
     for item in candidates:
-        if item.words > 0 or item.meaning >= least:
-            scored.append((_Scored(item.chunk, item.document, item.score), item.words > 0))
+        has_words = item.words > 0 or item.is_named
+        if has_words or item.meaning >= least:
+            scored.append((_Scored(item.chunk, item.document, item.score), has_words))
     scored.sort(key=lambda pair: (-pair[0].score, pair[0].chunk))
     return [item for item, has_words in scored if has_words or item.score >= _FAR * scored[0][0].score]
 

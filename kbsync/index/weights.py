@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kbsync.index.words import MOST_TERMS, Term
 
@@ -14,6 +14,9 @@ LEXICAL = 0.5
 NAME = 0.5
 """The weight of a term in the title, the tags or the file name of a document, for each of its chunks. It
 counts once more for a chunk that has it neither in its headings nor in its text."""
+
+EXACT_NAME = 1.0
+"""What a document's score gains if the question is the name of its file: it comes first."""
 
 FIELDS = (2.0, 1.5, 1.0)
 """The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
@@ -55,12 +58,16 @@ def select_terms(
 
 
 class NameScores:
-    """The documents whose names have some terms of a question; `chunks` are those that have them, too."""
+    """The documents whose names have some terms of a question.
+
+    `chunks` are those that have them, too. `exact`: the documents whose file has the question for its name.
+    """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:
         self._idf = idf
         self.documents = defaultdict[int, list[Term]](list)
         self.chunks = defaultdict[Term, set[int]](set)
+        self.exact: Collection[int] = ()
 
     def points(self, document: int, chunk: int) -> float:
         """What the name adds to the score of a chunk."""
@@ -71,4 +78,5 @@ class NameScores:
     def best(self) -> list[int]:
         """The documents with the best names, these first."""
         points = {number: sum(self._idf[term] for term in terms) for number, terms in self.documents.items()}
-        return sorted(points, key=lambda number: (-points[number], number))[:DEPTH]
+        ranked = sorted(points, key=lambda number: (-points[number], number))
+        return list(dict.fromkeys([*self.exact, *ranked]))[:DEPTH]

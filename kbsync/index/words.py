@@ -162,6 +162,25 @@ def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
 
+LONGEST_NAME = 255
+"""Characters of a file name at most."""
+
+
+def names_sought(question: str) -> list[str]:
+    """The words of the names that the question may be, with an extension and without; [] if too long."""
+    if not 0 < len(question) <= LONGEST_NAME:
+        return []
+    names = [question, question.rpartition(".")[0]]
+    return list(filter(None, dict.fromkeys(" ".join(Tokeniser().words(name)) for name in names)))
+
+
+def is_name(question: str, path: str) -> bool:
+    """Whether the question is the name of the file at `path`, with its extension or without."""
+    name = path.rpartition("/")[2].encode("utf-8", "replace").decode()
+    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
+    return tokeniser.words(question) in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
+
+
 def last_word(question: str) -> str:
     """The word at the very end of `question`, if it may be the beginning of one; "" otherwise.
 

@@ -386,6 +386,36 @@ def test_a_snippet_has_no_markup_and_no_heading_twice(
     assert without_markup(text, path, above) == shown
 
 
+@pytest.mark.parametrize(
+    ("question", "path"),
+    [
+        ("report 11", "b/report 11.txt"),
+        ("Report-11", "b/report 11.txt"),
+        ("report 11.txt", "b/report 11.txt"),
+        ("2026-03-14", "2026-03-14.md"),
+        ("備份計劃", "备份计划.md"),
+    ],
+)
+def test_the_file_that_has_the_question_for_its_name_comes_first(
+    tmp_path: Path, question: str, path: str
+) -> None:
+    every_line = "2026-03-14 report 11 sent, 备份计划, server log"
+    texts = [("server.log", "\n".join([every_line] * 500)), ("report 11 of march.md", every_line)]
+    texts += [
+        ("b/report 11.txt", "some"),
+        ("2026-03-14.md", "words"),
+        ("备份计划.md", "of it"),
+        ("c.md", "x"),
+    ]
+    with searching(tmp_path, texts) as (search, index):
+        assert search.search(Query(question))[0].path == path
+        assert path not in paths(search.search(Query(question, path="c*")))
+        number = [each for each, _ in texts].index(path) + 1
+        index.rename(number, "other.md", "other.md", 1.0)
+        assert search.search(Query(question))[0].path != "other.md"
+        assert search.search(Query("other"))[0].path == "other.md"
+
+
 SCORES = st.lists(st.floats(-50, 50), min_size=1, max_size=20).map(lambda each: sorted(each, reverse=True))
 
 

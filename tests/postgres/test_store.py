@@ -52,6 +52,8 @@ QUESTIONS = (
     Query("printer", unfinished=True),
     Query("nothing of the kind zyzzyva"),
     Query("leave abroad 财务部"),
+    Query("Printer.md"),
+    Query("printer.md", path="hr/**"),
 )
 
 

@@ -17,7 +17,7 @@ from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
-from kbsync.index.words import Term
+from kbsync.index.words import Term, is_name, names_sought, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,7 +114,7 @@ class PostgresSnapshot:
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
-        lexical, by_name, name_scores, total = self._by_words(terms, scope, document_count, near)
+        lexical, by_name, name_scores, total = self._by_words(terms, query.text, scope, document_count, near)
         documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
@@ -136,7 +136,8 @@ class PostgresSnapshot:
         for passage, document in documents.items():
             word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
             words = word_score / total if word_score else 0.0
-            found[passage] = CandidateChunk(passage, document, words, cosines.get(passage, 0.0))
+            cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
+            found[passage] = CandidateChunk(passage, document, words, cosine, is_named)
         few = few_of_each(found.pop(passage) for passage in only_named)
         return [*few, *found.values()]
 
@@ -220,7 +221,12 @@ class PostgresSnapshot:
     # -- words
 
     def _by_words(
-        self, terms: Sequence[Term], scope: _Scope, document_count: int, near: Sequence[int]
+        self,
+        terms: Sequence[Term],
+        question: str,
+        scope: _Scope,
+        document_count: int,
+        near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, float]:
         """The best by BM25 as in SQLite's bm25(), the first passages of the best names with their documents,
         all names with some of the terms, and the sum of the idf of all terms.
@@ -236,7 +242,7 @@ class PostgresSnapshot:
         name_scores = NameScores(weights)
         if not weights:
             return [], {}, name_scores, total
-        by_name = self._by_name(name_scores, weights, scope) if self._viewpoint.has_names else {}
+        by_name = self._by_name(name_scores, weights, question, scope) if self._viewpoint.has_names else {}
         values = {
             "terms": [term_of(term.stem) for term in weights],
             "idf": list(weights.values()),
@@ -253,10 +259,21 @@ class PostgresSnapshot:
             rows += self._connection.execute(statement, values).fetchall()
         return rows, by_name, name_scores, total
 
+    def _named(self, question: str, scope: _Scope) -> set[int]:
+        """The documents whose file has the question for its name."""
+        named = set[int]()
+        for name in names_sought(readable(question)):
+            terms = sorted({term_of(word) for word in name.split()})
+            values = {"terms": terms, "most": MOST_ROWS, **scope.values}
+            rows = self._connection.execute(_PATHS_NAMED.replace("@scope", scope.of_names), values)
+            named.update(document for document, path in rows if is_name(question, unbind(path)))
+        return set(sorted(named)[:DEPTH])
+
     def _by_name(
-        self, name_scores: NameScores, weights: Mapping[Term, float], scope: _Scope
+        self, name_scores: NameScores, weights: Mapping[Term, float], question: str, scope: _Scope
     ) -> dict[int, int]:
         """Fill `name_scores`; the first passages of the best names, with their documents."""
+        name_scores.exact = self._named(question, scope)
         by_number = {term_of(term.stem): term for term in weights}
         rows = self._connection.execute(
             _NAMED.replace("@scope", scope.of_names),
@@ -264,7 +281,7 @@ class PostgresSnapshot:
         )
         for number, document in rows:
             name_scores.documents[document].append(by_number[number])
-        if not name_scores.documents:
+        if not name_scores.best():
             return {}
         return dict(self._connection.execute(_OF_NAMES, (name_scores.best(), NAMED_CHUNKS)).fetchall())
 
@@ -353,6 +370,10 @@ _NAMED = """
 SELECT q.term, d.id FROM unnest(%(terms)s::integer[]) q(term)
 CROSS JOIN LATERAL (
   SELECT id FROM document WHERE terms @> ARRAY[q.term] @scope ORDER BY id LIMIT %(most)s) d
+"""
+
+_PATHS_NAMED = """
+SELECT id, path FROM document WHERE terms @> %(terms)s::integer[] @scope ORDER BY id LIMIT %(most)s
 """
 
 _OF_NAMES = """

@@ -28,7 +28,7 @@ from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
-from kbsync.index.words import Term, stemmed
+from kbsync.index.words import Term, is_name, names_sought, readable, stemmed
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Reader:
         matches: Iterator[tuple[int, float]] = iter(())
         if expression:
             matches = self._connection.execute(_MATCH, (expression,))
-        name_scores = self._score_names(selected, admitted)
+        name_scores = self._score_names(selected, query.text, admitted)
         scores = dict(islice(matches, MOST_ROWS)) if name_scores.documents else {}
         by_words = self._with_owners(chain(scores.items(), matches))
         if name_scores.documents:
@@ -158,16 +158,18 @@ class Reader:
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
-            return CandidateChunk(chunk, document, word_score / total if word_score else 0.0, meaning)
+            words = word_score / total if word_score else 0.0
+            return CandidateChunk(chunk, document, words, meaning, document in name_scores.exact)
 
         found = [candidate(chunk, *location) for chunk, location in locations.items()]
         by_name = [row for row in self._chunks_by_name(name_scores) if row[0] not in locations]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
-    def _score_names(self, idf: Mapping[Term, float], admitted: set[int] | None) -> NameScores:
+    def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
         """The documents with some of these terms in their names."""
         name_scores = NameScores(idf)
+        name_scores.exact = self._named(question, admitted) if "names" in self._word_tables else set()
         for term in idf if "names" in self._word_tables else ():
             rows = self._connection.execute(_NAMES_WITH, (_expression([term]),))
             admitted_rows = (number for (number,) in rows if admitted is None or number in admitted)
@@ -177,6 +179,15 @@ class Reader:
             chunks = self._connection.execute(_CHUNKS_WITH, (_expression([term]), MOST_ROWS))
             name_scores.chunks[term].update(chunk for (chunk,) in chunks)
         return name_scores
+
+    def _named(self, question: str, admitted: set[int] | None) -> set[int]:
+        """The documents whose file has the question for its name."""
+        if not (names := names_sought(readable(question))):
+            return set()
+        expression = " OR ".join(f'"{name}"' for name in names)
+        rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MOST_ROWS)
+        named = (number for number, path in rows if is_name(question, unbind(path)))
+        return set(islice((each for each in named if admitted is None or each in admitted), DEPTH))
 
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
         """(chunk, document, slot) of the first chunks of the documents with the best names."""
@@ -318,6 +329,9 @@ SELECT chunk.headings || ' ' || text FROM words JOIN chunk ON chunk.id = words.r
   LIMIT 9
 """
 _A_NAME_WITH = "SELECT name FROM names WHERE names MATCH ? LIMIT 9"
+_PATHS_NAMED = """
+SELECT document.id, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
+"""
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
 
