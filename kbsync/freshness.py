@@ -39,10 +39,11 @@ ReadFreshness = Callable[[Tx], "list[Freshness]"]
 @dataclass(frozen=True, slots=True)
 class Note:
     """What a reply may lack. `is_minor`: only for assistants, because a user just started kbsync or ran the
-    last pass, or gets a notification."""
+    last pass, or gets a notification. `explains_hits`: to be read before them."""
 
     text: str
     is_minor: bool = False
+    explains_hits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

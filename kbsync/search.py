@@ -145,7 +145,7 @@ def _notes_on_words(guesses: Mapping[str, str], *, are_all: bool) -> list[Note]:
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and are_all:
         lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
-    return [Note(printable(line)) for line in lines]
+    return [Note(printable(line), explains_hits=True) for line in lines]
 
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:

@@ -507,9 +507,23 @@ MISTAKES = {
     "meaning-ignored": Mistake(
         "search finds words and no meaning",
         "kbsync/index/store.py",
-        "        return LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)\n",
-        "        return LEXICAL * self.words\n",
+        "(1 - LEXICAL) * max(0.0, self.meaning)",
+        "0.0",
         ("tests/index/test_search.py", "tests/index/test_local_target.py"),
+    ),
+    "script-told-apart": Mistake(
+        "a question in one Chinese script finds nothing in the other",
+        "kbsync/index/words.py",
+        "    TOKENISER: lambda text: simplified(folded(text)),\n",
+        "    TOKENISER: folded,\n",
+        ("tests/index/test_characters.py",),
+    ),
+    "guess-untold": Mistake(
+        "what was searched for instead of a misspelt word is not said",
+        "kbsync/search.py",
+        "        *_notes_on_words(guesses,",
+        "        *_notes_on_words({},",
+        ("tests/cli/test_search.py",),
     ),
     "upgrade-deletes": Mistake(
         "what a newer program does not select any more is deleted",

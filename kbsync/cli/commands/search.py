@@ -81,6 +81,10 @@ def command(
     reply = search_once(installation, query, images=not files)
     hits, notes = reply.hits, reply.note_lines()
     output = Output()
+    shown_notes = [] if choices.quiet else [note for note in reply.notes if not note.is_minor]
+    for note in shown_notes:
+        if note.explains_hits:
+            print_message(note.text)
     if as_json:
         output.json({"hits": [hit_json(each) for each in hits], **({"notes": notes} if notes else {})})
     elif files:
@@ -94,5 +98,6 @@ def command(
     if not choices.quiet:
         for option in options_in_words(query, reply.unmatched):
             print_message(f"no document matches {option}")
-        for note in notes:
-            print_message(note)
+    for note in shown_notes:
+        if not note.explains_hits:
+            print_message(note.text)
