@@ -53,7 +53,7 @@ _FOLDS: Mapping[int, Callable[[str], str]] = {
 }
 _FORMED = 3  # the first version with other forms
 _FORMS = re.compile(
-    r"(?<![^\W_])(?<![0-9][.,])(?:(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
+    r"(?<![^\W_])(?<![0-9][,.'’\u00a0\u2009\u202f])(?>(?P<name>[A-Za-z0-9]*[a-z][A-Z][A-Za-z0-9]*)"
     r"|[A-Za-z]{1,5}-[0-9]{2,}"
     r"|[0-9]{1,3}(?:[,.'’\u00a0\u2009\u202f][0-9]{3})+)(?![^\W_])"
 )
