@@ -39,7 +39,8 @@ def command(choices: Choices, as_json: bool) -> None:
         for key in ("name", "folder", "target", "problem")
         if any(row[key] for row in rows)
     ]
-    heads, *lines = table(columns, output.columns)
+    # A program that reads the list needs whole paths.
+    heads, *lines = table(columns, output.columns if output.is_terminal else None)
     output.line(output.dim(heads))
     for line in lines:
         output.line(line)
