@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.searching import Image, KnowsWords, Passage, Query, UnknownWords, selector
+from kbsync.contract.searching import Image, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
 from kbsync.engine.clock import apart
@@ -210,13 +210,7 @@ async def _find(
         # An absolute pattern is compared with the folders' real paths.
         asked = await apart("", asyncio.to_thread(searches, searched, query))
         ask = search_soon if soon else search_mirrors
-
-        async def search_group(
-            group: Sequence[SearchedMirror], its: Query
-        ) -> tuple[list[FoundDocument], UnknownWords | None]:
-            return await ask(group, its), await _unknown_words(group[0].target, its)
-
-        searching = (apart(group[0].name, search_group(group, its)) for group, its in asked)
+        searching = (apart(group[0].name, ask(group, its)) for group, its in asked)
         answers = await asyncio.gather(*searching, return_exceptions=True)
         found, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
         unknown = list[UnknownWords | None]()
@@ -225,21 +219,15 @@ async def _find(
             if isinstance(answer, BaseException):
                 errors |= dict.fromkeys(names, _expected(answer))
             else:
-                found.append((group[0], answer[0]))
-                unknown.append(answer[1])
+                documents, its_unknown = answer
+                found.append((group[0], documents))
+                unknown.append(its_unknown)
                 answered += names
         best = merge(found, query)
         if images:
             best = await with_images(best, searched)
         known = [each for each in unknown if each is not None]
         return best, errors, answered, known if len(known) == len(unknown) else []
-
-
-async def _unknown_words(target: Target, query: Query) -> UnknownWords | None:
-    """The words that no document has; None if the target can't tell, or if the user is still typing."""
-    if query.unfinished or not isinstance(target, KnowsWords):
-        return None
-    return await target.unknown_words(query)
 
 
 def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:

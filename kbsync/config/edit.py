@@ -147,16 +147,16 @@ def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
     return part.start_mark.index, part.end_mark.index
 
 
-def _after(pattern: re.Pattern[str], text: str, place: int) -> int:
-    """Behind the match of `pattern` at `place`. Raises `NotEditable`."""
-    if (match := pattern.match(text, place)) is None:
+def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Behind the match of `pattern` at `at`. Raises `NotEditable`."""
+    if (match := pattern.match(text, at)) is None:
         raise NotEditable
     return match.end()
 
 
-def _indent(text: str, place: int) -> str:
-    """What is before `place` in its line: only spaces. Raises `NotEditable`."""
-    before = text[text.rfind("\n", 0, place) + 1 : place]
+def _indent(text: str, at: int) -> str:
+    """What is before `at` in its line: only spaces. Raises `NotEditable`."""
+    before = text[text.rfind("\n", 0, at) + 1 : at]
     if before.strip(" "):
         raise NotEditable
     return before
@@ -167,14 +167,14 @@ def _block_end(text: str, item: _Item) -> int:
     assert item.dash is not None
     # A block scalar includes its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
-    end = place = _after(_REST, text, value_end)
+    end = at = _after(_REST, text, value_end)
     column = len(_indent(text, item.dash))
-    while line := _EMPTY_LINE.match(text, place):
-        place = line.end()
+    while line := _EMPTY_LINE.match(text, at):
+        at = line.end()
         if line[1] is not None:
             if len(line[1]) <= column:
                 break
-            end = place
+            end = at
     return end
 
 
@@ -229,19 +229,19 @@ def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]
 
 
 def edit_config(
-    place: Path,
+    path: Path,
     environ: Mapping[str, str],
     change: Callable[[Config, str], str],
     *,
     writes: bool = True,
 ) -> Config:
-    """Replace the text of the config at `place`, and return the new config.
+    """Replace the text of the config at `path`, and return the new config.
 
     `change` gets the config and its text, and is called again if somebody else changes the file meanwhile.
     Without `writes` it only checks whether that is possible. Raises `NotEditable`, `LockedError`, and
     `UsageError` for a config that is refused before or after the change; then the file is unchanged.
     """
-    file = Path(os.path.abspath(place))  # noqa: PTH100 (Path.absolute keeps `..`)
+    file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     # A missing or unreadable file is reported before anything else.
     read_content(file)
     try:
@@ -275,13 +275,13 @@ def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Confi
         raise UsageError("; ".join(f"{each.key}: {each.message}" for each in error.problems)) from None
 
 
-def create_config(place: Path, environ: Mapping[str, str], text: str) -> Config:
-    """Write a new config to `place`, and return it.
+def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
+    """Write a new config to `path`, and return it.
 
     Raises `UsageError` for a config that is refused, and then writes nothing; FileExistsError if there is
-    something at `place`, and other OSErrors.
+    something at `path`, and other OSErrors.
     """
-    file = Path(os.path.abspath(place))  # noqa: PTH100 (Path.absolute keeps `..`)
+    file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     make_private_folder(file.parent)
     with _held(file) as real:
         if os.path.lexists(file):

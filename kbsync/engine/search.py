@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from kbsync.contract.searching import Hit, Query, selector
+from kbsync.contract.searching import Hit, KnowsWords, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
 from kbsync.errors import Unavailable
@@ -104,19 +104,28 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
     return found
 
 
-async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
-    """Return the best documents of one of `searches`. Raises `TargetError`, `StateError`, and `UsageError`
-    for a bad pattern."""
+Answer = tuple[list[FoundDocument], UnknownWords | None]
+"""The best documents, and the words that none has; None if the target can't tell."""
+
+
+async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
+    """Run one of `searches`. Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
+
+    While the user is typing, unknown words are not asked for.
+    """
     mirror = mirrors[0]
     if mirror.target.limits.embedded:
         hits = await mirror.target.search(query)
     else:
         ids = await selected_ids(mirror, query)
         hits = await mirror.target.search(replace(query, among=tuple(ids or ()), top_k=MOST_FOUND))
-    return await locate(mirrors, hits, query)
+    documents, unknown = await locate(mirrors, hits, query), None
+    if isinstance(mirror.target, KnowsWords) and not query.unfinished:
+        unknown = await mirror.target.unknown_words(query)
+    return documents, unknown
 
 
-async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> list[FoundDocument]:
+async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Like `search_mirrors`, but also raises `Unavailable` if there is no response within `PATIENCE`."""
     try:
         async with asyncio.timeout(PATIENCE):

@@ -158,7 +158,7 @@ class BuiltinEmbedder:
         self._weights, self._tokens = folder / WEIGHTS, folder / TOKENIZER
         self._table: NDArray[np.float32] | None = None
         self._vocabulary = Vocabulary(self._read_tokenizer())
-        self._read_rows([])
+        self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,7 +25,6 @@ from kbsync.core.text import printable
 from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
 from kbsync.index.read.formats import is_picture
-from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import PASSAGES
 from kbsync.index.words import Term, readable, terms_of
@@ -116,7 +115,8 @@ class Search:
                 _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
-            terms += [Term(stem, stem, is_guess=True) for stem in _guesses(snapshot.unknown(terms))]
+            guesses = dict.fromkeys(each.stem for each in snapshot.unknown(terms) if each.stem)
+            terms = [*terms, *(Term(stem, stem, is_guess=True) for stem in guesses)]
             least = self._encoder.least_cosine
             ranked = _ranked(snapshot.candidates(terms, self._encoder.model, vector, query, least), least)
             if self._ranker is None:
@@ -134,12 +134,8 @@ class Search:
         terms = terms_of(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
-            written = {each.word: snapshot.written(each.stem) if each.stem else "" for each in unknown}
-        return UnknownWords(written, bool(terms) and len(unknown) == len(terms))
-
-
-def _guesses(unknown: Iterable[Unknown]) -> dict[str, None]:
-    return dict.fromkeys(each.stem for each in unknown if each.stem)
+        instead = {each.word: each.written for each in unknown}
+        return UnknownWords(instead, bool(terms) and len(unknown) == len(terms))
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:

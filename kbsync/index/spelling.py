@@ -31,10 +31,14 @@ Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A word of a question that no document has, and the stem of a similar one that occurs, or ""."""
+    """A word of a question that no document has, and the stem of a similar one that occurs, or "".
+
+    `written`: the similar word as a document has it.
+    """
 
     word: str
     stem: str
+    written: str = ""
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:

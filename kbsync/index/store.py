@@ -108,9 +108,6 @@ class StoreSnapshot(Protocol):
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
         """The terms that no document has, and similar ones that some document has."""
 
-    def written(self, stem: str) -> str:
-        """A word with this stem as a document has it; the stem itself if there is none."""
-
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""
 

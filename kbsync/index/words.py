@@ -57,7 +57,7 @@ _FORMS = re.compile(
     r"|[A-Za-z]{1,5}-[0-9]{2,}"
     r"|[0-9]{1,3}(?:[,.'’\u00a0\u2009\u202f][0-9]{3})+)(?![^\W_])"
 )
-_PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[0-9]+")
+_PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def with_forms(text: str) -> str:
@@ -170,15 +170,20 @@ def names_sought(question: str) -> list[str]:
     """The words of the names that the question may be, with an extension and without; [] if too long."""
     if not 0 < len(question) <= LONGEST_NAME:
         return []
-    names = [question, question.rpartition(".")[0]]
-    return list(filter(None, dict.fromkeys(" ".join(Tokeniser().words(name)) for name in names)))
+    tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
+    return list(filter(None, dict.fromkeys(" ".join(tokeniser.words(name)) for name in names)))
 
 
-def is_name(question: str, path: str) -> bool:
-    """Whether the question is the name of the file at `path`, with its extension or without."""
-    name = path.rpartition("/")[2].encode("utf-8", "replace").decode()
+def name_test(question: str) -> Callable[[str], bool]:
+    """A test for paths whose file has the question for its name, with its extension or without."""
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    return tokeniser.words(question) in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
+    asked = tokeniser.words(question)
+
+    def is_name(path: str) -> bool:
+        name = path.rpartition("/")[2].encode("utf-8", "replace").decode()
+        return asked in (tokeniser.words(name), tokeniser.words(name.rpartition(".")[0]))
+
+    return is_name
 
 
 def last_word(question: str) -> str:

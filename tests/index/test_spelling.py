@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from kbsync.contract.searching import Query, UnknownWords
 from kbsync.index.spelling import MOST_GUESSED, Unknown, find_unknown, slips_between
+from kbsync.index.sqlite import store
 from kbsync.index.sqlite.store import SqliteStore
-from kbsync.index.words import stemmed, terms_of
+from kbsync.index.words import Term, stemmed, terms_of
 from tests.index.test_search import searching
 
 TEXTS = [
@@ -143,10 +145,30 @@ def test_a_question_of_which_nothing_is_known_says_that(tmp_path: Path) -> None:
         assert search.unknown_words(Query("?")) == UnknownWords({}, False)
 
 
+def test_a_search_and_its_note_look_for_similar_words_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = list[str]()
+
+    def counted(terms: Sequence[Term], *rest: Any) -> list[Unknown]:
+        looked.extend(term.surface for term in terms)
+        return find_unknown(terms, *rest)
+
+    monkeypatch.setattr(store, "find_unknown", counted)
+    with searching(tmp_path, TEXTS) as (search, index):
+        assert search.search(Query("temprature"))
+        assert search.unknown_words(Query("temprature")).instead == {"temprature": "temperature"}
+        assert looked == ["temprature"]
+        index.delete([1])
+        while index.tidy():
+            pass
+        assert search.unknown_words(Query("temprature")).instead == {"temprature": ""}
+
+
 def test_words_of_deleted_documents_are_unknown_again(tmp_path: Path) -> None:
     with searching(tmp_path, TEXTS) as (_, index):
         index.delete([1])
         while index.tidy():
             pass
-        with closing(SqliteStore(tmp_path, writer=None)) as store, store.snapshot() as seen:
+        with closing(SqliteStore(tmp_path, writer=None)) as base, base.snapshot() as seen:
             assert seen.unknown(terms_of("temprature")) == [Unknown("temprature", "")]

@@ -325,8 +325,9 @@ async def test_a_target_is_told_what_is_being_typed(one: Scene, monkeypatch: pyt
     assert asked == [("har", True), ("har", False), ("har", False)]
 
 
+@pytest.mark.parametrize("call", ["search", "unknown_words"])
 async def test_a_silent_target_is_named_and_not_waited_for(
-    one: Scene, monkeypatch: pytest.MonkeyPatch
+    one: Scene, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     async def never(_query: Query) -> list[Hit]:
         await asyncio.Event().wait()
@@ -335,7 +336,7 @@ async def test_a_silent_target_is_named_and_not_waited_for(
     monkeypatch.setattr(engine_search, "PATIENCE", 0.05)
     await one.mirrored(1)
     async with one.target() as target:
-        monkeypatch.setattr(target, "search", never)
+        monkeypatch.setattr(target, call, never, raising=False)
         told = await one.json("/api/search?q=a")
     assert told["hits"] == []
     assert told["notes"][-1] == "docs: not searched: no response within 0.05 s"

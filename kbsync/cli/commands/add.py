@@ -124,8 +124,8 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
                 reloaded(before, "")
                 raise UsageError(f"{folder} is the folder of mirror {mirror.name} already")
             if mirror.name == name:
-                reload = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
-                raise UsageError(f"{name} is the name of {mirror.folder} already; choose another: {reload}")
+                fix = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
+                raise UsageError(f"{name} is the name of {mirror.folder} already; choose another: {fix}")
         places.check_state_dir(state_dir, [folder], create=False)
         return with_mirror(text, {"name": name, "folder": str(folder)})
 

@@ -17,7 +17,7 @@ from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
-from kbsync.index.words import Term, is_name, names_sought, readable
+from kbsync.index.words import Term, name_test, names_sought, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,10 +147,6 @@ class PostgresSnapshot:
         _, _, frequencies = self._frequencies(whole)
         return [Unknown(term.surface, "") for term in whole if not frequencies[term]]
 
-    def written(self, stem: str) -> str:
-        """The stem itself."""
-        return stem
-
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Those of the chunks that exist and belong to a document."""
         rows = self._connection.execute(
@@ -261,12 +257,13 @@ class PostgresSnapshot:
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
         """The documents whose file has the question for its name."""
-        named = set[int]()
-        for name in names_sought(readable(question)):
+        question = readable(question)
+        named, is_name = set[int](), name_test(question)
+        for name in names_sought(question):
             terms = sorted({term_of(word) for word in name.split()})
             values = {"terms": terms, "most": MOST_ROWS, **scope.values}
             rows = self._connection.execute(_PATHS_NAMED.replace("@scope", scope.of_names), values)
-            named.update(document for document, path in rows if is_name(question, unbind(path)))
+            named.update(document for document, path in rows if is_name(unbind(path)))
         return set(sorted(named)[:DEPTH])
 
     def _by_name(

@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
-from kbsync.index.words import Term, is_name, names_sought, readable, stemmed
+from kbsync.index.words import Term, name_test, names_sought, readable, stemmed
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Reader:
     _word_tables: Sequence[str]
     _matrix: Matrix
     _frequencies: dict[Term, int]
+    _last_unknown: tuple[Sequence[Term], list[Unknown]]
     _chunks: int
     _data_version: int
 
@@ -106,6 +108,7 @@ class Reader:
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
         self._frequencies = {}
+        self._last_unknown = (), []
         self._chunks, self._data_version = 0, -1
 
     def has_vectors(self, model: str) -> bool:
@@ -121,12 +124,7 @@ class Reader:
         least: float = 0.0,
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores."""
-        version: int = self._connection.pragma("data_version")
-        # Cache counts between searches, which often share common words, until a commit.
-        if version != self._data_version:
-            self._frequencies.clear()
-            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
-            self._data_version = version
+        self._forget_after_commit()
         admitted = self._find_admitted(query)
         selected, total = select_terms(terms, {term: self._frequency(term) for term in terms}, self._chunks)
         expression = _expression(selected)
@@ -182,11 +180,13 @@ class Reader:
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
         """The documents whose file has the question for its name."""
-        if not (names := names_sought(readable(question))):
+        question = readable(question)
+        if not (names := names_sought(question)):
             return set()
         expression = " OR ".join(f'"{name}"' for name in names)
         rows = islice(self._connection.execute(_PATHS_NAMED, (expression,)), MOST_ROWS)
-        named = (number for number, path in rows if is_name(question, unbind(path)))
+        is_name = name_test(question)
+        named = (number for number, path in rows if is_name(unbind(path)))
         return set(islice((each for each in named if admitted is None or each in admitted), DEPTH))
 
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
@@ -204,10 +204,27 @@ class Reader:
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """The terms that no document has, and similar ones that some document has."""
-        return find_unknown(terms, self._occurring, self._beginning)
+        self._forget_after_commit()
+        # A search asks once to find what is similar, and once to say so.
+        if self._last_unknown[0] != terms:
+            found = find_unknown(terms, self._occurring, self._beginning)
+            unknown = [
+                replace(each, written=self._written(each.stem)) if each.stem else each for each in found
+            ]
+            self._last_unknown = terms, unknown
+        return self._last_unknown[1]
 
-    def written(self, stem: str) -> str:
-        """A word with this stem as a document has it; the stem itself if there is none."""
+    def _forget_after_commit(self) -> None:
+        """Counts are kept between searches, which often share common words, until a commit."""
+        version: int = self._connection.pragma("data_version")
+        if version != self._data_version:
+            self._frequencies.clear()
+            self._last_unknown = (), []
+            self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
+            self._data_version = version
+
+    def _written(self, stem: str) -> str:
+        """A word with this stem as a document has it; the stem itself if none is found soon."""
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{stem}"',)):
                 for term in stemmed(text):
