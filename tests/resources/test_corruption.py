@@ -195,21 +195,22 @@ async def test_a_damaged_state_that_cannot_be_set_aside_is_told_and_tried_again(
     monkeypatch.setattr(daemon, "CHECK_STATE_EVERY", 0.05)
     monkeypatch.setattr(daemon, "log_damage", told.append)
     watch = daemon.Daemon._watch_mirrors
+    (tmp_path / "docs").mkdir()
+    installation = Installation(folder_config(tmp_path / "docs"), tmp_path / "state")
 
     async def watched(self: daemon.Daemon, store: StateStore) -> None:
         opened.append(store)
+        if len(opened) == 1:
+            # Before a mirror reads it: what it has read is not read from the disk again.
+            overwrite(installation.state_file)
+            with pytest.raises(StateError):
+                store.read_now(lambda tx: tx.mirrors.all())
         await watch(self, store)
 
     monkeypatch.setattr(daemon.Daemon, "_watch_mirrors", watched)
-    (tmp_path / "docs").mkdir()
-    installation = Installation(folder_config(tmp_path / "docs"), tmp_path / "state")
     prepare(installation)
     kept = daemon.Daemon(installation, lambda: installation)
     running = asyncio.create_task(kept.run())
-    await until(lambda: opened)
-    overwrite(installation.state_file)
-    with pytest.raises(StateError):
-        opened[0].read_now(lambda tx: tx.mirrors.all())
     await until(lambda: refusing.asked > 2)
     assert len(told) == 1
     assert "cannot be set aside (read-only file system)" in told[0]
