@@ -414,24 +414,20 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
     wake(installation.state_dir)
 
 
-def ask_reload(installation: Installation) -> bool:
-    """Make a running kbsync reload the config, which was changed; returns whether one is seen running."""
+def request_reload(installation: Installation, otherwise: str) -> str:
+    """Make a running kbsync reload the changed config, and return that as text; `otherwise` if none is seen
+    running."""
     from kbsync.state.inbox import RELOAD
 
-    # A kbsync in another container can't be seen, but it reads the same state.
-    if lock.holding(installation.state_dir) is not False and installation.state_file.exists():
-        post(installation, [(RELOAD, None, {})])
-    holder = lock.find_holder(installation.state_dir)
-    return holder is not None and holder.stays
-
-
-def reloaded(installation: Installation, otherwise: str) -> str:
-    """Make a running kbsync reload the config, and return that as text; `otherwise` if none is running."""
     try:
-        return "the running kbsync reloads the config now" if ask_reload(installation) else otherwise
+        # A kbsync in another container can't be seen, but it reads the same state.
+        if lock.holding(installation.state_dir) is not False and installation.state_file.exists():
+            post(installation, [(RELOAD, None, {})])
+        holder = lock.find_holder(installation.state_dir)
     except (KbsyncError, OSError) as error:
         # The config is changed already.
         return f"the running kbsync could not be asked to reload the config ({error}); restart it"
+    return "the running kbsync reloads the config now" if holder is not None and holder.stays else otherwise
 
 
 def when_done(installation: Installation) -> str:

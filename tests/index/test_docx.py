@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kbsync.index.fence.parser import Parser
@@ -11,13 +9,6 @@ from tests.index import samples
 from tests.index.samples import docx, docx_with, word_part
 from tests.index.samples import docx_paragraph as paragraph
 from tests.targets.bodies import BytesBody
-
-
-@pytest.fixture(scope="module")
-def parser(tmp_path_factory) -> Iterator[Parser]:
-    parser = Parser(tmp_path_factory.mktemp("spool"))
-    yield parser
-    parser.close()
 
 
 def text_of(parser: Parser, raw: bytes) -> str:

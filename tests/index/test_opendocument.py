@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kbsync.index.fence.parser import Parser
 from tests.index import samples
 from tests.targets.bodies import BytesBody
-
-
-@pytest.fixture(scope="module")
-def parser(tmp_path_factory) -> Iterator[Parser]:
-    parser = Parser(tmp_path_factory.mktemp("spool"))
-    yield parser
-    parser.close()
 
 
 def text_of(parser: Parser, raw: bytes) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kbsync.errors import Rejected
@@ -11,13 +9,6 @@ from kbsync.index.document import Parsed
 from kbsync.index.fence.parser import Parser
 from tests.index.samples import pdf, placed
 from tests.targets.bodies import BytesBody
-
-
-@pytest.fixture(scope="module")
-def parser(tmp_path_factory) -> Iterator[Parser]:
-    parser = Parser(tmp_path_factory.mktemp("spool"))
-    yield parser
-    parser.close()
 
 
 def read(parser: Parser, *pages: bytes, **settings) -> Parsed:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kbsync.index.document import Parsed
 from kbsync.index.fence.parser import Parser
 from tests.targets.bodies import BytesBody
-
-
-@pytest.fixture(scope="module")
-def parser(tmp_path_factory) -> Iterator[Parser]:
-    parser = Parser(tmp_path_factory.mktemp("spool"))
-    yield parser
-    parser.close()
-
 
 HEAD = rb"{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial;}"
 HEAD += rb"{\f2\fcharset134 SimSun;}}{\stylesheet{\s0 Normal;}{\s1\outlinelevel1 Mine;}"

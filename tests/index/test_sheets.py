@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kbsync.errors import Rejected
@@ -15,13 +13,6 @@ STYLES = """<styleSheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2
 <xf numFmtId="0"/><xf numFmtId="14"/><xf numFmtId="22"/><xf numFmtId="21"/><xf numFmtId="46"/>
 </cellXfs></styleSheet>"""
 SHEET = "xl/worksheets/sheet1.xml"
-
-
-@pytest.fixture(scope="module")
-def parser(tmp_path_factory) -> Iterator[Parser]:
-    parser = Parser(tmp_path_factory.mktemp("spool"))
-    yield parser
-    parser.close()
 
 
 def text_of(parser: Parser, raw: bytes, extension: str = "xlsx") -> str:

@@ -19,7 +19,7 @@ from kbsync.cli.commands.init import (
     start_config,
     take_over,
 )
-from kbsync.cli.context import choose, reloaded
+from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import FOLDER, Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config import places
@@ -121,7 +121,7 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
         for mirror in config.mirrors:
             if os.path.realpath(mirror.folder) == real:
                 # Perhaps an earlier command was killed before this.
-                reloaded(before, "")
+                request_reload(before, "")
                 raise UsageError(f"{folder} is the folder of mirror {mirror.name} already")
             if mirror.name == name:
                 fix = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
@@ -143,4 +143,4 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:
         what_next.append(explain_kept_trial(trial_dir, folder, "another kbsync is running"))
-    return [*what_next, reloaded(after, f"to mirror it: {after.command_line('--once')}")]
+    return [*what_next, request_reload(after, f"to mirror it: {after.command_line('--once')}")]

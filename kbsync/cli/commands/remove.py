@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync.cli.commands.forget import Stake, forget_mirror, read_stake, show_stake
-from kbsync.cli.context import choose, reloaded
+from kbsync.cli.context import choose, request_reload
 from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
 from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import ask
@@ -68,7 +68,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
         documents = 0
     else:
         _edit(installation, name)
-    what_next = reloaded(installation, "")
+    what_next = request_reload(installation, "")
     if as_json:
         Output().json(
             {"removed": name, "documents": {"kept": documents, "deleted": deleted}, "config": str(place)}
