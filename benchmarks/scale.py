@@ -49,7 +49,7 @@ FILTERS = {
     "about one in 50": Query("", after=1_798_000_000),
     "about one in 10": Query("", after=1_790_000_000),
     "about half": Query("", after=1_750_000_000),
-    "of one folder of many": Query("", path="**/drivers/net/**"),
+    "of one folder of many": Query("", paths=("**/drivers/net/**",)),
     "of one type of many": Query("", types=("html",)),
 }
 

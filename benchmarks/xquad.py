@@ -31,6 +31,7 @@ from pathlib import Path
 from bodies import Text
 
 from kbsync.config.secrets import Secret
+from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Accepted, Body, Outgoing, Surroundings
 from kbsync.index.document import Flavour, Parsed
@@ -121,7 +122,8 @@ async def ranks(
     """
     places, start = [], time.perf_counter()
     for question, path in asked:
-        paths = [hit.path for hit in await target.search(Query(question, path=among))]
+        query = parse_query(Query(question, paths=() if among is None else (among,)))
+        paths = [hit.path for hit in await target.search(query)]
         places.append(paths.index(path) + 1 if path in paths else 0)
     return places, (time.perf_counter() - start) / len(asked) * 1000
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kbsync.config.model import MirrorConfig
+from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Image, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
@@ -66,6 +67,7 @@ class SearchReply:
     `fresh`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
     empty if there are hits. `guesses`: words searched for instead of those that no document has.
+    `query`: as searched, without operators in its text.
     """
 
     hits: Sequence[FoundDocument]
@@ -75,6 +77,7 @@ class SearchReply:
     answered: Collection[str] = ()
     unmatched: Unmatched = field(default_factory=Unmatched)
     guesses: Sequence[str] = ()
+    query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
         """The notes in words; `minor`: include those that a user at a terminal knows anyway."""
@@ -89,20 +92,22 @@ async def search(
     images: bool = False,
     soon: bool = False,
 ) -> SearchReply:
-    """Find the best documents of the mirrors named `only`, or of all.
+    """Find the best documents of the mirrors named `only`, or of all. The text of `query` may have operators
+    (`parse_query`).
 
     `images`: with the pictures in their passages, if the target has them. `soon`: don't wait for a mirror
     that doesn't respond in time. Raises `UsageError` for an invalid query, and `StateError`.
     """
+    typed, query = query, parse_query(query)
     selector(query)  # raises for a path that isn't a valid pattern
     installation = opened.installation
     mirrors = [each for each in installation.mirrors if not only or each.name in only]
-    found, errors, answered, unknown = await _find(opened, mirrors, query, images=images, soon=soon)
+    found, errors, answered, unknown, notes = await _find(opened, mirrors, query, images=images, soon=soon)
     refused = [
         name for name, error in errors.items() if isinstance(error, Halted) and error.halt == CREDENTIALS
     ]
     if refused and await opened.take_new_secrets(refused):
-        return await search(opened, query, only, images=images, soon=soon)
+        return await search(opened, typed, only, images=images, soon=soon)
     read_freshness = freshness_reader(
         mirrors, installation.state_dir, installation.command_line, look_at_folders=True
     )
@@ -118,8 +123,11 @@ async def search(
         return fresh, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
 
     fresh, hits, unmet = await opened.read(look)
-    guesses = _guesses(unknown)
+    lacks_phrase = bool(query.phrases) and not hits
+    guesses = {} if lacks_phrase else _guesses(unknown)
     notes = [
+        *notes,
+        *([_note_on_phrases(query)] if lacks_phrase and answered and unmet == Unmatched() else []),
         *_notes_on_words(guesses, are_all=bool(hits and unknown) and all(each.are_all for each in unknown)),
         *notes_on(fresh, opened),
         *(
@@ -128,7 +136,8 @@ async def search(
             if not isinstance(error, UnmadeError)
         ),
     ]
-    return SearchReply(hits, fresh, notes, errors, answered, unmet, list(filter(None, guesses.values())))
+    words = list(filter(None, guesses.values()))
+    return SearchReply(hits, fresh, notes, errors, answered, unmet, words, query)
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
@@ -146,6 +155,25 @@ def _notes_on_words(guesses: Mapping[str, str], *, are_all: bool) -> list[Note]:
     if not lines and are_all:
         lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
     return [Note(printable(line), explains_hits=True) for line in lines]
+
+
+def _note_on_phrases(query: Query) -> Note:
+    phrases = " ".join(f"“{phrase}”" for phrase in query.phrases)
+    without = " ".join(f"“{word}”" for word in query.excluded)
+    text = f"no document has {phrases}{' without ' * bool(without)}{without} word for word"
+    return Note(printable(f"{text}; leave out the quotes to search for the words"), explains_hits=True)
+
+
+def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[Note]:
+    """The mirrors whose service takes no phrases and no excluded words."""
+    if not query.phrases and not query.excluded:
+        return []
+    text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
+    return [
+        Note(printable(f"{each.name}: {text}"), explains_hits=True)
+        for each in searched
+        if not each.target.limits.embedded
+    ]
 
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
@@ -201,9 +229,9 @@ def _expected(error: BaseException) -> Exception:
 
 async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
-) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords]]:
-    """Return the hits, why mirrors couldn't be searched, those that responded, and for each target the words
-    that it lacks; [] if one of them can't tell."""
+) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords], list[Note]]:
+    """Return the hits, why mirrors couldn't be searched, those that responded, for each target the words that
+    it lacks ([] if one of them can't tell), and what services don't know of the query."""
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
@@ -227,7 +255,8 @@ async def _find(
         if images:
             best = await with_images(best, searched)
         known = [each for each in unknown if each is not None]
-        return best, errors, answered, known if len(known) == len(unknown) else []
+        notes = _notes_on_syntax(searched, query)
+        return best, errors, answered, known if len(known) == len(unknown) else [], notes
 
 
 def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:

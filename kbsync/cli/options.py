@@ -237,7 +237,8 @@ def selection_options(function: Callable[..., Any]) -> Any:
     ) -> Any:
         # `--type md,txt` is accepted too.
         extensions = tuple(part for each in types for part in each.split(","))
-        return function(*positional, selection=Query("", path=path, types=extensions, after=after), **others)
+        selection = Query("", paths=() if path is None else (path,), types=extensions, after=after)
+        return function(*positional, selection=selection, **others)
 
     command: Any = with_selection
     for option in reversed(_OPTIONS):

@@ -127,7 +127,7 @@ def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
 
 
 def _options(query: Query) -> str:
-    words = [] if query.path is None else [f"--path {printable(query.path)}"]
+    words = [f"--path {printable(path)}" for path in query.paths]
     words += [f"--type {printable(','.join(query.types))}"] if query.types else []
     words += [] if query.after is None else [f"--after {iso_time(query.after)}"]
     return " ".join(words)

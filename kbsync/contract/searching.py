@@ -13,15 +13,20 @@ from kbsync.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `path` is a gitignore pattern, `types` are extensions without dot, `after` is in epoch
-    seconds."""
+    """A search. `paths` are gitignore patterns that all match, `types` are extensions without dot, one of
+    which matches, `after` is in epoch seconds.
+
+    `phrases`: a document has all of these, word for word. `excluded`: words and phrases that it lacks.
+    """
 
     text: str
     top_k: int = 10
-    path: str | None = None
+    paths: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     after: float | None = None
-    # Remote ids that the three fields above select, for a target without paths; empty: unknown.
+    phrases: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    # Remote ids that `paths`, `types` and `after` select, for a target without paths; empty: unknown.
     among: tuple[str, ...] = ()
     # Have a ranking model order the hits, which costs money; see `Target.reranks`.
     rerank: bool = False
@@ -33,7 +38,7 @@ class Query:
     @property
     def selects(self) -> bool:
         """Whether the query selects some documents only."""
-        return self.path is not None or bool(self.types) or self.after is not None
+        return bool(self.paths or self.types) or self.after is not None
 
 
 def selector(query: Query) -> Callable[[str, float | None], bool]:
@@ -42,20 +47,24 @@ def selector(query: Query) -> Callable[[str, float | None], bool]:
 
     Raises `UsageError` if the path isn't a valid pattern.
     """
-    try:
-        fits = None if query.path is None else path_matcher(query.path)
-    except ValueError as error:
-        raise UsageError(f"--path {query.path!r} is not a gitignore pattern: {error}") from error
+    tests = [_path_test(path) for path in query.paths]
     endings = tuple(f".{each.lower().lstrip('.')}" for each in query.types)
 
     def selects(path: str, modified: float | None) -> bool:
-        if fits is not None and not fits(path):
+        if not all(fits(path) for fits in tests):
             return False
         if endings and not path.lower().endswith(endings):
             return False
         return query.after is None or (modified is not None and modified >= query.after)
 
     return selects
+
+
+def _path_test(path: str) -> Callable[[str], bool]:
+    try:
+        return path_matcher(path)
+    except ValueError as error:
+        raise UsageError(f"--path {path!r} is not a gitignore pattern: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,13 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
     return lambda path: decide_upwards(lines, path, False) is not None
 
 
+def plain_part(pattern: str) -> str:
+    """The longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
+    is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
+    parts = pattern.replace("?", "*").split("*") if is_plain else []
+    return max((part.strip("/ \t\n") for part in parts), key=len, default="")
+
+
 def one_pattern(pattern: str) -> PatternLine:
     """A single pattern. Raises ValueError for one that matches no path."""
     stripped = _without_trailing_spaces(pattern)

@@ -250,8 +250,7 @@ class Unmatched:
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
     """Find the parts of the query that no document of these mirrors matches; `folders` by name."""
     parts = [Query("", types=(each,)) for each in query.types]
-    if query.path is not None:
-        parts.insert(0, Query("", path=query.path))
+    parts = [*(Query("", paths=(each,)) for each in query.paths), *parts]
     if query.after is not None:
         parts.append(Query("", after=query.after))
     left = dict(enumerate([*parts, query]))
@@ -269,19 +268,25 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 
 
 def anchored(folder: Path, query: Query) -> Query:
-    """Resolve a `--path` that is absolute, or begins with `./`, against the mirror's folder.
+    """Resolve patterns that are absolute, or begin with `./`, against the mirror's folder.
 
     `./` is the working directory if that is in the mirror, else the mirror's folder. A location in the folder
     is on this machine, so the query then covers the mirror's `own` documents.
     """
-    typed = query.path
-    if typed is None or not typed.startswith(("/", "./")):
-        return query
+    resolved = [_anchored_pattern(folder, typed) for typed in query.paths]
+    paths = tuple(pattern for pattern, _ in resolved if pattern is not None)
+    return replace(query, paths=paths, own=query.own or any(is_inside for _, is_inside in resolved))
+
+
+def _anchored_pattern(folder: Path, typed: str) -> tuple[str | None, bool]:
+    """The pattern relative to `folder` (None: all of it), and whether it is a location in there."""
+    if not typed.startswith(("/", "./")):
+        return typed, False
     path = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)
     for root in (os.path.realpath(folder), os.path.abspath(folder)):  # noqa: PTH100
         if path == root:
-            return replace(query, path=None, own=True)
+            return None, True
         if path.startswith(root.rstrip("/") + "/"):
             end = "/" if typed.endswith("/") else ""
-            return replace(query, path=path.removeprefix(root.rstrip("/")) + end, own=True)
-    return replace(query, path=typed.removeprefix("."))
+            return path.removeprefix(root.rstrip("/")) + end, True
+    return typed.removeprefix("."), False

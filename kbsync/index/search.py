@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -25,9 +26,12 @@ from kbsync.core.text import printable
 from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
 from kbsync.index.read.formats import is_picture
+from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
 from kbsync.index.weights import PASSAGES
 from kbsync.index.words import Term, readable, terms_of
+
+_WORD = re.compile(r"[^\W_]+")
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +119,9 @@ class Search:
                 _log.warning("searched by words alone: %s", printable(error.reason))
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
-            guesses = dict.fromkeys(each.stem for each in snapshot.unknown(terms) if each.stem)
+            unknown = [each for each in snapshot.unknown(terms) if each.stem]
+            guesses = dict.fromkeys(each.stem for each in unknown)
+            query = replace(query, phrases=tuple(_corrected(each, unknown) for each in query.phrases))
             terms = [*terms, *(Term(stem, stem, is_guess=True) for stem in guesses)]
             least = self._encoder.least_cosine
             ranked = _ranked(snapshot.candidates(terms, self._encoder.model, vector, query, least), least)
@@ -136,6 +142,12 @@ class Search:
             unknown = snapshot.unknown(terms)
         instead = {each.word: each.written for each in unknown}
         return UnknownWords(instead, bool(terms) and len(unknown) == len(terms))
+
+
+def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
+    """The phrase with the words that were probably meant for those that no document has."""
+    instead = {each.word: each.written for each in unknown}
+    return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:

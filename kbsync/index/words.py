@@ -32,6 +32,7 @@ CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003f
 """Characters written without spaces, as the inside of a regular expression's brackets."""
 
 _RUN = re.compile(f"[{CJK}]+")
+_RUNS = re.compile(f"([{CJK}]+)")
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
@@ -149,11 +150,44 @@ class Tokeniser:
 
     def words(self, text: str) -> list[str]:
         """The words of `text`, one after another."""
-        raw = words(text).encode()
+        return self.tokens(words(text))
+
+    def tokens(self, text: str) -> list[str]:
+        """What SQLite makes of words divided by spaces."""
         tokens = self._tokeniser(
-            raw, apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
+            text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
         return list(map(str, tokens))
+
+
+def phrase_parts(phrase: str) -> list[str]:
+    """The parts of a phrase, each as words divided by spaces that follow each other in the index.
+
+    Behind a run of CJK characters the index has its pairs: a phrase that goes on there has several parts.
+    """
+    text = with_forms(simplified(folded(legible(phrase))))
+    tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
+    parts = (part if number % 2 == 0 else " ".join(part) for number, part in enumerate(_RUNS.split(text)))
+    return list(filter(None, (" ".join(tokeniser.tokens(part)) for part in parts)))
+
+
+def phrase_test(phrase: str) -> Callable[[str], bool]:
+    """A test for texts that have the words of `phrase` one after another."""
+    tokeniser = Tokeniser()
+
+    def sequence(text: str) -> list[str]:
+        return tokeniser.tokens(" ".join(phrase_parts(text)))
+
+    sought = sequence(phrase)
+    length = len(sought)
+
+    def has_phrase(text: str) -> bool:
+        tokens = sequence(text)
+        return any(
+            tokens[at : at + length] == sought for at, token in enumerate(tokens) if token == sought[0]
+        )
+
+    return has_phrase if sought else lambda _text: False
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:

@@ -573,6 +573,30 @@ def test_hits_that_have_no_word_of_the_question_are_told_as_such(mirrored: Place
     assert notes(mirrored, "frobnicate", "--folder", "docs") == []
 
 
+def test_phrases_and_excluded_words_narrow_a_search(mirrored: Place) -> None:
+    def hits(question: str) -> list[str]:
+        ran = mirrored.run("search", "--folder", "docs", "--json", "--", question)
+        return [hit["path"] for hit in ran.json["hits"]]
+
+    assert "install.md" in hits("reset password")
+    assert "install.md" not in hits("reset -password")
+    assert hits("password path:install.md type:md") == ["install.md"]
+    assert notes(mirrored, '"password of reset" guide', "--folder", "docs") == [
+        "no document has “password of reset” word for word; leave out the quotes to search for the words"
+    ]
+    ran = mirrored.run("search", "--folder", "docs", "--", "-password path:guides")
+    assert (ran.code, "add a word to search for" in ran.err) == (2, True)
+    ran = mirrored.run("search", "--folder", "docs", "password path:nowhere/")
+    assert "no document matches --path nowhere/" in ran.err
+
+
+def test_a_service_is_asked_without_phrases_and_excluded_words_and_a_note_says_so(shared: ZhipuPlace) -> None:
+    ran = shared.run("search", 'office "opens at nine" -badge path:guides/ type:txt', "--json")
+    assert [hit["path"] for hit in ran.json["hits"]] == ["guides/hours.txt"]
+    [note] = ran.json["notes"]
+    assert 'doesn\'t know "phrases" and -words' in note
+
+
 def test_what_is_not_indexed_yet_is_said_whether_anything_was_found_or_not(lagging: Place) -> None:
     waits = "handbook: 1 document waits and kbsync isn't running; run: kbsync --once"
     for word in ("document", "xqzzyplk"):

@@ -155,7 +155,7 @@ def test_a_filter_leaves_as_many_hits_as_there_are(tmp_path: Path) -> None:
     ]
     with searching(tmp_path, noise + wanted) as (searcher, _):
         for text in ("budget", "budgets of a team by number"):
-            hits = searcher.search(Query(text, top_k=12, path="kept/"))
+            hits = searcher.search(Query(text, top_k=12, paths=("kept/",)))
             assert {each.path for each in hits} == {path for path, _ in wanted}
 
 
@@ -192,10 +192,10 @@ def large_and_far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqliteSt
         (Query("budget plan", top_k=10), 10),
         (Query("budget plan", top_k=11), 10),
         (Query("budget plan", top_k=1_000), 10),
-        (Query("budget plan", top_k=10, path="large.md"), 1),
-        (Query("budget plan", top_k=10, path="far/"), 9),
-        (Query("budget plan", top_k=10, path="far/3.md"), 1),
-        (Query("budget plan", top_k=10, path="nowhere/"), 0),
+        (Query("budget plan", top_k=10, paths=("large.md",)), 1),
+        (Query("budget plan", top_k=10, paths=("far/",)), 9),
+        (Query("budget plan", top_k=10, paths=("far/3.md",)), 1),
+        (Query("budget plan", top_k=10, paths=("nowhere/",)), 0),
     ],
 )
 def test_with_fewer_documents_than_asked_for_all_are_found_and_not_every_passage_is_gone_through(
@@ -239,7 +239,7 @@ def test_the_passage_that_answers_is_shown_of_a_document_found_by_its_name(tmp_p
 
 def test_a_path_that_is_no_pattern_is_a_usage_error(searcher: Search) -> None:
     with pytest.raises(UsageError, match="not a gitignore pattern"):
-        searcher.search(Query("leave", path="!"))
+        searcher.search(Query("leave", paths=("!",)))
 
 
 AWKWARD = [
@@ -409,7 +409,7 @@ def test_the_file_that_has_the_question_for_its_name_comes_first(
     ]
     with searching(tmp_path, texts) as (search, index):
         assert search.search(Query(question))[0].path == path
-        assert path not in paths(search.search(Query(question, path="c*")))
+        assert path not in paths(search.search(Query(question, paths=("c*",))))
         number = [each for each, _ in texts].index(path) + 1
         index.rename(number, "other.md", "other.md", 1.0)
         assert search.search(Query(question))[0].path != "other.md"

@@ -716,7 +716,7 @@ async def test_a_pattern_that_is_a_path_of_a_dead_mount_holds_up_no_other_questi
     monkeypatch.setattr(module, "SEARCH_SECONDS", 0.3)
 
     def search(mirrors: Any, query: Any) -> Any:
-        if query.path is not None:
+        if query.paths:
             mended.wait(60)
         return looks(mirrors, query)
 

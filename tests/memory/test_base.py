@@ -109,7 +109,7 @@ async def test_a_forgetful_base_gives_nothing_of_ours_back(forgetful: ForgetfulM
     remote_id = await put(forgetful, outgoing("docs/a.md", name="a.md"))
     [row] = await rows(forgetful)
     assert (row.path, row.digest, row.upload_id, row.recipe) == (None, None, None, None)
-    [hit] = await forgetful.search(Query("one", path="elsewhere/", types=("pdf",), after=99.0))
+    [hit] = await forgetful.search(Query("one", paths=("elsewhere/",), types=("pdf",), after=99.0))
     assert (hit.remote_id, hit.path, hit.modified) == (remote_id, None, None)
     assert await put(forgetful, outgoing("docs/a.md", name="a.md")) != remote_id
 

@@ -500,7 +500,7 @@ MISTAKES = {
     "filter-after-the-fact": Mistake(
         "search --path shows documents of other folders",
         "kbsync/index/sqlite/store.py",
-        "            if self.admitted is not None and row[1] not in self.admitted:\n",
+        "            if not self.scope.admits(row[1], row[0]):\n",
         "            if False:\n",
         ("tests/index/test_search.py", "tests/cli/test_search.py"),
     ),

@@ -65,7 +65,7 @@ def test_the_index_is_made_when_the_fill_is_over_and_serves_all_owners(
         assert not ours.purge()
         assert postgres.run(database, INDEX) == []
         queries = [
-            Query(f"word{n} kestrel", path=path, own=own)
+            Query(f"word{n} kestrel", paths=(path,) if path else (), own=own)
             for n in (5, 250)
             for path in (None, "200.md")
             for own in (False, True)

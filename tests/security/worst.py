@@ -201,6 +201,8 @@ _SEARCHED = {
     "index.postgres.errors._REFUSED": [times('role "'), 'role "' + _LETTERS],
     "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
     "index.words._RUN": [times("文"), times("文a")],
+    "index.search._WORD": [_LETTERS, _BLANKS, times("a_")],
+    "index.words._RUNS": [times("文"), times("文a")],
     "index.chunk._WIDE": [times("文"), _LETTERS],
 }  # fmt: skip
 _MATCHED = {

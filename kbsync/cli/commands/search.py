@@ -18,6 +18,7 @@ from kbsync.errors import UsageError
         "kbsync search 'how do I reset a password'",
         "kbsync search invoice --type pdf --after 2026-01-01",
         "kbsync search 'error handling' --path 'guides/**' -k 3",
+        "kbsync search 'budget \"annual report\" -draft path:2026/ type:pdf'",
         "kbsync search -i                      results as you type",
         "kbsync search draft --files -0 | xargs -0 ls -l",
         "kbsync search 'opening hours' --json | jq -r '.hits[0].text'",
@@ -52,6 +53,9 @@ def command(
     as_json: bool,
 ) -> None:
     """Search the mirrored documents by words and by meaning; the best hits come first.
+
+    In QUERY, "quotes" find a phrase, -word leaves out documents with that word, and path:GLOB and type:EXT
+    narrow the search; put single quotes around QUERY, so that the shell leaves them alone.
 
     In a knowledge base shared by several machines, this searches the documents of all of them; with --mirror,
     only that mirror's. On a terminal, click a path to open the file. A note on stderr, and in `notes` of
@@ -92,11 +96,11 @@ def command(
             output.path(str(path), b"\0" if null else b"\n")
     else:
         several = len(installation.mirrors) > 1
-        print_hits(output, hits, " ".join([text, *reply.guesses]), several=several)
+        print_hits(output, hits, " ".join([reply.query.text, *reply.guesses]), several=several)
         if not hits and not choices.quiet:
             print_message(f"nothing found for: {text}")
     if not choices.quiet:
-        for option in options_in_words(query, reply.unmatched):
+        for option in options_in_words(reply.query, reply.unmatched):
             print_message(f"no document matches {option}")
     for note in shown_notes:
         if not note.explains_hits:

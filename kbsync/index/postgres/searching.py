@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.searching import Origin, Query
-from kbsync.core.selection import one_pattern
+from kbsync.core.selection import one_pattern, plain_part
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
-from kbsync.index.words import Term, name_test, names_sought, readable
+from kbsync.index.words import Term, Tokeniser, name_test, names_sought, naming_text, phrase_test, readable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +37,9 @@ MOST_WEIGHED = 10_000
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a filter names to the server; above it, the server checks each passage."""
 
+MOST_CHECKED = 20_000
+"""Maximum number of passages with all words of a phrase whose texts are checked for it."""
+
 LONGEST_PATH = 4_096
 """Characters of a path filter at most, as in a file's path: the server refuses long patterns."""
 
@@ -53,7 +57,7 @@ class _Scope:
     """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
 
     `of_names`: the same of rows of `document`. `documents`: their number, if it may be less than a search
-    asks for.
+    asks for. `passages`: those that have the phrases, with their documents; None: no phrases.
     """
 
     condition: str
@@ -61,6 +65,7 @@ class _Scope:
     values: Mapping[str, Any]
     documents: int
     is_few: bool = False
+    passages: Mapping[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,11 @@ class PostgresSnapshot:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
         lexical, by_name, name_scores, total = self._by_words(terms, query.text, scope, document_count, near)
+        if scope.passages is not None:
+            # A passage with a phrase is a hit without any other word of the question.
+            least_score = sys.float_info.epsilon
+            lexical = [*((*row, least_score) for row in islice(scope.passages.items(), DEPTH)), *lexical]
+            by_name = {passage: by_name[passage] for passage in by_name.keys() & scope.passages.keys()}
         documents = {passage: document for passage, document, _ in [*lexical, *nearest]}
         only_named = by_name.keys() - documents.keys()
         documents |= by_name
@@ -178,12 +188,57 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """The filters of `query`, including the owner."""
+        """The filters, phrases and excluded words of `query`, including the owner."""
+        having, lacking = list[set[int]](), set[int]()
+        passages, whole = set[int](), set[int]()
+        for phrase in query.phrases:
+            found, named = self._find_phrase(phrase)
+            having.append({*found.values(), *named})
+            passages.update(found)
+            whole |= named
+        for excluded in query.excluded:
+            found, named = self._find_phrase(excluded)
+            lacking |= {*found.values(), *named}
+        contents = set.intersection(*having) - lacking if having else None
+        scope = self._filter_scope(query, contents, lacking)
+        if contents is None:
+            return scope
+        rows = self._connection.execute(_PHRASED, (list(passages), list(contents), list(whole & contents)))
+        owners: dict[int, int] = dict(rows.fetchall())
+        condition = f"{scope.condition} AND passage = ANY(%(phrased)s::bigint[])"
+        values = {**scope.values, "phrased": list(owners)}
+        return replace(scope, condition=condition, values=values, is_few=True, passages=owners)
+
+    def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
+        """The passages with a phrase, each with its content, and the contents whose names have it."""
+        has_phrase = phrase_test(phrase)
+        terms = sorted({term_of(word) for word in Tokeniser().words(readable(phrase))})
+        if not terms:
+            return {}, set()
+        values = {"terms": terms, "most": MOST_CHECKED}
+        if len(terms) == 1:  # no text has to be checked for one word
+            passages: dict[int, int] = dict(self._connection.execute(_PASSAGES_WITH, values).fetchall())
+        else:
+            passages = {
+                passage: content
+                for passage, content, headings, text in self._connection.execute(_TEXTS_WITH, values)
+                if has_phrase(text) or has_phrase("\n".join(headings))
+            }
+        names = self._connection.execute(_NAMES_WITH, values) if self._viewpoint.has_names else ()
+        named = {
+            content
+            for content, title, tags, path in names
+            if has_phrase(naming_text(title, tags, unbind(path)))
+        }
+        return passages, named
+
+    def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
+        """The filters of `query`, of these contents only (None: all) and none of `lacking`."""
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()
         if owner is not None:
             own_condition, own_row, values = "AND owner = %(owner)s", "WHERE id = %(owner)s", {"owner": owner}
-        conditions, filter_values = _conditions(query)
+        conditions, filter_values = _conditions(query, contents, lacking)
         if not conditions:
             [(few, documents)] = self._connection.execute(
                 f"SELECT sum(passages) <= %(few)s, coalesce(sum(documents), 0)::bigint FROM owner {own_row}",  # noqa: S608
@@ -201,18 +256,18 @@ class PostgresSnapshot:
             # doesn't for a subquery in the place of a value.
             subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
             return _Scope(f"AND passage = ({subquery} AND {where})", f"AND {where}", values, sys.maxsize)
-        contents = {"contents": [content for (content,) in rows]}
+        admitted = {"contents": [content for (content,) in rows]}
         of_names = "AND content = ANY(%(contents)s::bigint[])"
         among = "passage WHERE content = ANY(%(contents)s::bigint[])"
         [(few,)] = self._connection.execute(
             f"SELECT count(*) <= %(few)s FROM (SELECT FROM {among} LIMIT %(few)s + 1) AS found",  # noqa: S608
-            {**contents, "few": FEW},
+            {**admitted, "few": FEW},
         )
         if few:
             condition = f"AND passage IN (SELECT id FROM {among})"  # noqa: S608
-            return _Scope(condition, of_names, contents, len(rows), is_few=True)
+            return _Scope(condition, of_names, admitted, len(rows), is_few=True)
         subquery = "SELECT content FROM passage p WHERE p.id = passage"
-        return _Scope(f"AND ({subquery}) = ANY(%(contents)s::bigint[])", of_names, contents, len(rows))
+        return _Scope(f"AND ({subquery}) = ANY(%(contents)s::bigint[])", of_names, admitted, len(rows))
 
     # -- words
 
@@ -373,6 +428,25 @@ _PATHS_NAMED = """
 SELECT id, path FROM document WHERE terms @> %(terms)s::integer[] @scope ORDER BY id LIMIT %(most)s
 """
 
+_PASSAGES_WITH = """
+SELECT passage, p.content FROM words w JOIN passage p ON p.id = passage
+WHERE w.terms @> %(terms)s::integer[]
+"""
+
+_TEXTS_WITH = """
+SELECT passage, p.content, p.headings, p.text FROM words w JOIN passage p ON p.id = passage
+WHERE w.terms @> %(terms)s::integer[] LIMIT %(most)s
+"""
+
+_NAMES_WITH = """
+SELECT content, title, tags, path FROM document WHERE terms @> %(terms)s::integer[] LIMIT %(most)s
+"""
+
+_PHRASED = """
+SELECT p.id, d.id FROM passage p JOIN document d USING (content)
+WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
+"""
+
 _OF_NAMES = """
 SELECT p.id, d.id FROM unnest(%s::bigint[]) WITH ORDINALITY AS best(id, at)
 JOIN document d USING (id) JOIN passage p USING (content) ORDER BY at, place LIMIT %s
@@ -409,9 +483,20 @@ def _literal(vector: NDArray[np.float32]) -> str:
     return f"[{','.join(map(str, vector.tolist()))}]"
 
 
-def _conditions(query: Query) -> tuple[str, dict[str, Any]]:
-    """The filters of `query` as conditions on a row of `document`, with their values; "" for all."""
+def _conditions(
+    query: Query, contents: Collection[int] | None = None, lacking: Collection[int] = ()
+) -> tuple[str, dict[str, Any]]:
+    """The filters of `query` as conditions on a row of `document`, with their values; "" for all.
+
+    `contents`: only these, if not None. `lacking`: none of these.
+    """
     conditions, values = list[str](), dict[str, Any]()
+    if contents is not None:
+        conditions.append("content = ANY(%(having)s::bigint[])")
+        values["having"] = list(contents)
+    elif lacking:
+        conditions.append("content <> ALL(%(lacking)s::bigint[])")
+        values["lacking"] = list(lacking)
     if query.after is not None:
         conditions.append("modified >= %(after)s")
         values["after"] = query.after
@@ -419,10 +504,10 @@ def _conditions(query: Query) -> tuple[str, dict[str, Any]]:
         conditions.append("lower(shown) LIKE ANY(%(endings)s)")
         endings = (_storable(ending).lower().lstrip(".") for ending in query.types)
         values["endings"] = [f"%.{_escape_like(ending)}" for ending in endings]
-    if query.path is not None:
+    for at, path in enumerate(query.paths):
         # Searching for one part first excludes most paths: the pattern takes ten times as long.
-        conditions.append("strpos(shown, %(part)s) > 0 AND shown ~ %(path)s")
-        values |= {"path": _pattern(query.path), "part": _part(query.path)}
+        conditions.append(f"strpos(shown, %(part{at})s) > 0 AND shown ~ %(path{at})s")
+        values |= {f"path{at}": _pattern(path), f"part{at}": clean(plain_part(path))}
     return " AND ".join(conditions), values
 
 
@@ -435,12 +520,6 @@ def _escape_like(text: str) -> str:
     for character in "\\%_":
         text = text.replace(character, f"\\{character}")
     return text
-
-
-def _part(path: str) -> str:
-    """The longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
-    parts = [] if set(path) & set("[\\!#") or not path.isascii() else path.replace("?", "*").split("*")
-    return clean(max((part.strip("/ \t\n") for part in parts), key=len, default=""))
 
 
 def _pattern(path: str) -> str:

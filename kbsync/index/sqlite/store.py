@@ -6,11 +6,12 @@ Lookups and searches leave no trace on the disk, and a search doesn't wait for a
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from kbsync.contract.searching import Query, selector
+from kbsync.core.selection import plain_part
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder
@@ -29,7 +31,7 @@ from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
 from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
-from kbsync.index.words import Term, name_test, names_sought, readable, stemmed
+from kbsync.index.words import Term, name_test, names_sought, phrase_parts, phrase_test, readable, stemmed
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
 if TYPE_CHECKING:
@@ -40,6 +42,24 @@ _NO_FILE = (-1, -1)
 
 _Row = tuple[int, int, int | None, float]
 """A chunk, its document, its slot and its score."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What a search may return: chunks of `documents`, and of these the `chunks`; None: all.
+
+    `whole`: the documents whose chunks it may all return.
+    """
+
+    documents: set[int] | None
+    chunks: set[int] | None = None
+    whole: set[int] = field(default_factory=set)
+
+    def admits(self, document: int, chunk: int) -> bool:
+        """Whether it may return this chunk."""
+        if self.documents is not None and document not in self.documents:
+            return False
+        return self.chunks is None or chunk in self.chunks or document in self.whole
 
 
 class Reader:
@@ -125,7 +145,8 @@ class Reader:
     ) -> list[CandidateChunk]:
         """The best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
-        admitted = self._find_admitted(query)
+        scope = self._scope(query)
+        admitted = scope.documents
         selected, total = select_terms(terms, {term: self._frequency(term) for term in terms}, self._chunks)
         expression = _expression(selected)
         matches: Iterator[tuple[int, float]] = iter(())
@@ -139,8 +160,12 @@ class Reader:
                 islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
             )
             by_words = chain(first, by_words)
+        if scope.chunks is not None:
+            # A chunk with a phrase is a hit without any other word of the question.
+            phrased = ((chunk, sys.float_info.epsilon) for chunk in islice(sorted(scope.chunks), DEPTH))
+            by_words = chain(by_words, self._with_owners(phrased))
         document_count = self._count_wanted(admitted, query.top_k)
-        lexical, semantic = _Selection(admitted, document_count), _Selection(admitted, document_count)
+        lexical, semantic = _Selection(scope, document_count), _Selection(scope, document_count)
         lexical.take(by_words)
         # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
         locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
@@ -160,7 +185,11 @@ class Reader:
             return CandidateChunk(chunk, document, words, meaning, document in name_scores.exact)
 
         found = [candidate(chunk, *location) for chunk, location in locations.items()]
-        by_name = [row for row in self._chunks_by_name(name_scores) if row[0] not in locations]
+        by_name = [
+            row
+            for row in self._chunks_by_name(name_scores)
+            if row[0] not in locations and scope.admits(row[1], row[0])
+        ]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
@@ -257,12 +286,74 @@ class Reader:
                 )
         return by_chunk
 
+    def _scope(self, query: Query) -> _Scope:
+        """The filters, phrases and excluded words of `query`."""
+        documents = self._find_admitted(query)
+        if query.excluded:
+            if documents is None:
+                documents = {number for (number,) in self._connection.execute("SELECT id FROM document")}
+            for excluded in query.excluded:
+                chunks, named = self._find_phrase(excluded)
+                documents -= self._documents_of(chunks) | named
+        if not query.phrases:
+            return _Scope(documents)
+        phrased, whole = set[int](), set[int]()
+        for phrase in query.phrases:
+            chunks, named = self._find_phrase(phrase)
+            having = self._documents_of(chunks) | named
+            documents = having if documents is None else documents & having
+            phrased.update(chunks)
+            whole |= named
+        return _Scope(documents, phrased, whole)
+
+    def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
+        """The chunks with a phrase, in order, and the documents with it in their names."""
+        if not (expression := _phrase_expression(phrase)):
+            return [], set()
+        if len(phrase_parts(phrase)) == 1:
+            chunks = [chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (expression, -1))]
+        else:
+            has_phrase = phrase_test(phrase)
+            rows: Iterable[Any] = self._connection.execute(_TEXTS_WITH, (expression,))
+            chunks = [
+                chunk
+                for chunk, headings, text in rows
+                if has_phrase(text) or has_phrase("\n".join(json.loads(headings)))
+            ]
+        if "names" not in self._word_tables:
+            return chunks, set()
+        return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
+
+    def _documents_of(self, chunks: Iterable[int]) -> set[int]:
+        """The documents of these chunks, which are in order."""
+        documents, last = set[int](), 0
+        for chunk in chunks:
+            if chunk > last:
+                for last, document in self._connection.execute(_RUN_OF, (chunk,)):
+                    if document is not None and chunk <= last:
+                        documents.add(document)
+        return documents
+
     def _find_admitted(self, query: Query) -> set[int] | None:
         """The documents that the filters of `query` admit; None: all."""
         if not query.selects:
             return None
         selects = selector(query)
-        rows = self._connection.execute("SELECT id, path, modified FROM document")
+        # Most documents are excluded at a tenth of what the exact test of a path takes.
+        conditions, values = list[str](), list[str | float]()
+        if query.after is not None:
+            conditions.append("modified >= ?")
+            values.append(query.after)
+        for part in filter(None, map(plain_part, query.paths)):
+            conditions.append("(typeof(path) = 'blob' OR instr(path, ?))")
+            values.append(part)
+        if query.types and all(map(str.isascii, query.types)):
+            endings = [f".{each.lower().lstrip('.')}" for each in query.types]
+            tests = " OR ".join(["lower(substr(path, ?)) = ?"] * len(endings))
+            conditions.append(f"(typeof(path) = 'blob' OR {tests})")
+            values += [value for ending in endings for value in (-len(ending), ending)]
+        statement = f"SELECT id, path, modified FROM document WHERE {' AND '.join(conditions) or 1}"  # noqa: S608
+        rows = self._connection.execute(statement, values)
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _frequency(self, term: Term) -> int:
@@ -300,12 +391,12 @@ class Reader:
 
     def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
         """(chunk, document, slot) of all documents still needed; None if these are many."""
-        scope = selection.admitted
-        if scope is None:
+        documents = selection.scope.documents
+        if documents is None:
             some = "SELECT id FROM document LIMIT ?"
-            scope = {number for (number,) in self._connection.execute(some, (_FEW_DOCUMENTS + 1,))}
-        missing = scope - selection.documents.keys() if len(selection.rows) >= DEPTH else scope
-        if len(scope) > _FEW_DOCUMENTS:
+            documents = {number for (number,) in self._connection.execute(some, (_FEW_DOCUMENTS + 1,))}
+        missing = documents - selection.documents.keys() if len(selection.rows) >= DEPTH else documents
+        if len(documents) > _FEW_DOCUMENTS:
             return None
         runs, chunks = list[tuple[int, int]](), 0
         for document in missing:
@@ -353,6 +444,20 @@ _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
 
 
+_TEXTS_WITH = """
+SELECT chunk.id, chunk.headings, text FROM words JOIN chunk ON chunk.id = words.rowid WHERE words MATCH ?
+  ORDER BY words.rowid
+"""
+_RUN_OF = """
+SELECT first + chunks - 1, document FROM run WHERE first <= ? ORDER BY first DESC LIMIT 1
+"""
+
+
+def _phrase_expression(phrase: str) -> str:
+    """What a full-text index is asked for: all parts of the phrase; "" if it has no word."""
+    return " AND ".join(f'"{part}"' for part in phrase_parts(phrase))
+
+
 def _expression(terms: Iterable[Term]) -> str:
     """What a full-text index is asked for: any of the terms."""
     return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
@@ -390,11 +495,11 @@ _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 
 
 class _Selection:
-    """Rows of admitted documents: `DEPTH`, and more until they cover `wanted` documents."""
+    """Rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
 
-    def __init__(self, admitted: set[int] | None, document_count: int) -> None:
-        """`admitted` None: all. At least `document_count` such documents exist."""
-        self.admitted, self._wanted = admitted, document_count
+    def __init__(self, scope: _Scope, document_count: int) -> None:
+        """At least `document_count` documents are in the scope."""
+        self.scope, self._wanted = scope, document_count
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document
 
@@ -409,7 +514,7 @@ class _Selection:
         if self.is_enough:
             return
         for row in rows:
-            if self.admitted is not None and row[1] not in self.admitted:
+            if not self.scope.admits(row[1], row[0]):
                 continue
             count = self.documents.get(row[1], 0)
             # Beyond `DEPTH` a large document would add thousands of rows. Some rows appear twice.

@@ -607,9 +607,10 @@ function titleOf(hits, pattern) {
 
 const place = (one) => (one?.page != null ? `page ${one.page}` : one?.line != null ? `line ${one.line}` : "");
 
-// Words as typed; a script without spaces is marked by pairs of characters.
+// Words as typed, without what narrows the search; a script without spaces is marked by pairs of characters.
 function patternOf(query) {
-  const words = query.match(/[\p{L}\p{N}_]+/gu) || [];
+  const asked = query.replace(/(^|\s)(-("[^"]*"|\p{L}\S*)|(path|type):("[^"]*"|\S+))/gu, " ");
+  const words = asked.match(/[\p{L}\p{N}_]+/gu) || [];
   const parts = words.flatMap((one) => (/\p{Script=Han}/u.test(one) && one.length > 2
     ? [one, ...Array.from(one).slice(1).map((c, at) => Array.from(one)[at] + c)] : [one]));
   const escaped = parts.sort((a, b) => b.length - a.length).map((one) => one.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));

@@ -295,7 +295,7 @@ def refusing_to_rank(reply: Any) -> Callable[[httpx.Request], Any]:
     ("query", "count"),
     [
         (Query("x", top_k=2), 2),
-        (Query("x", top_k=2, path="docs/"), 5),
+        (Query("x", top_k=2, paths=("docs/",)), 5),
     ],
 )
 async def test_what_is_filtered_later_is_not_cut_before(query: Query, count: int) -> None:

@@ -200,7 +200,10 @@ TOOLS = {
             "then `list`.",
             _arguments(
                 "query",
-                query=_text("Words to search for, or a question."),
+                query=_text(
+                    'Words to search for, or a question. "Quotes" find a phrase, -word leaves out documents '
+                    "with that word, path:GLOB and type:EXT narrow the search."
+                ),
                 k=_whole("Maximum number of documents.", 1, MOST_HITS, 8),
                 path=_text("Only paths that match this pattern in gitignore syntax: `guides/**`, `*.pdf`."),
                 type={
@@ -354,7 +357,8 @@ class _Handlers:
             raise UsageError("`query` is blank; pass words to search for")
         after = None if "after" not in arguments else _moment(arguments["after"])
         types = tuple(arguments.get("type", ()))
-        query = Query(text, arguments["k"], path=arguments.get("path"), types=types, after=after)
+        paths = (arguments["path"],) if "path" in arguments else ()
+        query = Query(text, arguments["k"], paths=paths, types=types, after=after)
         wait_notes = await self._wait(context, arguments)
         try:
             reply = await self._ask(lambda: self._library.search(query, arguments.get("mirror")))

@@ -1,0 +1,66 @@
+"""The syntax of a question: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
+
+Whatever isn't one of these is text: an unpaired quote, a hyphen or an apostrophe within a word, a number
+with a minus, a key without a value. Pure; takes time linear in the length of the question.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from kbsync.contract.searching import Query
+from kbsync.errors import UsageError
+
+MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
+"""A text with more of them, or with a longer one, was pasted: it is all text."""
+
+# A quote behind a letter or digit doesn't open a phrase (5" pipe), but one in a script without spaces does.
+_OPERATOR = re.compile(
+    r"""
+    (?<!\S)(?P<key>path|type):(?:"(?P<quoted>[^"]+)"|(?P<value>[^\s"]\S*))
+    | (?<!\S)-(?:"(?P<without>[^"]*)"|(?P<word>[^\W\d_]\S*))
+    | (?<![A-Za-z0-9])"(?P<phrase>[^"]*)"
+    """,
+    re.VERBOSE,
+)
+_WORD = re.compile(r"[^\W_]")
+
+
+def parse_query(query: Query) -> Query:
+    """`query` with the operators of its text in its fields, and the rest, with the words of its phrases, as
+    its text.
+
+    Raises `UsageError` if the operators leave no word to search for.
+    """
+    operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
+    longest = max((len(match[0]) for match in operators), default=0)
+    if not operators or len(operators) > MOST_OPERATORS or longest > LONGEST_OPERATOR:
+        return query
+    paths, types, phrases, excluded = list[str](), list[str](), list[str](), list[str]()
+    for match in operators:
+        value = match["quoted"] or match["value"]
+        if match["key"] == "path":
+            paths.append(value)
+        elif match["key"] == "type":
+            types += filter(None, value.split(","))
+        elif match["phrase"]:
+            phrases.append(match["phrase"])
+        else:
+            excluded.append(match["without"] or match["word"])
+    text, end = "", 0
+    for match in operators:
+        text += f"{query.text[end : match.start()]} {match['phrase'] or ''} "
+        end = match.end()
+    text = " ".join(f"{text}{query.text[end:]}".split())
+    if not _WORD.search(text):
+        raise UsageError("the query only says what to leave out or where to look; add a word to search for")
+    return replace(
+        query,
+        text=text,
+        paths=(*query.paths, *paths),
+        types=(*query.types, *types),
+        phrases=tuple(phrases),
+        excluded=tuple(excluded),
+        unfinished=query.unfinished and bool(query.text[end:].strip()),
+    )

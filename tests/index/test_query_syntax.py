@@ -1,0 +1,175 @@
+"""The syntax of a question, and what the built-in index makes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kbsync.contract.query_syntax import MOST_OPERATORS, parse_query
+from kbsync.contract.searching import Query
+from kbsync.errors import UsageError
+from kbsync.index.search import Search
+from kbsync.index.sqlite.store import SqliteStore
+from kbsync.index.sqlite.writer import Writer
+from tests.index.test_search import ENCODER, entry
+
+
+@pytest.mark.parametrize(
+    ("typed", "query"),
+    [
+        ("annual report", Query("annual report")),
+        ('"annual report" budget', Query("annual report budget", phrases=("annual report",))),
+        ("budget -draft", Query("budget", excluded=("draft",))),
+        ('budget -"first draft"', Query("budget", excluded=("first draft",))),
+        ("budget path:hr/** type:pdf,md", Query("budget", paths=("hr/**",), types=("pdf", "md"))),
+        ('path:"my notes/*.md" path:2026/ x', Query("x", paths=("my notes/*.md", "2026/"))),
+        ('什么是"高速列车" -北京', Query("什么是 高速列车", phrases=("高速列车",), excluded=("北京",))),
+        ('was it "the Methodists?"', Query("was it the Methodists?", phrases=("the Methodists?",))),
+        # Text as it is:
+        ("don't re-index E-4471", Query("don't re-index E-4471")),
+        ("below -20 degrees - or more", Query("below -20 degrees - or more")),
+        ("tar --force", Query("tar --force")),
+        ('a "b c', Query('a "b c')),
+        ('5" pipe and 6" pipe', Query('5" pipe and 6" pipe')),
+        ('"" "?!" x', Query('"" "?!" x')),
+        ("path: and type: x:path:y", Query("path: and type: x:path:y")),
+        ("what is a “fishbowl” helmet", Query("what is a “fishbowl” helmet")),
+        ('"a b" "c', Query('a b "c', phrases=("a b",))),
+    ],
+)
+def test_operators_are_told_from_text(typed: str, query: Query) -> None:
+    assert parse_query(Query(typed)) == query
+
+
+def test_operators_narrow_what_the_options_select() -> None:
+    parsed = parse_query(Query("x path:b type:md", paths=("a",), types=("pdf",)))
+    assert (parsed.paths, parsed.types) == (("a", "b"), ("pdf", "md"))
+
+
+@pytest.mark.parametrize("typed", ["-draft", 'path:hr/** -"first draft"', "type:pdf", "-draft ?"])
+def test_a_question_of_operators_alone_is_refused_in_a_sentence(typed: str) -> None:
+    with pytest.raises(UsageError, match="add a word to search for"):
+        parse_query(Query(typed))
+
+
+def test_the_last_word_is_unfinished_only_if_it_is_text() -> None:
+    assert parse_query(Query("-draft budg", unfinished=True)).unfinished
+    assert not parse_query(Query("budget -dra", unfinished=True)).unfinished
+
+
+def test_a_pasted_text_is_text() -> None:
+    pasted = " ".join(f'He said "number {n}" -loudly.' for n in range(MOST_OPERATORS))
+    assert parse_query(Query(pasted)) == Query(pasted)
+    assert parse_query(Query(f'"{"word " * 1_000}"')).phrases == ()
+
+
+_OPERATORS = ('"', "-", " ", "path:", "type:", "(", "*", "^", "'", ":", "!", "#", "[", "]", "\\", "\n", "  ")
+_WORDS = (
+    "leave",
+    "年假",
+    "paid leave",
+    "\0",
+    "\ud800",
+    "AND",
+    "NOT",
+    "NEAR(",
+    "E-4471",
+    "é",
+    "_",
+    "“",
+    "readTimeout",
+)
+_PIECES = st.sampled_from(_OPERATORS + _WORDS)
+
+
+@given(st.lists(_PIECES, max_size=40).map("".join))
+def test_parsing_loses_no_word_and_is_stable(typed: str) -> None:
+    try:
+        parsed = parse_query(Query(typed))
+    except UsageError:
+        return
+    assert parse_query(Query(typed)) == parsed
+    if not (parsed.paths or parsed.types or parsed.excluded):
+        assert "".join(parsed.text.replace('"', "").split()) == "".join(typed.replace('"', "").split())
+
+
+@pytest.mark.parametrize("piece", ['"', '-"', ' -"a', ' path:"', " -", "path:", '" ', "a" * 99 + '"'])
+def test_parsing_takes_linear_time(piece: str) -> None:
+    started = time.process_time()
+    for typed in (piece * (300_000 // len(piece)), piece + "a" * 300_000):
+        try:
+            parse_query(Query(typed))
+        except UsageError:
+            continue
+    assert time.process_time() - started < 3
+
+
+TEXTS = {
+    "hr/leave.md": "Everyone gets thirty days of paid leave a year.\n\nError E-4471 means: don't re-index.",
+    "hr/draft.md": "A draft: leave is paid, and days are counted.\n\nThe annual budget follows.",
+    "notes/annual report.txt": "Numbers of the year, in three tables: days, leave, pay.",
+    "notes/report.txt": "The annual meeting. A report about leave and days.",
+    "zh/列车.md": "中国的高速列车在北京与上海之间运行。请用 kbsync 搜索它。",
+    "zh/北京.md": "列车高速地开往上海。搜索 kbsync 的人很多。",
+}
+
+
+@pytest.fixture(scope="module")
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    folder = tmp_path_factory.mktemp("syntax")
+    writer = Writer(folder)
+    writer.put([entry(at, path, text) for at, (path, text) in enumerate(TEXTS.items(), 1)], ENCODER)
+    with closing(writer), closing(SqliteStore(folder, writer=None)) as store:
+        yield Search(store, ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("typed", "paths"),
+    [
+        ('"paid leave"', {"hr/leave.md"}),
+        ('"PAID leaves" days', {"hr/leave.md"}),
+        ('"days of"', {"hr/leave.md"}),
+        ('"error E-4471"', {"hr/leave.md"}),
+        ('"don\'t re-index"', {"hr/leave.md"}),
+        ('"annual report"', {"notes/annual report.txt"}),
+        ('"piad leave"', set()),  # four letters are too few for a slip
+        ('"thirti days" "payed leave"', set()),
+        ('"thirtey days"', {"hr/leave.md"}),
+        ('"annual" leave', {"hr/draft.md", "notes/annual report.txt", "notes/report.txt"}),
+        ('"annual" "paid" leave', {"hr/draft.md"}),
+        ('"高速列车"', {"zh/列车.md"}),
+        ('"搜索 kbsync"', {"zh/北京.md"}),
+        ('"kbsync 搜索"', {"zh/列车.md"}),
+        ("days leave -draft", {"hr/leave.md", "notes/annual report.txt", "notes/report.txt"}),
+        ('days leave -"annual report" -draft', {"hr/leave.md", "notes/report.txt"}),
+        ("列车 -北京", set()),
+        ("列车 -中国", {"zh/北京.md"}),
+        ("days leave path:notes/ type:txt -meeting", {"notes/annual report.txt"}),
+        ('"leave days"', set()),
+    ],
+)
+def test_hits_have_the_phrases_and_lack_the_excluded_words(
+    searcher: Search, typed: str, paths: set[str]
+) -> None:
+    hits = searcher.search(parse_query(Query(typed)))
+    assert {hit.path for hit in hits} == paths
+
+
+def test_the_passage_with_the_phrase_is_shown(searcher: Search) -> None:
+    [hit] = searcher.search(parse_query(Query('"annual budget" leave')))
+    assert "annual budget" in hit.passages[0].text
+
+
+@settings(max_examples=60)
+@given(st.lists(_PIECES, max_size=20).map("".join))
+def test_any_question_is_answered_or_refused_in_a_sentence(searcher: Search, typed: str) -> None:
+    try:
+        query = parse_query(Query(typed))
+        searcher.search(query)
+    except UsageError as error:
+        assert str(error)
