@@ -112,7 +112,8 @@ class Freshness:
     @property
     def as_of(self) -> float | None:
         """The time at which the searchable documents match the folder, except for the notes."""
-        is_current = self.is_worked_on and self.is_compared and self.status.halt is None
+        stops = self.status.halt or self.status.pause
+        is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
 
     def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
@@ -122,6 +123,11 @@ class Freshness:
         """
         halt, documents = self.status.halt, self.status.documents
         is_watched = will_mirror or not self.is_unattended
+        if self.status.pause is not None:
+            last = self.status.last_pass
+            known = f"changes since {iso(last)} may be missing" if last else "nothing indexed yet"
+            yield Note(f"paused; {known}; to resume: {cure(f'resume {self.status.name}')}")
+            return
         if halt is not None:
             yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held)
         if self.root_trouble:

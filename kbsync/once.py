@@ -45,7 +45,8 @@ SHORTEST, LONGEST = 0.02, 1.0
 class PassEnd:
     """How the pass ended, beyond what the state records. `busy`: files still being written.
 
-    `reason`: the halt to show for its `trouble` until the next pass; '' for none.
+    `reason`: the halt to show for its `trouble` until the next pass; '' for none. A paused mirror has no
+    complete pass and no trouble.
     """
 
     complete: bool
@@ -62,6 +63,8 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
     mirror.is_pass, may_repeat = True, True
     deadline, wait = mirror.clock.steady() + budget, 1.0
     while True:
+        if await mirror.find_pause() is not None:
+            return PassEnd(False)
         async with mirror.bind() as bound:
             if bound is not None:
                 end = await _pass(bound, budget)
@@ -102,7 +105,12 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     began = mirror.clock.steady()
     while mirror.halt is None:
-        await bound.turn()
+        if await mirror.find_pause() is not None:
+            if await worker.is_settled():
+                return PassEnd(False)
+            worker.wake()
+        else:
+            await bound.turn()
         # An error of one mirror ends its own pass only; the work so far is recorded.
         if halts.is_down_for(budget, mirror.clock.steady()):
             return PassEnd(False, halts.trouble, TARGET_DOWN)
@@ -110,7 +118,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
             return PassEnd(False, halts.state_error)
         if halts.failing:
             return PassEnd(False, halts.failing, FAILING)
-        if await bound.is_done():
+        if not mirror.is_paused and await bound.is_done():
             break
         worker.rested.clear()
         pause = (mirror.clock.steady() - began) / 5

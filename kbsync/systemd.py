@@ -151,7 +151,9 @@ class ServiceReports:
     async def _report(self, store: StateStore, names: Callable[[], Sequence[str]]) -> None:
         def counts(tx: Tx) -> str:
             records = [tx.mirrors.named(name) for name in names()]
-            found = [mirror_status(tx, one, now=0.0, cure=str) for one in records if one is not None]
+            found = [
+                mirror_status(tx, one, now=self.clock.wall(), cure=str) for one in records if one is not None
+            ]
             return status_sentence(found)
 
         while True:
@@ -170,4 +172,5 @@ def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
     totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
     counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
     halts = [f"{mirror.name}: {mirror.halt.reason}" for mirror in mirrors if mirror.halt is not None]
-    return "; ".join([", ".join(counts), *halts])
+    paused = [f"{mirror.name}: paused" for mirror in mirrors if mirror.pause is not None]
+    return "; ".join([", ".join(counts), *halts, *paused])

@@ -394,24 +394,44 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
 def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
     """Leave messages for the running kbsync or the next pass: all of them or none.
 
-    Each is a verb (approve, retry, repair or reload), the name of a mirror or None, and the arguments that
-    the engine's inbox reads. Raises `UsageError` if the state cannot be written.
+    Each is a verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the
+    arguments that the engine's inbox reads. Raises `UsageError` if the state cannot be written.
     """
     import time
-
-    from kbsync.source.wake import wake
-    from kbsync.state.store import StateStore
-
-    prepare(installation)
 
     def leave(tx: Tx) -> None:
         # In one transaction: half of the request is worse than none.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
+    change_state(installation, leave)
+
+
+def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
+    """Run `change` on the state, beside a kbsync that may be running, and wake that.
+
+    Only for what commands own: messages and pauses. Raises `UsageError` if the state cannot be written.
+    """
+    from kbsync.source.wake import wake
+    from kbsync.state.store import StateStore
+
+    prepare(installation)
     with closing(StateStore(installation.state_file, check=False)) as store:
-        store.submit(leave).result()
+        result = store.submit(change).result()
     wake(installation.state_dir)
+    return result
+
+
+def find_paused(installation: Installation) -> list[str]:
+    """The requested mirrors that are paused."""
+    import time
+
+    def find(tx: Tx) -> list[str]:
+        records = [tx.mirrors.named(mirror.name) for mirror in installation.mirrors]
+        now = time.time()
+        return [each.name for each in records if each and tx.pauses.current(each.id, now)]
+
+    return read_state(installation, find)
 
 
 def request_reload(installation: Installation, otherwise: str) -> str:
@@ -432,6 +452,10 @@ def request_reload(installation: Installation, otherwise: str) -> str:
 
 def when_done(installation: Installation) -> str:
     """Who carries out such messages, as text."""
+    if paused := find_paused(installation):
+        are = "is" if len(paused) == 1 else "are"
+        resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")
+        return printable(f"{' and '.join(paused)} {are} paused; it happens after: {resume}")
     if lock.is_held(installation.state_dir):
         return "the running kbsync does it now"
     return printable(f"the next pass does it: {installation.command_line('--once')}")

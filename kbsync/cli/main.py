@@ -24,6 +24,9 @@ COMMANDS = {
     "list": "List the folders in the config.",
     "plan": "Show what a pass would do.",
     "status": "Show the state of mirrors and documents.",
+    "pause": "Pause mirrors, for a time or until you resume them.",
+    "resume": "Resume paused mirrors.",
+    "rescan": "Compare folders with the state now.",
     "search": "Search the mirrored documents.",
     "ask": "Answer a question with citations.",
     "mcp": "Serve assistants over the Model Context Protocol.",
@@ -41,7 +44,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
-    "Folders": ("add", "remove", "list"),
+    "Folders": ("add", "remove", "list", "pause", "resume", "rescan"),
     "Every day": ("status", "search", "ask", "mcp"),
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),

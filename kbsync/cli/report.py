@@ -25,6 +25,7 @@ from kbsync.engine.status import (
     RECIPE_HELD,
     Items,
     in_words,
+    pause_json,
 )
 from kbsync.freshness import Freshness, ReadFreshness, freshness_reader
 from kbsync.installation import Installation
@@ -63,6 +64,11 @@ class MirrorReport(Freshness):
     busy: tuple[str, ...] = ()
     rate: float = 0.0
 
+    def _ends(self, *, by_itself: bool) -> bool:
+        """Whether it is paused, and the pause ends by itself, or only by a person."""
+        pause = self.status.pause
+        return pause is not None and (pause.until is not None) is by_itself
+
     @property
     def settled_code(self) -> Code:
         """The exit code of a pass that left the mirror so, apart from waiting documents."""
@@ -71,7 +77,7 @@ class MirrorReport(Freshness):
         return worst(
             [
                 Code.USAGE if halt is not None and halt.reason == BAD_CONFIG else Code.MIRRORED,
-                Code.PERSON if needs_person else Code.MIRRORED,
+                Code.PERSON if needs_person or self._ends(by_itself=False) else Code.MIRRORED,
                 Code.FAILED if documents.failed else Code.MIRRORED,
             ]
         )
@@ -79,7 +85,7 @@ class MirrorReport(Freshness):
     @property
     def code(self) -> Code:
         """The exit code of a pass that left the mirror so."""
-        waits = self.trouble or self.busy or self.waiting or self.is_troubled
+        waits = self.trouble or self.busy or self.waiting or self.is_troubled or self._ends(by_itself=True)
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
     @property
@@ -122,9 +128,7 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     """Whether a kbsync runs, since when and as which process; else when it last made a pass."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
-        since = datetime.fromtimestamp(holder.since)
-        is_today = since.date() == datetime.now().date()
-        clock = since.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
+        clock = clock_time(holder.since)
         state = "running" if holder.stays else "not running; a single pass or command at work"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [each.since_pass for each in reports if each.has_passed]
@@ -132,6 +136,13 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     if any(each.is_worked_on is None for each in reports):
         return f"can't tell from here whether it runs; {last}"
     return f"not running; {last}"
+
+
+def clock_time(moment: float) -> str:
+    """Epoch seconds as local time for people, with the date unless it is today."""
+    local = datetime.fromtimestamp(moment)
+    is_today = local.date() == datetime.now().date()
+    return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
@@ -163,7 +174,8 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
         if (number := sum(count[word] for count in counts))
     ]
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
-    parts += [*changes, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
+    paused = ["paused"] if any(each.status.pause for each in reports) else []
+    parts += [*changes, *paused, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
     # Nobody knows whether a halted mirror changed, and held documents would change it.
     if len(parts) == 1 and not documents("held"):
         parts.append("nothing changed")
@@ -175,6 +187,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
 
 LEVELS = {
     "mirror.halted": "error",
+    "mirror.paused": "warning",
     "deletions.held": "warning",
     "recipe.held": "warning",
     "document.held": "warning",
@@ -202,12 +215,18 @@ class MirrorProblem:
 
 
 def mirror_problems(installation: Installation, report: MirrorReport) -> Iterator[MirrorProblem]:
-    """Why a mirror is halted, and what is held or unfinished."""
+    """Why a mirror is paused or halted, and what is held or unfinished."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
         return MirrorProblem(printable(f"{name}: {line}") if line else "", event, fields)
 
+    if (pause := report.status.pause) is not None:
+        resume = installation.command_line(f"resume {name}")
+        until = "" if pause.until is None else f" until {clock_time(pause.until)}"
+        detail = f"paused since {clock_time(pause.since)}{until}"
+        fields = {**pause_json(pause), "detail": detail, "cure": resume}
+        yield problem(f"{detail}; to resume: {resume}", "mirror.paused", **fields)
     if halt is not None:
         yield problem(
             f"{halt.reason}: {in_words(halt)}",
@@ -337,6 +356,8 @@ def late(
     With `check` everything that makes `status --check` fail. `max_age`: the age in seconds that waiting files
     and the last pass may have; None: no file may wait.
     """
+    if report.status.pause is not None:
+        return  # that says all
     name, run = report.status.name, f"run: {installation.command_line('--once')}"
     oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age

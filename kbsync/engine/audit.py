@@ -399,8 +399,9 @@ class RegularAudit:
 
     @property
     def _may_work(self) -> bool:
-        """Whether the folder was compared once and the mirror is not halted."""
-        return self._mirror.has_compared and self._mirror.halt is None
+        """Whether the folder was compared once and the mirror is neither halted nor paused."""
+        mirror = self._mirror
+        return mirror.has_compared and mirror.halt is None and not mirror.is_paused
 
     async def keep(self) -> None:
         """Audit whenever an audit is due, until cancelled."""

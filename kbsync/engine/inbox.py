@@ -1,4 +1,4 @@
-"""Requests of commands while this process holds the lock: approve, retry, repair, audit.
+"""Requests of commands while this process holds the lock: approve, retry, repair, audit, rescan.
 
 A command leaves a message in the state and wakes the process that holds it. That carries out a message one
 batch of documents per transaction, the last together with the end of the message. After a crash in the middle
@@ -47,11 +47,13 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """What follows for the run: files to check again, whether a halt may be over, whether to audit now."""
+    """What follows for the run: files to check again, whether a halt may be over, whether to audit now and
+    whether to compare the whole folder."""
 
     recheck: set[str] = field(default_factory=set)
     resumed: bool = False
     audits: bool = False
+    rescans: bool = False
     dropped: list[Dropped] = field(default_factory=list)
 
 
@@ -115,6 +117,8 @@ class Inbox:
                 status.clear_last_audit(tx, self._journal.binding.mirror)
             case "audit":
                 answer.audits = True
+            case "rescan":
+                answer.rescans = True
         tx.inbox.done(message.id)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
@@ -270,7 +274,7 @@ def refuse_malformed(message: Message) -> None:
             for fields in _list(args, "strays", dict):
                 if problem := Claim.problem_of_json(fields):
                     raise MalformedMessage(problem)
-        case "audit":
+        case "audit" | "rescan":
             pass
         case _:
             raise MalformedMessage(f"{printable(message.verb)!r} is not a request that kbsync knows")

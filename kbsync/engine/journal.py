@@ -182,6 +182,10 @@ class Journal:
             )
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
+    def is_paused(self, tx: Tx) -> bool:
+        """Whether a person paused the mirror: nothing may begin now."""
+        return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
+
     def observe(self, tx: Tx, seen: FileSeen) -> None:
         """Record the check of a file and decide about its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), seen.renamed_from
@@ -596,7 +600,9 @@ class Journal:
         return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """Whether the target must still index this document again."""
+        """Whether the target must still index this document again, and may be asked to now."""
+        if self.is_paused(tx):
+            return False
         upload = tx.uploads.get(number)
         is_indexing = upload is not None and upload.state is UploadState.INDEXING
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT

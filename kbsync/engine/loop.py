@@ -101,6 +101,12 @@ class MirrorLoop:
         """Run until `stop`. After any problem of folder or target, continue when it is over."""
         wait = FIRST_RETRY
         while not self.stop.is_set():
+            try:
+                await self._wait_out_pause()
+            except StateError as error:
+                await self._report_failure(error)
+            if self.stop.is_set():
+                return
             known = await self._newest_message()
             try:
                 async with self.mirror.bind() as bound:
@@ -127,6 +133,23 @@ class MirrorLoop:
             elif self.mirror.halts.is_about(CREDENTIALS):
                 await self._reload(ReloadScope.SECRETS)
             wait = min(LONGEST_RETRY, wait * 2)
+
+    async def _wait_out_pause(self) -> None:
+        """While a person wants that, do nothing: read no folder, ask no target."""
+        while not self.stop.is_set() and await self.mirror.find_pause() is not None:
+            self.started.set()
+            self.compared.set()
+            self.mirror.wake.clear()
+            await self._rest(CHECK_EVERY)
+
+    async def _settle_for_pause(self, bound: BoundMirror) -> None:
+        """Wait for the outcome of what was sent before the pause; the worker begins nothing meanwhile."""
+        while not self.stop.is_set() and await self.mirror.find_pause() is not None:
+            bound.worker.wake()
+            if await bound.worker.is_settled():
+                return
+            self.mirror.wake.clear()
+            await self._rest(CHECK_EVERY)
 
     async def _report_failure(self, error: Exception) -> None:
         name = self.mirror.settings.name
@@ -174,6 +197,11 @@ class MirrorLoop:
             while not (self.stop.is_set() or self._must_restart or halts.is_about(FOLDER_MISSING, EMPTIED)):
                 self.mirror.wake.clear()
                 await self._rest(await self._turn(bound, watcher))
+                if self.mirror.is_paused:
+                    await self._settle_for_pause(bound)
+                    if self.mirror.is_paused:
+                        return
+                    bound.request_turn()
         finally:
             await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
 
@@ -192,6 +220,8 @@ class MirrorLoop:
         clock, name = self.mirror.clock, self.mirror.settings.name
         if clock.steady() >= self._next_check:
             self._next_check = clock.steady() + CHECK_EVERY
+            if await self.mirror.find_pause() is not None:
+                return 0.0
             await self._check(bound, watcher)
         if self.mirror.halts.is_about(FOLDER_MISSING):
             return 0.0

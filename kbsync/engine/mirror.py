@@ -35,13 +35,14 @@ from kbsync.engine.inbox import Inbox
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.reconcile import PAGE, PAGE_SECONDS, Reconciler
 from kbsync.engine.settings import MirrorIdentity, MirrorSettings
-from kbsync.engine.status import BAD_CONFIG
+from kbsync.engine.status import BAD_CONFIG, pause_json
 from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
 from kbsync.state.inbox import MirrorFact
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.pauses import Pause
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
@@ -252,6 +253,7 @@ class BoundMirror:
         """Whether something may be due that `next_due` does not know."""
         self.next_scan = 0.0
         self.scanning = set[str]()
+        self._must_scan_again = False
         self._scan_error: Exception | None = None
         self._is_compared = self._is_deep = False
         self._may_hold_all = True
@@ -337,6 +339,14 @@ class BoundMirror:
             self.scanning.add(name)
             self.start(self._scan(name, scan))
 
+    def request_rescan(self) -> None:
+        """Compare the whole folder now, once more if a scan is running: it may have passed what changed."""
+        log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
+        self._must_scan_again = bool(self.scanning)
+        if not self.scanning:
+            self.next_scan = self.mirror.clock.steady()
+            self.request_turn()
+
     async def _scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
         pause = SCAN_AGAIN
         try:
@@ -346,6 +356,8 @@ class BoundMirror:
             self._scan_error = error
         finally:
             self.scanning.remove(name)
+            if self._must_scan_again and not self.scanning:
+                pause, self._must_scan_again = 0.0, False
             self.next_scan = min(self.next_scan, self.mirror.clock.steady() + pause)
             self.request_turn()
 
@@ -394,6 +406,8 @@ class BoundMirror:
             await mirror.halts.end()
         if answer.audits:
             self.audits.request()
+        if answer.rescans:
+            self.request_rescan()
         if paths := owed.admit(self.rechecks.take_page()):
             hints = [Hint(path, HintKind.FILE) for path in paths]
             while (hints := await self.reconciler.take_hints(hints)) and mirror.is_pass:
@@ -484,6 +498,8 @@ class Mirror:
     counted: Meter = field(default_factory=Meter)
     """Requests of closed targets."""
     pass_seconds: float | None = None
+    is_paused: bool = False
+    """Whether a person paused it, as its loop read it last."""
     is_pass: bool = False
     """Whether the run ends with its first comparison, and handles only its snapshot."""
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
@@ -585,6 +601,22 @@ class Mirror:
         if old != new:
             await self.store.write(lambda tx: tx.meta.set(MirrorFact.BASE_NAME, mirror, new))
             await asyncio.to_thread(self.context.rename_base, old, new)
+
+    async def find_pause(self) -> Pause | None:
+        """The pause that a person asked for, if it is not over; also before the mirror's first run."""
+        settings, configured, now = self.settings, self.context.configured, self.clock.wall()
+
+        def find(tx: Tx) -> Pause | None:
+            record = attach.find_record(tx, settings, configured)
+            return None if record is None else tx.pauses.current(record.id, now)
+
+        pause = await self.store.read(find)
+        if pause is not None and not self.is_paused:
+            log.info("mirror.paused", mirror=settings.name, **pause_json(pause))
+        elif pause is None and self.is_paused:
+            log.info("mirror.resumed", mirror=settings.name, reason="paused")
+        self.is_paused = pause is not None
+        return pause
 
     async def deep_is_due(self) -> tuple[bool, bool]:
         """(a deep pass is due, this is the first pass: it reads everything anyway)."""

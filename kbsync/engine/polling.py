@@ -48,6 +48,8 @@ class Polls:
         self._store = store
         self._journal = journal
         self._target = target
+        self.left: set[int] = set()
+        """Uploads that failed during a pause, after which they are retried."""
         self._overdue: set[int] = set()
         self._last_done = -math.inf
         """When documents were last seen to be searchable …"""
@@ -138,6 +140,9 @@ class Polls:
         if status.halt and row.phase is not Phase.NO_ROOM:
             return Remedy.AWAITED
         if turn.halted is not None:
+            return Remedy.LATER
+        if await self._store.read(self._journal.is_paused):
+            self.left.add(row.id)
             return Remedy.LATER
         if row.phase is Phase.NO_ROOM:
             # Only few check whether there is space again: each check costs a call.

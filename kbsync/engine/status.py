@@ -24,6 +24,7 @@ from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.inbox import MirrorFact
 from kbsync.state.lock import Holder
 from kbsync.state.mirrors import Halt, MirrorRecord
+from kbsync.state.pauses import Pause
 from kbsync.state.read_only import Tx
 
 if TYPE_CHECKING:
@@ -270,9 +271,9 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
-    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `note`: worth
-    knowing, but no halt. `unkept`: promises that its target does not keep, by number, with what holds
-    instead. `items`: None unless requested.
+    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: nothing is
+    done for now, because a person said so. `note`: worth knowing, but no halt. `unkept`: promises that its
+    target does not keep, by number, with what holds instead. `items`: None unless requested.
     """
 
     name: str
@@ -282,12 +283,13 @@ class MirrorStatus:
     oldest_pending_s: float = 0.0
     last_pass: float | None = None
     halt: Halt | None = None
+    pause: Pause | None = None
     note: str = ""
     unkept: Mapping[int, str] = field(default_factory=dict)
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror without its `items`; `note` and `unkept` only if not empty."""
+        """The contract's mirror without its `items`; `paused`, `note` and `unkept` only if not empty."""
         fields: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
@@ -297,6 +299,8 @@ class MirrorStatus:
             "last_pass": None if self.last_pass is None else iso(self.last_pass),
             "halt": None if self.halt is None else halt_json(self.halt),
         }
+        if self.pause is not None:
+            fields["paused"] = pause_json(self.pause)
         if self.note:
             fields["note"] = self.note
         if self.unkept:
@@ -320,6 +324,11 @@ class MirrorStatus:
 def halt_json(halt: Halt) -> dict[str, str]:
     """The contract's `halt`."""
     return {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
+
+
+def pause_json(pause: Pause) -> dict[str, str | None]:
+    """`since` and `until` in ISO 8601; `until` is null if only a person ends the pause."""
+    return {"since": iso(pause.since), "until": None if pause.until is None else iso(pause.until)}
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
@@ -366,6 +375,7 @@ def mirror_status(
         oldest_pending_s=0.0 if since is None else max(0.0, now - since),
         last_pass=record.last_pass,
         halt=halt,
+        pause=tx.pauses.current(record.id, now),
         note="; ".join(filter(None, notes)),
         items=Items(tx, record, halt) if documents else None,
     )

@@ -176,6 +176,7 @@ class Worker:
         self._rechecks = rechecks
         self._bodies = bodies
         self._polls = Polls(store, journal, target)
+        self._is_paused = False  # as the last round read it
         self._turns = FairTurns()
         self._next_poll = self._next_list = 0.0
         self._is_listing = False
@@ -241,6 +242,28 @@ class Worker:
             return False  # while the state was read; running work is not due
         return due is None or due > self._clock.wall() + patience
 
+    async def is_settled(self) -> bool:
+        """Whether a paused mirror has nothing left to wait for.
+
+        Nothing runs, and every upload that was sent is searchable in place of its predecessor, or failed and
+        may be retried later.
+        """
+        if self._busy or self._tasks or self._lost != self._recovered:
+            return False
+        if self._halts.halted is not None:
+            return True
+        binding = self._journal.binding
+
+        def find(tx: Tx) -> bool:
+            sent = tx.uploads.unanswered(binding.mirror, binding.id)
+            return bool(sent - self._polls.left or self._replaced(tx, 1))
+
+        return not await self._store.read(find) and not self._tasks
+
+    def _replaced(self, tx: Tx, limit: int) -> list[Upload]:
+        binding = self._journal.binding
+        return tx.uploads.replaced(binding.mirror, binding.id, self._clock.wall(), limit)
+
     def _room(self, tx: Tx) -> tuple[bool, bool]:
         return tx.uploads.room(self._journal.binding.mirror, self._journal.binding.id)
 
@@ -266,8 +289,8 @@ class Worker:
         wall, busy, requests = self._clock.wall(), frozenset(self._busy), limits.batch * self._slots
         may_list = not self._is_listing and now >= self._next_list
 
-        def find(tx: Tx) -> DueWork:
-            return tx.uploads.find_due(
+        def find(tx: Tx) -> tuple[DueWork, bool]:
+            due = tx.uploads.find_due(
                 binding.mirror,
                 binding.id,
                 wall,
@@ -276,8 +299,15 @@ class Worker:
                 lists=may_list,
                 busy=busy,
             )
+            is_paused = self._journal.is_paused(tx)
+            if is_paused:
+                replaced = self._replaced(tx, requests + len(busy))
+                due = due.of_sent(self._polls.left, [row for row in replaced if row.id not in busy])
+            return due, is_paused
 
-        due = await self._store.read(find)
+        due, self._is_paused = await self._store.read(find)
+        if not self._is_paused:
+            self._polls.left.clear()
         # How many documents may check whether the account has space again; None: it has.
         tries = None
         if self._halts.is_full:
@@ -315,6 +345,8 @@ class Worker:
     async def _until_next(self, *, held_back: bool) -> float:
         if not self._slots:
             return LONGEST_REST  # a task that ends wakes us
+        if self._is_paused:
+            return BUSY_REST
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
@@ -439,6 +471,8 @@ class Worker:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
                 """Record what is sent before the first byte leaves, each with the remote id it replaces."""
+                if self._journal.is_paused(tx):
+                    return []
                 for number in batch.unsendable:
                     journal.unsendable(tx, number)
                 claimed = []
@@ -577,9 +611,15 @@ class Worker:
                 self._rechecks.add([row.path])
         known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
-        started = await self._store.write(
-            lambda tx: deletions.begin(self._journal, tx, numbers, kept, known, is_full=is_full)
-        )
+
+        def begin(tx: Tx) -> list[Upload]:
+            may_go = numbers
+            if self._journal.is_paused(tx):
+                replaced = {row.id for row in self._replaced(tx, -1)}
+                may_go = [number for number in numbers if number in replaced]
+            return deletions.begin(self._journal, tx, may_go, kept, known, is_full=is_full)
+
+        started = await self._store.write(begin)
         ids = [row.remote_id for row in started if row.remote_id is not None]
         if not ids:
             return
@@ -614,9 +654,14 @@ class Worker:
         assert isinstance(self._target, Renames)
         journal = self._journal
         paths = [row.path or row.label for row in rows]
-        entries = await self._store.read(
-            lambda tx: [tx.entries.get(journal.binding.mirror, path) for path in paths]
+        entries, is_paused = await self._store.read(
+            lambda tx: (
+                [tx.entries.get(journal.binding.mirror, path) for path in paths],
+                journal.is_paused(tx),
+            )
         )
+        if is_paused:
+            return
         done = list[tuple[int, str]]()
         for row, path, entry in zip(rows, paths, entries, strict=True):
             mtime = self._clock.wall() if entry is None else entry.stamp.mtime_ns / 1e9

@@ -57,6 +57,8 @@ class Readiness:
     async def _of(self, run: Mirror) -> MirrorReadiness:
         try:
             halt = await run.store.read(lambda tx: halt_shown(tx, run))
+            if halt is None and run.is_paused:
+                return MirrorReadiness(run.settings.name)
             # One whole comparison, carried out, is enough; later changes don't make the mirror unready again.
             is_open = halt is None and run.has_compared and run not in self._passed
             if is_open and run.bound is not None and await run.bound.is_done():

@@ -78,7 +78,9 @@ class MetricFigures:
             "Time of the last comparison of the whole folder; absent before the first.",
             labels=("mirror",),
         )
+        paused = GaugeMetricFamily("kbsync_paused", "1 while a person paused the mirror.", labels=("mirror",))
         for one in self.mirrors:
+            paused.add_metric((one.name,), float(one.pause is not None))
             for state, n in one.documents.to_json().items():
                 documents.add_metric((one.name, state), n)
             oldest.add_metric((one.name,), one.oldest_pending_s)
@@ -86,7 +88,7 @@ class MetricFigures:
                 halted.add_metric((one.name, one.halt.reason), 1)
             if one.last_pass is not None:
                 last_pass.add_metric((one.name,), one.last_pass)
-        yield from (documents, oldest, halted, last_pass)
+        yield from (documents, oldest, halted, paused, last_pass)
 
         requests = CounterMetricFamily(
             "kbsync_requests", "Requests to a target by kind and outcome.", labels=("target", "op", "outcome")

@@ -13,7 +13,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of a person: approve, retry, repair, audit or, to no mirror, reload.
+    """One request of a person: approve, retry, repair, audit, rescan or, to no mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """
@@ -85,6 +85,7 @@ class MirrorFact(StrEnum):
     AUDIT = "audit"  # findings of the last one
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
     JUDGED = "terms"  # the terms under which its files were decided
+    PAUSE = "pause"  # see `state.pauses`
     NOTE = "note"  # its target's last notice while work continues
     SETTINGS = "settings"  # the part of the terms that a person sets
 

@@ -15,6 +15,7 @@ from kbsync.state.files import Entries, Folders
 from kbsync.state.forgotten import Forgotten
 from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
+from kbsync.state.pauses import Pauses
 from kbsync.state.removals import Removals
 from kbsync.state.uploads import Uploads
 
@@ -35,6 +36,7 @@ class Tx:
         self.forgotten = Forgotten(connection)
         self.inbox = Messages(connection)
         self.meta = Meta(connection)
+        self.pauses = Pauses(connection)
 
 
 class ReadsState(Protocol):

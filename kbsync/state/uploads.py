@@ -84,6 +84,16 @@ class DueWork:
     renames: list[Upload]
     sends: Mapping[Lane, list[Upload]]
 
+    def of_sent(self, left: Collection[int], replaced: list[Upload]) -> DueWork:
+        """Only what settles uploads that were sent, without those in `left`, and deletes `replaced` ones."""
+        unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
+        polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in left]
+        return DueWork(replaced, unsure, [], polls, [], {})
+
+
+_NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
+"""Phases of INDEXING in which the target does nothing for the document until kbsync asks it to."""
+
 
 class Uploads(Table):
     """Upload rows of one connection."""
@@ -238,6 +248,26 @@ class Uploads(Table):
         """How many rows are in these states."""
         sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state {_in(states)}"  # noqa: S608
         return int(self._db.execute(sql, (mirror, binding)).get)
+
+    def unanswered(self, mirror: int, binding: int) -> set[int]:
+        """Uploads that were sent and that the target still works on, or may have."""
+        sql = (
+            "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
+            f" AND state {_in((UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING))}"
+            " AND phase NOT IN (?, ?)"
+        )
+        rows = self._db.execute(sql, (mirror, binding, *_NOT_IN_WORK))
+        return {int(number) for (number,) in rows}
+
+    def replaced(self, mirror: int, binding: int, now: float, limit: int) -> list[Upload]:
+        """Documents whose deletion is due and whose paths newer ones serve already."""
+        where = (
+            f"WHERE mirror = ? AND binding = ? AND state = {int(UploadState.RETIRING)}"  # noqa: S608
+            " AND next_look_at IS NOT NULL AND next_look_at <= ? AND EXISTS(SELECT 1 FROM upload o"
+            " WHERE o.mirror = upload.mirror AND o.path = upload.path AND o.binding = upload.binding"
+            f" AND o.state {_in(SERVING)}) ORDER BY rank, id LIMIT ?"
+        )
+        return list(self._select(where, (mirror, binding, now, limit)))
 
     def in_states(
         self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = 500

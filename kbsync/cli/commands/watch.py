@@ -62,6 +62,9 @@ class Foreground:
                 return "stopped"
             case "config.read":
                 return self._at(f"config reloaded: {counted(fields['mirrors'], 'mirror')}")
+            case "mirror.paused":
+                until = f" until {fields['until']}" if fields.get("until") else ""
+                return self._at(f"{fields['mirror']} paused{until}")
             case "mirror.resumed":
                 return self._at(f"{fields['mirror']} resumed")
             case "watch.started" | "watch.changed" if fields.get("cure"):

@@ -1,0 +1,40 @@
+"""`kbsync rescan`: have the running kbsync compare folders with the state now."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import click
+
+from kbsync.cli.context import choose, find_paused, post
+from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
+from kbsync.cli.output import Output
+from kbsync.core.text import printable
+from kbsync.errors import UsageError
+from kbsync.state import lock
+
+
+@click.command(epilog=examples("kbsync rescan", "kbsync rescan notes"))
+@click.argument("name", required=False, shell_complete=complete_mirror)
+@shared_options
+def command(choices: Choices, name: str | None) -> None:
+    """Have the running kbsync compare the folder of NAME, or all folders, with its records now.
+
+    kbsync does that by itself every `rescan` (15 minutes) and after each start. A rescan finds changes that
+    the file system didn't report, such as on a network drive.
+    """
+    if name is not None:
+        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, name))
+    installation = choose(choices, here=True, with_secrets=False)
+    # A kbsync in another container can't be seen.
+    if lock.holding(installation.state_dir) is False:
+        raise UsageError(f"kbsync isn't running; for a pass now: {installation.command_line('--once')}")
+    paused = find_paused(installation)
+    names = [mirror.name for mirror in installation.mirrors if mirror.name not in paused]
+    if not names:
+        resume = installation.command_line("resume" if name is None else f"resume {name}")
+        are = "is" if len(paused) == 1 else "are"
+        raise UsageError(f"{' and '.join(paused)} {are} paused; to resume, which rescans too: {resume}")
+    post(installation, [("rescan", each, {}) for each in names])
+    if not choices.quiet:
+        Output().line(printable(f"the running kbsync rescans {' and '.join(names)} now"))

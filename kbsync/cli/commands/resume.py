@@ -1,0 +1,52 @@
+"""`kbsync resume`: end the pause of mirrors."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.context import change_state, choose, find_paused
+from kbsync.cli.options import Choices, complete_mirror, examples, json_option, shared_options
+from kbsync.cli.output import Output
+from kbsync.core.text import printable
+from kbsync.state import lock
+
+if TYPE_CHECKING:
+    from kbsync.state.read_only import Tx
+
+
+@click.command(epilog=examples("kbsync resume", "kbsync resume notes"))
+@click.argument("name", required=False, shell_complete=complete_mirror)
+@json_option
+@shared_options
+def command(choices: Choices, name: str | None, as_json: bool) -> None:
+    """Resume the paused mirror NAME, or all paused mirrors.
+
+    A running kbsync compares the folder within seconds and continues.
+    """
+    if name is not None:
+        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, name))
+    installation = choose(choices, here=True, with_secrets=False)
+    resumed = list[str]()
+
+    def end(tx: Tx) -> None:
+        for mirror in installation.mirrors:
+            record = tx.mirrors.named(mirror.name)
+            if record is not None and tx.pauses.current(record.id, time.time()) is not None:
+                tx.pauses.end(record.id)
+                resumed.append(record.name)
+
+    if find_paused(installation):
+        change_state(installation, end)
+    if as_json:
+        Output().json({"resumed": resumed})
+    elif not choices.quiet and resumed:
+        Output().line(printable(f"resumed {' and '.join(resumed)}"))
+        is_running = lock.is_held(installation.state_dir)
+        once = f"to mirror now: {installation.command_line('--once')}"
+        Output().line("the running kbsync continues now" if is_running else once)
+    elif not choices.quiet:
+        Output().line("nothing is paused")

@@ -1,0 +1,39 @@
+"""Pauses of mirrors, as a person asked for them.
+
+The row in the state is the only copy. Commands write it, whether or not a kbsync runs. Each transaction that
+begins an upload or a deletion reads it, so that none begins after the pause is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from kbsync.state.db import Table
+from kbsync.state.inbox import Meta, MirrorFact
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """When a pause began and when it ends by itself, epoch seconds. `until` None: only a person ends it."""
+
+    since: float
+    until: float | None = None
+
+
+class Pauses(Table):
+    """The pauses of one connection. They end with the mirror."""
+
+    def begin(self, mirror: int, pause: Pause) -> None:
+        """Pause the mirror; replaces an earlier pause."""
+        Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
+
+    def current(self, mirror: int, now: float) -> Pause | None:
+        """The mirror's pause, unless it is over at `now`."""
+        known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
+        pause = Pause(**json.loads(known)) if known else None
+        return None if pause is None or (pause.until is not None and now >= pause.until) else pause
+
+    def end(self, mirror: int) -> None:
+        """End the mirror's pause, if there is one."""
+        Meta(self._db).set(MirrorFact.PAUSE, mirror, "")

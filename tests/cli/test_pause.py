@@ -1,0 +1,133 @@
+"""`kbsync pause`, `resume` and `rescan`, from outside."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.cures import proves
+from tests.cli.pasting import after, paste
+from tests.cli.place import Place, eventually
+from tests.ports import free_port
+
+
+@pytest.fixture
+def two(place: Place) -> Place:
+    """Two mirrors, of which nothing was mirrored yet."""
+    place.write("a.md", "alpha")
+    other = place.root / "other"
+    other.mkdir()
+    (other / "b.md").write_text("beta")
+    config = place.configure()
+    more = f"  - {{name: other, folder: {json.dumps(str(other))}, settle: 100ms}}\n"
+    config.write_text(config.read_text() + more)
+    return place
+
+
+@proves("resume", "resume {}")
+def test_a_pass_leaves_a_paused_mirror_alone_and_says_until_when(two: Place) -> None:
+    ran = two.run("pause", "other")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out == "paused other; to resume: kbsync resume other\n"
+    ran = two.run("--once")
+    assert ran.code == 3  # nothing but a person ends this pause
+    assert "other: paused since " in ran.words and "kbsync resume other" in ran.words
+    assert two.found("alpha", "--mirror", "handbook") == ["a.md"]
+    [_, other] = two.run("status", "--json").json["mirrors"]
+    assert other["paused"]["until"] is None and other["last_pass"] is None
+    status = two.run("status").out
+    assert "! other: paused since " in status and "no pass has finished" not in status
+    assert two.run("status", "--check", "-q").code == 3
+    assert two.run("--once", "--mirror", "handbook").code == 0
+
+    ran = two.run("pause", "other", "--for", "2h", "--json")
+    [paused] = ran.json["paused"]
+    assert paused["name"] == "other" and paused["until"] > paused["since"]
+    assert two.run("--once", "--json").code == 4  # it ends by itself
+    assert two.run("status", "--check").code == 4
+
+    resumed = paste(two, after(two.run("status", "-q").out, "to resume: "))
+    assert resumed.out == "resumed other\nto mirror now: kbsync --once\n"
+    assert "paused since" not in two.run("status").out
+    assert two.run("resume").out == "nothing is paused\n"
+    assert paste(two, after(resumed.out, "to mirror now: ")).code == 0
+    assert two.found("beta", "--mirror", "other") == ["b.md"]
+
+
+def test_what_pause_refuses(two: Place) -> None:
+    refused = {
+        ("pause", "othr"): "did you mean other?",
+        ("pause", "--for", "soon"): "'soon' is not a duration",
+        ("pause", "--for", "0s"): "'0s' is out of range; allowed: more than 0s, up to 366d",
+        ("pause", "--for", "367d"): "out of range",
+        ("resume", "othr"): "did you mean other?",
+        ("rescan", "othr"): "did you mean other?",
+    }
+    ran = {words: two.run(*words) for words in refused}
+    assert {words: one.code for words, one in ran.items()} == dict.fromkeys(refused, 2)
+    assert [words for words, says in refused.items() if says not in ran[words].err] == []
+
+
+def test_a_pause_that_was_never_mirrored_leaves_other_answers_as_they_are(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    assert place.run("pause").code == 0
+    assert place.run("search", "alpha").code in (0, 2)
+    assert place.run("resume").code == 0
+    assert place.once()["uploaded"] == 1
+
+
+def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
+    place.write("a.md", "alpha")
+    config, port = place.configure(), free_port()
+    config.write_text(f"{config.read_text()}http: {{listen: '127.0.0.1:{port}'}}\n")
+    assert paste(place, after(place.run("rescan").err, "for a pass now: ")).code == 0
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    assert place.run("pause", "--for", "1h").code == 0
+    daemon.says("mirror.paused", mirror="handbook")
+    place.write("new.md", "novelty")
+    ran = place.run("rescan")
+    assert ran.code == 2 and "handbook is paused" in ran.err
+    daemon.process.kill()
+    daemon.process.wait()
+
+    daemon = place.watch()
+    daemon.says("mirror.paused", mirror="handbook")
+    assert place.found("novelty") == []
+    metrics = page(port, "/metrics")
+    assert 'kbsync_paused{mirror="handbook"} 1.0' in metrics
+    assert json.loads(page(port, "/api/status"))["mirrors"][0]["paused"]["until"]
+    assert page(port, "/readyz")
+    place.write("broken.pdf", "no pdf")
+    assert paste(place, after(ran.err, "which rescans too: ")).code == 0
+    daemon.says("mirror.resumed", reason="paused")
+    eventually(lambda: place.found("novelty") == ["new.md"])
+    daemon.says("document.failed")
+    assert 'kbsync_paused{mirror="handbook"} 0.0' in page(port, "/metrics")
+    place.run("pause")
+    assert "handbook is paused; it happens after: kbsync resume handbook" in place.run("retry").out
+    place.run("resume")
+    daemon.says("document.failed", times=2)
+    assert daemon.end() == 0
+
+
+def test_a_rescan_compares_the_whole_folder_at_once(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    daemon = place.watch()
+    daemon.says("daemon.watching")
+    passed = place.status()["last_pass"]
+    assert place.run("rescan").out == "the running kbsync rescans handbook now\n"
+    daemon.says("rescan.started", reason="requested")
+    # The times are to the second.
+    eventually(lambda: place.run("rescan").code == 0 and place.status()["last_pass"] > passed)
+    assert daemon.end() == 0
+
+
+def page(port: int, path: str) -> str:
+    import urllib.request
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        return str(answer.read().decode())

@@ -1,0 +1,191 @@
+"""A paused mirror begins nothing, settles what it sent, and stays paused whatever ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from kbsync.core.model import Upload, UploadState
+from kbsync.engine.loop import MirrorLoop
+from kbsync.engine.mirror import Mirror
+from kbsync.once import run_once
+from kbsync.state.pauses import Pause
+from kbsync.state.read_only import Tx
+from kbsync.state.store import StateStore
+from tests.crash.harness import Guillotine
+from tests.engine.world import World
+from tests.memory.behaviour import Failure
+from tests.memory.variants import ReembeddingMemory
+
+MIRROR = 1
+
+
+def pause(world: World, seconds: float | None = None) -> None:
+    now = world.clock.wall()
+    until = None if seconds is None else now + seconds
+    world.change(lambda tx: tx.pauses.begin(MIRROR, Pause(now, until)))
+
+
+def rows_of(world: World) -> list[Upload]:
+    found: list[Upload] = world.look_up(
+        lambda tx: tx.uploads.in_states(MIRROR, 1, tuple(UploadState), limit=10_000)
+    )
+    return found
+
+
+def resume(world: World) -> None:
+    world.change(lambda tx: tx.pauses.end(MIRROR))
+
+
+async def test_a_pass_over_a_paused_mirror_asks_the_target_nothing_and_changes_nothing(world: World) -> None:
+    await world.mirrored(10)
+    pause(world)
+    world.write("new.md")
+    world.delete("f1.md")
+    before, rows = len(world.base.requests), rows_of(world)
+    end = await world.once()
+    assert (end.complete, len(world.base.requests), rows_of(world)) == (False, before, rows)
+    resume(world)
+    assert (await world.once()).complete
+    assert world.served() == world.on_disk()
+
+
+async def test_a_pause_ends_by_the_clock_also_without_a_process(world: World) -> None:
+    await world.mirrored(1)
+    pause(world, 7200.0)
+    world.write("new.md")
+    world.clock.now += 7199.0
+    assert not (await world.once()).complete
+    world.clock.now += 2.0
+    assert (await world.once()).complete
+    assert world.served() == world.on_disk()
+
+
+async def watched(world: World, work: Callable[[Mirror, StateStore], Awaitable[None]]) -> None:
+    """What `work` does beside the daemon's loop of the mirror."""
+    async with world.running() as store:
+        mirror, stop = world.make_run(store), asyncio.Event()
+        loop = MirrorLoop(mirror, world.state, stop)
+        task = asyncio.create_task(loop.keep())
+        try:
+            await work(mirror, store)
+        finally:
+            stop.set()
+            await task
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["ready", "failed"])
+async def test_a_daemon_settles_what_it_sent_and_then_rests_until_it_is_resumed(
+    world: World, fails: bool
+) -> None:
+    """A document that fails meanwhile is not indexed again before that."""
+    world.target_type = ReembeddingMemory
+    world.base.behaviour.indexing_seconds = 30.0
+    if fails:
+        world.base.behaviour.failures.append(Failure("f0.md"))
+    world.write_many(3)
+
+    async def work(mirror: Mirror, store: StateStore) -> None:
+        while world.puts() < 3:
+            await world.clock.sleep(0.1)
+        await store.write(lambda tx: tx.pauses.begin(mirror.id, Pause(world.clock.wall())))
+        world.write("late.md")
+        await world.clock.sleep(120.0)
+        while mirror.bound is not None:  # real threads that watched the folder end
+            await asyncio.sleep(0.001)
+        assert len(world.base.shown()) == 3 - fails
+        assert (world.puts(), world.requests("reembed")) == (3, 0)
+        asked = len(world.base.requests)
+        await world.clock.sleep(86400.0)
+        assert len(world.base.requests) == asked
+        await store.write(lambda tx: tx.pauses.end(mirror.id))
+        while world.served() != world.on_disk():
+            await world.clock.sleep(1.0)
+
+    await watched(world, work)
+
+
+async def test_a_daemon_that_starts_while_paused_asks_nothing_until_the_time_is_over(world: World) -> None:
+    await world.mirrored(2)
+    pause(world, 3600.0)
+    world.write("new.md")
+    asked = len(world.base.requests)
+
+    async def work(mirror: Mirror, _store: StateStore) -> None:
+        await world.clock.sleep(3500.0)
+        assert (len(world.base.requests), mirror.is_paused) == (asked, True)
+        while world.served() != world.on_disk():
+            await world.clock.sleep(1.0)
+
+    await watched(world, work)
+
+
+async def test_nothing_begins_after_the_pause_is_on_disk(world: World) -> None:
+    """Wherever in a pass the pause comes, only what was recorded as begun before is sent after it."""
+    world.write_many(6)
+    await world.once()
+    for number in range(6):
+        world.write(f"f{number}.md", f"changed {number}")
+    world.write("f9.md")
+    commits = 0
+
+    async def paused_at(number: int) -> bool:
+        """Whether the pass had so many commits."""
+        seen = 0
+
+        def on_commit(moment: str) -> None:
+            nonlocal seen
+            seen += moment == "after"
+            if moment == "after" and seen == number and world.store is not None:
+                now = world.clock.wall()
+                world.store.submit(lambda tx: tx.pauses.begin(MIRROR, Pause(now)))
+
+        world.on_commit = on_commit
+        await world.once()
+        world.on_commit = None
+        return seen >= number
+
+    while await paused_at(commits := commits + 1):
+        states = [row.state.name for row in rows_of(world)]
+        assert "SENDING" not in states and "UNSURE" not in states and "INDEXING" not in states, states
+        assert set(world.served()) >= {f"f{number}.md" for number in range(6)}  # promise 2
+        resume(world)
+        commits += 3
+    assert commits > 4
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+@pytest.mark.parametrize("cut", range(0, 40, 6))
+async def test_a_kill_around_a_pause_loses_neither_the_pause_nor_a_document(world: World, cut: int) -> None:
+    await world.mirrored(3)
+    world.write_many(3, "g")
+    await world.crash(Guillotine(cut), run_once)
+    pause(world)
+    sent = world.puts()
+    assert not (await world.once()).complete
+    assert world.puts() == sent
+    resume(world)
+    await world.once()
+    assert world.served() == world.on_disk()
+
+
+def test_a_pause_is_replaced_ended_and_goes_with_its_mirror(world: World) -> None:
+    def work(tx: Tx) -> list[Pause | None]:
+        mirror = tx.mirrors.add("other", "/srv/other", "memory").id
+        seen = [tx.pauses.current(mirror, 0.0)]
+        tx.pauses.begin(mirror, Pause(1.0))
+        seen.append(tx.pauses.current(mirror, 1e12))
+        tx.pauses.begin(mirror, Pause(2.0, 3.0))
+        seen += [tx.pauses.current(mirror, now) for now in (2.9, 3.0)]
+        tx.pauses.begin(mirror, Pause(1.0))
+        tx.pauses.end(mirror)
+        seen.append(tx.pauses.current(mirror, 2.0))
+        tx.pauses.begin(mirror, Pause(1.0))
+        tx.mirrors.remove(mirror)
+        seen.append(tx.pauses.current(tx.mirrors.add("other", "/srv/other", "memory").id, 2.0))
+        return seen
+
+    assert world.change(work) == [None, Pause(1.0), Pause(2.0, 3.0), None, None, None]
