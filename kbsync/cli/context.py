@@ -20,7 +20,7 @@ from kbsync.cli.output import route_messages
 from kbsync.config import places
 from kbsync.config.model import folder_config
 from kbsync.core.text import printable
-from kbsync.errors import KbsyncError, StateError, UnmadeError, UsageError
+from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -123,6 +123,28 @@ def choose(
     # Raises for an unknown name before anything is done.
     _ = chosen.mirrors
     return chosen
+
+
+def choose_all(choices: Choices) -> list[Installation]:
+    """What `choose` names; where that is nothing, every folder of earlier `--folder` runs.
+
+    Each of these has a state of its own. Raises `UsageError` like `choose`.
+    """
+    is_named = choices.config or choices.folder or choices.state_dir
+    if is_named or places.find_config(None, os.environ) is not None:
+        return [choose(choices, here=True, with_secrets=False)]
+    home = places.state_home(os.environ)
+    folders = places.known_folders(home)
+    if not folders or places.known_folder_for(Path.cwd(), home) is not None:
+        return [choose(choices, here=True, with_secrets=False)]
+    every = dataclasses.replace(choices, mirrors=())
+    chosen = [
+        _of_folder(every, each.folder, with_secrets=False, with_bases=True, mistyped=True) for each in folders
+    ]
+    names = [mirror.name for each in chosen for mirror in each.config.mirrors]
+    if unknown := [name for name in choices.mirrors if name not in names]:
+        raise UsageError(f"there is no mirror {unknown[0]!r}; known mirrors: {', '.join(names)}")
+    return [each for each in chosen if not choices.mirrors or each.config.mirrors[0].name in choices.mirrors]
 
 
 def _of_folder(
@@ -420,6 +442,21 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
         result = store.submit(change).result()
     wake(installation.state_dir)
     return result
+
+
+@contextmanager
+def unless_running(installation: Installation, instead: str) -> Iterator[None]:
+    """Say in a `LockedError` that a kbsync is running already, and since when; `instead`: what to do then."""
+    try:
+        yield
+    except LockedError as error:
+        holder = lock.find_holder(installation.state_dir)
+        if holder is None or not holder.stays:
+            raise
+        from kbsync.cli.report import clock_time
+
+        since = clock_time(holder.since)
+        raise LockedError(f"already running (pid {holder.pid}) since {since}; {instead}") from error
 
 
 def find_paused(installation: Installation) -> list[str]:

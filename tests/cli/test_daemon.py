@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from kbsync.state import lock
+from tests.cli.cures import proves
+from tests.cli.pasting import after, paste
 from tests.cli.place import Daemon, Place, eventually, words_of
 from tests.cli.terminal import Begin, Terminal
 from tests.cli.vendor import ZhipuPlace, digests_in, zhipu_place
@@ -176,6 +178,7 @@ def test_a_log_that_is_asked_for_is_a_log(place: Place, terminal: Begin, options
         assert all(json.loads(line)["event"] for line in said.splitlines() if line)
 
 
+@proves("status", "rescan")
 def test_off_a_terminal_the_daemon_says_everything_in_json(place: Place) -> None:
     place.write("a.md", "alpha")
     place.write("broken.pdf", "this is no pdf")
@@ -189,7 +192,10 @@ def test_off_a_terminal_the_daemon_says_everything_in_json(place: Place) -> None
     assert (watching["folders"], watching["documents"]) == (1, 2)
     second = place.run()
     assert second.code == 4
-    assert "another kbsync" in json.loads(second.err)["detail"]
+    detail = json.loads(second.err)["detail"]
+    assert detail.startswith(f"already running (pid {daemon.pid}) since ")
+    assert f"(pid {daemon.pid})" in paste(place, after(detail, "to see its work: ")).out
+    assert paste(place, after(place.run("--once").words, "to compare the folder now: ")).code == 0
     assert "daemon." not in second.err  # it does not look started
     daemon.terminate()
     rest, code = daemon.communicate(timeout=60)[1], daemon.returncode

@@ -70,7 +70,7 @@ def test_help_is_a_command_too(place: Place) -> None:
         assert asked.out == place.run(*words, "--help").out
 
 
-@pytest.mark.parametrize("command", ["status", "search x", "explain a.md", "verify"])
+@pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
 def test_without_config_and_folder_the_places_searched_are_named(mirrored: Place, command: str) -> None:
     ran = mirrored.run(*command.split(), cwd=mirrored.root)
     assert (ran.code, ran.out) == (2, "")

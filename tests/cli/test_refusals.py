@@ -140,7 +140,8 @@ WRONG = (
     ),
     wrong(
         "--once",
-        f"another kbsync (process {os.getpid()}) works on {{state}}; stop it first",
+        f"already running (pid {os.getpid()}) since ",
+        "it mirrors changes by itself; to compare the folder now: kbsync rescan",
         before=running,
         code=4,
     ),

@@ -141,6 +141,41 @@ def test_since_when_it_runs_has_its_date_when_that_is_not_today(waiting: Place) 
         assert waiting.run("status", "--json").json["running"]["since"] == "1970-01-12T13:46:40Z"
 
 
+def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Place) -> None:
+    place.write("a.md", "alpha")
+    other = place.root / "sub" / "docs"
+    other.mkdir(parents=True)
+    (other / "b.md").write_text("beta")
+    for folder in (place.docs, other):
+        assert place.run("--once", "--folder", folder).code == 0
+    every = place.run("status", "--json").json
+    assert every["running"] is None
+    shown = {mirror["folder"]: mirror for mirror in every["mirrors"]}
+    assert list(shown) == [str(place.docs), str(other)]
+    assert all(mirror["documents"]["ready"] == 1 and mirror["last_pass"] for mirror in shown.values())
+    for folder in (place.docs, other):  # in one of them, it is that one
+        inside = place.run("status", "--json", cwd=folder).json
+        assert [mirror["folder"] for mirror in inside["mirrors"]] == [str(folder)]
+    assert place.run("status", "--check", "--max-age", "1h").code == 0
+
+    daemon = place.watch("--folder", other)
+    daemon.says("daemon.watching")
+    lines = place.run("status").out.splitlines()
+    assert re.fullmatch(rf"{place.docs}: not running; last pass \d+(\.\d)? s ago", lines[0])
+    assert re.fullmatch(rf"{other}: running since \d\d:\d\d \(pid {daemon.process.pid}\)", lines[1])
+    first, second = place.run("status", "--json", "--documents").json["mirrors"]
+    assert (first["running"], second["running"]["pid"]) == (None, daemon.process.pid)
+    assert [item["path"] for item in second["items"]] == ["b.md"]
+    (other / "broken.pdf").write_text("no pdf")
+    daemon.says("document.failed")
+    assert place.run("status", "--check", "-q").code == 1
+    ran = place.run("status", "--watch")
+    assert ran.code == 2 and str(other) in ran.err
+    assert "there is no mirror 'dcs'; known mirrors: docs, docs" in place.run("status", "--mirror", "dcs").err
+    assert place.run("search", "beta").code == 2  # which folder is meant is not known
+    assert daemon.end() == 0
+
+
 def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
     with lock.held(waiting.state, stays=False):
         assert re.match(r"not running; a single pass or command at work since \d\d:\d\d", runs(waiting))

@@ -14,7 +14,7 @@ import structlog
 
 from kbsync import __version__, logs
 from kbsync import once as one_pass
-from kbsync.cli.context import choose, prepare
+from kbsync.cli.context import choose, prepare, unless_running
 from kbsync.cli.exit_codes import Code, worst
 from kbsync.cli.options import Choices
 from kbsync.cli.output import Output, print_message, route_messages
@@ -164,7 +164,9 @@ def once(choices: Choices, *, as_json: bool) -> int:
 
     with HardEnd() as hard, Signals(ENDING, lambda number: hard.arm(128 + number)) as signals:
         try:
-            return asyncio.run(passed(hard, signals))
+            rescan = f"to compare the folder now: {installation.command_line_for_mirrors('rescan')}"
+            with unless_running(installation, f"it mirrors changes by itself; {rescan}"):
+                return asyncio.run(passed(hard, signals))
         except LockedError:
             if not choices.quiet:
                 raise

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from kbsync import __version__
-from kbsync.cli.context import choose, read_state
+from kbsync.cli.context import choose_all, read_state
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices, ParsedOption, examples, json_option, shared_options
 from kbsync.cli.output import Output
 from kbsync.config.kinds import parse_duration
+from kbsync.core.text import printable
+from kbsync.errors import UsageError
 from kbsync.state import lock
 
 if TYPE_CHECKING:
@@ -47,40 +49,55 @@ if TYPE_CHECKING:
 def command(
     choices: Choices, documents: bool, check: bool, max_age: float | None, watch: bool, as_json: bool
 ) -> int:
-    """Show whether kbsync runs, and the state of every mirror, problems first."""
+    """Show whether kbsync runs, and the state of every mirror, problems first.
+
+    Without a config it shows every folder that you mirrored with --folder, or only the one you are in.
+    """
     if max_age is not None and not check:
         raise click.UsageError("--max-age needs --check")
     if watch and (documents or check or as_json):
         raise click.UsageError("--watch cannot be used with --documents, --check or --json")
-    installation = choose(choices, here=True, with_secrets=False)
+    installations = choose_all(choices)
     if watch:
         # Only Ctrl-C ends it.
         from kbsync.cli.commands.status_watch import watch as keep_watching
 
-        keep_watching(installation)
+        if len(installations) > 1:
+            folders = [str(each.config.mirrors[0].folder) for each in installations]
+            raise UsageError(
+                f"--watch shows one folder; name it with --folder: {printable(', '.join(folders))}"
+            )
+        keep_watching(installations[0])
         return Code.MIRRORED
     from kbsync.cli.report import mirror_reports, running_line
 
-    output, reports = Output(), mirror_reports(installation)
+    output = Output()
+    reports_of = [(each, mirror_reports(each)) for each in installations]
+    reports = [report for _, those in reports_of for report in those]
     if as_json:
-        _print_json(output, installation, documents=documents)
+        _print_json(output, installations, documents=documents)
     else:
         from kbsync.cli.commands.status_display import print_documents, problems, speed, table_lines, unkept
 
         wrong = [
             f"{output.red('! ')}{line}"
-            for line in problems(installation, reports, check=check, max_age=max_age)
+            for installation, those in reports_of
+            for line in problems(installation, those, check=check, max_age=max_age)
         ]
         lines = list[str]()
         if not choices.quiet:
             notes = map(output.dim, unkept(reports))
             lines = [*table_lines(output, reports), *filter(None, map(speed, reports)), *notes]
-            output.line(running_line(installation, reports))
+            for installation, those in reports_of:
+                folder = printable(str(installation.config.mirrors[0].folder))
+                which = f"{folder}: " if len(reports_of) > 1 else ""
+                output.line(f"{which}{running_line(installation, those)}")
         for line in [*wrong, *([""] if wrong else []), *lines]:
             output.line(line)
         if documents and not choices.quiet:
-            for mirror in installation.mirrors:
-                print_documents(output, installation, mirror)
+            for installation in installations:
+                for mirror in installation.mirrors:
+                    print_documents(output, installation, mirror)
     return _checked(reports, max_age) if check else Code.MIRRORED
 
 
@@ -100,22 +117,36 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
     return worst(codes)
 
 
-def _print_json(output: Output, installation: Installation, *, documents: bool) -> None:
-    """Print the contract's JSON piece by piece: there may be very many documents."""
+def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> None:
+    """Print the contract's JSON piece by piece: there may be very many documents.
+
+    With several installations each mirror says whether a kbsync runs for it.
+    """
     from kbsync.engine.status import running_json
     from kbsync.freshness import status_in
 
-    running = json.dumps(running_json(lock.find_holder(installation.state_dir)))
-    output.write(f'{{"version": "{__version__}", "running": {running}, "mirrors": [')
-    for number, mirror in enumerate(installation.mirrors):
-        output.write(", " if number else "")
+    def running(installation: Installation) -> str:
+        return json.dumps(running_json(lock.find_holder(installation.state_dir)))
 
-        def write(tx: Tx, mirror: MirrorConfig = mirror) -> None:
-            at_work, write_command = lock.is_held(installation.state_dir), installation.command_line
-            for piece in status_in(
-                tx, mirror, write_command, at_work=at_work, documents=documents
-            ).json_pieces():
-                output.write(piece)
+    is_one = len(installations) == 1
+    daemon = running(installations[0]) if is_one else "null"
+    output.write(f'{{"version": "{__version__}", "running": {daemon}, "mirrors": [')
+    between = ""
+    for installation in installations:
+        for mirror in installation.mirrors:
+            output.write(between)
+            between = ", "
 
-        read_state(installation, write)
+            def write(
+                tx: Tx, installation: Installation = installation, mirror: MirrorConfig = mirror
+            ) -> None:
+                at_work, write_command = lock.is_held(installation.state_dir), installation.command_line
+                status = status_in(tx, mirror, write_command, at_work=at_work, documents=documents)
+                pieces = status.json_pieces()
+                first = next(pieces)
+                output.write(first if is_one else f'{{"running": {running(installation)}, {first[1:]}')
+                for piece in pieces:
+                    output.write(piece)
+
+            read_state(installation, write)
     output.line("]}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from kbsync import logs
-from kbsync.cli.context import choose, prepare, reload
+from kbsync.cli.context import choose, prepare, reload, unless_running
 from kbsync.cli.exit_codes import Code
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
@@ -164,4 +164,5 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
             await daemon.run()
             end.now()
 
-        asyncio.run(run())
+        with unless_running(installation, f"to see its work: {installation.command_line('status')}"):
+            asyncio.run(run())
