@@ -18,7 +18,7 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.child import unpack_answer, unpack_ready
-from kbsync.index.read import docx, html, mail, notebook, opendocument, rtf, slides
+from kbsync.index.read import docx, epub, html, mail, notebook, opendocument, rtf, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parse_json
@@ -206,7 +206,7 @@ _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "html": html.read_page,
     "eml": mail.read_eml,
     "ipynb": notebook.read_ipynb,
-    "epub": html.read_epub,
+    "epub": epub.read_epub,
     "pptx": slides.read_pptx,
     "docx": docx.read_docx,
     "rtf": rtf.read_rtf,

@@ -28,14 +28,14 @@ def _words(text: str) -> frozenset[str]:
 READERS: Mapping[str, tuple[str, str, str]] = {
     "pdf": ("pdf", "read_pdf", "6"),
     "docx": ("docx", "read_docx", "6"),
-    "pptx": ("slides", "read_pptx", "6"),
+    "pptx": ("slides", "read_pptx", "7"),
     **dict.fromkeys(("xlsx", "xlsm"), ("sheets", "read_xlsx", "6")),
     "xls": ("sheets", "read_xls", "6"),
     "ods": ("sheets", "read_ods", "6"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "6")),
     "rtf": ("rtf", "read_rtf", "6"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "5")),
-    "epub": ("html", "read_epub", "5"),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "6")),
+    "epub": ("epub", "read_epub", "6"),
     "eml": ("mail", "read_eml", "5"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }

@@ -1,21 +1,14 @@
-"""HTML as markdown, and books in HTML (EPUB).
-
-Headings, lists, tables and code are kept; navigation, scripts and styles are omitted. Both are read here
-because the general parser silently drops elements nested deeper than 64.
-"""
+"""HTML as markdown: headings, lists, tables and code, without navigation, scripts and styles."""
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import unquote
 
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, word_set
-from kbsync.index.read.zip import Archive, damaged, encrypted, without_text
 
 _UNSEEN = word_set("script style nav noscript template svg iframe object canvas audio video datalist map")
 _BLOCKS = word_set(
@@ -28,8 +21,8 @@ _RAW = word_set("script style")  # they never contain text, closed or not
 _CONTAINERS = _UNSEEN | _BLOCKS - word_set("p option summary legend body html") | word_set("table tr td th")
 """Stay open until their own end or that of an outer element. The body's end ends nothing else."""
 
-_APART = word_set("button label textarea output meter progress")
-"""Inline, but drawn apart from its neighbours."""
+_APART = word_set("button label textarea output meter progress text")
+"""Inline, but drawn apart from its neighbours; `text` is a line in a drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
@@ -110,7 +103,7 @@ class _Page(HTMLParser):
         if self._hidden is not None:
             return
         if tag == "title":
-            self._in_title = True
+            self._in_title = not self.title  # drawings have titles too
         elif tag in _BLOCKS or tag in _HEADINGS:
             self._start_block(tag)
         elif tag in ("table", "tr", "td", "th", "caption"):
@@ -256,10 +249,11 @@ def read_html(text: str) -> Parsed:
         page = _Page(unseen)
         page.feed(text)
         body = page.result()
-        seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript"}
+        seen_after_all = page.left_open if body.strip() else page.left_open | {"nav", "noscript", "svg"}
         if not seen_after_all & unseen:
             break
-        unseen -= seen_after_all  # unclosed elements hide nothing, and a menu is better than an empty page
+        # Unclosed elements hide nothing, and a menu or a drawing is better than an empty page.
+        unseen -= seen_after_all
     body = tidied(body)
     return Parsed(body, title=document_title(page.title, body))
 
@@ -267,34 +261,3 @@ def read_html(text: str) -> Parsed:
 def read_page(raw: bytes) -> Parsed:
     """The markdown of a file in HTML."""
     return read_html(decode_declared(raw))
-
-
-_CHAPTERS = ("application/xhtml+xml", "text/html")
-
-
-def read_epub(raw: bytes) -> Parsed:
-    """The book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
-    archive = Archive(raw)
-    container = archive.xml("META-INF/container.xml")
-    named = None if container is None else next(container.iter("rootfile"), None)
-    name = "" if named is None else named.get("full-path", "")
-    package = archive.xml(name)
-    if package is None:
-        raise damaged("it is not an EPUB, or its main part is missing")
-    items = {item.get("id", ""): item for item in package.iter("item")}
-    chapters = list[str]()  # part names of the pages in the order of the spine
-    for entry in package.iter("itemref"):
-        item = items.get(entry.get("idref", ""))
-        if item is not None and item.get("media-type") in _CHAPTERS:
-            part = posixpath.join(posixpath.dirname(name), unquote(item.get("href", "")))
-            chapters.append(posixpath.normpath(part))
-    # Fonts are often obscured; only a locked chapter locks the book.
-    if (listed := archive.xml("META-INF/encryption.xml")) is not None:
-        locked = {unquote(entry.get("URI", "")) for entry in listed.iter("CipherReference")}
-        if locked & set(chapters):
-            raise encrypted()
-    texts = [read_html(decode_declared(page)).text for part in chapters if (page := archive.read(part))]
-    text = "\n\n".join(filter(None, texts))
-    if not text:
-        raise without_text(pictures=archive.has_pictures())
-    return Parsed(text, title=document_title(package.findtext(".//title"), text))

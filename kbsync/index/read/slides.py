@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kbsync.index.document import Parsed
-from kbsync.index.read.text import document_title, one_line, pipe_table, split_keywords, tidied
+from kbsync.index.read.text import (
+    document_title,
+    is_description,
+    linked,
+    one_line,
+    pipe_table,
+    split_keywords,
+    tidied,
+)
 from kbsync.index.read.zip import Archive, Element, damaged, without_text
 
 _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
-_FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg")
+_NUMBERS = ("sldNum", "sldImg")
+_REPEATED = ("dt", "ftr", "hdr")
+"""Placeholders of what is the same on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
@@ -23,7 +35,8 @@ def read_pptx(raw: bytes) -> Parsed:
     relations = archive.related(main)
     listed = (relations.get(entry.get(":id", ""), ("", "")) for entry in root.iter("sldId"))
     slides = [part for kind, part in listed if kind == "slide"]
-    text, starts = join_slides(_slide(archive, part, number) for number, part in enumerate(slides, 1))
+    show = _Show(archive, main)
+    text, starts = join_slides(show.slide(part, number) for number, part in enumerate(slides, 1))
     if not text:
         raise without_text(pictures=archive.has_pictures())
     title, keywords = archive.stated()
@@ -48,31 +61,83 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
     return tidied("\n\n".join([f"## {title or f'Slide {number}'}", *blocks, *notes_blocks]))
 
 
-def _slide(archive: Archive, part: str, number: int) -> str:
-    root = archive.xml(part)
-    if root is None:
-        return ""
-    title, blocks, notes = "", list[str](), list[str]()
-    for shape in _shapes(root):
+class _Show:
+    """What the slides share: the names of who comments, and the texts that many slides repeat."""
+
+    def __init__(self, archive: Archive, main: str) -> None:
+        self._archive = archive
+        kinds = ("commentAuthors", "authors")
+        named = (each for kind in kinds for root in parts_of(archive, main, kind) for each in root)
+        self._authors = {each.get("id", ""): one_line(each.get("name", "")) for each in named}
+        self._repeated = set[str]()
+        self._templates = set[str]()
+
+    def slide(self, part: str, number: int) -> str:
+        """The text of one slide."""
+        root = self._archive.xml(part)
+        if root is None:
+            return ""
+        addresses = self._archive.addresses(part)
+        title, blocks, notes = "", list[str](), list[str]()
+        for shape in _shapes(root):
+            if _placeholder(shape) in _TITLES and not title:
+                title = one_line(" ".join(paragraphs(shape)))
+            else:
+                blocks += self._shape(shape, addresses)
+        blocks += drawn_words(self._archive, part)
+        for related in parts_of(self._archive, part, "comments"):
+            blocks += self._comments(related)
+        for name in names_of(self._archive, part, "notesSlide"):
+            page, links = self._archive.xml(name), self._archive.addresses(name)
+            for shape in () if page is None else _shapes(page):
+                notes += self._shape(shape, links)
+        return slide_text(number, title, [*blocks, *self._template(part)], notes)
+
+    def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
+        """The text of a shape, and what its picture shows."""
         kind = _placeholder(shape)
-        if kind in _TITLES and not title:
-            title = one_line(" ".join(paragraphs(shape)))
-        elif kind not in _FURNITURE:
-            for table in shape.iter("tbl"):
-                rows = ((" ".join(paragraphs(cell)) for cell in row.iter("tc")) for row in table.iter("tr"))
-                blocks.append(pipe_table([list(row) for row in rows]))
-            if shape.tag == "sp":
-                blocks += paragraphs(shape)
-    blocks += drawn_words(archive, part)
-    for related in parts_of(archive, part, "comments"):
-        for comment in related.iter("cm"):
-            if words := one_line(comment.findtext("text") or " ".join(paragraphs(comment))):
-                blocks.append(f"**Comment:** {words}")
-    for related in parts_of(archive, part, "notesSlide"):
-        for shape in _shapes(related):
-            if _placeholder(shape) not in _FURNITURE:
-                notes += paragraphs(shape)
-    return slide_text(number, title, blocks, notes)
+        if kind in _NUMBERS:
+            return
+        if kind in _REPEATED:
+            if next(shape.iter("fld"), None) is None:  # a date that changes with the day
+                yield from self._once(paragraphs(shape))
+            return
+        for table in shape.iter("tbl"):
+            rows = (
+                (" ".join(paragraphs(cell, addresses)) for cell in row.iter("tc")) for row in table.iter("tr")
+            )
+            yield pipe_table([list(row) for row in rows])
+        if shape.tag == "sp":
+            yield from paragraphs(shape, addresses)
+        properties = shape.find("./*/cNvPr")
+        if properties is not None and is_description(words := properties.get("descr", "")):
+            yield one_line(words)
+
+    def _comments(self, root: Element) -> Iterator[str]:
+        """The comments on a slide with their replies."""
+        for comment in root.iter():
+            if comment.tag in ("cm", "reply"):
+                body = comment.find("txBody")
+                written = comment.findtext("text") or ("" if body is None else " ".join(paragraphs(body)))
+                author = self._authors.get(comment.get("authorId", ""), "")
+                if words := one_line(written):
+                    yield f"**Comment{f' by {author}' if author else ''}:** {words}"
+
+    def _template(self, part: str) -> Iterator[str]:
+        """The words that the layout of a slide and its master show below it, each text once."""
+        for layout in names_of(self._archive, part, "slideLayout"):
+            for name in (layout, *names_of(self._archive, layout, "slideMaster")):
+                root = None if name in self._templates else self._archive.xml(name)
+                self._templates.add(name)
+                for shape in () if root is None else _shapes(root):
+                    if shape.tag == "sp" and not _placeholder(shape):
+                        yield from self._once(paragraphs(shape))
+
+    def _once(self, texts: Iterable[str]) -> Iterator[str]:
+        for text in texts:
+            if text not in self._repeated and any(map(str.isalpha, text)):
+                self._repeated.add(text)
+                yield text
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
@@ -87,17 +152,22 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
     return blocks
 
 
+def names_of(archive: Archive, part: str, kind: str) -> list[str]:
+    """The names of the parts of that kind that belong to another part."""
+    return [name for each, name in archive.related(part).values() if each == kind]
+
+
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
     """The parts of that kind that belong to another part."""
-    for each, name in archive.related(part).values():
-        if each == kind and (root := archive.xml(name)) is not None:
+    for name in names_of(archive, part, kind):
+        if (root := archive.xml(name)) is not None:
             yield root
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Shapes and tables in drawing order, groups expanded, without the fallback twins of newer shapes."""
+    """Shapes, pictures and tables in drawing order, groups expanded, without the twins of newer shapes."""
     for child in root:
-        if child.tag in ("sp", "graphicFrame"):
+        if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child
         elif child.tag != "Fallback":
             yield from _shapes(child)
@@ -108,12 +178,35 @@ def _placeholder(shape: Element) -> str:
     return "" if mark is None else mark.get("type", "body")
 
 
-def paragraphs(part: Element) -> list[str]:
-    """The paragraphs with text below an element."""
+_NO_LINKS: Mapping[str, str] = {}
+
+
+def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[str]:
+    """The paragraphs with text below an element, with the addresses that runs of them link to."""
     texts = list[str]()
     for paragraph in part.iter("p"):
-        runs = (run for run in paragraph.iter() if run.tag in ("t", "br", "tab"))
-        text = "".join((run.text or "") if run.tag == "t" else " " for run in runs).strip()
-        if text:
-            texts.append(text)
+        pieces = itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0))
+        text = "".join(_join_run(address, "".join(text for _, text in run)) for address, run in pieces)
+        if text.strip():
+            texts.append(text.strip())
     return texts
+
+
+def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The texts of a paragraph, each with the address that it links to, or ""."""
+    address = ""
+    for each in paragraph.iter():
+        match each.tag:
+            case "r" | "fld":
+                address = ""
+            case "hlinkClick":
+                address = addresses.get(each.get(":id", ""), "")
+            case "t":
+                yield address, each.text or ""
+            case "br" | "tab":
+                yield address, " "
+
+
+def _join_run(address: str, text: str) -> str:
+    words = text.strip()
+    return text.replace(words, linked(words, address), 1) if address and words else text

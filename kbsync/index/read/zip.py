@@ -166,15 +166,15 @@ def _is_medium(name: str) -> bool:
 
 
 def parse_xml(raw: bytes) -> Element:
-    """The root of an XML text. Raises `Rejected` for damaged XML and for any that declares a document type.
+    """The root of an XML text. Raises `Rejected` for damaged XML and for a document type with declarations.
 
-    Without a document type there are no entities, so nothing can expand and nothing is fetched.
+    So nothing can expand. Old books name a document type elsewhere, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")
     builder = ElementTree.TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
-    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartDoctypeDeclHandler = _refuse_declarations
     parser.StartElementHandler = lambda tag, attributes: builder.start(_local(tag), _locals(attributes))
     parser.EndElementHandler = lambda tag: builder.end(_local(tag))
     parser.CharacterDataHandler = builder.data
@@ -185,8 +185,9 @@ def parse_xml(raw: bytes) -> Element:
         raise damaged("its XML is damaged") from error
 
 
-def _refuse_doctype(*_: object) -> None:
-    raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
+def _refuse_declarations(name: str, system_id: str | None, public_id: str | None, has_subset: int) -> None:
+    if has_subset:
+        raise Rejected("its XML declares a document type, which office documents never do", code="bomb")
 
 
 def _local(tag: str) -> str:

@@ -1,0 +1,97 @@
+"""Books in HTML (EPUB): the chapters in reading order, with the titles in the table of contents."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import unquote
+
+from kbsync.errors import Rejected
+from kbsync.index.document import Parsed
+from kbsync.index.read.encoding import decode_declared
+from kbsync.index.read.html import read_html
+from kbsync.index.read.text import document_title, one_line
+from kbsync.index.read.zip import Archive, Element, damaged, encrypted, without_text
+
+_CHAPTERS = ("application/xhtml+xml", "text/html", "image/svg+xml")
+_CONTENTS = "application/x-dtbncx+xml"
+_MOST_FALLBACKS = 20
+
+
+def read_epub(raw: bytes) -> Parsed:
+    """The book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
+    book = _Book(Archive(raw))
+    text = "\n\n".join(filter(None, map(book.chapter, book.chapters)))
+    if not text:
+        raise without_text(pictures=book.archive.has_pictures())
+    return Parsed(text, title=document_title(book.title, text))
+
+
+class _Book:
+    """The parts that hold chapters in the order of the spine, and the chapters' titles."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        container = archive.xml("META-INF/container.xml")
+        named = None if container is None else next(container.iter("rootfile"), None)
+        self._main = "" if named is None else named.get("full-path", "")
+        package = archive.xml(self._main)
+        if package is None:
+            raise damaged("it is not an EPUB, or its main part is missing")
+        self._items = {item.get("id", ""): item for item in package.iter("item")}
+        listed = (self._part(entry.get("idref", "")) for entry in package.iter("itemref"))
+        self.chapters = [part for part in listed if part]
+        self.title = package.findtext(".//title")
+        # Fonts are often obscured; only a locked chapter locks the book.
+        if (protected := archive.xml("META-INF/encryption.xml")) is not None:
+            locked = {unquote(entry.get("URI", "")) for entry in protected.iter("CipherReference")}
+            if locked & set(self.chapters):
+                raise encrypted()
+        self._titles = dict[str, str]()
+        for part, title in self._read_contents():
+            self._titles.setdefault(part, title)
+
+    def chapter(self, part: str) -> str:
+        """The text of a chapter. One without any heading gets its title from the table of contents."""
+        text = read_html(decode_declared(self.archive.read(part))).text
+        title = self._titles.get(part)
+        if not text or not title or any(line.startswith("#") for line in text.split("\n")):
+            return text
+        first, _, rest = text.partition("\n\n")
+        return f"# {title}\n\n{rest if first == title else text}".rstrip()
+
+    def _part(self, name: str) -> str:
+        """The part of an item, or of the first one to fall back to; "" if kbsync can read none."""
+        for _ in range(_MOST_FALLBACKS):
+            if (item := self._items.get(name)) is None:
+                break
+            if item.get("media-type") in _CHAPTERS:
+                return _resolve(self._main, item.get("href", ""))
+            name = item.get("fallback", "")
+        return ""
+
+    def _read_contents(self) -> Iterator[tuple[str, str]]:
+        """The parts that the tables of contents name, with their titles."""
+        for item in self._items.values():
+            part = _resolve(self._main, item.get("href", ""))
+            is_new = "nav" in item.get("properties", "").split()  # EPUB 3; else the NCX of EPUB 2
+            root = None
+            if is_new or item.get("media-type") == _CONTENTS:
+                with suppress(Rejected):  # a book is readable without it
+                    root = self.archive.xml(part)
+            for entry in () if root is None else root.iter("a" if is_new else "navPoint"):
+                address = entry.get("href") if is_new else _attribute(entry.find("content"), "src")
+                label = entry if is_new else entry.find("navLabel")
+                title = "" if label is None else one_line("".join(label.itertext()))
+                if address and title:
+                    yield _resolve(part, address.partition("#")[0]), title
+
+
+def _attribute(element: Element | None, name: str) -> str | None:
+    return None if element is None else element.get(name)
+
+
+def _resolve(main: str, address: str) -> str:
+    """The name of a part from its address in another one."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(main), unquote(address)))

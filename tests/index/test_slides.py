@@ -1,0 +1,89 @@
+"""Presentations: what people see on slides is found, with what is behind them."""
+
+from __future__ import annotations
+
+from kbsync.index.read.slides import read_pptx
+from tests.index import samples
+from tests.index.samples import pptx, relations, shape
+
+SLIDE, RELATIONS = "ppt/slides/slide1.xml", "ppt/slides/_rels/slide1.xml.rels"
+NAMES = (
+    'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main" '
+    'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+)
+
+
+def text_of(raw: bytes) -> str:
+    return read_pptx(raw).text
+
+
+def with_parts(presentation: bytes, parts: dict[str, str | bytes]) -> bytes:
+    return samples.zipped({**samples.parts_of(presentation), **parts})
+
+
+def picture(description: str) -> str:
+    return f'<p:pic><p:nvPicPr><p:cNvPr id="7" name="p" descr="{description}"/></p:nvPicPr></p:pic>'
+
+
+def test_the_description_of_a_picture_is_found_but_not_its_file_name():
+    slides = [(shape(2, "Team", "title") + picture("Ada at the loom") + picture("IMG_1.jpg"), "")]
+    assert text_of(pptx(slides)) == "## Team\n\nAda at the loom"
+
+
+def test_the_address_of_a_link_is_kept_once_for_all_its_runs():
+    run = '<a:r><a:rPr><a:hlinkClick r:id="rId5"/></a:rPr><a:t>{}</a:t></a:r>'
+    plain = "<a:r><a:t>{}</a:t></a:r>"
+    runs = (plain.format("See "), run.format("our "), run.format("site"), plain.format("."))
+    body = f"<a:p>{''.join(runs)}</a:p>"
+    content = shape(3, "X").replace("<a:p><a:r><a:t>X</a:t></a:r></a:p>", body)
+    link = relations(("rId5", "hyperlink", "https://example.org/")).replace("/>", ' TargetMode="External"/>')
+    raw = with_parts(pptx([(content, "")]), {RELATIONS: link})
+    assert text_of(raw) == "## Slide 1\n\nSee [our site](https://example.org/)."
+
+
+def test_a_footer_is_read_where_it_comes_first_and_a_changing_date_never():
+    footer = shape(4, "Confidential", "ftr") + shape(5, "7", "sldNum")
+    date = shape(6, "May", "dt").replace("a:r>", "a:fld>")
+    text = text_of(pptx([(shape(2, f"Part {n}", "title") + footer + date, "") for n in (1, 2)]))
+    assert text == "## Part 1\n\nConfidential\n\n## Part 2"
+
+
+def test_the_words_of_a_layout_and_its_master_are_read_once():
+    part = "<p:sldLayout {}><p:cSld><p:spTree>{}</p:spTree></p:cSld></p:sldLayout>"
+    own = shape(9, "Example Ltd").replace('<p:ph type="body"/>', "")
+    parts = {
+        f"ppt/slides/_rels/slide{n}.xml.rels": relations(("r1", "slideLayout", "../slideLayouts/l.xml"))
+        for n in (1, 2)
+    }
+    parts["ppt/slideLayouts/l.xml"] = part.format(NAMES, own + shape(8, "Click to edit", "title"))
+    raw = with_parts(pptx([(shape(2, "One", "title"), ""), (shape(2, "Two", "title"), "")]), parts)
+    assert text_of(raw) == "## One\n\nExample Ltd\n\n## Two"
+
+
+def test_comments_and_replies_name_who_wrote_them():
+    new = (
+        f'<cmLst {NAMES}><cm authorId="{{A}}"><replyLst><reply authorId="{{B}}"><txBody><a:p><a:r><a:t>Done.'
+        "</a:t></a:r></a:p></txBody></reply></replyLst><txBody><a:p><a:r><a:t>Too small?</a:t></a:r></a:p>"
+        "</txBody></cm></cmLst>"
+    )
+    old = f'<p:cmLst {NAMES}><p:cm authorId="0"><p:text>Check the sum</p:text></p:cm></p:cmLst>'
+    raw = pptx([(shape(2, "One", "title"), "")])
+    listed = samples.parts_of(raw)["ppt/_rels/presentation.xml.rels"].decode()
+    rows = relations(("r8", "commentAuthors", "old.xml"), ("r9", "authors", "new.xml"))
+    whole = listed.replace("</Relationships>", rows.partition(">")[2])
+    text = text_of(
+        with_parts(
+            raw,
+            {
+                "ppt/_rels/presentation.xml.rels": whole,
+                "ppt/old.xml": f'<p:l {NAMES}><p:cmAuthor id="0" name="Grace"/></p:l>',
+                "ppt/new.xml": '<l><author id="{A}" name="Ada"/><author id="{B}" name="Alan"/></l>',
+                RELATIONS: relations(("r1", "comments", "../c1.xml"), ("r2", "comments", "../c2.xml")),
+                "ppt/c1.xml": old,
+                "ppt/c2.xml": new,
+            },
+        )
+    )
+    for expected in ("by Grace:** Check the sum", "by Ada:** Too small?", "by Alan:** Done."):
+        assert text.count(f"**Comment {expected}") == 1
+    assert text.count("Done.") == 1
