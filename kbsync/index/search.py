@@ -19,17 +19,22 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kbsync.contract.searching import Hit, Passage, Query, UnknownWords
 from kbsync.core.text import printable
 from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
+from kbsync.index.glossary import Glossary
 from kbsync.index.read.formats import is_picture
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, Store, StoredPassage, StoreSnapshot
-from kbsync.index.weights import PASSAGES
-from kbsync.index.words import Term, readable, terms_of
+from kbsync.index.weights import PASSAGES, TRANSLATED
+from kbsync.index.words import Term, readable, stemmed, terms_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -98,8 +103,10 @@ class _Scored:
 class Search:
     """Answers questions from a store."""
 
-    def __init__(self, store: Store, encoder: Encoder, ranker: Ranker | None = None) -> None:
-        self._store, self._encoder, self._ranker = store, encoder, ranker
+    def __init__(
+        self, store: Store, encoder: Encoder, ranker: Ranker | None = None, glossary: Glossary | None = None
+    ) -> None:
+        self._store, self._encoder, self._ranker, self._glossary = store, encoder, ranker, glossary
         self._has_vectors = False  # checked until there are any
 
     def search(self, query: Query) -> list[Hit]:
@@ -111,20 +118,21 @@ class Search:
         if not self._has_vectors:
             with self._store.snapshot() as snapshot:
                 self._has_vectors = snapshot.has_vectors(self._encoder.model)
-        vector = None
-        if self._has_vectors:
-            try:
-                vector = self._encoder.query(text)
-            except TargetError as error:
-                _log.warning("searched by words alone: %s", printable(error.reason))
+        vector = self._vector(text)
+        translation = self._glossary.translate(text) if self._glossary else ""
+        other_vector = self._vector(translation) if translation else None
         terms = terms_of(text, unfinished=query.unfinished)
         with self._store.snapshot() as snapshot:
             unknown = [each for each in snapshot.unknown(terms) if each.stem]
             guesses = dict.fromkeys(each.stem for each in unknown)
             query = replace(query, phrases=tuple(_corrected(each, unknown) for each in query.phrases))
             terms = [*terms, *(Term(stem, stem, is_guess=True) for stem in guesses)]
-            least = self._encoder.least_cosine
-            ranked = _ranked(snapshot.candidates(terms, self._encoder.model, vector, query, least), least)
+            model, least = self._encoder.model, self._encoder.least_cosine
+            candidates = snapshot.candidates(terms, model, vector, query, least)
+            if translation:
+                others = snapshot.candidates(terms_of(translation), model, other_vector, query, least)
+                candidates = _merged(candidates, others)
+            ranked = _ranked(candidates, least)
             if self._ranker is None:
                 return _hits(snapshot, ranked, query.top_k)
             passages = snapshot.passages(item.chunk for item in ranked)
@@ -135,13 +143,46 @@ class Search:
             ranked = [e for e in ranked if e.chunk in current and current[e.chunk].document == e.document]
             return _hits(snapshot, ranked, query.top_k)
 
+    def _vector(self, text: str) -> NDArray[np.float32] | None:
+        """None if there are no vectors to compare with, or a service fails."""
+        if not self._has_vectors:
+            return None
+        try:
+            return self._encoder.query(text)
+        except TargetError as error:
+            _log.warning("searched by words alone: %s", printable(error.reason))
+            return None
+
     def unknown_words(self, query: Query) -> UnknownWords:
         """The words that no document has, and those that were searched for instead."""
         terms = terms_of(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
+            are_all = bool(terms) and len(unknown) == len(terms)
+            translation = self._words_of_translation(snapshot, query.text) if are_all else ()
         instead = {each.word: each.written for each in unknown}
-        return UnknownWords(instead, bool(terms) and len(unknown) == len(terms))
+        return UnknownWords(instead, are_all, translation)
+
+    def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
+        """The words of the question's translation that some document has."""
+        text = self._glossary.translate(readable(question)) if self._glossary else ""
+        absent = {each.word for each in snapshot.unknown(terms_of(text))}
+        words = dict.fromkeys(text.split())
+        return tuple(word for word in words if not absent & {term.surface for term in stemmed(word)})
+
+
+def _merged(
+    candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
+) -> list[CandidateChunk]:
+    """Both, a chunk of both with its better score."""
+    merged = {each.chunk: each for each in candidates}
+    for each in translated:
+        other = replace(
+            each, words=TRANSLATED * each.words, meaning=TRANSLATED * each.meaning, is_named=False
+        )
+        if other.chunk not in merged or other.score > merged[other.chunk].score:
+            merged[other.chunk] = other
+    return list(merged.values())
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:

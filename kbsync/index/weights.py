@@ -21,6 +21,10 @@ EXACT_NAME = 1.0
 FIELDS = (2.0, 1.5, 1.0)
 """The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
 
+TRANSLATED = 0.6
+"""The share of its score that a chunk keeps if the translation of the question finds it: with more, wrong
+translations displace hits in the question's own language."""
+
 DEPTH = 150
 """Chunks to fetch by words and by meaning; more if they belong to few documents."""
 

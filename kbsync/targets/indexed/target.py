@@ -38,6 +38,7 @@ from kbsync.errors import Halted, Rejected, TargetError, UsageError, untried
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Entry, Parsed
 from kbsync.index.embed import Encoder, LocalEncoder
+from kbsync.index.glossary import Glossary
 from kbsync.index.pipeline import Parse, Pipeline, cut_here
 from kbsync.index.read import formats
 from kbsync.index.search import Ranker, Search
@@ -114,10 +115,11 @@ class IndexedTarget(Target):
         spool: Path,
         ranker: Ranker | None = None,
         cluster: DaskCluster | None = None,
+        glossary: Glossary | None = None,
     ) -> None:
         """`parse` replaces the parser. With a `cluster`, its workers read and cut."""
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
-        self._search = Search(store, encoder, ranker)
+        self._search, self._glossary = Search(store, encoder, ranker, glossary), glossary
         self._cluster = cluster
         here = cut_here(parse or self._parse)
         cut = here if cluster is None else cluster.cut_or(here)
@@ -155,7 +157,8 @@ class IndexedTarget(Target):
         # Open the store last: an unreadable key must raise before that.
         limits = limits_of(config.max_bytes, pictures=encoder.takes_pictures, concurrency=concurrency)
         spool = surroundings.spool_dir
-        return cls(store(), encoder, limits, parse, spool, ranker, cluster)
+        glossary = Glossary(surroundings.state_dir)
+        return cls(store(), encoder, limits, parse, spool, ranker, cluster, glossary)
 
     @property
     def limits(self) -> Limits:
@@ -282,7 +285,14 @@ class IndexedTarget(Target):
 
     def _close(self) -> None:
         # The store before the parser: closing the parser cuts off documents, which must not be stored.
-        for each in (self._store, self._parser, self._cluster, self._encoder, self._ranker):
+        for each in (
+            self._store,
+            self._parser,
+            self._cluster,
+            self._encoder,
+            self._ranker,
+            self._glossary,
+        ):
             if each is not None:
                 each.close()
         if self._putters is not None:

