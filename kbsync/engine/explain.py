@@ -90,7 +90,7 @@ class PathExplanation:
 
     mirror: str | None
     path: str
-    seen: PathStat
+    stat: PathStat
     selection: Selection | None = None
     answer: str = ""
     sentences: Sequence[str] = ()
@@ -118,13 +118,13 @@ class PathExplanation:
     @property
     def is_unknown(self) -> bool:
         """Whether neither the folders nor the state have this path."""
-        is_missing = self.seen.presence is Presence.MISSING and self.below is None
+        is_missing = self.stat.presence is Presence.MISSING and self.below is None
         return self.mirror is None or (is_missing and self.entry is None and not self.uploads)
 
     @property
     def is_changed(self) -> bool:
         """Whether the file differs from the one in the state."""
-        return self.entry is None or self.seen.stamp != self.entry.stamp
+        return self.entry is None or self.stat.stamp != self.entry.stamp
 
     @property
     def is_lost(self) -> bool:
@@ -132,7 +132,7 @@ class PathExplanation:
         return self.status is not None and self.status.state is DocState.MISSING
 
     @property
-    def found(self) -> bool:
+    def is_found(self) -> bool:
         """Whether a search finds it, maybe in an older version; for a directory, any file in it."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
@@ -140,30 +140,30 @@ class PathExplanation:
 
     def to_json(self) -> dict[str, Any]:
         """One object; `file` to `document` may be null, and only a directory has `below`."""
-        chosen, entry, server = self.selection, self.entry, self.server
+        selection, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
             "path": self.path,
-            "found": self.found,
+            "found": self.is_found,
             "answer": self.answer,
             "sentences": list(self.sentences),
         }
         if self.mirror is None:
             return whole
         whole |= dict.fromkeys(("file", "selection", "state", "uploads", "hold", "document"))
-        if self.seen.stamp is not None:
+        if self.stat.stamp is not None:
             whole["file"] = {
-                "kind": None if self.seen.kind is None else self.seen.kind.value,
-                "size": self.seen.stamp.size,
+                "kind": None if self.stat.kind is None else self.stat.kind.value,
+                "size": self.stat.stamp.size,
                 "age_s": None if self.age is None else round(self.age, 3),
                 "settle_left_s": None if self.settle_left is None else round(self.settle_left, 3),
             }
-        if chosen is not None:
+        if selection is not None:
             whole["selection"] = {
-                "choice": chosen.verdict.choice.name.lower(),
-                "reason": chosen.verdict.reason or chosen.problem,
-                "rule": chosen.verdict.rule,
-                "by_directory": chosen.closed,
+                "choice": selection.verdict.choice.name.lower(),
+                "reason": selection.verdict.reason or selection.problem,
+                "rule": selection.verdict.rule,
+                "by_directory": selection.closed,
             }
         if entry is not None:
             whole["state"] = {
@@ -198,8 +198,8 @@ class PathExplanation:
             for upload in self.uploads
         ]
         if self.below is not None:
-            shown = {status: n for status, n in self.below.items() if n or status is not Status.KEPT}
-            whole["below"] = {status.word: n for status, n in shown.items()}
+            counts = {status: n for status, n in self.below.items() if n or status is not Status.KEPT}
+            whole["below"] = {status.word: n for status, n in counts.items()}
         return whole
 
 
@@ -207,11 +207,11 @@ def _state_word(upload: Upload) -> str:
     return upload.state.name.lower().replace("_", " ")
 
 
-def outside(given: str, roots: Sequence[Path]) -> PathExplanation:
+def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
     """The explanation of a path that is in no mirrored folder."""
-    known = ", ".join(map(str, roots)) or "none"
-    answer = f"It is not found because it is in no mirrored folder; mirrored folders: {known}."
-    return PathExplanation(None, given, PathStat(Presence.UNKNOWN), answer=answer)
+    folders = ", ".join(map(str, roots)) or "none"
+    answer = f"It is not found because it is in no mirrored folder; mirrored folders: {folders}."
+    return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
 
 
 async def explain_path(
@@ -231,68 +231,71 @@ async def explain_path(
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
-    found, root = await asyncio.to_thread(_look_at_disk, settings, rules, path, now)
-    await read(lambda tx: _add_state(tx, found, settings, root, context))
-    await _ask_target(target, found, text)
-    sentences = _Sentences(settings, found, context, now)
-    found.answer, found.sentences = sentences.answer(), tuple(sentences.grounds())
-    return found
+    evidence, root = await asyncio.to_thread(_read_disk, settings, rules, path, now)
+    await read(lambda tx: _add_state(tx, evidence, settings, root, context))
+    await _query_target(target, evidence, text)
+    sentences = _Sentences(settings, evidence, context, now)
+    evidence.answer, evidence.sentences = sentences.answer(), tuple(sentences.evidence_lines())
+    return evidence
 
 
 # -- what is known -------------------------------------------------------------------------------------
 
 
-def _look_at_disk(
+def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
     """What disk and rules say, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
-    found = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
+    evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
-        found.age = now - stat.stamp.newest
+        evidence.age = now - stat.stamp.newest
         # A time in the future proves nothing: the file is watched for its whole quiet time.
-        left = quiet_time(stat.stamp, settings.settle) - max(found.age, 0.0)
-        found.settle_left = 0.0 if is_old_enough(stat.stamp, now, settings.settle) else left
+        remaining = quiet_time(stat.stamp, settings.settle) - max(evidence.age, 0.0)
+        evidence.settle_left = 0.0 if is_old_enough(stat.stamp, now, settings.settle) else remaining
     if stat.kind is FileKind.FOLDER:
-        found.folder_problem = _why_not_listed(settings.root / path)
+        try:
+            os.scandir(settings.root / path).close()
+        except OSError as error:
+            evidence.folder_problem = error_words(error)
     try:
-        return found, identify(settings.root)
+        return evidence, identify(settings.root)
     except RootTrouble as error:
-        return found, error
+        return evidence, error
 
 
 def _add_state(
     tx: Tx,
-    found: PathExplanation,
+    evidence: PathExplanation,
     settings: MirrorSettings,
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> None:
     """Add what the state says about the path. It touches no disk: a blocked read keeps the state open."""
-    path, row = found.path, found.seen
+    path, stat = evidence.path, evidence.stat
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return
-    found.entry = tx.entries.get(record.id, path)
+    evidence.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Uploads in the base of the last pass; with another target or prefix none of them count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
-        found.uploads = tx.uploads.at(record.id, binding.id, path)
+        evidence.uploads = tx.uploads.at(record.id, binding.id, path)
     if (removal := tx.removals.get(record.id, path)) is not None:
         for hold in tx.holds.current(record.id):
             if hold.id == removal.hold:
-                found.held_for, found.is_approved = removal.cause, hold.approved_at is not None
-    found.halt = _halt(tx, settings, record, root, context)
+                evidence.held_for, evidence.is_approved = removal.cause, hold.approved_at is not None
+    evidence.halt = _halt(tx, settings, record, root, context)
     folder_path = path
-    while folder_path and not found.folder_problem:
+    while folder_path and not evidence.folder_problem:
         folder_path = split(folder_path)[0]
         folder = tx.folders.get(record.id, folder_path)
         if folder is not None and folder.problem:
-            found.folder_problem = f"{folder_path or 'the folder'} {folder.problem}"
-    found.was_scanned = record.last_pass is not None
+            evidence.folder_problem = f"{folder_path or 'the folder'} {folder.problem}"
+    evidence.was_scanned = record.last_pass is not None
     # A missing directory counts as one while the state has it.
     is_known = tx.folders.get(record.id, path) is not None
-    if row.kind is FileKind.FOLDER or (row.kind is None and is_known):
+    if stat.kind is FileKind.FOLDER or (stat.kind is None and is_known):
         below, failed = dict.fromkeys(SHOWN, 0), list[FileStatus]()
         items = Items(tx, record, None)
         for entry in tx.entries.below(record.id, path):
@@ -300,15 +303,7 @@ def _add_state(
                 below[entry.status] += 1
             if entry.status is Status.FAILED and len(failed) < NAMED:
                 failed.append(items.of(entry))
-        found.below, found.failed_below = below, failed
-
-
-def _why_not_listed(folder: Path) -> str:
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        return error_words(error)
-    return ""
+        evidence.below, evidence.failed_below = below, failed
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
@@ -343,17 +338,17 @@ def _halt(
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
-async def _ask_target(target: Target, evidence: PathExplanation, text: bool) -> None:
+async def _query_target(target: Target, evidence: PathExplanation, text: bool) -> None:
     """Add what the target says about the serving document, else about the newest one being indexed."""
-    late = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
-    upload = evidence.server or (late[-1] if late else None)
+    indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
+    upload = evidence.server or (indexing[-1] if indexing else None)
     if upload is None or upload.remote_id is None:
         return
     try:
         status = (await target.status([upload.remote_id])).get(upload.remote_id)
         if status is not None and status.state is not DocState.MISSING and isinstance(target, Explains):
-            made = await target.explain(upload.remote_id)
-            evidence.chunks, evidence.text = made.chunks, made.text if text else None
+            explanation = await target.explain(upload.remote_id)
+            evidence.chunks, evidence.text = explanation.chunks, explanation.text if text else None
         evidence.status = status
     except TargetError as error:
         evidence.trouble = error.reason
@@ -378,30 +373,30 @@ def clause(reason: str) -> str:
     return reason
 
 
-def _why(chosen: Selection) -> str:
+def _why(selection: Selection) -> str:
     """Why it is excluded, with the rule."""
-    reason = chosen.verdict.reason
-    told = f"a directory above it is not scanned: {reason}" if chosen.closed else clause(reason)
-    return f"{told}{_decided_by(chosen)}"
+    reason = selection.verdict.reason
+    why = f"a directory above it is not scanned: {reason}" if selection.closed else clause(reason)
+    return f"{why}{_decided_by(selection)}"
 
 
-def _decided_by(chosen: Selection) -> str:
+def _decided_by(selection: Selection) -> str:
     """The deciding rule in brackets, if a person can change it."""
-    rule = chosen.verdict.rule
-    return f" ({rule})" if rule and chosen.verdict.choice is not FileChoice.SKIPPED else ""
+    rule = selection.verdict.rule
+    return f" ({rule})" if rule and selection.verdict.choice is not FileChoice.SKIPPED else ""
 
 
-def _undo(chosen: Selection) -> str:
+def _undo(selection: Selection) -> str:
     """What to do to make it searchable."""
-    rule = chosen.verdict.rule
-    match chosen.verdict.choice:
+    rule = selection.verdict.rule
+    match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
             return "re-include it with a negated pattern in `exclude`, or name it in `include`"
         case FileChoice.EXCLUDED if rule == "include":
             return "add a pattern for it to `include`"
         case FileChoice.EXCLUDED:
             return f"change {rule}" + (
-                "" if chosen.closed else ", or re-include it with a negated pattern below it"
+                "" if selection.closed else ", or re-include it with a negated pattern below it"
             )
         case FileChoice.REFUSED if rule == "max_bytes":
             return "make it smaller, or raise the limit if you set it"
@@ -440,23 +435,23 @@ class _Sentences:
     def answer(self) -> str:
         """One sentence: whether searches find it, why not, and what to do."""
         evidence = self.evidence
-        seen, chosen, server = evidence.seen, evidence.selection, evidence.server
-        if seen.kind is FileKind.FOLDER or evidence.below is not None:
-            return self._of_folder()
+        stat, selection, server = evidence.stat, evidence.selection, evidence.server
+        if stat.kind is FileKind.FOLDER or evidence.below is not None:
+            return self._describe_folder()
         if server is None:
             return f"It is not found because {self._why_absent()}."
         if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
             return f"It is not found because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
-            halted = self._halt_and_cure()
+            halted = self._halt_with_command()
             return f"It is still searchable, as of the last time the folder was readable: {halted}."
-        if seen.presence is Presence.UNKNOWN:
-            return f"It is still searchable, as of the last time the file was readable: {seen.problem}."
-        if seen.presence is Presence.MISSING:
-            return f"It is still found although the file is gone: {self._why_still_found()}."
-        if chosen is not None and chosen.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
-            return f"It is still found although {_why(chosen)}: {self._why_still_found()}."
+        if stat.presence is Presence.UNKNOWN:
+            return f"It is still searchable, as of the last time the file was readable: {stat.problem}."
+        if stat.presence is Presence.MISSING:
+            return f"It is still found although the file is gone: {self._why_still_searchable()}."
+        if selection is not None and selection.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
+            return f"It is still found although {_why(selection)}: {self._why_still_searchable()}."
         entry = evidence.entry
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
@@ -471,44 +466,48 @@ class _Sentences:
             older = f"by its old name, {server.label},"
         return f"It is found {older} because {reason}."
 
-    def _of_folder(self) -> str:
+    def _describe_folder(self) -> str:
         """The state of the files in it: a directory is not a document itself."""
-        chosen, below = self.evidence.selection, self.evidence.below
-        if chosen is not None and chosen.verdict.choice is not FileChoice.SELECTED:
-            return f"It is a directory whose files are not found because {_why(chosen)}; {_undo(chosen)}."
+        selection, below = self.evidence.selection, self.evidence.below
+        if selection is not None and selection.verdict.choice is not FileChoice.SELECTED:
+            return (
+                f"It is a directory whose files are not found because {_why(selection)}; {_undo(selection)}."
+            )
         if problem := self.evidence.folder_problem:
             return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
         if below is None or not self.evidence.was_scanned:
             return f"It is a directory; the files in it wait for the first pass; {self._next_pass()}."
-        is_gone = self.evidence.seen.presence is Presence.MISSING
-        what = "It is a directory that is gone" if is_gone else "It is a directory"
+        is_gone = self.evidence.stat.presence is Presence.MISSING
+        subject = "It is a directory that is gone" if is_gone else "It is a directory"
         number = sum(below.values())
         if not number:
-            return f"{what}; no file in it is mirrored."
+            return f"{subject}; no file in it is mirrored."
         files = "of the 1 file" if number == 1 else f"of the {number:,} files"
         parts = []
         for status, n in below.items():
-            word = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(status, status.word)
+            adjective = {Status.READY: "searchable", Status.INDEXING: "being indexed"}.get(
+                status, status.word
+            )
             verb = "" if status is Status.FAILED else "is " if n == 1 else "are "
             if n:
-                parts.append(f"{n:,} {verb}{word}")
-        return f"{what}; {files} in it {', '.join(parts)}."
+                parts.append(f"{n:,} {verb}{adjective}")
+        return f"{subject}; {files} in it {', '.join(parts)}."
 
     def _why_absent(self) -> str:
-        seen, chosen = self.evidence.seen, self.evidence.selection
+        stat, selection = self.evidence.stat, self.evidence.selection
         if self._is_folder_lost():
             return self._why_halted()
-        if seen.presence is Presence.MISSING:
+        if stat.presence is Presence.MISSING:
             return "there is no such file; check the path"
-        if chosen is None:
-            return f"it cannot be accessed: {seen.problem}"
-        if chosen.problem:
-            return chosen.problem
-        if chosen.verdict.choice is not FileChoice.SELECTED:
-            return f"{_why(chosen)}; {_undo(chosen)}"
+        if selection is None:
+            return f"it cannot be accessed: {stat.problem}"
+        if selection.problem:
+            return selection.problem
+        if selection.verdict.choice is not FileChoice.SELECTED:
+            return f"{_why(selection)}; {_undo(selection)}"
         return self._why_halted() or self._why_failed() or self._progress()
 
-    def _why_still_found(self) -> str:
+    def _why_still_searchable(self) -> str:
         """Why searches still find a file that is gone or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
@@ -533,10 +532,10 @@ class _Sentences:
 
     def _is_folder_lost(self) -> bool:
         """Whether the whole folder is missing, so that nothing is known about its files."""
-        halt, presence = self.evidence.halt, self.evidence.seen.presence
+        halt, presence = self.evidence.halt, self.evidence.stat.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 
-    def _halt_and_cure(self) -> str:
+    def _halt_with_command(self) -> str:
         halt = self.evidence.halt
         assert halt is not None
         halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
@@ -547,7 +546,7 @@ class _Sentences:
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
-        return f"the mirror is halted: {self._halt_and_cure()}"
+        return f"the mirror is halted: {self._halt_with_command()}"
 
     def _why_failed(self) -> str:
         """What is wrong with the current file, in the words of the rules or the target."""
@@ -566,9 +565,9 @@ class _Sentences:
         """How far it has come."""
         if (settling := self._settling()) != "":
             return settling
-        states, known = {upload.state for upload in self.evidence.uploads}, self.evidence.status
+        states, status = {upload.state for upload in self.evidence.uploads}, self.evidence.status
         if UploadState.INDEXING in states:
-            if known is not None and known.state is DocState.READY:
+            if status is not None and status.state is DocState.READY:
                 return f"the knowledge base has indexed it; {self._wait()}"
             return self._indexing()
         if not states.isdisjoint((*TO_BE_SENT, UploadState.PRESUMED_LOST)):
@@ -577,21 +576,21 @@ class _Sentences:
 
     def _indexing(self) -> str:
         """How long the indexing has lasted, and when kbsync checks again."""
-        [*_, row] = (one for one in self.evidence.uploads if one.state is UploadState.INDEXING)
+        [*_, row] = (upload for upload in self.evidence.uploads if upload.state is UploadState.INDEXING)
         since = row.accepted_at
-        told = "the knowledge base is still indexing it"
+        sentence = "the knowledge base is still indexing it"
         if since is not None and since <= self.now:
-            told = f"the knowledge base has been indexing it for {lasting(self.now - since)}"
-        known = self.evidence.status
-        if known is not None and known.pause and known.reason:
-            told = f"{told}: {known.reason}"
+            sentence = f"the knowledge base has been indexing it for {lasting(self.now - since)}"
+        status = self.evidence.status
+        if status is not None and status.pause and status.reason:
+            sentence = f"{sentence}: {status.reason}"
         if not self.context.at_work:
-            return f"{told}; {self._next_pass()}"
+            return f"{sentence}; {self._next_pass()}"
         due = max(0.0, (row.next_look_at or self.now) - self.now)
         return (
-            f"{told}; kbsync checks again in {lasting(due)}"
+            f"{sentence}; kbsync checks again in {lasting(due)}"
             if due >= 1
-            else f"{told}; kbsync checks again now"
+            else f"{sentence}; kbsync checks again now"
         )
 
     def _settling(self) -> str:
@@ -605,28 +604,28 @@ class _Sentences:
 
     # -- what it rests on ------------------------------------------------------------------------------
 
-    def grounds(self) -> Iterator[str]:
+    def evidence_lines(self) -> Iterator[str]:
         """The evidence of disk, rules, state, uploads and target, in this order."""
         evidence = self.evidence
-        seen, age = evidence.seen, evidence.age
-        if seen.presence is Presence.MISSING:
+        stat, age = evidence.stat, evidence.age
+        if stat.presence is Presence.MISSING:
             yield f"{self.settings.root / evidence.path} does not exist."
-        elif seen.stamp is not None and age is not None:
+        elif stat.stamp is not None and age is not None:
             ago = f"{lasting(age)} ago" if age >= 0 else f"{lasting(-age)} in the future, by its timestamps"
-            yield f"The file has {seen.stamp.size:,} bytes and changed {ago}."
+            yield f"The file has {stat.stamp.size:,} bytes and changed {ago}."
         if evidence.folder_problem:
             yield f"At the last scan {evidence.folder_problem}."
         if evidence.selection is not None:
-            yield _of_rules(evidence.selection)
+            yield _describe_rules(evidence.selection)
         if evidence.below is not None:
             for item in evidence.failed_below:
                 yield f"{item.path} failed: {item.reason}."
             if (more := evidence.below[Status.FAILED] - len(evidence.failed_below)) > 0:
                 yield f"{more:,} more failed; {self._run('status --documents')}."
         else:
-            yield from self._of_state()
+            yield from self._describe_state()
         for upload in evidence.uploads:
-            yield self._of_upload(upload)
+            yield self._describe_upload(upload)
         if evidence.trouble:
             yield f"Could not query the knowledge base: {evidence.trouble}."
         elif (status := evidence.status) is not None:
@@ -635,7 +634,7 @@ class _Sentences:
         if evidence.chunks is not None:
             yield f"It was split into {evidence.chunks} {'chunk' if evidence.chunks == 1 else 'chunks'}."
 
-    def _of_state(self) -> Iterator[str]:
+    def _describe_state(self) -> Iterator[str]:
         entry = self.evidence.entry
         if entry is None:
             yield "Status: not known yet."
@@ -643,28 +642,28 @@ class _Sentences:
         yield f"Status: {entry.status.word} since {iso(entry.since)}."
         if entry.digest is not None:
             # A later write may have the same timestamp, so the file is read again.
-            again = "; it changed just before that, so it is read again" if entry.racy else ""
-            yield f"SHA-256 of the bytes that were read: {entry.digest}{again}."
+            reread = "; it changed just before that, so it is read again" if entry.racy else ""
+            yield f"SHA-256 of the bytes that were read: {entry.digest}{reread}."
         if self.evidence.held_for:
-            word = "approved" if self.evidence.is_approved else "held for approval"
-            yield f"Its deletion ({self.evidence.held_for}) is {word}."
+            decision = "approved" if self.evidence.is_approved else "held for approval"
+            yield f"Its deletion ({self.evidence.held_for}) is {decision}."
 
-    def _of_upload(self, upload: Upload) -> str:
-        known = f" as document {upload.remote_id}" if upload.remote_id else ""
+    def _describe_upload(self, upload: Upload) -> str:
+        document = f" as document {upload.remote_id}" if upload.remote_id else ""
         tries = f", {upload.attempts} attempts" if upload.attempts > 1 else ""
-        words = f", {upload.reason}" if upload.reason else ""
-        word = upload.code or upload.phase.value
-        code = f" [{word}]" if word else ""
+        reason = f", {upload.reason}" if upload.reason else ""
+        code = f" [{upload.code or upload.phase.value}]" if upload.code or upload.phase.value else ""
         due = upload.next_look_at
         later = f", next check in {max(0.0, due - self.now):.0f} s" if due is not None else ""
         label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""
-        return f"Upload {upload.id} is {_state_word(upload)}{known}{label}{tries}{words}{code}{later}."
+        return f"Upload {upload.id} is {_state_word(upload)}{document}{label}{tries}{reason}{code}{later}."
 
 
-def _of_rules(chosen: Selection) -> str:
-    if chosen.problem:
-        return f"The rules of its directory are not known: {chosen.problem}."
-    if chosen.verdict.choice is FileChoice.SELECTED and not chosen.verdict.rule:
+def _describe_rules(selection: Selection) -> str:
+    if selection.problem:
+        return f"The rules of its directory are not known: {selection.problem}."
+    if selection.verdict.choice is FileChoice.SELECTED and not selection.verdict.rule:
         return "It is selected: nothing excludes it, and the target accepts its format."
-    what = "A directory above it is" if chosen.closed else "It is"
-    return f"{what} {chosen.verdict.choice.name.lower()}: {chosen.verdict.reason}{_decided_by(chosen)}."
+    subject = "A directory above it is" if selection.closed else "It is"
+    verdict = selection.verdict
+    return f"{subject} {verdict.choice.name.lower()}: {verdict.reason}{_decided_by(selection)}."

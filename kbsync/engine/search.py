@@ -46,13 +46,13 @@ class SearchedMirror:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A hit, with its mirror and its path there. `asked`: the mirror whose target returned it."""
+    """A hit, with its mirror and its path there. `searched_mirror`: the mirror whose target returned it."""
 
     mirror: str
     folder: Path
     path: str
     hit: Hit
-    asked: str
+    searched_mirror: str
     # Of a mirror that is not among those that were searched.
     is_foreign: bool = False
     # What the state says of the file: whether the hit is what it says now, why not, and as of when.
@@ -93,15 +93,15 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
     groups: dict[Hashable, list[SearchedMirror]] = {}
     for mirror in mirrors:
         groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)
-    found: list[tuple[Sequence[SearchedMirror], Query]] = []
+    requests: list[tuple[Sequence[SearchedMirror], Query]] = []
     for group in groups.values():
-        narrowed = [anchored(mirror.folder, query) for mirror in group]
-        if any(each.own for each in narrowed):
-            # A place on this machine: each mirror has another pattern, and others' documents have none.
-            found += [([one], replace(its, own=True)) for one, its in zip(group, narrowed, strict=True)]
+        queries = [anchored(mirror.folder, query) for mirror in group]
+        if any(narrowed.own for narrowed in queries):
+            # A path on this machine: each mirror has another pattern, and others' documents have none.
+            requests += [([mirror], replace(q, own=True)) for mirror, q in zip(group, queries, strict=True)]
         else:
-            found.append((group, narrowed[0]))
-    return found
+            requests.append((group, queries[0]))
+    return requests
 
 
 Answer = tuple[list[FoundDocument], UnknownWords | None]
@@ -146,13 +146,15 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
     ranked = []
     for lists in scales.values():
         # One list stays in its target's own order.
-        several = sorted((each for hits in lists for each in hits), key=lambda each: -each.hit.score)
-        ranked.append(lists[0] if len(lists) == 1 else several)
+        by_score = sorted(
+            (document for hits in lists for document in hits), key=lambda document: -document.hit.score
+        )
+        ranked.append(lists[0] if len(lists) == 1 else by_score)
     most = max(map(len, ranked), default=0)
     best: dict[Hashable, FoundDocument] = {}
-    for each in (hits[rank] for rank in range(most) for hits in ranked if rank < len(hits)):
-        base = each.asked if each.hit.origin is None else each.hit.origin.base
-        best.setdefault((base, each.hit.remote_id), each)
+    for document in (hits[rank] for rank in range(most) for hits in ranked if rank < len(hits)):
+        base = document.searched_mirror if document.hit.origin is None else document.hit.origin.base
+        best.setdefault((base, document.hit.remote_id), document)
     return list(best.values())[: query.top_k]
 
 
@@ -162,12 +164,12 @@ async def with_images(
     """The same documents in the same order, with the pictures in their passages, if a target has them."""
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
-        hits = [each.hit for each in documents if each.asked == mirror.name]
+        hits = [document.hit for document in documents if document.searched_mirror == mirror.name]
         return await mirror.target.illustrated(hits) if hits else hits
 
-    answers = await asyncio.gather(*map(illustrate, mirrors))
-    hits = {mirror.name: iter(answer) for mirror, answer in zip(mirrors, answers, strict=True)}
-    return [replace(each, hit=next(hits[each.asked])) for each in documents]
+    results = await asyncio.gather(*map(illustrate, mirrors))
+    hits = {mirror.name: iter(its_hits) for mirror, its_hits in zip(mirrors, results, strict=True)}
+    return [replace(document, hit=next(hits[document.searched_mirror])) for document in documents]
 
 
 async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: Query) -> list[FoundDocument]:
@@ -181,22 +183,22 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
         return [_placed(mirrors, hit, hit.path) for hit in hits if hit.path is not None]
     selects = selector(query)
 
-    def look_up(tx: Tx) -> list[tuple[str, Hit]]:
+    def read_paths(tx: Tx) -> list[tuple[str, Hit]]:
         record = tx.mirrors.named(mirror.name)
         if record is None or record.binding is None:
             return []
-        found = []
+        located = []
         for hit in hits:
             rows = tx.uploads.by_remote(record.binding, hit.remote_id)
             path = next((row.path for row in rows if row.path is not None and row.state in SEARCHABLE), None)
             entry = None if path is None else tx.entries.get(record.id, path)
             if path is not None and entry is not None:
-                found.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
-        return found
+                located.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
+        return located
 
     # While a file is replaced both its versions may be found (promise 2): the better one stands for it.
     best: dict[str, Hit] = {}
-    for path, hit in await mirror.read(look_up):
+    for path, hit in await mirror.read(read_paths):
         if selects(path, hit.modified) and (path not in best or hit.score > best[path].score):
             best[path] = hit
     return [FoundDocument(mirror.name, mirror.folder, path, hit, mirror.name) for path, hit in best.items()]
@@ -204,15 +206,15 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
 
 def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
     """The hit with its mirror, which may be none of `mirrors`."""
-    asked, origin = mirrors[0], hit.origin
+    searched, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:
-        return FoundDocument(asked.name, asked.folder, path, hit, asked.name)
+        return FoundDocument(searched.name, searched.folder, path, hit, searched.name)
     for mirror in mirrors:
         # By what names it to the base: its machine may have another name since it was last at work.
         is_its = origin.owner is not None and origin.owner == mirror.target.owner
         if is_its or (origin.is_here and origin.folder == mirror.folder):
-            return FoundDocument(mirror.name, mirror.folder, path, hit, asked.name)
-    return FoundDocument(origin.mirror, origin.folder, path, hit, asked.name, is_foreign=True)
+            return FoundDocument(mirror.name, mirror.folder, path, hit, searched.name)
+    return FoundDocument(origin.mirror, origin.folder, path, hit, searched.name, is_foreign=True)
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
@@ -220,7 +222,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
     `UsageError` for a bad pattern."""
     selects = selector(query)
 
-    def look(tx: Tx) -> list[str]:
+    def read_ids(tx: Tx) -> list[str]:
         record = tx.mirrors.named(mirror.name)
         ids: list[str] = []
         after = 0
@@ -235,7 +237,7 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
                     ids.append(row.remote_id)
         return ids
 
-    ids = await mirror.read(look)
+    ids = await mirror.read(read_ids)
     return ids if len(ids) <= MOST_NAMED else None
 
 
@@ -249,22 +251,26 @@ class Unmatched:
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
     """Find the parts of the query that no document of these mirrors matches; `folders` by name."""
-    parts = [Query("", types=(each,)) for each in query.types]
-    parts = [*(Query("", paths=(each,)) for each in query.paths), *parts]
+    parts = [Query("", types=(extension,)) for extension in query.types]
+    parts = [*(Query("", paths=(path,)) for path in query.paths), *parts]
     if query.after is not None:
         parts.append(Query("", after=query.after))
-    left = dict(enumerate([*parts, query]))
+    unmatched = dict(enumerate([*parts, query]))
     for name, folder in folders.items():
         record = tx.mirrors.named(name)
-        tests = {number: selector(anchored(folder, one)) for number, one in left.items()}
+        selectors = {number: selector(anchored(folder, part)) for number, part in unmatched.items()}
         for entry in tx.entries.shown(record.id) if record is not None else ():
             if entry.status is not Status.SKIPPED:
                 modified = entry.stamp.mtime_ns / 1e9
-                for number in [number for number, selects in tests.items() if selects(entry.path, modified)]:
-                    del tests[number], left[number]
-                if not left:
+                for number in [
+                    number for number, selects in selectors.items() if selects(entry.path, modified)
+                ]:
+                    del selectors[number], unmatched[number]
+                if not unmatched:
                     return Unmatched()
-    return Unmatched([one for number, one in left.items() if number < len(parts)], len(parts) in left)
+    return Unmatched(
+        [part for number, part in unmatched.items() if number < len(parts)], len(parts) in unmatched
+    )
 
 
 def anchored(folder: Path, query: Query) -> Query:

@@ -85,7 +85,9 @@ async def test_the_document_of_a_file_that_goes_is_kept_and_everybody_says_so(
     assert found.kept is not None and found.kept[0].why == f"{why}, its document is kept"
     assert (await planned(world)).to_json()["keep"] == ["f1.md"]
     answer = await explained(world, "f1.md")
-    assert answer.found and "its document is kept, since the config says `deletions: never`" in answer.answer
+    assert (
+        answer.is_found and "its document is kept, since the config says `deletions: never`" in answer.answer
+    )
     assert world.base.effects_of("delete") == []
 
 

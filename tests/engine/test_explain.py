@@ -89,7 +89,7 @@ async def test_before_a_pass_it_says_why_a_file_is_not_found_and_what_to_do(
     for name, text in files.items():
         world.write(name, text)
     found = await explained(world, path)
-    assert not found.found and all(word in found.answer for word in words), found.answer
+    assert not found.is_found and all(word in found.answer for word in words), found.answer
 
 
 Change = Callable[[World], object]
@@ -110,7 +110,7 @@ async def test_after_a_pass_it_says_why_what_is_found_is_not_the_file_as_it_is(
     await world.once()
     change(world)
     found = await explained(world, "a.md")
-    assert (found.found, words in found.answer) == (is_found, True), found.answer
+    assert (found.is_found, words in found.answer) == (is_found, True), found.answer
 
 
 async def test_a_young_file_says_how_long_it_must_be_quiet(world: World) -> None:
@@ -199,7 +199,7 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
     if is_told:
         await world.once()
     found = await explained(world, "a.md")
-    assert found.found
+    assert found.is_found
     assert found.answer.startswith("It is still searchable, as of the last time the folder was readable: ")
     assert "the folder is missing" in found.answer and "kbsync --once --mirror docs" in found.answer
     assert "older version" not in found.answer
