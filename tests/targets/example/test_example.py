@@ -11,6 +11,7 @@ from kbsync.contract.target import DocState, Surroundings, Target
 from kbsync.core.names import Naming
 from kbsync.errors import Halted, Unavailable
 from kbsync.targets import registry
+from tests.conformance import abilities
 from tests.conformance.suite import TargetSuite
 from tests.conformance.world import SuiteWorld
 from tests.targets.blocks import around, block
@@ -111,3 +112,8 @@ def test_the_registry_opens_what_a_config_names(registered: None, tmp_path: Path
     opened = mirror.target.open(Surroundings("handbook", tmp_path, tmp_path))
     assert isinstance(opened, ExampleTarget)
     assert opened.limits.poll_longest == mirror.target.vectorization.poll_longest
+
+
+def test_the_tables_of_the_docs_can_have_a_column_for_it(registered: None) -> None:
+    with abilities.targets() as known:
+        assert isinstance(known["example"], ExampleTarget)
