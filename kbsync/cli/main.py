@@ -27,6 +27,7 @@ COMMANDS = {
     "pause": "Pause mirrors, for a time or until you resume them.",
     "resume": "Resume paused mirrors.",
     "rescan": "Compare folders with the state now.",
+    "history": "Show what was uploaded, changed and deleted.",
     "search": "Search the mirrored documents.",
     "ask": "Answer a question with citations.",
     "mcp": "Serve assistants over the Model Context Protocol.",
@@ -45,7 +46,7 @@ COMMANDS = {
 SECTIONS = {
     "Getting started": ("init", "plan", "doctor"),
     "Folders": ("add", "remove", "list", "pause", "resume", "rescan"),
-    "Every day": ("status", "search", "ask", "mcp"),
+    "Every day": ("status", "history", "search", "ask", "mcp"),
     "When something is wrong": ("explain", "verify", "retry", "approve"),
     "Maintenance": ("forget", "kb", "state", "completion"),
 }

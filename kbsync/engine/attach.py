@@ -47,6 +47,7 @@ from kbsync.engine.status import FOLDER_MISSING
 from kbsync.errors import Halted
 from kbsync.source.roots import RootTrouble, compare, identify
 from kbsync.state.approvals import RENEWALS, Extent
+from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact, MirrorFact
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
 from kbsync.state.read_only import Tx
@@ -148,7 +149,10 @@ class RecipeChanges:
         tx.recipes.ask(mirror, hold, undecided)
         [opened] = tx.holds.current(mirror, RENEWALS)
         extent = tx.recipes.extent(opened)
-        tx.holds.describe(hold, changes_of(binding.describe, extent.recipes))
+        changes = changes_of(binding.describe, extent.recipes)
+        tx.holds.describe(hold, changes)
+        reason = f"{extent.documents:,} documents would be indexed again: {changes}"
+        tx.history.add(mirror, now, HistoryEvent.HELD, reason=reason)
         return extent
 
     def _release_page(self, recipe: str, after: int, tx: Tx) -> int | None:

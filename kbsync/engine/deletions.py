@@ -21,8 +21,10 @@ from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import recheck_lost_mounts
 from kbsync.engine.settings import DeletionLimits
+from kbsync.engine.status import CAUSES
 from kbsync.source.stat import PathStat, stat_exactly
 from kbsync.state.approvals import ASKED, RELEASED, Hold
+from kbsync.state.history import HistoryEvent
 from kbsync.state.read_only import Tx
 from kbsync.state.removals import Removal
 from kbsync.state.store import StateStore
@@ -280,6 +282,15 @@ class Deletions:
         tx.removals.hold(self._mirror, removal.path)
         tx.uploads.save(lifecycle.hold(upload))
         self._journal.decide(tx, removal.path)
+        tx.history.add(
+            self._mirror,
+            self._clock.wall(),
+            HistoryEvent.HELD,
+            removal.path,
+            document_id=upload.remote_id,
+            size=upload.size,
+            reason=CAUSES.get(removal.cause, ""),
+        )
 
     def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
         """Whether exactly this upload of the path must still be deleted; else it stays."""

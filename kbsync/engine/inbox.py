@@ -23,6 +23,8 @@ from kbsync.engine.clock import Clock, bug_in_words
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import Claim
 from kbsync.errors import StateError
+from kbsync.state.approvals import RENEWALS
+from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import Message
 from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
@@ -108,8 +110,7 @@ class Inbox:
     def _end(self, message: Message, answer: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
-                for hold in _numbers(message.args, "holds"):
-                    tx.holds.approve(hold, self._clock.wall())
+                self._approve(tx, _numbers(message.args, "holds"), str(message.args.get("by", "")))
             case "retry":
                 answer.resumed = True
             case "repair":
@@ -120,6 +121,16 @@ class Inbox:
             case "rescan":
                 answer.rescans = True
         tx.inbox.done(message.id)
+
+    def _approve(self, tx: Tx, numbers: Collection[int], by: str) -> None:
+        mirror, now = self._journal.binding.mirror, self._clock.wall()
+        for hold in [*tx.holds.current(mirror), *tx.holds.current(mirror, RENEWALS)]:
+            if hold.id in numbers and hold.approved_at is None:
+                paths = [removal.path for removal in tx.removals.page(hold, held=True)]
+                for path in paths or [""]:
+                    tx.history.add(mirror, now, HistoryEvent.APPROVED, path, reason=hold.detail, by=by)
+        for number in numbers:
+            tx.holds.approve(number, now)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
         """The unreadable files and directories, all or those of these paths."""
@@ -263,6 +274,8 @@ def refuse_malformed(message: Message) -> None:
     match message.verb:
         case "approve":
             _numbers(args, "holds")
+            if not isinstance(args.get("by", ""), str):
+                raise MalformedMessage("`by` is not a text")
         case "retry":
             if args.get("paths") is not None:
                 _paths(args, "paths")

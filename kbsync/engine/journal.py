@@ -55,6 +55,7 @@ from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
 from kbsync.logs import tell
 from kbsync.state.files import FileRow
+from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact
 from kbsync.state.read_only import Tx
 
@@ -317,7 +318,10 @@ class Journal:
         else:
             status = status_of(wish, uploads)
             if status is not entry.status:
-                tx.entries.set_status(self.binding.mirror, entry.path, status, self._clock.wall())
+                now, mirror, verdict = self._clock.wall(), self.binding.mirror, entry.verdict
+                tx.entries.set_status(mirror, entry.path, status, now)
+                if status is Status.FAILED and verdict.choice is FileChoice.REFUSED:
+                    tx.history.add(mirror, now, HistoryEvent.FAILED, entry.path, reason=verdict.reason)
         if self._on_decided is not None:
             self._on_decided(tx, entry.path)
 
@@ -502,7 +506,7 @@ class Journal:
             case _:
                 changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
         self._take_step(tx, changed)
-        return self._ended(changed) if changed.state is UploadState.FAILED else None
+        return self._record(tx, self._ended(changed)) if changed.state is UploadState.FAILED else None
 
     def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
         """Save a row that the target has; if it serves from now on, retire its predecessor."""
@@ -523,7 +527,10 @@ class Journal:
         if upload.state is not UploadState.SERVING:
             return None
         event = self._ended(upload)
-        return replace(event, event="document.renamed") if is_renamed else event
+        if not is_renamed:
+            return self._record(tx, event)
+        old_path = next(u.label for u in former if (u.digest, u.recipe) == content)
+        return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
         """Its file's old document was removed for it: nothing serves now, whatever happens to this one."""
@@ -662,7 +669,7 @@ class Journal:
             return None
         failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
         self._take_step(tx, failed)
-        return self._ended(failed)
+        return self._record(tx, self._ended(failed))
 
     def search_ended(
         self,
@@ -714,7 +721,7 @@ class Journal:
                 fresh = lifecycle.send_after_loss(row, lost, self.timing)
                 if fresh.state is UploadState.FAILED:
                     self._take_step(tx, fresh)
-                    return self._ended(fresh)
+                    return self._record(tx, self._ended(fresh))
                 tx.uploads.save(fresh)
         return None
 
@@ -731,7 +738,7 @@ class Journal:
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)
         self._take_step(tx, failed)
-        return self._ended(failed)
+        return self._record(tx, self._ended(failed))
 
     def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
         """An upload that was given up and found serves only if nothing else does."""
@@ -803,7 +810,7 @@ class Journal:
         if outcome is not None:
             return None
         ended = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
-        return Happened("document.retired" if made_way else "document.deleted", ended)
+        return self._record(tx, Happened("document.retired" if made_way else "document.deleted", ended))
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
         """The target has the document under its new path."""
@@ -813,7 +820,8 @@ class Journal:
         name = self.binding.naming.name(label, upload.digest)
         changed = lifecycle.relabelled(upload, label, name)
         self._take_step(tx, changed)
-        return Happened("document.renamed", replace(changed, path=label, attempts=upload.attempts))
+        renamed = replace(changed, path=label, attempts=upload.attempts)
+        return self._record(tx, Happened("document.renamed", renamed), upload.label)
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
         """The rename was not answered; it is repeatable."""
@@ -855,6 +863,24 @@ class Journal:
         if upload.path is not None:
             self.decide(tx, upload.path)
 
+    def _record(self, tx: Tx, happened: Happened, former: str = "") -> Happened:
+        """Write an event into the history; `former`: the path before a rename."""
+        upload, event = happened.upload, _HISTORY.get(happened.event)
+        if event is HistoryEvent.UPLOADED and happened.replaced:
+            event = HistoryEvent.REPLACED
+        if event is not None:
+            tx.history.add(
+                self.binding.mirror,
+                self._clock.wall(),
+                event,
+                happened.path,
+                former="" if former == happened.path else former,
+                document_id=upload.remote_id,
+                size=upload.size,
+                reason=upload.reason if event is HistoryEvent.FAILED else "",
+            )
+        return happened
+
     def _ended(self, upload: Upload) -> Happened:
         """The log line of a document that is ready, failed, or skipped because it has no text."""
         now, event_name = self.timing.now, "document.ready"
@@ -875,6 +901,14 @@ class Journal:
                     tx.uploads.save(lifecycle.hurried(row, self.timing))
                     is_ours = True
         return is_ours
+
+
+_HISTORY = {
+    "document.ready": HistoryEvent.UPLOADED,
+    "document.renamed": HistoryEvent.RENAMED,
+    "document.deleted": HistoryEvent.DELETED,
+    "document.failed": HistoryEvent.FAILED,
+}
 
 
 def _not_seen_yet(path: str, now: float) -> FileRow:

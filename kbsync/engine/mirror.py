@@ -40,6 +40,7 @@ from kbsync.engine.worker import Bodies, Worker
 from kbsync.errors import Halted, TargetError, UsageError
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.scan import ScanSummary
+from kbsync.state import history
 from kbsync.state.inbox import MirrorFact
 from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.pauses import Pause
@@ -315,6 +316,7 @@ class BoundMirror:
             tx.mirrors.pass_ended(mirror.id, now, self._is_deep)
             tx.folders.remove_gone(mirror.id)
             tx.uploads.prune(now - ENDED_KEPT)
+            tx.history.prune(now - history.KEPT)
 
         await mirror.store.write(record)
 

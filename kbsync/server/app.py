@@ -282,7 +282,7 @@ class ListenerApp:
             held, version = await self.views.held(mirror, kind), str(told.get("version", ""))
             if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
-            args["holds"] = list(held.holds)
+            args |= {"holds": list(held.holds), "by": "page"}
         try:
             async with asyncio.timeout(ORDER_SECONDS):
                 await self._ask(partial(self._post, verb, mirror, args))

@@ -226,7 +226,7 @@ class Mirrors(Table):
         self._db.execute(
             "DELETE FROM entry WHERE folder IN (SELECT id FROM folder WHERE mirror = ?)", (mirror,)
         )
-        tables = "folder upload removal recipe_change hold deletion_log tally serving"
+        tables = "folder upload removal recipe_change hold deletion_log tally serving history"
         for table in tables.split():
             self._db.execute(f"DELETE FROM {table} WHERE mirror = ?", (mirror,))  # noqa: S608
         Meta(self._db).forget(MirrorFact, mirror)

@@ -13,6 +13,7 @@ from kbsync.state.approvals import Holds, Recipes
 from kbsync.state.db import identity, open_reader, state_errors, transaction
 from kbsync.state.files import Entries, Folders
 from kbsync.state.forgotten import Forgotten
+from kbsync.state.history import History
 from kbsync.state.inbox import Messages, Meta
 from kbsync.state.mirrors import Mirrors
 from kbsync.state.pauses import Pauses
@@ -37,6 +38,7 @@ class Tx:
         self.inbox = Messages(connection)
         self.meta = Meta(connection)
         self.pauses = Pauses(connection)
+        self.history = History(connection)
 
 
 class ReadsState(Protocol):

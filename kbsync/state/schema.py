@@ -122,6 +122,9 @@ CREATE TABLE forgotten(id INTEGER PRIMARY KEY, name TEXT NOT NULL, target TEXT N
   UNIQUE(name, target, address, base, prefix));
 CREATE TABLE forgotten_document(forgotten INTEGER NOT NULL REFERENCES forgotten(id),
   remote_id TEXT NOT NULL, PRIMARY KEY(forgotten, remote_id)) WITHOUT ROWID;
+CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,
+  path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
+  reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
 """
 
 NO_ATTACHED = """
@@ -157,10 +160,17 @@ DROP TABLE hold_item;
 """
 """A deletion is one row until it is carried out, in the batch that it is weighed with."""
 
+HISTORY = """
+CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NOT NULL, event TEXT NOT NULL,
+  path NOT NULL DEFAULT '', former NOT NULL DEFAULT '', document_id TEXT, size INTEGER,
+  reason NOT NULL DEFAULT '', by TEXT NOT NULL DEFAULT '');
+"""
+"""What happened to documents, for people."""
+
 OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS)
+MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY)
 """Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

@@ -219,7 +219,7 @@ class Life:
                 " FROM removal r JOIN upload u ON u.id = upload WHERE held = 1;"
                 "DELETE FROM hold WHERE state <> 'asked'; ALTER TABLE hold DROP COLUMN state;"
                 "ALTER TABLE hold ADD COLUMN ended_at REAL;"
-                "DROP TABLE removal"
+                "DROP TABLE removal; DROP TABLE history"
             )
             db.pragma("user_version", schema.OLDEST)
         if self.chance.random() < 0.5:  # else it looks as if it came from a backup

@@ -50,7 +50,11 @@ def command(choices: Choices, mirror: str | None) -> None:
     held = [each for each in answers if each.holds or each.folder]
     if held:
         messages = [
-            ("approve", each.mirror, {"holds": list(each.holds), **({"root": True} if each.folder else {})})
+            (
+                "approve",
+                each.mirror,
+                {"holds": list(each.holds), "by": "command", **({"root": True} if each.folder else {})},
+            )
             for each in held
         ]
         post(installation, messages)

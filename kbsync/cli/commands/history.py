@@ -1,0 +1,143 @@
+"""`kbsync history`: what happened to documents in the last 30 days."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kbsync.cli.context import choose, is_known, not_yet, read_state, resolve
+from kbsync.cli.options import (
+    DOCUMENT,
+    Choices,
+    ParsedOption,
+    examples,
+    json_option,
+    read_moment,
+    shared_options,
+)
+from kbsync.cli.output import Output
+from kbsync.config.kinds import parse_duration
+from kbsync.core.text import printable
+from kbsync.errors import UsageError
+
+if TYPE_CHECKING:
+    from kbsync.installation import Installation
+    from kbsync.state.history import HistoryEntry
+    from kbsync.state.read_only import Tx
+
+MOST_SHOWN = 100
+
+
+def _read_since(text: str) -> float:
+    """Epoch seconds: so long ago, or a date."""
+    try:
+        return time.time() - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return read_moment(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a duration such as 1d nor a date such as 2026-01-31") from None
+
+
+@click.command(
+    epilog=examples(
+        "kbsync history --since 1d          what happened since yesterday",
+        "kbsync history guides/setup.md     one document, or all below a folder",
+        "kbsync history --json | jq '.events[] | select(.event == \"failed\")'",
+    )
+)
+@click.argument("path", required=False, type=DOCUMENT)
+@click.option(
+    "--since",
+    type=ParsedOption("time", _read_since),
+    metavar="TIME",
+    default=0.0,
+    help="Only since then: so long ago, such as 1d, or a date.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=MOST_SHOWN,
+    show_default=True,
+    help="Show the newest N events.",
+)
+@json_option
+@shared_options
+def command(choices: Choices, path: str | None, since: float, limit: int, as_json: bool) -> None:
+    """Show what kbsync uploaded, replaced, renamed and deleted, what failed, and what was held and approved.
+
+    PATH may be a folder. It is relative to the mirror or to the working directory. kbsync keeps the events of
+    30 days, at most 100,000, without the text of documents.
+    """
+    installation = choose(choices, here=True, with_secrets=False)
+    entries = read_state(
+        installation, lambda tx: find_entries(installation, tx, path, since, limit + 1), must_exist=True
+    )
+    shown, is_cut = entries[-limit:], len(entries) > limit
+    output = Output()
+    if as_json:
+        from kbsync.engine.status import iso
+
+        output.json({"events": [{**each.to_json(), "at": iso(each.at)} for each in shown], "more": is_cut})
+        return
+    if is_cut and not choices.quiet:
+        output.line(output.dim(f"the newest {limit:,} events; for more: --limit {limit * 10}"))
+    for entry in shown:
+        output.line(_line(output, entry, with_mirror=len(installation.mirrors) > 1))
+    if not entries and not choices.quiet:
+        output.line("nothing happened")
+
+
+def find_entries(
+    installation: Installation, tx: Tx, path: str | None, since: float, limit: int
+) -> list[HistoryEntry]:
+    """The newest `limit` events. Raises `UsageError` for a path that is in no mirror."""
+    records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
+    if not records:
+        raise not_yet(installation)
+    numbers = [record.id for _, record in records.values()]
+    if path is None:
+        return tx.history.newest(numbers, since, limit)
+    roots = {name: Path(os.path.realpath(mirror.folder)) for name, (mirror, _) in records.items()}
+
+    def has_history(name: str, path: str) -> bool:
+        number = records[name][1].id
+        return is_known(tx, number, path) or tx.history.has(number, path)
+
+    places = [
+        (name, below)
+        for name, below in resolve(path, Path.cwd(), roots, has_history)
+        if has_history(name, below) or os.path.lexists(roots[name] / below)
+    ]
+    if not places:
+        raise UsageError(
+            f"no mirror has {path}; name a file or folder, relative to its mirror or to the working directory"
+        )
+    return tx.history.newest(numbers, since, limit, [(records[name][1].id, below) for name, below in places])
+
+
+def _line(output: Output, entry: HistoryEntry, *, with_mirror: bool) -> str:
+    from kbsync.state.history import HistoryEvent
+
+    styles = {
+        HistoryEvent.UPLOADED: output.green,
+        HistoryEvent.REPLACED: output.yellow,
+        HistoryEvent.RENAMED: output.cyan,
+        HistoryEvent.DELETED: output.red,
+        HistoryEvent.FAILED: output.red,
+    }
+    when = datetime.fromtimestamp(entry.at).strftime("%Y-%m-%d %H:%M:%S")
+    event = styles.get(entry.event, str)(f"{entry.event:8}")
+    path = f"{entry.former} > {entry.path}" if entry.former else entry.path
+    mirror = f"{entry.mirror}: " if with_mirror else ""
+    by = f"by {entry.by}" if entry.by else ""
+    notes = "; ".join(filter(None, (by, entry.reason)))
+    note = output.dim(f"  {printable(notes)}") if notes else ""
+    return f"{output.dim(when)}  {event}  {printable(mirror + path)}{note}".rstrip()

@@ -1,0 +1,120 @@
+"""What kbsync did to the documents of each mirror: no text of documents, bounded in time and rows.
+
+An entry is written in the transaction of the change that it tells of, so a crash neither loses nor invents
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from kbsync.state.db import Table, bind, unbind
+
+MOST_ENTRIES = 100_000
+"""How many entries a state keeps."""
+
+KEPT = 30 * 86400.0
+"""Seconds to keep an entry."""
+
+
+class HistoryEvent(StrEnum):
+    """What happened; the words are stored."""
+
+    UPLOADED = "uploaded"
+    REPLACED = "replaced"
+    RENAMED = "renamed"
+    DELETED = "deleted"
+    FAILED = "failed"
+    HELD = "held"
+    APPROVED = "approved"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One event `at` a time, in epoch seconds.
+
+    `path`: of the file; '' if it is about many. `former`: its path before a rename. `reason`: why it failed,
+    is held or was approved. `by`: what approved it, `command` or `page`.
+    """
+
+    at: float
+    mirror: str
+    event: HistoryEvent
+    path: str
+    former: str = ""
+    document_id: str | None = None
+    size: int | None = None
+    reason: str = ""
+    by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, without those that are empty."""
+        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
+
+
+class History(Table):
+    """The entries of one connection."""
+
+    def add(
+        self,
+        mirror: int,
+        at: float,
+        event: HistoryEvent,
+        path: str = "",
+        *,
+        former: str = "",
+        document_id: str | None = None,
+        size: int | None = None,
+        reason: str = "",
+        by: str = "",
+    ) -> None:
+        """Add an entry, and drop the oldest if there are too many."""
+        self._db.execute(
+            "INSERT INTO history(mirror, at, event, path, former, document_id, size, reason, by)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (mirror, at, event, bind(path), bind(former), document_id, size, bind(reason), by),
+        )
+        newest = self._db.last_insert_rowid()
+        self._db.execute("DELETE FROM history WHERE id <= ?", (newest - MOST_ENTRIES,))
+
+    def prune(self, before: float) -> None:
+        """Drop entries from before this time."""
+        oldest = self._db.execute("SELECT at FROM history ORDER BY id LIMIT 1").get
+        if oldest is not None and oldest < before:
+            self._db.execute("DELETE FROM history WHERE at < ?", (before,))
+
+    def newest(
+        self, mirrors: Collection[int], since: float, limit: int, places: Collection[tuple[int, str]] = ()
+    ) -> list[HistoryEntry]:
+        """At most `limit` entries of these mirrors since a time, the newest, in the order of events.
+
+        `places`: only about these files, or files below these folders, by mirror and path; '' is the root.
+        """
+        where, values = ["at >= ?", f"h.mirror IN ({', '.join('?' * len(mirrors))})"], [since, *mirrors]
+        one = "(h.mirror = ? AND (? IN (path, former, '') OR instr(path, ?) = 1 OR instr(former, ?) = 1))"
+        if places:
+            where.append(f"({' OR '.join([one] * len(places))})")
+            for mirror, path in places:
+                below = bind(f"{path}/")
+                values += [mirror, bind(path), below, below]  # type: ignore[list-item]
+        sql = (
+            "SELECT at, name, event, path, former, document_id, size, reason, by"  # noqa: S608 - ours
+            f" FROM history h JOIN mirror m ON m.id = h.mirror WHERE {' AND '.join(where)}"
+            " ORDER BY h.id DESC LIMIT ?"
+        )
+        rows = list(self._db.execute(sql, (*values, limit)))
+        return [_read(row) for row in reversed(rows)]
+
+    def has(self, mirror: int, path: str) -> bool:
+        """Whether an entry is about this file, or about one below this folder."""
+        return bool(self.newest((mirror,), 0.0, 1, ((mirror, path),)))
+
+
+def _read(row: tuple[Any, ...]) -> HistoryEntry:
+    at, mirror, event, path, former, document_id, size, reason, by = row
+    return HistoryEntry(
+        at, mirror, HistoryEvent(event), unbind(path), unbind(former), document_id, size, unbind(reason), by
+    )

@@ -1,0 +1,144 @@
+"""The history tells of each change once, whatever ends the process, and of nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from kbsync.once import run_once
+from kbsync.state import history
+from kbsync.state.history import HistoryEntry, HistoryEvent
+from kbsync.state.read_only import Tx
+from tests.crash.harness import Guillotine
+from tests.engine.world import World
+from tests.memory.behaviour import Failure
+from tests.memory.variants import RenamingMemory
+from tests.share import enumerated
+
+MIRROR = 1
+
+
+def entries(world: World) -> list[HistoryEntry]:
+    found: list[HistoryEntry] = world.look_up(lambda tx: tx.history.newest((MIRROR,), 0.0, 1000))
+    return found
+
+
+def events(world: World) -> list[tuple[str, str]]:
+    return [(entry.event.value, entry.path) for entry in entries(world)]
+
+
+@pytest.mark.parametrize("renames", [False, True])
+async def test_each_kind_of_change_is_told_with_its_file(world: World, renames: bool) -> None:
+    if renames:
+        world.target_type = RenamingMemory
+    world.base.behaviour.failures.append(Failure("bad.md", times=100, reason="it has no text"))
+    await world.mirrored(10)
+    assert events(world) == [("uploaded", f"f{number}.md") for number in range(10)]
+    world.write("bad.md", "bad")
+    await world.once()
+    failed = entries(world)[-1]
+    assert (failed.event, failed.path, failed.reason) == ("failed", "bad.md", "it has no text")
+    world.write("f0.md", "changed")
+    await world.once()
+    assert events(world)[-1] == ("replaced", "f0.md")
+    world.move("f1.md", "g1.md")
+    await world.once()
+    renamed = entries(world)[-1]
+    assert (renamed.event, renamed.former, renamed.path) == ("renamed", "f1.md", "g1.md")
+    world.delete("f2.md")
+    await world.once()
+    deleted = entries(world)[-1]
+    assert (deleted.event, deleted.path, bool(deleted.document_id)) == ("deleted", "f2.md", True)
+    assert "changed" not in str(entries(world)) and "hello" not in str(entries(world))
+
+
+async def test_a_hold_and_who_approved_it_are_told_for_each_document(world: World) -> None:
+    await world.mirrored(10)
+    world.delete_many(8)
+    await world.once()
+    names = [f"f{number}.md" for number in range(8)]
+    assert events(world)[10:] == [("held", name) for name in names]
+    holds = world.look_up(lambda tx: [hold.id for hold in tx.holds.current(MIRROR)])
+    for _ in range(2):  # the same approval twice
+        world.tell("approve", holds=holds, by="page")
+    await world.once()
+    told = entries(world)[18:]
+    assert [(entry.event, entry.path) for entry in told[:8]] == [("approved", name) for name in names]
+    assert {entry.by for entry in told[:8]} == {"page"}
+    assert Counter(entry.event for entry in told[8:]) == {"deleted": 8}
+
+
+async def test_what_does_not_change_is_not_told(world: World) -> None:
+    await world.mirrored(10)
+    for number in range(10):
+        (world.root / f"f{number}.md").touch()
+    await world.once()
+    assert len(entries(world)) == 10
+
+
+@enumerated()
+@pytest.mark.parametrize("cut", range(1, 60))
+async def test_a_kill_neither_loses_nor_invents_an_entry(world: World, cut: int) -> None:
+    world.write_many(3)
+    await world.crash(Guillotine(cut), run_once)
+    world.write("g.md")
+    await world.once()
+    assert Counter(events(world)) == {("uploaded", path): 1 for path in world.on_disk()}
+    world.delete("g.md")
+    world.write("f0.md", "changed")
+    await world.crash(Guillotine(cut), run_once)
+    await world.once()
+    assert Counter(events(world)[4:]) == {("deleted", "g.md"): 1, ("replaced", "f0.md"): 1}
+
+
+async def test_old_entries_go_with_the_next_pass_and_too_many_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.mirrored(3)
+    world.clock.now += history.KEPT - 60
+    world.write("g.md")
+    await world.once()
+    assert len(entries(world)) == 4
+    world.clock.now += 120
+    await world.once()
+    assert events(world) == [("uploaded", "g.md")]
+    monkeypatch.setattr(history, "MOST_ENTRIES", 5)
+    world.write_many(8, "h")
+    await world.once()
+    assert events(world) == [("uploaded", f"h{number}.md") for number in range(3, 8)]
+
+
+def test_entries_are_found_by_file_by_folder_and_by_former_path_and_go_with_their_mirror(
+    world: World,
+) -> None:
+    def work(tx: Tx) -> None:
+        number = tx.mirrors.add("docs", "/srv/docs", "memory").id
+        other = tx.mirrors.add("other", "/srv/other", "memory").id
+        for path in ("a/b.md", "a/b.md.md", "ab/c.md", "a%/d.md", "caf\udce9.md"):
+            tx.history.add(number, 1.0, HistoryEvent.UPLOADED, path)
+        tx.history.add(other, 1.0, HistoryEvent.UPLOADED, "a/b.md")
+        tx.history.add(number, 2.0, HistoryEvent.RENAMED, "z.md", former="a/b.md")
+
+        def paths(place: str, since: float = 0.0) -> list[str]:
+            return [entry.path for entry in tx.history.newest((number,), since, 9, ((number, place),))]
+
+        assert paths("a/b.md") == ["a/b.md", "z.md"]
+        assert paths("a") == ["a/b.md", "a/b.md.md", "z.md"]
+        assert paths("a%") == ["a%/d.md"]
+        assert paths("caf\udce9.md") == ["caf\udce9.md"]
+        assert len(paths("")) == 6 and paths("", 1.5) == ["z.md"]
+        assert [tx.history.has(number, path) for path in ("a", "a/b", "z.md")] == [True, False, True]
+        tx.mirrors.remove(number)
+        assert [entry.mirror for entry in tx.history.newest((number, other), 0.0, 9)] == ["other"]
+
+    world.change(work)
+
+
+async def test_an_unreadable_file_is_told_once(world: World) -> None:
+    world.limits = replace(world.limits, max_bytes=10)
+    world.write("big.md", "x" * 100)
+    for _ in range(2):
+        await world.once()
+    assert events(world) == [("failed", "big.md")]
