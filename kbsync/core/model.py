@@ -285,7 +285,7 @@ def serving(uploads: Iterable[Upload]) -> Upload | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Desired:
     """The wanted state of one path: the input of `planner.decide`.
 
     `digest` is None while the content is unknown (being written, unreadable, over a limit).

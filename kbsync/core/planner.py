@@ -40,6 +40,7 @@ from kbsync.core.model import (
     ON_THE_WAY,
     TAG,
     Abilities,
+    Desired,
     FileChoice,
     Phase,
     Presence,
@@ -47,7 +48,6 @@ from kbsync.core.model import (
     Status,
     Upload,
     UploadState,
-    Wish,
     by_tag,
     serving,
 )
@@ -85,69 +85,73 @@ class Action:
     cause: str = ""
 
 
-def decide(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
+def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     """What to do now; empty if nothing is to do or time must tell. `uploads` excludes final ones."""
-    if serving(uploads) is None and (marked := _newest_marked(uploads, wish)):
+    if serving(uploads) is None and (marked := _newest_marked(uploads, desired)):
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         return () if is_awaited else (Action(Step.SERVE, marked.id),)
-    if is_undecided(wish):
+    if is_undecided(desired):
         return ()
-    if cause := parting_cause(wish):
-        return _keep_without_file(uploads) if wish.keeps else _part_all(uploads, cause, abilities)
-    if wish.verdict.choice is not FileChoice.SELECTED:
+    if cause := removal_cause(desired):
+        return _keep_without_file(uploads) if desired.keeps else _remove_all(uploads, cause, abilities)
+    if desired.verdict.choice is not FileChoice.SELECTED:
         return ()
-    return _keep(wish, uploads, abilities)
+    return _keep(desired, uploads, abilities)
 
 
-def _newest_marked(uploads: Sequence[Upload], wish: Wish) -> Upload | None:
+def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
     """The document to serve, of those found at the target and proven ours: the file's own, or the newest."""
     marked = [upload for upload in uploads if upload.is_marked]
-    return max(marked, key=lambda u: (u.is_listed_ready, proves(u, wish), u.id), default=None)
+    return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
 
 
-def is_undecided(wish: Wish) -> bool:
+def is_undecided(desired: Desired) -> bool:
     """Whether it is still unknown if the path is to have a document, and which."""
     # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
-    if wish.presence is Presence.UNKNOWN:
-        return parting_cause(wish) != DESELECTED
-    if wish.presence is Presence.MISSING:
+    if desired.presence is Presence.UNKNOWN:
+        return removal_cause(desired) != DESELECTED
+    if desired.presence is Presence.MISSING:
         return True  # one check is not enough (promise 1)
-    return not parting_cause(wish) and wish.verdict.choice is FileChoice.SELECTED and wish.digest is None
+    return (
+        not removal_cause(desired)
+        and desired.verdict.choice is FileChoice.SELECTED
+        and desired.digest is None
+    )
 
 
-def parting_cause(wish: Wish) -> str:
+def removal_cause(desired: Desired) -> str:
     """Why the path must have no document ('' if it must have one)."""
-    if wish.presence is Presence.GONE:
+    if desired.presence is Presence.GONE:
         return GONE
-    match wish.verdict.choice:
+    match desired.verdict.choice:
         # An upgrade of the program deselects nothing: its document stays.
         case FileChoice.EXCLUDED:
-            return DESELECTED if wish.by_person else ""
+            return DESELECTED if desired.by_person else ""
         case FileChoice.SKIPPED:
-            return EMPTIED if wish.by_person else ""
+            return EMPTIED if desired.by_person else ""
         case _:
             return ""
 
 
-def _part_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
+def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> tuple[Action, ...]:
     """Remove these uploads, each as far as its state allows."""
-    actions = (_part(upload, cause, abilities) for upload in uploads)
+    actions = (_remove(upload, cause, abilities) for upload in uploads)
     return tuple(action for action in actions if action is not None)
 
 
 def _keep_without_file(uploads: Sequence[Upload]) -> tuple[Action, ...]:
     """Keep the document that serves, without asking; remove uploads that were never sent or failed."""
     server = serving(uploads)
-    if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
-        return (Action(Step.SERVE, former.id),)
-    stays: tuple[Action, ...] = ()
+    if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
+        return (Action(Step.SERVE, returning.id),)
+    actions: tuple[Action, ...] = ()
     if server is not None:
-        stays = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
+        actions = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
     unsent = (u for u in uploads if u.state in (UploadState.INTENDED, UploadState.FAILED))
-    return (*stays, *_part_all(unsent, GONE, Abilities()))
+    return (*actions, *_remove_all(unsent, GONE, Abilities()))
 
 
-def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
+def _remove(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
     match upload.state:
         case UploadState.INTENDED:
             return Action(Step.DROP, upload.id)
@@ -166,40 +170,40 @@ def _part(upload: Upload, cause: str, abilities: Abilities) -> Action | None:
             return None
 
 
-def _keep(wish: Wish, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
+def _keep(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
     server = serving(uploads)
-    if server is None and (former := next((u for u in uploads if _can_return(u)), None)):
-        return (Action(Step.SERVE, former.id),)
+    if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
+        return (Action(Step.SERVE, returning.id),)
     restored: tuple[Action, ...] = ()
     if server is not None:
         restored = (Action(Step.SERVE if server.state is UploadState.HELD else Step.KEEP, server.id),)
-    if server is not None and _same_content(server, wish):
-        label = _relabel(server, wish, abilities)
+    if server is not None and _same_content(server, desired):
+        label = _relabel(server, desired, abilities)
         if label is not None:
-            return (*restored, *label, *_supersede(wish, uploads, server, abilities))
-    chosen = _choose(wish, uploads, server, abilities)
+            return (*restored, *label, *_supersede(desired, uploads, server, abilities))
+    chosen = _choose(desired, uploads, server, abilities)
     if chosen is not None:
-        return (*restored, *_supersede(wish, uploads, chosen, abilities), *_encourage(chosen, server))
+        return (*restored, *_supersede(desired, uploads, chosen, abilities), *_advance(chosen, server))
     # The one document is being written, or one that may serve has the wanted content under another name.
     if abilities.updates and any(u.state.in_flight for u in uploads):
         return restored
-    if server is None and any(_may_serve(u) and _same_content(u, wish) for u in uploads):
+    if server is None and any(_may_serve(u) and _same_content(u, desired) for u in uploads):
         return restored
-    if server is None and (found := next((u for u in uploads if _is_unread(u, wish, abilities)), None)):
-        return (Action(Step.PROVE, found.id),)
-    if server is not None and not wish.may_renew and only_recipe_differs(server, wish, abilities):
-        label = _relabel(server, wish, abilities) or ()
-        return (*restored, *label, *_supersede(wish, uploads, None, abilities))
-    if failed := next((u for u in uploads if _can_be_cut_again(u, wish, abilities)), None):
-        return (*restored, *_supersede(wish, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
+    if server is None and (unread := next((u for u in uploads if _is_unread(u, desired, abilities)), None)):
+        return (Action(Step.PROVE, unread.id),)
+    if server is not None and not desired.may_renew and only_recipe_differs(server, desired, abilities):
+        label = _relabel(server, desired, abilities) or ()
+        return (*restored, *label, *_supersede(desired, uploads, None, abilities))
+    if failed := next((u for u in uploads if _can_be_cut_again(u, desired, abilities)), None):
+        return (*restored, *_supersede(desired, uploads, failed, abilities), Action(Step.RESLICE, failed.id))
     replaced = server.id if server else None
-    return (*restored, *_supersede(wish, uploads, None, abilities), Action(Step.SEND, replaced))
+    return (*restored, *_supersede(desired, uploads, None, abilities), Action(Step.SEND, replaced))
 
 
-def only_recipe_differs(server: Upload, wish: Wish, abilities: Abilities) -> bool:
+def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
     """Nothing else would require sending its bytes."""
-    same = server.digest == wish.digest and server.recipe != wish.recipe
-    return same and _relabel(server, wish, abilities) is not None
+    same = server.digest == desired.digest and server.recipe != desired.recipe
+    return same and _relabel(server, desired, abilities) is not None
 
 
 def _can_return(upload: Upload) -> bool:
@@ -207,14 +211,14 @@ def _can_return(upload: Upload) -> bool:
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
-def _same_content(upload: Upload, wish: Wish) -> bool:
-    return upload.digest == wish.digest and upload.recipe == wish.recipe
+def _same_content(upload: Upload, desired: Desired) -> bool:
+    return upload.digest == desired.digest and upload.recipe == desired.recipe
 
 
-def _relabel(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, ...] | None:
+def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
     """Nothing or `RELABEL` if the server's path is or can be made right; None if it needs a successor."""
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
-    if server.label == wish.path or (not can_rename and abilities.rename_policy == "keep"):
+    if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
     if is_address(server.name):
         return ()  # the target knows the web page by its address, whatever its file is called
@@ -222,48 +226,54 @@ def _relabel(server: Upload, wish: Wish, abilities: Abilities) -> tuple[Action, 
 
 
 def _choose(
-    wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
+    desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """The upload that will serve the wish, if there is one already."""
-    fitting = [u for u in uploads if _same_content(u, wish) and not u.state.serves]
+    """The upload that will serve the desired version, if there is one already."""
+    fitting = [u for u in uploads if _same_content(u, desired) and not u.state.serves]
     # The furthest along first: it is searchable soonest.
     for state in reversed(ON_THE_WAY):
         for upload in fitting:
-            if upload.state is state and upload.label == wish.path:
+            if upload.state is state and upload.label == desired.path:
                 return upload
     for upload in fitting:
-        if _can_return(upload) and upload.label == wish.path:
+        if _can_return(upload) and upload.label == desired.path:
             return upload
         if upload.state is UploadState.FAILED:
             return upload
-    return None if server and server.digest == wish.digest else _adoptable(wish, uploads, server, abilities)
+    return (
+        None
+        if server and server.digest == desired.digest
+        else _adoptable(desired, uploads, server, abilities)
+    )
 
 
 def _adoptable(
-    wish: Wish, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
+    desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
     """A document at the target that is proven ours: by its bytes, or by name if `adopt` allows that.
 
     While a document with other bytes serves, only bytes prove anything: the state may be older than it.
     """
     candidates = [u for u in uploads if u.state is UploadState.ADOPTING]
-    proven = [u for u in candidates if proves(u, wish)]
+    proven = [u for u in candidates if proves(u, desired)]
     if (
         not proven
         and not server
         and abilities.adopt == "name"
-        and not any(_is_unread(u, wish, abilities) for u in candidates)
+        and not any(_is_unread(u, desired, abilities) for u in candidates)
     ):
         proven = candidates
     return next((u for u in proven if u.is_listed_ready), proven[0] if proven else None)
 
 
-def proves(document: Upload, wish: Wish) -> bool:
+def proves(document: Upload, desired: Desired) -> bool:
     """Whether the known part of a document's digest shows that its bytes are the wanted ones."""
-    return wish.digest is not None and tells(document.digest, document.size, wish.digest, wish.size)
+    return desired.digest is not None and digests_match(
+        document.digest, document.size, desired.digest, desired.size
+    )
 
 
-def tells(known_digest: str, known_size: int | None, digest: str, size: int) -> bool:
+def digests_match(known_digest: str, known_size: int | None, digest: str, size: int) -> bool:
     """Whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
     if known_digest == digest or not known_digest.startswith(TAG):
         return known_digest == digest
@@ -271,25 +281,25 @@ def tells(known_digest: str, known_size: int | None, digest: str, size: int) -> 
     return known_digest == by_tag(tag_of(digest)) and known_size in (size, UNKNOWN_SIZE, None)
 
 
-def _is_unread(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
+def _is_unread(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
     """It may be this file, and kbsync hasn't read it yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
-    return abilities.reads and could_be and upload.size in (wish.size, UNKNOWN_SIZE)
+    return abilities.reads and could_be and upload.size in (desired.size, UNKNOWN_SIZE)
 
 
-def _can_be_cut_again(upload: Upload, wish: Wish, abilities: Abilities) -> bool:
+def _can_be_cut_again(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
     return (
         abilities.reslices
         and upload.state is UploadState.FAILED
         and upload.remote_id is not None
-        and upload.digest == wish.digest
-        and upload.recipe != wish.recipe
+        and upload.digest == desired.digest
+        and upload.recipe != desired.recipe
         # Cutting again changes nothing that a target writes after a `!` in its recipe.
-        and upload.recipe.partition("!")[2] == wish.recipe.partition("!")[2]
+        and upload.recipe.partition("!")[2] == desired.recipe.partition("!")[2]
     )
 
 
-def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
+def _advance(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
     match chosen.state:
         case UploadState.UNSURE | UploadState.SENDING | UploadState.INDEXING if (
             chosen.purpose is Purpose.RETIRE
@@ -304,13 +314,13 @@ def _encourage(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 
 
 def _supersede(
-    wish: Wish, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
+    desired: Desired, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
     """Remove all uploads but the server and `chosen`. While nothing serves, other versions stay."""
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)
-    going = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, wish))
-    return _part_all(going, GONE, abilities)
+    removed = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, desired))
+    return _remove_all(removed, GONE, abilities)
 
 
 def _may_serve(upload: Upload) -> bool:
@@ -318,55 +328,55 @@ def _may_serve(upload: Upload) -> bool:
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
-def must_stay(retiring: Upload, wish: Wish, uploads: Iterable[Upload]) -> bool:
+def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> bool:
     """Its delete was sent without effect, and its path is wanted again: wait until another upload serves."""
-    if parting_cause(wish) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
+    if removal_cause(desired) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
     is_coming = any(state is UploadState.INTENDED or state.in_flight for state in states)
     return is_coming and not any(state.serves for state in states)
 
 
-def status_of(wish: Wish, uploads: Sequence[Upload]) -> Status:
+def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
     """The file's status as people see it."""
     server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
-    if parting_cause(wish) and server is not None:
-        return Status.KEPT if wish.keeps else Status.PENDING
-    if parting_cause(wish) and wish.keeps and any(u.state.in_flight for u in uploads):
+    if removal_cause(desired) and server is not None:
+        return Status.KEPT if desired.keeps else Status.PENDING
+    if removal_cause(desired) and desired.keeps and any(u.state.in_flight for u in uploads):
         return Status.INDEXING  # it stays once it serves
-    match wish.verdict.choice:
+    match desired.verdict.choice:
         case FileChoice.EXCLUDED:
             return Status.EXCLUDED
         case FileChoice.SKIPPED:
             return Status.SKIPPED
         case FileChoice.REFUSED:
             return Status.FAILED
-    if server is not None and _same_content(server, wish):
-        return Status.FAILED if is_stuck_under_old_name(wish, server, uploads) else Status.READY
-    is_same = server is not None and server.digest == wish.digest
-    if server is not None and is_same and server.wanted_recipe == wish.recipe and not wish.may_renew:
+    if server is not None and _same_content(server, desired):
+        return Status.FAILED if is_stuck_under_old_name(desired, server, uploads) else Status.READY
+    is_same = server is not None and server.digest == desired.digest
+    if server is not None and is_same and server.wanted_recipe == desired.recipe and not desired.may_renew:
         return Status.HELD  # a person is asked before it costs money (ADR 23)
-    if server is None and is_without_text(wish, uploads):
+    if server is None and is_without_text(desired, uploads):
         return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
-    return _progress(wish, uploads)
+    return _progress(desired, uploads)
 
 
-def is_without_text(wish: Wish, uploads: Iterable[Upload]) -> bool:
+def is_without_text(desired: Desired, uploads: Iterable[Upload]) -> bool:
     """These bytes were sent, and the target's last word on them is that they hold no text."""
-    fitting = [u for u in uploads if _same_content(u, wish)]
+    fitting = [u for u in uploads if _same_content(u, desired)]
     return bool(fitting) and fitting[-1].is_without_text
 
 
-def is_stuck_under_old_name(wish: Wish, server: Upload, uploads: Iterable[Upload]) -> bool:
+def is_stuck_under_old_name(desired: Desired, server: Upload, uploads: Iterable[Upload]) -> bool:
     """The renamed file was refused: searches find its bytes only under the old name."""
-    refused = any(u.state is UploadState.FAILED and _same_content(u, wish) for u in uploads)
-    return refused and server.label != wish.path
+    refused = any(u.state is UploadState.FAILED and _same_content(u, desired) for u in uploads)
+    return refused and server.label != desired.path
 
 
-def _progress(wish: Wish, uploads: Sequence[Upload]) -> Status:
-    fitting = {u.state for u in uploads if _same_content(u, wish)}
+def _progress(desired: Desired, uploads: Sequence[Upload]) -> Status:
+    fitting = {u.state for u in uploads if _same_content(u, desired)}
     if UploadState.INDEXING in fitting:
         return Status.INDEXING
     if UploadState.FAILED in fitting:

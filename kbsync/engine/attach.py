@@ -34,7 +34,7 @@ from kbsync.core.selection import Rules
 from kbsync.engine.clock import Clock
 from kbsync.engine.deletions import APPROVAL_KEPT, some_may_go
 from kbsync.engine.journal import Journal
-from kbsync.engine.listing import Claim, Whose, missing, read_list, unlisted, uploads_in
+from kbsync.engine.listing import Claim, Whose, find_missing, read_list, unlisted, uploads_in
 from kbsync.engine.settings import (
     Binding,
     MirrorIdentity,
@@ -81,10 +81,10 @@ class RecipeChanges:
         return self._to_release != set() or await self._store.read(self._is_open)
 
     def _is_open(self, tx: Tx) -> bool:
-        wanted, asked = self._undecided(tx), tx.recipes.asked(self._mirror)
+        undecided, asked_counts = self._undecided(tx), tx.recipes.asked(self._mirror)
         holds = tx.holds.current(self._mirror, RENEWALS)
-        is_void = bool(holds) and (not wanted or holds[0].approved_at is not None)
-        return is_void or any(n > asked.get(recipe, 0) for recipe, n in wanted.items())
+        is_void = bool(holds) and (not undecided or holds[0].approved_at is not None)
+        return is_void or any(n > asked_counts.get(recipe, 0) for recipe, n in undecided.items())
 
     def _undecided(self, tx: Tx) -> dict[str, int]:
         """Recipes that nobody has allowed, and how many documents need them."""
@@ -129,10 +129,10 @@ class RecipeChanges:
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
             self._to_release = set(tx.recipes.allowed(mirror))
-        undecided, asked = self._undecided(tx), tx.recipes.asked(mirror)
+        undecided, asked_counts = self._undecided(tx), tx.recipes.asked(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
         # More documents than in the question need another question (promise 5).
-        is_as_asked = bool(holds) and all(n <= asked.get(recipe, 0) for recipe, n in undecided.items())
+        is_as_asked = bool(holds) and all(n <= asked_counts.get(recipe, 0) for recipe, n in undecided.items())
         if undecided and is_as_asked and holds[0].approved_at is None:
             return None
         if holds:
@@ -147,8 +147,8 @@ class RecipeChanges:
             return None
         hold = tx.holds.open(mirror, now)
         tx.recipes.ask(mirror, hold, undecided)
-        [opened] = tx.holds.current(mirror, RENEWALS)
-        extent = tx.recipes.extent(opened)
+        [new_hold] = tx.holds.current(mirror, RENEWALS)
+        extent = tx.recipes.extent(new_hold)
         changes = changes_of(binding.describe, extent.recipes)
         tx.holds.describe(hold, changes)
         reason = f"{extent.documents:,} documents would be indexed again: {changes}"
@@ -171,7 +171,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
     once known: against the tag in the name, or the document's bytes (ADR 12). Unproven documents are left
     alone; `verify` reports them.
     """
-    found, listed_ids = 0, set[str]()
+    adopted_count, listed_ids = 0, set[str]()
     binding = journal.binding
 
     def record(claims: Sequence[Claim], tx: Tx) -> None:
@@ -183,15 +183,15 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
         listed_ids.update(claim.remote_id for claim in claims)
         if new := [claim for claim in claims if claim.is_new]:
             await store.write(partial(record, new))
-            found += len(new)
+            adopted_count += len(new)
     await _end_missing(store, journal, target, listed_ids)
 
     def end(tx: Tx) -> None:
         tx.mirrors.set_adopted(binding.id)
-        unjudge(tx, binding.mirror)
+        mark_undecided(tx, binding.mirror)
 
     await store.write(end)
-    return found
+    return adopted_count
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
@@ -200,23 +200,23 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
     If too many are missing without a replacement, the audit reports it (ADR 14).
     """
     binding, now = journal.binding, journal.timing.now
-    ended, unreplaced = list[Upload](), list[Upload]()
+    to_end, unreplaced = list[Upload](), list[Upload]()
     async for rows in unlisted(binding, store.read, listed, now):
-        for row in await missing(target, store.read, rows):
-            others = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
-            is_replaced = any(other.state is UploadState.ADOPTING for other in others)
-            (ended if is_replaced else unreplaced).append(row)
+        for row in await find_missing(target, store.read, rows):
+            rows_at_path = await store.read(lambda tx, row=row: journal.uploads(tx, row.path or ""))  # type: ignore[misc]
+            is_replaced = any(row_at_path.state is UploadState.ADOPTING for row_at_path in rows_at_path)
+            (to_end if is_replaced else unreplaced).append(row)
     serving = await store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
     if binding.limits.embedded or not is_emptied(serving, serving - len(unreplaced)):
-        ended += unreplaced
+        to_end += unreplaced
 
-    def end(page: Sequence[Upload], tx: Tx) -> None:
-        for row in page:
+    def end_batch(batch: Sequence[Upload], tx: Tx) -> None:
+        for row in batch:
             tx.uploads.save(lifecycle.gone(row))
             tx.removals.release(row.id)
 
-    for start in range(0, len(ended), PAGE):
-        await store.write(partial(end, ended[start : start + PAGE]))
+    for start in range(0, len(to_end), PAGE):
+        await store.write(partial(end_batch, to_end[start : start + PAGE]))
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
@@ -278,18 +278,18 @@ def find_record(
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
-    everyone = {each.name: each for each in configured} | {settings.name: settings.identity}
+    identities = {identity.name: identity for identity in configured} | {settings.name: settings.identity}
     rows = {record.name: record for record in tx.mirrors.all()}
-    free = [record for record in rows.values() if record.name not in everyone]
-    new = [each for each in everyone.values() if each.name not in rows]
+    unconfigured = [record for record in rows.values() if record.name not in identities]
+    without_record = [identity for identity in identities.values() if identity.name not in rows]
     for fits in (_is_same, _is_same_location, _is_same_base, _is_same_target, _is_same_folder):
-        for each in list(new):
-            record = next((record for record in free if fits(record, each)), None)
+        for identity in list(without_record):
+            record = next((record for record in unconfigured if fits(record, identity)), None)
             if record is not None:
-                if each.name == settings.name:
+                if identity.name == settings.name:
                     return record
-                new.remove(each)
-                free.remove(record)
+                without_record.remove(identity)
+                unconfigured.remove(record)
     return None
 
 
@@ -389,11 +389,13 @@ async def bind(
     """Bind the mirror to the base. Raises `TargetError`."""
     if target.limits.embedded and base.id:  # it is the same base even after a move
         await store.write(lambda tx: tx.mirrors.base_moved(settings.target_type, base.id, base.address))
-    base = await _counted(store, settings, record, target, base)
+    base = await _count_documents(store, settings, record, target, base)
     repair = f"kbsync verify --repair --mirror {settings.name}"
-    former = await store.read(partial(_former_bases, record))
+    former_addresses = await store.read(partial(_former_bases, record))
     # Outside the transaction: such a file may be on a disk that no longer answers.
-    removed = await asyncio.to_thread(lambda: {address for address in former if _is_removed(address)})
+    removed = await asyncio.to_thread(
+        lambda: {address for address in former_addresses if _is_removed(address)}
+    )
     number = await store.write(
         lambda tx: _rebind(tx, settings, record, base, target, repair, configured, removed)
     )
@@ -412,7 +414,7 @@ async def bind(
     )
 
 
-async def _counted(
+async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
     """The base with its documents counted one by one, if its own count says that many are gone."""
@@ -424,8 +426,8 @@ async def _counted(
         return base
     serving = await store.read(lambda tx: tx.uploads.serving_count(record.id, binding))
     is_doubted = record.halt is not None and record.halt.reason == EMPTIED
-    says_so = base.documents is not None and is_emptied(serving, base.documents)
-    if not (says_so or is_doubted):
+    reports_emptied = base.documents is not None and is_emptied(serving, base.documents)
+    if not (reports_emptied or is_doubted):
         return base
     ids = [listed.remote_id async for listed in target.list()]
     return replace(base, documents=await store.read(lambda tx: tx.uploads.serving_among(binding, ids)))
@@ -450,14 +452,14 @@ def _rebind(
     binding = tx.mirrors.bind_to(record.id, *key, settings.location)
     tx.forgotten.take_over(settings.name, binding, whole=target.limits.embedded)
     if record.binding is not None and record.binding != binding:
-        unjudge(tx, record.id)
+        mark_undecided(tx, record.id)
         tx.recipes.forget_all(record.id)
         tx.removals.drop_all(record.id)
         if tx.uploads.unhold(record.id, binding):
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
-    for other in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
-        former = tx.mirrors.binding(other or 0)
+    for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
+        former = tx.mirrors.binding(other_binding or 0)
         if former is None:
             continue
         if former.address in removed or _is_replaced(former, settings, base, target):
@@ -476,25 +478,25 @@ def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
     """Take over the rows of this base and prefix: whoever wrote them was this mirror."""
-    stays = {each.name: each.location for each in configured}
+    configured_locations = {identity.name: identity.location for identity in configured}
     for other in tx.mirrors.all():
         # Two spellings of one address can make two mirrors of a config share a binding.
-        is_its_own = other.binding == binding and stays.get(other.name) in (other.location, "")
+        is_its_own = other.binding == binding and configured_locations.get(other.name) in (other.location, "")
         if other.id == record.id or is_its_own:
             continue
         is_held = tx.uploads.unhold(other.id, binding)
         if not tx.uploads.take_over(other.id, record.id, binding):
             continue
         tx.removals.drop_all(other.id)
-        unjudge(tx, record.id)
+        mark_undecided(tx, record.id)
         if is_held or other.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
     if base.writer:
-        known = (base.last_writer, base.writer)
+        writers = (base.last_writer, base.writer)
         if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
             tx.mirrors.set_adopted(binding, adopted=False)
         # Opening a base need not write to it: the next opening may report either.
-        tx.meta.set(BindingFact.WRITER, binding, "\n".join(known))
+        tx.meta.set(BindingFact.WRITER, binding, "\n".join(writers))
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
@@ -507,9 +509,14 @@ def _is_removed(address: str) -> bool:
     """Whether the file of a knowledge base is gone. Blocks."""
     if not address.startswith("file:"):
         return False
-    file = os.fsdecode(unquote_to_bytes(address.removeprefix("file://")))
-    # If its folder is missing as well, the disk may be missing.
-    return os.path.isdir(os.path.dirname(file)) and _is_missing(file)  # noqa: PTH112, PTH120
+    file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return file.parent.is_dir()  # if its folder is missing as well, the disk may be missing
+    except OSError:
+        return False  # a file that cannot be accessed exists
+    return False
 
 
 def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
@@ -517,16 +524,6 @@ def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, ta
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
     return former.address in (base.address, "")  # "": an older kbsync recorded no address
-
-
-def _is_missing(file: str) -> bool:
-    try:
-        os.stat(file)
-    except FileNotFoundError:
-        return True
-    except OSError:  # one that cannot be accessed exists
-        return False
-    return False
 
 
 def _rename_all(
@@ -539,7 +536,7 @@ def _rename_all(
         return
     if tx.mirrors.binding_for(*here, settings.prefix) is None:
         tx.mirrors.set_prefix(last.id, settings.prefix)
-        unjudge(tx, record.id)
+        mark_undecided(tx, record.id)
         if abilities.renames or abilities.rename_policy == "replace":
             tx.uploads.unlabel(record.id, last.id)
 
@@ -571,10 +568,10 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
     await store.read(journal.recall)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
-    await _judge_everything(store, journal)
+    await _decide_everything(store, journal)
 
 
-async def _judge_everything(store: StateStore, journal: Journal) -> None:
+async def _decide_everything(store: StateStore, journal: Journal) -> None:
     """Have the planner judge every file again if the binding is not the one of its last judgement."""
     binding, mirror = journal.binding, journal.binding.mirror
     # Changes when unchanged files may have to be sent again: another base, another recipe.
@@ -592,7 +589,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
         await _keep_recipes(store, journal)
 
     def begin(tx: Tx) -> None:
-        unjudge(tx, mirror)
+        mark_undecided(tx, mirror)
         if not binding.abilities.keeps and tx.mirrors.tally(mirror).get(Status.KEPT):
             # `deletions: never` is over: the documents it kept, maybe for years, go only after an approval.
             tx.mirrors.set_hold_all(mirror, True)
@@ -600,7 +597,7 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
             tx.meta.set(MirrorFact.SETTINGS, mirror, "")
             tx.recipes.forget_allowed(mirror)
 
-    def settle(paths: Sequence[str], tx: Tx) -> None:
+    def decide_batch(paths: Sequence[str], tx: Tx) -> None:
         for path in paths:
             journal.decide(tx, path)
 
@@ -611,8 +608,8 @@ async def _judge_everything(store: StateStore, journal: Journal) -> None:
     await store.write(begin)
     await store.read(journal.recall_recipes)
     await _expect_files(store, journal)
-    async for page in store.pages_below(mirror, "", PAGE):
-        await store.write(partial(settle, page))
+    async for paths in store.pages_below(mirror, "", PAGE):
+        await store.write(partial(decide_batch, paths))
     await store.write(end)
 
 
@@ -620,7 +617,7 @@ def _hashed(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def unjudge(tx: Tx, mirror: int) -> None:
+def mark_undecided(tx: Tx, mirror: int) -> None:
     """Record the first change: an interrupted run that gets the old settings back judges by both."""
     tx.meta.set(MirrorFact.JUDGED, mirror, "")
 

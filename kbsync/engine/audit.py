@@ -30,17 +30,17 @@ from kbsync.core.model import (
     UploadState,
     serving,
 )
-from kbsync.core.planner import tells
+from kbsync.core.planner import digests_match
 from kbsync.engine.attach import adopting, base_emptied, is_emptied
 from kbsync.engine.clock import rest
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
     Claim,
     Whose,
+    find_missing,
+    find_present,
     has_bytes,
     identify_all,
-    missing,
-    present,
     read_list,
     unlisted,
     was_sent_by_kbsync,
@@ -100,7 +100,7 @@ class Audit:
         self.foreign = 0
         self.others = Counter[int]()
         self.unchecked = 0
-        self._kept = Counter[bool]()  # strays that are proven ours, and others
+        self._counts = Counter[bool]()  # strays that are proven ours, and others
 
     # -- the list --------------------------------------------------------------------------------------
 
@@ -108,9 +108,9 @@ class Audit:
         """Read the whole list. Raises `TargetError` if it is not complete."""
         async for claims in read_list(self._binding, self._target, self._read):
             self.listed.update(claim.remote_id for claim in claims)
-            await self._read(partial(self._sort_in, claims))
+            await self._read(partial(self._add_claims, claims))
 
-    def _sort_in(self, claims: Sequence[Claim], tx: Tx) -> None:
+    def _add_claims(self, claims: Sequence[Claim], tx: Tx) -> None:
         for claim in claims:
             if claim.whose is Whose.OTHERS and claim.row is not None:
                 self.others[claim.row.mirror] += 1
@@ -118,10 +118,10 @@ class Audit:
                 continue
             # Documents that may be another kbsync's take no room from ours: nothing is done about them.
             is_ours = claim.whose is not Whose.PATH
-            if self._kept[is_ours] >= self._most:
+            if self._counts[is_ours] >= self._most:
                 self.unchecked += 1
             else:
-                self._kept[is_ours] += 1
+                self._counts[is_ours] += 1
                 self.strays.append(claim)
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
@@ -151,33 +151,33 @@ class Audit:
 
     # -- documents that the list lacks -------------------------------------------------------------------
 
-    def unseen(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
+    def find_unlisted(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
         """Serving uploads that the list lacked, in batches; none made after `before`."""
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
         """Whether a document is missing from the list, or one in it serves nothing."""
-        async for _ in self.unseen(before):
+        async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
 
-    async def confirmed(self, rows: Sequence[Upload]) -> list[Upload]:
+    async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
         """Those that the target reports missing and that still serve."""
-        return await missing(self._target, self._read, rows)
+        return await find_missing(self._target, self._read, rows)
 
     # -- documents that serve nothing --------------------------------------------------------------------
 
-    async def still_strays(self, strays: Sequence[Claim]) -> list[Claim]:
+    async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
         """Those that exist at a second check, and that the state still does not need.
 
         If only a name says that one is ours, its bytes are read, if the target returns them.
         """
         remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
-            page = strays[start : start + PAGE]
-            present_ids = await present(self._target, list({stray.remote_id for stray in page}))
-            page = [await self._read_into(stray) for stray in page if stray.remote_id in present_ids]
-            remaining += await self._read(partial(self._filter_strays, page))
+            batch = strays[start : start + PAGE]
+            present_ids = await find_present(self._target, list({stray.remote_id for stray in batch}))
+            batch = [await self._read_into(stray) for stray in batch if stray.remote_id in present_ids]
+            remaining += await self._read(partial(self._filter_strays, batch))
         return remaining
 
     async def _read_into(self, stray: Claim) -> Claim:
@@ -193,7 +193,8 @@ class Audit:
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
-            claim if known else stray for claim, known, stray in zip(claims, is_known, strays, strict=True)
+            claim if is_current else stray
+            for claim, is_current, stray in zip(claims, is_known, strays, strict=True)
         ]
         return [claim for claim in latest_claims if self._is_stray(claim, tx, is_read=True)]
 
@@ -206,18 +207,15 @@ class Audit:
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
-            page = strays[start : start + PAGE]
+            batch = strays[start : start + PAGE]
             # Outside the transaction: a dead mount may block it while other mirrors need the state.
-            without_file = await asyncio.to_thread(self._without_file, page) if with_folder else set[str]()
-            discrepancies = await self._read(partial(self._compare, page, without_file))
+            root, paths = self._binding.settings.root, {stray.path for stray in batch}
+            stats = await asyncio.to_thread(stat_exactly, root, paths) if with_folder else ()
+            without_file = {path for path, stat in stats if stat.lacks_file}
+            discrepancies = await self._read(partial(self._compare, batch, without_file))
             orphaned += discrepancies[0]
             duplicate += discrepancies[1]
         return orphaned, duplicate
-
-    def _without_file(self, strays: Sequence[Claim]) -> set[str]:
-        """Paths of strays that certainly have no file. Blocks."""
-        stats = stat_exactly(self._binding.settings.root, {stray.path for stray in strays})
-        return {path for path, stat in stats if stat.lacks_file}
 
     def _compare(
         self, strays: Sequence[Claim], without_file: Collection[str], tx: Tx
@@ -231,7 +229,7 @@ class Audit:
             if server is not None:
                 why = f"{document} has the name of this file, but its bytes could not be read"
                 if stray.digest not in ("", UNREADABLE):
-                    is_same = tells(stray.digest, stray.listed.size or 0, server.digest, server.size)
+                    is_same = digests_match(stray.digest, stray.listed.size or 0, server.digest, server.size)
                     why = f"{document} has {'the same' if is_same else 'different'} bytes under this path"
                 duplicate.append(
                     self._discrepancy(stray, entry, f"{why}; {server.remote_id} serves the file")
@@ -307,7 +305,7 @@ class Repairs:
             return True
         row = None if stray.row is None else tx.uploads.get(stray.row.id)
         size = stray.listed.size or 0
-        is_marked = row is not None and tells(stray.digest, size, row.digest, row.size)
+        is_marked = row is not None and digests_match(stray.digest, size, row.digest, row.size)
         if row is not None and is_marked and row.remote_id is None:
             tx.uploads.save(lifecycle.retire(replace(row, remote_id=stray.remote_id), timing))
             return True
@@ -454,18 +452,18 @@ class RegularAudit:
 
     async def audit(self) -> AuditResult:
         """Run the audit. Raises `TargetError`, `StateError` or `PutOffError`, and then records nothing."""
-        began, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
+        started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
         audit = Audit(binding, target, self._store.read, MOST_STRAYS)
         await audit.read_list()
-        if await audit.has_doubts(began):
+        if await audit.has_doubts(started):
             # The list may lag: documents it lacks are queried by id, after it had time to show them.
             await self._clock.sleep(self._journal.timing.horizon)
         self._check_halt()
-        await self._refuse_emptied(audit, began)
-        async for page in audit.unseen(began):
-            await self._repair_missing(audit, await audit.confirmed(page), result)
-        orphaned, duplicate = await audit.compare(await audit.still_strays(audit.strays))
+        await self._refuse_emptied(audit, started)
+        async for batch in audit.find_unlisted(started):
+            await self._repair_missing(audit, await audit.confirm_missing(batch), result)
+        orphaned, duplicate = await audit.compare(await audit.recheck_strays(audit.strays))
         if binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
             orphaned = [discrepancy for discrepancy in orphaned if discrepancy.is_deleted]
         self._check_halt()
@@ -493,7 +491,7 @@ class RegularAudit:
             foreign=result.foreign,
             unchecked=result.unchecked,
             mended=result.mended,
-            seconds=round(now - began, 1),
+            seconds=round(now - started, 1),
         )
         return result
 
@@ -511,16 +509,18 @@ class RegularAudit:
         if not self._may_work:
             raise PutOffError("the mirror is halted")
 
-    async def _refuse_emptied(self, audit: Audit, began: float) -> None:
+    async def _refuse_emptied(self, audit: Audit, started: float) -> None:
         """Halt over a base that lost many documents. A sample must confirm the list."""
         binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0
-        async for page in audit.unseen(began):
-            missing += len(page)
-            sample += page[: SAMPLE - len(sample)]
+        async for batch in audit.find_unlisted(started):
+            missing += len(batch)
+            sample += batch[: SAMPLE - len(sample)]
         serving = await self._store.read(lambda tx: tx.uploads.serving_count(binding.mirror, binding.id))
-        if not is_emptied(serving, serving - missing) or len(await audit.confirmed(sample)) < len(sample):
+        if not is_emptied(serving, serving - missing) or len(await audit.confirm_missing(sample)) < len(
+            sample
+        ):
             return
         await self._mirror.halts.halt(base_emptied(binding.settings.name, serving, missing))
         raise PutOffError(f"{missing} of {serving} documents are missing")
@@ -529,7 +529,7 @@ class RegularAudit:
         """Replace lost documents by copies where possible, and send the others again."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
-        copies = await audit.still_strays(copies)
+        copies = await audit.recheck_strays(copies)
         self._check_halt()
 
         def send_again(tx: Tx) -> int:

@@ -16,7 +16,7 @@ from kbsync.contract.target import Accepted, PutOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.fairness import rank
 from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadState
-from kbsync.engine.attach import adopt, unjudge
+from kbsync.engine.attach import adopt, mark_undecided
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import uploads_in
 from kbsync.engine.lost_uploads import find_uploads
@@ -46,22 +46,22 @@ async def copy(
     target: Target,
     origins: Sequence[int],
     read: Callable[[str], Entry | None],
-    put: Callable[[Entry], Awaitable[PutOutcome]],
+    send: Callable[[Entry], Awaitable[PutOutcome]],
     copied: Copied,
 ) -> None:
     """Copy the serving documents of the bindings `origins`; `copied` counts them.
 
-    `read` returns a document by its id in the old base, None if it is not available; `put` stores one in the
+    `read` returns a document by its id in the old base, None if it is not available; `send` stores one in the
     base of `journal`. Raises a `TargetError` that concerns all documents.
     """
     binding = journal.binding
     await store.write(journal.recover)
     await store.read(journal.recall)
-    await _settle(store, journal, target)
+    await _settle_unsure(store, journal, target)
     if not await store.read(lambda tx: tx.mirrors.is_adopted(binding.id)):
         await adopt(store, journal, target)
     # The next pass judges every file for this base, also those that were deleted or changed meanwhile.
-    await store.write(lambda tx: unjudge(tx, binding.mirror))
+    await store.write(lambda tx: mark_undecided(tx, binding.mirror))
     for origin in origins:
         after = 0
 
@@ -71,10 +71,10 @@ async def copy(
         while rows := await store.read(serving):
             after = rows[-1].id
             sending = await store.write(partial(_announce, journal, rows, copied))
-            await _send(store, journal, sending, read, put, copied)
+            await _send(store, journal, sending, read, send, copied)
 
 
-async def _settle(store: StateStore, journal: Journal, target: Target) -> None:
+async def _settle_unsure(store: StateStore, journal: Journal, target: Target) -> None:
     """Find what a killed copy has stored: that is not sent again."""
     binding, began = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
@@ -88,25 +88,34 @@ def _announce(
 ) -> list[tuple[Upload, Upload]]:
     """The documents to copy, each with the row for its upload."""
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
-    there = left = 0
+    present = left_over = 0
     for row in rows:
         # The rows of the old base serve forever. A file without a row was deleted or renamed since, and its
         # document with it.
         if row.path is None or tx.entries.get(binding.mirror, row.path) is None:
             continue
-        here = journal.uploads(tx, row.path)
-        same = next((each for each in here if (each.digest, each.recipe) == (row.digest, row.recipe)), None)
+        rows_here = journal.uploads(tx, row.path)
+        same = next(
+            (
+                row_here
+                for row_here in rows_here
+                if (row_here.digest, row_here.recipe) == (row.digest, row.recipe)
+            ),
+            None,
+        )
         if same is not None and same.state in SEARCHABLE:
-            there += 1
+            present += 1
         # The next pass settles what is unsure and reports what failed. Other vectors or passages than
         # the config asks for now are made from the file. An old version would take the place of a newer one
         # that serves or is on its way.
         elif (
             (same is not None and same.state is not UploadState.INTENDED)
             or row.recipe != binding.recipe(row.path)
-            or any(each.state in (*SERVING, *IN_FLIGHT) and each is not same for each in here)
+            or any(
+                row_here.state in (*SERVING, *IN_FLIGHT) and row_here is not same for row_here in rows_here
+            )
         ):
-            left += 1
+            left_over += 1
         else:
             same = same or tx.uploads.add(
                 Upload(
@@ -124,11 +133,11 @@ def _announce(
                     rank=rank(journal.timing.now, row.size, fresh=False),
                 )
             )
-            sent = lifecycle.send(same, journal.timing)
-            tx.uploads.save(sent)
-            sending.append((row, sent))
-    copied.there += there
-    copied.left += left
+            sending_row = lifecycle.send(same, journal.timing)
+            tx.uploads.save(sending_row)
+            sending.append((row, sending_row))
+    copied.there += present
+    copied.left += left_over
     return sending
 
 
@@ -137,7 +146,7 @@ async def _send(
     journal: Journal,
     sending: Sequence[tuple[Upload, Upload]],
     read: Callable[[str], Entry | None],
-    put: Callable[[Entry], Awaitable[PutOutcome]],
+    send_entry: Callable[[Entry], Awaitable[PutOutcome]],
     copied: Copied,
 ) -> None:
     failed: TargetError | None = None
@@ -149,13 +158,13 @@ async def _send(
         if entry is None or (entry.digest, entry.recipe) != (old.digest, old.recipe):
             outcome = Unavailable("it is not in the base that was copied", untried=True)
         else:
-            outcome = await put(replace(entry, upload_id=new.id, path=new.path or "", name=new.name))
+            outcome = await send_entry(replace(entry, upload_id=new.id, path=new.path or "", name=new.name))
         match outcome:
             case Accepted():
                 assert entry is not None
                 copied.documents += 1
                 copied.passages += len(entry.chunks)
-                copied.size += sum(len(each.text.encode()) for each in entry.chunks)
+                copied.size += sum(len(chunk.text.encode()) for chunk in entry.chunks)
                 copied.size += sum(map(len, entry.vectors.values()))
             case Rejected() | Unavailable(untried=True):
                 copied.left += 1

@@ -1,7 +1,7 @@
 """Files that are gone: the second check, the limits beyond which a batch needs approval, and approvals.
 
 Nothing here deletes a document. An allowed deletion sets its upload to RETIRING; the worker sends it after a
-last check of the file (`returned`, `begin`), because days may pass in between.
+last check of the file (`find_returned`, `begin`), because days may pass in between.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import partial
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core import lifecycle
-from kbsync.core.model import FileKind, Presence, Purpose, RootIdentity, Upload, UploadState, Wish
-from kbsync.core.planner import is_undecided, must_stay, parting_cause
+from kbsync.core.model import Desired, FileKind, Presence, Purpose, RootIdentity, Upload, UploadState
+from kbsync.core.planner import is_undecided, must_stay, removal_cause
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import Journal
 from kbsync.engine.reconcile import recheck_lost_mounts
@@ -52,8 +52,8 @@ def must_hold(
     # Later uploads must not hide that all earlier documents would be deleted.
     if batch >= min(serving, before or serving):
         return True
-    gone = batch + executed
-    return gone > limits.count and gone > limits.fraction * (serving + executed)
+    deleted = batch + executed
+    return deleted > limits.count and deleted > limits.fraction * (serving + executed)
 
 
 def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
@@ -65,8 +65,8 @@ def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
 class Deletions:
     """The deletions of one mirror.
 
-    `identity` returns the root's identity, None while it cannot be trusted; `coming` the inodes of files that
-    are still changing.
+    `identity` returns the root's identity, None while it cannot be trusted; `changing_inodes` those of files
+    that are still changing.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class Deletions:
         journal: Journal,
         clock: Clock,
         identity: Callable[[], Awaitable[RootIdentity | None]],
-        coming: Callable[[], Collection[int]],
+        changing_inodes: Callable[[], Collection[int]],
     ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._identity = identity
-        self._coming = coming
+        self._changing_inodes = changing_inodes
         self._served = deque[tuple[float, int]]()
         """How many documents served recently, and since when, in steady seconds."""
-        self._moving: dict[str, float] = {}
+        self._may_have_moved: dict[str, float] = {}
         """Missed files that may have moved: when a check first missed them, in steady seconds."""
 
     @property
@@ -94,27 +94,33 @@ class Deletions:
     async def check_again(self) -> list[str]:
         """Check again the files that a check, one `settle` ago, missed. Returns paths that are back."""
         settings = self._journal.binding.settings
-        then = self._clock.steady() - settings.settle + ROUNDING
+        missed_by = self._clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
         await self.count_served()
-        while rows := await self._store.read(lambda tx: tx.entries.missed_before(self._mirror, then, PAGE)):
+        while rows := await self._store.read(
+            lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
+        ):
             # A file may be recognized by its inode, once changing files elsewhere are read. The wait is
             # at most that for a changing file: it may change again and again.
-            now, coming = self._clock.steady(), self._coming()
-            missed = {path: self._moving.pop(path, at) for path, _, at in rows}
+            now, changing_inodes = self._clock.steady(), self._changing_inodes()
+            missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
             recent = now - settings.settle - settings.settle_longest
-            moving = {path: missed[path] for path, ino, _ in rows if ino in coming and missed[path] > recent}
+            may_have_moved = {
+                path: missed[path]
+                for path, ino, _ in rows
+                if ino in changing_inodes and missed[path] > recent
+            }
 
-            def miss_from(tx: Tx, paths: Iterable[str] = moving, now: float = now) -> None:
+            def miss_from(tx: Tx, paths: Iterable[str] = may_have_moved, now: float = now) -> None:
                 for path in paths:
                     tx.entries.miss_from(self._mirror, path, now)
 
-            if moving:
-                self._moving |= moving
+            if may_have_moved:
+                self._may_have_moved |= may_have_moved
                 await self._store.write(miss_from)
-            checked = await self._stat_paths(path for path in missed if path not in moving)
+            checked = await self._stat_paths(path for path in missed if path not in may_have_moved)
             if checked is None:
-                self._moving |= missed
+                self._may_have_moved |= missed
                 break
             await self._store.write(partial(self._record_checks, checked, missed))
             back += [path for path, stat in checked if stat.kind not in (None, FileKind.FOLDER)]
@@ -136,7 +142,7 @@ class Deletions:
         for path, stat in checked:
             match stat.presence:
                 case _ if stat.lacks_file:  # absent at two checks below a verified root (promise 1)
-                    self._journal.gone(tx, path)
+                    self._journal.file_gone(tx, path)
                     tx.removals.missed_since(self._mirror, path, missed[path])
                 case Presence.PRESENT:
                     tx.entries.doubt(self._mirror, path)
@@ -158,7 +164,7 @@ class Deletions:
         if is_missed_by_scan:
             times.append(math.inf)
         elif missed is None:
-            self._moving.clear()
+            self._may_have_moved.clear()
         await self.count_served()
         return min(times, default=None)
 
@@ -177,8 +183,8 @@ class Deletions:
             return
         if not self._served or self._served[-1][1] != served:
             self._served.append((now, served))
-        kept = binding.settings.settle + 2 * binding.settings.settle_longest
-        while len(self._served) > 1 and self._served[1][0] < now - kept:
+        seconds = binding.settings.settle + 2 * binding.settings.settle_longest
+        while len(self._served) > 1 and self._served[1][0] < now - seconds:
             self._served.popleft()
 
     def _count_served(self, tx: Tx) -> int:
@@ -227,17 +233,17 @@ class Deletions:
     async def _drop_others(self) -> None:
         """Drop the deletions that no longer qualify."""
 
-        def drop(page: Sequence[Removal], tx: Tx) -> None:
-            for removal in page:
+        def drop(removals: Sequence[Removal], tx: Tx) -> None:
+            for removal in removals:
                 self._is_still_to_go(tx, removal)
 
         for hold in await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=False)):
             after = ""
-            while page := await self._store.read(partial(self._page, hold, after)):
-                after = page[-1].path
-                await self._store.write(partial(drop, page))
+            while removals := await self._store.read(partial(self._read_removals, hold, after)):
+                after = removals[-1].path
+                await self._store.write(partial(drop, removals))
 
-    def _page(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
+    def _read_removals(self, hold: Hold, after: str, tx: Tx, *, held: bool = False) -> list[Removal]:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _weigh(self, tx: Tx) -> int:
@@ -249,7 +255,7 @@ class Deletions:
             executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
             # How many documents served when the first file of the batch went missing.
             began = tx.removals.began(hold, now - self._clock.steady())
-            counts = [count for at, count in self._served if at < began]
+            counts = [count for since, count in self._served if since < began]
             before = counts[-1] if counts else next((count for _, count in self._served), None)
             asks = tx.mirrors.get(self._mirror).hold_all
             if asks or must_hold(batch, executed, serving, binding.settings.deletions, before):
@@ -263,12 +269,12 @@ class Deletions:
         """Mark allowed documents for deletion, and held ones for approval; returns whether there were any."""
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
-            carry = self._hold if hold.state == ASKED else self._release
-            page = self._page(hold, "", tx)
-            for removal in page:
+            apply = self._hold if hold.state == ASKED else self._release
+            removals = self._read_removals(hold, "", tx)
+            for removal in removals:
                 if self._is_still_to_go(tx, removal):
-                    carry(tx, removal)
-            return bool(page)
+                    apply(tx, removal)
+            return bool(removals)
 
         weighed = await self._store.read(lambda tx: tx.holds.batches(self._mirror, weighed=True))
         for hold in weighed:
@@ -301,8 +307,8 @@ class Deletions:
             and upload is not None
             and upload.state is UploadState.SERVING
             and upload.path == removal.path
-            and parting_cause(wish := self._journal.wish(entry))
-            and not wish.keeps
+            and removal_cause(desired := self._journal.desired(entry))
+            and not desired.keeps
         ):
             return True
         tx.removals.drop(self._mirror, removal.path)
@@ -334,55 +340,58 @@ class Deletions:
     async def _run(self, hold: Hold) -> int:
         done, after = 0, ""
 
-        def run(page: Sequence[Removal], lacking: Collection[str], tx: Tx) -> int:
-            return sum(self._run_one(tx, removal, is_lacking=removal.path in lacking) for removal in page)
+        def release(removals: Sequence[Removal], paths_without_file: Collection[str], tx: Tx) -> int:
+            return sum(
+                self._release_approved(tx, removal, lacks_file=removal.path in paths_without_file)
+                for removal in removals
+            )
 
-        while page := await self._store.read(partial(self._page, hold, after, held=True)):
-            after = page[-1].path
-            checked = await self._stat_paths([removal.path for removal in page])
+        while removals := await self._store.read(partial(self._read_removals, hold, after, held=True)):
+            after = removals[-1].path
+            checked = await self._stat_paths([removal.path for removal in removals])
             if checked is None:
                 return done
-            lacking = {path for path, stat in checked if stat.lacks_file}
-            done += await self._store.write(partial(run, page, lacking))
+            paths_without_file = {path for path, stat in checked if stat.lacks_file}
+            done += await self._store.write(partial(release, removals, paths_without_file))
         return done
 
-    def _run_one(self, tx: Tx, removal: Removal, *, is_lacking: bool) -> bool:
+    def _release_approved(self, tx: Tx, removal: Removal, *, lacks_file: bool) -> bool:
         path = removal.path
         entry, upload = tx.entries.get(self._mirror, path), tx.uploads.get(removal.upload)
-        held = upload is not None and upload.state is UploadState.HELD and upload.path == path
+        is_held = upload is not None and upload.state is UploadState.HELD and upload.path == path
         # An approval is for exactly this document: another one that serves now is weighed again.
-        if not held or entry is None:
+        if not is_held or entry is None:
             tx.removals.release(removal.upload)
             return False
-        wish = self._journal.wish(entry)
-        if wish.presence is Presence.GONE and not is_lacking:
-            wish = replace(wish, presence=Presence.PRESENT)  # it is back, or cannot be accessed
-        if not parting_cause(wish) or wish.keeps:
-            if wish.presence is not Presence.MISSING:  # its second check is pending
+        desired = self._journal.desired(entry)
+        if desired.presence is Presence.GONE and not lacks_file:
+            desired = replace(desired, presence=Presence.PRESENT)  # it is back, or cannot be accessed
+        if not removal_cause(desired) or desired.keeps:
+            if desired.presence is not Presence.MISSING:  # its second check is pending
                 tx.entries.doubt(self._mirror, path)  # the next scan checks it again
             return False
         self._release(tx, removal)
         return True
 
 
-async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
+async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
     """Those whose file was gone and is not now, by id; False if that is unknown.
 
     Days may pass between the decision and the delete: the target was down, or kbsync did not run.
     """
 
-    def find_gone(tx: Tx) -> dict[int, str]:
+    def read_paths(tx: Tx) -> dict[int, str]:
         """The paths, by row, of documents to delete only because their file is gone."""
-        wishes = {row.id: _wish(journal, tx, row) for row in rows}
+        desired_states = {row.id: _desired(journal, tx, row) for row in rows}
         return {
-            number: wish.path
-            for number, wish in wishes.items()
-            if wish is not None
-            and wish.presence is Presence.GONE
-            and not parting_cause(replace(wish, presence=Presence.PRESENT))
+            number: desired.path
+            for number, desired in desired_states.items()
+            if desired is not None
+            and desired.presence is Presence.GONE
+            and not removal_cause(replace(desired, presence=Presence.PRESENT))
         }
 
-    paths = await store.read(find_gone)
+    paths = await store.read(read_paths)
     if not paths:
         return {}
     root = journal.binding.settings.root
@@ -395,7 +404,7 @@ async def returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) 
     }
 
 
-async def spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
+async def find_spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
     """Those whose delete was sent without a success, but whose documents are now kept.
 
     Only a check at the target shows whether the document still exists.
@@ -407,16 +416,16 @@ def begin(
     journal: Journal,
     tx: Tx,
     numbers: Sequence[int],
-    kept: Container[int],
-    known: Mapping[str, DocStatus],
+    postponed: Container[int],
+    statuses: Mapping[str, DocStatus],
     *,
     is_full: bool,
 ) -> list[Upload]:
     """Count the attempt of those still retiring; only they may be deleted.
 
     A document whose path is selected again continues to serve, and one that another row needs (an update in
-    place shares it) is left alone. `kept`: not now. `is_full`: wait for no successor, since it may
-    need the space. `known`: what the target says about the `spared` ones, by remote id.
+    place shares it) is left alone. `postponed`: not now. `is_full`: wait for no successor, since it may
+    need the space. `statuses`: what the target says about those that `find_spared` returns, by remote id.
     """
     started = []
     for number in numbers:
@@ -430,9 +439,9 @@ def begin(
         rows = tx.uploads.by_remote(journal.binding.id, upload.remote_id or "")
         if any(row.id != number and (row.state.serves or row.state.in_flight) for row in rows):
             tx.uploads.save(lifecycle.gone(upload))
-        elif number in kept:
+        elif number in postponed:
             tx.uploads.save(lifecycle.await_file(upload, journal.timing))
-        elif (state := _state_of_spared(journal, tx, upload, known)) is DocState.READY:
+        elif (state := _spared_state(journal, tx, upload, statuses)) is DocState.READY:
             tx.uploads.save(lifecycle.serve(upload, attempts=0, postponed=0))
             journal.decide(tx, upload.path or "")
         elif state not in (None, DocState.MISSING):
@@ -447,48 +456,43 @@ def begin(
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
     """The row, waiting for its file to be read or for a successor. None: its document may be deleted."""
-    if not is_full and _may_be_renamed(journal, tx, upload):
+    binding = journal.binding
+    # If the state was lost, a renamed file may not be searchable by its new name yet. But where the target
+    # stores each text once, the other is refused until this one is deleted.
+    may_be_renamed = upload.sent_at is None and upload.purpose is Purpose.SERVE and not binding.texts_once
+    if not is_full and may_be_renamed and tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest):
         return lifecycle.await_successor(upload, journal.timing)
-    wish = _wish(journal, tx, upload)
-    others = [] if wish is None else journal.uploads(tx, wish.path)
-    if wish is None or any(other.state.serves for other in others):
+    desired = _desired(journal, tx, upload)
+    rows = [] if desired is None else journal.uploads(tx, desired.path)
+    if desired is None or any(row.state.serves for row in rows):
         return None
-    if is_undecided(wish):
+    if is_undecided(desired):
         return lifecycle.await_file(upload, journal.timing)
-    if not is_full and must_stay(upload, wish, others):
+    if not is_full and must_stay(upload, desired, rows):
         return lifecycle.await_successor(upload, journal.timing)
     return None
 
 
-def _may_be_renamed(journal: Journal, tx: Tx, upload: Upload) -> bool:
-    """Whether the state was lost and the renamed file may not be searchable by its new name yet."""
-    binding = journal.binding
-    # If each text is stored once, the other is refused until this one is deleted.
-    if upload.sent_at is not None or upload.purpose is not Purpose.SERVE or binding.texts_once:
-        return False
-    return tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest)
-
-
-def _state_of_spared(
-    journal: Journal, tx: Tx, upload: Upload, known: Mapping[str, DocStatus]
+def _spared_state(
+    journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
 ) -> DocState | None:
     """The state of a kept document; None for one that may be deleted."""
     if not _is_spared(journal, tx, upload):
         return None
-    status = known.get(upload.remote_id or "")
+    status = statuses.get(upload.remote_id or "")
     return DocState.UNKNOWN if status is None else status.state
 
 
 def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
-    wish = _wish(journal, tx, upload)
-    if wish is None or not wish.keeps or not parting_cause(wish) or upload.attempts == 0:
+    desired = _desired(journal, tx, upload)
+    if desired is None or not desired.keeps or not removal_cause(desired) or upload.attempts == 0:
         return False
-    return not any(other.state.serves for other in journal.uploads(tx, wish.path))
+    return not any(row.state.serves for row in journal.uploads(tx, desired.path))
 
 
-def _wish(journal: Journal, tx: Tx, upload: Upload) -> Wish | None:
+def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
     """What the folder needs at the path that a document served; None if it never served one."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)
-    return None if entry is None else journal.wish(entry)
+    return None if entry is None else journal.desired(entry)

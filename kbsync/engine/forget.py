@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
-from kbsync.engine.attach import unjudge
+from kbsync.engine.attach import mark_undecided
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.forgotten import ForgottenBase
 from kbsync.state.mirrors import BindingRecord, MirrorRecord
@@ -47,13 +47,13 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
     here = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
     bindings = ((tx.mirrors.binding(number), count) for number, count in owned.items())
-    return Belongings(here, [(each, count) for each, count in bindings if each is not None], unsure)
+    return Belongings(here, [(binding, count) for binding, count in bindings if binding is not None], unsure)
 
 
-def leads_to(target: Target, found: Base, base: BindingRecord) -> bool:
-    """Whether the target, whose base is `found`, leads to this base: ids mean nothing in another one."""
+def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
+    """Whether the target, whose base is `actual`, leads to this base: ids mean nothing in another one."""
     # The id identifies a base that kbsync made, even if it moved since the last pass.
-    return base.base == found.id and (target.limits.embedded or base.address == found.address)
+    return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
 
 
 async def forget(
@@ -83,7 +83,7 @@ async def forget(
     def drop(tx: Tx) -> None:
         for message in tx.inbox.waiting(record.name):
             tx.inbox.done(message.id)
-        unjudge(tx, record.id)
+        mark_undecided(tx, record.id)
         tx.forgotten.keep(record.id, record.name, PROVEN)
         tx.mirrors.remove(record.id)
         tx.mirrors.remove_unused_bindings()
@@ -98,21 +98,21 @@ async def release(store: StateStore, record: MirrorRecord, binding: BindingRecor
     The mirror continues without them. The caller holds the lock.
     """
 
-    def note(tx: Tx) -> list[ForgottenBase]:
+    def record_left(tx: Tx) -> list[ForgottenBase]:
         tx.forgotten.keep(record.id, record.name, PROVEN, binding.id)
         tx.uploads.lose(record.id, binding.id)
         return tx.forgotten.bases(record.name)
 
-    noted = await store.write(note)
-    return next((each for each in noted if each.base.base == binding.base), None)
+    bases = await store.write(record_left)
+    return next((base for base in bases if base.base.base == binding.base), None)
 
 
 async def note_listed(store: StateStore, base: ForgottenBase, target: Target) -> ForgottenBase:
     """Record all documents of a base that kbsync made as left by a mirror that the state does not know."""
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
-    noted = await store.read(lambda tx: tx.forgotten.bases(base.name))
-    return next(each for each in noted if each.base.base == base.base.base)
+    bases = await store.read(lambda tx: tx.forgotten.bases(base.name))
+    return next(left for left in bases if left.base.base == base.base.base)
 
 
 async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
@@ -126,10 +126,12 @@ async def delete_left(store: StateStore, base: ForgottenBase, target: Target) ->
     while ids := await store.read(lambda tx: tx.forgotten.documents(base.id, after, PAGE)):  # noqa: B023
         after = ids[-1]
         outcomes = await _delete(target, ids)
-        gone = [one for one in ids if outcomes[one] is None]
-        await store.write(lambda tx: tx.forgotten.remove(base.id, gone))  # noqa: B023
-        deleted += len(gone)
-        failures += [(one, outcome.reason) for one in ids if (outcome := outcomes[one]) is not None]
+        deleted_ids = [remote_id for remote_id in ids if outcomes[remote_id] is None]
+        await store.write(lambda tx: tx.forgotten.remove(base.id, deleted_ids))  # noqa: B023
+        deleted += len(deleted_ids)
+        failures += [
+            (remote_id, outcome.reason) for remote_id in ids if (outcome := outcomes[remote_id]) is not None
+        ]
     if failures:
         raise StillThere(f"{base.name}: {_describe(failures)}; {deleted} were. Try again")
     await target.leave()
@@ -137,9 +139,9 @@ async def delete_left(store: StateStore, base: ForgottenBase, target: Target) ->
 
 
 def _describe(failures: Sequence[tuple[str, str]]) -> str:
-    named = ", ".join(f"{what} ({reason})" for what, reason in failures[:NAMED])
+    examples = ", ".join(f"{document} ({reason})" for document, reason in failures[:NAMED])
     more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
-    return f"{len(failures)} documents could not be deleted: {named}{more}"
+    return f"{len(failures)} documents could not be deleted: {examples}{more}"
 
 
 async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, target: Target) -> int:
@@ -150,9 +152,9 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
     ):
         after = rows[-1].id
         outcomes = await _delete(target, [row.remote_id for row in rows if row.remote_id is not None])
-        gone = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
-        await store.write(lambda tx: _note_gone(tx, gone))  # noqa: B023
-        deleted += len({row.remote_id for row in gone})
+        deleted_rows = [row for row in rows if row.remote_id is not None and outcomes[row.remote_id] is None]
+        await store.write(lambda tx: _record_deleted(tx, deleted_rows))  # noqa: B023
+        deleted += len({row.remote_id for row in deleted_rows})
         failures += [
             (row.path or row.label, outcome.reason)
             for row in rows
@@ -171,23 +173,23 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:
-            answers = await target.delete(batch)
+            results = await target.delete(batch)
         except TargetError as error:
             return dict.fromkeys(batch, error)
         silent = Unsure("the target returned no result for it")
-        return {one: answers.get(one, silent) for one in batch}
+        return {remote_id: results.get(remote_id, silent) for remote_id in batch}
 
     limits, unique = target.limits, list(dict.fromkeys(ids))
     size, width = max(1, limits.batch), max(1, limits.concurrency)
     batches = [unique[start : start + size] for start in range(0, len(unique), size)]
     outcomes: dict[str, DeleteOutcome] = {}
     for start in range(0, len(batches), width):
-        for answers in await asyncio.gather(*map(delete, batches[start : start + width])):
-            outcomes.update(answers)
+        for results in await asyncio.gather(*map(delete, batches[start : start + width])):
+            outcomes.update(results)
     return outcomes
 
 
-def _note_gone(tx: Tx, rows: Sequence[Upload]) -> None:
+def _record_deleted(tx: Tx, rows: Sequence[Upload]) -> None:
     # Recorded even if the rest fails: if the mirror continues, a pass sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))

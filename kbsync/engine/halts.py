@@ -158,21 +158,23 @@ class HaltState:
 
     # -- what the target answers -----------------------------------------------------------------------
 
-    def answered(self, errors: Sequence[TargetError], asked: int, now: float) -> Halted | None:
-        """A request about `asked` documents ended with these errors; returns the halt to report.
+    def answered(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
+        """A request about `requested` documents ended with these errors; returns the halt to report.
 
         If all failed through no fault of theirs, the target is down and not called for a while.
         """
         for error in errors:
             if isinstance(error, Halted):
                 return error
-        late = [error for error in errors if isinstance(error, Unavailable | Unsure)]
+        unanswered_errors = [error for error in errors if isinstance(error, Unavailable | Unsure)]
         # One answer about one document shows that the target is up, whatever happened to the others.
-        if not late or len(late) < asked:
+        if not unanswered_errors or len(unanswered_errors) < requested:
             self.answers()
             return None
-        self.down(late[0].reason, now)
-        longest = max((e.retry_after or 0.0 for e in late if isinstance(e, Unavailable)), default=0.0)
+        self.down(unanswered_errors[0].reason, now)
+        longest = max(
+            (e.retry_after or 0.0 for e in unanswered_errors if isinstance(e, Unavailable)), default=0.0
+        )
         self.not_before = now + max(longest, min(LONGEST_PAUSE, 0.5 + (now - self.down_since) / 2))
         return None
 
@@ -189,15 +191,15 @@ class HaltState:
         """Whether the target has been down for so long."""
         return bool(self.trouble) and now - self.down_since >= seconds
 
-    def note_losses(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> bool:
+    def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
         """Whether the target, and no document, is to blame for the current lost answers.
 
         It is, once it answered no upload of `BLAME_LIMIT` different documents and accepted none between.
         """
-        if any(not isinstance(answer, TargetError) for _, answer in answers):
+        if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
             self.unanswered.clear()
         if len(self.unanswered) < BLAME_LIMIT:
-            lost = (upload for upload, answer in answers if isinstance(answer, Unsure))
+            lost = (upload for upload, outcome in outcomes if isinstance(outcome, Unsure))
             self.unanswered |= {upload.path or upload.label for upload in lost}
         return len(self.unanswered) >= BLAME_LIMIT
 
@@ -212,31 +214,31 @@ class HaltState:
             self.is_full = self.is_stuck = False
             self.prove()
 
-    def blame(self, answers: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
+    def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
         """Note refusals: after five in a row with one code and none accepted, the target is to blame.
 
         Of documents sent together that may succeed later one counts: a brief problem refuses all of them.
         """
         is_counted = False
-        for upload, answer in answers:
-            if not isinstance(answer, TargetError):
+        for upload, outcome in outcomes:
+            if not isinstance(outcome, TargetError):
                 self.blamed.clear()
-            elif isinstance(answer, Rejected) and answer.may_pass and is_counted:
+            elif isinstance(outcome, Rejected) and outcome.may_pass and is_counted:
                 continue
-            elif isinstance(answer, Rejected) and not isinstance(answer, NameTaken | Unfit):
-                if answer.code != self._blamed_code:
+            elif isinstance(outcome, Rejected) and not isinstance(outcome, NameTaken | Unfit):
+                if outcome.code != self._blamed_code:
                     self.blamed.clear()
-                    self._blamed_code = answer.code
-                is_counted = is_counted or answer.may_pass
+                    self._blamed_code = outcome.code
+                is_counted = is_counted or outcome.may_pass
                 label = upload.path or upload.label
                 if label not in self.blamed:
                     self.blamed.append(label)
                 if len(self.blamed) >= BLAME_LIMIT:
                     reason = (
-                        f"{BLAME_LIMIT} documents in a row were refused for one reason: {answer.reason}; "
+                        f"{BLAME_LIMIT} documents in a row were refused for one reason: {outcome.reason}; "
                         "check the service and the target's settings"
                     )
-                    return Halted("target-rejects", reason, code=answer.code)
+                    return Halted("target-rejects", reason, code=outcome.code)
         return None
 
 

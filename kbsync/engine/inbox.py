@@ -8,7 +8,7 @@ it repeats some of it, which changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -81,45 +81,45 @@ class Inbox:
         messages, unknown = await self._store.read(
             lambda tx: (tx.inbox.waiting(name), tx.inbox.find_unknown([name, *self._configured]))
         )
-        answer = InboxResult()
+        result = InboxResult()
         for message in messages:
             try:
-                await self._carry_out(message, answer)
+                await self._carry_out(message, result)
             except StateError:
                 raise  # the message itself is valid
             except MalformedMessage as error:
-                answer.dropped.append(Dropped(message, str(error)))
+                result.dropped.append(Dropped(message, str(error)))
             except Exception as error:
-                answer.dropped.append(Dropped(message, bug_in_words(error)))
-        answer.dropped += [Dropped(message, "no mirror has this name") for message in unknown]
-        if answer.dropped:
-            await self._store.write(partial(_remove, [each.message for each in answer.dropped]))
-        return answer
+                result.dropped.append(Dropped(message, bug_in_words(error)))
+        result.dropped += [Dropped(message, "no mirror has this name") for message in unknown]
+        if result.dropped:
+            await self._store.write(partial(_remove, [dropped.message for dropped in result.dropped]))
+        return result
 
-    async def _carry_out(self, message: Message, answer: InboxResult) -> None:
+    async def _carry_out(self, message: Message, result: InboxResult) -> None:
         refuse_malformed(message)
         match message.verb:
             case "retry":
                 paths = message.args.get("paths")
                 await self._retry(paths)
-                answer.recheck |= await self._find_unread(paths)
+                result.recheck |= await self._find_unread(paths)
             case "repair":
                 await self._repair(message)
-        await self._store.write(partial(self._end, message, answer))
+        await self._store.write(partial(self._finish, message, result))
 
-    def _end(self, message: Message, answer: InboxResult, tx: Tx) -> None:
+    def _finish(self, message: Message, result: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
                 self._approve(tx, _numbers(message.args, "holds"), str(message.args.get("by", "")))
             case "retry":
-                answer.resumed = True
+                result.resumed = True
             case "repair":
-                answer.recheck.update(message.args.get("stale", ()))
+                result.recheck.update(message.args.get("stale", ()))
                 status.clear_last_audit(tx, self._journal.binding.mirror)
             case "audit":
-                answer.audits = True
+                result.audits = True
             case "rescan":
-                answer.rescans = True
+                result.rescans = True
         tx.inbox.done(message.id)
 
     def _approve(self, tx: Tx, numbers: Collection[int], by: str) -> None:
@@ -134,20 +134,20 @@ class Inbox:
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
         """The unreadable files and directories, all or those of these paths."""
-        mirror, wanted = self._journal.binding.mirror, None if paths is None else set(paths)
+        mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
         unread = {folder.path for folder in folders if not folder.shut}
         after = (0, "")
         while rows := await self._store.read(lambda tx: tx.entries.unread(mirror, after, PAGE)):  # noqa: B023
             after = rows[-1][0]
             unread.update(path for _, path in rows)
-        return unread if wanted is None else unread & wanted
+        return unread if requested is None else unread & requested
 
     async def _retry(self, paths: Collection[str] | None) -> None:
         """Release failed documents: all, or those of these paths."""
         binding = self._journal.binding
         links = [path for path in paths or () if is_link(path)]
-        named = None if paths is None else frozenset(paths)
+        requested = None if paths is None else frozenset(paths)
 
         def fetch_again(tx: Tx) -> None:
             for path in links:
@@ -168,20 +168,22 @@ class Inbox:
             for upload in rows:
                 tx.uploads.save(lifecycle.forgive(upload))
 
-        def failed(tx: Tx, after: int) -> list[Upload]:
+        def failed(after: int, tx: Tx) -> list[Upload]:
             return tx.uploads.in_states(binding.mirror, binding.id, (UploadState.FAILED,), after, PAGE)
 
-        def failed_before(tx: Tx, after: int) -> list[Upload]:
+        def failed_before(after: int, tx: Tx) -> list[Upload]:
             return tx.uploads.failed_before(binding.mirror, binding.id, after, PAGE)
 
         # Documents in progress get their tries back: they may have had the same trouble, and would
         # fail right after it is over.
         for find, change in ((failed, release), (failed_before, forgive)):
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
-            while after < last and (rows := await self._store.read(partial(_at, find, after))):
+            while after < last and (rows := await self._store.read(partial(find, after))):
                 after = rows[-1].id
-                wanted = [row for row in rows if row.id <= last and (named is None or row.path in named)]
-                await self._store.write(partial(change, wanted))
+                matching = [
+                    row for row in rows if row.id <= last and (requested is None or row.path in requested)
+                ]
+                await self._store.write(partial(change, matching))
 
     def _fetch_again(self, tx: Tx, path: str) -> None:
         # A web page changes without its link file: `retry` with that file means the current page.
@@ -201,29 +203,25 @@ class Inbox:
             return
         missing, strays = message.args.get("missing", ()), message.args.get("strays", ())
 
-        def adopt(page: Sequence[dict[str, Any]], tx: Tx) -> None:
-            for fields in page:
+        def adopt(batch: Sequence[dict[str, Any]], tx: Tx) -> None:
+            for fields in batch:
                 self._repairs.adopt(tx, Claim.from_json(tx, fields), frozenset(missing))
 
-        def send_again(page: Sequence[str], tx: Tx) -> None:
-            for remote_id in page:
+        def send_again(batch: Sequence[str], tx: Tx) -> None:
+            for remote_id in batch:
                 self._repairs.send_again(tx, remote_id)
 
-        def retire(page: Sequence[dict[str, Any]], tx: Tx) -> None:
-            for fields in page:
+        def retire(batch: Sequence[dict[str, Any]], tx: Tx) -> None:
+            for fields in batch:
                 self._repairs.retire_stray(tx, Claim.from_json(tx, fields))
 
-        for change, whole in (
+        for change, items in (
             (adopt, strays),
             (send_again, missing),
             (retire, strays),
         ):
-            for start in range(0, len(whole), PAGE):
-                await self._store.write(partial(change, whole[start : start + PAGE]))
-
-
-def _at(find: Callable[[Tx, int], list[Upload]], after: int, tx: Tx) -> list[Upload]:
-    return find(tx, after)
+            for start in range(0, len(items), PAGE):
+                await self._store.write(partial(change, items[start : start + PAGE]))
 
 
 def _remove(messages: Sequence[Message], tx: Tx) -> None:

@@ -26,6 +26,7 @@ from kbsync.core.model import (
     SELECTED,
     UNREADABLE,
     WITHOUT_FILE,
+    Desired,
     FileChoice,
     Phase,
     Presence,
@@ -35,19 +36,18 @@ from kbsync.core.model import (
     Upload,
     UploadState,
     Verdict,
-    Wish,
     serving,
 )
 from kbsync.core.planner import (
     Action,
     Step,
     decide,
+    digests_match,
     is_undecided,
     only_recipe_differs,
-    parting_cause,
     proves,
+    removal_cause,
     status_of,
-    tells,
 )
 from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
@@ -65,7 +65,7 @@ ROUNDS = 8
 """Maximum number of decisions about a path in a row: each may require another, but never endlessly."""
 
 NAME_TRIES = 5
-SAME_ADDRESS_PAUSE = KEPT_OUT_PAUSE = 2.0
+SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
@@ -171,12 +171,12 @@ class Journal:
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
             return  # it reports none, or a clock was set back
         is_right = upload.sent_at - TIMES_AGREE <= created <= now + TIMES_AGREE
-        known = AGREE if is_right else DIFFER
-        if known == self._times:
+        agreement = AGREE if is_right else DIFFER
+        if agreement == self._times:
             return
-        self._times = known
-        tx.meta.set(BindingFact.TIMES, self.binding.id, known)
-        if known == DIFFER:
+        self._times = agreement
+        tx.meta.set(BindingFact.TIMES, self.binding.id, agreement)
+        if agreement == DIFFER:
             detail = (
                 "the service's creation times differ from the clock by "
                 f"{abs(created - now):.0f} s; kbsync does not use them as evidence"
@@ -187,36 +187,36 @@ class Journal:
         """Whether a person paused the mirror: nothing may begin now."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
-    def observe(self, tx: Tx, seen: FileSeen) -> None:
+    def observe(self, tx: Tx, file: FileSeen) -> None:
         """Record the check of a file and decide about its path."""
-        mirror, now, old = self.binding.mirror, self._clock.wall(), seen.renamed_from
-        rows = [] if old is None else self.uploads(tx, seen.path)
+        mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
+        rows = [] if old is None else self.uploads(tx, file.path)
         # The uploads go along with a renamed file, unless a document answers or is on its way at its new path
         # already: it was sent before the state was lost, say.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
-            tx.uploads.move(mirror, self.binding.id, old, seen.path)
+            tx.uploads.move(mirror, self.binding.id, old, file.path)
             tx.removals.drop(mirror, old)
             tx.entries.remove(mirror, old)
-        known = tx.entries.get(mirror, seen.path)
-        status, since = (known.status, known.since) if known else (Status.PENDING, now)
-        digest = seen.digest if seen.digest or known is None else known.digest
-        if seen.problem:
-            refused = Verdict(FileChoice.REFUSED, seen.problem)
-            entry = FileRow(seen.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
+        stored = tx.entries.get(mirror, file.path)
+        status, since = (stored.status, stored.since) if stored else (Status.PENDING, now)
+        digest = file.digest if file.digest or stored is None else stored.digest
+        if file.problem:
+            refused = Verdict(FileChoice.REFUSED, file.problem)
+            entry = FileRow(file.path, NO_STAMP, digest, refused, True, Presence.UNKNOWN, status, since)
         else:
             entry = FileRow(
-                seen.path,
-                seen.stamp,
+                file.path,
+                file.stamp,
                 digest,
-                seen.verdict,
-                seen.by_person,
+                file.verdict,
+                file.by_person,
                 Presence.PRESENT,
                 status,
                 since,
-                seen.racy,
+                file.racy,
             )
         tx.entries.put(mirror, entry)
-        self._decide(tx, entry, seen.fresh)
+        self._decide(tx, entry, file.fresh)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
         """The file is being written: pending, and any later scan checks it again (promise 8).
@@ -224,10 +224,10 @@ class Journal:
         `wanted`: the rules select it as it is now, whatever an earlier verdict says.
         """
         now = self._clock.wall()
-        known = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
-        since = known.since if known.status is Status.PENDING else now
+        stored = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
+        since = stored.since if stored.status is Status.PENDING else now
         waiting = replace(
-            known, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
+            stored, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
         )
         if wanted or not tx.uploads.at(self.binding.mirror, self.binding.id, path):
             waiting = replace(waiting, verdict=SELECTED)
@@ -237,25 +237,25 @@ class Journal:
         """Create a file row for a document without one: the next scan finds the file, or misses it."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
-    def gone(self, tx: Tx, path: str) -> None:
+    def file_gone(self, tx: Tx, path: str) -> None:
         """Two checks did not find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
-    def unseen(self, tx: Tx, path: str) -> None:
+    def file_unknown(self, tx: Tx, path: str) -> None:
         """A check could not tell whether the file exists."""
-        known = tx.entries.get(self.binding.mirror, path)
+        stored = tx.entries.get(self.binding.mirror, path)
         # If a document is kept for a missing file, an inaccessible path is no news: otherwise a
         # person would not be asked about it once `deletions: never` is over.
-        if known is not None and (known.status, known.presence) != (Status.KEPT, Presence.GONE):
+        if stored is not None and (stored.status, stored.presence) != (Status.KEPT, Presence.GONE):
             tx.entries.set_presence(self.binding.mirror, path, Presence.UNKNOWN)
             self.decide(tx, path)
 
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
         """The file exists and is no longer selected."""
-        known = tx.entries.get(self.binding.mirror, path)
-        if known is not None:
-            tx.entries.put(self.binding.mirror, replace(known, verdict=verdict, by_person=by_person))
+        stored = tx.entries.get(self.binding.mirror, path)
+        if stored is not None:
+            tx.entries.put(self.binding.mirror, replace(stored, verdict=verdict, by_person=by_person))
             self.decide(tx, path)
 
     def decide(self, tx: Tx, path: str, *, fresh: bool = False) -> None:
@@ -265,26 +265,26 @@ class Journal:
             self._decide(tx, entry, fresh)
 
     def _decide(self, tx: Tx, entry: FileRow, fresh: bool) -> None:
-        wish = self.wish(entry)
+        desired = self.desired(entry)
         for _ in range(ROUNDS):
             rows = {upload.id: upload for upload in self.uploads(tx, entry.path)}
-            actions = decide(wish, list(rows.values()), self.binding.abilities)
-            if self.binding.texts_once and parting_cause(wish):
-                actions = tuple(one for one in actions if not _stands_in(one, rows))
-            changed = [self._carry_out(tx, wish, rows, action, fresh) for action in actions]
+            actions = decide(desired, list(rows.values()), self.binding.abilities)
+            if self.binding.texts_once and removal_cause(desired):
+                actions = tuple(action for action in actions if not _stands_in(action, rows))
+            changed = [self._carry_out(tx, desired, rows, action, fresh) for action in actions]
             if not any(changed):
                 break
-        self._conclude(tx, entry, wish, list(rows.values()))
+        self._update_status(tx, entry, desired, list(rows.values()))
 
-    def wish(self, entry: FileRow) -> Wish:
+    def desired(self, entry: FileRow) -> Desired:
         """What the folder requires at this path."""
-        known = entry.stamp != NO_STAMP and entry.stamp.size >= 0
+        is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
-        return Wish(
+        return Desired(
             path=entry.path,
             presence=entry.presence,
             verdict=entry.verdict,
-            digest=entry.digest if known else None,
+            digest=entry.digest if is_read else None,
             size=max(entry.stamp.size, 0),
             recipe=recipe,
             by_person=entry.by_person,
@@ -296,16 +296,16 @@ class Journal:
         """The uploads of a path that are not final."""
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
-    def _conclude(self, tx: Tx, entry: FileRow, wish: Wish, uploads: list[Upload]) -> None:
+    def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
         for index, upload in enumerate(uploads):
             if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
                 # The target identifies a page by its address: a renamed link file only gets a new name here.
                 uploads[index] = replace(upload, label=entry.path)
-            if self.binding.abilities.weighs and not is_undecided(wish):
+            if self.binding.abilities.weighs and not is_undecided(desired):
                 # The serving row records the other recipe its file needs, so that these can be counted.
-                is_other = upload.state is UploadState.SERVING and not parting_cause(wish)
-                is_other = is_other and only_recipe_differs(upload, wish, self.binding.abilities)
-                wanted = wish.recipe if is_other else ""
+                is_other = upload.state is UploadState.SERVING and not removal_cause(desired)
+                is_other = is_other and only_recipe_differs(upload, desired, self.binding.abilities)
+                wanted = desired.recipe if is_other else ""
                 uploads[index] = replace(uploads[index], wanted_recipe=wanted)
             if uploads[index] != upload:
                 tx.uploads.save(uploads[index])
@@ -316,7 +316,7 @@ class Journal:
         if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
             tx.entries.remove(self.binding.mirror, entry.path)
         else:
-            status = status_of(wish, uploads)
+            status = status_of(desired, uploads)
             if status is not entry.status:
                 now, mirror, verdict = self._clock.wall(), self.binding.mirror, entry.verdict
                 tx.entries.set_status(mirror, entry.path, status, now)
@@ -325,29 +325,31 @@ class Journal:
         if self._on_decided is not None:
             self._on_decided(tx, entry.path)
 
-    def _carry_out(self, tx: Tx, wish: Wish, rows: dict[int, Upload], action: Action, fresh: bool) -> bool:
+    def _carry_out(
+        self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
+    ) -> bool:
         """Carry out a decision; True if rows changed so that more may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
-        tell("action.decided", mirror=self.binding.settings.name, path=wish.path, action=name)
+        tell("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
         if action.step is Step.SEND:
-            assert wish.digest is not None
-            taken = [upload.name for upload in rows.values()]
+            assert desired.digest is not None
+            taken_names = [upload.name for upload in rows.values()]
             intent = Upload(
                 id=0,
                 mirror=mirror,
                 binding=self.binding.id,
-                path=wish.path,
-                label=wish.path,
-                name=self._free_name(tx, wish.path, wish.digest, taken),
-                digest=wish.digest,
-                size=wish.size,
-                recipe=wish.recipe,
+                path=desired.path,
+                label=desired.path,
+                name=self._free_name(tx, desired.path, desired.digest, taken_names),
+                digest=desired.digest,
+                size=desired.size,
+                recipe=desired.recipe,
                 state=UploadState.INTENDED,
                 predecessor=action.upload,
                 created_at=now,
                 next_look_at=now,
-                rank=rank(now, wish.size, fresh=fresh),
+                rank=rank(now, desired.size, fresh=fresh),
             )
             added = tx.uploads.add(intent)
             rows[added.id] = added
@@ -365,16 +367,16 @@ class Journal:
             case Step.WANT:
                 changed = lifecycle.want(upload)
             case Step.SERVE:
-                if upload.state is UploadState.ADOPTING and proves(upload, wish):
-                    tx.uploads.set_content(upload.id, digest=wish.digest)
-                tx.removals.drop(mirror, wish.path)
+                if upload.state is UploadState.ADOPTING and proves(upload, desired):
+                    tx.uploads.set_content(upload.id, digest=desired.digest)
+                tx.removals.drop(mirror, desired.path)
                 changed = lifecycle.take_over(upload, self.timing)
             case Step.WEIGH:
                 batch = tx.holds.batch(mirror, now)
-                tx.removals.nominate(mirror, wish.path, upload.id, action.cause, now, batch)
+                tx.removals.nominate(mirror, desired.path, upload.id, action.cause, now, batch)
                 return False
             case Step.KEEP:
-                tx.removals.drop(mirror, wish.path)
+                tx.removals.drop(mirror, desired.path)
                 return False
             case Step.RELABEL if upload.next_look_at is None:
                 changed = replace(upload, next_look_at=now)
@@ -382,17 +384,19 @@ class Journal:
                 tx.uploads.save(replace(upload, next_look_at=now, rank=now))
                 return False
             case Step.RESLICE:
-                tx.uploads.set_content(upload.id, recipe=wish.recipe)
+                tx.uploads.set_content(upload.id, recipe=desired.recipe)
                 changed = lifecycle.reslice(upload, self.timing)
             case _:
                 return False  # it is already to be done
         tx.uploads.save(changed)
         return True
 
-    def _free_name(self, tx: Tx, path: str, digest: str, taken: Sequence[str] = (), start: int = 0) -> str:
+    def _free_name(
+        self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
+    ) -> str:
         """A name at the target for these bytes that no document or upload of this base has, or may have.
 
-        `taken`: names at the path itself; `start`: the first number to try. If our marker identifies
+        `taken_names`: names at the path itself; `start`: the first number to try. If our marker identifies
         documents, names need not be unique.
         """
         naming = self.binding.naming
@@ -400,7 +404,9 @@ class Journal:
             return naming.name(path, digest)
         names = (naming.name(path, digest, number) for number in itertools.count(start))
         return next(
-            name for name in names if name not in taken and not tx.uploads.is_named(self.binding.id, name)
+            name
+            for name in names
+            if name not in taken_names and not tx.uploads.is_named(self.binding.id, name)
         )
 
     def _next_name(self, tx: Tx, upload: Upload) -> str:
@@ -414,7 +420,7 @@ class Journal:
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
-                if entry is not None and parting_cause(self.wish(entry)):
+                if entry is not None and removal_cause(self.desired(entry)):
                     # The predecessor's deletion needs approval: now that of the new document does.
                     tx.removals.inherit(old.id, upload.id)
                     upload = lifecycle.hold(upload)
@@ -445,9 +451,13 @@ class Journal:
                 reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
-            if self.binding.texts_once and self._is_kept_out(tx, upload):
+            # The target accepts no other document with a text whose failed one is still to be deleted.
+            if self.binding.texts_once and any(
+                (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
+                for row in self.uploads(tx, upload.path or "")
+            ):
                 reason = "waiting for an earlier upload of the same text to be deleted"
-                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, KEPT_OUT_PAUSE))
+                tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_TEXT_PAUSE))
                 continue
             sending = lifecycle.send(
                 upload if address is None else replace(upload, name=address), self.timing
@@ -455,13 +465,6 @@ class Journal:
             tx.uploads.save(sending)
             claimed.append(sending)
         return claimed
-
-    def _is_kept_out(self, tx: Tx, upload: Upload) -> bool:
-        """Whether a failed document with its text is still to be deleted: the target accepts no other."""
-        return any(
-            (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
-            for row in self.uploads(tx, upload.path or "")
-        )
 
     def unsendable(self, tx: Tx, number: int) -> None:
         """The file no longer has the intended bytes: the next check decides again."""
@@ -487,8 +490,8 @@ class Journal:
                     upload = lifecycle.want(upload)
                 changed = lifecycle.accept(upload, outcome.remote_id, outcome.ready, self.timing)
                 # The target may have given it another name.
-                named = replace(changed, name=outcome.name or changed.name)
-                return self._take_up(tx, named, outcome.replaced)
+                named_row = replace(changed, name=outcome.name or changed.name)
+                return self._accept(tx, named_row, outcome.replaced)
             case NameTaken() if upload.names_tried < NAME_TRIES and upload.path is not None:
                 name = self._next_name(tx, upload)
                 changed = lifecycle.rename_intent(upload, name, outcome.reason, self.timing)
@@ -505,20 +508,20 @@ class Journal:
                 changed = lifecycle.refund(upload, outcome.reason, self.timing)
             case _:
                 changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)
-        self._take_step(tx, changed)
-        return self._record(tx, self._ended(changed)) if changed.state is UploadState.FAILED else None
+        self._save_and_decide(tx, changed)
+        return self._record(tx, self._make_event(changed)) if changed.state is UploadState.FAILED else None
 
-    def _take_up(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
+    def _accept(self, tx: Tx, upload: Upload, replaced: bool = False) -> Happened | None:
         """Save a row that the target has; if it serves from now on, retire its predecessor."""
-        others = [] if upload.path is None else self.uploads(tx, upload.path)
-        former = [u for u in others if u.state.serves and u.id != upload.id]
+        rows_at_path = [] if upload.path is None else self.uploads(tx, upload.path)
+        predecessors = [row for row in rows_at_path if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
             self._removed_before(tx, upload)
         # The same bytes served the file under another name before: that was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
-            former.append(before)
+            predecessors.append(before)
         content = (upload.digest, upload.recipe)
-        is_renamed = any((u.digest, u.recipe) == content for u in former)
+        is_renamed = any((row.digest, row.recipe) == content for row in predecessors)
         if upload.state is UploadState.SERVING and upload.path is not None:
             self._enter_service(tx, upload, upload.path, replaced=replaced)
         else:
@@ -526,10 +529,10 @@ class Journal:
         self._decide_for(tx, upload)
         if upload.state is not UploadState.SERVING:
             return None
-        event = self._ended(upload)
+        event = self._make_event(upload)
         if not is_renamed:
             return self._record(tx, event)
-        old_path = next(u.label for u in former if (u.digest, u.recipe) == content)
+        old_path = next(row.label for row in predecessors if (row.digest, row.recipe) == content)
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
@@ -551,7 +554,7 @@ class Journal:
             return None
         match status.state:
             case DocState.READY:
-                return self._take_up(tx, lifecycle.serve(upload))
+                return self._accept(tx, lifecycle.serve(upload))
             case DocState.FAILED if remedy is Remedy.AWAITED:
                 changed = lifecycle.await_room(upload, status.reason, timing)
             case DocState.FAILED if remedy is Remedy.ASKED:
@@ -576,7 +579,7 @@ class Journal:
                 )
                 tx.uploads.save(changed)
                 return None  # nothing follows from it
-        self._take_step(tx, changed)
+        self._save_and_decide(tx, changed)
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
@@ -586,10 +589,14 @@ class Journal:
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = row.state is UploadState.ADOPTING and row.path not in (None, upload.path)
-            if is_adoptable and tells(row.digest, row.size, upload.digest, upload.size):
+            if is_adoptable and digests_match(row.digest, row.size, upload.digest, upload.size):
                 entry = tx.entries.get(self.binding.mirror, row.path or "")
-                wish = None if entry is None else self.wish(entry)
-                if wish is None or parting_cause(wish) or not (is_undecided(wish) or proves(row, wish)):
+                desired = None if entry is None else self.desired(entry)
+                if (
+                    desired is None
+                    or removal_cause(desired)
+                    or not (is_undecided(desired) or proves(row, desired))
+                ):
                     return row
         return None
 
@@ -668,8 +675,8 @@ class Journal:
             self._decide_for(tx, fresh)
             return None
         failed = replace(lifecycle.reject(upload, why.reason, why.code), attempts=upload.repairs)
-        self._take_step(tx, failed)
-        return self._record(tx, self._ended(failed))
+        self._save_and_decide(tx, failed)
+        return self._record(tx, self._make_event(failed))
 
     def search_ended(
         self,
@@ -684,7 +691,7 @@ class Journal:
         `doubt`: a document that may be this web page's, but unproven.
         """
         upload = tx.uploads.get(number)
-        if upload is not None and listed is not None and self._is_held(tx, upload, listed):
+        if upload is not None and listed is not None and self._is_taken(tx, upload, listed):
             listed = None
         match upload:
             case Upload(state=UploadState.UNSURE) if listed is None:
@@ -701,12 +708,12 @@ class Journal:
                 return self._found_again(tx, upload, listed)
             case _:
                 return None
-        self._take_step(tx, changed)
+        self._save_and_decide(tx, changed)
         if upload.state is UploadState.UNSURE and changed.state is not UploadState.UNSURE:
             return self._send_after_loss(tx, changed)
         return None
 
-    def _is_held(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
+    def _is_taken(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
         """Whether another upload has a document that only its name gives to this one."""
         if upload.remote_id is not None or self.binding.limits.marks:
             return False
@@ -720,8 +727,8 @@ class Journal:
             if row.state is UploadState.INTENDED and is_same:
                 fresh = lifecycle.send_after_loss(row, lost, self.timing)
                 if fresh.state is UploadState.FAILED:
-                    self._take_step(tx, fresh)
-                    return self._record(tx, self._ended(fresh))
+                    self._save_and_decide(tx, fresh)
+                    return self._record(tx, self._make_event(fresh))
                 tx.uploads.save(fresh)
         return None
 
@@ -737,8 +744,8 @@ class Journal:
             f"({name}, {doubt.remote_id}); if it is, delete that one at the service, then retry this one"
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)
-        self._take_step(tx, failed)
-        return self._record(tx, self._ended(failed))
+        self._save_and_decide(tx, failed)
+        return self._record(tx, self._make_event(failed))
 
     def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
         """An upload that was given up and found serves only if nothing else does."""
@@ -755,7 +762,7 @@ class Journal:
             upload = lifecycle.want(upload)
         accepted = lifecycle.accept(upload, listed.remote_id, ready, self.timing)
         name = accepted.name if is_address(accepted.name) else listed.name or accepted.name
-        return self._take_up(tx, replace(accepted, name=name), replaced)
+        return self._accept(tx, replace(accepted, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
         """Whether the document that served the path was removed for this upload."""
@@ -784,9 +791,9 @@ class Journal:
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it any more
         version = (upload.digest, upload.recipe)
-        others = [u for u in self.uploads(tx, upload.path) if u.id != upload.id]
-        is_coming = any(u.state.in_flight and (u.digest, u.recipe) == version for u in others)
-        serves = any(u.state.serves and not self._has_text_of(upload, u) for u in others)
+        rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
+        is_coming = any(row.state.in_flight and (row.digest, row.recipe) == version for row in rows)
+        serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
         return serves or (is_coming and not ready)
 
     def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
@@ -796,7 +803,7 @@ class Journal:
             return None
         timing = self.timing
         rows = [] if upload.path is None else self.uploads(tx, upload.path)
-        made_way = any(u.id != upload.id and (u.state.serves or u.state.in_flight) for u in rows)
+        is_replaced = any(row.id != upload.id and (row.state.serves or row.state.in_flight) for row in rows)
         match outcome:
             case None:
                 changed = lifecycle.deleted(upload, timing)
@@ -806,11 +813,11 @@ class Journal:
                 changed = lifecycle.delete_put_off(upload, outcome.reason, outcome.retry_after, timing)
             case _:
                 changed = lifecycle.delete_put_off(upload, outcome.reason, None, timing)
-        self._take_step(tx, changed)
+        self._save_and_decide(tx, changed)
         if outcome is not None:
             return None
         ended = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
-        return self._record(tx, Happened("document.retired" if made_way else "document.deleted", ended))
+        return self._record(tx, Happened("document.retired" if is_replaced else "document.deleted", ended))
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
         """The target has the document under its new path."""
@@ -819,7 +826,7 @@ class Journal:
             return None
         name = self.binding.naming.name(label, upload.digest)
         changed = lifecycle.relabelled(upload, label, name)
-        self._take_step(tx, changed)
+        self._save_and_decide(tx, changed)
         renamed = replace(changed, path=label, attempts=upload.attempts)
         return self._record(tx, Happened("document.renamed", renamed), upload.label)
 
@@ -834,7 +841,7 @@ class Journal:
         """The target refuses the new path for this document."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
-            self._take_step(tx, lifecycle.rename_refused(upload))
+            self._save_and_decide(tx, lifecycle.rename_refused(upload))
 
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
         """Mark every upload in flight as unsure, except those still running, `busy`. Returns how many.
@@ -849,10 +856,10 @@ class Journal:
             doubted = lifecycle.doubt(upload, "interrupted while sending", self.timing, spent=spent)
             if not spent:  # a restart is no reason to wait longer
                 doubted = replace(doubted, attempts=max(0, doubted.attempts - 1))
-            self._take_step(tx, doubted)
+            self._save_and_decide(tx, doubted)
         return len(rows)
 
-    def _take_step(self, tx: Tx, changed: Upload) -> None:
+    def _save_and_decide(self, tx: Tx, changed: Upload) -> None:
         """Save the row, then decide about its path again."""
         tx.uploads.save(changed)
         if changed.state in (UploadState.DROPPED, UploadState.PRESUMED_LOST):
@@ -881,15 +888,19 @@ class Journal:
             )
         return happened
 
-    def _ended(self, upload: Upload) -> Happened:
+    def _make_event(self, upload: Upload) -> Happened:
         """The log line of a document that is ready, failed, or skipped because it has no text."""
         now, event_name = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
             is_skipped = upload.is_without_text and upload.predecessor is None
             event_name = "document.skipped" if is_skipped else "document.failed"
         accepted = now if upload.accepted_at is None else upload.accepted_at
-        sent = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
-        phases = {"waiting": sent - upload.created_at, "sending": accepted - sent, "indexing": now - accepted}
+        sent_at = accepted if upload.sent_at is None else min(upload.sent_at, accepted)
+        phases = {
+            "waiting": sent_at - upload.created_at,
+            "sending": accepted - sent_at,
+            "indexing": now - accepted,
+        }
         return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:

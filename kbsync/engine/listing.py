@@ -24,7 +24,7 @@ from kbsync.contract.target import DocState, DocStatus, Listed, Target
 from kbsync.core.lifecycle import RETIRE_TRIES
 from kbsync.core.links import is_address, same_address
 from kbsync.core.model import OUTCOME_OPEN, SERVING, UNANSWERED, Upload, UploadState
-from kbsync.core.planner import tells
+from kbsync.core.planner import digests_match
 from kbsync.core.text import extension_of
 from kbsync.engine.journal import AGREE
 from kbsync.engine.settings import Binding
@@ -163,11 +163,13 @@ def identify(
         return Claim(Whose.OTHERS, listed, holder)
     unproven = Whose.MARK if binding.limits.embedded else Whose.PATH
     if holder is not None:
-        known = _at_path_of(holder, listed)
-        known = replace(known, digest=holder.digest or listed.digest, size=holder.size or listed.size)
+        listed_at_path = _at_path_of(holder, listed)
+        listed_at_path = replace(
+            listed_at_path, digest=holder.digest or listed.digest, size=holder.size or listed.size
+        )
         if holder.state is UploadState.ADOPTING and not holder.is_marked:
-            return Claim(unproven, known, holder)
-        return Claim(Whose.ROW if _needs_document(holder) else Whose.ENDED, known, holder)
+            return Claim(unproven, listed_at_path, holder)
+        return Claim(Whose.ROW if _needs_document(holder) else Whose.ENDED, listed_at_path, holder)
     if fitting and marks:
         return Claim(Whose.MARK, _at_path_of(fitting[0], listed), fitting[0])
     doubts = tuple(row for row, fit in fits if fit is False)
@@ -203,14 +205,14 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
     if binding.limits.marks:
         return listed.upload_id is not None
     tag = binding.read(listed).digest
-    return bool(tag) and tells(tag or "", None, listed.digest or "", 0)
+    return bool(tag) and digests_match(tag or "", None, listed.digest or "", 0)
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
     """Whether the file's bytes are, as far as known, those of the document."""
     # Without a length a tag alone proves nothing.
     known, digest = (listed.digest or "", listed.size or 0), entry.digest
-    return digest is not None and tells(*known, digest, entry.stamp.size)
+    return digest is not None and digests_match(*known, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
@@ -246,10 +248,10 @@ def _fit_page(
     if is_other or (trusts_times and after is not None and after > LATE):
         return None
     is_of_moment = after is not None and -EARLIEST <= after <= LATEST
-    return is_of_moment and any(same_address(address, one) for one in listed.addresses)
+    return is_of_moment and any(same_address(address, other_address) for other_address in listed.addresses)
 
 
-def identify_all(binding: Binding, page: Sequence[Listed], tx: Tx) -> list[Claim]:
+def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Claim]:
     """Whose these documents are, as far as the state knows now."""
     uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
     # Times in ids are documented nowhere: `Journal` compares them with the clock.
@@ -276,7 +278,7 @@ def identify_all(binding: Binding, page: Sequence[Listed], tx: Tx) -> list[Claim
             candidates(listed),
             trusts_times=trusts_times,
         )
-        for listed in page
+        for listed in batch
     ]
 
 
@@ -288,8 +290,8 @@ async def read_list(
     `on_answer` is called while the list arrives: that may take minutes without other requests.
     """
     long_paths: Mapping[str, str] | None = None
-    async for page in _pages(target, on_answer):
-        claims = await read(partial(identify_all, binding, page))
+    async for batch in _batches(target, on_answer):
+        claims = await read(partial(identify_all, binding, batch))
         for index, claim in enumerate(claims):
             if claim.whose is Whose.FOREIGN and (short := binding.short_of(claim.listed)):
                 if long_paths is None:
@@ -299,16 +301,16 @@ async def read_list(
         yield claims
 
 
-async def _pages(target: Target, on_answer: Callable[[], None]) -> AsyncIterator[list[Listed]]:
-    page: list[Listed] = []
+async def _batches(target: Target, on_answer: Callable[[], None]) -> AsyncIterator[list[Listed]]:
+    batch: list[Listed] = []
     async for listed in target.list():
         on_answer()
-        page.append(listed)
-        if len(page) == PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
+        batch.append(listed)
+        if len(batch) == PAGE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 async def uploads_in(
@@ -332,13 +334,13 @@ async def unlisted(
     async for rows in uploads_in(binding, read, SERVING):
         # Documents made while the list was read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
-        if lacking := [row for row in old if row.remote_id not in listed]:
-            yield lacking
+        if unlisted_rows := [row for row in old if row.remote_id not in listed]:
+            yield unlisted_rows
 
 
-async def missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
+async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
     """Those whose documents the target reports missing and that still serve."""
-    present_ids = await present(target, [row.remote_id or "" for row in rows])
+    present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
         current = tx.uploads.get(row.id)
@@ -349,17 +351,17 @@ async def missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> l
     )
 
 
-async def present(target: Target, ids: Sequence[str]) -> set[str]:
+async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
     """Those that the target does not report missing."""
     if not ids:
         return set()
-    known = dict(await target.status(ids))
-    unknown = [one for one in ids if known.get(one, UNKNOWN).state is DocState.UNKNOWN]
+    statuses = dict(await target.status(ids))
+    unknown = [remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is DocState.UNKNOWN]
     # A target may leave a few for another request. Silence about all of them is no answer and counts
     # as present: only a clear answer makes a document missing.
     if unknown and len(unknown) < len(ids):
-        known |= await target.status(unknown)
-    return {one for one in ids if known.get(one, UNKNOWN).state is not DocState.MISSING}
+        statuses |= await target.status(unknown)
+    return {remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is not DocState.MISSING}
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:

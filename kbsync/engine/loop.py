@@ -107,7 +107,7 @@ class MirrorLoop:
                 await self._report_failure(error)
             if self.stop.is_set():
                 return
-            known = await self._newest_message()
+            newest_message = await self._newest_message()
             try:
                 async with self.mirror.bind() as bound:
                     if bound is not None:
@@ -125,10 +125,10 @@ class MirrorLoop:
             while not self.stop.is_set() and (remaining := until - self.mirror.clock.steady()) > 0:
                 self.mirror.wake.clear()  # a message, or the run that just ended: the state tells which
                 await self._rest(min(CHECK_EVERY / 2, remaining))
-                if await self._newest_message() > known:
+                if await self._newest_message() > newest_message:
                     break
             # The config may be fixed by now; a new message comes from a person.
-            if self.mirror.halt is not None and await self._newest_message() > known:
+            if self.mirror.halt is not None and await self._newest_message() > newest_message:
                 await self._reload(ReloadScope.CONFIG)
             elif self.mirror.halts.is_about(CREDENTIALS):
                 await self._reload(ReloadScope.SECRETS)
@@ -279,13 +279,13 @@ class MirrorLoop:
             bound.worker.wake()
 
     async def _scan_all(self, bound: BoundMirror, watcher: Watcher) -> float:
-        began = self.mirror.clock.steady()
+        started = self.mirror.clock.steady()
         watcher.scan_started()
         await self._check_base(bound)
         summary = await bound.compare()
         if summary is not None:
             self._directories = summary.directories
-            seconds = self.mirror.clock.steady() - began
+            seconds = self.mirror.clock.steady() - started
             watcher.scan_ended(summary.directories, seconds, summary.changes)
             await bound.compared()
             self.compared.set()

@@ -49,25 +49,21 @@ async def find_uploads(
     If all of `unsure` are found by name, it returns only those: nothing was read about the others.
     Raises `TargetError` when the list is incomplete.
     """
-    named = await _find_by_name(store, binding, target, unsure)
-    if named is not None:
-        return named
-    past = await store.read(
+    found_by_name = await _find_by_name(store, binding, target, unsure)
+    if found_by_name is not None:
+        return found_by_name
+    lost_rows = await store.read(
         lambda tx: tx.uploads.in_states(binding.mirror, binding.id, LOOKED_FOR, limit=MOST)
     )
-    rows = {row.id: row for row in (*past, *unsure)}
+    rows = {row.id: row for row in (*lost_rows, *unsure)}
     # An incomplete list raises: only a complete one proves absence (promise 3).
     claims = [
         claim
-        async for page in read_list(binding, target, store.read, on_answer)
-        for claim in page
-        if claim.uploads or claim.doubts or _is_deleted(claim)
+        async for batch in read_list(binding, target, store.read, on_answer)
+        for claim in batch
+        if claim.uploads or claim.doubts or (claim.row and claim.row.state is UploadState.TOMBSTONE)
     ]
     return await _assign(binding, target, list(rows.values()), claims)
-
-
-def _is_deleted(claim: Claim) -> bool:
-    return claim.row is not None and claim.row.state is UploadState.TOMBSTONE
 
 
 async def _find_by_name(
@@ -79,11 +75,11 @@ async def _find_by_name(
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
         return None  # if a lost or deleted row is due, the list is read for all of them
     try:
-        listed = [one for row in rows for one in await target.find(row.name)]
+        listed = [document for row in rows for document in await target.find(row.name)]
     except TargetError:
         return None  # the query by name failed: the whole list decides, or reports the error
     matches = await _assign(binding, target, rows, await store.read(partial(identify_all, binding, listed)))
-    return matches if all(each.listed is not None for each in matches) else None
+    return matches if all(match.listed is not None for match in matches) else None
 
 
 async def _assign(

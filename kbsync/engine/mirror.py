@@ -114,16 +114,16 @@ class Owed:
         if self._waiting:
             self.missed_until = now
         for path, since in list(self._waiting.items()):
-            began = self._settling.since(path)
-            if began is None:  # it was recorded, or it vanished
+            waiting_since = self._settling.since(path)
+            if waiting_since is None:  # it was recorded, or it vanished
                 del self._waiting[path]
                 self.unsettled.discard(path)
-            elif path in overdue or (began != since and self._entries[path] >= ENTRIES):
+            elif path in overdue or (waiting_since != since and self._entries[path] >= ENTRIES):
                 del self._waiting[path]
                 self.unsettled.add(path)
                 if self._is_pass:
                     self._settling.forget(path)
-            elif began != since:  # it vanished and is back
+            elif waiting_since != since:  # it vanished and is back
                 self._enter([path])
 
 
@@ -153,9 +153,9 @@ class Rechecks:
         for path in paths:
             self._put(path, self._clock.steady())
 
-    def _put(self, path: str, at: float) -> None:
-        self._due[path] = at
-        heapq.heappush(self._queue, (at, path))
+    def _put(self, path: str, due_at: float) -> None:
+        self._due[path] = due_at
+        heapq.heappush(self._queue, (due_at, path))
         self._wake.set()
 
     def add_changed(self, path: str) -> None:
@@ -178,14 +178,14 @@ class Rechecks:
         """Reset the count of a sent file."""
         self._times.pop(path, None)
 
-    def take_page(self) -> list[str]:
+    def take_due(self) -> list[str]:
         """Remove and return the first due paths, one batch."""
-        page, now = list[str](), self._clock.steady()
-        while len(page) < PAGE and (at := self.next_due()) is not None and at <= now:
+        paths, now = list[str](), self._clock.steady()
+        while len(paths) < PAGE and (due_at := self.next_due()) is not None and due_at <= now:
             _, path = heapq.heappop(self._queue)
             del self._due[path]
-            page.append(path)
-        return page
+            paths.append(path)
+        return paths
 
     def next_due(self) -> float | None:
         """When the next path is due, in steady seconds; None if there is none."""
@@ -233,7 +233,7 @@ class BoundMirror:
         self.rechecks = Rechecks(mirror.settings, mirror.clock, mirror.wake)
         store, clock = mirror.store, mirror.clock
         self.bodies = Bodies(journal.binding)
-        self.worker = Worker(mirror, journal, target, self.bodies, self.rechecks, on_event=self._happened)
+        self.worker = Worker(mirror, journal, target, self.bodies, self.rechecks, on_event=self._count_event)
         self.reconciler = Reconciler(
             store,
             journal,
@@ -245,9 +245,11 @@ class BoundMirror:
         self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
         """Whether rows may wait for a decision; False only if none does."""
-        self.deletions = Deletions(store, journal, clock, mirror.trusted_identity, coming=self._coming)
+        self.deletions = Deletions(
+            store, journal, clock, mirror.trusted_identity, changing_inodes=self._changing_inodes
+        )
         self.recipe_changes = RecipeChanges(store, journal, clock)
-        configured = [each.name for each in mirror.context.configured]
+        configured = [identity.name for identity in mirror.context.configured]
         self.inbox = Inbox(store, journal, clock, configured)
         self.audits = RegularAudit(mirror, journal, target, self.worker)
         self.is_turn_requested = True
@@ -293,7 +295,7 @@ class BoundMirror:
     async def compare(self) -> ScanSummary | None:
         """Compare the whole folder with the state; None if the root changed meanwhile."""
         mirror = self.mirror
-        began = mirror.clock.steady()
+        started = mirror.clock.steady()
         deep, first = await mirror.deep_is_due()
         self._is_deep = deep or first
         if await mirror.trusted_identity() is None:
@@ -302,7 +304,7 @@ class BoundMirror:
         await self.reconciler.recheck_racy()
         if await mirror.trusted_identity() is None:
             return None
-        mirror.pass_seconds = mirror.clock.steady() - began
+        mirror.pass_seconds = mirror.clock.steady() - started
         self.owed = Owed(self.reconciler.settling, mirror.clock.steady(), is_pass=mirror.is_pass)
         return summary
 
@@ -394,8 +396,8 @@ class BoundMirror:
     async def _do_due_work(self) -> None:
         """Messages, unchanged files, second checks, deletions."""
         mirror, owed = self.mirror, self.owed
-        answer = await self.inbox.carry_out()
-        for dropped in answer.dropped:
+        result = await self.inbox.carry_out()
+        for dropped in result.dropped:
             log.warning(
                 "message.dropped",
                 mirror=dropped.message.mirror or mirror.settings.name,
@@ -403,14 +405,14 @@ class BoundMirror:
                 reason=dropped.reason,
                 cure="run the command again",
             )
-        self.rechecks.add(answer.recheck)
-        if answer.resumed:
+        self.rechecks.add(result.recheck)
+        if result.resumed:
             await mirror.halts.end()
-        if answer.audits:
+        if result.audits:
             self.audits.request()
-        if answer.rescans:
+        if result.rescans:
             self.request_rescan()
-        if paths := owed.admit(self.rechecks.take_page()):
+        if paths := owed.admit(self.rechecks.take_due()):
             hints = [Hint(path, HintKind.FILE) for path in paths]
             while (hints := await self.reconciler.take_hints(hints)) and mirror.is_pass:
                 pass
@@ -425,9 +427,9 @@ class BoundMirror:
         if mirror.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
             have_all_gone = not await self.deletions.are_missed(owed.missed_until)
         approve = mirror.context.cure(f"approve {mirror.settings.name}")
-        held = await self.deletions.weigh(now=have_all_gone)
-        if held:
-            log.warning("deletions.held", mirror=mirror.settings.name, count=held, cure=approve)
+        held_count = await self.deletions.weigh(now=have_all_gone)
+        if held_count:
+            log.warning("deletions.held", mirror=mirror.settings.name, count=held_count, cure=approve)
         await self.deletions.run_approved()
         if (extent := await self.recipe_changes.weigh()) is not None:
             log.warning(
@@ -456,20 +458,20 @@ class BoundMirror:
 
     # -- what the parts tell ---------------------------------------------------------------------------
 
-    def _coming(self) -> Collection[int]:
+    def _changing_inodes(self) -> Collection[int]:
         """The inodes of files that are still changing."""
-        return self.owed.inodes() if self.mirror.is_pass else self.reconciler.coming()
+        return self.owed.inodes() if self.mirror.is_pass else self.reconciler.changing_inodes()
 
     def _rows_written(self) -> None:
         self.may_wait = True
         self.worker.wake()
 
-    def _happened(self, event: Happened) -> None:
+    def _count_event(self, event: Happened) -> None:
         self.may_wait = True
         self.rechecks.forget(event.path)
         is_replaced = event.event == "document.ready" and event.replaced
-        if what := "replaced" if is_replaced else COUNTED.get(event.event):
-            self.mirror.counts[what] += 1
+        if counter := "replaced" if is_replaced else COUNTED.get(event.event):
+            self.mirror.counts[counter] += 1
         self.mirror.on_event(event)
 
 
@@ -497,7 +499,7 @@ class Mirror:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     """Set for a daemon when something may be due."""
     has_compared: bool = False
-    counted: Meter = field(default_factory=Meter)
+    closed_requests: Meter = field(default_factory=Meter)
     """Requests of closed targets."""
     pass_seconds: float | None = None
     is_paused: bool = False
@@ -578,7 +580,7 @@ class Mirror:
     async def _close(self, target: Target) -> None:
         # Its requests still count: /metrics never decreases.
         if target.meter is not None:
-            self.counted.add(target.meter)
+            self.closed_requests.add(target.meter)
         await target.aclose()
 
     async def _enroll(self) -> None:
@@ -632,7 +634,7 @@ class Mirror:
     def requests(self) -> Meter:
         """All requests of this run, including those of earlier starts."""
         every = Meter()
-        every.add(self.counted)
+        every.add(self.closed_requests)
         if self.bound is not None and (meter := self.bound.target.meter) is not None:
             every.add(meter)
         return every

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -20,16 +20,16 @@ from typing import Any
 from kbsync.contract.target import Base, Target
 from kbsync.core.model import (
     TO_BE_SENT,
+    Desired,
     FileChoice,
     Presence,
     RootIdentity,
     Status,
     Upload,
     UploadState,
-    Wish,
     serving,
 )
-from kbsync.core.planner import parting_cause
+from kbsync.core.planner import removal_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
 from kbsync.engine import attach
@@ -124,8 +124,8 @@ class MirrorPlan:
     @property
     def bytes_to_send(self) -> int:
         """What a pass would upload."""
-        sent = (*self.upload, *self.replace, *self.rename, *self.reembed)
-        return sum(one.size for one in sent if one.sends)
+        lines = (*self.upload, *self.replace, *self.rename, *self.reembed)
+        return sum(line.size for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
         """The contract's object; it has `halt` only if nothing could be planned, `keep` as above."""
@@ -133,7 +133,7 @@ class MirrorPlan:
             "name": self.name,
             "upload": _paths(self.upload),
             "replace": _paths(self.replace),
-            "rename": [[one.source, one.path] for one in self.rename],
+            "rename": [[line.source, line.path] for line in self.rename],
             "delete": _paths(self.delete),
             "reembed": _paths(self.reembed),
             "held": _paths(self.held),
@@ -144,8 +144,8 @@ class MirrorPlan:
         return plan if self.halt is None else {**plan, "halt": halt_json(self.halt)}
 
 
-def _paths(planned: Sequence[Planned]) -> list[str]:
-    return [one.path for one in planned]
+def _paths(lines: Sequence[Planned]) -> list[str]:
+    return [line.path for line in lines]
 
 
 async def plan_mirror(
@@ -276,7 +276,7 @@ class PrivatePass:
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
-        base = await self._look_at_base(record)
+        base = await self._read_base(record)
         if may_be_emptied:
             base, record = replace(base, documents=None), replace(record, halt=None)
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
@@ -294,7 +294,7 @@ class PrivatePass:
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
             await attach.prepare(copy, self.journal, self._target, self._clock)
 
-    async def _look_at_base(self, record: MirrorRecord) -> Base:
+    async def _read_base(self, record: MirrorRecord) -> Base:
         try:
             return await self._target.base()
         except Halted:
@@ -311,14 +311,14 @@ class PrivatePass:
         copy, journal, clock = self._copy, self.journal, self._clock
         self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
-        deletions = Deletions(copy, journal, clock, self._identity, coming=lambda: ())
+        deletions = Deletions(copy, journal, clock, self._identity, changing_inodes=lambda: ())
         await deletions.count_served()
-        answer = await Inbox(copy, journal, clock).carry_out()
+        inbox_result = await Inbox(copy, journal, clock).carry_out()
         # Assume that files stay unchanged: by this clock even the newest is old enough (promise 8).
         await clock.sleep(EMPTY_FACTOR * self._settings.settle + RACY_SECONDS)
         await reconciler.scan()
         await reconciler.recheck_racy()
-        await reconciler.check(answer.recheck)
+        await reconciler.check(inbox_result.recheck)
         await self._wait_for_quiet(reconciler)
         # A file that was missed once is checked a second time, one settle later (promise 1).
         await clock.sleep(self._settings.settle)
@@ -367,23 +367,27 @@ class PrivatePass:
         plan.unchanged = tx.mirrors.tally(mirror).get(Status.READY, 0)
         for status in (Status.PENDING, Status.INDEXING, Status.HELD, Status.FAILED):
             for entry in tx.entries.of_status(mirror, status, in_order=False):
-                wish, rows = self.journal.wish(entry), self._rows(tx, entry.path)
+                desired, rows = self.journal.desired(entry), self._rows(tx, entry.path)
                 match status:
                     case Status.HELD:
                         if (server := serving(rows)) is None:
                             continue
-                        if cause := parting_cause(wish):
-                            plan.held.append(Planned(wish.path, server.size, cause=cause))
+                        if cause := removal_cause(desired):
+                            plan.held.append(Planned(desired.path, server.size, cause=cause))
                         else:
-                            note = self._change(server, wish)
-                            held = Planned(wish.path, wish.size, sends=True, cause=RECIPE, note=note)
+                            note = self._change(server, desired)
+                            held = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
                             plan.held.append(held)
                     case Status.FAILED:
-                        self._add_failed(entry, wish, rows, plan)
+                        self._add_failed(entry, desired, rows, plan)
                     case _:
-                        self._add_unfinished(entry, wish, rows, plan)
+                        self._add_unfinished(entry, desired, rows, plan)
         if self.binding.abilities.keeps:
-            plan.keep = list(self._kept(tx))
+            plan.keep = []
+            for entry in tx.entries.of_status(mirror, Status.KEPT, in_order=False):
+                server = serving(self._rows(tx, entry.path))
+                size = 0 if server is None else server.size
+                plan.keep.append(Planned(entry.path, size, cause=removal_cause(self.journal.desired(entry))))
         for folder in tx.folders.problems(mirror):
             if not folder.shut:
                 plan.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
@@ -395,26 +399,23 @@ class PrivatePass:
         for row in tx.uploads.relabelled(mirror, number):
             self._add_rename(tx, row, plan)
 
-    def _kept(self, tx: Tx) -> Iterator[Planned]:
-        """Documents that stay although their files are gone or excluded."""
-        for entry in tx.entries.of_status(self.binding.mirror, Status.KEPT, in_order=False):
-            server = serving(self._rows(tx, entry.path))
-            size = 0 if server is None else server.size
-            yield Planned(entry.path, size, cause=parting_cause(self.journal.wish(entry)))
-
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
-    def _add_unfinished(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], plan: MirrorPlan) -> None:
+    def _add_unfinished(
+        self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan
+    ) -> None:
         """Add a file whose document is outdated or missing: it is to be sent, or in flight."""
         server = serving(rows)
         if (size := self._busy.get(entry.path)) is not None:
             kind = plan.upload if server is None else plan.replace
             kind.append(Planned(entry.path, size, sends=True, note=BUSY))
             return
-        if parting_cause(wish) or wish.digest is None or wish.presence is not Presence.PRESENT:
+        if removal_cause(desired) or desired.digest is None or desired.presence is not Presence.PRESENT:
             return
-        fitting = {row.state: row for row in rows if (row.digest, row.recipe) == (wish.digest, wish.recipe)}
+        fitting = {
+            row.state: row for row in rows if (row.digest, row.recipe) == (desired.digest, desired.recipe)
+        }
         if UploadState.INDEXING in fitting:
             return  # nothing to do but wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
@@ -422,15 +423,15 @@ class PrivatePass:
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
-        note, settle = lost, self._settings.settle
-        if not lost and not is_old_enough(entry.stamp, self._now, settle):
-            note = f"it changed just now; kbsync sends it after {settle:g} s without changes"
-        planned = Planned(entry.path, wish.size, sends=True, note=note)
+        note, settle_seconds = lost, self._settings.settle
+        if not lost and not is_old_enough(entry.stamp, self._now, settle_seconds):
+            note = f"it changed just now; kbsync sends it after {settle_seconds:g} s without changes"
+        planned = Planned(entry.path, desired.size, sends=True, note=note)
         if server is not None and server.label != entry.path:
             source = self._moved_from(server) or server.label or entry.path
             plan.rename.append(replace(planned, source=source, note=lost or AGAIN))
-        elif server is not None and server.digest == wish.digest:
-            notes = filter(None, [self._change(server, wish), note])
+        elif server is not None and server.digest == desired.digest:
+            notes = filter(None, [self._change(server, desired), note])
             plan.reembed.append(replace(planned, note=", ".join(notes)))
         # If the target updates in place, the upload in flight serves before this can be sent.
         elif server is not None or (sending is None and any(row.state.in_flight for row in rows)):
@@ -438,29 +439,29 @@ class PrivatePass:
         else:
             plan.upload.append(planned)
 
-    def _change(self, server: Upload, wish: Wish) -> str:
+    def _change(self, server: Upload, desired: Desired) -> str:
         """Which settings of the serving document changed, as far as its recipe shows."""
-        return changes_of(self.binding.describe, [(server.recipe, wish.recipe)]) if server.recipe else ""
+        return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
-    def _add_failed(self, entry: FileRow, wish: Wish, rows: Sequence[Upload], plan: MirrorPlan) -> None:
+    def _add_failed(self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan) -> None:
         server = serving(rows)
         if entry.verdict.choice is FileChoice.REFUSED:
             reason = entry.verdict.reason + (f"; {OUT_OF_DATE}" if server is not None else "")
-            plan.failed.append(Planned(entry.path, wish.size, note=reason))
+            plan.failed.append(Planned(entry.path, desired.size, note=reason))
             return
-        failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == wish.digest)
+        failed = (row for row in rows if row.state is UploadState.FAILED and row.digest == desired.digest)
         reason = next((row.reason for row in failed), "")
-        plan.failed.append(Planned(entry.path, wish.size, note=reason, refused=server))
+        plan.failed.append(Planned(entry.path, desired.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a permanently deleted document; a predecessor is only replaced."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
-        if entry is None or not (cause := parting_cause(self.journal.wish(entry))):
+        if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
             return
         if serving(self._rows(tx, entry.path)) is None:
             # With `deletions: never` the worker keeps it, unless an earlier delete removed it.
-            going = plan.delete if plan.keep is None else plan.keep
-            going.append(Planned(entry.path, row.size, cause=cause))
+            lines = plan.delete if plan.keep is None else plan.keep
+            lines.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
         """Add a document that serves unchanged, under another path than at the target."""
@@ -469,8 +470,12 @@ class PrivatePass:
             return
         moved_from = self._moved_from(row)
         content = (row.digest, row.recipe)
-        others = (other for other in self._rows(tx, entry.path) if (other.digest, other.recipe) == content)
-        sending = next((other for other in others if other.state in TO_BE_SENT), None)
+        rows = (
+            other_row
+            for other_row in self._rows(tx, entry.path)
+            if (other_row.digest, other_row.recipe) == content
+        )
+        sending = next((other_row for other_row in rows if other_row.state in TO_BE_SENT), None)
         if sending is None and not self.binding.abilities.renames and moved_from is None:
             return  # the target keeps the old name, and did so before
         planned = Planned(entry.path, row.size, source=moved_from or row.label or entry.path)

@@ -29,7 +29,7 @@ BLAME_LIMIT = 5
 CUT_AT_ONCE = 20
 """Documents to re-index before the waiting ones are polled again."""
 
-Judged = tuple[Upload, DocStatus, Remedy]
+PollResult = tuple[Upload, DocStatus, Remedy]
 
 
 @dataclass(slots=True)
@@ -71,31 +71,31 @@ class Polls:
         await self._reslice(to_cut, is_alone=not polled)
         if not polled:
             return (), None
-        known = await self._target.status([row.remote_id or "" for row in polled])
-        done = [row for row in polled if known.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
+        statuses = await self._target.status([row.remote_id or "" for row in polled])
+        done = [row for row in polled if statuses.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
         turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
             # The target works: overdue documents are themselves to blame.
             self._overdue.clear()
             self._last_done = self._journal.timing.now
             self._first_accepted = min(row.accepted_at or 0.0 for row in done)
-        judged: list[Judged] = []
+        results: list[PollResult] = []
         for row in polled:
             try:
-                judged.append(await self._judged(row, known.get(row.remote_id or "", _UNKNOWN), turn))
+                results.append(await self._classify(row, statuses.get(row.remote_id or "", _UNKNOWN), turn))
             except Halted as error:
                 turn.halted = error  # the work for others is still recorded
 
         def record(tx: Tx) -> list[Happened | None]:
-            return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in judged]
+            return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in results]
 
         happened = await self._store.write(record)
-        full = next((status for _, status, retry in judged if retry is Remedy.AWAITED), None)
+        full = next((status for _, status, retry in results if retry is Remedy.AWAITED), None)
         if turn.halted is None and full is not None:
             return happened, Halted(full.halt, full.reason, code=full.code)
         return happened, turn.halted
 
-    async def _judged(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
+    async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
         """What its status means, after a failure was handled as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
@@ -103,14 +103,14 @@ class Polls:
                 return row, _UNKNOWN, Remedy.NONE
             if status.twin and await self._has_orphan(row, status.twin):
                 return row, status, Remedy.ORPHAN
-            retry = await self._retried(row, status, turn)
+            retry = await self._ask_again(row, status, turn)
             return row, _UNKNOWN if retry is Remedy.LATER else status, retry
         if status.state is DocState.INDEXING and self._waits_in_line(row):
             return row, status, Remedy.QUEUED
         if status.state in _UNDECIDED and lifecycle.is_overdue(row, timing):
             if turn.halted is not None:
                 return row, status, Remedy.LATER
-            return await self._confirmed(row, status, turn)
+            return await self._confirm_by_search(row, status, turn)
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
@@ -135,7 +135,7 @@ class Polls:
         root = self._journal.binding.settings.root
         return is_known or (await asyncio.to_thread(stat_path, root, path)).lacks_file
 
-    async def _retried(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
+    async def _ask_again(self, row: Upload, status: DocStatus, turn: _Turn) -> Remedy:
         """Ask the target to index a failed document again, if that may help."""
         if status.halt and row.phase is not Phase.NO_ROOM:
             return Remedy.AWAITED
@@ -167,10 +167,10 @@ class Polls:
             return Remedy.ASKED  # it costs money: better wait for it than ask twice
         return Remedy.ASKED
 
-    async def _confirmed(self, row: Upload, status: DocStatus, turn: _Turn) -> Judged:
+    async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
         """Decide by a search about a document that never reports that it is done (promise 10)."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
-            return await self._given_up(row, turn)
+            return await self._give_up(row, turn)
         try:
             is_there = await self._target.is_searchable(row.remote_id, row.name)
         except Rejected:
@@ -179,9 +179,9 @@ class Polls:
             if not lifecycle.is_overdue(row, self._journal.timing, times=2):
                 return row, status, Remedy.LATER
             is_there = False
-        return (row, _READY, Remedy.NONE) if is_there else await self._given_up(row, turn)
+        return (row, _READY, Remedy.NONE) if is_there else await self._give_up(row, turn)
 
-    async def _given_up(self, row: Upload, turn: _Turn) -> Judged:
+    async def _give_up(self, row: Upload, turn: _Turn) -> PollResult:
         """Fail it, unless the target never finishes any document: then the target is to blame."""
         if not turn.gets_done:
             self._overdue.add(row.id)
@@ -195,7 +195,7 @@ class Polls:
                 f"{seconds:.0f} s; the account may be out of money, or the service may be stuck",
             )
         status = DocStatus(DocState.FAILED, f"not searchable after {seconds:.0f} s", "overdue")
-        return row, status, await self._retried(row, status, turn)
+        return row, status, await self._ask_again(row, status, turn)
 
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
         """Ask the target to index each of these again; one that fails does not delay the others.
@@ -207,24 +207,19 @@ class Polls:
             if not await self._store.read(partial(self._journal.is_to_be_resliced, number=row.id)):
                 continue
             try:
-                retry = await self._resliced(row)
+                retry = Remedy.NOT_OFFERED
+                if isinstance(self._target, Reslices) and row.remote_id is not None:
+                    path = row.path or row.label
+                    settings = self._journal.binding.settings.document_settings(path)
+                    await self._target.reslice(row.remote_id, path, settings)
+                    retry = Remedy.ASKED
+            except Rejected:
+                pass
             except (Unavailable, Unsure) as error:
                 retry, down = Remedy.LATER, error
             await self._store.write(partial(self._journal.resliced, number=row.id, remedy=retry))
         if down is not None and is_alone:
             raise down
-
-    async def _resliced(self, row: Upload) -> Remedy:
-        if not isinstance(self._target, Reslices) or row.remote_id is None:
-            return Remedy.NOT_OFFERED
-        path = row.path or row.label
-        try:
-            await self._target.reslice(
-                row.remote_id, path, self._journal.binding.settings.document_settings(path)
-            )
-        except Rejected:
-            return Remedy.NOT_OFFERED
-        return Remedy.ASKED
 
     async def prove(self, rows: Sequence[Upload]) -> None:
         """Read documents found at the target. Raises `TargetError` if it is down, with rows unchanged."""

@@ -142,7 +142,7 @@ def judge(
     binding: Binding,
     clock: Clock,
     file: FoundFile,
-    known: FileRow | None,
+    stored: FileRow | None,
     *,
     deep: bool,
     awaited: bool,
@@ -151,7 +151,7 @@ def judge(
 ) -> Judgement:
     """What to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
-    `known`: its row in the state. `deep`: always read it. `awaited`: it is already being waited for.
+    `stored`: its row in the state. `deep`: always read it. `awaited`: it is already being waited for.
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
     bytes of a file that keeps changing: by the time they are sent the file has others.
     """
@@ -162,55 +162,55 @@ def judge(
     is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
         # A file that a program empties before writing is no deletion: it must stay empty for a while.
-        had_content = awaited or (known is not None and known.digest is not None)
+        had_content = awaited or (stored is not None and stored.digest is not None)
         is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
             # Even after its longest wait: an empty moment says nothing about what will be written.
             return Wait(path, stamp, busy=file.forced, wanted=False)
-        return FileSeen(path, stamp, verdict, by_person=by_person(file, known), fresh=file.fresh)
+        return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
     # The same timestamp means the same bytes: read and send nothing (promise 7).
-    if known is not None and known.digest and known.stamp == stamp and not (deep or known.racy):
-        return FileSeen(path, stamp, verdict, digest=known.digest, fresh=file.fresh)
-    taken: StableDigest | Spooled | ReadProblem
+    if stored is not None and stored.digest and stored.stamp == stamp and not (deep or stored.racy):
+        return FileSeen(path, stamp, verdict, digest=stored.digest, fresh=file.fresh)
+    content: StableDigest | Spooled | ReadProblem
     if is_quiet:
-        taken = digest(root, path, stamp)
+        content = digest(root, path, stamp)
     elif file.forced:
-        taken = copy_growing(root, path, binding.spool_dir, file.sample)
+        content = copy_growing(root, path, binding.spool_dir, file.sample)
     else:
         return Wait(path, stamp)
-    match taken:
+    match content:
         case UnreadableFile(reason):
             return FileSeen(path, stamp, problem=reason)
         case Unstable():
-            return Wait(path, stamp, busy=file.forced, sample=taken.sample)
+            return Wait(path, stamp, busy=file.forced, sample=content.sample)
         case Spooled():
-            keep(path, taken)
+            keep(path, content)
         case StableDigest():
             pass
         case _:
             return None
     renamed_from = None
     # For a file with several links the inode does not say which name is the old one.
-    if (known is None or known.digest is None) and file.links == 1:
-        former_ones = former(path, taken.stamp.ino, taken.digest)
-        renamed_from = former_ones[0].path if former_ones else None
+    if (stored is None or stored.digest is None) and file.links == 1:
+        former_rows = former(path, content.stamp.ino, content.digest)
+        renamed_from = former_rows[0].path if former_rows else None
     return FileSeen(
         path,
-        taken.stamp,
+        content.stamp,
         verdict,
-        digest=taken.digest,
-        racy=taken.stamp.newest >= clock.wall() - RACY_SECONDS,
+        digest=content.digest,
+        racy=content.stamp.newest >= clock.wall() - RACY_SECONDS,
         fresh=file.fresh,
         renamed_from=renamed_from,
     )
 
 
-def by_person(file: FoundFile, known: FileRow | None) -> bool:
+def by_person(file: FoundFile, stored: FileRow | None) -> bool:
     """Whether this deselection counts as a person's."""
-    if known is None or not file.version:
+    if stored is None or not file.version:
         return True
-    if known.verdict.choice is not FileChoice.SELECTED:
-        return known.by_person
+    if stored.verdict.choice is not FileChoice.SELECTED:
+        return stored.by_person
     return is_by_person(file.version, file.rules.version)
 
 
@@ -225,18 +225,18 @@ def is_by_person(before: str, now: str) -> bool:
 _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inode"}
 
 
-def log_judgement(mirror: str, file: FoundFile, known: FileRow | None, judgement: Judgement) -> None:
+def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgement: Judgement) -> None:
     """Log at level debug how a file's stamp changed, and how it is judged."""
     if is_debugging():
         differs = []
-        if known is not None and known.stamp != NO_STAMP:
-            now, before = file.stamp, known.stamp
+        if stored is not None and stored.stamp != NO_STAMP:
+            now, before = file.stamp, stored.stamp
             differs = [name for part, name in _PARTS.items() if getattr(now, part) != getattr(before, part)]
-        outcome = _outcome(known, judgement)
+        outcome = _outcome(stored, judgement)
         tell("file.judged", mirror=mirror, path=file.path, outcome=outcome, differs=differs)
 
 
-def _outcome(known: FileRow | None, judgement: Judgement) -> str:
+def _outcome(stored: FileRow | None, judgement: Judgement) -> str:
     if judgement is None:
         return "gone"
     if isinstance(judgement, Wait):
@@ -247,9 +247,9 @@ def _outcome(known: FileRow | None, judgement: Judgement) -> str:
         return f"not mirrored: {judgement.verdict.reason}"
     if judgement.renamed_from is not None:
         return f"renamed, from {judgement.renamed_from}"
-    if known is None or known.digest is None:
+    if stored is None or stored.digest is None:
         return "new"
-    return "same content" if judgement.digest == known.digest else "other content"
+    return "same content" if judgement.digest == stored.digest else "other content"
 
 
 class StateTree:
@@ -275,15 +275,15 @@ class StateTree:
     def folders(self, directory: str) -> dict[str, StoredFolder]:
         """Stored sub-directories by name."""
         rows: list[FolderRow] = self._read(lambda tx: tx.folders.below(self._mirror, directory))
-        return {row.path: _known(row) for row in rows}
+        return {row.path: _stored_folder(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
         """The stored directory itself."""
         row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
-        return None if row is None else _known(row)
+        return None if row is None else _stored_folder(row)
 
 
-def _known(row: FolderRow) -> StoredFolder:
+def _stored_folder(row: FolderRow) -> StoredFolder:
     return StoredFolder(row.version, row.is_mount, row.problem)
 
 
@@ -359,9 +359,9 @@ class Reconciler:
         number = number or next(self._numbers)
         self._scanning.add(number)
         try:
-            while page := await asyncio.to_thread(pull.next):
-                for listing in page:
-                    await self._take_listing(listing, deep, number)
+            while batch := await asyncio.to_thread(pull.next):
+                for listing in batch:
+                    await self._record_listing(listing, deep, number)
         finally:
             pull.close()
             self._scanning.remove(number)
@@ -412,17 +412,17 @@ class Reconciler:
 
     def _pull(self, listings: Scan) -> list[FolderListing]:
         """A few listings, or fewer if one is large; empty at the end."""
-        page: list[FolderListing] = []
+        batch: list[FolderListing] = []
         size = 0
         while size < PAGE and not self._stopping:
             listing = next(listings, None)
             if listing is None:
                 break
-            page.append(listing)
+            batch.append(listing)
             size += 1 + len(listing.changed)
-        return page
+        return batch
 
-    async def _take_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
+    async def _record_listing(self, listing: FolderListing, deep: bool, number: int) -> None:
         mirror, folder = self._mirror, listing.path
         if listing.problem:
             await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
@@ -431,23 +431,23 @@ class Reconciler:
         if listing.reselect:
             row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
             version = "" if row is None else row.version
-        shut = [(join(folder, name), verdict) for name, verdict in listing.excluded_folders]
+        excluded = [(join(folder, name), verdict) for name, verdict in listing.excluded_folders]
 
-        def unsettle(tx: Tx) -> None:
+        def mark_undecided(tx: Tx) -> None:
             if listing.reselect:
                 tx.folders.unsettle(mirror, folder)
-            for path, _ in shut:
+            for path, _ in excluded:
                 tx.folders.unsettle_tree(mirror, path)
 
-        if listing.reselect or shut:
-            await self._store.write(unsettle)
+        if listing.reselect or excluded:
+            await self._store.write(mark_undecided)
         files = (
             FoundFile(join(folder, file.name), file.stamp, file.kind, file.links, listing.rules, version)
             for file in listing.changed
         )
-        if not await self._take(files, deep=deep, known_new=listing.new):
+        if not await self._judge_all(files, deep=deep, known_new=listing.new):
             return  # the directory is not marked as scanned: the next scan finds the rest
-        for path, verdict in shut:
+        for path, verdict in excluded:
             await self._deselect_below(listing, path, verdict)
         if listing.missing or listing.gone_folders:
             self._missing_to.add(number)
@@ -457,14 +457,14 @@ class Reconciler:
             tx.entries.miss(mirror, folder, listing.missing, None, number)
             for name in listing.gone_folders:
                 self._miss_tree(tx, join(folder, name), None, number)
-            for path, _ in shut:
+            for path, _ in excluded:
                 tx.folders.shut(mirror, path)
 
         await self._store.write(record)
         self._on_work()
 
-    def _miss_tree(self, tx: Tx, folder: str, at: float | None, scan: int | None = None) -> None:
-        tx.entries.miss_tree(self._mirror, folder, at, scan)
+    def _miss_tree(self, tx: Tx, folder: str, since: float | None, scan: int | None = None) -> None:
+        tx.entries.miss_tree(self._mirror, folder, since, scan)
         tx.folders.gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:
@@ -476,19 +476,19 @@ class Reconciler:
             for path in paths:
                 self._journal.deselect(tx, path, verdict, person)
 
-        async for page in self._store.pages_below(self._mirror, folder, PAGE):
-            await self._store.write(partial(deselect, page))
+        async for paths in self._store.pages_below(self._mirror, folder, PAGE):
+            await self._store.write(partial(deselect, paths))
 
     async def recheck_racy(self) -> None:
         """Read files again that were read so soon after a change that another may have the same timestamp."""
         before = self._clock.wall() - RACY_SECONDS
-        tried: set[str] = set()
+        tried_paths: set[str] = set()
         while not self._stopping:
-            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE + len(tried)))
-            ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried]
+            rows = await self._store.read(lambda tx: tx.entries.racy(self._mirror, PAGE + len(tried_paths)))
+            ripe = [row.path for row in rows if row.stamp.newest < before and row.path not in tried_paths]
             if not ripe:
                 return
-            tried.update(ripe)  # each once: an unreadable file must not keep this loop running
+            tried_paths.update(ripe)  # each once: an unreadable file must not keep this loop running
             # Not as quiet ones: their old timestamp says nothing about current writers (promise 8).
             while ripe and not self._stopping:
                 ripe = [*await self._check_and_take(ripe[:PAGE]), *ripe[PAGE:]]
@@ -512,7 +512,9 @@ class Reconciler:
             for path, stat in stats:
                 if stat.kind is FileKind.FOLDER:
                     self._request_scan(path)
-            await self._note_lost_trees([one for one in stats if one[1].kind is not FileKind.FOLDER])
+            await self._note_lost_trees(
+                [checked for checked in stats if checked[1].kind is not FileKind.FOLDER]
+            )
             files += [path for path, stat in stats if stat.kind is not FileKind.FOLDER]
         remaining = await self._check_and_take(files[:PAGE], fresh=True)
         return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
@@ -520,8 +522,8 @@ class Reconciler:
     async def check(self, paths: Iterable[str]) -> None:
         """Check all of these, and scan the directories among them."""
         remaining = iter(sorted(paths))
-        while page := list(itertools.islice(remaining, PAGE)):
-            hints = [Hint(path, HintKind.FILE) for path in page]
+        while batch := list(itertools.islice(remaining, PAGE)):
+            hints = [Hint(path, HintKind.FILE) for path in batch]
             while hints and not self._stopping:
                 hints = await self.take_hints(hints)
         await self.scan_trees()
@@ -550,8 +552,8 @@ class Reconciler:
                 self._request_scan(path)
             elif stat.stamp is not None and stat.kind is not None and rules is not None:
                 files.append(FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=fresh))
-        page = _page(iter(files))
-        remaining = [*await self._take_page(page), *files[len(page) :]]
+        batch = _next_batch(iter(files))
+        remaining = [*await self._judge_batch(batch), *files[len(batch) :]]
         await self._note_absent(checked)
         for path in paths:
             folder, name = split(path)
@@ -582,17 +584,17 @@ class Reconciler:
         folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
         files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]
 
-        def find_known(tx: Tx) -> dict[str, list[str]]:
+        def read_spellings(tx: Tx) -> dict[str, list[str]]:
             return {path: tx.entries.paths_with_ino(self._mirror, ino) for path, ino in files}
 
-        spellings = self._store.read_now(find_known) if files else {}
+        spellings = self._store.read_now(read_spellings) if files else {}
         by_inode: dict[int, list[str]] = {}
         for path, ino in files:
             by_inode.setdefault(ino, []).append(path)
         return folders + [
             path
             for path, ino in files
-            if any(is_respelled(other, path) for other in (*spellings[path], *by_inode[ino]))
+            if any(is_respelled(spelling, path) for spelling in (*spellings[path], *by_inode[ino]))
         ]
 
     def _rules(self, folder: str) -> Rules | None:
@@ -625,14 +627,14 @@ class Reconciler:
                         folder, name = split(path)
                         tx.entries.miss(self._mirror, folder, [name], *self._missed_now())
                     elif stat.presence is Presence.UNKNOWN:
-                        self._journal.unseen(tx, path)
+                        self._journal.file_unknown(tx, path)
 
             await self._store.write(record)
             self._on_work()
 
     # -- files being written ---------------------------------------------------------------------------
 
-    def coming(self) -> set[int]:
+    def changing_inodes(self) -> set[int]:
         """The inodes of files that are still changing."""
         paths = (path for path in self.settling.paths() if path not in self.busy)
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
@@ -648,7 +650,7 @@ class Reconciler:
 
         Returns those of the latter that were read: their wait is over, whatever the result.
         """
-        due = {one.path: one for one in self.settling.due(self._clock.steady(), PAGE)}
+        due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
             return set()
         checked = await asyncio.to_thread(self._stat_paths, list(due))
@@ -669,53 +671,66 @@ class Reconciler:
                 file = replace(file, forced=True, sample=self._samples.get(path))
             files.append(file)
         # Files beyond one batch stay tracked, and due.
-        page = _page(iter(files))
-        remaining = await self._take_page(page)
-        forced &= {file.path for file in page[: len(page) - len(remaining)]}
+        batch = _next_batch(iter(files))
+        remaining = await self._judge_batch(batch)
+        forced &= {file.path for file in batch[: len(batch) - len(remaining)]}
         await self._note_absent(checked)
         for path in forced:
             if path in self.settling:  # it vanished while it was read, say
                 self.settling.restart(path, self._clock.steady())
         return forced
 
-    async def _take(self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False) -> bool:
+    async def _judge_all(
+        self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
+    ) -> bool:
         """Judge files and record the results, a batch at a time; False if stopped before the end."""
         queue = iter(files)
-        while page := _page(queue):
-            remaining: Sequence[FoundFile] = page
+        while batch := _next_batch(queue):
+            remaining: Sequence[FoundFile] = batch
             while remaining:
                 if self._stopping:
                     return False
-                remaining = await self._take_page(remaining, deep=deep, known_new=known_new)
+                remaining = await self._judge_batch(remaining, deep=deep, known_new=known_new)
         return True
 
-    async def _take_page(
-        self, page: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
+    async def _judge_batch(
+        self, batch: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> Sequence[FoundFile]:
         """Judge files and record the results, as many as time allows; returns the rest."""
-        if not page:
-            return page
+        if not batch:
+            return batch
         async with self._taking:  # a judgement is recorded before the next one about the same file starts
-            awaited = {file.path for file in page if file.path in self.settling}
-            judged, remaining = await asyncio.to_thread(self._judge_page, page, deep, known_new, awaited)
-            files = [j for j in judged if isinstance(j, FileSeen)]
-            waits = [j for j in judged if isinstance(j, Wait)]
+            awaited = {file.path for file in batch if file.path in self.settling}
+            judgements, remaining = await asyncio.to_thread(
+                self._judge_files, batch, deep, known_new, awaited
+            )
+            files = [j for j in judgements if isinstance(j, FileSeen)]
+            waits = [j for j in judgements if isinstance(j, Wait)]
             if len(files) + len(remaining) > BURST:
-                files = [replace(one, fresh=False) for one in files]
+                files = [replace(file, fresh=False) for file in files]
 
             def record(tx: Tx) -> None:
-                for one in files:
-                    self._journal.observe(tx, one)
+                for file in files:
+                    self._journal.observe(tx, file)
                 for wait in waits:
                     self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
 
             if files or waits:
                 await self._store.write(record)
-                self._note(files, waits)
+                now = self._clock.steady()
+                for file in files:
+                    self._forget(file.path)
+                for wait in waits:
+                    self.settling.touch(wait.path, wait.stamp, now)
+                    if wait.sample is not None:
+                        self._samples[wait.path] = wait.sample
+                    if wait.busy:
+                        self.busy.add(wait.path)
+                        self.settling.restart(wait.path, now)
                 self._on_work()
         return remaining
 
-    def _judge_page(
+    def _judge_files(
         self, files: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
         """Judge the first of these, until the batch's time is over; returns the rest as well."""
@@ -723,16 +738,16 @@ class Reconciler:
         binding = self._journal.binding
         paths = [] if known_new else [file.path for file in files]
         entries = self._store.read_now(lambda tx: {p: tx.entries.get(self._mirror, p) for p in paths})
-        judged = list[Judgement]()
+        judgements = list[Judgement]()
         for number, file in enumerate(files):
             if number and self._clock.steady() >= until:
-                return judged, files[number:]
-            known = entries.get(file.path)
+                return judgements, files[number:]
+            stored = entries.get(file.path)
             is_stored = (
-                known is not None
-                and known.presence is Presence.PRESENT
-                and known.stamp == file.stamp
-                and not known.racy
+                stored is not None
+                and stored.presence is Presence.PRESENT
+                and stored.stamp == file.stamp
+                and not stored.racy
             )
             if is_stored and file.fresh and not file.quiet:
                 continue  # a hint about an unchanged file: nothing to do, not even a write
@@ -740,27 +755,15 @@ class Reconciler:
                 binding,
                 self._clock,
                 file,
-                known,
+                stored,
                 deep=deep,
                 awaited=file.path in awaited,
                 former=partial(former_files, self._store.read_now, binding),
                 keep=self._keep,
             )
-            log_judgement(binding.settings.name, file, known, judgement)
-            judged.append(judgement)
-        return judged, []
-
-    def _note(self, seen: Sequence[FileSeen], waits: Sequence[Wait]) -> None:
-        now = self._clock.steady()
-        for one in seen:
-            self._forget(one.path)
-        for wait in waits:
-            self.settling.touch(wait.path, wait.stamp, now)
-            if wait.sample is not None:
-                self._samples[wait.path] = wait.sample
-            if wait.busy:
-                self.busy.add(wait.path)
-                self.settling.restart(wait.path, now)
+            log_judgement(binding.settings.name, file, stored, judgement)
+            judgements.append(judgement)
+        return judgements, []
 
 
 class _ScanPages:
@@ -795,13 +798,13 @@ class _ScanPages:
                 self._pulling.release()
 
 
-def _page(files: Iterator[FoundFile]) -> list[FoundFile]:
+def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
     """The next batch of files; empty at the end."""
-    page: list[FoundFile] = []
+    batch: list[FoundFile] = []
     size = 0
     for file in files:
-        page.append(file)
+        batch.append(file)
         size += file.stamp.size
-        if len(page) >= PAGE or size >= PAGE_BYTES:
+        if len(batch) >= PAGE or size >= PAGE_BYTES:
             break
-    return page
+    return batch

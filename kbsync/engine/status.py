@@ -119,7 +119,7 @@ class DocumentCounts:
     def to_json(self) -> dict[str, int]:
         """The contract's `documents`; it has `kept` only if something is kept."""
         counts = {status.word: getattr(self, status.word) for status in SHOWN}
-        return {word: n for word, n in counts.items() if n or word != Status.KEPT.word}
+        return {name: n for name, n in counts.items() if n or name != Status.KEPT.word}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,11 +194,11 @@ class Items:
                 return entry.verdict.reason or self._refusal(entry, uploads)
             case Status.FAILED:
                 is_refused = entry.verdict.choice is FileChoice.REFUSED
-                words = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
+                refusal = entry.verdict.reason if is_refused else self._refusal(entry, uploads)
                 if server is None:
-                    return words
+                    return refusal
                 reason = OLD_NAME.format(server.label) if keeps_old_name(entry, server) else OUT_OF_DATE
-                return "; ".join(filter(None, [words, reason]))
+                return "; ".join(filter(None, [refusal, reason]))
             case Status.HELD if awaits_renewal(entry, server):
                 return "settings changed; waiting for approval to index it again"
             case Status.HELD:
@@ -207,8 +207,8 @@ class Items:
                 return why_kept(entry)
             case Status.PENDING:
                 # The target's last reason, or why the whole mirror waits.
-                words = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
-                return words or (self._halt.detail if self._halt is not None else "")
+                refusal = next((u.reason for u in reversed(uploads) if u.reason and not u.state.serves), "")
+                return refusal or (self._halt.detail if self._halt is not None else "")
             case _:
                 return ""
 
@@ -394,7 +394,7 @@ def never_ran(
     tx: Tx, name: str, folder: str, target: str, *, cure: Cure, documents: bool = False
 ) -> MirrorStatus:
     """The status of a mirror that was never mirrored, or was forgotten."""
-    note = "; ".join(describe_forgotten(each, cure) for each in forgotten_bases(tx, name))
+    note = "; ".join(describe_forgotten(base, cure) for base in forgotten_bases(tx, name))
     return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
 
 
@@ -409,9 +409,9 @@ def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
 def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
     """What a forgotten mirror left, and the command that deletes it."""
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
-    are, them = ("is", "it") if base.documents == 1 else ("are", "them")
+    verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = cure(f"forget {base.name} --delete-documents")
-    return f"forgotten; {documents} {are} still in {base.base.place}; to delete {them}: {command}"
+    return f"forgotten; {documents} {verb} still in {base.base.place}; to delete {pronoun}: {command}"
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
@@ -454,7 +454,9 @@ def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
-    return WaitingRenewals(sum(one.documents for one in extents), sum(one.size for one in extents), changes)
+    return WaitingRenewals(
+        sum(extent.documents for extent in extents), sum(extent.size for extent in extents), changes
+    )
 
 
 def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
@@ -497,14 +499,14 @@ class LastAudit:
     def sentence(self) -> str:
         """What a user should know; '' for nothing."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
-        findings = " and ".join(f"{n} {what}{'s' if n > 1 else ''}" for n, what in counts if n)
+        findings = " and ".join(f"{n} {problem}{'s' if n > 1 else ''}" for n, problem in counts if n)
         return f"the last audit found {findings}" if findings else ""
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
     """The last audit; None if there was none yet."""
-    known = tx.meta.get(MirrorFact.AUDIT, mirror)
-    return LastAudit(**json.loads(known)) if known else None
+    stored = tx.meta.get(MirrorFact.AUDIT, mirror)
+    return LastAudit(**json.loads(stored)) if stored else None
 
 
 def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
@@ -514,9 +516,9 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
     """Clear its findings, which a person has handled; the time stays."""
-    known = last_audit(tx, mirror)
-    if known is not None:
-        keep_last_audit(tx, mirror, LastAudit(known.binding, known.ended))
+    last = last_audit(tx, mirror)
+    if last is not None:
+        keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))
 
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:

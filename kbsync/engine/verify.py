@@ -69,11 +69,11 @@ class Verification:
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
-            **{kind: [one.path for one in getattr(self, kind)] for kind in KINDS},
+            **{kind: [item.path for item in getattr(self, kind)] for kind in KINDS},
             "foreign": self.foreign,
         }
         if self.kept is not None:
-            whole["kept"] = [one.path for one in self.kept]
+            whole["kept"] = [item.path for item in self.kept]
         if self.detached:
             whole["detached"] = dict(self.detached)
         return whole if self.halt is None else {**whole, "halt": halt_json(self.halt)}
@@ -88,10 +88,10 @@ def repair_request(verification: Verification) -> dict[str, Any]:
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
-        "missing": [one.remote_id for one in verification.missing if one.remote_id is not None],
+        "missing": [item.remote_id for item in verification.missing if item.remote_id is not None],
         # What is not proven ours is left alone (promise 6).
-        "strays": [one.claim.to_json() for one in strays if one.claim is not None and one.is_ours],
-        "stale": [one.path for one in (*verification.stale, *verification.orphaned) if one.claim is None],
+        "strays": [item.claim.to_json() for item in strays if item.claim is not None and item.is_ours],
+        "stale": [item.path for item in (*verification.stale, *verification.orphaned) if item.claim is None],
     }
     return {"base": verification.base, **request} if any(request.values()) else {}
 
@@ -110,13 +110,15 @@ async def verify_mirror(
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
 
-        async def read(look: Callable[[Tx], T], /) -> T:
-            return state.read(look)
+        async def read(read_tx: Callable[[Tx], T], /) -> T:
+            return state.read(read_tx)
 
         await private.attach(may_be_emptied=True)
         audit = Audit(private.binding, target, read)
         await audit.read_list()
-        missing_rows = [row async for page in audit.unseen() for row in await audit.confirmed(page)]
+        missing_rows = [
+            row async for batch in audit.find_unlisted() for row in await audit.confirm_missing(batch)
+        ]
         missing = []
         for row in missing_rows:
             why = f"document {row.remote_id} is recorded, but the knowledge base does not have it"
@@ -137,13 +139,13 @@ async def verify_mirror(
         remaining = max(deletion_times, default=0.0) + lag - clock.wall()
         if remaining > 0.0:
             await clock.sleep(min(remaining, lag))  # no longer than that, if the clock was set back
-        strays = await audit.still_strays(audit.strays)
+        strays = await audit.recheck_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
-            gone = {row.remote_id for row in missing_rows}
-            kept += [one for one in orphaned if not one.is_deleted]
-            kept = [one for one in kept if one.remote_id not in gone]
-            orphaned = [one for one in orphaned if one.is_deleted]
+            missing_ids = {row.remote_id for row in missing_rows}
+            kept += [item for item in orphaned if not item.is_deleted]
+            kept = [item for item in kept if item.remote_id not in missing_ids]
+            orphaned = [item for item in orphaned if item.is_deleted]
         return Verification(
             settings.name,
             private.binding.base,
@@ -158,10 +160,10 @@ async def verify_mirror(
         )
 
 
-def _detached(others: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:
-    configured = {each.name for each in context.configured}
-    named = ((tx.mirrors.get(mirror).name, count) for mirror, count in others.items())
-    return {name: count for name, count in named if name not in configured}
+def _detached(counts: Mapping[int, int], context: CommandContext, tx: Tx) -> dict[str, int]:
+    configured = {identity.name for identity in context.configured}
+    named_counts = ((tx.mirrors.get(mirror).name, count) for mirror, count in counts.items())
+    return {name: count for name, count in named_counts if name not in configured}
 
 
 def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
@@ -188,7 +190,7 @@ def _check_folder(
         stat = stat_path(binding.settings.root, path, private.root)
         return stat.stamp is not None and not (is_watched and stat.stamp.newest > young)
 
-    def is_news(path: str, tx: Tx) -> bool:
+    def is_unhandled(path: str, tx: Tx) -> bool:
         """Whether the state has neither these bytes nor pending work for the file."""
         row, planned_row = tx.entries.get(binding.mirror, path), private.entry(path)
         if row is not None and row.status in (Status.PENDING, Status.INDEXING):
@@ -196,7 +198,7 @@ def _check_folder(
         # With equal bytes the base or the recipe changed, not the file.
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
-    def orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
+    def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """The document of a missing file, and its row, if nobody has started on it."""
         rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
@@ -207,39 +209,39 @@ def _check_folder(
             return None
         return server, row
 
-    def is_left(planned: Planned, row: FileRow) -> bool:
+    def is_overdue(line: Planned, row: FileRow) -> bool:
         """Whether the file's document should have been deleted, and not only just now."""
-        if planned.cause != "gone":
+        if line.cause != "gone":
             return True
-        [(_, stat)] = stat_exactly(binding.settings.root, [planned.path], private.root)
+        [(_, stat)] = stat_exactly(binding.settings.root, [line.path], private.root)
         if not stat.lacks_file:
             return False
         if is_watched:  # only its directory shows when a file was deleted
-            parent = stat_path(binding.settings.root, split(planned.path)[0], private.root)
+            parent = stat_path(binding.settings.root, split(line.path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
             return not is_young and row.presence is not Presence.MISSING
         return True
 
-    for kind, planned in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
-        for one in planned:
-            if state.read(partial(is_news, one.path)) and is_there(one.path):
+    for kind, lines in (("upload", plan.upload), ("replace", plan.replace), ("rename", plan.rename)):
+        for line in lines:
+            if state.read(partial(is_unhandled, line.path)) and is_there(line.path):
                 why = "the file is newer than its document, and nothing is pending for it"
                 if kind == "upload":
                     why = "the file is new, has no document yet, and nothing is pending for it"
                 elif kind == "rename":
-                    why = f"the file was {one.source} when its document was made"
-                server = private.server(one.path)
-                stale.append(Discrepancy(one.path, None if server is None else server.remote_id, why))
-    for one in [*plan.delete, *plan.held]:
-        orphaned_document = None if one.cause == RECIPE else state.read(partial(orphan, one.path))
-        if orphaned_document is not None and is_left(one, orphaned_document[1]):
-            why = f"{CAUSES[one.cause]}, but its document is still searchable"
-            orphaned.append(Discrepancy(one.path, orphaned_document[0].remote_id, why))
+                    why = f"the file was {line.source} when its document was made"
+                server = private.server(line.path)
+                stale.append(Discrepancy(line.path, None if server is None else server.remote_id, why))
+    for line in [*plan.delete, *plan.held]:
+        orphaned_document = None if line.cause == RECIPE else state.read(partial(find_orphan, line.path))
+        if orphaned_document is not None and is_overdue(line, orphaned_document[1]):
+            why = f"{CAUSES[line.cause]}, but its document is still searchable"
+            orphaned.append(Discrepancy(line.path, orphaned_document[0].remote_id, why))
     kept = []
-    for one in plan.keep or ():
-        if (server := private.server(one.path)) is not None:
-            why = f"{CAUSES.get(one.cause, UNSEEN)}, its document is kept"
-            kept.append(Discrepancy(one.path, server.remote_id, why))
+    for line in plan.keep or ():
+        if (server := private.server(line.path)) is not None:
+            why = f"{CAUSES.get(line.cause, UNSEEN)}, its document is kept"
+            kept.append(Discrepancy(line.path, server.remote_id, why))
     for failure in plan.failed:
         if failure.refused is not None and is_there(failure.path):
             why = f"the file is newer than its document and was refused: {failure.note}"

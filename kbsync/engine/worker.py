@@ -82,20 +82,20 @@ class Bodies:
     def keep(self, path: str, body: Spooled) -> None:
         """Keep these bytes to send for this path; drops the oldest if there are too many."""
         with self._keeping:
-            let_go = [self._kept.pop(path, None)]
+            dropped = [self._kept.pop(path, None)]
             self._kept[path] = body
             while len(self._kept) > (0 if self._is_closed else KEPT):
-                let_go.append(self._kept.popitem(last=False)[1])
-        for old in let_go:
+                dropped.append(self._kept.popitem(last=False)[1])
+        for old in dropped:
             if old is not None:
                 old.close()
 
     def close(self) -> None:
         """Drop all kept bytes, and those that an abandoned thread still tries to keep."""
         with self._keeping:
-            let_go, self._is_closed = list(self._kept.values()), True
+            dropped, self._is_closed = list(self._kept.values()), True
             self._kept.clear()
-        for body in let_go:
+        for body in dropped:
             body.close()
 
     @asynccontextmanager
@@ -110,13 +110,13 @@ class Bodies:
                 stack.close()
             else:
 
-                def let_go(ended: asyncio.Future[Batch]) -> None:
+                def release(_: asyncio.Future[Batch]) -> None:
                     stack.close()
-                    if not ended.cancelled():
-                        ended.exception()  # nobody waits for it any more
+                    if not _.cancelled():
+                        _.exception()  # nobody waits for it any more
 
                 # We are cancelled and the thread continues; what it opens is closed when it ends.
-                reading.add_done_callback(let_go)
+                reading.add_done_callback(release)
 
     def _read(self, rows: Sequence[Upload], stack: ExitStack) -> Batch:
         bodies: dict[int, Spooled] = {}
@@ -140,13 +140,13 @@ class Bodies:
         if row.path is None:
             return None
         with self._keeping:
-            kept = self._kept.pop(row.path, None)
-        if kept is not None:
-            if kept.digest == row.digest:
-                return kept
-            kept.close()
-        body = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
-        return body if isinstance(body, Spooled) else None
+            body = self._kept.pop(row.path, None)
+        if body is not None:
+            if body.digest == row.digest:
+                return body
+            body.close()
+        copied = copy_stable(self._binding.settings.root, row.path, self._binding.spool_dir, row.digest)
+        return copied if isinstance(copied, Spooled) else None
 
 
 class Worker:
@@ -371,10 +371,10 @@ class Worker:
         self._started += 1
         task = asyncio.create_task(self._guarded(work, rows))
         self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._ended(ended, numbers))
+        task.add_done_callback(lambda ended: self._finish_task(ended, numbers))
         return True
 
-    def _ended(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
+    def _finish_task(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
         is_over = not task.cancelled() and task.exception() is None  # a BaseException ends the program
         self._lost += is_over and not task.result()
         self._tasks.discard(task)
@@ -439,7 +439,7 @@ class Worker:
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
         lanes = SENDS if lane in SENDS else (lane,)
-        rows = sum(len(waiting.get(each, ())) for each in lanes)
+        rows = sum(len(waiting.get(send_lane, ())) for send_lane in lanes)
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
@@ -455,13 +455,13 @@ class Worker:
         sums = itertools.accumulate(row.size for row in rows)
         return max(1, sum(total <= most for total in sums))
 
-    async def _take_turn(self, lane: Lane, counted: float, rows: Sequence[Upload]) -> None:
-        began = self._clock.steady()
+    async def _take_turn(self, lane: Lane, charge: float, rows: Sequence[Upload]) -> None:
+        started = self._clock.steady()
         work = {Lane.DELETE: self._delete, Lane.RENAME: self._rename, Lane.PROVE: self._prove}
         try:
             await work.get(lane, self._send)(rows)
         finally:
-            self._turns.end(lane, counted, self._clock.steady() - began)
+            self._turns.end(lane, charge, self._clock.steady() - started)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -480,8 +480,8 @@ class Worker:
                     # If the target updates in place, this writes to the serving document.
                     needs_old = binding.abilities.updates or binding.texts_once
                     is_update = needs_old and upload.predecessor is not None
-                    others = journal.uploads(tx, upload.path or "") if is_update else []
-                    replaced = next((row.remote_id for row in others if row.state.serves), None)
+                    rows_there = journal.uploads(tx, upload.path or "") if is_update else []
+                    replaced = next((row.remote_id for row in rows_there if row.state.serves), None)
                     claimed.append((upload, replaced))
                 return claimed
 
@@ -509,19 +509,19 @@ class Worker:
                         is_retry=upload.repairs > 0,
                     )
                 )
-            answers: Sequence[PutOutcome]
+            outcomes: Sequence[PutOutcome]
             try:
-                answers = await self._target.put(documents)
+                outcomes = await self._target.put(documents)
             except TargetError as error:
-                answers = [error] * len(documents)
+                outcomes = [error] * len(documents)
             except Exception as error:
                 # A bug in a target: bytes may have left, so search for it before sending it again.
                 log.exception("target.failed", mirror=binding.settings.name)
-                answers = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
-        await self._record_puts([upload for upload, _ in claimed], answers)
+                outcomes = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
+        await self._record_puts([upload for upload, _ in claimed], outcomes)
 
-    async def _record_puts(self, claimed: Sequence[Upload], answers: Sequence[PutOutcome]) -> None:
-        pairs = list(zip(claimed, answers, strict=True))
+    async def _record_puts(self, claimed: Sequence[Upload], outcomes: Sequence[PutOutcome]) -> None:
+        pairs = list(zip(claimed, outcomes, strict=True))
         binding = self._journal.binding
         blame = None
         if not binding.limits.embedded:
@@ -542,23 +542,23 @@ class Worker:
                 self._journal.put_ended(
                     tx,
                     upload.id,
-                    halted if halted and isinstance(answer, Rejected) else answer,
-                    spent=may_be_spent and not (isinstance(answer, Unsure) and answer.is_answer),
+                    halted if halted and isinstance(outcome, Rejected) else outcome,
+                    spent=may_be_spent and not (isinstance(outcome, Unsure) and outcome.is_answer),
                 )
-                for upload, answer in pairs
+                for upload, outcome in pairs
             ]
 
         happened = await self._store.write(record)
         self._note = note
-        if any(isinstance(answer, Accepted) for answer in answers):
+        if any(isinstance(outcome, Accepted) for outcome in outcomes):
             self._halts.accepted()
         await self._report_progress(happened)
-        await self._note_trouble([a for a in answers if isinstance(a, TargetError)], len(answers))
+        await self._note_trouble([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
 
     # -- looking for lost answers, polling, deleting, renaming -----------------------------------------
 
     async def _list_lost(self, rows: Sequence[Upload]) -> None:
-        begun, began = self._clock.steady(), self._clock.wall()
+        started, started_at = self._clock.steady(), self._clock.wall()
         try:
             matches = await lost_uploads.find_uploads(
                 self._store, self._journal.binding, self._target, rows, self._halts.answers
@@ -570,18 +570,18 @@ class Worker:
             # The pause is about as long as the list took: a list of thousands takes minutes.
             now, self._is_listing = self._clock.steady(), False
             least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
-            self._next_list = now + max(least, min(LONGEST_LIST_REST, now - begun))
+            self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
         self._halts.answers()
         self._report(
             await self._store.write(
                 lambda tx: [
-                    self._journal.search_ended(tx, s.row.id, s.listed, began, s.doubt) for s in matches
+                    self._journal.search_ended(tx, s.row.id, s.listed, started_at, s.doubt) for s in matches
                 ]
             )
         )
 
     async def _poll(self, rows: Sequence[Upload], tries: int | None) -> None:
-        began = self._clock.steady()
+        started = self._clock.steady()
         try:
             happened, halted = await self._polls.ask(rows, tries)
             self._halts.answers()
@@ -595,8 +595,8 @@ class Worker:
             self._polling -= 1
             # The slot stays free for as long as the poll took: a single slot must serve saved files too.
             now = self._clock.steady()
-            rest = min(now - began, self._journal.binding.limits.poll_first)
-            self._next_poll = max(self._next_poll, now + rest)
+            pause = min(now - started, self._journal.binding.limits.poll_first)
+            self._next_poll = max(self._next_poll, now + pause)
 
     async def _prove(self, rows: Sequence[Upload]) -> None:
         try:
@@ -605,11 +605,11 @@ class Worker:
             await self._note_trouble([error], 1)
 
     async def _delete(self, rows: Sequence[Upload]) -> None:
-        kept = await deletions.returned(self._store, self._journal, rows)
+        postponed = await deletions.find_returned(self._store, self._journal, rows)
         for row in rows:
-            if row.path is not None and kept.get(row.id):
+            if row.path is not None and postponed.get(row.id):
                 self._rechecks.add([row.path])
-        known = await self._states_of(await deletions.spared(self._store, self._journal, rows))
+        statuses = await self._query_statuses(await deletions.find_spared(self._store, self._journal, rows))
         numbers, is_full = [row.id for row in rows], self._halts.is_full
 
         def begin(tx: Tx) -> list[Upload]:
@@ -617,37 +617,37 @@ class Worker:
             if self._journal.is_paused(tx):
                 replaced = {row.id for row in self._replaced(tx, -1)}
                 may_go = [number for number in numbers if number in replaced]
-            return deletions.begin(self._journal, tx, may_go, kept, known, is_full=is_full)
+            return deletions.begin(self._journal, tx, may_go, postponed, statuses, is_full=is_full)
 
         started = await self._store.write(begin)
         ids = [row.remote_id for row in started if row.remote_id is not None]
         if not ids:
             return
         try:
-            answers = dict(await self._target.delete(ids))
+            outcomes = dict(await self._target.delete(ids))
         except TargetError as error:
-            answers = dict.fromkeys(ids, error)
+            outcomes = dict.fromkeys(ids, error)
 
         def record(tx: Tx) -> list[Happened | None]:
             return [
-                self._journal.delete_ended(tx, row.id, answers.get(row.remote_id or "", _SILENT))
+                self._journal.delete_ended(tx, row.id, outcomes.get(row.remote_id or "", _SILENT))
                 for row in started
             ]
 
         self._report(await self._store.write(record))
-        await self._note_trouble([a for a in answers.values() if a is not None], len(answers))
+        await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
 
-    async def _states_of(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
+    async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
         """What the target says about these documents; nothing if it does not answer."""
         if not rows:
             return {}
         try:
-            known = await self._target.status([row.remote_id or "" for row in rows])
+            statuses = await self._target.status([row.remote_id or "" for row in rows])
         except TargetError as error:
             await self._note_trouble([error], 1)
             return {}
         self._halts.answers()
-        return known
+        return statuses
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
         """Rename documents and record that at the end: a repeated rename changes nothing."""

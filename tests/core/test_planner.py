@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kbsync.core.model import (
     SELECTED,
     Abilities,
+    Desired,
     FileChoice,
     Phase,
     Presence,
@@ -21,7 +22,6 @@ from kbsync.core.model import (
     Upload,
     UploadState,
     Verdict,
-    Wish,
 )
 from kbsync.core.planner import (
     Action,
@@ -40,7 +40,7 @@ PAID, PAID_RENAMES = Abilities(weighs=True), Abilities(weighs=True, renames=True
 UPDATES, KEEPS = Abilities(updates=True), Abilities(rename_policy="keep")
 RENAMES_KEEPS = Abilities(renames=True, rename_policy="keep")
 
-WANTED = Wish("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
+WANTED = Desired("a.md", Presence.PRESENT, SELECTED, "new", 3, "r1")
 GONE = replace(WANTED, presence=Presence.GONE)
 EXCLUDED = replace(WANTED, verdict=Verdict(FileChoice.EXCLUDED, "excluded by drafts/"))
 UPGRADED = replace(EXCLUDED, by_person=False)
@@ -76,7 +76,7 @@ KEPT, ALLOWED = replace(OTHER, may_renew=False), OTHER
 
 R3, INTENT = replace(KEPT, recipe="r3"), up(2, S.INTENDED, recipe="r2")
 
-RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
+RENEWALS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
     ("another recipe that is not allowed keeps what serves", KEPT, [SERVER], PAID, [Keep(1)]),
     ("what is allowed is sent", ALLOWED, [SERVER], PAID, [Keep(1), Send(1)]),
     ("an intent of another recipe is not sent after all", R3, [SERVER, INTENT], PAID, [Keep(1), Drop(2)]),
@@ -89,7 +89,7 @@ RENEWALS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
     ("what cutting cannot change is sent", OTHER, [up(1, S.FAILED, recipe="r1!w5")], RESLICES, ANEW),
 ]
 
-ROWS: list[tuple[str, Wish, list[Upload], Abilities, list[Action]]] = [
+ROWS: list[tuple[str, Desired, list[Upload], Abilities, list[Action]]] = [
     ("a new file is sent", WANTED, [], PLAIN, [Send(None)]),
     ("what serves equal bytes is kept", WANTED, [SERVER], PLAIN, [Keep(1)]),
     ("a change is sent as a successor", WANTED, [OLD], PLAIN, [Keep(1), Send(1)]),
@@ -177,10 +177,12 @@ EVERY = [*ROWS, *RENEWALS, *KEPT_ROWS]
 
 
 @pytest.mark.parametrize(
-    ("wish", "uploads", "abilities", "actions"), [r[1:] for r in EVERY], ids=[r[0] for r in EVERY]
+    ("desired", "uploads", "abilities", "actions"), [r[1:] for r in EVERY], ids=[r[0] for r in EVERY]
 )
-def test_decision(wish: Wish, uploads: list[Upload], abilities: Abilities, actions: list[Action]) -> None:
-    assert list(decide(wish, uploads, abilities)) == actions
+def test_decision(
+    desired: Desired, uploads: list[Upload], abilities: Abilities, actions: list[Action]
+) -> None:
+    assert list(decide(desired, uploads, abilities)) == actions
 
 
 STATUSES = [
@@ -208,9 +210,9 @@ STATUSES = [
 ]
 
 
-@pytest.mark.parametrize(("wish", "uploads", "status"), STATUSES)
-def test_status(wish: Wish, uploads: list[Upload], status: Status) -> None:
-    assert status_of(wish, uploads) is status
+@pytest.mark.parametrize(("desired", "uploads", "status"), STATUSES)
+def test_status(desired: Desired, uploads: list[Upload], status: Status) -> None:
+    assert status_of(desired, uploads) is status
 
 
 uploads = st.builds(
@@ -245,9 +247,9 @@ def consistent(rows: list[Upload]) -> bool:
     ABILITIES,
 )
 def test_what_serves_is_never_retired_without_another_that_serves(
-    wish: Wish, rows: list[Upload], abilities: Abilities
+    desired: Desired, rows: list[Upload], abilities: Abilities
 ) -> None:
-    actions = decide(wish, rows, abilities)
+    actions = decide(desired, rows, abilities)
     served = {a.upload for a in actions if a.step is Step.SERVE}
     for action in actions:
         if action.step in (Step.RETIRE, Step.DROP):
@@ -257,8 +259,8 @@ def test_what_serves_is_never_retired_without_another_that_serves(
 
 @given(st.lists(uploads, max_size=4).filter(consistent))
 def test_what_cannot_be_looked_at_changes_nothing(rows: list[Upload]) -> None:
-    for wish, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
-        assert decide(wish, rows, abilities) == ()
+    for desired, abilities in product((UNKNOWN, MISSING), (PLAIN, RENAMES, UPDATES, KEEPS)):
+        assert decide(desired, rows, abilities) == ()
 
 
 @given(st.lists(uploads, max_size=4).filter(consistent), ABILITIES)
@@ -277,7 +279,7 @@ COMING = up(2, S.INDEXING)
 
 
 @pytest.mark.parametrize(
-    ("retiring", "wish", "others", "stays"),
+    ("retiring", "desired", "others", "stays"),
     [
         (SENT, WANTED, [COMING], True),
         (SENT, WANTED, [up(2, S.INTENDED)], True),
@@ -293,6 +295,6 @@ COMING = up(2, S.INDEXING)
     ],
 )
 def test_what_was_deleted_in_vain_stays_until_its_successor_serves(
-    retiring: Upload, wish: Wish, others: list[Upload], stays: bool
+    retiring: Upload, desired: Desired, others: list[Upload], stays: bool
 ) -> None:
-    assert must_stay(retiring, wish, [retiring, *others]) == stays
+    assert must_stay(retiring, desired, [retiring, *others]) == stays

@@ -24,7 +24,7 @@ MISTAKES = {
     "unknown-is-gone": Mistake(
         "a file that cannot be looked at loses its document",
         "kbsync/core/planner.py",
-        "    if wish.presence is Presence.UNKNOWN:\n        return parting_cause(wish) != DESELECTED\n",
+        "    if desired.presence is Presence.UNKNOWN:\n        return removal_cause(desired) != DESELECTED\n",
         "",
         ("tests/core", "tests/engine/test_watching.py"),
     ),
@@ -59,8 +59,8 @@ MISTAKES = {
     "kept-goes-after-all": Mistake(
         "with `deletions: never` the document of a deleted file is deleted",
         "kbsync/core/planner.py",
-        "return _keep_without_file(uploads) if wish.keeps else _part_all(uploads, cause, abilities)",
-        "return _parted(uploads, cause, abilities)",
+        "return _keep_without_file(uploads) if desired.keeps else _remove_all(uploads, cause, abilities)",
+        "return _remove_all(uploads, cause, abilities)",
         ("tests/core/test_planner.py",),
     ),
     "kept-goes-unasked": Mistake(
@@ -147,7 +147,7 @@ MISTAKES = {
     "approval-of-what-came-back": Mistake(
         "an approved deletion runs though the file is back",
         "kbsync/engine/deletions.py",
-        "        if wish.presence is Presence.GONE and not is_lacking:",
+        "        if desired.presence is Presence.GONE and not lacks_file:",
         "        if False:",
         ("tests/engine/test_once.py", "tests/cli/test_retry.py"),
     ),
@@ -183,8 +183,8 @@ MISTAKES = {
     "file-that-is-back-loses-its-document": Mistake(
         "a file that came back before its deletion was tried loses its document for a while",
         "kbsync/engine/deletions.py",
-        "        elif number in kept:\n",
-        "        elif number in kept and not kept:\n",
+        "        elif number in postponed:\n",
+        "        elif number in postponed and not postponed:\n",
         ("tests/engine/test_once_decided.py",),
     ),
     # 6. Others' documents are untouched.
@@ -219,29 +219,29 @@ MISTAKES = {
     "doubts-never-wait": Mistake(
         "an audit asks at once about a document that a slow list does not show yet, and waits for nothing else",
         "kbsync/engine/audit.py",
-        "if await audit.has_doubts(began):",
-        "if not await audit.has_doubts(began):",
+        "if await audit.has_doubts(started):",
+        "if not await audit.has_doubts(started):",
         ("tests/engine/test_audit.py",),
     ),
     "repair-takes-strays": Mistake(
         "verify --repair deletes documents that nothing proves to be ours",
         "kbsync/engine/verify.py",
-        "one.claim is not None and one.is_ours]",
-        "one.claim is not None]",
+        "item.claim is not None and item.is_ours]",
+        "item.claim is not None]",
         ("tests/engine/test_verify.py", "tests/engine/test_audit.py", "tests/remote"),
     ),
     # 7. Same bytes, no work.
     "another-time-another-version": Mistake(
         "touch uploads",
         "kbsync/core/planner.py",
-        "    return upload.digest == wish.digest and upload.recipe == wish.recipe",
+        "    return upload.digest == desired.digest and upload.recipe == desired.recipe",
         "    return False",
         ("tests/core", "tests/engine/test_once.py"),
     ),
     "rename-is-new": Mistake(
         "a renamed file is uploaded anew",
         "kbsync/engine/reconcile.py",
-        "        renamed_from = former_ones[0].path if former_ones else None",
+        "        renamed_from = former_rows[0].path if former_rows else None",
         "        renamed_from = None",
         ("tests/engine/test_once.py",),
     ),
@@ -380,8 +380,8 @@ MISTAKES = {
     "lost-answer-is-no-answer": Mistake(
         "an upload whose answer was lost is sent again, at the program's outside",
         "kbsync/engine/journal.py",
-        "changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)\n        self._take_step",
-        "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        self._take_step",
+        "changed = lifecycle.doubt(upload, outcome.reason, self.timing, spent=spent)\n        self._save_and_decide",
+        "changed = lifecycle.put_off(upload, outcome.reason, None, self.timing)\n        self._save_and_decide",
         ("tests/promises/test_at_a_service.py",),
     ),
     "not-synced": Mistake(
@@ -422,8 +422,8 @@ MISTAKES = {
     "kept-rename-uploads": Mistake(
         "a rename uploads although renames are to be kept",
         "kbsync/core/planner.py",
-        '    if server.label == wish.path or (not can_rename and abilities.rename_policy == "keep"):',
-        "    if server.label == wish.path:",
+        '    if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):',
+        "    if server.label == desired.path:",
         ("tests/promises/test_at_a_service.py",),
     ),
     "never-embedded-again": Mistake(
