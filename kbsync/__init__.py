@@ -6,7 +6,9 @@ __version__ = "0.1.0"
 
 
 def revision() -> str:
-    """The commit that this was built from; "" for an editable install or if the build did not know it."""
+    """Return the commit that this was built from; "" for an editable install or if the build did not know
+    it.
+    """
     place = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
         with open(place, encoding="utf-8") as file:
@@ -22,7 +24,7 @@ def version_and_revision() -> str:
 
 
 def install_command(*packages: str, reinstall: bool = False) -> str:
-    """A command to paste that installs these packages in the versions this kbsync requires.
+    """Return a command to paste that installs these packages in the versions this kbsync requires.
 
     `reinstall`: they are installed but damaged.
     """

@@ -43,7 +43,7 @@ STOP_SECONDS = 0.9
 """Seconds for a mirror to end by itself: half a second for requests in flight, the rest to record them."""
 
 RELOAD_SECONDS = 5.0
-"""Seconds to read a config: that resolves paths, and a network mount may never answer."""
+"""Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
 
 HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
 """Files that have or will have a document."""
@@ -309,7 +309,7 @@ class Daemon:
             async with asyncio.timeout(RELOAD_SECONDS):
                 return await asyncio.shield(self._reading)
         except TimeoutError as error:
-            why = f"not read within {RELOAD_SECONDS:g} s; a folder it names does not answer"
+            why = f"not read within {RELOAD_SECONDS:g} s; a folder that it names does not respond"
             raise UsageError(why) from error
 
     async def _take(self, store: StateStore, new: Installation) -> Sequence[str]:

@@ -9,7 +9,9 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """The operating system's words for its errors, such as `permission denied`; the text of any other."""
+    """Return the operating system's words for its errors, such as `permission denied`; the text of any
+    other.
+    """
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
@@ -93,7 +95,9 @@ class Unsure(TargetError):
 
 
 def untried(error: TargetError) -> TargetError:
-    """The outcome of documents that are not sent, since they would fail for the same reason as `error`."""
+    """Return the outcome of documents that are not sent, since they would fail for the same reason as
+    `error`.
+    """
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
         return Unavailable(error.reason, code=error.code, retry_after=wait, untried=True)

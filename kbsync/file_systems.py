@@ -23,7 +23,7 @@ SHARED = frozenset((
     # in FUSE without a subtype: it is unknown what is behind it
     "fuse",
 ))
-"""File systems on the network, in the host of a virtual machine, or in an unnamed program."""
+"""File systems that are on a network, on the host of a virtual machine, or served by an unknown program."""
 
 _NETWORK_FUSE = frozenset((
     "ceph", "ceph-fuse", "cephfs", "curlftpfs", "davfs2", "gcsfuse", "glusterfs", "goofys", "gvfsd-fuse",
@@ -33,13 +33,13 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """True where locks do not hold: not in every FUSE, since ntfs-3g is local and sshfs is not."""
+    """Return true where locks do not hold: not in every FUSE, since ntfs-3g is local and sshfs is not."""
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
 
 
 def is_shared(fs_type: str) -> bool:
-    """True for file systems of the network, of virtual machines' hosts and in FUSE."""
+    """Return true for file systems of the network, of virtual machines' hosts and in FUSE."""
     # Not `fuseblk`, a disk of this machine behind FUSE: this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 
@@ -60,7 +60,7 @@ class Mount:
 
 
 def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
-    """All current mounts of this process, in the order of mounting. Raises `OSError`."""
+    """Return all current mounts of this process, in the order of mounting. Raises `OSError`."""
     return tuple(map(_mount, (mountinfo or MOUNTINFO).read_bytes().splitlines()))
 
 
@@ -82,10 +82,10 @@ def _mount(line: bytes) -> Mount:
 
 
 def _unescaped(field: bytes) -> bytes:
-    """The text with spaces, tabs, newlines and backslashes, which are octal escapes in mountinfo."""
+    """Return the text with spaces, tabs, newlines and backslashes, which are octal escapes in mountinfo."""
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
 def holds(folder: str, path: str) -> bool:
-    """True if `path` is `folder` or is inside it."""
+    """Return true if `path` is `folder` or is inside it."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

@@ -31,7 +31,9 @@ LONGEST_PAUSE = 7200.0
 """Seconds between passes that need no warning: the systemd timer that comes with kbsync fires every hour."""
 
 LOOK_SECONDS = 0.5
-"""Seconds a search waits for a check of the folder: a dead network mount never answers."""
+"""Maximum number of seconds that a search waits for a check of the folder: a dead network mount never
+responds.
+"""
 
 ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
@@ -117,7 +119,8 @@ class Freshness:
         return self.at if is_current else self.status.last_pass
 
     def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
-        """What a reply lacks, or may lack; none if everything is searchable and a kbsync watches the folder.
+        """Yield what a reply lacks, or may lack; none if everything is searchable and a kbsync watches the
+        folder.
 
         `will_mirror`: this process follows the folder, or is about to. `obstacle`: why it cannot.
         """
@@ -166,7 +169,7 @@ class Freshness:
 def freshness_reader(
     mirrors: Sequence[MirrorConfig], state_dir: Path, cure: Cure, *, look_at_folders: bool = False
 ) -> ReadFreshness:
-    """A reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
+    """Return a reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
     # Before the rows are read: a kbsync that ends in between must not seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
@@ -187,7 +190,7 @@ def freshness_reader(
 
 
 def find_root_trouble(folder: Path) -> str:
-    """Why the folder cannot be mirrored now; "" if it can, and if its disk does not answer."""
+    """Return why the folder cannot be mirrored now; "" if it can, and if its disk does not answer."""
     trouble = list[str]()
 
     def look() -> None:
@@ -213,7 +216,9 @@ def status_in(
     now: float | None = None,
     documents: bool = False,
 ) -> MirrorStatus:
-    """A mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the state."""
+    """Return a mirror's status; its `items` may be read while `tx` lasts. `at_work`: a kbsync holds the
+    state.
+    """
     record = tx.mirrors.named(mirror.name)
     if record is None:
         folder, target = str(mirror.folder), mirror.target.type

@@ -42,7 +42,9 @@ class Installation:
         return next(each for each in self.mirrors if each.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """The same with only this mirror; None: unchanged. Raises `UsageError` if it is not requested."""
+        """Return the same with only this mirror; None: unchanged. Raises `UsageError` if it is not
+        requested.
+        """
         if name is None:
             return self
         _check_names([name], self.mirrors)
@@ -59,11 +61,11 @@ class Installation:
         return self.state_dir / SPOOL
 
     def command_line(self, command: str) -> str:
-        """A command line to paste, with all names quoted."""
+        """Return a command line to paste, with all names quoted."""
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """The same, limited to the requested mirrors, since several mirrors would be ambiguous."""
+        """Return the same, limited to the requested mirrors, since several mirrors would be ambiguous."""
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
@@ -80,15 +82,15 @@ class Installation:
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
-        """The folder of a mirror's embedded knowledge base that has no path of its own."""
+        """Return the folder of a mirror's embedded knowledge base that has no path of its own."""
         return self.state_dir / BASES / mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
-        """The folder of a mirror's embedded knowledge base; None for a mirror of a service."""
+        """Return the folder of a mirror's embedded knowledge base; None for a mirror of a service."""
         return mirror.target.folder(self.state_dir, mirror.name)
 
     def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
-        """What the mirror's target learns about its surroundings."""
+        """Return what the mirror's target learns about its surroundings."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 
@@ -107,11 +109,11 @@ class Installation:
         )
 
     def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
-        """The mirror's target, opened. `hears`: kbsync listens for the service's callbacks."""
+        """Return the mirror's target, opened. `hears`: kbsync listens for the service's callbacks."""
         return mirror.target.open(self.surroundings(mirror, read_only=read_only, hears=hears))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
-        """The mirror's target, read-only; an empty one if no pass has created it yet."""
+        """Return the mirror's target, read-only; an empty one if no pass has created it yet."""
         return mirror.target.open_for_plan(self.surroundings(mirror, read_only=True))
 
 

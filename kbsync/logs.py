@@ -21,7 +21,7 @@ from kbsync.core.text import printable, printable_lines
 from kbsync.terminal import is_styled
 
 DEBUG_LOGGER = "kbsync.debug"
-"""Its records carry `event` and `fields` beside their text."""
+"""A logger whose records have `event` and `fields` in addition to their text."""
 _debug_log = logging.getLogger(DEBUG_LOGGER)
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -80,12 +80,12 @@ def configure(
 
 
 def style_of(style: str | None, stream: TextIO) -> str:
-    """The requested style, or the one that fits `stream`."""
+    """Return the requested style, or the one that fits `stream`."""
     return style or ("console" if stream.isatty() else "json")
 
 
 def is_for_a_person(*asked: str | None) -> bool:
-    """Whether stderr is a terminal and none of these options requests a log."""
+    """Return whether stderr is a terminal and none of these options requests a log."""
     return sys.stderr.isatty() and not any(asked)
 
 
@@ -136,7 +136,7 @@ class _Relay(logging.Handler):
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """True when systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
+    """Return true when systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(stream.fileno())
@@ -154,7 +154,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """The fields without empty ones, for a person; programs get every key."""
+    """Return the fields without empty ones, for a person; programs get every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -176,7 +176,7 @@ class _Only:
         self._wanted = wanted
 
     def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
-        """The fields of an event that is wanted."""
+        """Return the fields of an event that is wanted."""
         if not self._wanted(fields):
             raise structlog.DropEvent
         return fields
@@ -192,7 +192,7 @@ def _prioritised(_logger: Any, method: str, rendered: str) -> str:
 
 
 def is_debugging() -> bool:
-    """Whether the log is at level debug; at other levels debug lines cost nothing."""
+    """Return whether the log is at level debug; at other levels debug lines cost nothing."""
     return _debug_log.isEnabledFor(logging.DEBUG)
 
 

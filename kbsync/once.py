@@ -38,7 +38,9 @@ from kbsync.state.store import StateStore
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Seconds between two checks whether all is done: a fifth of the pass's time so far, within these limits."""
+"""Minimum and maximum of the seconds between two checks for completion, which are a fifth of the pass's time
+so far.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """The pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
+    """Return the pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
 
     Never raises for errors of the folder or the target.
     """
@@ -201,7 +203,7 @@ async def _pass_of(mirror: Mirror) -> PassEnd:
 def make_mirror(
     installation: Installation, config: MirrorConfig, store: StateStore, *, hears: bool = False
 ) -> Mirror:
-    """A mirror ready to start. `hears`: kbsync listens for the service's callbacks."""
+    """Return a mirror ready to start. `hears`: kbsync listens for the service's callbacks."""
 
     async def open_target() -> Target:
         return await asyncio.to_thread(installation.target, config, hears=hears)
@@ -240,7 +242,7 @@ def log_finished(mirror: str, event: Happened) -> None:
 
 
 def settings_of(mirror: MirrorConfig) -> MirrorSettings:
-    """The mirror's config in the form the engine needs."""
+    """Return the mirror's config in the form the engine needs."""
     kind = mirror.target.type
     return MirrorSettings(
         name=mirror.name,
@@ -272,13 +274,13 @@ def settings_of(mirror: MirrorConfig) -> MirrorSettings:
 
 
 def location_of(mirror: MirrorConfig) -> str:
-    """The knowledge base that the config names, with the prefix if several mirrors share one."""
+    """Return the knowledge base that the config names, with the prefix if several mirrors share one."""
     prefix = mirror.prefix if mirror.target.shares_base else ""
     return json.dumps([*mirror.target.base_key(mirror.name), prefix])
 
 
 def identities_of(config: Config) -> list[MirrorIdentity]:
-    """The identities by which the state may know the config's mirrors."""
+    """Return the identities by which the state may know the config's mirrors."""
     return [
         MirrorIdentity(mirror.name, os.path.realpath(mirror.folder), location_of(mirror))
         for mirror in config.mirrors
@@ -305,7 +307,7 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
 def open_state(
     installation: Installation, notify: Callable[[str], None], *, stays: bool = False
 ) -> Iterator[StateStore]:
-    """The state, locked and ready to write. `stays`: for a process that keeps mirroring.
+    """Yield the state, locked and ready to write. `stays`: for a process that keeps mirroring.
 
     `notify` gets a message when a damaged state was set aside. That may be at the end, for damage found
     during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
@@ -346,7 +348,7 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
 
 
 def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
-    """The state, or an empty one that replaces a damaged one; then `notify` gets a message."""
+    """Return the state, or an empty one that replaces a damaged one; then `notify` gets a message."""
     try:
         return StateStore(path)
     except DamagedError as error:

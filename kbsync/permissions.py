@@ -60,7 +60,7 @@ def make_passing_folder(prefix: str, folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """A descriptor of a file; creates a missing one, 0600. Raises OSError."""
+    """Return a descriptor of a file; creates a missing one, 0600. Raises OSError."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
         made = os.open(path, flags | os.O_EXCL, 0o600)

@@ -54,7 +54,7 @@ class OpenMirrors(Protocol):
         """Read the state."""
 
     def target(self, mirror: MirrorConfig) -> AbstractAsyncContextManager[Target]:
-        """The mirror's target, open for reading. Raises `KbsyncError`."""
+        """Return the mirror's target, open for reading. Raises `KbsyncError`."""
 
     async def take_new_secrets(self, names: Collection[str]) -> bool:
         """Read the keys of these mirrors again after one was refused. Returns False if they are unchanged."""
@@ -80,7 +80,7 @@ class SearchReply:
     query: Query = field(default_factory=lambda: Query(""))
 
     def note_lines(self, *, minor: bool = False) -> list[str]:
-        """The notes in words; `minor`: include those that a user at a terminal knows anyway."""
+        """Return the notes in words; `minor`: include those that a user at a terminal knows anyway."""
         return [note.text for note in self.notes if minor or not note.is_minor]
 
 
@@ -141,7 +141,7 @@ async def search(
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
-    """The words that none of these targets has, each with what was searched for instead, or ""."""
+    """Return the words that none of these targets has, each with what was searched for instead, or ""."""
     return {
         word: next((each.instead[word] for each in unknown if each.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
@@ -159,7 +159,7 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
                 f"no document has the words of this question; searched for their translation: “{instead}”"
             ]
         else:
-            lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are near in meaning"]
+            lines = [f"no document has “{'” or “'.join(guesses)}”; the hits are similar in meaning"]
     return [Note(printable(line), explains_hits=True) for line in lines]
 
 
@@ -171,7 +171,7 @@ def _note_on_phrases(query: Query) -> Note:
 
 
 def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[Note]:
-    """The mirrors whose service takes no phrases and no excluded words."""
+    """Return the mirrors whose service takes no phrases and no excluded words."""
     if not query.phrases and not query.excluded:
         return []
     text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
@@ -183,7 +183,7 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
 
 
 def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
-    """What a reply about these mirrors may lack; each note names its mirror."""
+    """Return what a reply about these mirrors may lack; each note names its mirror."""
     cure = opened.installation.command_line
     return [
         replace(note, text=printable(f"{each.status.name}: {note.text}"))
@@ -288,7 +288,7 @@ def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -
 
 
 def hit_json(hit: FoundDocument) -> dict[str, Any]:
-    """The JSON of a hit, the same for every program."""
+    """Return the JSON of a hit, the same for every program."""
     passages = [
         {
             "text": passage.text,
@@ -323,7 +323,7 @@ def hit_json(hit: FoundDocument) -> dict[str, Any]:
 
 
 def images_json(images: Sequence[Image]) -> dict[str, Any]:
-    """The field `images`, if there are any."""
+    """Return the field `images`, if there are any."""
     listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
     return {"images": listed} if listed else {}
 
@@ -331,7 +331,9 @@ def images_json(images: Sequence[Image]) -> dict[str, Any]:
 def shortened(
     hit: FoundDocument, longest: int, *, passages: int | None = None, plain: bool = False
 ) -> FoundDocument:
-    """The hit with shorter passages, and only the best `passages`; `plain`: without markup, for people."""
+    """Return the hit with shorter passages, and only the best `passages`; `plain`: without markup, for
+    people.
+    """
 
     def shorten(passage: Passage) -> Passage:
         text = passage.text

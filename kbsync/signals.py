@@ -14,15 +14,16 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Seconds; SIGTERM has two in all. A thread that parses or embeds cannot be stopped, but the process can: the
-journal allows that."""
+"""Seconds; SIGTERM allows two in all. A thread that parses or embeds can't be stopped, but the process can
+end: the journal makes that safe.
+"""
 
 Tell = Callable[[int], None]
 """Receives the number of a signal, in a thread that only listens."""
 
 
 def find_terminal() -> int | None:
-    """The stream that is a terminal; None if this process has none or should outlive it.
+    """Return the stream that is a terminal; None if this process has none or should outlive it.
 
     A process started with SIGHUP ignored, as by `nohup`, should continue.
     """

@@ -24,7 +24,7 @@ READY_LATEST = 30.0
 """Seconds until READY no longer waits for a mirror, such as one with a slow service."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
-"""The least and most seconds between two reads of the counts."""
+"""Minimum and maximum number of seconds between two reads of the counts."""
 
 
 class ServiceManager:
@@ -73,7 +73,7 @@ class ServiceReports:
     is_ready: bool = False
     is_stopping: bool = False
     complaint: str = ""
-    """Sent before the counts, such as that a config was refused."""
+    """A message to send before the counts, such as a refused config."""
 
     def __post_init__(self) -> None:
         self._news = asyncio.Event()

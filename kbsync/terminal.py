@@ -6,10 +6,10 @@ import os
 
 
 def is_styled() -> bool:
-    """Whether the terminal shows colours, and NO_COLOR is not set (no-color.org)."""
+    """Return whether the terminal shows colours, and NO_COLOR is not set (no-color.org)."""
     return not os.environ.get("NO_COLOR") and can_move_cursor()
 
 
 def can_move_cursor() -> bool:
-    """Whether the terminal understands control sequences."""
+    """Return whether the terminal understands control sequences."""
     return os.environ.get("TERM") not in (None, "", "dumb")

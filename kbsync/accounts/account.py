@@ -69,7 +69,7 @@ async def create_once(
         raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
     try:
         if (created := await create()) is None:
-            raise Unsure("the answer to the create request has no id", code="no-id")
+            raise Unsure("the response to the create request has no id", code="no-id")
         return created
     except Unsure as error:
         namesakes = [one for one in await list_all() if one.name == name]
@@ -93,7 +93,7 @@ class Bases:
     """Why `capacity` isn't offered."""
 
     no_changes: ClassVar[str] = ""
-    """Why `update` and `delete` aren't offered; "" where they are."""
+    """Why `update` and `delete` aren't offered; empty if they are."""
 
     target: Any
 
@@ -113,14 +113,17 @@ class Bases:
             raise NotOffered(self.no_changes)
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """The settings as the service takes them; `create` and `update` send them. Sends no request itself.
+        """Return the settings as the service takes them; `create` and `update` send them. Sends no request
+        itself.
 
         Raises `Rejected` for an unknown setting, and for a value that the service doesn't take.
         """
         raise NotImplementedError
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """The embedding models to choose from. Raises `NotOffered` if the service has no such choice."""
+        """Return the embedding models to choose from. Raises `NotOffered` if the service has no such
+        choice.
+        """
         raise NotOffered(self.no_models)
 
     async def list_all(self) -> Sequence[BaseCard]:
@@ -128,7 +131,7 @@ class Bases:
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, counted from 1. A vendor overrides this or `list_all`."""
+        """Return a page of the list, counted from 1. A vendor overrides this or `list_all`."""
         raise NotImplementedError
 
     async def get(self, base_id: str) -> BaseCard:
@@ -160,7 +163,9 @@ class Bases:
         raise NotImplementedError
 
     async def capacity(self) -> Capacity | None:
-        """The account's space; None if unknown. Raises `NotOffered` if the service has no such call."""
+        """Return the account's space; None if unknown. Raises `NotOffered` if the service has no such
+        call.
+        """
         raise NotOffered(self.no_capacity)
 
 
@@ -169,10 +174,10 @@ class RetriesAll(Protocol):
     """Can index all failed documents again, also those that this mirror didn't upload."""
 
     retry_reach: str
-    """Whose documents these are, after the words "every failed document of", such as `the whole bot, …`."""
+    """The owner of these documents, as in "every failed document of …": `the whole bot, …`."""
 
     async def retry_all(self) -> int | None:
-        """The number of documents that the service will retry; None if unknown. Repeatable."""
+        """Return the number of documents that the service will retry; None if unknown. Repeatable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ class Callbacks(Protocol):
     """
 
     async def get(self) -> Callback | None:
-        """The current address; None if none is set."""
+        """Return the current address; None if none is set."""
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
         """Send the account's events to `url`, with these headers. Repeatable."""
@@ -240,14 +245,14 @@ class Applications:
     """Why a call isn't offered."""
 
     hint: ClassVar[str] = ""
-    """How a person creates one where `create` isn't offered; "" where it is."""
+    """How the user can create one if `create` isn't offered; empty if it is."""
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
         """Every application of the account."""
         return [one async for one in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """A page of the list, counted from 1."""
+        """Return a page of the list, counted from 1."""
         raise NotOffered(self.no_changes)
 
     async def get(self, application_id: str) -> ApplicationInfo:
@@ -331,7 +336,7 @@ class Answers(Protocol):
         """The model that gets passages where there are no applications; "" for none."""
 
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """The pieces of the answer (a single one unless `streamed`), then its sources.
+        """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
 
         The service may get only the last turns. If a search finds no passage, the model isn't asked, and the
         answer consists of sources without hits. Raises `TargetError`, also after some pieces; the answer is
@@ -361,7 +366,9 @@ ACCOUNTS = {
 
 
 def account_of(target: Target) -> ManagedAccount:
-    """The account behind an open target, which must stay open; an empty one if nothing can be managed."""
+    """Return the account behind an open target, which must stay open; an empty one if nothing can be
+    managed.
+    """
     from kbsync.targets.http.target import ServiceTarget
 
     module = ACCOUNTS.get(target.access[0].type) if isinstance(target, ServiceTarget) else None

@@ -24,10 +24,11 @@ from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
-"""An odd number. Zhipu's manual says 15 turns; the stricter reading counts each message as one."""
+"""Maximum number of messages; an odd number. Zhipu's manual allows 15 turns; each message may count as one.
+"""
 
 MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
-"""How much a model gets of what a search finds: passages, and characters in total."""
+"""Maximum search results for a model: number of passages, and total number of characters."""
 
 _SYSTEM = (
     "Answer the question from the numbered passages that stand before it, and from nothing else, in the "
@@ -43,7 +44,7 @@ _BREAKS = {
     "network_error": ": the vendor's network failed; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
-"""What to say of an answer by the reason for its end, "" for none. Some reasons are Zhipu's own."""
+"""Notes on an answer, by the reason why it ended; "" for none. Some reasons exist only at Zhipu."""
 
 BROKE_OFF = "the answer broke off"
 
@@ -71,7 +72,7 @@ class Completions:
     path: str
 
     async def pieces(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Piece, None]:
-        """The answer, in one piece unless `streamed`. Raises `Unavailable` if it is incomplete."""
+        """Yield the answer, in one piece unless `streamed`. Raises `Unavailable` if it is incomplete."""
         body = {**body, "stream": streamed}
         if not streamed:
             last = chat_piece((await self.client.post(CHAT, self.path, json=body)).body)
@@ -110,7 +111,7 @@ class ModelAnswers:
         self._chat, self._search = Completions(client or own, path), target.search
 
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
-        """The pieces, then the passages behind them. Without passages it sends nothing.
+        """Yield the pieces, then the passages behind them. Without passages it sends nothing.
 
         `request_id`: "" for a service that takes none.
         """
@@ -139,7 +140,9 @@ async def event_pieces(
     piece_of: Callable[[Event], Piece],
     whole: Callable[[Any], Piece],
 ) -> AsyncGenerator[Piece, None]:
-    """A piece for each event as it arrives; a single one for an answer that isn't a stream (`whole`)."""
+    """Yield a piece for each event as it arrives; a single one for an answer that isn't a stream
+    (`whole`).
+    """
     reader = EventReader()
     async with aclosing(stream) as parts:
         async for part in parts:
@@ -153,7 +156,9 @@ async def event_pieces(
 
 
 async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncGenerator[Any, None]:
-    """The JSON value of each line of a stream, or of a whole answer; None for a line that isn't JSON."""
+    """Yield the JSON value of each line of a stream, or of a whole answer; None for a line that isn't
+    JSON.
+    """
     rest = b""
     async with aclosing(stream) as parts:
         async for part in parts:
@@ -168,7 +173,7 @@ async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncG
 
 
 def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """The latest turns that fit, oldest first, and the question."""
+    """Return the latest turns that fit, oldest first, and the question."""
     history = [
         {"role": role, "content": text}
         for turn in turns[-(MOST_MESSAGES // 2) :]
@@ -178,7 +183,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
-    """The JSON of a request. Passages of one document share its number, counted from 1."""
+    """Return the JSON of a request. Passages of one document share its number, counted from 1."""
     passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
@@ -187,7 +192,7 @@ def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """The best passages within the limits, the last one perhaps cut; hits keep their order."""
+    """Return the best passages within the limits, the last one perhaps cut; hits keep their order."""
     ranked = sorted(((hit, one) for hit in hits for one in hit.passages), key=lambda pair: -pair[1].score)
     selected: dict[str, list[Passage]] = {}
     room = MOST_CHARACTERS
@@ -202,7 +207,7 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
 
 
 def chat_piece(body: Any) -> Piece:
-    """The delta or message of the first choice, without the model's reasoning."""
+    """Return the delta or message of the first choice, without the model's reasoning."""
     fields = object_of(body)
     choice = next(objects_in(fields.get("choices")), {})
     message = object_of(choice.get("delta") or choice.get("message"))
@@ -211,7 +216,7 @@ def chat_piece(body: Any) -> Piece:
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:
-    """Tokens by use; None if there are no counts."""
+    """Return tokens by use; None if there are no counts."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 
@@ -224,6 +229,6 @@ def check_end(finish: str) -> None:
 
 
 def broken_off(code: str = "no-finish", words: str = "") -> Unavailable:
-    """The error of an incomplete answer. `words`: the service's own."""
+    """Return the error of an incomplete answer. `words`: the service's own."""
     why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
     return Unavailable(f"{BROKE_OFF}{why}; ask again", code=code)

@@ -36,7 +36,7 @@ class DifyBases(Bases):
     no_capacity = "Dify doesn't say how much space the workspace has; see its console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """The settings of a new base; name and description are checked, too."""
+        """Return the settings of a new base; name and description are checked, too."""
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
         name, description = (request.name, LONGEST_NAME), (request.description, LONGEST_WORDS)
@@ -46,7 +46,7 @@ class DifyBases(Bases):
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, counted from 1, also with the bases of other members."""
+        """Return a page of the list, counted from 1, also with the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
         return require_shape("bases", bases_of(answer.body))
@@ -99,7 +99,7 @@ class DifyBases(Bases):
 
 
 def bases_of(body: Any) -> ListPage[BaseCard] | None:
-    """A page of knowledge bases; None for another shape."""
+    """Return a page of knowledge bases; None for another shape."""
     fields = object_of(body)
     return page_in(fields.get("data"), fields.get("total"), _card)
 
@@ -109,5 +109,5 @@ def _card(body: Any) -> BaseCard | None:
 
 
 def account(target: DifyTarget) -> ManagedAccount:
-    """The workspace of an open target's key."""
+    """Return the workspace of an open target's key."""
     return ManagedAccount(DifyBases(target))

@@ -39,11 +39,11 @@ class EventReader:
         self._pads = True
 
     def feed(self, content: bytes) -> Iterator[Event]:
-        """The events that these bytes complete."""
+        """Yield the events that these bytes complete."""
         yield from self._read(self._decode(content))
 
     def end(self) -> Iterator[Event]:
-        """The last event, with or without the blank line after it."""
+        """Yield the last event, with or without the blank line after it."""
         yield from self._read(f"{self._decode(b'', True)}\n\n")
 
     def _read(self, text: str) -> Iterator[Event]:
@@ -54,7 +54,7 @@ class EventReader:
                 yield self._event()
 
     def _split(self, text: str) -> Sequence[str]:
-        """The complete lines. A CR ends a line at once, and swallows an LF after it."""
+        """Return the complete lines. A CR ends a line at once, and swallows an LF after it."""
         if self._after_cr and text:
             text = text.removeprefix("\n")
             self._after_cr = False
@@ -93,12 +93,12 @@ class EventReader:
 
 
 def is_quoted(text: str) -> bool:
-    """Whether the text is in double quotes."""
+    """Return whether the text is in double quotes."""
     return len(text) > 1 and text[0] == text[-1] == '"'
 
 
 def unquoted(text: str) -> str:
-    """The text without its quotes; as a JSON string, also without escapes."""
+    """Return the text without its quotes; as a JSON string, also without escapes."""
     bare = text.strip()
     if not is_quoted(bare):
         return text

@@ -48,7 +48,7 @@ class GptbotsBases(Bases):
         return await list_bases(self._client)
 
     async def get(self, base_id: str) -> BaseCard:
-        """One base of the bot, from the list: the service has no call for a single one."""
+        """Return one base of the bot, from the list: the service has no call for a single one."""
         for card in await self.list_all():
             if card.id == base_id:
                 return card
@@ -65,7 +65,7 @@ class GptbotsBases(Bases):
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
     async def retry_all(self) -> int | None:
-        """The service's own retry, which takes no ids."""
+        """Return the service's own retry, which takes no ids."""
         try:
             answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:

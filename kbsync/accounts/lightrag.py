@@ -26,7 +26,7 @@ class LightragServer(Applications):
     base: str
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """The server, which answers from all its documents."""
+        """Return the server, which answers from all its documents."""
         return (ApplicationInfo(ITSELF, "LightRAG", bases=(self.base,)),)
 
 
@@ -40,7 +40,7 @@ class LightragAnswers:
         self.applications = LightragServer(self._config.base_key("")[-1])
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """The server's answer. Its model gets the turns, but its search uses only the question."""
+        """Yield the server's answer. Its model gets the turns, but its search uses only the question."""
         if question.answerer.application != ITSELF:
             raise Rejected("the server answers with its own model; omit --model and --app")
         if question.document_ids:
@@ -71,7 +71,7 @@ class LightragAnswers:
         yield Sources(tuple(hits), is_numbered=True)
 
     async def _answer_lines(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
-        """The lines of an answer, or the whole answer."""
+        """Yield the lines of an answer, or the whole answer."""
         if not streamed:
             yield (await self._client.post("ask", "/query", json=body)).body
             return
@@ -82,7 +82,7 @@ class LightragAnswers:
 
 
 def references(line: Any) -> tuple[Hit, ...]:
-    """The documents behind an answer, in the order of their numbers in the text."""
+    """Return the documents behind an answer, in the order of their numbers in the text."""
     listed = objects_in(object_of(line).get("references"))
     return tuple(
         Hit(text_of(one.get("file_path")), 1 / place, tuple(_texts(one.get("content"), 1 / place)))
@@ -96,17 +96,17 @@ def _texts(content: object, score: float) -> Iterator[Passage]:
 
 
 def is_progress(line: Any) -> bool:
-    """Whether the line reports progress, before the text."""
+    """Return whether the line reports progress, before the text."""
     return "progress" in object_of(line)
 
 
 def is_last(line: Any) -> bool:
-    """Whether the line has the time that the answer took, and is the last."""
+    """Return whether the line has the time that the answer took, and is the last."""
     return "response_time" in object_of(line)
 
 
 def answered(line: Any) -> str | None:
-    """The text in a line; None if there is none. Raises `Unavailable` for an error instead of text.
+    """Return the text in a line; None if there is none. Raises `Unavailable` for an error instead of text.
 
     "" if the search found nothing and the server replied with a fixed sentence.
     """
@@ -119,5 +119,5 @@ def answered(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> ManagedAccount:
-    """The server of an open target. Nobody can manage its one base."""
+    """Return the server of an open target. Nobody can manage its one base."""
     return ManagedAccount(answers=LightragAnswers(target))

@@ -72,7 +72,7 @@ class OpenaiBases(Bases):
 
 
 def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a request. It repeats the present metadata: OGX keeps the model of a store there."""
+    """Return the JSON of a request. It repeats the present metadata: OGX keeps the model of a store there."""
     fields: dict[str, Any] = {} if request.name is None else {"name": request.name}
     if request.description is not None:
         fields["metadata"] = {**metadata, DESCRIPTION: request.description}

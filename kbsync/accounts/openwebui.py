@@ -29,7 +29,7 @@ class OpenWebuiBases(Bases):
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, counted from 1; the server sets its size."""
+        """Return a page of the list, counted from 1; the server sets its size."""
         answer = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )

@@ -59,7 +59,7 @@ class RagflowBases(Bases):
     no_capacity = "RAGFlow doesn't limit what a user stores"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """The settings, the name and the description."""
+        """Return the settings, the name and the description."""
         if request.model is not None:
             raise Rejected("RAGFlow takes no --model; use --set embedding_model=NAME@FACTORY")
         if request.name is not None and len(request.name) > LONGEST_NAME:
@@ -69,7 +69,7 @@ class RagflowBases(Bases):
         return {key: value for key, value in texts.items() if value is not None} | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, counted from 1; the server gives no total."""
+        """Return a page of the list, counted from 1; the server gives no total."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self._client.ask("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(answer.body), None)
@@ -107,7 +107,7 @@ class RagflowAssistants(Applications):
     client: Client
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """A page of the list, counted from 1."""
+        """Return a page of the list, counted from 1."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
         return require_shape("chats", chats_of(answer.body))
@@ -123,7 +123,9 @@ class RagflowAnswers:
         self.applications = RagflowAssistants(self._client)
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """The answer of a chat assistant, from its datasets or only from the documents of the question."""
+        """Yield the answer of a chat assistant, from its datasets or only from the documents of the
+        question.
+        """
         if not question.answerer.application:
             raise Rejected("RAGFlow's chat assistants have models of their own; omit --model")
         prompt: list[dict[str, Any]] = [*messages(question.text, question.turns)]
@@ -147,7 +149,7 @@ class RagflowAnswers:
 
 
 def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
-    """A page of chat assistants; None for another shape. Up to 0.24, `data` is the list itself."""
+    """Return a page of chat assistants; None for another shape. Up to 0.24, `data` is the list itself."""
     data = object_of(body).get("data")
     fields = object_of(data)
     return page_in(data if isinstance(data, list) else fields.get("chats"), fields.get("total"), _chat)
@@ -165,7 +167,7 @@ def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
 
 
 def texts_of(piece: Piece) -> Iterator[str]:
-    """The text of a piece, without the model's reasoning. Raises `Unavailable`.
+    """Yield the text of a piece, without the model's reasoning. Raises `Unavailable`.
 
     The server sends an error as text, at any point of an answer that ends well (rag/llm/chat_model.py).
     """
@@ -177,7 +179,7 @@ def texts_of(piece: Piece) -> Iterator[str]:
 
 
 def sources_of(last: Piece) -> Sources:
-    """The passages behind an answer, by document. `[ID:0]` in the answer means the first passage."""
+    """Return the passages behind an answer, by document. `[ID:0]` in the answer means the first passage."""
     listed = last.message.get("reference")
     if not isinstance(listed, list):
         return Sources(None, usage=last.usage)

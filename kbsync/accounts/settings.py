@@ -67,7 +67,7 @@ def any_text() -> OfferedSetting:
 def parse_settings(
     given: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
 ) -> dict[str, object]:
-    """The value to send for each setting. Raises `Rejected`, which lists what is allowed.
+    """Return the value to send for each setting. Raises `Rejected`, which lists what is allowed.
 
     `what` has these settings, such as "a knowledge base".
     """
@@ -87,7 +87,7 @@ def _quote(text: str) -> str:
 
 
 def settings_as_text(fields: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
-    """The known settings among what a service returned, each as `--set` takes it."""
+    """Return the known settings among what a service returned, each as `--set` takes it."""
     return {key: text for key in known if (text := _text(fields.get(key)))}
 
 

@@ -128,13 +128,15 @@ def _without_none(body: Mapping[str, object]) -> dict[str, object]:
 async def _page(
     client: Client, op: str, path: str, number: int, size: int, read: Callable[[Mapping[str, Any]], T | None]
 ) -> ListPage[T]:
-    """A page of the bases or the applications."""
+    """Return a page of the bases or the applications."""
     answer = await client.ask(op, "GET", path, params={"page": str(number), "size": str(size)})
     return rows_of(answer.body, read)
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-    """The fields that were sent, with the new id. The manual documents an object, its examples a bare id."""
+    """Return the fields that were sent, with the new id. The manual documents an object, its examples a bare
+    id.
+    """
     content = data_of((await client.post(op, path, json=body)).body)
     return {**body, "id": content.get("id") if isinstance(content, dict) else content}
 
@@ -154,7 +156,7 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
             return
         raise
     if fields:
-        raise Unsure("the vendor answered that it doesn't exist, but still has it", code="still-there")
+        raise Unsure("the vendor says that it doesn't exist, but still has it", code="still-there")
 
 
 class ZhipuBases(Bases):
@@ -163,7 +165,7 @@ class ZhipuBases(Bases):
     target: ZhipuTarget
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """The settings of a base. Raises `Rejected` also if one contradicts the model."""
+        """Return the settings of a base. Raises `Rejected` also if one contradicts the model."""
         fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
         name = fields.get("embedding_model")
         if name is not None and request.model is None:
@@ -176,7 +178,7 @@ class ZhipuBases(Bases):
         return fields
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """The models that the service lists; the documented ones if it lists none."""
+        """Return the models that the service lists; the documented ones if it lists none."""
         try:
             answer = await self._client.ask("models", "GET", "/embedding")
         except (NotFound, NotOffered):
@@ -189,7 +191,7 @@ class ZhipuBases(Bases):
         return models or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """A page of the list, counted from 1."""
+        """Return a page of the list, counted from 1."""
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -246,7 +248,7 @@ def _base_path(base_id: str) -> str:
 
 
 def _card(item: Mapping[str, Any]) -> BaseCard | None:
-    """A base as the service lists it; None without an id."""
+    """Return a base as the service lists it; None without an id."""
     base_id = id_of(item.get("id"))
     if base_id is None:
         return None
@@ -265,13 +267,15 @@ def _card(item: Mapping[str, Any]) -> BaseCard | None:
 
 
 def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel | None:
-    """The model with this id or name; None if there is none."""
+    """Return the model with this id or name; None if there is none."""
     key = text.strip().lower()
     return next((model for model in models if key in (model.id, model.name.lower())), None)
 
 
 def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
-    """The model with this id or name; for None the default one. Raises `Rejected`, which lists the models."""
+    """Return the model with this id or name; for None the default one. Raises `Rejected`, which lists the
+    models.
+    """
     model = _find_model(models, text or DEFAULT_MODEL)
     if model is not None:
         return model
@@ -288,7 +292,7 @@ class ZhipuApplications(Applications):
         _, self._surroundings, self._client = target.access
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Every application. If the service has no such call, this asks again only after an hour."""
+        """Return every application. If the service has no such call, this asks again only after an hour."""
         with self._client.missing.remembered("applications"):
             try:
                 return await super().list_all()
@@ -296,7 +300,7 @@ class ZhipuApplications(Applications):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """A page of the list, counted from 1."""
+        """Return a page of the list, counted from 1."""
         return await _page(self._client, "applications", "/application", number, size, _application)
 
     async def get(self, application_id: str) -> ApplicationInfo:
@@ -328,7 +332,7 @@ class ZhipuApplications(Applications):
         await _remove(self._client, "delete-application", path, "application")
 
     async def _read(self, application_id: str) -> Mapping[str, Any]:
-        """All fields of an application. Raises `Rejected` if there is none."""
+        """Return all fields of an application. Raises `Rejected` if there is none."""
         answer = await self._client.ask("application", "GET", _application_path(application_id))
         content = object_of(data_of(answer.body))
         if not content:
@@ -341,7 +345,7 @@ def _application_path(application_id: str) -> str:
 
 
 def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a request. Raises `Rejected` for what the vendor's manual forbids.
+    """Return the JSON of a request. Raises `Rejected` for what the vendor's manual forbids.
 
     `present`: the fields that the application has so far.
     """
@@ -377,7 +381,7 @@ def _check_application(request: ApplicationRequest) -> None:
 
 
 def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings for finding passages in `bases`: the present ones, without rows for other bases.
+    """Return the settings for finding passages in `bases`: the present ones, without rows for other bases.
 
     None: the bases are unknown, and the settings stay as they are.
     """
@@ -407,7 +411,9 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
 
 
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The ids of the bases. The manual's examples have them in `knowledge_info` and leave the list empty."""
+    """Return the ids of the bases. The manual's examples have them in `knowledge_info` and leave the list
+    empty.
+    """
     lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
     ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
     return tuple(dict.fromkeys(one for one in ids if one is not None))
@@ -445,11 +451,11 @@ class ZhipuCallbacks:
         """Remove the address. If the service says that none is set, this checks."""
         removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
-            raise Unsure("the vendor answered that no address is set, but still has one", code="still-there")
+            raise Unsure("the vendor says that no address is set, but still has one", code="still-there")
 
 
 async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
-    """The answer; None if it says that no address is set."""
+    """Return the answer; None if it says that no address is set."""
     try:
         return await _if_offered(request)
     except NotFound:
@@ -457,7 +463,7 @@ async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
 
 
 async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
-    """The answer. The path has no id, so HTTP 404 means that the service has no such call."""
+    """Return the answer. The path has no id, so HTTP 404 means that the service has no such call."""
     try:
         return await request
     except NotFound as error:

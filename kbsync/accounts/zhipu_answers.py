@@ -45,7 +45,7 @@ class ZhipuAnswers:
         self._models = ModelAnswers(target, CHAT_PATH, platform)
 
     def answer(self, question: Question) -> AsyncGenerator[str | Sources, None]:
-        """The pieces of the answer, then its sources."""
+        """Yield the pieces of the answer, then its sources."""
         request_id = str(uuid.uuid4())
         answer = self._models.answer if question.answerer.model else self._by_application
         return answer(question, request_id)
@@ -96,7 +96,7 @@ class ZhipuAnswers:
         yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
-        """The sources of an answer; an answer is useful without them, so an error is none."""
+        """Return the sources of an answer; an answer is useful without them, so an error is none."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask("slice-info", "GET", path)
@@ -107,7 +107,7 @@ class ZhipuAnswers:
 
 
 def _application_piece(event: Event) -> Piece:
-    """The text of an event. Raises `Unavailable` for an event that reports a failure.
+    """Return the text of an event. Raises `Unavailable` for an event that reports a failure.
 
     The usage is in a line of its own in the manual, and next to the text in newer streams.
     """
@@ -124,7 +124,7 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """An answer in one piece. The manual has the usage under `token`, its example next to the text."""
+    """Return an answer in one piece. The manual has the usage under `token`, its example next to the text."""
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
         raise Unavailable("the answer has no text; ask again", code="no-content")
@@ -133,7 +133,7 @@ def _whole(body: Any) -> Piece:
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
-    """The documents in `GET /v2/{request_id}/slice_info`, in order; None if it lists none."""
+    """Return the documents in `GET /v2/{request_id}/slice_info`, in order; None if it lists none."""
     content = object_of(data_of(body))
     listed = content.get("document_slices")
     if not isinstance(listed, list):
@@ -166,5 +166,5 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
 
 
 def classify_chat(answer: HttpAnswer) -> TargetError | None:
-    """The error of an answer; a completion is none, though it has no envelope."""
+    """Return the error of an answer; a completion is none, though it has no envelope."""
     return None if is_completion(answer) else classify_answer(answer)

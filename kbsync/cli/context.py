@@ -43,7 +43,7 @@ def resolve(
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
 ) -> list[MirrorPath]:
-    """The places that a user may mean by `typed`; the same for all commands that take a path.
+    """Return the places that a user may mean by `typed`; the same for all commands that take a path.
 
     Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
     exist or are in the state come before others; if several mirrors have the path, all of them count. Empty:
@@ -69,7 +69,7 @@ def resolve(
 
 
 def is_known(tx: Tx, mirror: int, path: str) -> bool:
-    """Whether the state has a file or a directory at `path`."""
+    """Return whether the state has a file or a directory at `path`."""
     return tx.entries.get(mirror, path) is not None or tx.folders.get(mirror, path) is not None
 
 
@@ -80,7 +80,7 @@ def _real(path: Path) -> Path:
 
 
 def _below(root: Path, path: Path) -> str | None:
-    """The path below `root`, '' for the root and for a symlink that leads to it; None outside."""
+    """Return the path below `root`, '' for the root and for a symlink that leads to it; None outside."""
     if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
         return ""
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
@@ -97,7 +97,7 @@ def choose(
     with_bases: bool = True,
     mistyped: bool = False,
 ) -> Installation:
-    """The config and state that options, environment and the usual places name. Creates nothing.
+    """Return the config and state that options, environment and the usual places name. Creates nothing.
 
     `here`: without a config and `--folder`, use the known folder around the working directory.
     `with_secrets`: require keys; a command that calls no service needs none.
@@ -126,7 +126,7 @@ def choose(
 
 
 def choose_all(choices: Choices) -> list[Installation]:
-    """What `choose` names; where that is nothing, every folder of earlier `--folder` runs.
+    """Return what `choose` names; where that is nothing, every folder of earlier `--folder` runs.
 
     Each of these has a state of its own. Raises `UsageError` like `choose`.
     """
@@ -150,7 +150,7 @@ def choose_all(choices: Choices) -> list[Installation]:
 def _of_folder(
     choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
 ) -> Installation:
-    """The mirror of this folder, or of a folder around it; else a new one.
+    """Return the mirror of this folder, or of a folder around it; else a new one.
 
     One folder is one mirror, whichever symlink leads there: its real path counts.
     """
@@ -208,7 +208,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Where kbsync searched, and what to type instead."""
+    """Return where kbsync searched, and what to type instead."""
     searched = ", ".join(str(path) for path in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
@@ -225,7 +225,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
 
 
 def _folder_here() -> Path | None:
-    """The known folder around the working directory, else that directory; None if it is gone."""
+    """Return the known folder around the working directory, else that directory; None if it is gone."""
     try:
         folder = places.known_folder_for(Path.cwd(), places.state_home(os.environ))
         return Path.cwd() if folder is None else folder.folder
@@ -234,7 +234,7 @@ def _folder_here() -> Path | None:
 
 
 def reload(installation: Installation) -> Installation:
-    """The same installation with its config reloaded. Raises `UsageError`."""
+    """Return the same installation with its config reloaded. Raises `UsageError`."""
     path = installation.config.path
     if path is None:
         return installation
@@ -269,7 +269,7 @@ def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exis
 
 
 def reader(installation: Installation) -> ReadsState:
-    """`read_state` for a loop: each read runs in a thread, with a connection that is closed there.
+    """Return `read_state` for a loop: each read runs in a thread, with a connection that is closed there.
 
     So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.
     """
@@ -344,7 +344,7 @@ def _pass(installation: Installation, under_way: str) -> str:
 
 
 def mirror_names(choices: Choices) -> list[str]:
-    """The names in the config, for completion; none if it cannot be read."""
+    """Return the names in the config, for completion; none if it cannot be read."""
     try:
         chosen = choose(dataclasses.replace(choices, mirrors=()), here=True, with_secrets=False)
     except (UsageError, OSError):
@@ -371,7 +371,7 @@ def set_up_logs(choices: Choices) -> None:
 
 
 def command_context(installation: Installation) -> CommandContext:
-    """What the engine's plan, verify and explain need to know about the installation."""
+    """Return what the engine's plan, verify and explain need to know about the installation."""
     from kbsync.engine.plan import CommandContext
     from kbsync.once import identities_of
 
@@ -398,7 +398,7 @@ async def for_each_mirror(
 
 @asynccontextmanager
 async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> AsyncIterator[Target]:
-    """The mirror's target; an empty one if no pass has created it yet.
+    """Yield the mirror's target; an empty one if no pass has created it yet.
 
     An error inside names the mirror.
     """
@@ -460,7 +460,7 @@ def unless_running(installation: Installation, instead: str) -> Iterator[None]:
 
 
 def find_paused(installation: Installation) -> list[str]:
-    """The requested mirrors that are paused."""
+    """Return the requested mirrors that are paused."""
     import time
 
     def find(tx: Tx) -> list[str]:

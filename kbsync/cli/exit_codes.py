@@ -44,7 +44,7 @@ ORDER = (Code.USAGE, Code.PERSON, Code.PASSING, Code.FAILED)
 
 
 def worst(codes: Iterable[Code]) -> Code:
-    """The one code for all of them; MIRRORED if there are none."""
+    """Return the one code for all of them; MIRRORED if there are none."""
     present = set(codes)
     return next((code for code in ORDER if code in present), Code.MIRRORED)
 
@@ -73,7 +73,7 @@ def concerning(mirror: str) -> Iterator[None]:
 
 
 def sentence_of(error: Exception) -> str:
-    """The error as a message: what happened, to which file, and what to do."""
+    """Return the error as a message: what happened, to which file, and what to do."""
     if isinstance(error, OSError) and error.strerror:
         where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return f"{where}{error.strerror.lower()}{_fix_of(error)}"
@@ -108,7 +108,7 @@ _FIXES = {
 
 
 def code_of(error: Exception) -> Code | None:
-    """The code of an error that a user can cause; None for a bug of ours."""
+    """Return the code of an error that a user can cause; None for a bug of ours."""
     match error:
         case MirrorError():
             return error.code

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kbsync.installation import Installation
 
 SECONDS = 5.0
-"""How long a user waits for the scan at most."""
+"""Maximum number of seconds that a user waits for the scan."""
 
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
@@ -118,7 +118,7 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
 
 
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
-    """What the target accepts, without using the network. Raises `KbsyncError`."""
+    """Return what the target accepts, without using the network. Raises `KbsyncError`."""
     import asyncio
 
     async def read_limits() -> Limits:
@@ -132,7 +132,7 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
 
 
 def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
-    """The contents as lines: totals, extensions, what is excluded, and what is known about the cost."""
+    """Yield the contents as lines: totals, extensions, what is excluded, and what is known about the cost."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), sized(contents.bytes.total())
     yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"

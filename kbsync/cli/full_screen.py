@@ -19,7 +19,7 @@ ESCAPE_WITHIN = 0.05
 
 
 def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
-    """A screen with these keys; Ctrl-C raises `KeyboardInterrupt` out of `show`."""
+    """Return a screen with these keys; Ctrl-C raises `KeyboardInterrupt` out of `show`."""
 
     @keys.add("c-c")
     @keys.add("<sigint>")

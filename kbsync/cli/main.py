@@ -54,11 +54,11 @@ SECTIONS = {
 
 
 NEAR_MISS = 0.75
-"""How similar a mistyped command has to be: `serch` and `search` are, `version` and `verify` are not."""
+"""Minimum similarity for a suggestion: `serch` suggests `search`, but `version` doesn't suggest `verify`."""
 
 
 MODULES = {"kb": "kb.bases", "doctor": "doctor.command", "mcp": "mcp.command"}
-"""Commands with a package of their own."""
+"""Commands that have their own package."""
 
 
 class LazyCommands(click.Group):
@@ -86,7 +86,7 @@ class LazyCommands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that was typed; `help` shows what `--help` does."""
+        """Return the command that was typed; `help` shows what `--help` does."""
         if args[0] == "help" and not ctx.resilient_parsing:
             if not args[1:]:
                 click.echo(ctx.get_help(), color=ctx.color)
@@ -164,7 +164,9 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
     """Raise `click.UsageError` for the first option of a pass that was given without a pass."""
     choices = ctx.ensure_object(Choices)
     instead = {
-        "--once": f"takes no command; run `{choices.typed('--once')}`, then `kbsync {command} …`",
+        "--once": (
+            f"can't be combined with a command; run `{choices.typed('--once')}`, then `kbsync {command} …`"
+        ),
         "--json": f"needs --once or belongs after a command: kbsync {command} … --json",
         "--dry-run": f"needs --once and takes no command; or run: {choices.typed('plan')}",
     }
@@ -202,7 +204,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    """The code that the command returned; a command that returns nothing succeeded."""
+    """Return the code that the command returned; a command that returns nothing succeeded."""
     try:
         code_or_none = kbsync.main(
             list(arguments), prog_name="kbsync", complete_var="_KBSYNC_COMPLETE", standalone_mode=False

@@ -30,14 +30,14 @@ class MirroredFolder:
 
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
-    """The innermost mirrored folder that is `folder`, a real path, or whose mirrors scan it."""
+    """Return the innermost mirrored folder that is `folder`, a real path, or whose mirrors scan it."""
     # The first of equal ones wins: a config comes before the trial that it replaced.
     candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
     return max(candidates, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
 
 
 def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Folders of earlier `--folder` runs, and whether something was mirrored."""
+    """Yield folders of earlier `--folder` runs, and whether something was mirrored."""
     from kbsync.installation import STATE_FILE
 
     with suppress(UsageError):
@@ -47,7 +47,7 @@ def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 
 
 def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
-    """Folders of the configs in the usual places, and whether something was mirrored."""
+    """Yield folders of the configs in the usual places, and whether something was mirrored."""
     from kbsync.config.reader import load
 
     for file in places.config_places(environ):
@@ -68,7 +68,9 @@ def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple
 def _is_mirrored(
     config: Config, root: Path, names: tuple[str, ...], environ: Mapping[str, str]
 ) -> bool | None:
-    """Whether a pass of one of these mirrors has finished; None if this user may not read the state."""
+    """Return whether a pass of one of these mirrors has finished; None if this user may not read the
+    state.
+    """
     from kbsync.installation import STATE_FILE
     from kbsync.state.read_only import ReadOnlyState
 
@@ -93,7 +95,9 @@ def _is_mirrored(
 
 
 def _enters(root: Path, folder: Path, mirror: MirrorConfig | None = None) -> bool:
-    """Whether the mirror of `root` scans the folder below it: an excluded folder may be another mirror."""
+    """Return whether the mirror of `root` scans the folder below it: an excluded folder may be another
+    mirror.
+    """
     if folder == root:
         return True
     from kbsync.core.model import FileChoice, Formats

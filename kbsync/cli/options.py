@@ -37,7 +37,7 @@ class Choices:
     quiet: bool = False
 
     def typed(self, command: str) -> str:
-        """A command line to paste, for messages from before a config is read."""
+        """Return a command line to paste, for messages from before a config is read."""
         options = {"--config": self.config, "--folder": self.folder, "--state-dir": self.state_dir}
         words = ["kbsync", *shlex.split(command)]
         for name, path in options.items():
@@ -65,7 +65,7 @@ DOCUMENT = click.Path(readable=False)
 """A file in a mirror; the command, not click, reports whether it is readable."""
 
 ONCE = ("config", "folder", "state_dir")
-"""Options with one path: with two values, neither may be dropped silently."""
+"""Options that take one path; two values are an error, so that neither is dropped silently."""
 
 pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
@@ -94,7 +94,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, requested: b
 
 
 def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str) -> list[str]:
-    """Names of mirrors, as far as the config can be read."""
+    """Return names of mirrors, as far as the config can be read."""
     from kbsync.cli.context import mirror_names
 
     return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(prefix)]
@@ -165,7 +165,7 @@ def shared_options(function: Callable[..., Any]) -> Any:
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text: commands to try, one per line."""
+    """Return the end of a help text: commands to try, one per line."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -210,7 +210,7 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
 
 
 def read_moment(text: str) -> float:
-    """Seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
+    """Return seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):

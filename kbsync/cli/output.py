@@ -98,7 +98,7 @@ class Output:
         return self._style(text, "36")
 
     def link(self, text: str, path: Path) -> str:
-        """`text` as a link to a file (OSC 8), where the terminal is styled."""
+        """Return `text` as a link to a file (OSC 8), where the terminal is styled."""
         return f"\x1b]8;;{path.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\" if self._styled else text
 
     def _style(self, text: str, number: str) -> str:
@@ -152,7 +152,7 @@ def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
 
 
 def cells(text: str) -> int:
-    """The width of `text` in terminal cells: two for a wide character, none for a combining one."""
+    """Return the width of `text` in terminal cells: two for a wide character, none for a combining one."""
     if text.isascii():
         return len(text)
     width = 0
@@ -165,7 +165,7 @@ def cells(text: str) -> int:
 
 GAP = 2
 SHORTEST_PATH = 12
-"""Show no path in fewer cells than this."""
+"""Minimum width of a shortened path, in terminal cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class Column:
         return max(map(cells, (self.head, *self.texts)))
 
     def padded(self) -> list[str]:
-        """The heading and the texts, padded to one width."""
+        """Return the heading and the texts, padded to one width."""
         lines = []
         for text in (self.head, *self.texts):
             room = " " * (self.width - cells(text))
@@ -197,7 +197,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], room: int | None = None) -> list[str]:
-    """The heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
+    """Return the heading and the rows in at most `room` cells (None: as wide as they are); nothing wraps.
 
     It omits empty columns first, then the beginning of long paths. If that is not enough, each row becomes a
     block of lines.
@@ -226,7 +226,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def elided(path: str, room: int) -> str:
-    """The end of a path, from the start of a name if that fits: `…/handbook/guides`."""
+    """Return the end of a path, from the start of a name if that fits: `…/handbook/guides`."""
     if cells(path) <= room:
         return path
     end = path

@@ -16,11 +16,13 @@ from kbsync.errors import UsageError
 
 PROMPT = "> "
 INTERRUPT_EVERY = 0.05
-"""Seconds until a signal that did not end the wait is raised again."""
+"""Seconds before kbsync raises a signal again that did not end the wait."""
 
 
 def ask(question: str, default: str | None = None) -> str:
-    """What the user types; "" asks again or means the default. Raises `UsageError` at the end of input."""
+    """Return what the user types; "" asks again or means the default. Raises `UsageError` at the end of
+    input.
+    """
     try:
         with _eof_as_error():
             return str(click.prompt(question, default=default, err=True)).strip()
@@ -29,7 +31,7 @@ def ask(question: str, default: str | None = None) -> str:
 
 
 def agrees(question: str) -> bool:
-    """Whether the user says yes; no answer means no."""
+    """Return whether the user says yes; no answer means no."""
     try:
         with _eof_as_error():
             return click.confirm(question, err=True)
@@ -38,7 +40,7 @@ def agrees(question: str) -> bool:
 
 
 def confirm(question: str, action: str, *, yes: bool) -> bool:
-    """Whether the user said yes, now or with `--yes`. Raises `UsageError` without a terminal.
+    """Return whether the user said yes, now or with `--yes`. Raises `UsageError` without a terminal.
 
     The caller first prints what is at stake, also in a script: its log then has it.
     """
@@ -80,7 +82,7 @@ def _eof_as_error() -> Iterator[None]:
 
 
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
-    """Questions that are not empty: `first`, then lines from the terminal or stdin.
+    """Yield questions that are not empty: `first`, then lines from the terminal or stdin.
 
     `on_stdout`: the prompt may go to stdout like the answers. While it waits for a key, a signal raises
     `KeyboardInterrupt` or `SystemExit`.

@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 
 
 LISTED = 20
-"""How many documents of one kind to list; `status --documents` lists all."""
+"""Maximum number of listed documents of one kind; `status --documents` lists all."""
 
 MOST_READ = 1000
-"""How many failed documents to read to group them by reason: `status` has to stay fast."""
+"""Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
 FEW = 3
-"""Up to this many documents with one reason get a line each; of more, the line names only this many."""
+"""Up to this number of documents with the same reason get a line each; if there are more, one line names this
+many.
+"""
 
 Reason = tuple[str, str]
 """A path and why it failed or is held."""
@@ -65,7 +67,7 @@ class MirrorReport(Freshness):
     rate: float = 0.0
 
     def _ends(self, *, by_itself: bool) -> bool:
-        """Whether it is paused, and the pause ends by itself, or only by a person."""
+        """Return whether it is paused, and the pause ends by itself, or only by a person."""
         pause = self.status.pause
         return pause is not None and (pause.until is not None) is by_itself
 
@@ -98,7 +100,7 @@ class MirrorReport(Freshness):
 def mirror_reports(
     installation: Installation, ends: Mapping[str, PassEnd] | None = None
 ) -> list[MirrorReport]:
-    """A report on each requested mirror. `ends`: how its pass ended, by name."""
+    """Return a report on each requested mirror. `ends`: how its pass ended, by name."""
     write_command, state_dir = installation.command_line, installation.state_dir
 
     def report(tx: Tx, mirror: MirrorConfig, read_freshness: ReadFreshness) -> MirrorReport:
@@ -125,16 +127,16 @@ def mirror_reports(
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Whether a kbsync runs, since when and as which process; else when it last made a pass."""
+    """Return whether a kbsync runs, since when and as which process; else when it last made a pass."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
-        state = "running" if holder.stays else "not running; a single pass or command at work"
+        state = "running" if holder.stays else "not running; a single pass or command is at work"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [each.since_pass for each in reports if each.has_passed]
     last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"
     if any(each.is_worked_on is None for each in reports):
-        return f"can't tell from here whether it runs; {last}"
+        return f"can't tell from here whether kbsync is running; {last}"
     return f"not running; {last}"
 
 
@@ -152,7 +154,7 @@ def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
 
 
 def summary(end: OnceEnd, reports: Sequence[MirrorReport], *, apart: bool) -> Iterator[str]:
-    """What a pass did: one line for all mirrors, or with `apart` one each."""
+    """Describe what a pass did: one line for all mirrors, or with `apart` one each."""
     if apart or len(reports) == 1:
         for each in reports:
             yield _line(each.status.name, [end.mirrors[each.status.name].counts], [each], end.seconds)
@@ -199,7 +201,7 @@ LEVELS = {
     "list.shortened": "warning",
     "run.failed": "error",
 }
-"""Every event that a pass may end with, and its log level."""
+"""The events that can end a pass, with their log levels."""
 
 HELD = {DELETIONS_HELD: "deletions.held", RECIPE_HELD: "recipe.held"}
 """Halts with log events of their own."""
@@ -215,7 +217,7 @@ class MirrorProblem:
 
 
 def mirror_problems(installation: Installation, report: MirrorReport) -> Iterator[MirrorProblem]:
-    """Why a mirror is paused or halted, and what is held or unfinished."""
+    """Explain why a mirror is paused or halted, and what is held or unfinished."""
     name, halt, number = report.status.name, report.status.halt, report.status.documents.held
 
     def problem(line: str, event: str = "", **fields: Any) -> MirrorProblem:
@@ -257,13 +259,13 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Why whole mirrors wait, the worst first, as lines of text."""
+    """Explain why whole mirrors wait, the worst first, as lines of text."""
     for each in worst_first(reports):
         yield from (one.line for one in mirror_problems(installation, each) if one.line)
 
 
 def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """The documents that failed, and what to do about them.
+    """Yield the documents that failed, and what to do about them.
 
     Documents that share a reason get one line, before the others with a line each; at most `LISTED` lines
     per mirror.
@@ -302,7 +304,7 @@ class LoggedEvents:
     keys: set[tuple[str, str, str]] = field(default_factory=set)
 
     def listen(self, fields: Fields) -> bool:
-        """Whether to log an event: not about held documents, of which the report knows more."""
+        """Return whether to log an event: not about held documents, of which the report knows more."""
         event = fields.get("event")
         if self.has_report and event in HELD.values():
             return False
@@ -351,7 +353,7 @@ def log_problems(installation: Installation, reports: Sequence[MirrorReport], lo
 def late(
     installation: Installation, report: MirrorReport, *, check: bool = False, max_age: float | None = None
 ) -> Iterator[str]:
-    """Why a mirror lags behind its folder though nothing failed, with the command to run.
+    """Explain why a mirror lags behind its folder though nothing failed, with the command to run.
 
     With `check` everything that makes `status --check` fail. `max_age`: the age in seconds that waiting files
     and the last pass may have; None: no file may wait.
@@ -383,7 +385,7 @@ def late(
     if is_old:
         # No command makes a running kbsync compare the folder earlier.
         every = write_duration(report.rescan)
-        then = f"the running kbsync makes one every {every} (rescan)" if report.is_worked_on else run
+        then = f"the running kbsync starts a pass every {every} (rescan)" if report.is_worked_on else run
         yield f"{name}: last pass {lasting(report.since_pass)} ago, older than {limit}; {then}"
     if report.status.oldest_pending_s > max_age:
         yield f"{name}: {report.waits}, {oldest}; the limit is {limit}"

@@ -50,7 +50,7 @@ class CommandMirrors:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """The mirror's target. Raises `KbsyncError`."""
+        """Yield the mirror's target. Raises `KbsyncError`."""
         if mirror.name not in self._targets:
             target = await asyncio.to_thread(self.installation.target, mirror, read_only=True)
             self._targets[mirror.name] = await self._closing.enter_async_context(aclosing(target))
@@ -101,7 +101,7 @@ def search_once(installation: Installation, query: Query, *, images: bool) -> Se
 
 
 def search_notes(installation: Installation) -> list[str]:
-    """What a search of these mirrors may lack; [] if nothing."""
+    """Return what a search of these mirrors may lack; [] if nothing."""
     mirrors, state_dir = installation.mirrors, installation.state_dir
     read = freshness_reader(mirrors, state_dir, installation.command_line, look_at_folders=True)
     notes = notes_on(read_state(installation, read), CommandMirrors(installation))
@@ -109,7 +109,7 @@ def search_notes(installation: Installation) -> list[str]:
 
 
 def unmatched_options(installation: Installation, query: Query) -> list[str]:
-    """Those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
+    """Return those of `--path`, `--type` and `--after` that no document of any mirror matches, as typed.
 
     None if documents of other hosts were searched as well: the state doesn't know them.
     """
@@ -120,7 +120,7 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 
 
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
-    """The options that no document matches, as typed; all in one if each alone matches something."""
+    """Return the options that no document matches, as typed; all in one if each alone matches something."""
     if unmatched.alone:
         return [_options(one) for one in unmatched.alone]
     return [_options(query)] if unmatched.together else []
@@ -154,7 +154,9 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
 
 
 def _heading(output: Output, found: FoundDocument, several: bool) -> str:
-    """Path, headings, position and score; for a document of another machine also its mirror and time."""
+    """Return path, headings, position and score; for a document of another machine also its mirror and
+    time.
+    """
     path = output.bold(printable(found.path))
     if found.is_here:
         path = output.link(path, found.absolute)
@@ -170,19 +172,20 @@ def _heading(output: Output, found: FoundDocument, several: bool) -> str:
 
 
 def as_of(found: FoundDocument) -> list[str]:
-    """How old a document from another machine may be, in words; [] for one from this machine."""
+    """Return how old a document from another machine may be, in words; [] for one from this machine."""
     return [] if found.is_here else [f"as of {iso_time(found.as_of)}"]
 
 
 def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
-    """The headings above a passage, or the document's title; "" if it has neither."""
+    """Return the headings above a passage, or the document's title; "" if it has neither."""
     headings = passage.headings if passage else ()
     return " › ".join(headings) or found.hit.title or ""
 
 
 def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: bool = False) -> Iterator[str]:
-    """The snippet of the best passage on at most two lines, with matching words in bold. `unfinished`: the
-    user is still typing."""
+    """Yield the snippet of the best passage on at most two lines, with matching words in bold. `unfinished`:
+    the user is still typing.
+    """
     room = max(20, output.columns - len(INDENT) - 1)
     passage = found.hit.passages[0]
     text = without_markup(passage.text, found.path, passage.headings or [found.hit.title or ""])
@@ -204,7 +207,7 @@ def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: boo
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:
-    """Where each line starts and ends; broken at a space if one is near."""
+    """Return where each line starts and ends; broken at a space if one is near."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
         end, width = start, 0

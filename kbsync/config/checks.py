@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """All conflicts in `config`. Checks the disk if a setting has a path."""
+    """Yield all conflicts in `config`. Checks the disk if a setting has a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -31,7 +31,9 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """A listener open to other machines without a token, and callbacks without a listener or unencrypted."""
+    """Report a listener open to other machines without a token, and callbacks without a listener or
+    unencrypted.
+    """
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
@@ -53,7 +55,7 @@ def listener_conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-    """Conflicts within one mirror, which is at `loc`."""
+    """Yield conflicts within one mirror, which is at `loc`."""
     if mirror.settle_longest < mirror.settle:
         message = (
             f"{write_duration(mirror.settle_longest)} is shorter than settle; "
@@ -75,7 +77,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Names used by two mirrors, reported at the later mirror."""
+    """Report names used by two mirrors, at the later mirror."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -85,7 +87,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Mirrors that conflict in one knowledge base, reported at the later mirror."""
+    """Report mirrors that conflict in one knowledge base, at the later mirror."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
@@ -116,17 +118,17 @@ def _pair_conflicts(mirror: MirrorConfig, first: int, other: MirrorConfig, secon
 
 
 def prefixes_clash(one: str, other: str) -> bool:
-    """Whether one is the start of the other, so that a document name would not identify its mirror."""
+    """Return whether one is the start of the other, so that a document name would not identify its mirror."""
     return one.startswith(other) or other.startswith(one)
 
 
 def overlap(one: Path, other: Path) -> bool:
-    """Whether both are one directory, or one is inside the other; follows symlinks."""
+    """Return whether both are one directory, or one is inside the other; follows symlinks."""
     return is_inside(one, other) or is_inside(other, one)
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
-    """State or knowledge bases inside mirrored folders, and the reverse: our own writes would wake us."""
+    """Report state or knowledge bases inside mirrored folders, and the reverse: writing would wake kbsync."""
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
         description = f"the state directory {format_path(config.state_dir)}"

@@ -33,9 +33,9 @@ PATIENCE = 10.0
 
 _COMMA = re.compile(r"[ \t]*,")
 _REST = re.compile(r"[ \t]*(?:#[^\r\n]*)?(?=\r?\n|\Z)")
-"""The rest of a line without any more values."""
+"""Matches the rest of a line that contains no further values."""
 _EMPTY_LINE = re.compile(r"\r?\n(?:[ \t]*|([ ]*)#[^\r\n]*)(?=\r?\n|\Z)")
-"""A blank line or a comment, after the line end before it."""
+"""Matches a blank line or a comment, with the line end before it."""
 _BLANK = re.compile(r"(?:[ \t]*\r?\n)*")
 
 
@@ -59,7 +59,7 @@ class _Item:
 
 
 def with_mirror(text: str, settings: Mapping[str, str]) -> str:
-    """`text` with one more mirror at the end of the list. Raises `NotEditable`."""
+    """Return `text` with one more mirror at the end of the list. Raises `NotEditable`."""
     last = _items(text)[-1]
     newline = "\r\n" if "\r\n" in text else "\n"
     values = {key: quoted(value) for key, value in settings.items()}
@@ -78,7 +78,7 @@ def with_mirror(text: str, settings: Mapping[str, str]) -> str:
 
 
 def without_mirror(text: str, index: int) -> str:
-    """`text` without the mirror number `index` and the comments in it. Raises `NotEditable`."""
+    """Return `text` without the mirror number `index` and the comments in it. Raises `NotEditable`."""
     items = _items(text)
     item = items[index]
     if item.dash is not None:
@@ -95,7 +95,7 @@ def without_mirror(text: str, index: int) -> str:
 
 
 def lines_of(text: str, index: int) -> tuple[int, int]:
-    """The first and last line of the mirror number `index`, from 1. Raises `NotEditable`."""
+    """Return the first and last line of the mirror number `index`, from 1. Raises `NotEditable`."""
     item = _items(text)[index]
     return text.count("\n", 0, item.start) + 1, text.count("\n", 0, item.end - 1) + 1
 
@@ -155,7 +155,7 @@ def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 
 def _indent(text: str, at: int) -> str:
-    """What is before `at` in its line: only spaces. Raises `NotEditable`."""
+    """Return what is before `at` in its line: only spaces. Raises `NotEditable`."""
     before = text[text.rfind("\n", 0, at) + 1 : at]
     if before.strip(" "):
         raise NotEditable
@@ -163,7 +163,9 @@ def _indent(text: str, at: int) -> str:
 
 
 def _block_end(text: str, item: _Item) -> int:
-    """The end of the item's last line; comments that are indented deeper than its dash belong to it."""
+    """Return the end of the item's last line; comments that are indented deeper than its dash belong to
+    it.
+    """
     assert item.dash is not None
     # A block scalar includes its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
@@ -212,7 +214,7 @@ def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
 
 
 def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
-    """`edited`, if its values are those of `text` with changed mirrors. Raises `NotEditable`."""
+    """Return `edited`, if its values are those of `text` with changed mirrors. Raises `NotEditable`."""
     before = read_yaml(text).value
     try:
         after = read_yaml(edited).value
@@ -295,7 +297,7 @@ def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
 
 @contextmanager
 def _held(file: Path) -> Iterator[Path]:
-    """The file behind `file`, while no other process edits a config in its directory.
+    """Yield the file behind `file`, while no other process edits a config in its directory.
 
     Raises `LockedError` if another one does for too long.
     """
@@ -322,7 +324,9 @@ def _held(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[Path]:
-    """A new file next to `real`, with mode, owner and attributes of `like`; removed unless it replaces it."""
+    """Yield a new file next to `real`, with mode, owner and attributes of `like`; removed unless it replaces
+    it.
+    """
     # One name: what a killed process left is written again.
     fresh = real.with_name(f".{real.name}.new")
     fresh.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ DURATION_PATTERN = r"^([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)$"
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `text`. Raises ValueError, with the allowed forms, for anything else."""
+    """Return seconds of `text`. Raises ValueError, with the allowed forms, for anything else."""
     match = re.fullmatch(DURATION_PATTERN, text)
     if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
@@ -32,7 +32,7 @@ def parse_duration(text: str) -> float:
 
 
 def write_duration(seconds: float) -> str:
-    """The shortest form that `parse_duration` reads back, such as `15m` for 900.0."""
+    """Return the shortest form that `parse_duration` reads back, such as `15m` for 900.0."""
     for unit in ("d", "h", "m", "s"):
         if seconds and seconds % DURATION_UNITS[unit] == 0:
             return f"{seconds / DURATION_UNITS[unit]:.0f}{unit}"
@@ -64,7 +64,7 @@ class Whereabouts:
     home: Path | None
 
     def absolute(self, text: str) -> Path:
-        """`text` as an absolute path, symlinks kept. Raises `RefusedValue` for an unknown home."""
+        """Return `text` as an absolute path, symlinks kept. Raises `RefusedValue` for an unknown home."""
         first, slash, rest = text.partition("/")
         if first == "~" and self.home is not None:
             text = f"{self.home}{slash}{rest}"
@@ -78,7 +78,7 @@ class Whereabouts:
 
 
 def format_value(value: object) -> str:
-    """`value` as a message may show it, in YAML's terms."""
+    """Return `value` as a message may show it, in YAML's terms."""
     match value:
         case Substituted():
             return "the value of ${…}"
@@ -95,7 +95,7 @@ def format_value(value: object) -> str:
 
 
 def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
-    """The message for a value that is not in `words`; `noun` names the thing if the key does not."""
+    """Return the message for a value that is not in `words`; `noun` names the thing if the key does not."""
     reason = (
         f"this version has no {noun} {format_value(value)}"
         if noun and isinstance(value, str)
@@ -126,19 +126,21 @@ class ValueKind(Described):
     about: str = ""
 
     def read(self, value: object, where: Whereabouts) -> object:
-        """The setting for a `value` from YAML. Raises `RefusedValue`."""
+        """Return the setting for a `value` from YAML. Raises `RefusedValue`."""
         raise NotImplementedError
 
     def json(self) -> dict[str, Any]:
-        """The JSON schema of a value, for editors."""
+        """Return the JSON schema of a value, for editors."""
         raise NotImplementedError
 
     def written(self, value: Any) -> object:
-        """A setting as written in a file, for the default that editors show."""
+        """Return a setting as written in a file, for the default that editors show."""
         return value
 
     def limits(self) -> str:
-        """The allowed values, to continue the description in the docs; "" if there is little to say."""
+        """Return the allowed values, to continue the description in the docs; "" if there is little to
+        say.
+        """
         return ""
 
 
@@ -256,7 +258,7 @@ class Choice(ValueKind):
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:
-        """The words, unless the description has them all."""
+        """Return the words, unless the description has them all."""
         if all(f"`{word}`" in self.plain for word in self.words):
             return ""
         return ": " + ", ".join(f"`{word}`" for word in self.words)
@@ -374,7 +376,7 @@ class OneOf(Described):
     choices: Mapping[str, type]
 
     def chosen(self, value: object) -> type | None:
-        """The class to read the block `value` as; None if there is none."""
+        """Return the class to read the block `value` as; None if there is none."""
         if not isinstance(value, dict):
             return None
         tag = value.get("type", self.default)
@@ -396,4 +398,4 @@ class NotAKey:
 
 
 Mark = ValueKind | About | OneOf | Others
-"""The marks in the annotations of settings."""
+"""The types of the marks in the annotations of settings."""

@@ -323,7 +323,7 @@ class Config:
 
 
 def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[str, Any]:
-    """The settings of the first rule that matches `path` (relative, with `/`); empty if none does."""
+    """Return the settings of the first rule that matches `path` (relative, with `/`); empty if none does."""
     for rule in mirror.documents:
         if path_matcher(rule.match)(path):
             return rule.settings.get(target_type, {})
@@ -331,15 +331,16 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """The name of a mirror of `folder`: the basename in lower case, with `-` for other characters, none at
-    the ends."""
+    """Return the name of a mirror of `folder`: the basename in lower case, with `-` for other characters,
+    none at the ends.
+    """
     # Not resolved: the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:
-    """The config for `--folder DIR`: one mirror of `folder` in the built-in knowledge base."""
+    """Return the config for `--folder DIR`: one mirror of `folder` in the built-in knowledge base."""
     # Not the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
@@ -357,7 +358,7 @@ class Field:
 
 @functools.cache
 def settings_of(block: type) -> Mapping[str, Field]:
-    """The settings of `block` by their names, in the order of the model."""
+    """Return the settings of `block` by their names, in the order of the model."""
     # Evaluating the hints is slow, and reading a config needs them many times.
     hints = get_type_hints(block, include_extras=True)
     marked = [(one, *bare(hints[one.name])) for one in fields(block)]
@@ -383,12 +384,12 @@ def bare(hint: Any) -> tuple[Any, Any]:
 
 @functools.cache
 def secret_keys(block: type) -> tuple[str, ...]:
-    """The keys of `block` that hold a secret; each has a `_file` variant."""
+    """Return the keys of `block` that hold a secret; each has a `_file` variant."""
     return tuple(key for key, one in settings_of(block).items() if isinstance(one.mark, Confidential))
 
 
 def known_keys(block: type) -> tuple[str, ...]:
-    """Every key that `block` may have in a file, in the order of the model."""
+    """Return every key that `block` may have in a file, in the order of the model."""
     keys: list[str] = []
     for name, setting in settings_of(block).items():
         keys += setting.mark.names if isinstance(setting.mark, Others) else [name]
@@ -396,7 +397,7 @@ def known_keys(block: type) -> tuple[str, ...]:
 
 
 def blocks() -> Iterator[tuple[str, type]]:
-    """Every class of the model with its place, such as `mirrors[].deletions`."""
+    """Yield every class of the model with its place, such as `mirrors[].deletions`."""
     return _blocks(Config, None, "")
 
 

@@ -16,7 +16,7 @@ from kbsync.permissions import make_private_folder, open_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
-    """The type of the network file system of `path`, which need not exist; None for others.
+    """Return the type of the network file system of `path`, which need not exist; None for others.
 
     Also None without mountinfo (proc(5)).
     """
@@ -46,7 +46,7 @@ class KnownFolder(NamedTuple):
 
 
 def home(environ: Mapping[str, str]) -> Path | None:
-    """The home directory: `$HOME`, else that of the user; None if there is none."""
+    """Return the home directory: `$HOME`, else that of the user; None if there is none."""
     named = environ.get("HOME", "")
     if named.startswith("/"):
         return Path(named)
@@ -57,7 +57,7 @@ def home(environ: Mapping[str, str]) -> Path | None:
 
 
 def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
-    """An XDG base directory; a relative one is ignored, as the specification asks."""
+    """Return an XDG base directory; a relative one is ignored, as the specification asks."""
     named = environ.get(variable, "")
     if named.startswith("/"):
         return Path(named)
@@ -66,7 +66,7 @@ def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Pat
 
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where kbsync searches for a config without `--config`, in order."""
+    """Return where kbsync searches for a config without `--config`, in order."""
     # Never the working directory: the config of a stranger's repository must not aim our keys.
     if environ.get("KBSYNC_CONFIG"):
         return (Path(environ["KBSYNC_CONFIG"]),)
@@ -75,7 +75,7 @@ def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The config to use; None if there is none in `config_places`.
+    """Return the config to use; None if there is none in `config_places`.
 
     Returns one named by `--config` or `$KBSYNC_CONFIG` even if it is missing: no other config may replace it.
     """
@@ -91,9 +91,7 @@ def state_home(environ: Mapping[str, str]) -> Path:
     """`$XDG_STATE_HOME/kbsync`. Raises UsageError if no home is known."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
-        raise UsageError(
-            "no home directory is known, so there is no place for the state; name one with --state-dir"
-        )
+        raise UsageError("no home directory is known to keep the state in; pass --state-dir DIR")
     return user / "kbsync"
 
 
@@ -104,7 +102,7 @@ def state_dir(
     config: Config | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """The state directory, absolute; nothing is created. Raises UsageError if no home is known.
+    """Return the state directory, absolute; nothing is created. Raises UsageError if no home is known.
 
     `explicit` is `--state-dir`, `folder` is `--folder` (which has its own state directory under the state
     home, whatever else is set).
@@ -153,7 +151,8 @@ def check_state_dir(
     kind = network_file_system(path, mountinfo)
     if kind is not None:
         raise UsageError(
-            f"the state directory {path} is on a network file system ({kind}), where locks do not hold; "
+            f"the state directory {path} is on a network file system ({kind}), "
+            "where file locks are unreliable; "
             f"{elsewhere} on a local disk"
         )
     if not create:
@@ -175,7 +174,7 @@ def check_state_dir(
 
 
 def read_only_mount(path: Path) -> Path | None:
-    """The mount point of `path`, which need not exist, if it is mounted read-only."""
+    """Return the mount point of `path`, which need not exist, if it is mounted read-only."""
     candidates = (path, *path.parents)
     try:
         existing = next(candidate for candidate in candidates if candidate.exists())
@@ -187,12 +186,12 @@ def read_only_mount(path: Path) -> Path | None:
 
 
 def is_inside(inner: Path, outer: Path) -> bool:
-    """Whether `inner` is `outer` or below it; follows symlinks, neither need exist."""
+    """Return whether `inner` is `outer` or below it; follows symlinks, neither need exist."""
     return Path(os.path.realpath(inner)).is_relative_to(os.path.realpath(outer))
 
 
 def is_no_directory(path: Path) -> bool:
-    """Whether the path is certainly not a directory; False if it cannot be accessed."""
+    """Return whether the path is certainly not a directory; False if it cannot be accessed."""
     try:
         return not stat.S_ISDIR(path.stat().st_mode)
     except OSError:
@@ -214,7 +213,9 @@ def note_folder(state_dir: Path, folder: Path) -> None:
 
 
 def is_of_folder_option(state_dir: Path, below: Path) -> bool:
-    """Whether `--folder` made this state directory under the state home `below`, for one folder only."""
+    """Return whether `--folder` made this state directory under the state home `below`, for one folder
+    only.
+    """
     return state_dir.parent == below / _FOLDERS
 
 
@@ -224,7 +225,7 @@ def forget_folder(state_dir: Path) -> None:
 
 
 def known_folders(below: Path) -> list[KnownFolder]:
-    """The folders of earlier `--folder` runs with a state under the state home `below`, by path."""
+    """Return the folders of earlier `--folder` runs with a state under the state home `below`, by path."""
     try:
         entries = list((below / _FOLDERS).iterdir())
     except OSError:
@@ -242,7 +243,7 @@ def _read_note(state_dir: Path) -> KnownFolder | None:
 
 
 def known_folder_for(directory: Path, below: Path) -> KnownFolder | None:
-    """The innermost known folder that contains `directory`; None if none does."""
+    """Return the innermost known folder that contains `directory`; None if none does."""
     real = Path(os.path.realpath(directory))
     candidates = [folder for folder in known_folders(below) if real.is_relative_to(folder.folder)]
     return max(candidates, key=lambda folder: len(folder.folder.parts), default=None)

@@ -15,7 +15,7 @@ _LONGEST_SHOWN = 60
 
 
 def shorten(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """`text` for one line of a terminal: printable and shortened."""
+    """Return `text` for one line of a terminal: printable and shortened."""
     plain = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -23,18 +23,18 @@ def shorten(text: str, longest: int = _LONGEST_SHOWN) -> str:
 
 
 def format_path(path: Path) -> str:
-    """`path` in full, for one line of a terminal."""
+    """Return `path` in full, for one line of a terminal."""
     return shorten(str(path), 10_000)
 
 
 def key_of(loc: Loc) -> str:
-    """`loc` as people write it: `mirrors[0].settle`; empty for the whole file."""
+    """Return `loc` as people write it: `mirrors[0].settle`; empty for the whole file."""
     parts = (f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in loc)
     return "".join(parts).removeprefix(".")
 
 
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
-    """The known word most similar to `word`, or None. `alike`: the least similarity; 1.0 is equal."""
+    """Return the known word most similar to `word`, or None. `alike`: the least similarity; 1.0 is equal."""
     import difflib  # imported late: only a mistake needs it
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")

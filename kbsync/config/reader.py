@@ -62,7 +62,7 @@ class Draft:
             self.refuse(loc, message)
 
     def line(self, loc: Loc) -> int | None:
-        """The line of the value at `loc`, or of the block where it should be."""
+        """Return the line of the value at `loc`, or of the block where it should be."""
         while loc and loc not in self._lines:
             loc = loc[:-1]
         return self._lines.get(loc)
@@ -97,7 +97,7 @@ class Draft:
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
 
     def problem(self, loc: Loc, message: str) -> Problem:
-        """A problem with the value at `loc`, with its line and key."""
+        """Return a problem with the value at `loc`, with its line and key."""
         return Problem(self.file, self.line(loc), key_of(loc), message)
 
     def _note(self, loc: Loc, message: str) -> None:
@@ -110,7 +110,9 @@ _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]*)(\}?)")
 
 
 def substitute(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with each `${NAME}` replaced and `$${` as `${`. Raises `RefusedValue` for invalid references."""
+    """Return `text` with each `${NAME}` replaced and `$${` as `${`. Raises `RefusedValue` for invalid
+    references.
+    """
 
     # One pass: values are not substituted again, so a secret may contain `${`.
     def replacement(match: re.Match[str]) -> str:
@@ -132,7 +134,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
 
 
 def read_secret(value: Value, where: Whereabouts) -> str:
-    """The text of the file `value`, without one final newline. Raises `RefusedValue`."""
+    """Return the text of the file `value`, without one final newline. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
@@ -159,7 +161,7 @@ def read_secret(value: Value, where: Whereabouts) -> str:
 
 
 def unknown_key(loc: Loc, known: Iterable[str]) -> str:
-    """The message for the unknown key at `loc`: the known keys, and where it may belong."""
+    """Return the message for the unknown key at `loc`: the known keys, and where it may belong."""
     words, key = tuple(known), str(loc[-1])
     sentence = f"unknown key; allowed: {', '.join(words)}"
     homes = list(dict.fromkeys((home, block) for home, block in blocks() if key in known_keys(block)))
@@ -177,7 +179,8 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     MirrorConfig: {"name": "unnamed", "folder": Path("/")},
     DocumentRule: {"match": "*"},
 }
-"""Values to check instead of refused ones; conflicts that rest on them are dropped."""
+"""Stand in for rejected values, so that the other checks can run; kbsync drops conflicts that depend on them.
+"""
 
 _LIST = "a list, each item on its own line after `- `, or all in [ ]"
 
@@ -200,7 +203,7 @@ class _Reader:
         self._unnamed = None if with_bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
-        """A `block` from `value` and stand-ins; None if they do not suffice."""
+        """Return a `block` from `value` and stand-ins; None if they do not suffice."""
         arguments: dict[str, Any] = dict(_STAND_INS.get(block, {}))
         if isinstance(value, dict):
             arguments |= self._settings(value, block, loc)
@@ -230,7 +233,7 @@ class _Reader:
         return read
 
     def _with_files(self, value: dict[str, Value], block: type, loc: Loc) -> dict[str, Value]:
-        """`value` with the content of each secret file under its key."""
+        """Return `value` with the content of each secret file under its key."""
         value = dict(value)
         for key in secret_keys(block):
             key_loc, file_loc = (*loc, key), (*loc, f"{key}_file")
@@ -256,7 +259,7 @@ class _Reader:
         return value
 
     def _substitute(self, value: Value, loc: Loc, *, is_secret: bool = False) -> Value:
-        """`value` with its references substituted; None if the environment lacks one."""
+        """Return `value` with its references substituted; None if the environment lacks one."""
         # Never twice: a substituted value may contain `${`.
         if type(value) is not str or "${" not in value:
             return value
@@ -274,7 +277,9 @@ class _Reader:
             self._substitute(value, loc)
 
     def _replace_missing(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
-        """The replacement of an unavailable value, which is refused unless it is a secret not needed yet."""
+        """Return the replacement of an unavailable value, which is refused unless it is a secret not needed
+        yet.
+        """
         if is_secret and not self._with_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
         self._draft.refuse(loc, str(reason))
@@ -343,7 +348,7 @@ class _Reader:
         return {key: self._single_values(value[key], others.known(key), (*loc, key)) for key in named}
 
     def _single_values(self, value: Value, known: Mapping[str, ValueKind], loc: Loc) -> dict[str, Value]:
-        """The valid setting for `value`, or None."""
+        """Return the valid setting for `value`, or None."""
         if not isinstance(value, dict):
             self._refuse_form(value, "a block of keys", loc)
             return {}
@@ -371,7 +376,8 @@ _UNNAMED = "not-named-yet-"
 def load(
     path: Path, environ: Mapping[str, str], *, with_secrets: bool = True, with_bases: bool = True
 ) -> Config:
-    """The config in `path`, references substituted from `environ`. Raises ConfigError with all problems.
+    """Return the config in `path`, references substituted from `environ`. Raises ConfigError with all
+    problems.
 
     Without `with_secrets` keys and tokens may be missing until they are used, such as those that only a
     service's own environment has. Without `with_bases` ids of knowledge bases may be missing and get
@@ -410,7 +416,7 @@ def load_content(
 
 
 def read_content(file: Path) -> bytes:
-    """The bytes of a config file. Raises ConfigError."""
+    """Return the bytes of a config file. Raises ConfigError."""
     try:
         with file.open("rb") as stream:
             content = stream.read(_LARGEST_FILE + 1)
@@ -425,7 +431,7 @@ def read_content(file: Path) -> bytes:
 
 
 def _decode(content: bytes) -> str:
-    """The text of a config. Raises `UnreadableConfig`."""
+    """Return the text of a config. Raises `UnreadableConfig`."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

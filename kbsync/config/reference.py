@@ -31,12 +31,12 @@ _TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def renewed(page: str) -> str:
-    """The page with every table as the model has it."""
+    """Return the page with every table as the model has it."""
     return _TABLE.sub(lambda match: f"{match[1]}\n{table(match[2])}\n", page)
 
 
 def table(name: str) -> str:
-    """The table of a name in the markers."""
+    """Return the table of a name in the markers."""
     rows = (f"| `{key}` | {default} | {about} |\n" for key, default, about in _named(name))
     return "| key | default | |\n|---|---|---|\n" + "".join(rows)
 
@@ -57,7 +57,9 @@ def _named(name: str) -> Rows:
 
 
 def _rows(block: type, prefix: str = "") -> Rows:
-    """The keys of `block` and the blocks in it, except mirrors and targets, which have their own tables."""
+    """Return the keys of `block` and the blocks in it, except mirrors and targets, which have their own
+    tables.
+    """
     for name, setting in settings_of(block).items():
         key, mark = f"{prefix}{name}", setting.mark
         if isinstance(mark, Others):
@@ -94,7 +96,7 @@ def _default(mark: Mark, value: Any) -> str:
 
 
 def _about(mark: Mark, hint: object = None) -> str:
-    """The description with the allowed values after its first clause."""
+    """Return the description with the allowed values after its first clause."""
     kind = bare(get_args(hint)[0])[1] if get_origin(hint) is tuple else mark
     first, semicolon, others = mark.about.partition("; default: ")[0].partition("; ")
     return first + (kind.limits() if isinstance(kind, ValueKind) else "") + semicolon + others

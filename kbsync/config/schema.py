@@ -17,7 +17,7 @@ Schema = dict[str, Any]
 
 
 def schema() -> Schema:
-    """The schema as one document without references, generated from the model."""
+    """Return the schema as one document without references, generated from the model."""
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **_block(Config),
@@ -59,12 +59,12 @@ def _required(block: type) -> list[str]:
 
 
 def needs_type(block: type) -> bool:
-    """Whether `block` is a target's whose type has to be given."""
+    """Return whether `block` is a target's whose type has to be given."""
     return block in TARGETS.values() and block is not TARGETS[DEFAULT_TARGET]
 
 
 def _properties(block: type) -> Iterator[tuple[str, Schema]]:
-    """The keys of a file, in the order of the model, then the `_file` key of each secret."""
+    """Yield the keys of a file, in the order of the model, then the `_file` key of each secret."""
     for key, setting in settings_of(block).items():
         if isinstance(setting.mark, Others):
             yield from _others(setting.mark)
@@ -75,7 +75,7 @@ def _properties(block: type) -> Iterator[tuple[str, Schema]]:
 
 
 def file_about(key: str) -> str:
-    """The description of the `_file` key of a secret."""
+    """Return the description of the `_file` key of a secret."""
     return f"a file with the `{key}`"
 
 
@@ -115,7 +115,7 @@ def _single(kind: ValueKind) -> Schema:
 
 
 def text() -> str:
-    """The schema as it is stored in the repository."""
+    """Return the schema as it is stored in the repository."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -23,7 +23,7 @@ class Secret:
         self.absent = absent
 
     def reveal(self) -> str:
-        """The text itself, for the request that needs it, never for a message. Raises `UsageError`."""
+        """Return the text itself, for the request that needs it, never for a message. Raises `UsageError`."""
         if self.absent:
             raise UsageError(self.absent)
         return self._text

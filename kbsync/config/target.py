@@ -44,7 +44,9 @@ class BaseUrl(ValueKind):
     """The URL before an API's paths: http or https, host, optionally a port and a path."""
 
     def read(self, value: object, where: Whereabouts) -> str:
-        """The URL in canonical form; no message repeats it, because it may contain a key by mistake."""
+        """Return the URL in canonical form; no message repeats it, because it may contain a key by
+        mistake.
+        """
         if not isinstance(value, str):
             raise RefusedValue(f"{format_value(value)} is not text; allowed: {_ALLOWED}")
         parts = _parts(value)
@@ -85,7 +87,7 @@ def canonical(url: str) -> str:
 
 
 def is_in_the_clear(url: str) -> bool:
-    """Whether others can read requests to `url`: it is not https, and outside the private network."""
+    """Return whether others can read requests to `url`: it is not https, and outside the private network."""
     parts = urlsplit(url)
     if parts.scheme == "https":
         return False
@@ -100,7 +102,7 @@ def is_in_the_clear(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address (without brackets) means this machine wherever it is used."""
+    """Return whether a name or address (without brackets) means this machine wherever it is used."""
     import ipaddress
 
     if host == "localhost" or host.endswith(".localhost"):
@@ -137,7 +139,9 @@ KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
 
 
 def chat_model(answers: str, otherwise: str) -> Text:
-    """The key of services that have chat completions: "the model that `answers`"; `otherwise` without one."""
+    """Return the key of services that have chat completions: "the model that `answers`"; `otherwise` without
+    one.
+    """
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
         r"[!-~]*",
@@ -214,30 +218,31 @@ class TargetConfig(ABC):
 
     @abstractmethod
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """A key that is equal for two mirrors exactly if they use one knowledge base."""
+        """Return a key that is equal for two mirrors exactly if they use one knowledge base."""
 
     @abstractmethod
     def open(self, surroundings: Surroundings) -> Target:
-        """The target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be opened.
+        """Return the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
+        opened.
 
         Heavy imports belong in here: every command reads configs, few open a target.
         """
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The target, read-only; if it does not exist yet, an empty one that creates nothing."""
+        """Return the target, read-only; if it does not exist yet, an empty one that creates nothing."""
         return self.open(surroundings)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Conflicts between settings that are each valid; the block is at `loc`."""
+        """Yield conflicts between settings that are each valid; the block is at `loc`."""
         yield from ()
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """The same for the settings of a rule for the documents that `match`: key and sentence."""
+        """Yield the same for the settings of a rule for the documents that `match`: key and sentence."""
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
-        """The folder of the knowledge base on this machine; None for one at a service."""
+        """Return the folder of the knowledge base on this machine; None for one at a service."""
         return None
 
     @property
@@ -284,7 +289,7 @@ class RemoteTargetConfig(TargetConfig):
     """The key that identifies the knowledge base; "" if the service has a single one."""
 
     room_for_path: ClassVar[int] = 0
-    """Bytes that a prefix has to leave for the path, where documents at the service have only a name."""
+    """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
         """Equal for two mirrors exactly when they would use one knowledge base."""
@@ -323,14 +328,14 @@ class RemoteTargetConfig(TargetConfig):
 
 
 def ca_file_conflicts(ca_file: Path | None, loc: Loc) -> Iterator[Conflict]:
-    """Problems with the certificates that the block at `loc` names."""
+    """Yield problems with the certificates that the block at `loc` names."""
     if ca_file is not None and not _may_be_file(ca_file):
         message = f"{format_path(ca_file)} is not a file; name a file of certificates"
         yield Conflict((*loc, "ca_file"), message)
 
 
 def _may_be_file(path: Path) -> bool:
-    """Whether the path is a file, or cannot be accessed."""
+    """Return whether the path is a file, or cannot be accessed."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -343,7 +348,7 @@ CALLBACK_PATH = "/callback/"
 
 
 def callback_url(mirror: MirrorConfig) -> str | None:
-    """The secret URL that the mirror's service should call; None without callbacks. Never show it."""
+    """Return the secret URL that the mirror's service should call; None without callbacks. Never show it."""
     target = mirror.target
     if not isinstance(target, RemoteTargetConfig) or target.callback_base is None:
         return None
@@ -358,6 +363,6 @@ def callback_url(mirror: MirrorConfig) -> str | None:
 
 
 def callback_secrets(mirrors: Iterable[MirrorConfig]) -> Mapping[str, Secret]:
-    """The secret after `CALLBACK_PATH` for each mirror with callbacks."""
+    """Return the secret after `CALLBACK_PATH` for each mirror with callbacks."""
     urls = {mirror.name: callback_url(mirror) for mirror in mirrors}
     return {name: Secret(url.rpartition("/")[2]) for name, url in urls.items() if url is not None}

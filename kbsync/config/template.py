@@ -96,7 +96,7 @@ def commented_config(
 
 
 def quoted(text: str) -> str:
-    """`text` as a quoted YAML string, with references escaped."""
+    """Return `text` as a quoted YAML string, with references escaped."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -126,7 +126,7 @@ class KeySource:
     file: str = ""
 
     def line(self, key: str) -> str:
-        """The setting `key`, as a line of the config."""
+        """Return the setting `key`, as a line of the config."""
         return f"{key}_file: {quoted(self.file)}" if self.file else f"{key}: ${{{self.env}}}"
 
 
@@ -139,24 +139,24 @@ class RequiredKey:
 
 
 def base_key(target: str) -> str | None:
-    """The key for the id of a knowledge base; None for a type without one."""
+    """Return the key for the id of a knowledge base; None for a type without one."""
     named = (name for name, one in settings_of(TARGETS[target]).items() if isinstance(one.mark, BaseId))
     return next(named, None)
 
 
 def has_address(target: str) -> bool:
-    """Whether the URL of its service can be set."""
+    """Return whether the URL of its service can be set."""
     return "base_url" in settings_of(TARGETS[target])
 
 
 def secret_key(target: str) -> str | None:
-    """The required secret: the key of a service, the dsn of a database."""
+    """Return the required secret: the key of a service, the dsn of a database."""
     required = ((name, one) for name, one, kind in _settings(target) if isinstance(kind, Confidential))
     return next((name for name, one in required if one.is_required), None)
 
 
 def required_keys(target: str) -> list[RequiredKey]:
-    """The required keys of a target of this type, except its secret."""
+    """Return the required keys of a target of this type, except its secret."""
     return [
         RequiredKey(name, kind.plain)
         for name, one, kind in _settings(target)
@@ -165,7 +165,7 @@ def required_keys(target: str) -> list[RequiredKey]:
 
 
 def target_lines(target: str, key: KeySource | None, values: Mapping[str, str]) -> list[str]:
-    """The block's lines below `target:`: the set keys, then the others with their defaults."""
+    """Return the block's lines below `target:`: the set keys, then the others with their defaults."""
     secret = secret_key(target)
     set_now = [f"type: {target}", *([key.line(secret)] if key and secret else [])]
     set_now += [f"{name}: {quoted(value)}" for name, value in values.items()]

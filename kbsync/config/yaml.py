@@ -59,7 +59,9 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str) -> Tree:
-    """The tree of `text`. Raises `UnreadableConfig` if there is none; other problems are in the tree."""
+    """Return the tree of `text`. Raises `UnreadableConfig` if there is none; other problems are in the
+    tree.
+    """
     try:
         root: yaml.Node | None = yaml.compose(text, _Loader)
     except RecursionError:
@@ -109,7 +111,7 @@ _CAUSES = (
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
-"""A variable inside brackets as far as YAML reads it: there `{` begins another block."""
+"""A variable inside brackets, up to the point where YAML stops: there, `{` begins another block."""
 
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
@@ -132,7 +134,7 @@ class _TreeBuilder:
         self._count = 0
 
     def build(self, node: yaml.Node, loc: Loc) -> Value:
-        """The value of `node`, which is at `loc`."""
+        """Return the value of `node`, which is at `loc`."""
         self._count += 1
         line = node.start_mark.line + 1
         self.tree.lines.setdefault(loc, line)
@@ -189,7 +191,7 @@ class _TreeBuilder:
     def _merged(
         self, child: yaml.Node, loc: Loc, depth: int = 0
     ) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """The entries that `<<: child` brings in, nearer ones first."""
+        """Yield the entries that `<<: child` brings in, nearer ones first."""
         self._count += 1
         if depth > _DEEPEST or self._count > _MOST_VALUES:
             raise UnreadableConfig(child.start_mark.line + 1, "`<<` merges too much")

@@ -28,8 +28,8 @@ _WORD = re.compile(r"[^\W_]")
 
 
 def parse_query(query: Query) -> Query:
-    """`query` with the operators of its text in its fields, and the rest, with the words of its phrases, as
-    its text.
+    """Return `query` with the operators of its text in its fields, and the rest, with the words of its
+    phrases, as its text.
 
     Raises `UsageError` if the operators leave no word to search for.
     """

@@ -180,7 +180,7 @@ class Limits(Waiting, Formats):
     """Number of documents to prepare beyond `concurrency`, for a target that holds back requests itself."""
 
     unhurried: float = 0.0
-    """Seconds between two requests that nobody waits for, at least."""
+    """Minimum number of seconds between two requests that nobody waits for."""
 
     marks: bool = False
     """Whether the list returns the path, digest and upload id that were sent, which prove a document ours
@@ -333,7 +333,7 @@ class Target(ABC):
         return None
 
     async def capacity(self) -> Capacity | None:
-        """The account's space, which the service is asked for; None where it does not tell."""
+        """Return the account's space, which the service is asked for; None where it does not tell."""
         return None
 
 
@@ -390,8 +390,9 @@ class Confirms(Protocol):
     """Can find out by a search whether a document is searchable, if its status never says."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Whether a search limited to this document returns something; `name` gives the words to search
-        for."""
+        """Return whether a search limited to this document returns something; `name` gives the words to
+        search for.
+        """
 
 
 @dataclass(frozen=True, slots=True)

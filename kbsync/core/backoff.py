@@ -13,12 +13,14 @@ FIRST, LONGEST = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
-    """Seconds before try number `tries + 1`: doubled each time; `chance` (0..1) decides the upper half."""
+    """Return seconds before try number `tries + 1`: doubled each time; `chance` (0..1) decides the upper
+    half.
+    """
     # Chance spreads the retries of a thousand documents that failed together.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return whole * (0.5 + 0.5 * chance())
 
 
 def look_pause(looks: int) -> float:
-    """Seconds before the next check for an unsure upload."""
+    """Return seconds before the next check for an unsure upload."""
     return LOOKS[min(looks, len(LOOKS) - 1)]

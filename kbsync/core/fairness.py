@@ -47,11 +47,11 @@ WEIGHTS = {
     Lane.RENAME: 4,
     Lane.PROVE: 2,
 }
-"""Shares of the time among the lanes that have work."""
+"""How the lanes that have work share the time."""
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """The rank of an upload of `size` bytes intended at `now` (epoch seconds): smaller goes first."""
+    """Return the rank of an upload of `size` bytes intended at `now` (epoch seconds): smaller goes first."""
     # Within a lane the rank is a deadline: small goes before huge, and everything gets its turn.
     if size >= LARGE_BYTES:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
@@ -61,12 +61,12 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """The rank of a retry: first attempts don't wait for it."""
+    """Return the rank of a retry: first attempts don't wait for it."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
 def reach_of(lane: Lane) -> tuple[float, float]:
-    """The ranks of a lane: lower bound, upper bound (exclusive)."""
+    """Return the ranks of a lane: lower bound, upper bound (exclusive)."""
     return lane * _WIDTH, (lane + 1) * _WIDTH
 
 
@@ -83,7 +83,7 @@ class FairTurns:
         self._usual = LEAST_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
-        """The next lane among `waiting`, those that have work; None if none may start now.
+        """Return the next lane among `waiting`, those that have work; None if none may start now.
 
         `slots`: how many requests the target gets at a time.
         """

@@ -282,7 +282,7 @@ def send_after_loss(fresh: Upload, former: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Seconds for which lists lacked a document that was sent and has now turned up."""
+    """Return seconds for which lists lacked a document that was sent and has now turned up."""
     if upload.sent_at is None or upload.looked_at is None or not (upload.absences or upload.looks):
         return 0.0
     return max(0.0, upload.looked_at - upload.sent_at)

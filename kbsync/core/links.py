@@ -19,7 +19,9 @@ LARGEST = 64 * 1024
 """Maximum number of bytes of a link file."""
 
 LONGEST = 2048
-"""Characters of an address at most; no service documents its limit, browsers and proxies allow about that."""
+"""Maximum number of characters of an address; no service documents its limit, but browsers and proxies allow
+about this many.
+"""
 
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN = re.compile("[\x00-\x20\x7f\ud800-\udfff]")
@@ -33,22 +35,22 @@ class NoLink(ValueError):
 
 
 def is_link(path: str) -> bool:
-    """Whether the extension is one of a link file."""
+    """Return whether the extension is one of a link file."""
     return extension_of(path) in EXTENSIONS
 
 
 def is_address(text: str) -> bool:
-    """Whether it begins like a web address; no document name of ours does."""
+    """Return whether it begins like a web address; no document name of ours does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
 def address_from(path: str, stream: BinaryIO) -> str:
-    """The address in the link file `path`, open as `stream`. Raises NoLink."""
+    """Return the address in the link file `path`, open as `stream`. Raises NoLink."""
     return read_address(path, stream.read(LARGEST + 1))
 
 
 def read_address(path: str, content: bytes) -> str:
-    """The address in the link file `path`, in ASCII. Raises NoLink."""
+    """Return the address in the link file `path`, in ASCII. Raises NoLink."""
     if len(content) > LARGEST:
         raise NoLink(f"is over {LARGEST:,} bytes, too large for a link file")
     match extension_of(path):
@@ -61,7 +63,7 @@ def read_address(path: str, content: bytes) -> str:
 
 
 def checked(text: str) -> str:
-    """An http(s) address in ASCII, as it may be sent. Raises NoLink."""
+    """Return an http(s) address in ASCII, as it may be sent. Raises NoLink."""
     text = text.strip()
     if not text:
         raise NoLink("holds no address")
@@ -78,7 +80,7 @@ def checked(text: str) -> str:
 
 
 def same_address(sent_address: str, listed_address: str) -> bool:
-    """Whether `listed_address` is the address `sent_address`, perhaps spelled differently.
+    """Return whether `listed_address` is the address `sent_address`, perhaps spelled differently.
 
     Ignores the case of scheme and host, a default port, an empty path and a missing fragment.
     """
@@ -161,7 +163,7 @@ def _sections(content: bytes) -> Sections:
 
 
 def _text(content: bytes) -> str:
-    """The text of the file, in any encoding."""
+    """Return the text of the file, in any encoding."""
     # Other lines may use some machine's code page. In an address such bytes become lone surrogates, and the
     # address is refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):

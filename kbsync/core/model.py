@@ -29,7 +29,7 @@ class Stamp:
 
 
 NO_STAMP = Stamp(-1, 0, 0, 0)
-"""Equals no file's stamp: the next scan checks a row that carries it."""
+"""A stamp that no file has, so that the next scan checks the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +139,18 @@ UNANSWERED = (UploadState.SENDING, UploadState.UNSURE)
 """Sent, outcome unknown."""
 
 OUTCOME_OPEN = (*UNANSWERED, UploadState.PRESUMED_LOST)
-"""May have become a document that no row knows."""
+"""Uploads that may have become a document that no row records."""
 
 TO_BE_SENT = (UploadState.INTENDED, *UNANSWERED)
 """The target is not known to have it."""
 
 IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
-"""The target may have it, and it does not serve yet. At most one of a version is in flight (invariant 2)."""
+"""The target may have the document, but it doesn't serve yet. At most one upload of a version is in flight
+(invariant 2).
+"""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
-"""On the way to being searchable, furthest along last."""
+"""States on the way to being searchable, in order."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
 """It answers searches for its path. At most one upload of a path does (invariant 1)."""
@@ -160,7 +162,7 @@ PROVEN = (*SERVING, UploadState.INDEXING, UploadState.RETIRING, UploadState.FAIL
 """A row with a remote id in one of these states proves a document ours, and it may exist (invariant 3)."""
 
 LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
-"""Believed absent; any list that is read for another reason may show otherwise."""
+"""Presumed absent; any later list may show otherwise."""
 
 WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
 """Doesn't keep a file's row alive."""
@@ -172,7 +174,7 @@ TO_BE_DONE = (
     UploadState.SERVING,  # to be renamed
     UploadState.ADOPTING,  # to be read
 )
-"""States in which `next_look_at` is when to act. Checks and polls are listed apart."""
+"""States in which `next_look_at` is the time to act. Checks and polls have lists of their own."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
 """No work is left; the row stays for a while as proof of what was ours."""
@@ -280,7 +282,7 @@ class Upload:
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """The one of a path's uploads that searches find; None if none serves."""
+    """Return the one of a path's uploads that searches find; None if none serves."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
@@ -298,9 +300,10 @@ class Desired:
     size: int
     recipe: str
     by_person: bool = True
-    """A person deselected it; after an upgrade of the program that deselects it, its document stays."""
+    """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
     may_renew: bool = True
-    """Its document may be remade under another recipe: that is free, or a person allowed it."""
+    """kbsync may index its document again with another recipe, because that is free or the user allowed it.
+    """
     keeps: bool = False
     """The document that serves the path stays, whatever happens to its file."""
 
@@ -325,16 +328,16 @@ class Formats:
     """What a target takes. Sizes are bytes; the number behind a field is that of the promise it serves."""
 
     extensions: frozenset[str] = frozenset()
-    """Formats that are sent, in lower case without the dot: what is refused would fail each time (9)."""
+    """Extensions to send, in lower case without the dot: other files would fail each time (9)."""
 
     names: frozenset[str] = frozenset()
-    """Files taken by their exact name, without an extension (9)."""
+    """Exact names of files without an extension to send (9)."""
 
     max_bytes: int | None = None
-    """Of a document; None: no limit. A larger one is refused before it is sent (9)."""
+    """Maximum size of a document; None: no limit. kbsync refuses a larger one before it sends it (9)."""
 
     max_bytes_by_extension: Mapping[str, int] = field(default_factory=dict)
-    """Where a format has a limit of its own (9)."""
+    """Maximum sizes by format, where a format has its own (9)."""
 
 
 @dataclass(frozen=True)
@@ -342,19 +345,19 @@ class Waiting:
     """How long a target's work is waited for. Times are seconds, promises as in `Formats`."""
 
     list_lag: float = 15.0
-    """An accepted upload may be missing from the list for so long; 0: one look settles an unsure one (3)."""
+    """How long an accepted upload may be missing from the list; 0: one check decides an unsure upload (3)."""
 
     reembed_tries: int = 3
-    """A document that failed is tried again so often before it is quarantined (9)."""
+    """How often kbsync retries a failed document before it quarantines it (9)."""
 
     give_up: float = 1800.0
-    """A document that is not searchable by then has failed (9)."""
+    """A document that is not searchable after this time has failed (9)."""
 
     poll_first: float = 1.0
-    """From an upload to the first look at its state; until then the old version serves (2)."""
+    """From an upload to the first poll of its state; until then the old version serves (2)."""
 
     poll_longest: float = 15.0
-    """Between two looks, at most (2)."""
+    """Maximum time between two polls (2)."""
 
     reembed_grace: float = 0.0
-    """After indexing was asked for again, a failure may be the old one for so long (9)."""
+    """How long after a re-index request a reported failure may be the old one (9)."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 LONGEST = 200
-"""The most UTF-8 bytes in a name; no service documents its limit, file systems take 255."""
+"""Maximum number of UTF-8 bytes in a name; no service documents its limit, file systems allow 255."""
 
 _COUNTER = len("~-999999")
 _TAG = 8
@@ -90,10 +90,12 @@ class Naming:
 
     def __post_init__(self) -> None:
         if self.style not in _STYLES:
-            raise ValueError(f"{self.style!r} is no style of names; there are {', '.join(_STYLES)}")
+            raise ValueError(f"{self.style!r} is not a style of names; allowed: {', '.join(_STYLES)}")
 
     def name(self, path: str, digest: str, number: int = 0) -> str:
-        """The name of the document of `path` with these bytes. `number`: for an equal name that is taken."""
+        """Return the name of the document of `path` with these bytes. `number`: for an equal name that is
+        taken.
+        """
         if self.style == "marked":
             return self.prefix + path
         return self._compose_name(path, tag_of(digest) if self.style == "tagged" else "", number)
@@ -142,7 +144,7 @@ class Naming:
         return match[1] if match else ""
 
     def recognises(self, sent_name: str, listed_name: str) -> bool:
-        """Whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
+        """Return whether `listed_name` is the name `sent_name`, perhaps mangled by the service.
 
         Undoes another normal form, percent-encoding, a folder before it, "(1)" or "_1" before the extension,
         UTF-8 decoded with the wrong encoding, and characters beyond ASCII replaced or dropped.
@@ -155,7 +157,7 @@ class Naming:
         return any(_is_mangled(sent_name, variant) for variant in (bare, _strip_added(bare)))
 
     def short_of(self, path: str) -> str:
-        """The hash of a path whose name is shortened (whatever its digest and number), else ""."""
+        """Return the hash of a path whose name is shortened (whatever its digest and number), else ""."""
         if self.style == "marked":
             return ""
         flat, ext = self._flat(path)
@@ -170,7 +172,7 @@ class Naming:
         return flat + _ending(flat + ext, tag, number) + ext
 
     def _flat(self, path: str) -> tuple[str, str]:
-        """The prefixed path, flattened and without its extension, and the extension."""
+        """Return the prefixed path, flattened and without its extension, and the extension."""
         composed = unicodedata.normalize("NFC", path)
         is_decomposed = composed != path and unicodedata.is_normalized("NFD", path)
         text = self.prefix + (composed if is_decomposed else path)
@@ -191,7 +193,7 @@ class Naming:
         return {**match.groupdict(), "ext": ext} if match else None
 
     def _path(self, body: str, ext: str) -> str | None:
-        """The original path; None if its prefix is another, or if no folder can have such a path."""
+        """Return the original path; None if its prefix is another, or if no folder can have such a path."""
         text = _unflatten(body.removesuffix("~d"))
         if text is None or not (text + ext).startswith(self.prefix):
             return None
@@ -202,7 +204,7 @@ class Naming:
 
 
 def _ending(bare: str, tag: str, number: int) -> str:
-    """The part between the flat path and the extension. `bare` is those two."""
+    """Return the part between the flat path and the extension. `bare` is those two."""
     if tag:
         return f"~{tag}-{number}" if number else f"~{tag}"
     if number:
@@ -211,7 +213,7 @@ def _ending(bare: str, tag: str, number: int) -> str:
 
 
 def _extension(path: str) -> str:
-    """The extension with its dot, where it is plain; else ""."""
+    """Return the extension with its dot, where it is plain; else ""."""
     name = path.rpartition("/")[2]
     stem, ext = _split(name)
     return ext if stem.strip(".") else ""
@@ -227,7 +229,7 @@ def _short(path: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes of a path, as `os.fsencode` gives them on a system of UTF-8."""
+    """Return the bytes of a path, as `os.fsencode` gives them on a system of UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -247,7 +249,7 @@ def _escape(text: str) -> str:
 
 
 def _flatten(text: str) -> str:
-    """`text` flattened: readable, reversible, in normal form C."""
+    """Return `text` flattened: readable, reversible, in normal form C."""
     return _escape_unstable(_UNSAFE.sub(_safe, text).replace("/", "__"))
 
 
@@ -257,7 +259,7 @@ def _safe(match: re.Match[str]) -> str:
 
 
 def _escape_unstable(flat: str) -> str:
-    """`flat` with every character escaped that normal form C would change."""
+    """Return `flat` with every character escaped that normal form C would change."""
     # A service may normalise names: ours stay the same.
     if unicodedata.is_normalized("NFC", flat):
         return flat
@@ -273,7 +275,7 @@ def _escape_unstable(flat: str) -> str:
 
 
 def _unflatten(flat: str) -> str | None:
-    """The original text; None if `_flatten` didn't write `flat`."""
+    """Return the original text; None if `_flatten` didn't write `flat`."""
     if _WRITTEN.fullmatch(flat) is None:
         return None
     try:
@@ -284,7 +286,9 @@ def _unflatten(flat: str) -> str | None:
 
 
 def _normalise(name: str) -> str:
-    """`name` without a folder before it, percent-decoded, in normal form C. Our names need none of that."""
+    """Return `name` without a folder before it, percent-decoded, in normal form C. Our names need none of
+    that.
+    """
     bare = _SLASH.split(name)[-1]
     if "%" in bare:
         spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
@@ -299,14 +303,14 @@ def _strip_added(name: str) -> str:
 
 
 def _redecode(name: str) -> Iterator[str]:
-    """What the name was if a service decoded its UTF-8 with another encoding."""
+    """Yield what the name was if a service decoded its UTF-8 with another encoding."""
     for codec in _MISREAD_AS:
         with contextlib.suppress(UnicodeError):
             yield name.encode(codec).decode("utf-8")
 
 
 def _is_mangled(sent_name: str, listed_name: str) -> bool:
-    """Whether the service misread, replaced or dropped characters of `sent_name`, or none."""
+    """Return whether the service misread, replaced or dropped characters of `sent_name`, or none."""
     if sent_name == listed_name or sent_name.isascii():
         return sent_name == listed_name
     sources = (sent_name, unicodedata.normalize("NFD", sent_name))
@@ -316,7 +320,7 @@ def _is_mangled(sent_name: str, listed_name: str) -> bool:
 
 
 def _is_misread(sent_name: str, listed_name: str) -> bool:
-    """Whether `listed_name` is `sent_name` in another encoding, ignoring illegible characters."""
+    """Return whether `listed_name` is `sent_name` in another encoding, ignoring illegible characters."""
     readings = (sent_name.encode().decode(codec, "replace") for codec in _MISREAD_AS)
     return _legible(listed_name) in map(_legible, readings)
 
@@ -326,7 +330,9 @@ def _legible(text: str) -> str:
 
 
 def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
-    """Whether `listed_name` is `sent_name` with `?`, `_`, U+FFFD or nothing for characters beyond ASCII."""
+    """Return whether `listed_name` is `sent_name` with `?`, `_`, U+FFFD or nothing for characters beyond
+    ASCII.
+    """
     survivors = {character for character in listed_name if not character.isascii()} - {"\ufffd"}
     missing = {character for character in sent_name if not character.isascii()} - survivors
     if not missing or _LOST.sub(

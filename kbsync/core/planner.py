@@ -54,7 +54,7 @@ from kbsync.core.model import (
 from kbsync.core.names import tag_of
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
-"""Why a path must have no document any more; people see these words."""
+"""Why a path must no longer have a document; users see these words."""
 
 UNKNOWN_SIZE = -1
 """The size of a document at the target whose length the target doesn't give."""
@@ -250,7 +250,7 @@ def _choose(
 def _adoptable(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """A document at the target that is proven ours: by its bytes, or by name if `adopt` allows that.
+    """Return a document at the target that is proven ours: by its bytes, or by name if `adopt` allows that.
 
     While a document with other bytes serves, only bytes prove anything: the state may be older than it.
     """

@@ -38,12 +38,12 @@ class _Wait:
 
 
 def quiet_time(stamp: Stamp, settle: float) -> float:
-    """Seconds without change that a file with this stamp needs."""
+    """Return seconds without change that a file with this stamp needs."""
     return settle * EMPTY_FACTOR if stamp.size == 0 else settle
 
 
 def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
-    """Whether the last change is so old that no wait is needed. `wall_now`: epoch seconds.
+    """Return whether the last change is so old that no wait is needed. `wall_now`: epoch seconds.
 
     A stamp from the future has a negative age: it proves nothing and is never old enough.
     """
@@ -88,7 +88,8 @@ class Settling:
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
-        """The paths to read at `now`, at most `limit`: quiet ones first, then in the order of tracking.
+        """Return the paths to read at `now`, at most `limit`: quiet ones first, then in the order of
+        tracking.
 
         They stay tracked, and are due again, until `forget`, `restart` or a touch with another stamp.
         """
@@ -108,11 +109,11 @@ class Settling:
         return min((wait.due_at for wait in self._waits.values()), default=None)
 
     def paths(self) -> list[str]:
-        """The tracked paths, the longest tracked first."""
+        """Return the tracked paths, the longest tracked first."""
         return list(self._waits)
 
     def stamp(self, path: str) -> Stamp | None:
-        """The stamp at the last check of `path`; None if it isn't tracked."""
+        """Return the stamp at the last check of `path`; None if it isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.stamp
 

@@ -56,19 +56,19 @@ class PatternLine:
     above: re.Pattern[str]
 
     def matches(self, path: str, is_folder: bool) -> bool:
-        """Whether it matches the entry `path` itself, relative to where the line applies."""
+        """Return whether it matches the entry `path` itself, relative to where the line applies."""
         if self.folders_only and not is_folder:
             return False
         subject = path.rpartition("/")[2] if self.by_name else path
         return self.expression.fullmatch(subject) is not None
 
     def reaches_below(self, folder: str) -> bool:
-        """Whether some path below `folder` could match."""
+        """Return whether some path below `folder` could match."""
         return self.by_name or self.above.fullmatch(folder) is not None
 
 
 def parse(text: str, rule: str) -> PatternLine | None:
-    """The line `text` (without line end); None for a blank line, a comment and a line without a name.
+    """Return the line `text` (without line end); None for a blank line, a comment and a line without a name.
 
     Raises ValueError with `rule`, the line and what is wrong with it.
     """
@@ -82,25 +82,28 @@ def parse(text: str, rule: str) -> PatternLine | None:
 
 
 def parse_file(content: str, path: str) -> tuple[PatternLine, ...]:
-    """The lines of the ignore file at `path`, in order. Raises ValueError that names the line."""
+    """Return the lines of the ignore file at `path`, in order. Raises ValueError that names the line."""
     texts = content.removeprefix("\ufeff").split("\n")
     numbered = ((text.removesuffix("\r"), f"{path}:{n}") for n, text in enumerate(texts, 1))
     return tuple(line for text, rule in numbered if (line := parse(text, rule)))
 
 
 def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
-    """The items of the config's list `key`. Raises ValueError that names the item, as in `exclude[0]`."""
+    """Return the items of the config's list `key`. Raises ValueError that names the item, as in
+    `exclude[0]`.
+    """
     numbered = ((text, f"{key}[{index}]") for index, text in enumerate(items))
     return tuple(line for text, rule in numbered if (line := parse(text, rule)))
 
 
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """The line that decides about the entry `path`, or None; `lines` come last one first."""
+    """Return the line that decides about the entry `path`, or None; `lines` come last one first."""
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
 def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """The line that decides about `path`, or else about the nearest folder above it that any line matches.
+    """Return the line that decides about `path`, or else about the nearest folder above it that any line
+    matches.
 
     Makes a list of patterns select files: `docs/` means everything in it, `!docs/draft.md` all but this file.
     """
@@ -113,7 +116,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Whether one pattern matches the path of a file, or a folder above it.
+    """Return whether one pattern matches the path of a file, or a folder above it.
 
     Raises ValueError for a pattern that matches nothing.
     """
@@ -122,14 +125,14 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def plain_part(pattern: str) -> str:
-    """The longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
+    """Return the longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
     is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
     parts = pattern.replace("?", "*").split("*") if is_plain else []
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
 
 
 def one_pattern(pattern: str) -> PatternLine:
-    """A single pattern. Raises ValueError for one that matches no path."""
+    """Return a single pattern. Raises ValueError for one that matches no path."""
     stripped = _without_trailing_spaces(pattern)
     if not stripped.strip("/") or stripped[0] in "#!":
         raise ValueError("it matches nothing")
@@ -168,7 +171,7 @@ def _without_trailing_spaces(text: str) -> str:
 
 
 def _path(segments: Sequence[str]) -> str:
-    """The expression for a whole path.
+    """Return the expression for a whole path.
 
     A part between two `**` is matched at the first place where it fits (an atomic group): that is enough
     for a correct answer, and a hostile line can't make it slow.
@@ -198,7 +201,7 @@ def _folders(chunk: Sequence[str]) -> str:
 
 
 def _above(segments: Sequence[str]) -> str:
-    """The expression for every folder below which a path could match."""
+    """Return the expression for every folder below which a path could match."""
     is_open = "**" in segments
     fixed = segments[: segments.index("**")] if is_open else segments[:-1]
     names = list(map(_name, fixed))
@@ -207,7 +210,7 @@ def _above(segments: Sequence[str]) -> str:
 
 
 def _name(segment: str) -> str:
-    """The expression for one name: `*`, `?`, `[…]`, backslash, and letters that mean themselves."""
+    """Return the expression for one name: `*`, `?`, `[…]`, backslash, and letters that mean themselves."""
     pieces = [""]
     for element in _elements(segment):
         if element == "*":
@@ -223,7 +226,7 @@ def _name(segment: str) -> str:
 
 
 def _elements(segment: str) -> Iterator[str]:
-    """Each element of a name as an expression for exactly one character; `*` stands for itself."""
+    """Yield each element of a name as an expression for exactly one character; `*` stands for itself."""
     index = 0
     while index < len(segment):
         match segment[index]:
@@ -250,7 +253,7 @@ def _character(segment: str, index: int, problem: str = "a bracket that is not c
 
 
 def _bracket(segment: str, index: int) -> tuple[str, int]:
-    """The expression for `[…]` whose inside starts at `index`, and the place after its end."""
+    """Return the expression for `[…]` whose inside starts at `index`, and the place after its end."""
     is_negated = _character(segment, index) in "!^"
     start = index = index + is_negated
     members = ""
@@ -271,7 +274,7 @@ def _bracket(segment: str, index: int) -> tuple[str, int]:
 
 
 def _member(segment: str, index: int) -> tuple[str, int]:
-    """One letter or one range inside a bracket, and the place after it."""
+    """Return one letter or one range inside a bracket, and the place after it."""
     low, index = _letter(segment, index)
     if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
         return re.escape(low), index
@@ -333,7 +336,7 @@ DEFAULTS = (
 
 
 _REVISION = "2"
-"""Change it whenever this module decides differently for equal rules, so that stored verdicts are renewed."""
+"""Change this when the module decides differently for equal rules, so that kbsync renews stored decisions."""
 
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""
@@ -395,7 +398,7 @@ class Rules:
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:
-        """The rules in `folder` and below; `content` is that of its ignore file.
+        """Return the rules in `folder` and below; `content` is that of its ignore file.
 
         Raises ValueError that names file and line for a pattern that could never match.
         """
@@ -407,7 +410,7 @@ class Rules:
         return rules
 
     def enters(self, folder: str) -> Verdict:
-        """Whether kbsync enters `folder`; call it only for folders whose parent is entered."""
+        """Return whether kbsync enters `folder`; call it only for folders whose parent is entered."""
         if not folder:
             return SELECTED
         decisive = self._decisive(folder, is_folder=True)
@@ -423,7 +426,9 @@ class Rules:
         return SELECTED if is_above else _NOT_INCLUDED
 
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
-        """Whether the entry `path` of `size` bytes is mirrored; its folder must be one that is entered."""
+        """Return whether the entry `path` of `size` bytes is mirrored; its folder must be one that is
+        entered.
+        """
         if kind is FileKind.FOLDER:
             return self.enters(path)
         name = path.rpartition("/")[2]
@@ -475,7 +480,7 @@ class Rules:
 
 
 def person_part(version: str) -> str:
-    """The `person_version` inside a stored `version`."""
+    """Return the `person_version` inside a stored `version`."""
     return version.partition(".")[0]
 
 

@@ -35,12 +35,12 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`text` with its line ends and tabs kept, otherwise as `printable`."""
+    """Return `text` with its line ends and tabs kept, otherwise as `printable`."""
     return _HARMFUL_IN_LINES.sub(_escape, text)
 
 
 def shell_word(text: str) -> str:
-    """`text` quoted for a shell; if it isn't printable, in the form of bash and zsh."""
+    """Return `text` quoted for a shell; if it isn't printable, in the form of bash and zsh."""
     if printable(text) == text:
         return shlex.quote(text)
     plain = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -48,7 +48,7 @@ def shell_word(text: str) -> str:
 
 
 def shell_command(words: Iterable[str]) -> str:
-    """A command line of these words, on one line."""
+    """Return a command line of these words, on one line."""
     return " ".join(map(shell_word, words))
 
 
@@ -68,7 +68,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def sized(size: int) -> str:
-    """A number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
+    """Return a number of bytes for people: `812 B`, `4.1 kB`, `12 MB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 999.5 or unit == "GB":
@@ -78,7 +78,7 @@ def sized(size: int) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A span of time for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    """Return a span of time for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
@@ -88,18 +88,18 @@ def lasting(seconds: float) -> str:
 
 
 def number_in(text: str) -> int | None:
-    """The number; None if it isn't one, or has more digits than any count needs."""
+    """Return the number; None if it isn't one, or has more digits than any count needs."""
     # int() takes quadratic time for a million digits.
     return int(text) if text.isdecimal() and len(text) <= 20 else None
 
 
 def cursor(path: str) -> str:
-    """A path as a query can carry it: it may be no Unicode."""
+    """Return a path as a query can carry it: it may be no Unicode."""
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 
 def path_at(given: str) -> str:
-    """The inverse of `cursor`. Raises `ValueError`."""
+    """Return the inverse of `cursor`. Raises `ValueError`."""
     return os.fsdecode(base64.b64decode(given.encode("ascii"), altchars=b"-_", validate=True))
 
 

@@ -56,7 +56,7 @@ from kbsync.state.store import StateStore
 PAGE = 256
 
 UNASKED_SHARE = 0.2
-"""A share of the documents: settings that affect more of them ask before they cost money (ADR 23)."""
+"""Share of the documents; if new settings affect more, kbsync asks before it spends money (ADR 23)."""
 
 
 class RecipeChanges:
@@ -75,7 +75,7 @@ class RecipeChanges:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Whether recipes wait for a decision, or documents of an allowed one to be sent."""
+        """Return whether recipes wait for a decision, or documents of an allowed one to be sent."""
         if not self._journal.binding.abilities.weighs:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -220,7 +220,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
-    """The row of a document in the base that may be ours."""
+    """Return the row of a document in the base that may be ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
     is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.ENDED
@@ -251,7 +251,7 @@ EMPTIED_LEAST, EMPTIED_SHARE = 5, 0.2
 
 
 def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]) -> MirrorRecord:
-    """The mirror's row, under its name in the config; see `find_record`."""
+    """Return the mirror's row, under its name in the config; see `find_record`."""
     folder = str(settings.root)
     record = find_record(tx, settings, configured)
     if record is None:
@@ -269,7 +269,8 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
 def find_record(
     tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
 ) -> MirrorRecord | None:
-    """The mirror's row: by name, or the row of a mirror whose name left the config, as its former name.
+    """Return the mirror's row: by name, or the row of a mirror whose name left the config, as its former
+    name.
 
     That is one with the same folder, knowledge base and prefix, else with the same knowledge base and prefix,
     else with the same folder: first with the same knowledge base, then with the same type of target. It never
@@ -306,13 +307,13 @@ def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Whether only the prefix may differ, which renames documents."""
+    """Return whether only the prefix may differ, which renames documents."""
     key = base_key(mirror.location)
     return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Whether the type matches, if an earlier kbsync recorded no more about the base."""
+    """Return whether the type matches, if an earlier kbsync recorded no more about the base."""
     is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 
@@ -333,12 +334,12 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
 
 
 def is_root_accepted(tx: Tx, name: str) -> bool:
-    """Whether somebody approved the folder as it is."""
+    """Return whether somebody approved the folder as it is."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
 def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
-    """How the root differs from before ('' for not at all), and whether a mount is missing."""
+    """Return how the root differs from before ('' for not at all), and whether a mount is missing."""
     if stored is None:
         return "", False
     difference = compare(stored, now)
@@ -346,7 +347,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """The root's identity. Raises `Halted` if somebody must check it, and `ShortageError`."""
+    """Return the root's identity. Raises `Halted` if somebody must check it, and `ShortageError`."""
     identity = await same_root(settings)
     difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, identity))
     if difference:
@@ -355,7 +356,7 @@ async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) ->
 
 
 async def same_root(settings: MirrorSettings, before: RootIdentity | None = None) -> RootIdentity:
-    """The root's identity now. Raises `Halted` if there is none, or it differs from `before`."""
+    """Return the root's identity now. Raises `Halted` if there is none, or it differs from `before`."""
     try:
         now = await asyncio.to_thread(identify, settings.root)
     except RootTrouble as error:
@@ -367,12 +368,12 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(trouble: RootTrouble) -> Halted:
-    """The halt of a missing root: nobody can approve it."""
+    """Return the halt of a missing root: nobody can approve it."""
     return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
-    """The halt of a root that is not the same as before."""
+    """Return the halt of a root that is not the same as before."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
     return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
@@ -417,7 +418,7 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """The base with its documents counted one by one, if its own count says that many are gone."""
+    """Return the base with its documents counted one by one, if its own count says that many are gone."""
     # The base's count may lag behind uploads, and includes documents of others (ADR 14). So an emptied base
     # stays emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -443,7 +444,7 @@ def _rebind(
     configured: Sequence[MirrorIdentity],
     removed: Collection[str],
 ) -> int:
-    """The binding to the base. Raises `Halted` if it lost many documents behind our back.
+    """Return the binding to the base. Raises `Halted` if it lost many documents behind our back.
 
     `removed`: addresses of knowledge bases whose files are gone.
     """
@@ -506,7 +507,7 @@ def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
 
 
 def _is_removed(address: str) -> bool:
-    """Whether the file of a knowledge base is gone. Blocks."""
+    """Return whether the file of a knowledge base is gone. Blocks."""
     if not address.startswith("file:"):
         return False
     file = Path(os.fsdecode(unquote_to_bytes(address.removeprefix("file://"))))
@@ -520,7 +521,7 @@ def _is_removed(address: str) -> bool:
 
 
 def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """Whether another base replaced this one. Others keep their documents for reuse (ADR 27)."""
+    """Return whether another base replaced this one. Others keep their documents for reuse (ADR 27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
     return former.address in (base.address, "")  # "": an older kbsync recorded no address
@@ -542,12 +543,12 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Whether so many ready documents are gone that it is more than an accident of one or two."""
+    """Return whether so many ready documents are gone that it is more than an accident of one or two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
-    """The halt of a base that lost many documents behind our back."""
+    """Return the halt of a base that lost many documents behind our back."""
     detail = f"{lost} of {serving} documents are no longer in the knowledge base"
     return Halted(EMPTIED, detail, cure=f"kbsync verify --repair --mirror {mirror}")
 

@@ -125,7 +125,7 @@ class Audit:
                 self.strays.append(claim)
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
-        """Whether it is or may be ours but serves nothing.
+        """Return whether it is or may be ours but serves nothing.
 
         `is_read`: its bytes were read, if the target returns them.
         """
@@ -138,7 +138,7 @@ class Audit:
         return is_stray
 
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
-        """Whether a document that no row has may be a second one for a file of ours."""
+        """Return whether a document that no row has may be a second one for a file of ours."""
         # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
         # It is reported if another state marked it, or if it has a tag of ours and the bytes of that tag.
         binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
@@ -189,7 +189,7 @@ class Audit:
         return stray
 
     def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-        """Those that neither the state needs by now nor, by their bytes, anybody else."""
+        """Return those that neither the state needs by now nor, by their bytes, anybody else."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
@@ -320,7 +320,7 @@ class Repairs:
         return True
 
     def _original(self, tx: Tx, stray: Claim) -> Upload | None:
-        """The document that serves the file at this path, if the stray has the file's bytes."""
+        """Return the document that serves the file at this path, if the stray has the file's bytes."""
         entry = tx.entries.get(self._journal.binding.mirror, stray.path)
         is_copy = entry is not None and has_bytes(entry, stray.listed)
         return serving(self._journal.uploads(tx, stray.path)) if is_copy else None
@@ -337,7 +337,7 @@ PATIENCE, CHECK_EVERY = 60.0, 1.0
 
 MOST_STRAYS, MOST_REPORTED = 200, 20
 SAMPLE = 20
-"""How many of very many missing documents to query before the mirror halts."""
+"""How many documents to query before the mirror halts when very many are missing."""
 
 
 class PutOffError(Exception):

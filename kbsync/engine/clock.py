@@ -23,7 +23,7 @@ class Clock(Protocol):
         """Seconds since the epoch."""
 
     def steady(self) -> float:
-        """Seconds since some moment of this process."""
+        """Return seconds since some moment of this process."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -78,12 +78,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """A bug of kbsync as a message; the traceback is in the log."""
+    """Return a bug of kbsync as a message; the traceback is in the log."""
     return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
 
 
 def pause_after(failures: int) -> float:
-    """Seconds until the next retry, after so many failures in a row (at least 1)."""
+    """Return seconds until the next retry, after so many failures in a row (at least 1)."""
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
@@ -156,7 +156,7 @@ async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitab
 
 
 async def apart(mirror: str, work: Awaitable[T]) -> T:
-    """What `work` for an answer gives; its threads are of this mirror alone."""
+    """Return what `work` for an answer gives; its threads are of this mirror alone."""
     return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
 
 

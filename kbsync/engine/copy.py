@@ -86,7 +86,7 @@ async def _settle_unsure(store: StateStore, journal: Journal, target: Target) ->
 def _announce(
     journal: Journal, rows: Sequence[Upload], copied: Copied, tx: Tx
 ) -> list[tuple[Upload, Upload]]:
-    """The documents to copy, each with the row for its upload."""
+    """Return the documents to copy, each with the row for its upload."""
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
     present = left_over = 0
     for row in rows:

@@ -31,10 +31,10 @@ from kbsync.state.store import StateStore
 
 PAGE = 500
 QUIET_LEAST = 3.0
-"""Seconds without another deletion before a batch is weighed: `rm -r` takes a moment, and is one batch."""
+"""Seconds without another deletion before kbsync weighs a batch: `rm -r` takes a moment, and is one batch."""
 
 ROUNDING = 1e-6
-"""Seconds of tolerance: what `next_due` reports as due now is due, despite rounding."""
+"""Seconds of tolerance for rounding: what `next_due` reports as due is due."""
 
 APPROVAL_KEPT = 7 * 86400.0
 
@@ -42,7 +42,7 @@ APPROVAL_KEPT = 7 * 86400.0
 def must_hold(
     batch: int, executed: int, serving: int, limits: DeletionLimits, before: int | None = None
 ) -> bool:
-    """Whether `batch` deletions need approval (promise 5).
+    """Return whether `batch` deletions need approval (promise 5).
 
     `executed`: deletions allowed without asking within the window. `serving`: documents that serve now,
     including the batch. `before`: how many served when the first file went missing.
@@ -57,7 +57,9 @@ def must_hold(
 
 
 def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Whether a file missed by `until` (steady seconds) waits for its second check, or to be weighed."""
+    """Return whether a file missed by `until` (steady seconds) waits for its second check, or to be
+    weighed.
+    """
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
@@ -127,7 +129,7 @@ class Deletions:
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
-        """Checks that count: the root was the same before and after. None if it was not."""
+        """Return checks that count: the root was the same before and after. None if it was not."""
         before = await self._identity()
         if before is None:
             return None
@@ -201,11 +203,13 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Whether a file missed by `until` (steady seconds) waits for its second check, or to be weighed."""
+        """Return whether a file missed by `until` (steady seconds) waits for its second check, or to be
+        weighed.
+        """
         return await self._store.read(lambda tx: some_may_go(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
-        """Whether a file missed by `until` (steady seconds) waits for its second check."""
+        """Return whether a file missed by `until` (steady seconds) waits for its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
@@ -299,7 +303,7 @@ class Deletions:
         )
 
     def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
-        """Whether exactly this upload of the path must still be deleted; else it stays."""
+        """Return whether exactly this upload of the path must still be deleted; else it stays."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)
         if (
@@ -476,7 +480,7 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
 def _spared_state(
     journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
 ) -> DocState | None:
-    """The state of a kept document; None for one that may be deleted."""
+    """Return the state of a kept document; None for one that may be deleted."""
     if not _is_spared(journal, tx, upload):
         return None
     status = statuses.get(upload.remote_id or "")

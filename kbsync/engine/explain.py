@@ -139,7 +139,7 @@ class PathExplanation:
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """One object; `file` to `document` may be null, and only a directory has `below`."""
+        """Return one object; `file` to `document` may be null, and only a directory has `below`."""
         selection, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
@@ -208,7 +208,7 @@ def _state_word(upload: Upload) -> str:
 
 
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
-    """The explanation of a path that is in no mirrored folder."""
+    """Return the explanation of a path that is in no mirrored folder."""
     folders = ", ".join(map(str, roots)) or "none"
     answer = f"It is not found because it is in no mirrored folder; mirrored folders: {folders}."
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
@@ -245,7 +245,7 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
-    """What disk and rules say, and the root or its problem. Blocks."""
+    """Return what disk and rules say, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
@@ -307,7 +307,7 @@ def _add_state(
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
-    """What the rules say about the path; None if there is no file to judge."""
+    """Return what the rules say about the path; None if there is no file to judge."""
     if stat.kind is None or stat.stamp is None or not path:
         return None
     try:
@@ -362,11 +362,11 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"holds|matches|cannot be", "it"),
 )
-"""How the rules' reasons begin, and the subject that makes each a clause."""
+"""How the rules' reasons begin, and the subject that turns each into a clause."""
 
 
 def clause(reason: str) -> str:
-    """A reason as a clause, with the file as its subject if it has none."""
+    """Return a reason as a clause, with the file as its subject if it has none."""
     for beginning, subject in _BEGINNINGS:
         if re.match(rf"(?:{beginning})\b", reason):
             return f"{subject} {reason}"
@@ -381,7 +381,7 @@ def _why(selection: Selection) -> str:
 
 
 def _decided_by(selection: Selection) -> str:
-    """The deciding rule in brackets, if a person can change it."""
+    """Return the deciding rule in brackets, if a person can change it."""
     rule = selection.verdict.rule
     return f" ({rule})" if rule and selection.verdict.choice is not FileChoice.SKIPPED else ""
 
@@ -403,7 +403,7 @@ def _undo(selection: Selection) -> str:
         case FileChoice.REFUSED:
             return "convert it to a format that the target accepts, or exclude it"
         case _:
-            return "nothing to do unless you want it found"
+            return "nothing to do unless you want it searchable"
 
 
 # -- sentences -----------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ class _Sentences:
     # -- the answer ------------------------------------------------------------------------------------
 
     def answer(self) -> str:
-        """One sentence: whether searches find it, why not, and what to do."""
+        """Return one sentence: whether searches find it, why not, and what to do."""
         evidence = self.evidence
         stat, selection, server = evidence.stat, evidence.selection, evidence.server
         if stat.kind is FileKind.FOLDER or evidence.below is not None:
@@ -467,7 +467,7 @@ class _Sentences:
         return f"It is found {older} because {reason}."
 
     def _describe_folder(self) -> str:
-        """The state of the files in it: a directory is not a document itself."""
+        """Return the state of the files in it: a directory is not a document itself."""
         selection, below = self.evidence.selection, self.evidence.below
         if selection is not None and selection.verdict.choice is not FileChoice.SELECTED:
             return (
@@ -508,7 +508,7 @@ class _Sentences:
         return self._why_halted() or self._why_failed() or self._progress()
 
     def _why_still_searchable(self) -> str:
-        """Why searches still find a file that is gone or excluded."""
+        """Return why searches still find a file that is gone or excluded."""
         evidence = self.evidence
         if self.settings.deletions.never:
             return "its document is kept, since the config says `deletions: never`"
@@ -519,7 +519,7 @@ class _Sentences:
         return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
 
     def _why_outdated(self) -> str:
-        """Why searches find other content than the file's; '' if they do not."""
+        """Return why searches find other content than the file's; '' if they do not."""
         failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
         if not (failed or is_on_its_way or self.evidence.is_changed):
@@ -531,7 +531,7 @@ class _Sentences:
         return self._settling() or f"no pass has seen the change yet; {self._next_pass()}"
 
     def _is_folder_lost(self) -> bool:
-        """Whether the whole folder is missing, so that nothing is known about its files."""
+        """Return whether the whole folder is missing, so that nothing is known about its files."""
         halt, presence = self.evidence.halt, self.evidence.stat.presence
         return halt is not None and halt.reason == FOLDER_MISSING and presence is not Presence.PRESENT
 
@@ -542,14 +542,14 @@ class _Sentences:
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
-        """Why the mirror is halted; '' if nobody has to act on the mirror first."""
+        """Return why the mirror is halted; '' if nobody has to act on the mirror first."""
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
         return f"the mirror is halted: {self._halt_with_command()}"
 
     def _why_failed(self) -> str:
-        """What is wrong with the current file, in the words of the rules or the target."""
+        """Return what is wrong with the current file, in the words of the rules or the target."""
         entry = self.evidence.entry
         if entry is None or entry.status not in (Status.FAILED, Status.SKIPPED):
             return self.evidence.folder_problem
@@ -575,7 +575,7 @@ class _Sentences:
         return f"no pass has picked it up yet; {self._wait()}"
 
     def _indexing(self) -> str:
-        """How long the indexing has lasted, and when kbsync checks again."""
+        """Return how long the indexing has lasted, and when kbsync checks again."""
         [*_, row] = (upload for upload in self.evidence.uploads if upload.state is UploadState.INDEXING)
         since = row.accepted_at
         sentence = "the knowledge base is still indexing it"
@@ -594,7 +594,7 @@ class _Sentences:
         )
 
     def _settling(self) -> str:
-        """How much longer it must not change; '' if it is ready, or unchanged."""
+        """Return how much longer it must not change; '' if it is ready, or unchanged."""
         age, remaining = self.evidence.age, self.evidence.settle_left
         if age is None or not remaining or not self.evidence.is_changed:
             return ""
@@ -605,7 +605,7 @@ class _Sentences:
     # -- what it rests on ------------------------------------------------------------------------------
 
     def evidence_lines(self) -> Iterator[str]:
-        """The evidence of disk, rules, state, uploads and target, in this order."""
+        """Yield the evidence of disk, rules, state, uploads and target, in this order."""
         evidence = self.evidence
         stat, age = evidence.stat, evidence.age
         if stat.presence is Presence.MISSING:

@@ -42,7 +42,7 @@ class Belongings:
 
 
 def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
-    """What would be forgotten, or deleted."""
+    """Return what would be forgotten, or deleted."""
     owned = tx.uploads.owned(record.id, PROVEN)
     here = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
@@ -74,7 +74,7 @@ async def forget(
         binding = await store.read(lambda tx: tx.mirrors.binding(number))
         if binding is None or not leads_to(target, base, binding):
             raise KbsyncError(
-                f"{record.name}: its documents are in another knowledge base than the target's; "
+                f"{record.name}: its documents aren't in the target's knowledge base; "
                 "nothing was deleted; fix the target, or forget the mirror without deleting"
             )
         deleted = await _delete_all(store, record, number, target)
@@ -169,7 +169,7 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
 
 
 async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-    """The outcome of each id, a few batches at a time."""
+    """Return the outcome of each id, a few batches at a time."""
 
     async def delete(batch: Sequence[str]) -> Mapping[str, DeleteOutcome]:
         try:

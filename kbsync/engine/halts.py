@@ -49,14 +49,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 BLAME_LIMIT = 5
-"""Documents refused in a row for one reason, with none accepted between: then the target is to blame."""
+"""Number of documents refused in a row for one reason, with none accepted in between, before kbsync blames
+the target.
+"""
 DONE = ("document.ready", "document.renamed")
 STATE_PAUSE = 5.0
 LONGEST_PAUSE = 60.0
 MANY_FAILURES = 3
 BASE_MISSING = "knowledge-base-missing"
 DOWN_AFTER = 10.0
-"""Seconds a target is down before that is shown as a halt: a restart of the service is no halt."""
+"""Seconds that a target must be down before kbsync reports a halt: a restart of the service isn't one."""
 PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 
 
@@ -188,7 +190,7 @@ class HaltState:
         self.trouble = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
-        """Whether the target has been down for so long."""
+        """Return whether the target has been down for so long."""
         return bool(self.trouble) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
@@ -305,7 +307,7 @@ class Halts(HaltState):
             await self.show_trouble(TARGET_DOWN, self.trouble)
 
     def is_about(self, *reasons: str) -> bool:
-        """Whether the mirror is halted for one of these reasons."""
+        """Return whether the mirror is halted for one of these reasons."""
         return self.stored is not None and self.stored.reason in reasons
 
     @property
@@ -314,7 +316,7 @@ class Halts(HaltState):
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
-        """Whether to ask the base now if the cause is gone; about a halt, less often each time."""
+        """Return whether to ask the base now if the cause is gone; about a halt, less often each time."""
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY

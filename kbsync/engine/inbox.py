@@ -252,7 +252,7 @@ def _texts(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _paths(args: Mapping[str, Any], name: str) -> list[str]:
-    """Paths relative to the mirror's folder, and in it."""
+    """Return paths relative to the mirror's folder, and in it."""
     paths = _texts(args, name)
     for path in paths:
         try:

@@ -62,18 +62,20 @@ from kbsync.state.read_only import Tx
 log = structlog.get_logger("kbsync")
 
 ROUNDS = 8
-"""Maximum number of decisions about a path in a row: each may require another, but never endlessly."""
+"""Maximum number of consecutive decisions about a path: each may require another."""
 
 NAME_TRIES = 5
 SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
-"""Seconds that a document's time may be beside its upload; what disproves is further off (`CLOCK_SLACK`)."""
+"""Maximum number of seconds between a document's time and its upload; only `CLOCK_SLACK` more disproves a
+match.
+"""
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""Code of a web page that failed because nothing proves which document is its own."""
+"""Code of a web page that failed because nothing proves which document belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,7 @@ class Journal:
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     def is_paused(self, tx: Tx) -> bool:
-        """Whether a person paused the mirror: nothing may begin now."""
+        """Return whether a person paused the mirror: nothing may begin now."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:
@@ -293,7 +295,7 @@ class Journal:
         )
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
-        """The uploads of a path that are not final."""
+        """Return the uploads of a path that are not final."""
         return tx.uploads.at(self.binding.mirror, self.binding.id, path)
 
     def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
@@ -564,7 +566,7 @@ class Journal:
             case DocState.MISSING:
                 changed = lifecycle.vanished(upload, timing)
                 if changed.state is not UploadState.INDEXING:
-                    reason = "accepted, but soon missing at the target"
+                    reason = "accepted, but missing at the target soon after"
                     vanished = DocStatus(DocState.MISSING, reason, "vanished")
                     return self._failed_to_index(tx, changed, vanished)
             case _:
@@ -583,7 +585,7 @@ class Journal:
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
-        """The document `twin`, if it was adopted and has the bytes of this upload and no file.
+        """Return the document `twin`, if it was adopted and has the bytes of this upload and no file.
 
         No file: none is stored at its path, or one that has other bytes or is not selected.
         """
@@ -614,7 +616,7 @@ class Journal:
         return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """Whether the target must still index this document again, and may be asked to now."""
+        """Return whether the target must still index this document again, and may be asked to now."""
         if self.is_paused(tx):
             return False
         upload = tx.uploads.get(number)
@@ -765,7 +767,7 @@ class Journal:
         return self._accept(tx, replace(accepted, name=name), replaced)
 
     def _has_text_of_server(self, tx: Tx, upload: Upload) -> bool:
-        """Whether the document that served the path was removed for this upload."""
+        """Return whether the document that served the path was removed for this upload."""
         if upload.path is None:
             return False
         return any(
@@ -773,7 +775,7 @@ class Journal:
         )
 
     def _has_text_of(self, upload: Upload, old: Upload) -> bool:
-        """Whether the old document was removed for this upload: the target stores each text once."""
+        """Return whether the old document was removed for this upload: the target stores each text once."""
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
@@ -787,7 +789,9 @@ class Journal:
                 tx.uploads.save(lifecycle.look_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
-        """Whether another upload serves this path, or brings the same version and this is not `ready`."""
+        """Return whether another upload serves this path, or brings the same version and this is not
+        `ready`.
+        """
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it any more
         version = (upload.digest, upload.recipe)
@@ -927,7 +931,9 @@ def _not_seen_yet(path: str, now: float) -> FileRow:
 
 
 def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
-    """Whether the path's server was or will be deleted for the upload: it continues, and is weighed later."""
+    """Return whether the path's server was or will be deleted for the upload: it continues, and is weighed
+    later.
+    """
     upload, server = rows[action.upload or 0], serving(rows.values())
     is_same = server is None or server.digest == upload.digest
     return upload.state.in_flight and upload.predecessor is not None and is_same

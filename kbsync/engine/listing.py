@@ -43,7 +43,7 @@ LATE = 900.0
 """Seconds after a request within which its document may have been created."""
 
 EARLIEST, LATEST = 5.0, 120.0
-"""Seconds around a request: a web page with its address created in between belongs to it."""
+"""Seconds around a request: a web page with its address, created within them, belongs to it."""
 
 
 class Whose(enum.Enum):
@@ -96,7 +96,7 @@ class Claim:
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
 
     def to_json(self) -> dict[str, Any]:
-        """The form in the inbox message `repair`."""
+        """Return the form in the inbox message `repair`."""
         upload = None if self.row is None else self.row.id
         fields = {name: getattr(self.listed, name) for name in _LISTED}
         is_ready = self.listed.state is DocState.READY
@@ -104,7 +104,7 @@ class Claim:
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
-        """Why `to_json` cannot have written these fields; '' if it can."""
+        """Return why `to_json` cannot have written these fields; '' if it can."""
         wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
         wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
@@ -112,7 +112,7 @@ class Claim:
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
-        """The claim of a `repair` message, with its current row."""
+        """Return the claim of a `repair` message, with its current row."""
         values: dict[str, Any] = {name: fields.get(name) for name in _LISTED}
         state = DocState.READY if fields.get("is_ready") else DocState.UNKNOWN
         number = fields.get("upload")
@@ -126,7 +126,7 @@ _LISTED = (*_TEXTS, "size", "recipe")
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is None or a whole number that SQLite can store."""
+    """Return whether it is None or a whole number that SQLite can store."""
     return value is None or (type(value) is int and abs(value) < 2**63)
 
 
@@ -181,7 +181,7 @@ def _at_path_of(row: Upload, listed: Listed) -> Listed:
 
 
 def proves_content(binding: Binding) -> bool:
-    """Whether a mark or a name proves the bytes; otherwise only the document itself does."""
+    """Return whether a mark or a name proves the bytes; otherwise only the document itself does."""
     return binding.limits.marks or binding.settings.names == "tagged"
 
 
@@ -190,7 +190,7 @@ def _is_mine(binding: Binding, row: Upload) -> bool:
 
 
 def _needs_document(row: Upload) -> bool:
-    """Whether the row needs its document, or is about to finish with it."""
+    """Return whether the row needs its document, or is about to finish with it."""
     match row.state:
         case UploadState.RETIRING:
             return row.attempts < RETIRE_TRIES
@@ -201,7 +201,9 @@ def _needs_document(row: Upload) -> bool:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Whether it has a kbsync's mark or, where there are none, a tag of ours and, if known, its bytes."""
+    """Return whether it has a kbsync's mark or, where there are none, a tag of ours and, if known, its
+    bytes.
+    """
     if binding.limits.marks:
         return listed.upload_id is not None
     tag = binding.read(listed).digest
@@ -209,14 +211,14 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Whether the file's bytes are, as far as known, those of the document."""
+    """Return whether the file's bytes are, as far as known, those of the document."""
     # Without a length a tag alone proves nothing.
     known, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*known, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Whether the document is that of this upload; False if it may be, None if it is not."""
+    """Return whether the document is that of this upload; False if it may be, None if it is not."""
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
         return True if listed.upload_id == row.id and _is_mine(binding, row) and is_same else None
@@ -285,7 +287,7 @@ def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Clai
 async def read_list(
     binding: Binding, target: Target, read: ReadsState, on_answer: Callable[[], None] = lambda: None
 ) -> AsyncIterator[list[Claim]]:
-    """The whole list, some documents at a time. Raises `TargetError` if it is not complete.
+    """Yield the whole list, some documents at a time. Raises `TargetError` if it is not complete.
 
     `on_answer` is called while the list arrives: that may take minutes without other requests.
     """
@@ -316,7 +318,7 @@ async def _batches(target: Target, on_answer: Callable[[], None]) -> AsyncIterat
 async def uploads_in(
     binding: Binding, read: ReadsState, states: Collection[UploadState]
 ) -> AsyncIterator[list[Upload]]:
-    """All uploads of this mirror in these states, a batch at a time."""
+    """Yield all uploads of this mirror in these states, a batch at a time."""
     after = 0
 
     def batch(tx: Tx) -> list[Upload]:
@@ -365,7 +367,7 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Paths in the folder that are too long for a name, by the hash that replaces them there."""
+    """Return paths in the folder that are too long for a name, by the hash that replaces them there."""
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

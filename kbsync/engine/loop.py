@@ -32,9 +32,9 @@ class ReloadScope(Enum):
     """What a halted mirror reloads, since somebody may have fixed the cause of the halt there."""
 
     CONFIG = "config"
-    """The whole config: a person sent a request, so may have changed it."""
+    """Reload the whole config: the user sent a request, and may have changed it."""
     SECRETS = "secrets"
-    """Only this mirror's secrets: its key was refused, and may have been rotated since."""
+    """Reload only this mirror's secrets: its key was refused, and may have been rotated since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ReloadQueue:
 log = structlog.get_logger("kbsync")
 
 CHECK_EVERY = 1.0
-"""Seconds between two checks of what sends no events: root, watcher, target."""
+"""Seconds between two checks of root, watcher and target, which send no events."""
 FIRST_RETRY, LONGEST_RETRY = 2.0, 60.0
 LONGEST_RELOAD = 10.0
 """Seconds a halted mirror waits for a reload."""
@@ -297,7 +297,7 @@ class MirrorLoop:
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Whether a path is below a directory that the config's rules exclude. Cheap, reads nothing."""
+    """Return whether a path is below a directory that the config's rules exclude. Cheap, reads nothing."""
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

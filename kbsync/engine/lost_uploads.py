@@ -69,7 +69,7 @@ async def find_uploads(
 async def _find_by_name(
     store: StateStore, binding: Binding, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
-    """All of the rows, each with its document; None if one of them is not found by name."""
+    """Return all of the rows, each with its document; None if one of them is not found by name."""
     if not isinstance(target, Finds) or binding.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):
@@ -85,7 +85,7 @@ async def _find_by_name(
 async def _assign(
     binding: Binding, target: Target, rows: Sequence[Upload], claims: Iterable[Claim]
 ) -> list[FoundUpload]:
-    """Each row with the newest document that fits, each document with one row."""
+    """Return each row with the newest document that fits, each document with one row."""
     fitting, doubts = defaultdict[int, list[Listed]](list), defaultdict[int, list[Listed]](list)
     for claim in sorted(claims, key=lambda claim: -(claim.listed.created or 0.0)):
         uploads = claim.uploads or ((claim.row,) if claim.row is not None else ())

@@ -69,9 +69,9 @@ class Owed:
         self._entries = Counter[str]()
         self._waiting: dict[str, float | None] = {}
         self.unsettled: set[str] = set()
-        """Paths that left while their files were still being written."""
+        """Paths that disappeared while their files were still being written."""
         self.missed_until = now
-        """Files that were missed later than this came and went during the pass."""
+        """A file first missed after this time appeared and disappeared during the pass."""
         self._enter(settling.paths())
 
     def __bool__(self) -> bool:
@@ -79,12 +79,12 @@ class Owed:
         return bool(self._waiting)
 
     def inodes(self) -> set[int]:
-        """The inodes of the files that are waited for."""
+        """Return the inodes of the files that are waited for."""
         stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Those of the changed or returned files that are still checked: a daemon checks all."""
+        """Return those of the changed or returned files that are still checked: a daemon checks all."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
@@ -280,7 +280,9 @@ class BoundMirror:
             await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
-        """Whether the base is not the one this run started with: it was deleted, or damaged and replaced."""
+        """Return whether the base is not the one this run started with: it was deleted, or damaged and
+        replaced.
+        """
         try:
             base = await self.target.base()
         except Halted as error:
@@ -323,7 +325,7 @@ class BoundMirror:
         await mirror.store.write(record)
 
     async def is_done(self) -> bool:
-        """Whether nothing of the last scan is owed, except work that pauses longer than `PATIENCE`."""
+        """Return whether nothing of the last scan is owed, except work that pauses longer than `PATIENCE`."""
         if self.owed or self.rechecks or self.reconciler.has_trees:
             return False
         if await self.deletions.are_open(self.owed.missed_until) or await self.recipe_changes.is_due():
@@ -507,7 +509,7 @@ class Mirror:
     is_pass: bool = False
     """Whether the run ends with its first comparison, and handles only its snapshot."""
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
-    """Targets whose opening ended after nobody waited for them any more."""
+    """Targets that finished opening after the mirror stopped waiting for them."""
 
     def __post_init__(self) -> None:
         """Its halts."""
@@ -522,7 +524,7 @@ class Mirror:
 
     @asynccontextmanager
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
-        """The mirror at work, bound to its base; None if it is halted or the target is down.
+        """Yield the mirror at work, bound to its base; None if it is halted or the target is down.
 
         Whatever ends this, the work stops and the target is closed: an embedded base that stays open is
         locked forever.
@@ -563,7 +565,7 @@ class Mirror:
         return bound
 
     async def _open(self) -> Target:
-        """A fresh target, opened in a thread that continues if this is cancelled."""
+        """Return a fresh target, opened in a thread that continues if this is cancelled."""
         opening = asyncio.ensure_future(self.open_target())
         try:
             return await asyncio.shield(opening)
@@ -607,7 +609,7 @@ class Mirror:
             await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def find_pause(self) -> Pause | None:
-        """The pause that a person asked for, if it is not over; also before the mirror's first run."""
+        """Return the pause that a person asked for, if it is not over; also before the mirror's first run."""
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
 
         def find(tx: Tx) -> Pause | None:
@@ -632,7 +634,7 @@ class Mirror:
         return not 0 <= age < self.settings.deep_rescan, False
 
     def requests(self) -> Meter:
-        """All requests of this run, including those of earlier starts."""
+        """Return all requests of this run, including those of earlier starts."""
         every = Meter()
         every.add(self.closed_requests)
         if self.bound is not None and (meter := self.bound.target.meter) is not None:
@@ -646,7 +648,7 @@ class Mirror:
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """The root's identity, if it is still the one this run started with; else None and a halt."""
+        """Return the root's identity, if it is still the one this run started with; else None and a halt."""
         # Read before and after each check that may prove a file gone: a folder swapped or unmounted
         # meanwhile proves nothing (promise 1).
         try:

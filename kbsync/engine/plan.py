@@ -128,7 +128,7 @@ class MirrorPlan:
         return sum(line.size for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; it has `halt` only if nothing could be planned, `keep` as above."""
+        """Return the contract's object; it has `halt` only if nothing could be planned, `keep` as above."""
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),
@@ -173,13 +173,15 @@ async def plan_mirror(
 
 
 def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
-    """Why a pass would stop, with the command to paste here."""
+    """Return why a pass would stop, with the command to paste here."""
     halt = as_halt(error, settings.name, context.cure)
     return going_on(halt, settings.name, context.cure, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
-    """A message that the uploads do not fit, with the numbers; '' if they do, or if that is unknown."""
+    """Return a message that the uploads do not fit, with the numbers; '' if they do, or if that is
+    unknown.
+    """
     if not plan.bytes_to_send:
         return ""
     try:
@@ -210,7 +212,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Seconds since some moment of this process."""
+        """Return seconds since some moment of this process."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
@@ -331,7 +333,7 @@ class PrivatePass:
             raise attach.root_differs(self._settings, "it changed while it was read")
 
     async def _identity(self) -> RootIdentity | None:
-        """The root's identity, if it is still the one from the start."""
+        """Return the root's identity, if it is still the one from the start."""
         try:
             return await attach.same_root(self._settings, self.root)
         except Halted:
@@ -486,7 +488,7 @@ class PrivatePass:
         plan.unchanged -= 1
 
     def _moved_from(self, row: Upload) -> str | None:
-        """The path that this document's file had before this pass, if it was different."""
+        """Return the path that this document's file had before this pass, if it was different."""
         before = self._original.read(lambda tx: tx.uploads.get(row.id))
         return None if before is None or before.path == row.path else before.path
 

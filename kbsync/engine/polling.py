@@ -24,7 +24,7 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5
-"""Documents in a row that never finish before the target is to blame."""
+"""Number of documents in a row that never finish before kbsync blames the target."""
 
 CUT_AT_ONCE = 20
 """Documents to re-index before the waiting ones are polled again."""
@@ -56,7 +56,9 @@ class Polls:
         self._first_accepted = math.inf
         """… and when the first of these had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """By the last answer: an upload replaces it within the same number of tries (promise 9)."""
+        """Whether the target can re-embed, as last known; if not, an upload takes its place, within the same
+        number of tries (promise 9).
+        """
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
@@ -114,12 +116,14 @@ class Polls:
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
-        """Whether documents from before it, or from not long after, became searchable since its last poll."""
+        """Return whether documents from before it, or from not long after, became searchable since its last
+        poll.
+        """
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
         return self._first_accepted <= latest and (row.looked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
-        """Whether the target has a document with its text whose own file is gone."""
+        """Return whether the target has a document with its text whose own file is gone."""
 
         def find(tx: Tx) -> tuple[str, bool] | None:
             orphan = self._journal.orphan_with(tx, row, twin)

@@ -55,7 +55,7 @@ from kbsync.state.store import StateStore
 async def recheck_lost_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """The same checks; repeats those that found nothing where a disk used to be mounted.
+    """Return the same checks; repeats those that found nothing where a disk used to be mounted.
 
     While a disk that was mounted below the folder is away, none of its files counts as missing (promise 1).
     """
@@ -87,12 +87,12 @@ def former_files(
 
 
 def is_respelled(old: str, new: str) -> bool:
-    """Whether the two may be one path, on a file system that ignores case or Unicode form."""
+    """Return whether the two may be one path, on a file system that ignores case or Unicode form."""
     return old != new and fold(old) == fold(new)
 
 
 def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
-    """Where something was mounted at or above a path, for the paths where anything was."""
+    """Return where something was mounted at or above a path, for the paths where anything was."""
     return {path: over for path in paths if (over := tx.folders.mounts_over(binding.mirror, path))}
 
 
@@ -149,7 +149,7 @@ def judge(
     former: Callable[[str, int, str], list[FileRow]],
     keep: Callable[[str, Spooled], None],
 ) -> Judgement:
-    """What to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
+    """Return what to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
     `stored`: its row in the state. `deep`: always read it. `awaited`: it is already being waited for.
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
@@ -215,7 +215,7 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Whether a person changed the rules: more than the program's own part differs.
+    """Return whether a person changed the rules: more than the program's own part differs.
 
     A file that an upgrade excludes keeps its document; one that a person excludes is a deletion.
     """
@@ -338,7 +338,7 @@ class Reconciler:
         self._taking = asyncio.Lock()
         self.settling = Settling(settings.settle, settings.settle_longest)
         self.busy: set[str] = set()
-        """Files that kept changing beyond the longest wait, while they are waited for."""
+        """Files that kept changing beyond the longest wait, and that kbsync still waits for."""
 
     @property
     def _mirror(self) -> int:
@@ -577,7 +577,7 @@ class Reconciler:
         return [(path, missing if path in aliases else stat, rules) for path, stat, rules in checked]
 
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
-        """Paths of files that are stored, or were checked as well, under another spelling.
+        """Return paths of files that are stored, or were checked as well, under another spelling.
 
         Also paths of folders where a file was expected.
         """
@@ -598,7 +598,7 @@ class Reconciler:
         ]
 
     def _rules(self, folder: str) -> Rules | None:
-        """The rules of a directory; None if it is excluded or they are unknown."""
+        """Return the rules of a directory; None if it is excluded or they are unknown."""
         binding = self._journal.binding
         try:
             rules, entered = rules_at(binding.settings.root, binding.rules, folder)

@@ -88,8 +88,9 @@ class FoundDocument:
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
-    """The searches that cover all these mirrors: for each, the mirrors it covers and the query. It uses the
-    first mirror's target. Raises nothing."""
+    """Return the searches that cover all these mirrors: for each, the mirrors it covers and the query. It
+    uses the first mirror's target. Raises nothing.
+    """
     groups: dict[Hashable, list[SearchedMirror]] = {}
     for mirror in mirrors:
         groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)
@@ -105,7 +106,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
 
 
 Answer = tuple[list[FoundDocument], UnknownWords | None]
-"""The best documents, and the words that none has; None if the target can't tell."""
+"""The best documents, and the words that no document has; None if the target can't tell."""
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
@@ -161,7 +162,9 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
 async def with_images(
     documents: Sequence[FoundDocument], mirrors: Sequence[SearchedMirror]
 ) -> list[FoundDocument]:
-    """The same documents in the same order, with the pictures in their passages, if a target has them."""
+    """Return the same documents in the same order, with the pictures in their passages, if a target has
+    them.
+    """
 
     async def illustrate(mirror: SearchedMirror) -> Sequence[Hit]:
         hits = [document.hit for document in documents if document.searched_mirror == mirror.name]
@@ -205,7 +208,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
 
 
 def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocument:
-    """The hit with its mirror, which may be none of `mirrors`."""
+    """Return the hit with its mirror, which may be none of `mirrors`."""
     searched, origin = mirrors[0], hit.origin
     if origin is None or origin.is_own:
         return FoundDocument(searched.name, searched.folder, path, hit, searched.name)
@@ -218,8 +221,9 @@ def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocu
 
 
 async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | None:
-    """The ids of our documents that path, types and date select; None if they exceed the limit. Raises
-    `UsageError` for a bad pattern."""
+    """Return the ids of our documents that path, types and date select; None if they exceed the limit. Raises
+    `UsageError` for a bad pattern.
+    """
     selects = selector(query)
 
     def read_ids(tx: Tx) -> list[str]:
@@ -285,7 +289,7 @@ def anchored(folder: Path, query: Query) -> Query:
 
 
 def _anchored_pattern(folder: Path, typed: str) -> tuple[str | None, bool]:
-    """The pattern relative to `folder` (None: all of it), and whether it is a location in there."""
+    """Return the pattern relative to `folder` (None: all of it), and whether it is a location in there."""
     if not typed.startswith(("/", "./")):
         return typed, False
     path = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)

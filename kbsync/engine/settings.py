@@ -45,7 +45,9 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """The knowledge base of a `location`, without the prefix, the type of the target first; [] for ''."""
+    """Return the knowledge base of a `location`, without the prefix, the type of the target first; [] for
+    ''.
+    """
     return list(json.loads(location))[:-1] if location else []
 
 
@@ -84,7 +86,7 @@ class MirrorSettings:
         return MirrorIdentity(self.name, str(self.root), self.location)
 
     def resolved(self) -> MirrorSettings:
-        """The settings with the current real path of `given`: a symlink may have changed."""
+        """Return the settings with the current real path of `given`: a symlink may have changed."""
         return self if self.given is None else replace(self, root=Path(os.path.realpath(self.given)))
 
 
@@ -113,7 +115,7 @@ class Binding:
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
-        """A listed document with the path and the digest from its name (ADR 12).
+        """Return a listed document with the path and the digest from its name (ADR 12).
 
         A target that keeps our marker has returned both already. A shortened name has no path, and a name has
         only the beginning of the digest.
@@ -123,14 +125,14 @@ class Binding:
         return replace(listed, path=reading.path, digest=by_tag(reading.tag))
 
     def short_of(self, listed: Listed) -> str:
-        """The hash that replaces the path in a shortened name that was `read`; '' if there is none."""
+        """Return the hash that replaces the path in a shortened name that was `read`; '' if there is none."""
         is_named = not self.limits.marks and listed.path is None and listed.digest is not None
         reading = self.naming.read_mangled(listed.name) if is_named else None
         return "" if reading is None else reading.short
 
 
 def abilities_of(target: Target, settings: MirrorSettings) -> Abilities:
-    """The target's abilities, limited by the config."""
+    """Return the target's abilities, limited by the config."""
     return Abilities(
         renames=isinstance(target, Renames),
         updates=target.updates_in_place,
@@ -149,7 +151,7 @@ MOST_CHANGES = 3
 
 
 def changes_of(describe: Callable[[str], str], recipes: Iterable[tuple[str, str]]) -> str:
-    """Which settings changed, as far as recipes show: `from knowledge_type 1 to knowledge_type 2`."""
+    """Return which settings changed, as far as recipes show: `from knowledge_type 1 to knowledge_type 2`."""
     pairs = [(describe(before), describe(after)) for before, after in recipes]
     words = dict.fromkeys(
         f"from {before} to {after}" if before and after and before != after else OTHER_SETTINGS

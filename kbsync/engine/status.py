@@ -68,7 +68,7 @@ RELEASED = ("target-rejects", TARGET_STUCK)
 
 
 def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
-    """The halt of mirror `name` with the command that continues once its cause is gone.
+    """Return the halt of mirror `name` with the command that continues once its cause is gone.
 
     The command depends on when the halt is read. Next to a kbsync that is `at_work` no second one may run, so
     `retry` tells it to try at once. Without one nobody would read that message, so the command is a pass.
@@ -80,7 +80,7 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
 
 
 def only_goes_on(halt: Halt) -> bool:
-    """Whether its command fixes nothing, but continues once a person has done what the detail says."""
+    """Return whether its command fixes nothing, but continues once a person has done what the detail says."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
@@ -92,7 +92,7 @@ def in_words(halt: Halt) -> str:
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
-    """The halt of mirror `name` to show; `write` turns a command of ours into one to paste.
+    """Return the halt of mirror `name` to show; `write` turns a command of ours into one to paste.
 
     An error without its own fix gets the command that retries once a person has acted.
     """
@@ -117,7 +117,7 @@ class DocumentCounts:
     kept: int = 0
 
     def to_json(self) -> dict[str, int]:
-        """The contract's `documents`; it has `kept` only if something is kept."""
+        """Return the contract's `documents`; it has `kept` only if something is kept."""
         counts = {status.word: getattr(self, status.word) for status in SHOWN}
         return {name: n for name, n in counts.items() if n or name != Status.KEPT.word}
 
@@ -164,7 +164,7 @@ class Items:
     def in_state(
         self, status: Status, limit: int | None = None, *, in_order: bool = True
     ) -> Iterator[FileStatus]:
-        """At most `limit` files in one state; directories that cannot be listed count as failed."""
+        """Yield at most `limit` files in one state; directories that cannot be listed count as failed."""
         folders = self.unlisted() if status is Status.FAILED else ()
         entries = self._tx.entries.of_status(
             self._record.id, status, -1 if limit is None else limit, in_order=in_order
@@ -217,7 +217,7 @@ class Items:
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Why what a search finds of a file is not what it says now; "" where it is."""
+    """Return why what a search finds of a file is not what it says now; "" where it is."""
     why = ""
     match entry.status:
         case Status.READY:
@@ -230,12 +230,12 @@ def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
 
 
 def keeps_old_name(entry: FileRow, server: Upload) -> bool:
-    """Whether searches find the file's current bytes under its path before a rename."""
+    """Return whether searches find the file's current bytes under its path before a rename."""
     return server.digest == entry.digest and server.label != entry.path
 
 
 def why_kept(entry: FileRow) -> str:
-    """Why a document stays although its file would have none."""
+    """Return why a document stays although its file would have none."""
     left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
     cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
     return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
@@ -252,12 +252,14 @@ UNSEEN = "kbsync can't tell if the file exists"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
-    """Whether indexing the serving document again with new settings needs approval."""
+    """Return whether indexing the serving document again with new settings needs approval."""
     return entry.status is Status.HELD and server is not None and bool(server.wanted_recipe)
 
 
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
-    """The target's last words about the file at `path`, and for a scan the command that would read it."""
+    """Return the target's last words about the file at `path`, and for a scan the command that would read
+    it.
+    """
     last = next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
     if last is None:
         return ""
@@ -289,7 +291,9 @@ class MirrorStatus:
     items: Iterable[FileStatus] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's mirror without its `items`; `paused`, `note` and `unkept` only if not empty."""
+        """Return the contract's mirror without its `items`; `paused`, `note` and `unkept` only if not
+        empty.
+        """
         fields: dict[str, Any] = {
             "name": self.name,
             "folder": self.folder,
@@ -308,7 +312,7 @@ class MirrorStatus:
         return fields
 
     def json_pieces(self) -> Iterator[str]:
-        """The same as text with the `items`, piece by piece, for mirrors with very many files."""
+        """Yield the same as text with the `items`, piece by piece, for mirrors with very many files."""
         text = json.dumps(self.to_json())
         if self.items is None:
             yield text
@@ -327,12 +331,12 @@ def halt_json(halt: Halt) -> dict[str, str]:
 
 
 def pause_json(pause: Pause) -> dict[str, str | None]:
-    """`since` and `until` in ISO 8601; `until` is null if only a person ends the pause."""
+    """Return `since` and `until` in ISO 8601; `until` is null if only a person ends the pause."""
     return {"since": iso(pause.since), "until": None if pause.until is None else iso(pause.until)}
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
-    """The contract's `running`: the daemon that holds the state. None if none does."""
+    """Return the contract's `running`: the daemon that holds the state. None if none does."""
     if holder is None or not holder.stays:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
@@ -352,7 +356,7 @@ def mirror_status(
     cure: Cure,
     at_work: bool = True,
 ) -> MirrorStatus:
-    """The state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
+    """Return the state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
 
     `at_work`: a kbsync holds the state.
     """
@@ -382,7 +386,7 @@ def mirror_status(
 
 
 def halt_shown(tx: Tx, mirror: Mirror) -> Halt | None:
-    """The halt of a running mirror, or its held deletions, which count as one; None if it works."""
+    """Return the halt of a running mirror, or its held deletions, which count as one; None if it works."""
     record = tx.mirrors.named(mirror.settings.name)
     if record is None or mirror.halt is not None:
         return mirror.halt
@@ -399,7 +403,7 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Where a forgotten mirror left documents; our searches find none of them.
+    """Return where a forgotten mirror left documents; our searches find none of them.
 
     Empty for a mirror that works again.
     """
@@ -407,7 +411,7 @@ def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
 
 
 def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
-    """What a forgotten mirror left, and the command that deletes it."""
+    """Return what a forgotten mirror left, and the command that deletes it."""
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = cure(f"forget {base.name} --delete-documents")
@@ -415,7 +419,7 @@ def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
 
 
 def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
-    """Deletions and renewals that nobody has approved."""
+    """Return deletions and renewals that nobody has approved."""
     details = []
     deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
     if deletions:
@@ -450,7 +454,7 @@ class WaitingRenewals:
 
 
 def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
-    """The unapproved renewals of a mirror."""
+    """Return the unapproved renewals of a mirror."""
     holds = unapproved(tx, mirror, RENEWALS)
     extents = [tx.recipes.extent(hold) for hold in holds]
     changes = ", ".join(dict.fromkeys(hold.detail for hold in holds if hold.detail))
@@ -469,7 +473,7 @@ CLOCKS_DIFFER = 60.0
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
-    """Whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
+    """Return whether the last whole comparison and every waiting file are at most `max_age` seconds old."""
     if status.last_pass is None:
         return False
     age = now - status.last_pass

@@ -65,7 +65,7 @@ class Verification:
         return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's object; it has `halt` and `kept` only if they are not None."""
+        """Return the contract's object; it has `halt` and `kept` only if they are not None."""
         whole: dict[str, Any] = {
             "name": self.name,
             "ok": self.ok,
@@ -80,7 +80,7 @@ class Verification:
 
 
 def repair_request(verification: Verification) -> dict[str, Any]:
-    """The arguments of the inbox message `repair`; empty if nothing can be repaired.
+    """Return the arguments of the inbox message `repair`; empty if nothing can be repaired.
 
     base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
     that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,

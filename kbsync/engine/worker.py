@@ -233,7 +233,7 @@ class Worker:
                 await self._store.write(partial(self._journal.recover, spent=False))
 
     async def is_idle(self, patience: float = 0.0) -> bool:
-        """Whether nothing is running, and nothing is due within `patience` seconds."""
+        """Return whether nothing is running, and nothing is due within `patience` seconds."""
         started_tasks = self._started
         if not self._has_read or self._busy or self._tasks or self._lost != self._recovered:
             return False
@@ -243,7 +243,7 @@ class Worker:
         return due is None or due > self._clock.wall() + patience
 
     async def is_settled(self) -> bool:
-        """Whether a paused mirror has nothing left to wait for.
+        """Return whether a paused mirror has nothing left to wait for.
 
         Nothing runs, and every upload that was sent is searchable in place of its predecessor, or failed and
         may be retried later.
@@ -434,7 +434,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """How many documents one turn has: those of one request."""
+        """Return how many documents one turn has: those of one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -443,7 +443,7 @@ class Worker:
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
-        """How many of these, from the first, fit in one request by their bytes; at least one.
+        """Return how many of these, from the first, fit in one request by their bytes; at least one.
 
         A document sent several times without an answer goes alone: it may make the others fail.
         """

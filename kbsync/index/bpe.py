@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 
 LONGEST = 300
-"""Characters: for longer texts the library is quicker."""
+"""Maximum number of characters of a text: for longer ones the library is faster."""
 
 _SPACE = "\u2581"  # stands for a space in the vocabulary
 _PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
@@ -29,7 +29,7 @@ class Vocabulary:
         self._ids: dict[str, int] = json.loads(content[start:end])
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text in which no special token stands."""
+        """Return the tokens of a text in which no special token stands."""
         normalized = _SPACE + text.replace(" ", _SPACE) if text else ""
         return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
 

@@ -47,7 +47,7 @@ _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the 
 
 
 def legible(text: str) -> str:
-    """`text` as shown and embedded: composed, without unseen characters, its lines unchanged.
+    """Return `text` as shown and embedded: composed, without unseen characters, its lines unchanged.
 
     Lone surrogates, which neither a hash nor a database accepts, become U+FFFD.
     """
@@ -65,7 +65,7 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """`text` for comparing words, whatever width, form or composition its characters have."""
+    """Return `text` for comparing words, whatever width, form or composition its characters have."""
     if text.isascii():
         return text
     if _RADICAL.search(text):
@@ -75,7 +75,7 @@ def folded(text: str) -> str:
 
 
 def simplified(text: str) -> str:
-    """`text` with simplified Chinese characters for traditional ones, one for one."""
+    """Return `text` with simplified Chinese characters for traditional ones, one for one."""
     return text if text.isascii() else text.translate(_simplified())
 
 
@@ -87,7 +87,7 @@ def _simplified() -> Mapping[int, int]:
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """`text` in one of Unicode's forms. Python needs quadratic time for a run of combining marks."""
+    """Return `text` in one of Unicode's forms. Python needs quadratic time for a run of combining marks."""
     return "".join(unicodedata.normalize(form, piece) for piece in _MARKS.split(text))
 
 

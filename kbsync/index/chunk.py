@@ -82,7 +82,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """The lines of `text`, one at a time; of consecutive empty ones only the first."""
+    """Yield the lines of `text`, one at a time; of consecutive empty ones only the first."""
     start = 0
     while start <= len(text):
         end = text.find("\n", start)
@@ -96,7 +96,7 @@ _NEWLINES = re.compile(r"\n+")
 
 
 def _paragraphs(text: str) -> Iterator[Block]:
-    """A block for each run of lines that are not blank."""
+    """Yield a block for each run of lines that are not blank."""
     start, end = -1, 0
     for line in _lines(text):
         if line.text and not line.text.isspace():
@@ -110,7 +110,7 @@ def _paragraphs(text: str) -> Iterator[Block]:
 
 
 def _code(text: str) -> Iterator[Block]:
-    """A block for each unindented line after a blank line, up to the next such line."""
+    """Yield a block for each unindented line after a blank line, up to the next such line."""
     start: int | None = None
     end, is_after_blank = 0, True
     for line in _lines(text):
@@ -174,7 +174,7 @@ _GRAMMARS = {
 
 
 def plain_title(title: str, flavour: Flavour) -> str:
-    """The words of a heading, without closing marks, link names and states."""
+    """Return the words of a heading, without closing marks, link names and states."""
     title = title.strip()
     match flavour:
         case Flavour.MARKDOWN:
@@ -203,7 +203,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
 
 
 def _plain_tex(title: str) -> str:
-    """The text in the braces opened before `title`, on one line, without commands."""
+    """Return the text in the braces opened before `title`, on one line, without commands."""
     depth = 1
     for brace in _BRACE.finditer(title):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -216,7 +216,7 @@ def _plain_tex(title: str) -> str:
 
 
 def _without_closing(title: str, mark: str) -> str:
-    """`title` without closing marks; those of `C#` stay."""
+    """Return `title` without closing marks; those of `C#` stay."""
     title = title.rstrip(" \t")
     bare = title.rstrip(mark)
     return bare.rstrip(" \t") if not bare or bare[-1] in " \t" else title
@@ -285,7 +285,7 @@ class _MarkupReader:
         return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
     def _underlined_heading(self, line: _Line) -> Block | None:
-        """The heading that `line` makes of the one line above it (and of an overline before that)."""
+        """Return the heading that `line` makes of the one line above it (and of an overline before that)."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
         title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()
@@ -300,13 +300,13 @@ class _MarkupReader:
         return Block(self._open[0].start, line.end, Shape.HEADING, levels.index(rule[0]) + 1, title)
 
     def _is_rule(self, line: _Line) -> bool:
-        """Whether `line` is one of the underlining characters, repeated."""
+        """Return whether `line` is one of the underlining characters, repeated."""
         bare = line.text.rstrip()
         return len(bare) >= 2 and bare[0] in self._grammar.underlines and bare == bare[0] * len(bare)
 
 
 def _closes(line: str, mark: str) -> bool:
-    """Whether `line` ends the fence that `mark` opened."""
+    """Return whether `line` ends the fence that `mark` opened."""
     bare = line.strip()
     if mark[0].isalnum():
         return bare.lower().startswith((f"#+end_{mark.lower()}", f"\\end{{{mark.lower()}"))
@@ -319,11 +319,12 @@ CHUNKER = "blocks-3"
 """Names the result of `chunk`; a new name makes a new recipe."""
 
 LONGEST = 400
-"""Tokens after which a block is divided and no block is added to a chunk."""
+"""Number of tokens above which a block is split, and no block is added to a chunk."""
 
 _LONGEST_HEADING = 200
 _MOST_HEADINGS = 8
-"""Characters of a heading above a chunk, and how many headings: each goes into every chunk below it."""
+"""Maximum number of characters of a heading above a chunk, and of headings: every chunk below repeats them.
+"""
 
 _WIDEST_GAP = LONGEST * 4
 """Characters of white space that end a chunk."""
@@ -343,7 +344,9 @@ _AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them
 
 
 def weight(text: str) -> int:
-    """The approximate number of tokens of `text` in an embedding model: a CJK character 1, any other 1/4."""
+    """Return the approximate number of tokens of `text` in an embedding model: a CJK character 1, any other
+    1/4.
+    """
     wide = 0 if text.isascii() else sum(run.end() - run.start() for run in _WIDE.finditer(text))
     return wide + (len(text) - wide + 3) // 4
 
@@ -353,7 +356,7 @@ MOST_CHARACTERS = 256 * 1024 * 1024
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
-    """The chunks of `parsed` in order; together they hold every character that is not white space.
+    """Return the chunks of `parsed` in order; together they hold every character that is not white space.
 
     A chunk has at most about twice `LONGEST` tokens. Keys contain no path: a rename changes none. Memory
     beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over `MOST_CHARACTERS`.
@@ -402,7 +405,7 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
 
 def make_legible(parsed: Parsed) -> Parsed:
-    """`parsed` as shown (`kbsync.index.characters`); pages still begin at the same text."""
+    """Return `parsed` as shown (`kbsync.index.characters`); pages still begin at the same text."""
     boundaries = [*parsed.page_starts, len(parsed.text)]
     pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *boundaries])]
     starts = list(itertools.accumulate(map(len, pages)))[:-1]
@@ -417,7 +420,7 @@ def make_legible(parsed: Parsed) -> Parsed:
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
-    """Pieces gathered into chunks. No group ends with a heading unless it is all headings."""
+    """Yield pieces gathered into chunks. No group ends with a heading unless it is all headings."""
     group: list[Block] = []
     size = headings = 0  # `headings`: how many end the group
     for piece in pieces:
@@ -438,7 +441,7 @@ def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
 
 
 def _ends_before(piece: Block, size: int, text: str) -> bool:
-    """Whether a chunk of `size` tokens ends before `piece`."""
+    """Return whether a chunk of `size` tokens ends before `piece`."""
     if size + piece.size > LONGEST:
         return True
     if piece.is_heading:
@@ -450,7 +453,7 @@ def _ends_before(piece: Block, size: int, text: str) -> bool:
 
 
 def _pieces(parsed: Parsed) -> Iterator[Block]:
-    """The blocks of the text, the large ones divided into lines or sentences."""
+    """Yield the blocks of the text, the large ones divided into lines or sentences."""
     columns = parsed.columns if weight(parsed.columns) <= LONGEST // 2 else ""
     for block in blocks(parsed.text, parsed.flavour):
         whole = parsed.text[block.start : block.end]
@@ -469,7 +472,7 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
 
 
 def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
+    """Yield the stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
         # A very long stretch is too long by its length alone.
@@ -489,7 +492,7 @@ def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 
 def _table_head(table: str) -> str:
-    """The header and rule of a pipe table, to repeat; "" if it has none."""
+    """Return the header and rule of a pipe table, to repeat; "" if it has none."""
     lines = table.split("\n", 2)
     is_rule = len(lines) > 1 and set("-=") & set(lines[1]) and not lines[1].strip(" \t|:+=-")
     head = "\n".join(lines[:2])
@@ -497,6 +500,8 @@ def _table_head(table: str) -> str:
 
 
 def _coarse(size: int) -> int:
-    """`size` rounded up to steps of a quarter of its power of two, so that a small edit doesn't change it."""
+    """Return `size` rounded up to steps of a quarter of its power of two, so that a small edit doesn't change
+    it.
+    """
     step = max(1, 1 << max(0, size.bit_length() - 3))
     return -(-size // step) * step

@@ -63,7 +63,7 @@ class Encoder(Protocol):
         """Start making vectors. The result raises `TargetError` if the service itself is to blame."""
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, of length 1. Raises `TargetError` if a service fails."""
+        """Return the vector of a question, of length 1. Raises `TargetError` if a service fails."""
 
     def close(self) -> None:
         """Close connections."""
@@ -95,7 +95,7 @@ class LocalEncoder:
         return LEAST_COSINE if self._onnx is None else 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors that are ready when this returns. Raises `UsageError` if the model can't be read."""
+        """Return vectors that are ready when this returns. Raises `UsageError` if the model can't be read."""
         import numpy as np
 
         # float16 takes half the bytes of float32 in the file.
@@ -105,7 +105,7 @@ class LocalEncoder:
         return future
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, of length 1."""
+        """Return the vector of a question, of length 1."""
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
@@ -124,15 +124,15 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
-"""Of the first `_BEGINNING` bytes of the weights: enough to tell another model's file by."""
+"""Digest of the first `_BEGINNING` bytes of the weights: enough to recognise another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
-"""Of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
+"""Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
 MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, known without loading them."""
 
 LEAST_COSINE = 0.2
-"""For the built-in vectors: unrelated English texts have 0.1."""
+"""Minimum similarity with the built-in vectors: unrelated English texts have 0.1."""
 
 DIMENSIONS = 256
 MOST_TOKENS = 1024
@@ -211,7 +211,7 @@ class BuiltinEmbedder:
         return np.frombuffer(content, np.float16, offset=_HEADER).reshape(-1, DIMENSIONS).astype(np.float32)
 
     def _read_rows(self, ids: Sequence[int]) -> NDArray[np.float16]:
-        """The weights of a few tokens, shape (len(ids), 256)."""
+        """Return the weights of a few tokens, shape (len(ids), 256)."""
         import numpy as np
 
         with _reading(self._weights), self._weights.open("rb", buffering=0) as file:
@@ -224,7 +224,7 @@ class BuiltinEmbedder:
 
 
 def _mean_direction(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """The mean of the rows, at length 1; zero without rows."""
+    """Return the mean of the rows, at length 1; zero without rows."""
     import numpy as np
 
     total = rows.sum(axis=0, dtype=np.float32)
@@ -237,7 +237,7 @@ _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 
 
 def shared() -> BuiltinEmbedder:
-    """The embedder of the installed package: one for all mirrors, while any of them uses it.
+    """Return the embedder of the installed package: one for all mirrors, while any of them uses it.
 
     Raises `UsageError` if its files are missing or not the expected ones.
     """
@@ -248,7 +248,7 @@ def shared() -> BuiltinEmbedder:
 
 
 def wordllama_folder() -> Path:
-    """The folder of the installed wordllama package."""
+    """Return the folder of the installed wordllama package."""
     spec = importlib.util.find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the built-in embedding needs the package wordllama, which is missing; {_fix()}")
@@ -322,16 +322,16 @@ class OnnxEmbedder:
             self.dimensions = int(self._run(["a"]).shape[1])
         except Exception as error:  # onnxruntime has a class for each kind of failure and no common base
             raise UsageError(
-                f"embedding.path: {graph} makes no vectors of a text ({error}); "
+                f"embedding.path: {graph} makes no vectors from a text ({error}); "
                 "export the model for feature extraction"
             ) from error
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of passages. Shape (len(texts), dimensions), rows of length 1."""
+        """Return vectors of passages. Shape (len(texts), dimensions), rows of length 1."""
         return self._embed([self._usage.passage_prompt + text for text in texts])
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question. Shape (dimensions,), length 1."""
+        """Return the vector of a question. Shape (dimensions,), length 1."""
         vector: NDArray[np.float32] = self._embed([self._usage.query_prompt + text])[0]
         return vector
 
@@ -432,7 +432,7 @@ _E5 = re.compile(r"(?<![a-z0-9])e5(?![a-z0-9])", re.IGNORECASE)
 
 
 def _read_usage(home: Path) -> _Usage:
-    """The usage given in the sentence-transformers files of the model's folder. Raises `UsageError`.
+    """Return the usage given in the sentence-transformers files of the model's folder. Raises `UsageError`.
 
     Without them: the mean of the tokens and no prompts. No file has the prompts of E5 models, so the name
     decides.
@@ -455,7 +455,7 @@ def _read_usage(home: Path) -> _Usage:
 
 
 def _json(path: Path, kind: type[T]) -> T:
-    """The content of a file, empty if there is none. Raises `UsageError`."""
+    """Return the content of a file, empty if there is none. Raises `UsageError`."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -485,7 +485,7 @@ _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")  # StringStringEnt
 
 
 def _data_files(graph: Path) -> list[Path]:
-    """The files beside a graph that hold its weights, if the graph itself doesn't."""
+    """Return the files beside a graph that hold its weights, if the graph itself doesn't."""
     with graph.open("rb") as file:
         if not graph.stat().st_size:
             return []
@@ -499,7 +499,7 @@ def _data_files(graph: Path) -> list[Path]:
 
 
 def _onnx_files(folder: Path) -> tuple[Path, Path]:
-    """The graph and the tokenizer in `folder`, which may also be the path of the graph."""
+    """Return the graph and the tokenizer in `folder`, which may also be the path of the graph."""
     if folder.is_file():
         homes = (folder.parent, folder.parent.parent)
         tokenizer = next(
@@ -535,7 +535,7 @@ def _session(graph: Path) -> Any:
 
 
 def _onnx_tokenizer(path: Path) -> Any:
-    """The tokenizer in `path`, padding to the longest text of a batch."""
+    """Return the tokenizer in `path`, padding to the longest text of a batch."""
     from tokenizers import Tokenizer
 
     try:

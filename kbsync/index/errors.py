@@ -28,13 +28,15 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
     """A service now gives vectors of another length, which can't be compared with earlier ones."""
     return Halted(
         "embedding-dimensions",
-        f"the model {model} gave vectors of {before} numbers until now, and gives {now}",
+        f"the model {model} returned vectors of {before} numbers until now, and now returns {now}",
         cure="set embedding.dimensions in the config: documents are then indexed again",
     )
 
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
-    """What to do about a file or scratch folder that can't be read or written; `failed`: the failed work."""
+    """Return what to do about a file or scratch folder that can't be read or written; `failed`: the failed
+    work.
+    """
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         from tempfile import gettempdir
@@ -46,7 +48,7 @@ def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -
 
 
 def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
-    """What to do about a disk that refuses a write."""
+    """Return what to do about a disk that refuses a write."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
         return no_space("the index", folder)

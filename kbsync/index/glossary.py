@@ -59,7 +59,7 @@ class Glossary:
         self._opening = threading.Lock()
 
     def translate(self, question: str) -> str:
-        """The words of a readable question in the other language.
+        """Return the words of a readable question in the other language.
 
         "" if none of them has a translation, or the package isn't installed. The translation of a Chinese
         question keeps its words in Latin letters.
@@ -134,7 +134,7 @@ class _Lookup:
 
 
 def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
-    """`run` cut into as few words of the dictionary as possible."""
+    """Return `run` cut into as few words of the dictionary as possible."""
     best: list[tuple[float, list[str]]] = [(0.0, [])]
     for end in range(1, len(run) + 1):
         candidates = []
@@ -151,7 +151,7 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _open_table(folder: Path) -> apsw.Connection | None:
-    """The table of the installed dictionary, filled again if that has changed; None without one."""
+    """Return the table of the installed dictionary, filled again if that has changed; None without one."""
     spec = importlib.util.find_spec(PACKAGE)
     locations = spec.submodule_search_locations if spec else None
     if not locations:
@@ -172,7 +172,7 @@ def _open_table(folder: Path) -> apsw.Connection | None:
 
 
 def _opened(path: str, dictionary: Path) -> apsw.Connection:
-    """The table at `path`. A crash leaves the old one or the new one."""
+    """Return the table at `path`. A crash leaves the old one or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
     table = apsw.Connection(path)
@@ -219,7 +219,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
 
 
 def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each word with its English meanings, as far as they translate it."""
+    """Yield each word with its English meanings, as far as they translate it."""
     for line in lines:
         if entry := _ENTRY.match(line):
             is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1
@@ -229,6 +229,6 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _plain(meaning: str) -> str:
-    """The meaning without remarks and article."""
+    """Return the meaning without remarks and article."""
     text = " ".join(_REMARK.sub(" ", meaning).split())
     return _BEGINNING.sub("", text)

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """The chunks of the document known as `path`, or what is wrong with it; never raises."""
+    """Return the chunks of the document known as `path`, or what is wrong with it; never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))):
@@ -71,7 +71,7 @@ class Pipeline:
         self._find_embedded = find_embedded
 
     def batches(self, documents: Sequence[tuple[Entry, Body]]) -> Iterator[list[Entry | TargetError]]:
-        """The entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
+        """Yield the entries with title, tags, chunks and vectors, in order, in batches that fit into memory.
 
         A document's error is its own outcome.
         """
@@ -111,7 +111,7 @@ class Pipeline:
         return body.size <= self._max_bytes and not is_shown
 
     def _unread(self, entry: Entry, body: Body) -> Cut | TargetError:
-        """The outcome of a picture, which the service gets unread, or of a file over the limit."""
+        """Return the outcome of a picture, which the service gets unread, or of a file over the limit."""
         try:
             if body.size > self._max_bytes:
                 reason = f"larger than max_bytes ({body.size} > {self._max_bytes})"
@@ -143,7 +143,7 @@ class _VectorsOfBatch:
                 self._begin(self._encoder.at_once)
 
     def made(self) -> Vectors:
-        """All vectors of the batch, by key. Raises `TargetError`."""
+        """Return all vectors of the batch, by key. Raises `TargetError`."""
         self._sort()
         self._begin(len(self._missing))
         return {key: vector for request in self._requests for key, vector in request.result().items()}
@@ -166,7 +166,9 @@ class _VectorsOfBatch:
 
 
 def _with_vectors(entry: Entry, vectors: Vectors) -> Entry | Rejected:
-    """The entry with those of its vectors that were made, or the first rejection of one of its texts."""
+    """Return the entry with those of its vectors that were made, or the first rejection of one of its
+    texts.
+    """
     entry_vectors = dict[str, bytes]()
     for item in entry.chunks:
         vector = vectors.get(item.key)

@@ -63,14 +63,15 @@ class Ranker(Protocol):
 
 
 def spread(order: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The same order with scores between 0 and 1: services give shares, or logits of any sign."""
+    """Return the same order with scores between 0 and 1: services give shares, or logits of any sign."""
     if all(0 <= score <= 1 for _, score in order):
         return [(index, max(score, 1e-6)) for index, score in order]
     return [(index, 1 / (1 + math.exp(-max(-13.0, min(36.0, score))))) for index, score in order]
 
 
 def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) -> list[tuple[int, float]]:
-    """The order of the candidates at `positions`, with the others unmoved, up to the last of `positions`.
+    """Return the order of the candidates at `positions`, with the others unmoved, up to the last of
+    `positions`.
 
     (position, score) of each. A candidate that wasn't sent to the service has the score of the one before
     it, or the best score if it comes first.
@@ -110,7 +111,7 @@ class Search:
         self._has_vectors = False  # checked until there are any
 
     def search(self, query: Query) -> list[Hit]:
-        """The best documents first, never more than `top_k`."""
+        """Return the best documents first, never more than `top_k`."""
         text = readable(query.text)
         if not text or query.top_k < 1:
             return []
@@ -154,7 +155,7 @@ class Search:
             return None
 
     def unknown_words(self, query: Query) -> UnknownWords:
-        """The words that no document has, and those that were searched for instead."""
+        """Return the words that no document has, and those that were searched for instead."""
         terms = terms_of(query.text)
         with self._store.snapshot() as snapshot:
             unknown = snapshot.unknown(terms)
@@ -164,7 +165,7 @@ class Search:
         return UnknownWords(instead, are_all, translation)
 
     def _words_of_translation(self, snapshot: StoreSnapshot, question: str) -> Sequence[str]:
-        """The words of the question's translation that some document has."""
+        """Return the words of the question's translation that some document has."""
         text = self._glossary.translate(readable(question)) if self._glossary else ""
         absent = {each.word for each in snapshot.unknown(terms_of(text))}
         words = dict.fromkeys(text.split())
@@ -174,7 +175,7 @@ class Search:
 def _merged(
     candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
 ) -> list[CandidateChunk]:
-    """Both, a chunk of both with its better score."""
+    """Return both, a chunk of both with its better score."""
     merged = {each.chunk: each for each in candidates}
     for each in translated:
         other = replace(
@@ -186,7 +187,7 @@ def _merged(
 
 
 def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
-    """The phrase with the words that were probably meant for those that no document has."""
+    """Return the phrase with the words that were probably meant for those that no document has."""
     instead = {each.word: each.written for each in unknown}
     return _WORD.sub(lambda match: instead.get(match[0].casefold(), match[0]), phrase)
 
@@ -208,7 +209,7 @@ def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]
 def _reranked(
     ranker: Ranker, question: str, ranked: list[_Scored], stored: Mapping[int, StoredPassage]
 ) -> list[_Scored]:
-    """The best in the order of the rerank service, if it answers; the others behind them.
+    """Return the best in the order of the rerank service, if it answers; the others behind them.
 
     Pictures keep their positions: the service would see only their names.
     """

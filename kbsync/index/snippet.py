@@ -38,7 +38,7 @@ _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
-    """A passage of the document at `path` as people read it: no marks of headings, fences and tables.
+    """Return a passage of the document at `path` as people read it: no marks of headings, fences and tables.
 
     `above`: the headings shown above the passage, which are omitted from it.
     """
@@ -65,7 +65,7 @@ def _ends_fence(line: str) -> bool:
 
 
 def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> Snippet:
-    """The window of at most `width` characters with the most, and most different, words of `query`.
+    """Return the window of at most `width` characters with the most, and most different, words of `query`.
 
     `unfinished`: words that begin with the last one of `query` count too.
     """
@@ -84,7 +84,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 
 def _stem(word: str) -> str:
-    """`word` folded and without a common English ending; rough, because it only marks words."""
+    """Return `word` folded and without a common English ending; rough, because it only marks words."""
     folded = word.casefold()
     if folded in STOP_WORDS:
         return folded
@@ -96,7 +96,7 @@ def _stem(word: str) -> str:
 
 
 def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int, str]]:
-    """The wanted words in `line`, and the words with the beginning.
+    """Return the wanted words in `line`, and the words with the beginning.
 
     (start, end, match), in order, never overlapping.
     """
@@ -120,7 +120,7 @@ def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int,
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """The stretch of `line` to show, cut at nearby spaces if there are any."""
+    """Return the stretch of `line` to show, cut at nearby spaces if there are any."""
     if len(line) <= width or width <= 0:
         return 0, min(len(line), max(0, width))
     left, right = _best(matches, width)
@@ -136,7 +136,7 @@ def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> t
 
 
 def _best(matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """The first and last character of the matches that fit together best."""
+    """Return the first and last character of the matches that fit together best."""
     best, window, last_index = (0, 0), (0, 0), 0
     for first_index, (left, _, _) in enumerate(matches):
         last_index = max(last_index, first_index)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from kbsync.index.words import Term, is_unspaced, stemmed
 
 ONE_SLIP, TWO_SLIPS = 5, 8
-"""Letters of a word that may have one slip, and two."""
+"""Minimum number of letters of a word that may have one typo, and two."""
 
 LONGEST_WORD = 30
-"""Letters: longer ones are not words, and have too many spellings."""
+"""Maximum number of letters: longer strings aren't words, and have too many spellings."""
 
 MOST_GUESSED = 8
 """Unknown words of a question for which similar ones are looked for; a pasted text may have many."""
@@ -26,7 +26,7 @@ Occurring = Callable[[Iterable[str]], Mapping[str, int]]
 """Which of these stems occur, each with the number of passages or names that have it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
-"""The stems with a beginning, of a least and a greatest length, each with the same number."""
+"""The stems that start with a prefix and have a length in a range, each with the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Unknown:
 
 
 def find_unknown(terms: Sequence[Term], occurring: Occurring, beginning: Beginning) -> list[Unknown]:
-    """The unknown ones of these terms, with the commonest of the nearest words that occur."""
+    """Return the unknown ones of these terms, with the commonest of the nearest words that occur."""
     whole = [term for term in terms if not term.goes_on]
     begun = {term.stem for term in terms if term.goes_on}  # the user is still typing it
     known = occurring(term.stem for term in whole)
@@ -67,7 +67,7 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
 
 
 def _slips(word: str) -> Iterator[str]:
-    """All spellings that differ by one letter, or by two that changed places."""
+    """Yield all spellings that differ by one letter, or by two that changed places."""
     letters = string.ascii_lowercase if word.isascii() else "".join(set(word))
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]
@@ -79,7 +79,7 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def slips_between(one: str, other: str) -> int:
-    """The least number of letters left out, added or wrong, and of neighbours swapped."""
+    """Return the least number of letters left out, added or wrong, and of neighbours swapped."""
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         before, last, row = last, row, [i]

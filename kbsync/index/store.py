@@ -61,7 +61,7 @@ class CandidateChunk:
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:
-    """The best chunks of each document, no more than are shown."""
+    """Yield the best chunks of each document, no more than are shown."""
     counts = Counter[int]()
     for each in sorted(candidates, key=lambda each: (-each.score, each.chunk)):
         counts[each.document] += 1
@@ -88,7 +88,7 @@ class StoreSnapshot(Protocol):
     """The store as of one commit. While one is open, files keep deleted text (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
-        """Whether any document has vectors of that model."""
+        """Return whether any document has vectors of that model."""
 
     def candidates(
         self,
@@ -98,18 +98,18 @@ class StoreSnapshot(Protocol):
         query: Query,
         least: float = 0.0,
     ) -> Sequence[CandidateChunk]:
-        """The best chunks by words and the best by meaning, of at least `query.top_k` documents, or of all if
-        there are fewer, at the same cost.
+        """Return the best chunks by words and the best by meaning, of at least `query.top_k` documents, or of
+        all if there are fewer, at the same cost.
 
         Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
         are omitted. Raises `UsageError` for an invalid path pattern.
         """
 
     def unknown(self, terms: Sequence[Term]) -> Sequence[Unknown]:
-        """The terms that no document has, and similar ones that some document has."""
+        """Return the terms that no document has, and similar ones that some document has."""
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that exist and belong to a document."""
+        """Return those of the chunks that exist and belong to a document."""
 
 
 class Store(Protocol):
@@ -127,7 +127,9 @@ class Store(Protocol):
         """This opening's own name as a writer ('' if it only reads), and that of the last writer before."""
 
     def check(self) -> tuple[str, int]:
-        """The identity and number of documents of this store. Replaces a store that is gone or damaged."""
+        """Return the identity and number of documents of this store. Replaces a store that is gone or
+        damaged.
+        """
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
         """Store each document and show it, in place of the one it replaces; return its id, or why not.
@@ -151,19 +153,19 @@ class Store(Protocol):
         """Up to `limit` documents with ids greater than `after`, in order: those with all their passages."""
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """Those of `documents` that exist with all their passages."""
+        """Return those of `documents` that exist with all their passages."""
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Those of `keys` that have a vector of `model`."""
+        """Return those of `keys` that have a vector of `model`."""
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """The texts of a document's chunks in order; None for an unknown document."""
+        """Return the texts of a document's chunks in order; None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
         """For a search. Raises `UnmadeError` if nothing was mirrored yet."""
 
     def tidy(self) -> bool:
-        """One step of the work that an interrupted change left; whether there may be more."""
+        """Return one step of the work that an interrupted change left; whether there may be more."""
 
     def purge(self) -> bool:
         """Finish all remaining work, so that no file holds deleted text; False: try again later."""

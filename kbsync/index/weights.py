@@ -41,7 +41,8 @@ MOST_ROWS = 6_000
 def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, int], chunks: int
 ) -> tuple[dict[Term, float], float]:
-    """The rarest terms with the idf of each, as many as can be scored in good time, and the sum of all.
+    """Return the rarest terms with the idf of each, as many as can be scored in good time, and the sum of
+    all.
 
     `frequencies`: how many of the `chunks` have each term.
     """
@@ -74,13 +75,13 @@ class NameScores:
         self.exact: Collection[int] = ()
 
     def points(self, document: int, chunk: int) -> float:
-        """What the name adds to the score of a chunk."""
+        """Return what the name adds to the score of a chunk."""
         if (terms := self.documents.get(document)) is None:
             return 0.0
         return sum([self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
 
     def best(self) -> list[int]:
-        """The documents with the best names, these first."""
+        """Return the documents with the best names, these first."""
         points = {number: sum(self._idf[term] for term in terms) for number, terms in self.documents.items()}
         ranked = sorted(points, key=lambda number: (-points[number], number))
         return list(dict.fromkeys([*self.exact, *ranked]))[:DEPTH]

@@ -37,7 +37,7 @@ _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
 def words(text: str, version: int = TOKENISER) -> str:
-    """`text` as words divided by spaces, for SQLite's tokeniser. Raises KeyError: unknown version.
+    """Return `text` as words divided by spaces, for SQLite's tokeniser. Raises KeyError: unknown version.
 
     CJK runs become single characters and pairs.
     """
@@ -62,7 +62,7 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def with_forms(text: str) -> str:
-    """`text` with the other forms of names in code, codes and long numbers behind each."""
+    """Return `text` with the other forms of names in code, codes and long numbers behind each."""
     return _FORMS.sub(_append_forms, text)
 
 
@@ -73,14 +73,14 @@ def _append_forms(match: re.Match[str]) -> str:
 
 
 def _grams(run: re.Match[str]) -> str:
-    """A run's characters, then its pairs, with spaces on both sides."""
+    """Return a run's characters, then its pairs, with spaces on both sides."""
     characters = run[0]
     pairs = map("".join, itertools.pairwise(characters))
     return f" {' '.join(characters)} {' '.join(pairs)} "
 
 
 LONGEST = 4_000
-"""Characters of a question that are read; a whole pasted document finds no more than its beginning."""
+"""Maximum number of characters of a question to read; a longer text finds no more."""
 
 MOST_TERMS = 64
 
@@ -117,7 +117,7 @@ class Term:
 
 
 def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
-    """The distinct terms of `question`, without stop words unless it has no others.
+    """Return the distinct terms of `question`, without stop words unless it has no others.
 
     `unfinished`: also words that begin with the last word.
     """
@@ -130,13 +130,13 @@ def terms_of(question: str, *, unfinished: bool = False) -> list[Term]:
 
 
 def stemmed(text: str) -> list[Term]:
-    """The words of `text` as the index has them, each with its surface."""
+    """Return the words of `text` as the index has them, each with its surface."""
     stems, surfaces = Tokeniser(SQLITE_TOKENISER).words(text), Tokeniser(SQLITE_TOKENISER[1:]).words(text)
     return [Term(surface, stem) for surface, stem in zip(surfaces, stems, strict=True)]
 
 
 def is_unspaced(word: str) -> bool:
-    """Whether the word is in a script without spaces between words."""
+    """Return whether the word is in a script without spaces between words."""
     return _RUN.search(word) is not None
 
 
@@ -149,11 +149,11 @@ class Tokeniser:
         self._tokeniser = self._connection.fts5_tokenizer(name, options)
 
     def words(self, text: str) -> list[str]:
-        """The words of `text`, one after another."""
+        """Return the words of `text`, one after another."""
         return self.tokens(words(text))
 
     def tokens(self, text: str) -> list[str]:
-        """What SQLite makes of words divided by spaces."""
+        """Return what SQLite makes of words divided by spaces."""
         tokens = self._tokeniser(
             text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
@@ -161,7 +161,7 @@ class Tokeniser:
 
 
 def phrase_parts(phrase: str) -> list[str]:
-    """The parts of a phrase, each as words divided by spaces that follow each other in the index.
+    """Return the parts of a phrase, each as words divided by spaces that follow each other in the index.
 
     Behind a run of CJK characters the index has its pairs: a phrase that goes on there has several parts.
     """
@@ -172,7 +172,7 @@ def phrase_parts(phrase: str) -> list[str]:
 
 
 def phrase_test(phrase: str) -> Callable[[str], bool]:
-    """A test for texts that have the words of `phrase` one after another."""
+    """Return a test for texts that have the words of `phrase` one after another."""
     tokeniser = Tokeniser()
 
     def sequence(text: str) -> list[str]:
@@ -191,17 +191,21 @@ def phrase_test(phrase: str) -> Callable[[str], bool]:
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """The text that finds a document besides its content: title, tags and the stem of its file name."""
+    """Return the text that finds a document besides its content: title, tags and the stem of its file
+    name.
+    """
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
 
 LONGEST_NAME = 255
-"""Characters of a file name at most."""
+"""Maximum number of characters of a file name."""
 
 
 def names_sought(question: str) -> list[str]:
-    """The words of the names that the question may be, with an extension and without; [] if too long."""
+    """Return the words of the names that the question may be, with an extension and without; [] if too
+    long.
+    """
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
@@ -209,7 +213,7 @@ def names_sought(question: str) -> list[str]:
 
 
 def name_test(question: str) -> Callable[[str], bool]:
-    """A test for paths whose file has the question for its name, with its extension or without."""
+    """Return a test for paths whose file has the question for its name, with its extension or without."""
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     asked = tokeniser.words(question)
 
@@ -221,7 +225,7 @@ def name_test(question: str) -> Callable[[str], bool]:
 
 
 def last_word(question: str) -> str:
-    """The word at the very end of `question`, if it may be the beginning of one; "" otherwise.
+    """Return the word at the very end of `question`, if it may be the beginning of one; "" otherwise.
 
     Shorter words than three characters begin too many; scripts without spaces need no word end.
     """
@@ -230,6 +234,6 @@ def last_word(question: str) -> str:
 
 
 def readable(question: str) -> str:
-    """The part of `question` that is read, made legible as texts are; "" if it holds no word."""
+    """Return the part of `question` that is read, made legible as texts are; "" if it holds no word."""
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

@@ -196,12 +196,13 @@ class ListenerApp:
     # -- reads ------------------------------------------------------------------------------------
 
     async def metrics(self, _request: Request) -> Response:
-        """The metrics in Prometheus' text format."""
+        """Return the metrics in Prometheus' text format."""
         return Response(rendered(await self.views.figures()), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def status(self, request: Request) -> Response:
-        """The same as `kbsync status --json`; with `documents=1`, pages of documents, selected by `limit`,
-        `state` and `after`."""
+        """Return the same as `kbsync status --json`; with `documents=1`, pages of documents, selected by
+        `limit`, `state` and `after`.
+        """
         given, page = request.query_params, None
         if given.get("documents"):
             known = {status.word: status for status in NOTED}
@@ -287,7 +288,7 @@ class ListenerApp:
             async with asyncio.timeout(ORDER_SECONDS):
                 await self._ask(partial(self._post, verb, mirror, args))
         except TimeoutError as error:
-            why = f"kbsync did not take it within {ORDER_SECONDS:.0f} s; look before you ask again"
+            why = f"no confirmation within {ORDER_SECONDS:.0f} s; check the status before you try again"
             raise HTTPException(503, why) from error
         log.info("order.taken", mirror=mirror, verb=verb)
         return json_answer({"asked": verb, "mirror": mirror}, 202)
@@ -305,7 +306,7 @@ class ListenerApp:
             raise HTTPException(403, why)
         if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
             raise HTTPException(
-                403, f"the header {WORD_HEADER} must have the word that GET /api/status returns"
+                403, f"the header {WORD_HEADER} must have the value that GET /api/status returns"
             )
         # A form on another site can send any other type without a preflight request (CORS).
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":

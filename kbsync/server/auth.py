@@ -94,8 +94,9 @@ class AccessControl:
 
 
 def shows_token(authorization: str, token: Secret) -> bool:
-    """Whether the request has the token, as `Bearer` or as the password of any user, which browsers can
-    send."""
+    """Return whether the request has the token, as `Bearer` or as the password of any user, which browsers
+    can send.
+    """
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "basic":
         try:
@@ -108,6 +109,6 @@ def shows_token(authorization: str, token: Secret) -> bool:
 
 
 def host_of(authority: str) -> str:
-    """The host in a `Host` header or in `listen`, without port and brackets."""
+    """Return the host in a `Host` header or in `listen`, without port and brackets."""
     host, colon, port = authority.rpartition(":")
     return (host if colon and port.isdecimal() else authority).strip("[]").lower()

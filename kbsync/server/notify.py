@@ -78,7 +78,7 @@ class Notice:
     cure: str = ""
 
     def to_json(self) -> Mapping[str, Any]:
-        """The JSON to send. `text` has all of it in one sentence."""
+        """Return the JSON to send. `text` has all of it in one sentence."""
         halt = self.halt
         match self.event:
             case "halted":

@@ -28,7 +28,7 @@ async def body_of(
 
 
 def json_answer(told: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A response with JSON in plain ASCII."""
+    """Return a response with JSON in plain ASCII."""
     # File names may contain bytes that aren't Unicode, which only an escape can express.
     return Response(json.dumps(told).encode("ascii"), status, headers, "application/json")
 

@@ -56,7 +56,7 @@ class StateReader:
         return self._opened, version
 
     def running(self) -> dict[str, Any] | None:
-        """The daemon that holds the state, as `kbsync status --json` shows it."""
+        """Return the daemon that holds the state, as `kbsync status --json` shows it."""
         return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
@@ -152,8 +152,9 @@ class MirrorView:
         self.status = status_in(tx, mirror, cure, at_work=True, now=now)
 
     def status_json(self, asked: DocumentPage | None) -> dict[str, Any]:
-        """The mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are more,
-        `next` is the `after` of the next page."""
+        """Return the mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are
+        more, `next` is the `after` of the next page.
+        """
         told, record = self.status.to_json(), self._record
         if asked is None:
             return told
@@ -170,7 +171,7 @@ class MirrorView:
         return {**told, "items": found, **more}
 
     def frame_json(self) -> dict[str, Any]:
-        """The mirror for the page: its status, its problems and its progress."""
+        """Return the mirror for the page: its status, its problems and its progress."""
         told, tx, record = self.status.to_json(), self._tx, self._record
         if record is None:
             return {**told, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
@@ -196,7 +197,7 @@ class MirrorView:
         }
 
     def _in_state(self, record: MirrorRecord, wanted: Status, limit: int) -> list[dict[str, Any]]:
-        """Files in one state; unreadable directories count as failed."""
+        """Return files in one state; unreadable directories count as failed."""
         if not getattr(self.status.documents, wanted.word):
             return []
         items = Items(self._tx, record, self.status.halt)
@@ -229,17 +230,17 @@ class Views:
         return self._known
 
     async def figures(self) -> MetricFigures:
-        """The figures for monitoring. Raises `StateError`."""
+        """Return the figures for monitoring. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda one: one.status)
         return MetricFigures(mirrors, await self.counted(), self._monitor.silence)
 
     async def status(self, asked: DocumentPage | None = None, name: str | None = None) -> dict[str, Any]:
-        """The same as `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
+        """Return the same as `kbsync status --json`, for all mirrors or one. Raises `StateError`."""
         mirrors = await self._of_mirrors(lambda one: one.status_json(asked), name)
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """Everything that the page shows. Raises `StateError`."""
+        """Return everything that the page shows. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
@@ -262,7 +263,7 @@ class Views:
         return await self._reader.version(), last, self._monitor.is_turning, self.mirrors
 
     async def held(self, name: str, kind: str) -> HeldList:
-        """Deletions, or documents to index again, that wait for a decision. Raises `StateError`."""
+        """Return deletions, or documents to index again, that wait for a decision. Raises `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
 
     async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:

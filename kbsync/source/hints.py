@@ -31,7 +31,7 @@ class Hint:
 
 
 def ancestors(path: str) -> Iterator[str]:
-    """The directories above `path`, nearest first, the root (`""`) last; none above the root."""
+    """Yield the directories above `path`, nearest first, the root (`""`) last; none above the root."""
     while path:
         path = path.rpartition("/")[0]
         yield path

@@ -48,7 +48,7 @@ ObserverChoice = Literal["auto", "native", "polling"]
 """The setting `observer` of a mirror."""
 
 DESCRIPTORS = 65_536
-"""The limit to give a process that has used up its own."""
+"""The limit for a process that has used up its file descriptors."""
 
 _SYSCTL = Path("/proc/sys/fs/inotify")
 
@@ -77,7 +77,7 @@ def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
 
 
 def descriptors_used_up() -> bool:
-    """True if this process, not the inotify limit, has run out of descriptors."""
+    """Return true if this process, not the inotify limit, has run out of descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/proc/self/fd")) + 8 >= soft
@@ -86,13 +86,13 @@ def descriptors_used_up() -> bool:
 
 
 def cure(name: str, limit: int) -> str:
-    """The command that raises one inotify limit, now and after reboots."""
+    """Return the command that raises one inotify limit, now and after reboots."""
     line = f"fs.inotify.{name}={limit}"
     return f"echo {line} | sudo tee /etc/sysctl.d/60-kbsync-{name}.conf && sudo sysctl -w {line}"
 
 
 def roomy(count: int) -> int:
-    """A limit with room to grow: the next power of two above twice `count`, at least 524288."""
+    """Return a limit with room to grow: the next power of two above twice `count`, at least 524288."""
     return max(524_288, 1 << (2 * count).bit_length())
 
 
@@ -108,13 +108,13 @@ class Obstacle:
 def foreseen_obstacle(
     choice: ObserverChoice, shared: str, directories: int, limits: InotifyLimits
 ) -> Obstacle | None:
-    """Why events will not work, if that is known without trying.
+    """Return why events will not work, if that is known without trying.
 
     `shared` names a file system that doesn't report every change, or is empty; `directories` is how many the
     folder has (0: unknown).
     """
     if choice == "polling":
-        return Obstacle("the setting `observer: polling` asks for it", lasts=True)
+        return Obstacle("the setting `observer: polling` requires it", lasts=True)
     if choice == "auto" and shared:
         return Obstacle(f"{shared}, which does not report every change", lasts=True)
     if limits.watches is not None and directories >= limits.watches:
@@ -127,7 +127,7 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     allowed = "too few" if watches is None else f"only {watches}"
     needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
     return Obstacle(
-        f"the kernel allows {allowed} watched directories to all of a user's programs together, {needed}",
+        f"the kernel allows {allowed} watched directories for all of a user's programs together, {needed}",
         cure("max_user_watches", roomy(max(directories, watches or 0))),
     )
 
@@ -166,7 +166,7 @@ EVENTS: list[type[FileSystemEvent]] = [
 """Without this filter the kernel also queues every open, our own reads included (promise 4)."""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
-"""Of the state directory only closed files count: the state file is there and is written all the time."""
+"""In the state directory only closed files count: kbsync writes the state file there all the time."""
 
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
@@ -262,12 +262,12 @@ class TreeObserver(BaseObserver):
         self.reader.join()
 
     def dead_threads(self) -> list[str]:
-        """The names of the threads that ended by themselves."""
+        """Return the names of the threads that ended by themselves."""
         return [thread.name for thread in (self, self.reader, *self.emitters.copy()) if not thread.is_alive()]
 
 
 def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint, ...]:
-    """The hints of `event` in the tree of `root` (a real path); empty if it changes no content.
+    """Return the hints of `event` in the tree of `root` (a real path); empty if it changes no content.
 
     The library's extra events for the entries of a moved directory are covered by the directory's own hints.
     """

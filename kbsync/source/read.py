@@ -39,7 +39,9 @@ class Spooled:
         self.stamp = stamp
 
     def open(self) -> BinaryIO:
-        """A fresh stream from the start, independent of all others. Raises ValueError after `close`."""
+        """Return a fresh stream from the start, independent of all others. Raises ValueError after
+        `close`.
+        """
         if self._content is None:  # an empty stream would look like an empty file
             raise ValueError(f"this copy of {self.size} bytes was closed")
         if isinstance(self._content, bytes):
@@ -128,7 +130,7 @@ class Spool:
 
 
 def _nameless_file(folder: Path) -> int:
-    """A file without a name, so that no crash leaves it behind."""
+    """Return a file without a name, so that no crash leaves it behind."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     except OSError as error:
@@ -148,7 +150,7 @@ BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""Reads of a file that never gets quiet, to find a moment without writes."""
+"""How often to read a file that never gets quiet, to find a moment without writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,8 @@ _NO_FILE = Unstable("is no longer a regular file")
 
 
 def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem:
-    """The SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the read.
+    """Return the SHA-256 of `path` below `root`, if the file has the stamp `expected` before and after the
+    read.
 
     Reads at most one byte more than `expected.size`, in pieces. Raises ShortageError, never OSError.
     """
@@ -205,7 +208,7 @@ def digest(root: Path, path: str, expected: Stamp) -> StableDigest | ReadProblem
 def copy_stable(
     root: Path, path: str, spool_dir: Path, expected_digest: str | None = None
 ) -> Spooled | ReadProblem:
-    """A copy of the bytes of `path`, kept from this stable read on; the caller closes it.
+    """Return a copy of the bytes of `path`, kept from this stable read on; the caller closes it.
 
     Unstable if the digest is not `expected_digest`. Raises StateError if `spool_dir` is full or can't be
     written, ShortageError; never OSError.
@@ -220,7 +223,7 @@ def copy_stable(
 
 
 def read_stable(root: Path, path: str, expected_digest: str, size: int) -> bytes | ReadProblem:
-    """The bytes of `path`, in memory only. Unstable if they are not the `size` bytes with that digest.
+    """Return the bytes of `path`, in memory only. Unstable if they are not the `size` bytes with that digest.
 
     Raises ShortageError, never OSError.
     """
@@ -241,7 +244,7 @@ def copy_growing(
     previous: Sample | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Spooled | ReadProblem:
-    """A copy of a file that never gets quiet, if it only grows or holds still for a moment.
+    """Return a copy of a file that never gets quiet, if it only grows or holds still for a moment.
 
     Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
     `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise Unstable,
@@ -311,7 +314,7 @@ def _read(
 
 
 def _has_stamp(stamp: Stamp, status: os.stat_result) -> bool:
-    """Whether both are equal; cheaper than another stamp, and called twice for each file."""
+    """Return whether both are equal; cheaper than another stamp, and called twice for each file."""
     return (
         status.st_mtime_ns == stamp.mtime_ns
         and status.st_ctime_ns == stamp.ctime_ns

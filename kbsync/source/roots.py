@@ -19,25 +19,25 @@ from kbsync.file_systems import Mount, holds, is_shared, mounts
 
 
 def mounts_below(root: Path) -> frozenset[str]:
-    """The mount points below `root`, bind mounts included, as paths relative to it."""
+    """Return the mount points below `root`, bind mounts included, as paths relative to it."""
     top = os.path.realpath(root).rstrip("/") + "/"
     return frozenset(m.point[len(top) :] for m in mounts() if m.point.startswith(top) and m.point != top)
 
 
 def mount_of(fd: int) -> Mount | None:
-    """The mount that `fd` was opened through: right even if one mount hides another."""
+    """Return the mount that `fd` was opened through: right even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
 
 
 def shared_below(folder: str, mounts: Iterable[Mount]) -> Mount | None:
-    """A shared mount below `folder` (a real path); None if there is none."""
+    """Return a shared mount below `folder` (a real path); None if there is none."""
     return next((mount for mount in _below(folder, mounts) if is_shared(mount.fs_type)), None)
 
 
 def bound(folder: str, mounts: Sequence[Mount]) -> Mount | None:
-    """The bind mount that contains `folder` (a real path), or one below it; None if there is none.
+    """Return the bind mount that contains `folder` (a real path), or one below it; None if there is none.
 
     A bind mount shows a part of a file system at another path, as volumes of containers do. One that shows it
     at its own path, as sandboxes of services do, doesn't count.
@@ -60,7 +60,7 @@ def _is_bind(mount: Mount, mounts: Sequence[Mount]) -> bool:
 
 
 def _shows(wider: Mount, mount: Mount) -> bool:
-    """Whether a wider mount also shows the content of `mount` at the same path."""
+    """Return whether a wider mount also shows the content of `mount` at the same path."""
     if wider.device != mount.device or mount.part == wider.part or not holds(wider.part, mount.part):
         return False
     return wider.point.rstrip("/") + mount.part[len(wider.part.rstrip("/")) :] == mount.point
@@ -136,7 +136,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
 
 @contextmanager
 def opened_root(root: Path) -> Iterator[int]:
-    """A descriptor of the folder `root`; raises OSError."""
+    """Yield a descriptor of the folder `root`; raises OSError."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield fd
@@ -145,7 +145,7 @@ def opened_root(root: Path) -> Iterator[int]:
 
 
 def descend(root_fd: int, folder: str) -> int:
-    """A descriptor of `folder` ("" is the root) below an open root; the caller closes it.
+    """Return a descriptor of `folder` ("" is the root) below an open root; the caller closes it.
 
     Opens name by name, so that it follows no symlink and a path may have any length. Raises OSError; a path
     with `..`, as a service may send, doesn't exist.
@@ -182,7 +182,7 @@ class FolderStack:
         self._identities: dict[int, tuple[int, int]] = {}
 
     def path_to(self, depth: int, name: str) -> str:
-        """The path, relative to the root, of `enter` with the same arguments."""
+        """Return the path, relative to the root, of `enter` with the same arguments."""
         return "/".join([*self._names[: depth - 1], name]) if depth else ""
 
     def enter(self, depth: int, name: str) -> int:
@@ -222,7 +222,7 @@ class FolderStack:
             self._fds[depth] = -1
 
     def _fd_at(self, depth: int) -> int:
-        """The descriptor at `depth`; opens the folders on the way to it again if needed."""
+        """Return the descriptor at `depth`; opens the folders on the way to it again if needed."""
         if self._fds[depth] < 0:
             above = next(level for level in range(depth, -1, -1) if self._fds[level] >= 0)
             # Another folder of that name has other files, which must not be taken for those of the first.
@@ -238,14 +238,14 @@ class FolderStack:
 
 
 def error_words(error: OSError) -> str:
-    """An error in words for a person, with a fix if one is known."""
+    """Return an error in words for a person, with a fix if one is known."""
     words = system_reason(error)
     fix = _FIXES.get(error.errno or 0)
     return f"{words}; {fix}" if fix else words
 
 
 def error_words_at(error: OSError) -> str:
-    """`error_words` of an error at a path that was checked.
+    """Return `error_words` of an error at a path that was checked.
 
     Raises ShortageError if no path is to blame: then nothing is known about this one.
     """

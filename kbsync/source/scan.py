@@ -39,13 +39,13 @@ class StoredTree(Protocol):
     """The stored rows of a mirror; queried twice for each directory."""
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """Every entry stored directly in `directory` that is not a folder, mirrored or not."""
+        """Return every entry stored directly in `directory` that is not a folder, mirrored or not."""
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
-        """The stored folders directly in `directory`, by name."""
+        """Return the stored folders directly in `directory`, by name."""
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """The stored fields of `directory` itself ("" is the root)."""
+        """Return the stored fields of `directory` itself ("" is the root)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class Scan(Iterator[FolderListing]):
                     yield listing
 
     def _first(self) -> list[_Folder]:
-        """The folder to start from, or the one above it that can't be listed, or none."""
+        """Return the folder to start from, or the one above it that can't be listed, or none."""
         folder = _Folder(0, "", self._rules, self._known.folder(""))
         for name in self._start.split("/") if self._start else ():
             try:

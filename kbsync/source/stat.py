@@ -70,14 +70,16 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """`stat_path` for paths that should be gone: a path that exists only in another spelling is MISSING."""
+    """Return `stat_path` for paths that should be gone: a path that exists only in another spelling is
+    MISSING.
+    """
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
     return [(path, PathStat(Presence.MISSING) if path in aliases else result) for path, result in results]
 
 
 def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
-    """The paths that lead to an entry with another spelling, or through such a folder.
+    """Return the paths that lead to an entry with another spelling, or through such a folder.
 
     Some file systems don't distinguish `a.md` from `A.md`, or composed from decomposed letters: after a
     rename from one to the other, the old path still leads to the file. Only a listing shows the real name.
@@ -109,7 +111,7 @@ def find_aliases(root: Path, paths: Collection[str]) -> set[str]:
 
 
 def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
-    """The names that a folder doesn't list, although it has their entry in another spelling."""
+    """Return the names that a folder doesn't list, although it has their entry in another spelling."""
     folded = {fold(name) for name in names}
     spellings: dict[str, list[str]] = {}
     unlisted = set(names)
@@ -168,7 +170,7 @@ class RulesUnknown(KbsyncError):
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
-    """The rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
+    """Return the rules in `folder`, open as `fd`: those from above and its ignore file, if it has one.
 
     Raises RulesUnknown if that file can't be read or has an invalid line.
     """
@@ -193,7 +195,7 @@ def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
 
 
 def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
-    """The rules that apply in `folder` below `root`, and SELECTED or why it is not entered.
+    """Return the rules that apply in `folder` below `root`, and SELECTED or why it is not entered.
 
     If it is not entered, the rules are those of the nearest folder that is. Raises RulesUnknown, and OSError
     if a folder on the way can't be opened.
@@ -210,12 +212,12 @@ def rules_at(root: Path, rules: Rules, folder: str) -> tuple[Rules, Verdict]:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """The part of a stat that distinguishes contents."""
+    """Return the part of a stat that distinguishes contents."""
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def kind_of(mode: int) -> FileKind:
-    """The kind of entry that a stat's mode gives."""
+    """Return the kind of entry that a stat's mode gives."""
     if stat.S_ISREG(mode):
         return FileKind.FILE
     if stat.S_ISDIR(mode):

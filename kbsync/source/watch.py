@@ -218,7 +218,7 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """What is wrong, the likeliest cause first; cheap."""
+        """Return what is wrong, the likeliest cause first; cheap."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
@@ -266,7 +266,9 @@ class RootCheck:
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
-        """What is wrong with the folder now; None if it can be read and is that of `identity`, if given."""
+        """Return what is wrong with the folder now; None if it can be read and is that of `identity`, if
+        given.
+        """
         folder = self._folder
         try:
             current = await self._check()
@@ -350,13 +352,13 @@ class Watcher:
         after a mount, or is an empty mount point.
         """
         self.rescan_reason = ""
-        """Why a rescan is wanted, or empty."""
+        """Why a rescan is needed, or empty."""
         self._scan_seconds = 0.0
         self._directories = 0
         self._try_at: float | None = None
         self._silent_since: float | None = None
         self._report_with_events = self.report
-        """The report to restore when an event arrives, while it polls until then."""
+        """While it polls: the report to restore when an event arrives."""
         self._heard_before = 0
 
     @property

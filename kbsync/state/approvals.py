@@ -62,7 +62,9 @@ class Holds(Table):
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, weighed)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Questions of this kind, oldest first; one about deletions counts once all of them are held."""
+        """Return questions of this kind, oldest first; one about deletions counts once all of them are
+        held.
+        """
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
         return self._select(f"state = '{ASKED}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind)
 
@@ -100,7 +102,7 @@ class Recipes(Table):
     """Recipes that files of serving documents want: allowed, asked about in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
-        """How many serving documents want each other recipe."""
+        """Return how many serving documents want each other recipe."""
         sql = (
             "SELECT wanted_recipe, count(*) FROM upload"
             " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"

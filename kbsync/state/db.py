@@ -26,7 +26,8 @@ _NOT_FOR_ALL = 0o027
 
 
 def bind(text: str) -> str | bytes:
-    """A path, name or reason as SQLite stores it: TEXT, or BLOB if it contains bytes that aren't UTF-8.
+    """Return a path, name or reason as SQLite stores it: TEXT, or BLOB if it contains bytes that aren't
+    UTF-8.
 
     A surrogate that encodes no byte, which JSON may contain, becomes U+FFFD.
     """
@@ -48,7 +49,9 @@ def unbind(value: str | bytes) -> str:
 
 
 def open_writer(path: Path) -> apsw.Connection:
-    """The only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later readers."""
+    """Return the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
+    readers.
+    """
     _make_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
@@ -104,7 +107,7 @@ def empty_wal(connection: apsw.Connection) -> bool:
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """A connection that can't change anything and creates no file."""
+    """Return a connection that can't change anything and creates no file."""
     connection = apsw.Connection(f"{path.resolve().as_uri()}?mode=ro", flags=READ_FLAGS)
     connection.set_busy_timeout(BUSY_MS)
     _set_up(connection)
@@ -113,7 +116,7 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def open_temporary() -> apsw.Connection:
-    """A private database that ends with this process; small ones stay in memory.
+    """Return a private database that ends with this process; small ones stay in memory.
 
     SQLite unlinks the file when it creates it. If no directory takes one, all of it stays in memory.
     """
@@ -164,7 +167,7 @@ def state_errors(path: Path) -> Iterator[None]:
 
 
 def _fix_for_closed(path: Path) -> str:
-    """What a person can do if the file doesn't open."""
+    """Return what a person can do if the file doesn't open."""
     # SQLite doesn't report that it ran out of descriptors, or the disk out of inodes.
     try:
         os.close(os.dup(2))
@@ -177,7 +180,7 @@ def _fix_for_closed(path: Path) -> str:
 
 
 def lacks_inodes(path: Path) -> bool:
-    """Whether the file system of `path` can create no more files, however much space it has."""
+    """Return whether the file system of `path` can create no more files, however much space it has."""
     for folder in (path, *path.parents):
         with contextlib.suppress(OSError):
             status = os.statvfs(folder)

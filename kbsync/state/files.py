@@ -21,7 +21,7 @@ SUBTREE = (
     "WITH RECURSIVE tree(id) AS (SELECT id FROM folder WHERE mirror = ? AND path = ?"
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
-"""Begins a statement that may use `tree(id)`; binds (mirror, path)."""
+"""The start of a statement that may use `tree(id)`; binds (mirror, path)."""
 _FOLDER = "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND "
 _UNSETTLED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
@@ -57,7 +57,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """The row's id, queried once for each directory in a transaction."""
+        """Return the row's id, queried once for each directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -69,12 +69,12 @@ class Folders:
         return number
 
     def get(self, mirror: int, path: str) -> FolderRow | None:
-        """The row of the directory at this path."""
+        """Return the row of the directory at this path."""
         row = self._db.execute(_FOLDER + "path = ?", (mirror, bind(path))).fetchone()
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
-        """The row's id; creates the row and its ancestors if they are new."""
+        """Return the row's id; creates the row and its ancestors if they are new."""
         number = self.id(mirror, path)
         if number is not None:
             return number
@@ -124,7 +124,7 @@ class Folders:
         return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """The stored directories directly below one, except shut ones."""
+        """Return the stored directories directly below one, except shut ones."""
         sql = (
             "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.shut FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.shut = 0"
@@ -166,7 +166,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """A directory in a list of paths, distinguishable from a file."""
+    """Return a directory in a list of paths, distinguishable from a file."""
     return f"{path}/" if path else "./"
 
 
@@ -341,7 +341,7 @@ class Entries:
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
-        """Paths first missed at or before `deadline`, with their inodes and the time of that check."""
+        """Return paths first missed at or before `deadline`, with their inodes and the time of that check."""
         sql = (
             "SELECT f.path, e.name, e.ino, e.missed_at FROM entry e INDEXED BY entry_missing"
             " CROSS JOIN folder f ON e.folder = f.id"
@@ -351,7 +351,7 @@ class Entries:
         return [(join(unbind(folder), unbind(name)), ino, missed) for folder, name, ino, missed in rows]
 
     def is_missed_by_scan(self, mirror: int) -> bool:
-        """Whether a running scan misses some file, and may still find it elsewhere."""
+        """Return whether a running scan misses some file, and may still find it elsewhere."""
         sql = (
             "SELECT 1 FROM entry e INDEXED BY entry_missing CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.presence = 1 AND e.missed_at IS NULL AND e.missed_by_scan IS NOT NULL"
@@ -378,7 +378,7 @@ class Entries:
         return list(self._select(source, where, (mirror,), limit))
 
     def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
-        """A page of the files that `shown` returns, starting after this path ('': the first)."""
+        """Return a page of the files that `shown` returns, starting after this path ('': the first)."""
         folder, name = split(after)
         where = (
             "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
@@ -392,12 +392,12 @@ class Entries:
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
-        """Files whose last stamp has this inode and whose bytes these are."""
+        """Return files whose last stamp has this inode and whose bytes these are."""
         where = "e.ino = ? AND e.digest = ? AND f.mirror = ?"
         return list(self._select(_JOINED, where, (ino, bytes.fromhex(digest), mirror)))
 
     def paths_with_ino(self, mirror: int, ino: int) -> list[str]:
-        """Paths of read files whose last stamp has this inode."""
+        """Return paths of read files whose last stamp has this inode."""
         sql = (
             "SELECT f.path, e.name FROM entry e INDEXED BY entry_ino CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.ino = ? AND e.digest IS NOT NULL AND f.mirror = ?"
@@ -408,7 +408,7 @@ class Entries:
     def unread(
         self, mirror: int, after: tuple[int, str] = (0, ""), limit: int = -1
     ) -> list[tuple[tuple[int, str], str]]:
-        """Files that couldn't be read at the last check, each with its key in the order of this list.
+        """Return files that couldn't be read at the last check, each with its key in the order of this list.
 
         `after`: the key of the previous page's last file.
         """
@@ -425,7 +425,7 @@ class Entries:
     def of_status(
         self, mirror: int, status: Status, limit: int = -1, *, in_order: bool = True
     ) -> Iterator[FileRow]:
-        """Files in a status, by directory. Sorting takes memory for all rows.
+        """Yield files in a status, by directory. Sorting takes memory for all rows.
 
         An index finds those in `NOTED` statuses; for others every row is read.
         """
@@ -440,7 +440,7 @@ class Entries:
         return self._select(source, where + order, (mirror,), limit)
 
     def folders_with(self, mirror: int, statuses: Collection[Status]) -> list[str]:
-        """The directories that directly contain a file in one of these statuses."""
+        """Return the directories that directly contain a file in one of these statuses."""
         sql = (
             "SELECT DISTINCT f.path FROM entry e JOIN folder f ON e.folder = f.id"  # noqa: S608 (only numbers)
             f" WHERE f.mirror = ? AND e.status IN ({', '.join(str(int(status)) for status in statuses)})"
@@ -456,12 +456,12 @@ class Entries:
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
 
     def below(self, mirror: int, folder: str) -> Iterator[FileRow]:
-        """Every file in a directory and below."""
+        """Yield every file in a directory and below."""
         for number, path in self._folders.tree(mirror, folder):
             yield from list(self._in_folder(number, path))
 
     def shown(self, mirror: int) -> Iterator[FileRow]:
-        """Every file except excluded ones, by directory and name, one row in memory at a time."""
+        """Yield every file except excluded ones, by directory and name, one row in memory at a time."""
         for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
             yield from self._in_folder(number, path, "AND e.status <> 6")
 
@@ -479,7 +479,7 @@ class Entries:
         )
 
     def names(self, mirror: int, folder: str) -> list[str]:
-        """Paths of the files directly in a directory."""
+        """Return paths of the files directly in a directory."""
         sql = "SELECT name FROM entry WHERE folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)"
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 

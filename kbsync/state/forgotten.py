@@ -30,8 +30,7 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""Rows that no mirror has adopted since: an adopted document is proven by its mirror's row, and only by
-that."""
+"""Rows that no mirror has adopted since: only its mirror's row proves an adopted document."""
 
 
 class Forgotten(Table):
@@ -70,7 +69,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """The bases that still hold documents, by name; those of one mirror, or of all."""
+        """Return the bases that still hold documents, by name; those of one mirror, or of all."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
@@ -83,7 +82,7 @@ class Forgotten(Table):
         ]
 
     def documents(self, base: int, after: str = "", limit: int = 500) -> list[str]:
-        """A page of ids above `after`, in order."""
+        """Return a page of ids above `after`, in order."""
         rows = self._db.execute(
             "SELECT d.remote_id FROM forgotten_document d JOIN forgotten f ON f.id = d.forgotten"  # noqa: S608
             f" WHERE f.id = ? AND d.remote_id > ? AND {_UNCLAIMED} ORDER BY d.remote_id LIMIT ?",

@@ -26,7 +26,8 @@ class Message:
 
 
 RELOAD = "reload"
-"""The request to reload the config, which a command changed. The daemon takes it, not one of its mirrors."""
+"""The request to reload the config after a command changed it. The daemon handles it, not one of its mirrors.
+"""
 
 # As bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
 _SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "

@@ -26,7 +26,7 @@ _OF_THE_MACHINE = str(0xEFFFFFFC)
 
 
 _TASK = "task"
-"""Noted in the lock by a process that holds it for one task only, such as a single pass."""
+"""Written into the lock by a process that holds it for one task only, such as a single pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Whether kbsync sees a process hold the lock now."""
+    """Return whether kbsync sees a process hold the lock now."""
     return bool(holding(state_dir))
 
 
 def holder(state_dir: Path) -> str:
-    """The id of the process that took the lock last; '' if it is in another namespace, or unknown."""
+    """Return the id of the process that took the lock last; '' if it is in another namespace, or unknown."""
     with contextlib.suppress(OSError):
         note = _read_note(state_dir / "lock")
         return note.process if note.namespace == _namespace() else ""
@@ -83,7 +83,7 @@ def taken_at(state_dir: Path) -> float | None:
 
 
 def holding(state_dir: Path) -> bool | None:
-    """Whether some process holds the lock now; None if that can't be determined from here.
+    """Return whether some process holds the lock now; None if that can't be determined from here.
 
     Reads `/proc/locks` (proc(5)) and takes no lock itself.
     """
@@ -92,13 +92,13 @@ def holding(state_dir: Path) -> bool | None:
 
 
 def find_holder(state_dir: Path) -> Holder | None:
-    """The process that holds the lock now; None if none is visible."""
+    """Return the process that holds the lock now; None if none is visible."""
     process = _find(state_dir)
     return process if isinstance(process, Holder) else None
 
 
 def _find(state_dir: Path) -> Holder | Literal[False] | None:
-    """The holder; False if there is none, None if that can't be determined from here."""
+    """Return the holder; False if there is none, None if that can't be determined from here."""
     try:
         note = _read_note(state_dir / "lock")
         locks = [line.split() for line in LOCKS.read_text().splitlines() if " FLOCK " in line]
@@ -135,7 +135,7 @@ def _read_note(path: Path) -> _Note:
 
 
 def _namespace() -> str:
-    """The namespace of the processes visible to this one; '' if it has no number."""
+    """Return the namespace of the processes visible to this one; '' if it has no number."""
     with contextlib.suppress(OSError):
         return str(NAMESPACE.stat().st_ino)
     return ""
@@ -146,12 +146,12 @@ NOT_OURS = ("lost+found",)
 
 
 def user_of(state_dir: Path) -> str:
-    """The user who works with the state: the one running this or, for root, the directory's owner."""
+    """Return the user who works with the state: the one running this or, for root, the directory's owner."""
     return user_name(os.geteuid() or state_dir.stat().st_uid)
 
 
 def user_name(number: int) -> str:
-    """The user's name, or the number if there is no name."""
+    """Return the user's name, or the number if there is no name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -159,7 +159,7 @@ def user_name(number: int) -> str:
 
 
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
-    """Files and folders in the directory that its user can't use, parents first.
+    """Yield files and folders in the directory that its user can't use, parents first.
 
     Root can use all of them; then the result has those of another user than the directory's owner, unless
     that is root.
@@ -178,7 +178,7 @@ def _is_shut(path: Path) -> bool:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    """All paths below `folder`; of a folder that can't be listed, the folder itself."""
+    """Yield all paths below `folder`; of a folder that can't be listed, the folder itself."""
     for above, folders, files in os.walk(folder):
         if above == str(folder):
             folders[:] = [name for name in folders if name not in NOT_OURS]
@@ -187,18 +187,20 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def fault_of(state_dir: Path, path: Path) -> str:
-    """Why the user of the directory can't use the `path` in it."""
+    """Return why the user of the directory can't use the `path` in it."""
     owner, user = user_name(path.lstat().st_uid), user_of(state_dir)
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
 def cure_of(state_dir: Path, path: Path) -> str:
-    """The command that lets the user of the directory use the `path` in it, and everything else there."""
+    """Return the command that lets the user of the directory use the `path` in it, and everything else
+    there.
+    """
     user, where = user_of(state_dir), shell_word(str(state_dir))
     is_theirs = user_name(path.lstat().st_uid) == user
     return f"chmod -R u+rwX {where}" if is_theirs else f"sudo chown -R {user} {where}"
 
 
 def refusal(state_dir: Path, path: Path) -> ForeignError:
-    """The error for a `path` in the directory that its user can't use."""
+    """Return the error for a `path` in the directory that its user can't use."""
     return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {cure_of(state_dir, path)}")

@@ -95,11 +95,11 @@ class Mirrors(Table):
     """Mirror and binding rows of one connection."""
 
     def all(self) -> list[MirrorRecord]:
-        """Every mirror that was ever in the config, by name."""
+        """Return every mirror that was ever in the config, by name."""
         return [_read(row) for row in self._db.execute(_SELECT + "ORDER BY name")]
 
     def get(self, mirror: int) -> MirrorRecord:
-        """The mirror with this id, which must exist."""
+        """Return the mirror with this id, which must exist."""
         row = self._db.execute(_SELECT + "WHERE id = ?", (mirror,)).fetchone()
         assert row is not None, f"no mirror {mirror}"
         return _read(row)
@@ -181,7 +181,7 @@ class Mirrors(Table):
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
-        """The binding for this base, if there is one."""
+        """Return the binding for this base, if there is one."""
         row = self._db.execute(
             "SELECT id FROM binding WHERE target = ? AND address = ? AND base = ? AND prefix = ?",
             (target, address, base, prefix),
@@ -208,7 +208,7 @@ class Mirrors(Table):
             self._db.execute("DELETE FROM binding WHERE id = ?", (number,))
 
     def is_adopted(self, binding: int) -> bool:
-        """Whether the base's existing documents were adopted."""
+        """Return whether the base's existing documents were adopted."""
         row = self._db.execute("SELECT adopted FROM binding WHERE id = ?", (binding,)).fetchone()
         return bool(row and row[0])
 
@@ -217,7 +217,7 @@ class Mirrors(Table):
         self._db.execute("UPDATE binding SET adopted = ? WHERE id = ?", (adopted, binding))
 
     def tally(self, mirror: int) -> dict[Status, int]:
-        """How many files are in each status; constant time."""
+        """Return how many files are in each status; constant time."""
         rows = self._db.execute("SELECT status, n FROM tally WHERE mirror = ?", (mirror,))
         return {Status(status): n for status, n in rows}
 

@@ -33,7 +33,8 @@ fill `tally` and `serving`.
 
 
 def obstacle(source: Path, state: Path, name: str) -> str:
-    """Why the mirror of the state `source`, to be called `name`, can't move into `state`; '' if it can.
+    """Return why the mirror of the state `source`, to be called `name`, can't move into `state`; '' if it
+    can.
 
     The caller holds the locks of both. Raises `StateError`.
     """
@@ -63,7 +64,7 @@ def move_mirror(source: Path, state: Path) -> None:
 
 @contextmanager
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
-    """One connection to both; `source` is attached under that name."""
+    """Yield one connection to both; `source` is attached under that name."""
     for path in (source, state):
         StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:

@@ -29,7 +29,7 @@ class Pauses(Table):
         Meta(self._db).set(MirrorFact.PAUSE, mirror, json.dumps(asdict(pause)))
 
     def current(self, mirror: int, now: float) -> Pause | None:
-        """The mirror's pause, unless it is over at `now`."""
+        """Return the mirror's pause, unless it is over at `now`."""
         known = Meta(self._db).get(MirrorFact.PAUSE, mirror)
         pause = Pause(**json.loads(known)) if known else None
         return None if pause is None or (pause.until is not None and now >= pause.until) else pause

@@ -109,7 +109,9 @@ class ReadOnlyState:
 
 
 def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
-    """The state itself, or after an upgrade, before its first pass, a copy in memory with current tables."""
+    """Return the state itself, or after an upgrade, before its first pass, a copy in memory with current
+    tables.
+    """
     if not schema.is_older(reader):
         return reader
     copy = apsw.Connection(":memory:")
@@ -131,7 +133,7 @@ class EmptyState(ReadOnlyState):
 
 
 def opened(path: Path) -> ReadOnlyState:
-    """The state; an empty one if there is none yet, or while its file is being created.
+    """Return the state; an empty one if there is none yet, or while its file is being created.
 
     Raises `StateError`.
     """

@@ -79,7 +79,7 @@ class Removals(Table):
         self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def get(self, mirror: int, path: str) -> Removal | None:
-        """The removal of this path's document."""
+        """Return the removal of this path's document."""
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
@@ -92,12 +92,14 @@ class Removals(Table):
         return (Removal(unbind(path), *rest) for path, *rest in self._db.execute(sql, values))
 
     def count(self, hold: Hold, *, held: bool) -> int:
-        """How many removals of a batch are held, or not yet."""
+        """Return how many removals of a batch are held, or not yet."""
         sql = "SELECT count(*) FROM removal WHERE hold = ? AND held = ?"
         return int(self._db.execute(sql, (hold.id, held)).get)
 
     def times(self, mirror: int) -> tuple[int, float, float]:
-        """How many are neither held nor carried out, and the first and last nomination (0.0 for none)."""
+        """Return how many are neither held nor carried out, and the first and last nomination (0.0 for
+        none).
+        """
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM removal"
             " WHERE mirror = ? AND held = 0"
@@ -115,7 +117,7 @@ class Removals(Table):
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
     def logged_since(self, mirror: int, since: float) -> int:
-        """Deletions released without asking since `since`; forgets older ones."""
+        """Return deletions released without asking since `since`; forgets older ones."""
         # Kept on disk, so that a restart doesn't reopen the window (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"

@@ -178,12 +178,12 @@ VERSION = OLDEST + len(MIGRATIONS)
 
 
 def version_of(connection: apsw.Connection) -> int:
-    """The schema of the file (0: an empty file)."""
+    """Return the schema of the file (0: an empty file)."""
     return int(connection.pragma("user_version"))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """Whether an older kbsync created the tables, so that this one upgrades them."""
+    """Return whether an older kbsync created the tables, so that this one upgrades them."""
     return 0 < version_of(connection) < VERSION
 
 
@@ -244,7 +244,7 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 
 
 def _names_in(version: int) -> set[str]:
-    """Names of tables, indexes and triggers that a file of this schema must have."""
+    """Return names of tables, indexes and triggers that a file of this schema must have."""
     if not version:
         return set()
     # Of other schemas only these are certain.
@@ -261,7 +261,7 @@ def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
 
 
 def is_turned_back(path: Path) -> bool:
-    """Whether the file is older than its last use."""
+    """Return whether the file is older than its last use."""
     # kbsync always leaves its WAL file beside it. Without one, the file comes from a backup, or the WAL was
     # removed together with the newest changes.
     return path.exists() and path.stat().st_size > 0 and not path.with_name(f"{path.name}-wal").exists()

@@ -126,7 +126,7 @@ class StateStore:
             return within(self._reader, work)
 
     async def pages_below(self, mirror: int, folder: str, size: int) -> AsyncIterator[list[str]]:
-        """Paths of all stored files in a directory and below it; reads each page on demand."""
+        """Yield paths of all stored files in a directory and below it; reads each page on demand."""
         for below in await self.read(lambda tx: [path for _, path in tx.folders.tree(mirror, folder)]):
             paths = await self.read(lambda tx, below=below: tx.entries.names(mirror, below))  # type: ignore[misc]
             for start in range(0, len(paths), size):

@@ -69,7 +69,7 @@ def _row(upload: Upload) -> list[object]:
 
 
 def _in(states: Iterable[UploadState]) -> str:
-    """A condition written as in the indexes, so that SQLite sees which one fits."""
+    """Return a condition written as in the indexes, so that SQLite sees which one fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
 
 
@@ -103,7 +103,7 @@ class Uploads(Table):
         return next(self._select("WHERE id = ?", (upload,)), None)
 
     def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
-        """All uploads of a path in this binding that are not final, oldest first."""
+        """Return all uploads of a path in this binding that are not final, oldest first."""
         where = f"WHERE mirror = ? AND path = ? AND binding = ? AND state NOT {_in(FINAL)} ORDER BY id"
         return list(self._select(where, (mirror, bind(path), binding)))
 
@@ -137,7 +137,9 @@ class Uploads(Table):
         limit: int,
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
-        """Rows of a state that are due, smaller rank first. `ranks`: lower and upper bound (excluded)."""
+        """Return rows of a state that are due, smaller rank first. `ranks`: lower and upper bound
+        (excluded).
+        """
         where = (
             "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
             " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
@@ -155,7 +157,7 @@ class Uploads(Table):
         lists: bool,
         busy: Collection[int],
     ) -> DueWork:
-        """All rows that are due at `now` (wall seconds) and not in work.
+        """Return all rows that are due at `now` (wall seconds) and not in work.
 
         `requests`: how many documents of a lane fit. `polls`: seconds to look ahead for polls, None if no
         poll may start now. `lists`: whether a check for lost uploads may start. `busy`: uploads in work.
@@ -250,7 +252,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def unanswered(self, mirror: int, binding: int) -> set[int]:
-        """Uploads that were sent and that the target still works on, or may have."""
+        """Return uploads that were sent and that the target still works on, or may have."""
         sql = (
             "SELECT id FROM upload WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state {_in((UploadState.SENDING, UploadState.UNSURE, UploadState.INDEXING))}"
@@ -260,7 +262,7 @@ class Uploads(Table):
         return {int(number) for (number,) in rows}
 
     def replaced(self, mirror: int, binding: int, now: float, limit: int) -> list[Upload]:
-        """Documents whose deletion is due and whose paths newer ones serve already."""
+        """Return documents whose deletion is due and whose paths newer ones serve already."""
         where = (
             f"WHERE mirror = ? AND binding = ? AND state = {int(UploadState.RETIRING)}"  # noqa: S608
             " AND next_look_at IS NOT NULL AND next_look_at <= ? AND EXISTS(SELECT 1 FROM upload o"
@@ -272,12 +274,12 @@ class Uploads(Table):
     def in_states(
         self, mirror: int, binding: int, states: Iterable[UploadState], after: int = 0, limit: int = 500
     ) -> list[Upload]:
-        """A page of rows in these states with an id above `after`."""
+        """Return a page of rows in these states with an id above `after`."""
         where = f"WHERE mirror = ? AND binding = ? AND state {_in(states)} AND id > ? ORDER BY id LIMIT ?"
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def failed_before(self, mirror: int, binding: int, after: int = 0, limit: int = -1) -> list[Upload]:
-        """Uploads in progress that failed or got no response before, with an id above `after`."""
+        """Return uploads in progress that failed or got no response before, with an id above `after`."""
         # An upload that is being sent counts as one loss until the response arrives.
         before = f"(repairs > 0 OR losses > 1 OR (losses > 0 AND state = {int(UploadState.INTENDED)}))"
         where = (
@@ -287,7 +289,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, binding, after, limit)))
 
     def is_on_the_way(self, mirror: int, binding: int, digest: str) -> bool:
-        """Whether some file with these bytes is still on its way to being searchable."""
+        """Return whether some file with these bytes is still on its way to being searchable."""
         sql = f"SELECT 1 FROM upload WHERE mirror = ? AND binding = ? AND state {_in(ON_THE_WAY)}"  # noqa: S608
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 
@@ -296,7 +298,7 @@ class Uploads(Table):
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
-        """The remote ids of a mirror's documents in these states, by binding."""
+        """Return the remote ids of a mirror's documents in these states, by binding."""
         sql = (
             "SELECT binding, count(DISTINCT remote_id) FROM upload"  # noqa: S608
             f" WHERE mirror = ? AND remote_id IS NOT NULL AND state {_in(states)} GROUP BY binding"
@@ -304,12 +306,12 @@ class Uploads(Table):
         return {int(binding): int(n) for binding, n in self._db.execute(sql, (mirror,))}
 
     def serving_count(self, mirror: int, binding: int) -> int:
-        """Documents of this binding that serve; constant time."""
+        """Return documents of this binding that serve; constant time."""
         sql = "SELECT n FROM serving WHERE mirror = ? AND binding = ?"
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Documents on their way whose predecessors, with the same bytes, no longer serve."""
+        """Return documents on their way whose predecessors, with the same bytes, no longer serve."""
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
             f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
@@ -318,13 +320,14 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get)
 
     def left_behind(self, mirror: int, binding: int) -> dict[int, int]:
-        """How many documents still serve in each of the other bindings of this mirror."""
+        """Return how many documents still serve in each of the other bindings of this mirror."""
         sql = "SELECT binding, n FROM serving WHERE mirror = ? AND binding <> ? AND n > 0"
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Documents per second that became searchable lately, by the newest uploads; 0.0 if too few to
-        tell."""
+        """Return documents per second that became searchable lately, by the newest uploads; 0.0 if too few to
+        tell.
+        """
         newest = (
             "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -334,7 +337,7 @@ class Uploads(Table):
         return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Documents that serve a file under another path than the target has."""
+        """Yield documents that serve a file under another path than the target has."""
         return self._select(
             "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
         )
@@ -342,12 +345,14 @@ class Uploads(Table):
     # -- by remote id and by name ----------------------------------------------------------------------
 
     def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id, newest first."""
+        """Return rows that hold this remote id, newest first."""
         where = "WHERE binding = ? AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, binding: int, remote_id: str) -> list[Upload]:
-        """Rows that hold this remote id in the base of this binding, whatever the prefix, newest first."""
+        """Return rows that hold this remote id in the base of this binding, whatever the prefix, newest
+        first.
+        """
         where = (
             "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"
             " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
@@ -361,12 +366,12 @@ class Uploads(Table):
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Whether a row that isn't final has this name, though its path or label differs."""
+        """Return whether a row that isn't final has this name, though its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
     def is_in_doubt(self, name: str) -> bool:
-        """Whether the outcome of an upload with this name, in any base, is unknown."""
+        """Return whether the outcome of an upload with this name, in any base, is unknown."""
         sql = (
             "SELECT 1 FROM upload WHERE binding IN (SELECT id FROM binding) AND name = ?"  # noqa: S608
             f" AND {_NAMED} AND state {_in(UNANSWERED)} LIMIT 1"

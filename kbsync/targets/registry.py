@@ -36,7 +36,9 @@ _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
 def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> Target:
-    """The target of a config block; mirrors of one account share what they know of it in this process."""
+    """Return the target of a config block; mirrors of one account share what they know of it in this
+    process.
+    """
     from kbsync.targets.http.limits import Account
 
     # A digest, so that no key of this dictionary shows the secret in a traceback.

@@ -297,7 +297,7 @@ def test_doctor_takes_nothing_for_a_copy_that_is_in_use(
 def test_doctor_names_and_does_not_offer_to_remove_what_may_be_needed(tried: Place, trouble: str) -> None:
     tried.run("init", "docs")
     assert tried.run("--once").code == 0
-    options, says = (), f"docs goes into {tried.root}/kb"
+    options, says = (), f"docs now uses {tried.root}/kb"
     if trouble == "another path":
         text = tried.config.read_text()
         tried.config.write_text(text.replace("# path: /srv/kb", f"path: {tried.root}/kb"))

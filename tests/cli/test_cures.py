@@ -126,7 +126,7 @@ class Said:
 
 
 HERE = (
-    Said("--once status", "takes no command; run `", "--once", "1 document searchable"),
+    Said("--once status", "can't be combined with a command; run `", "--once", "1 document searchable"),
     Said("--dry-run", "or run: ", "plan", "nothing to do"),
     Said("ask 'where is alpha'", "search its passages: ", "", "a.md"),
 )
@@ -223,7 +223,7 @@ def test_without_a_config_one_is_begun(place: Place) -> None:
     config = place.root / "my config.yaml"
     ran = place.run("init", "--folder", "docs", "--config", str(config))
     assert (ran.code, config.exists()) == (2, False)
-    command = after(ran.err, "takes the folder as its argument: ")
+    command = after(ran.err, "pass the folder as an argument: ")
     assert paste(place, f"cd {place.root} && {command}").code == 0
     assert place.run("--once", "--config", str(config)).code == 0
     command = place.run("status").err.strip().rpartition("with: ")[2]

@@ -105,8 +105,8 @@ def test_what_it_refuses_is_told_with_a_fix_and_changes_nothing(place: Place, mo
     (place.root / "docs 2" / "handbook").mkdir(parents=True)
     before = place.config.read_bytes(), place.config.stat().st_ino
     refused = {
-        ("docs",): f"{place.docs} is the folder of mirror handbook already",
-        ("docs 2/handbook",): f"handbook is the name of {place.docs} already; choose another: kbsync add ",
+        ("docs",): f"{place.docs} is already the folder of mirror handbook",
+        ("docs 2/handbook",): f"handbook is already the name of {place.docs}; choose another: kbsync add ",
         ("nowhere",): "nowhere does not exist; create it with: mkdir -p nowhere",
         (str(place.docs / "a.md"),): "a.md is a file; name a folder",
         ("home",): f"the state directory {place.state} is inside the mirrored folder {place.home}; choose",
@@ -128,7 +128,7 @@ def test_what_it_refuses_is_told_with_a_fix_and_changes_nothing(place: Place, mo
     assert paste(place, again, NAME="team").code == 0
     assert names(place) == ["handbook", "team"]
     ran = place.run("add", "--folder", "docs", "docs")
-    assert after(ran.err, "as its argument: ") == "kbsync add docs"
+    assert after(ran.err, "as an argument: ") == "kbsync add docs"
     place.config.unlink()
     init = after(place.run("add", more, "--target", "zhipu").err, "write that config with: ")
     assert paste(place, f"{init} --base 4711").code == 0
@@ -196,7 +196,7 @@ def test_killed_at_any_step_the_config_is_whole_and_the_same_command_ends_it(
         if place.config.exists():
             assert place.config.read_bytes() == before or names(place)[-1] == "more-notes"
         ran = place.run("add", more)
-        assert ran.code == 0 or f"{more} is the folder of mirror more-notes already" in ran.err
+        assert ran.code == 0 or f"{more} is already the folder of mirror more-notes" in ran.err
         assert names(place)[-1] == "more-notes"
         assert os.listdir(place.config.parent) == ["config.yaml"]
     assert step > 3

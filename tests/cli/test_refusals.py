@@ -102,7 +102,7 @@ WRONG = (
     wrong("init docs", "{config} exists; edit it, or name another file with --config FILE"),
     wrong("init docs/a.md", "docs/a.md is a file; name a folder", before=bare),
     wrong("init 'no way'", "no way does not exist; create it with: mkdir -p 'no way'", before=bare),
-    wrong("init --folder docs", "init takes the folder as its argument: kbsync init docs"),
+    wrong("init --folder docs", "pass the folder as an argument: kbsync init docs"),
     wrong(
         "init docs --config docs/a.md/x",
         "x cannot be created (",

@@ -568,7 +568,7 @@ def test_what_was_searched_for_instead_of_a_misspelt_word_is_said_and_marked(
 
 def test_hits_that_have_no_word_of_the_question_are_told_as_such(mirrored: Place) -> None:
     assert notes(mirrored, "ubuntu setup", "--folder", "docs") == [
-        "no document has “ubuntu” or “setup”; the hits are near in meaning"
+        "no document has “ubuntu” or “setup”; the hits are similar in meaning"
     ]
     assert notes(mirrored, "frobnicate", "--folder", "docs") == []
 

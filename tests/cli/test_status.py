@@ -178,14 +178,14 @@ def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Pl
 
 def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
     with lock.held(waiting.state, stays=False):
-        assert re.match(r"not running; a single pass or command at work since \d\d:\d\d", runs(waiting))
+        assert re.match(r"not running; a single pass or command is at work since \d\d:\d\d", runs(waiting))
         assert waiting.run("status", "--json").json["running"] is None
 
 
 def test_who_cannot_tell_whether_it_runs_says_so(waiting: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "NAMESPACE", waiting.config)  # of another container
     monkeypatch.setattr(lock, "LOCKS", waiting.docs / "none")
-    assert runs(waiting).startswith("can't tell from here whether it runs; last pass ")
+    assert runs(waiting).startswith("can't tell from here whether kbsync is running; last pass ")
 
 
 # -- nobody works on it ---------------------------------------------------------------------------------
@@ -251,7 +251,10 @@ def test_a_check_that_fails_over_age_says_how_old_it_is(place: Place) -> None:
         assert ran.out.splitlines()[line] == f"! handbook: last pass 4 min ago, older than 1m; {RUN}"
     with lock.held(place.state):
         assert wrong(place, "--check", "--max-age", "1m") == [
-            "handbook: last pass 4 min ago, older than 1m; the running kbsync makes one every 10m (rescan)"
+            (
+                "handbook: last pass 4 min ago, older than 1m; the running kbsync "
+                "starts a pass every 10m (rescan)"
+            )
         ]
     assert place.run("status", "--check", "--max-age", "5m", "-q").out == ""
 

@@ -93,7 +93,7 @@ def test_without_a_home_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Path, "home", nobody)
     assert home({"HOME": "relative"}) is None
-    with pytest.raises(UsageError, match="name one with --state-dir"):
+    with pytest.raises(UsageError, match="pass --state-dir DIR"):
         state_home({})
     assert config_places({}) == (SYSTEM_CONFIG,)
 

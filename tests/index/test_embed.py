@@ -327,7 +327,7 @@ def test_a_graph_that_is_not_of_texts_is_told(tmp_path: Path) -> None:
     folder = graph(tmp_path / "m", pooled=False)
     file = folder / "model.onnx"
     file.write_bytes(with_input(file.read_bytes(), "position_ids", kind=1))  # floats
-    with pytest.raises(UsageError, match="makes no vectors of a text"):
+    with pytest.raises(UsageError, match="makes no vectors from a text"):
         OnnxEmbedder(folder)
 
 

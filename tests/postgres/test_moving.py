@@ -508,7 +508,7 @@ def test_the_password_of_a_database_is_shown_nowhere(moving: Moving) -> None:
     assert [file for file in files if b"sEcReT" in file.read_bytes()] == []
     # What a former base keeps beside the proof of ownership is told of, and the proof alone is no copy.
     copies = [line for line in moving.run("doctor").out.splitlines() if " copies " in line]
-    assert len(copies) == 1 and "handbook goes into postgres" in copies[0]
+    assert len(copies) == 1 and "handbook now uses postgres" in copies[0]
     for file in moving.base.glob("index.db*"):
         file.unlink()
     assert any("copies" in line and "none" in line for line in moving.run("doctor").out.splitlines())

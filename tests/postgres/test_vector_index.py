@@ -190,5 +190,5 @@ def test_whoever_may_not_make_it_says_so_once_and_goes_on(
         put(store, entry(1, "merlin"))
         assert [record.message for record in caplog.records if "without an index" in record.message] == [
             f"vectors are searched without an index: the database {database} at {postgres.folder} does not "
-            f"let {role} do what it has to (must be owner of table vector)"
+            f"let {role} do what kbsync needs (must be owner of table vector)"
         ]

@@ -53,7 +53,7 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     """
     if choices.folder is not None:
         own = f"kbsync add {shell_word(str(choices.folder))}"
-        raise UsageError(f"add takes the folder as its argument: {own}")
+        raise UsageError(f"pass the folder as an argument: {own}")
     if fault := folder_fault(str(directory)):
         raise UsageError(fault)
     # Not resolved: if it is a symlink, that may lead elsewhere later.
@@ -122,10 +122,10 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
             if os.path.realpath(mirror.folder) == real:
                 # Perhaps an earlier command was killed before this.
                 request_reload(before, "")
-                raise UsageError(f"{folder} is the folder of mirror {mirror.name} already")
+                raise UsageError(f"{folder} is already the folder of mirror {mirror.name}")
             if mirror.name == name:
                 fix = f"{shell_command(['kbsync', 'add', str(folder)])} --name NAME"
-                raise UsageError(f"{name} is the name of {mirror.folder} already; choose another: {fix}")
+                raise UsageError(f"{name} is already the name of {mirror.folder}; choose another: {fix}")
         places.check_state_dir(state_dir, [folder], create=False)
         return with_mirror(text, {"name": name, "folder": str(folder)})
 

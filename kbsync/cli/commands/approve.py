@@ -65,7 +65,7 @@ def command(choices: Choices, mirror: str | None) -> None:
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
-    """What needs a decision in this mirror."""
+    """Return what needs a decision in this mirror."""
     from kbsync.source.roots import RootTrouble, identify
     from kbsync.state.approvals import RENEWALS
 

@@ -163,7 +163,7 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """How the text cites a document; by default its number."""
+        """Return how the text cites a document; by default its number."""
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 
@@ -229,7 +229,9 @@ class Asker:
         return Reply(self._mirror.name, question, text, answerer, sources, cited)
 
     async def _choose_answerer(self) -> Answerer:
-        """The only application that answers from the mirror's base; a model if the service has none."""
+        """Return the only application that answers from the mirror's base; a model if the service has
+        none.
+        """
         # The last part is the service's id of the base, which the applications use, too.
         *_, base_id = self._mirror.target.base_key(self._mirror.name)
         model, applications = self._answering.model, self._answering.applications
@@ -339,7 +341,7 @@ def _print_sources(output: Output, reply: Reply) -> None:
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:
-    """A reply as `--json` has it. `way` is null if nobody was asked."""
+    """Return a reply as `--json` has it. `way` is null if nobody was asked."""
     from kbsync.search import images_json
 
     sources, numbers, way = reply.sources, reply.numbers, dict[str, str | None](way=None)

@@ -92,7 +92,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
 
 
 def paths_of(installation: Installation, state: ReadOnlyState, path: str, cwd: Path) -> list[MirrorPath]:
-    """The places in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
+    """Return the places in the mirrors that a user in `cwd` may mean by `path`, likeliest first."""
     from kbsync.cli.context import is_known, resolve
 
     def is_in_state(mirror: str, path: str) -> bool:

@@ -104,7 +104,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
-    """The installation whose state has the mirror: the one the options choose, else a known one.
+    """Return the installation whose state has the mirror: the one the options choose, else a known one.
 
     Raises `UsageError` if none or several have it.
     """
@@ -135,7 +135,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """States that may have the mirror though no config leads there any more."""
+    """Return states that may have the mirror though no config leads there any more."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 
@@ -151,7 +151,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def read_stake(installation: Installation, name: str) -> Stake | None:
-    """What the state has of the mirror; None if it has no mirror with this name."""
+    """Return what the state has of the mirror; None if it has no mirror with this name."""
     from kbsync.engine.forget import Belongings, belongings
 
     def read_stake(tx: Tx) -> Stake | None:
@@ -167,7 +167,7 @@ def read_stake(installation: Installation, name: str) -> Stake | None:
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
-    """The built-in knowledge base for a name that the state does not know, such as after its loss."""
+    """Return the built-in knowledge base for a name that the state does not know, such as after its loss."""
     from kbsync.index.sqlite.store import SqliteStore
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.mirrors import BindingRecord
@@ -318,7 +318,7 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
 async def _open_base(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
-    """The target that leads to a base that the mirror `name` used. Raises `UsageError` if none does."""
+    """Yield the target that leads to a base that the mirror `name` used. Raises `UsageError` if none does."""
     import asyncio
 
     from kbsync.engine.forget import leads_to

@@ -48,7 +48,7 @@ class Trial:
 
 @contextmanager
 def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -> Iterator[Trial | None]:
-    """What `--folder` made for `folder`, locked; None if it made nothing.
+    """Yield what `--folder` made for `folder`, locked; None if it made nothing.
 
     Also locks `state_dir`, the one of the config, if the trial can move there. That needs a built-in
     knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
@@ -71,7 +71,7 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
 
 
 def find_trial(folder: Path, state_dir: Path) -> Path | None:
-    """The state directory that `--folder` made for `folder`, unless `state_dir` is in it."""
+    """Return the state directory that `--folder` made for `folder`, unless `state_dir` is in it."""
     from kbsync.installation import STATE_FILE
 
     try:
@@ -118,7 +118,7 @@ def take_over(trial: Trial, installation: Installation, name: str) -> str:
 
 
 def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
-    """Why the trial of `folder` stays where it is, and the command that deletes it."""
+    """Return why the trial of `folder` stays where it is, and the command that deletes it."""
     name = folder_name(Path(os.path.realpath(folder)))
     end = shell_command(["kbsync", "forget", name, "--delete-documents", "--state-dir", str(trial_dir)])
     return printable(
@@ -129,13 +129,14 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
 Value = TypeVar("Value")
 
 PLACEHOLDER = "user=not-the-key"
-"""Replaces a key or dsn while a new config is checked: the environment may not have it yet."""
+"""Stands in for a key or dsn while kbsync checks a new config; the environment variable may not be set yet.
+"""
 
 UNNAMED = "not-named-yet"
-"""Replaces the base until one is chosen."""
+"""Stands in for the knowledge base until the user chooses one."""
 
 MOST = 50
-"""How many bases are listed; the user can name any other by its id."""
+"""Maximum number of listed knowledge bases; the user can name any other by its id."""
 
 
 @click.command(
@@ -176,7 +177,7 @@ def command(
 
     if choices.folder is not None:
         correction = replace(choices, folder=None).typed(f"init {shell_word(str(choices.folder))}")
-        raise UsageError(f"init takes the folder as its argument: {correction}")
+        raise UsageError(f"pass the folder as an argument: {correction}")
     path = choices.config or places.config_places(os.environ)[0]
     if choices.config is None and path == places.SYSTEM_CONFIG:
         raise UsageError("no home directory is known; name the file to write with --config FILE")
@@ -232,7 +233,7 @@ class ConfigExists(UsageError):
 
 
 def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path:
-    """The state directory of a config at `path`. Raises `UsageError` if no home is known."""
+    """Return the state directory of a config at `path`. Raises `UsageError` if no home is known."""
     from kbsync.config.model import Config
     from kbsync.config.places import state_dir
 
@@ -241,7 +242,7 @@ def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path
 
 
 def _needs_state_dir(path: Path, state_dir: Path) -> bool:
-    """Whether the config at `path` leads there only with the current $STATE_DIRECTORY.
+    """Return whether the config at `path` leads there only with the current $STATE_DIRECTORY.
 
     A service gets it from systemd each time; every other command has to find it in the config.
     """
@@ -272,14 +273,14 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
 
 
 def _folder(folder: Path | None) -> Path:
-    """A folder that exists; offers the working directory if none was given."""
+    """Return a folder that exists; offers the working directory if none was given."""
 
     answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", folder_fault)
     return Path(os.path.expanduser(answer))  # noqa: PTH111
 
 
 def folder_fault(typed: str) -> str:
-    """Why the typed path is no folder, and what to do; "" if it is one."""
+    """Return why the typed path is no folder, and what to do; "" if it is one."""
     path = os.path.expanduser(typed)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return ""
@@ -289,7 +290,7 @@ def folder_fault(typed: str) -> str:
 
 
 def _kind(kind: str | None) -> str | None:
-    """The target's type; None for the built-in knowledge base."""
+    """Return the target's type; None for the built-in knowledge base."""
     from kbsync.config.kinds import not_among
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
@@ -301,7 +302,7 @@ def _kind(kind: str | None) -> str | None:
 
 
 def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
-    """Where the service's key or the database's dsn is; None for a target without such a secret."""
+    """Return where the service's key or the database's dsn is; None for a target without such a secret."""
     from kbsync.config.template import KeySource, secret_key
 
     if (secret := secret_key(kind)) is None:
@@ -321,7 +322,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
             return ""
         return f"that is not the name of an environment variable; never type the {noun} itself"
 
-    question = f"Environment variable that holds the {noun}, or path of a file with it"
+    question = f"Environment variable that holds the {noun}, or the path of a file that contains it"
     answer = _ask_until_valid(env, question, f"{kind.upper()}_{secret.upper()}", fault)
     if "/" in answer:
         return KeySource(file=os.path.abspath(os.path.expanduser(answer)))  # noqa: PTH100, PTH111
@@ -331,7 +332,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
 def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """The service's block in the config; required keys are given, chosen or asked for."""
+    """Return the service's block in the config; required keys are given, chosen or asked for."""
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):
@@ -352,7 +353,7 @@ def _target_lines(
 
 
 def _address(kind: str, url: str) -> str:
-    """The URL in the form that the config needs. Raises `UsageError`."""
+    """Return the URL in the form that the config needs. Raises `UsageError`."""
     from kbsync.config.kinds import RefusedValue, ValueKind, Whereabouts
     from kbsync.config.model import settings_of
     from kbsync.targets.registry import TARGETS
@@ -368,7 +369,9 @@ def _address(kind: str, url: str) -> str:
 def _query_account(
     kind: str, location: KeySource, settings: dict[str, str], query: Callable[[Bases], Awaitable[Value]]
 ) -> Value:
-    """What `query` returns for the account behind a key. `settings`: the rest of the target's config."""
+    """Return what `query` returns for the account behind a key. `settings`: the rest of the target's
+    config.
+    """
     import asyncio
     from contextlib import aclosing
 
@@ -405,7 +408,9 @@ def _query_account(
 
 
 def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | None, one: RequiredKey) -> str:
-    """The id of the base: created, chosen from the account's bases, or typed if they cannot be listed."""
+    """Return the id of the base: created, chosen from the account's bases, or typed if they cannot be
+    listed.
+    """
     from kbsync.accounts.account import BaseRequest
 
     def created(name: str) -> str:
@@ -414,7 +419,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
         return card.id
 
     def listed() -> Sequence[BaseCard] | None:
-        """Every base, shown on stderr like the question; None if the account cannot be queried."""
+        """Return every base, shown on stderr like the question; None if the account cannot be queried."""
         try:
             cards = _query_account(kind, key, settings, lambda bases: bases.list_all())
         except Exception as error:
@@ -436,7 +441,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
     if not _is_interactive():
         listed()
         raise UsageError(
-            f"{one.key} ({one.about}) is not given; add --base ID, or --create NAME for a new one, "
+            f"{one.key} ({one.about}) is missing; add --base ID, or --create NAME for a new one, "
             "or run init on a terminal"
         )
     while (cards := listed()) is not None:
@@ -454,7 +459,7 @@ def _base(kind: str, key: KeySource, settings: dict[str, str], create: str | Non
 
 def _ask_required(key: str, about: str) -> str:
     if not _is_interactive():
-        raise UsageError(f"{key} ({about}) is not given; add it, or run init on a terminal")
+        raise UsageError(f"{key} ({about}) is missing; add it, or run init on a terminal")
     return ask(f"{key}: {about.removesuffix(', in quotes')}").strip("\"'")
 
 

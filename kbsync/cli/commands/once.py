@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 0.4
-"""Seconds before a bar is drawn: most passes take less, and a flickering bar is no use."""
+"""Seconds before a progress bar appears: most passes finish sooner, and the bar would only flicker."""
 
 OFTEN, SELDOM = 0.25, 15.0
 """Seconds between two updates, for a terminal and for a log."""

@@ -62,11 +62,11 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
 
 
 DESELECTED = "deselected"
-"""Why a document is deleted: its file is there, but no rule selects it any more."""
+"""The reason for a deletion when the file exists, but no rule selects it any more."""
 
 
 def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
-    """A line for each path; deletions and held documents in sections of their own, totals last."""
+    """Yield a line for each path; deletions and held documents in sections of their own, totals last."""
     from kbsync.engine.plan import RECIPE
     from kbsync.engine.status import in_words
 
@@ -104,7 +104,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     size = f"{counted(len(changed), 'document')}, {sized(sum(item.size for item in changed))}"
     why = f"to index again with new settings ({size}), waiting for `approve`:"
     yield from section(held, [_with_size(item) for item in changed], why)
-    keep, still = output.dim("="), "kept, though gone or excluded (deletions: never):"
+    keep, still = output.dim("="), "kept although the file is gone or excluded (deletions: never):"
     yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
     failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
     yield from section(output.red("x"), failed, "cannot be mirrored:")

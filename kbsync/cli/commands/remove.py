@@ -86,7 +86,7 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
 
 def _count(stake: Stake) -> int:
-    """Documents of the mirror in its knowledge base, or left there by an earlier one of this name."""
+    """Return documents of the mirror in its knowledge base, or left there by an earlier one of this name."""
     return stake.owned.documents + sum(base.documents for base in stake.leftovers)
 
 

@@ -72,7 +72,7 @@ def command(choices: Choices, paths: tuple[str, ...]) -> None:
 
 
 def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> list[Failed]:
-    """What failed, by mirror. Raises `UsageError` for a path that is in no mirror."""
+    """Return what failed, by mirror. Raises `UsageError` for a path that is in no mirror."""
     from kbsync.cli.context import is_known, resolve
 
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
@@ -105,7 +105,9 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
-    """The failed file at `path`, or all that failed below it, including directories that cannot be listed."""
+    """Return the failed file at `path`, or all that failed below it, including directories that cannot be
+    listed.
+    """
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED

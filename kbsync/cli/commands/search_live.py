@@ -36,7 +36,7 @@ from kbsync.installation import Installation
 from kbsync.search import SearchReply
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
-"""Seconds without a key before a search: nobody wants the results for half a word, or to pay for them."""
+"""Seconds to wait after a key before searching: nobody wants results for half a word, or to pay for them."""
 
 Search = Callable[[Query], Awaitable[SearchReply]]
 
@@ -66,7 +66,7 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
             subprocess.run([*editor, str(path)], check=False)
         except OSError as error:
             why = system_reason(error)
-            raise UsageError(f"{editor[0]} cannot be run ({why}); correct $VISUAL") from None
+            raise UsageError(f"{editor[0]} cannot be run ({why}); fix $VISUAL") from None
     else:
         Output().path(str(path))
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
 )
 @click.option("--documents", is_flag=True, help="Also show every document with its state and reason.")
-@click.option("--check", is_flag=True, help="Exit with the code a pass would exit with now.")
+@click.option("--check", is_flag=True, help="Exit with the code that a pass would return now.")
 @click.option(
     "--max-age",
     type=ParsedOption("time", parse_duration),
@@ -102,7 +102,7 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """The code a pass would exit with. A mirror without a pass fails; `max_age` excuses waiting files.
+    """Return the code a pass would exit with. A mirror without a pass fails; `max_age` excuses waiting files.
 
     `report.late`, given the same `max_age`, prints the reasons.
     """

@@ -27,7 +27,7 @@ def problems(
     check: bool = False,
     max_age: float | None = None,
 ) -> Iterator[str]:
-    """What is wrong, in the order of exit codes: 2 and 3, then 4, then 1."""
+    """Yield the problems, in the order of exit codes: 2 and 3, then 4, then 1."""
     yield from halts(installation, reports)
     for each in worst_first(reports):
         yield from late(installation, each, check=check, max_age=max_age)
@@ -38,7 +38,7 @@ def problems(
 
 
 def speed(report: MirrorReport) -> str:
-    """How fast a working mirror is, and how long it will take; '' for others."""
+    """Return how fast a working mirror is, and how long it will take; '' for others."""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
@@ -53,14 +53,14 @@ def speed(report: MirrorReport) -> str:
 
 
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Which promises the mirrors' targets can't keep, and what happens instead."""
+    """Yield which promises the mirrors' targets can't keep, and what happens instead."""
     for each in reports:
         for subject, sentence in promises.told(each.status.unkept):
             yield f"{each.status.name}: {subject} {sentence}"
 
 
 def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """A line for each mirror, the worst first; no wider than the terminal."""
+    """Yield a line for each mirror, the worst first; no wider than the terminal."""
     ordered = worst_first(reports)
     statuses, now = [each.status for each in ordered], time.time()
     waits = tuple(lasting(each.oldest_pending_s) if each.oldest_pending_s else "-" for each in statuses)

@@ -43,11 +43,13 @@ class Frame:
     status: str
 
     def all_lines(self) -> list[str]:
-        """Everything in the order of `status`: above a prompt the end stays visible."""
+        """Return everything in the order of `status`: above a prompt the end stays visible."""
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
     def within(self, columns: int, rows: int) -> list[str]:
-        """As much as fits, the table first, with an empty row at the end; says how many lines do not fit."""
+        """Return as much as fits, the table first, with an empty row at the end; says how many lines do not
+        fit.
+        """
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
         if len(whole) <= rows:
@@ -64,7 +66,9 @@ class Frame:
 
 
 def wrapped(line: str, columns: int) -> list[str]:
-    """The line in rows of at most `columns` cells, broken at spaces if possible; nothing is cut off."""
+    """Return the line in rows of at most `columns` cells, broken at spaces if possible; nothing is cut
+    off.
+    """
     rows, row, width = list[str](), "", 0
     for word in re.findall(r"\S+\s*", line):
         word_width = cells(_STYLE.sub("", word.rstrip()))
@@ -81,7 +85,7 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
+    """Return whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
     speeds = list(filter(None, map(speed, reports)))
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
@@ -124,7 +128,7 @@ def changes(
     sleep: Callable[[float], None],
     wall: Callable[[], float],
 ) -> Iterator[str]:
-    """A line for each mirror, and another whenever it changes. `wall`: epoch seconds."""
+    """Yield a line for each mirror, and another whenever it changes. `wall`: epoch seconds."""
     before: dict[str, str] = {}
     while True:
         for each in read_reports():

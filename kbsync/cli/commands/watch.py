@@ -36,7 +36,7 @@ MARKS = {
     "document.renamed": ">",
     "document.deleted": "-",
 }
-"""As `plan` marks them; a replaced document, which is also `document.ready`, gets `~`."""
+"""The marks that `plan` uses; a replaced document, which also logs `document.ready`, gets `~`."""
 
 BAD = ("warning", "error", "exception", "critical")
 
@@ -48,7 +48,7 @@ class Foreground:
         self._mirrors = mirrors
 
     def __call__(self, _logger: Any, method: str, fields: logs.Fields) -> str:
-        """The line for an event. Raises `structlog.DropEvent` for one that needs no line."""
+        """Return the line for an event. Raises `structlog.DropEvent` for one that needs no line."""
         event = fields["event"]
         match event:
             case "daemon.started":
@@ -96,7 +96,7 @@ class Foreground:
 
 
 def _trouble(fields: logs.Fields) -> str:
-    """The mirror, what happened, and what to do; below it the traceback of a bug of ours."""
+    """Return the mirror, what happened, and what to do; below it the traceback of a bug of ours."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += reasons or [str(fields["event"]).replace(".", " ")]

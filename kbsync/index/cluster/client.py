@@ -46,7 +46,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PASSAGES_AT_ONCE = 8
-"""In a task that makes vectors: a heavy model takes half a second for them, so all workers end together."""
+"""Number of passages in an embedding task: a heavy model takes half a second, so all workers finish together.
+"""
 
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
@@ -62,14 +63,15 @@ AWAY_FOR = 60.0
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
-"""Seconds for which a scheduler that didn't answer is not tried again: other threads wait for it too."""
+"""Seconds before kbsync tries an unresponsive scheduler again: other threads wait for it, too."""
 
 _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b"word")
-"""A document that can't end any worker."""
+"""A document that can't crash any worker."""
 
 _Document = tuple[Entry, Body]
 _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
-"""Its bytes, its outcome, and the request for it: until then the outcome stays with the worker."""
+"""A document's bytes, its outcome, and an event that requests it: until then the outcome stays on the worker.
+"""
 
 
 class KilledWorkers(Exception):
@@ -105,7 +107,7 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Whether there was room. `wait` for it; only a caller that holds none may do that.
+        """Return whether there was room. `wait` for it; only a caller that holds none may do that.
 
         A size over the whole limit goes through alone. Nobody overtakes a waiting caller.
         """
@@ -174,7 +176,7 @@ class DaskCluster:
         return "" if away is None else f"{away.reason}; this host does its work meanwhile"
 
     def is_away(self) -> bool:
-        """Whether this host does the work: the cluster was lost, and no check has found it again."""
+        """Return whether this host does the work: the cluster was lost, and no check has found it again."""
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
         if self._trying.acquire(blocking=False):  # other threads continue here while one checks
@@ -189,7 +191,9 @@ class DaskCluster:
         return self._away is not None
 
     def lose(self, error: Unavailable) -> bool:
-        """Whether the error means that the cluster is away; if so, this host does the work for a while."""
+        """Return whether the error means that the cluster is away; if so, this host does the work for a
+        while.
+        """
         if error.code not in _AWAY:
             return False
         if self._away is None:
@@ -249,7 +253,7 @@ class DaskCluster:
             self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors under way, made by the encoder that a worker makes from the pickled `recipe`."""
+        """Return vectors under way, made by the encoder that a worker makes from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
         # Ranked among current puts only, so that old work of a mirror gives it no precedence.
@@ -257,7 +261,7 @@ class DaskCluster:
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
     def state(self) -> ClusterState:
-        """The cluster's current state. Raises `Unavailable`."""
+        """Return the cluster's current state. Raises `Unavailable`."""
         return _result(self._begin(self._survey()))
 
     def close(self) -> None:
@@ -350,7 +354,9 @@ class DaskCluster:
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
-            reason = f"{killed}, whatever they were given; see their log (often they have too little memory)"
+            reason = (
+                f"{killed}, whichever document they got; see their log (often they have too little memory)"
+            )
             raise Unavailable(reason, code="workers-killed") from None
 
     async def _ask(
@@ -364,7 +370,7 @@ class DaskCluster:
         priority: int = 0,
         wanted: asyncio.Event | None = None,
     ) -> Any:
-        """A worker's pickled result, once it is `wanted`. Raises `TargetError` and `KilledWorkers`."""
+        """Return a worker's pickled result, once it is `wanted`. Raises `TargetError` and `KilledWorkers`."""
         call = [pickle.dumps(worker.Call(function, versions, pickle.dumps(arguments)))]
         del arguments
         request = asyncio.ensure_future(self._call_worker(name, call, priority, wanted))
@@ -416,7 +422,7 @@ class DaskCluster:
             future.release()  # Dask doesn't start a task that nobody wants
 
     async def _connect(self) -> _Session:
-        """The session, a new one if the last was lost. Raises `Unavailable`."""
+        """Return the session, a new one if the last was lost. Raises `Unavailable`."""
         self._connecting = self._connecting or asyncio.Lock()
         async with self._connecting:
             if self._closed:
@@ -480,13 +486,13 @@ class DaskCluster:
         return ClusterState(len(workers), sum(workers.values()), unfit)
 
     async def _worker_versions(self, session: _Session) -> Mapping[str, Any]:
-        """The versions of each worker by its address, or the error it raised instead."""
+        """Return the versions of each worker by its address, or the error it raised instead."""
         call = pickle.dumps(worker.Call(worker.versions))
         versions: Mapping[str, Any] = await session.client.run(pickle.loads, call, on_error="return")
         return versions
 
     async def _explain_missing(self, session: _Session, error: Exception) -> TargetError:
-        """The error that names a worker without kbsync, or without these functions."""
+        """Return the error that names a worker without kbsync, or without these functions."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 versions = await self._worker_versions(session)
@@ -557,14 +563,14 @@ class ClusterEncoder:
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Vectors under way on the cluster, or made here while it is away."""
+        """Return vectors under way on the cluster, or made here while it is away."""
         if self._cluster.is_away():
             return self._local.begin(chunks)
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a question, made here: no search waits for the cluster."""
+        """Return the vector of a question, made here: no search waits for the cluster."""
         return self._local.query(text)
 
     def close(self) -> None:
@@ -596,7 +602,7 @@ class _VectorsOrHere(Future[Vectors]):
 
 
 async def _client(address: str, within: float) -> Client:
-    """A connected client. Raises OSError and others, after it has closed what it opened."""
+    """Return a connected client. Raises OSError and others, after it has closed what it opened."""
     import dask
     import distributed
 
@@ -642,7 +648,7 @@ async def _fetch(future: Any, wanted: asyncio.Event | None) -> Any:
 
 
 def _with_content(document: worker.Sent, body: Body) -> worker.Sent:
-    """The document with its bytes. Raises OSError."""
+    """Return the document with its bytes. Raises OSError."""
     with body.open() as stream:
         return replace(document, content=stream.read(), place="")
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""Versions that must be equal on the host and on a worker, by the name that a person knows."""
+"""Versions that must be equal on the host and on a worker, by the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
 """First item of an answer; a pickled result follows, a pickled error, or the address and versions."""
@@ -69,7 +69,7 @@ class Call:
         self._reduced = function, arguments
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """The function to call and its arguments."""
+        """Return the function to call and its arguments."""
         return self._reduced
 
 
@@ -85,7 +85,7 @@ class Sent:
 
 
 def cut(host_versions: Versions, payload: bytes) -> Answer:
-    """The `Cut` of a `Sent`, or the `TargetError` that is its outcome.
+    """Return the `Cut` of a `Sent`, or the `TargetError` that is its outcome.
 
     None if the named file is missing or doesn't hold the bytes that the host read.
     """
@@ -97,7 +97,9 @@ def cut(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
-    """The result of `make` for `count` items; an error if it doesn't end, or the host would wait for good."""
+    """Return the result of `make` for `count` items; an error if it doesn't end, or the host would wait for
+    good.
+    """
     future = Future[object]()
 
     def run() -> None:
@@ -147,7 +149,7 @@ def embed(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
-    """The vectors of all texts; for a text that the model fails on, the reason."""
+    """Return the vectors of all texts; for a text that the model fails on, the reason."""
     try:
         return encoder.begin([Chunk("", text, key) for key, text in texts]).result()
     except UsageError:
@@ -168,13 +170,13 @@ def _reject_unexpected(error: Exception) -> Rejected:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(recipe: bytes) -> Encoder:
-    """The encoder that the pickled recipe makes; its weights stay loaded."""
+    """Return the encoder that the pickled recipe makes; its weights stay loaded."""
     encoder: Encoder = pickle.loads(recipe)()  # noqa: S301 (see above)
     return encoder
 
 
 def _read(document: Sent) -> bytes | None:
-    """The bytes that the host read, from the shared file system; None if it doesn't have them."""
+    """Return the bytes that the host read, from the shared file system; None if it doesn't have them."""
     with suppress(OSError):
         # O_NONBLOCK: a fifo in place of the file must not block us.
         descriptor = os.open(document.place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -196,7 +198,7 @@ _numbers = itertools.count(1)
 
 @contextmanager
 def _parser() -> Iterator[Parser]:
-    """A parser behind the fence (ADR 8) for this thread alone, in a private folder of this worker."""
+    """Yield a parser behind the fence (ADR 8) for this thread alone, in a private folder of this worker."""
     from distributed import get_worker
 
     from kbsync.index.fence.parser import Parser

@@ -36,14 +36,16 @@ _LONGEST_WORDS = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """A frame of one line of JSON and a text; inside the JSON the text would be copied twice."""
+    """Return a frame of one line of JSON and a text; inside the JSON the text would be copied twice."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
 
 
 def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
-    """The outcome of a document, and the memory of the process. Raises ValueError for anything else."""
+    """Return the outcome of a document, and the memory of the process. Raises ValueError for anything
+    else.
+    """
     from kbsync.errors import Rejected
     from kbsync.index.document import Flavour, Parsed
 
@@ -70,7 +72,7 @@ def unpack_answer(content: bytes) -> tuple[Parsed | Rejected, int]:
 
 
 def unpack_ready(content: bytes) -> tuple[int, tuple[str, ...]]:
-    """The first message of a process: its memory in bytes, and the fences in force."""
+    """Return the first message of a process: its memory in bytes, and the fences in force."""
     with _value_errors():
         message = json.loads(content)
         return int(message["resident"]), tuple(str(fence) for fence in message["fences"])
@@ -90,7 +92,7 @@ def _value_errors() -> Iterator[None]:
 
 
 def readers() -> Readers:
-    """The reader of each format. Loads the parsers, after the fences are up."""
+    """Return the reader of each format. Loads the parsers, after the fences are up."""
     from importlib import import_module
 
     from kbsync.index.read import formats
@@ -138,7 +140,7 @@ def main(load: Callable[[], Readers] = readers) -> None:
 
 
 def outcome(loaded_readers: Readers, name: str, document: bytes) -> tuple[dict[str, Any], str]:
-    """The outcome of the document of that name, as a message, and its text. Raises MemoryError."""
+    """Return the outcome of the document of that name, as a message, and its text. Raises MemoryError."""
     from kbsync.errors import Rejected
     from kbsync.index.read.text import parse_text
 
@@ -163,7 +165,7 @@ def outcome(loaded_readers: Readers, name: str, document: bytes) -> tuple[dict[s
 
 
 def _resident() -> int:
-    """Bytes of memory in use; 0 if unknown."""
+    """Return bytes of memory in use; 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -65,7 +65,7 @@ class Bounds:
     output_bytes: int = 64 * _MIB
 
     def too_long(self) -> Rejected:
-        """The rejection of a text over the limit."""
+        """Return the rejection of a text over the limit."""
         limit = f"{_size(self.output_bytes)}, the limit for one document"
         return Rejected(f"its text is longer than {limit}; split it", code="output")
 
@@ -136,11 +136,11 @@ class ParserProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether the process can take a request."""
+        """Return whether the process can take a request."""
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """The fences it raised. Raises `Ended` or `TimedOut` if it can't start."""
+        """Return the fences it raised. Raises `Ended` or `TimedOut` if it can't start."""
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -226,11 +226,11 @@ class ParserProcess:
                     if length > 2 * self._bounds.output_bytes + _PIECE:
                         raise self._bounds.too_long()
         if pending:
-            raise Ended("it answered before it had the whole document")
+            raise Ended("the parser responded before it had the whole document")
         return bytes(received[LENGTH.size :])
 
     def _describe_end(self) -> Ended:
-        """How it ended: with its pipes closed it is dying or dead, or gets killed."""
+        """Return how it ended: with its pipes closed it is dying or dead, or gets killed."""
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -272,7 +272,7 @@ class Parser:
         self._closed = False
 
     def parse(self, path: str, body: Body) -> Parsed:
-        """The text of the document known as `path`.
+        """Return the text of the document known as `path`.
 
         Raises `Rejected` if the document is to blame (its `code`: no-text, scanned, encrypted, damaged,
         binary, bomb, too-large, timeout, memory, output, crash), `Unavailable` if the parser can't be started
@@ -329,7 +329,7 @@ class Parser:
                 self._home = None
 
     def _read(self, name: str, body: Body, *, fresh: bool = False) -> Parsed:
-        """The result of the process for the document of that name. Raises `Ended`.
+        """Return the result of the process for the document of that name. Raises `Ended`.
 
         `fresh`: use a process that has read nothing yet.
         """
@@ -376,7 +376,7 @@ class Parser:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
     def _start(self) -> ParserProcess:
-        """A process that is ready. Raises `TargetError` if none can be started just now."""
+        """Return a process that is ready. Raises `TargetError` if none can be started just now."""
         failed = "the parser cannot be started"
         try:
             process = self._process = self._making.submit(self._make).result()
@@ -402,7 +402,7 @@ class Parser:
         return process
 
     def _make(self) -> ParserProcess:
-        """A process in the shared home for cache and temporary files, which always stays empty.
+        """Return a process in the shared home for cache and temporary files, which always stays empty.
 
         The home is locked while in use, so that the next run can tell a dead program's folder from a live
         one's.
@@ -431,7 +431,7 @@ class Parser:
 
 
 def _new_home(spool: Path) -> tuple[Path, int]:
-    """A new folder and the descriptor that locks it. Raises OSError."""
+    """Return a new folder and the descriptor that locks it. Raises OSError."""
     while True:
         home = make_passing_folder(_HOME_PREFIX, spool).resolve()
         try:
@@ -447,7 +447,7 @@ def _new_home(spool: Path) -> tuple[Path, int]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """A descriptor that holds the folder's lock. Raises OSError if another process has it."""
+    """Return a descriptor that holds the folder's lock. Raises OSError if another process has it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

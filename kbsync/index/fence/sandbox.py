@@ -104,7 +104,7 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """`yes` if the low half of an argument passes the test, otherwise `no`; other calls go on."""
+    """Return `yes` if the low half of an argument passes the test, otherwise `no`; other calls go on."""
     if call not in _JUDGED:
         return ()
     operator, value = test
@@ -262,7 +262,7 @@ def raise_fences() -> tuple[str, ...]:
 
 
 def _code() -> Iterable[str]:
-    """The paths of the interpreter, the parsers and their libraries, and nothing else.
+    """Return the paths of the interpreter, the parsers and their libraries, and nothing else.
 
     An import path may be anything: a checkout, a home, the folder of a project. Only folders for packages
     are opened whole; elsewhere each package that a parser needs, by itself. Finding one lists every folder

@@ -70,7 +70,7 @@ class Connections:
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
         """Makes no connection yet. Raises `Halted` for an invalid dsn."""
-        reason = "target.dsn is not understood; write it as postgresql://user:password@host/database"
+        reason = "target.dsn is not valid; write it as postgresql://user:password@host/database"
         try:
             dsn_parameters = conninfo_to_dict(dsn)
         except psycopg.ProgrammingError:
@@ -117,12 +117,14 @@ class Connections:
             except psycopg.OperationalError as error:
                 if not connection.broken:
                     raise
-                reason = f"{self.database} went away before it said whether all was stored"
+                reason = (
+                    f"{self.database} closed the connection before it confirmed that everything was stored"
+                )
                 raise Unsure(reason, code="commit-unanswered") from error
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection outside of any transaction. Raises `TargetError`."""
+        """Yield a connection outside of any transaction. Raises `TargetError`."""
         connection = self._take()
         try:
             yield connection
@@ -151,14 +153,17 @@ class Connections:
         return connection
 
     def _unsuitable(self, server: psycopg.ConnectionInfo) -> Halted | None:
-        """Why kbsync can't work with this server, None if it can; needs no query."""
+        """Return why kbsync can't work with this server, None if it can; needs no query."""
         version, encoding = server.server_version // 10_000, server.parameter_status("server_encoding")
         if version < OLDEST_SERVER:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
             return Halted("unsuitable-server", reason, cure=self.database.psql("SELECT version()"))
         if encoding not in (None, "UTF8"):
             # Others can't hold every text; in SQL_ASCII a filter would compare bytes, not letters.
-            reason = f"{self.database} is in {encoding}; kbsync needs UTF8: make another, and name that"
+            reason = (
+                f"{self.database} is in {encoding}; kbsync needs UTF8: create "
+                "another database and name that one"
+            )
             name = identifier(f"{self.database.name}_utf8")
             create = f"CREATE DATABASE {name} OWNER {self.database.role} ENCODING 'UTF8' TEMPLATE template0"
             return Halted("unsuitable-server", reason, cure=self.database.psql(create, "postgres"))

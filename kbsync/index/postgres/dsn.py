@@ -15,7 +15,7 @@ _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::(.*))?", re.DOTALL)
 
 
 def read_dsn(dsn: str) -> dict[str, str]:
-    """The parameters in a connection string. For one that libpq refuses, the result is arbitrary."""
+    """Return the parameters in a connection string. For one that libpq refuses, the result is arbitrary."""
     url = _URL.fullmatch(dsn)
     if url is None:
         pairs = ((key, value[1:-1] if value[:1] == "'" else value) for key, value in _PAIR.findall(dsn))
@@ -33,7 +33,7 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Whether a piece of the password would be taken for host, port or database, which are shown.
+    """Return whether a piece of the password would be taken for host, port or database, which are shown.
 
     Happens with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
     """

@@ -65,11 +65,11 @@ class Database:
         return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
 
     def psql(self, statement: str, database: str = "") -> str:
-        """A command that an administrator can paste."""
+        """Return a command that an administrator can paste."""
         return shlex.join([*self._psql("postgres", database or self.name), "-c", statement])
 
     def psql_files(self, files: Iterable[Path], user: str) -> str:
-        """A command that runs files of statements in one transaction."""
+        """Return a command that runs files of statements in one transaction."""
         named = [word for file in files for word in ("-f", str(file))]
         return shlex.join([*self._psql(user, self.name), "-1", "-v", "ON_ERROR_STOP=1", *named])
 
@@ -80,17 +80,17 @@ class Database:
 
 
 def identifier(name: str) -> str:
-    """A name for a statement that is shown."""
+    """Return a name for a statement that is shown."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """A text for a statement that is shown."""
+    """Return a text for a statement that is shown."""
     return sql.Literal(text).as_string(None)
 
 
 def connection_error(database: Database, error: psycopg.Error) -> TargetError:
-    """What to do about a failed connection."""
+    """Return what to do about a failed connection."""
     words = message_of(error)
     if _NO_DATABASE.search(words):
         create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
@@ -99,13 +99,13 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
     if _REFUSED.search(words):
         return Halted("credentials", f"{database} refuses the user ({words}); correct target.dsn")
     if "unsupported startup parameter" in words:  # from PgBouncer, and waiting doesn't change it
-        reason = f"the pooler of {database} refuses what target.dsn asks for ({words}); take it out there"
+        reason = f"the pooler of {database} refuses a setting in target.dsn ({words}); remove it there"
         return Halted("credentials", reason)
     return Unavailable(f"{database} cannot be reached ({words})", code=error.sqlstate or "unreachable")
 
 
 def statement_error(database: Database, error: psycopg.Error) -> TargetError:
-    """What to do about a failed statement. Its transaction is rolled back."""
+    """Return what to do about a failed statement. Its transaction is rolled back."""
     state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]
@@ -116,16 +116,16 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         if "for database" in words:
             rights = [f"CREATE ON DATABASE {identifier(database.name)}"]
         grant = "; ".join(f"GRANT {right} TO {database.role}" for right in rights)
-        reason = f"{database} does not let {database.user or 'its user'} do what it has to ({words})"
+        reason = f"{database} does not let {database.user or 'its user'} do what kbsync needs ({words})"
         return Halted("credentials", reason, cure=database.psql(grant), code=state)
     if state in _READ_ONLY:
         reason = (
-            f"{database} only reads ({words}); name the primary server in target.dsn, "
-            "or end what makes it read-only"
+            f"{database} is read-only ({words}); name the primary server in target.dsn, "
+            "or make this one writable"
         )
         return Halted("index-read-only", reason, cure=database.psql("SHOW transaction_read_only"), code=state)
     if state == "53100":
-        reason = f"no space is left on the disk of {database}; free some, the work goes on by itself"
+        reason = f"no space is left on the disk of {database}; free some and kbsync continues by itself"
         return Halted("disk-full", reason, code=state)
     if state in _INDEX_GONE:
         return index_gone(database)
@@ -138,12 +138,12 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
 
 
 def index_gone(database: Database) -> Unavailable:
-    """The error for tables that were dropped or replaced."""
-    return Unavailable(f"the index in {database} is gone; a new one is made", code="index-gone")
+    """Return the error for tables that were dropped or replaced."""
+    return Unavailable(f"the index in {database} is gone; kbsync makes a new one", code="index-gone")
 
 
 def message_of(error: psycopg.Error) -> str:
-    """The server's message on one line, without its hints."""
+    """Return the server's message on one line, without its hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = lines[0] if lines else type(error).__name__
     # If several addresses were tried, the last one's answer says most.

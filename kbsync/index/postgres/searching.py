@@ -28,11 +28,12 @@ HNSW_FROM = 50_000
 """Passages of the base above which vectors get an index: comparing all takes 0.5 ms for a thousand."""
 
 FEW = 20_000
-"""Passages up to which a search compares vectors one by one: the index of vectors reads all near ones until
-it has enough of the filtered ones."""
+"""Maximum number of passages whose vectors a search compares one by one. With more, the vector index reads
+near ones until enough of them pass the filter.
+"""
 
 MOST_WEIGHED = 10_000
-"""Maximum number of passages to score by words. Of commoner terms `select_terms` has left at most one."""
+"""Maximum number of passages to score by words. `select_terms` keeps at most one commoner term."""
 
 MOST_ADMITTED = 5_000
 """Maximum number of documents that a filter names to the server; above it, the server checks each passage."""
@@ -41,7 +42,7 @@ MOST_CHECKED = 20_000
 """Maximum number of passages with all words of a phrase whose texts are checked for it."""
 
 LONGEST_PATH = 4_096
-"""Characters of a path filter at most, as in a file's path: the server refuses long patterns."""
+"""Maximum number of characters of a path filter, as of a path: the server refuses long patterns."""
 
 _COUNTED = 2_000
 """Maximum number of passages of a term to count; for commoner terms, server statistics give the number."""
@@ -92,7 +93,7 @@ class PostgresSnapshot:
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
-        """Whether any document has vectors of that model."""
+        """Return whether any document has vectors of that model."""
         return self._model(model) is not None
 
     def candidates(
@@ -103,7 +104,7 @@ class PostgresSnapshot:
         query: Query,
         least: float = 0.0,
     ) -> list[CandidateChunk]:
-        """The best chunks by words and the best by meaning, each with both scores.
+        """Return the best chunks by words and the best by meaning, each with both scores.
 
         Raises `UnmadeError` if the query wants only the mirror's own documents and it has none.
         """
@@ -152,13 +153,15 @@ class PostgresSnapshot:
         return [*few, *found.values()]
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """The terms that no document has. Words are stored as hashes, so similar ones can't be found."""
+        """Return the terms that no document has. Words are stored as hashes, so similar ones can't be
+        found.
+        """
         whole = [term for term in terms if not term.goes_on]
         _, _, frequencies = self._frequencies(whole)
         return [Unknown(term.surface, "") for term in whole if not frequencies[term]]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that exist and belong to a document."""
+        """Return those of the chunks that exist and belong to a document."""
         rows = self._connection.execute(
             "SELECT p.id, o.id, token::text, host, mirror, folder, extract(epoch FROM seen)::float8,"
             " d.id, path, title, modified, text, headings, page, line"
@@ -188,7 +191,7 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """The filters, phrases and excluded words of `query`, including the owner."""
+        """Return the filters, phrases and excluded words of `query`, including the owner."""
         having, lacking = list[set[int]](), set[int]()
         passages, whole = set[int](), set[int]()
         for phrase in query.phrases:
@@ -210,7 +213,7 @@ class PostgresSnapshot:
         return replace(scope, condition=condition, values=values, is_few=True, passages=owners)
 
     def _find_phrase(self, phrase: str) -> tuple[dict[int, int], set[int]]:
-        """The passages with a phrase, each with its content, and the contents whose names have it."""
+        """Return the passages with a phrase, each with its content, and the contents whose names have it."""
         has_phrase = phrase_test(phrase)
         terms = sorted({term_of(word) for word in Tokeniser().words(readable(phrase))})
         if not terms:
@@ -233,7 +236,7 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """The filters of `query`, of these contents only (None: all) and none of `lacking`."""
+        """Return the filters of `query`, of these contents only (None: all) and none of `lacking`."""
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()
         if owner is not None:
@@ -279,8 +282,8 @@ class PostgresSnapshot:
         document_count: int,
         near: Sequence[int],
     ) -> tuple[list[_Row], dict[int, int], NameScores, float]:
-        """The best by BM25 as in SQLite's bm25(), the first passages of the best names with their documents,
-        all names with some of the terms, and the sum of the idf of all terms.
+        """Return the best by BM25 as in SQLite's bm25(), the first passages of the best names with their
+        documents, all names with some of the terms, and the sum of the idf of all terms.
 
         Very common words say little: only passages in `near` are scored by them.
         """
@@ -311,7 +314,7 @@ class PostgresSnapshot:
         return rows, by_name, name_scores, total
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
-        """The documents whose file has the question for its name."""
+        """Return the documents whose file has the question for its name."""
         question = readable(question)
         named, is_name = set[int](), name_test(question)
         for name in names_sought(question):
@@ -345,7 +348,9 @@ class PostgresSnapshot:
                 name_scores.chunks[by_number[number]].add(passage)
 
     def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
-        """Passages and words in all, and how many passages have each term, or names if these are more."""
+        """Return passages and words in all, and how many passages have each term, or names if these are
+        more.
+        """
         numbers = [term_of(term.stem) for term in terms]
         statement = _FREQUENCIES.replace("@names", _COUNT_NAMES if self._viewpoint.has_names else "0")
         rows = self._connection.execute(statement, {"terms": numbers, "most": _COUNTED}).fetchall()
@@ -363,7 +368,7 @@ class PostgresSnapshot:
         document_count: int,
         least: float,
     ) -> list[_Row]:
-        """The nearest passages above cosine 0; stops below `least`."""
+        """Return the nearest passages above cosine 0; stops below `least`."""
         values = {"model": model[0], "vector": _literal(vector), **scope.values}
         distance = _distance(model[1])
         # A sum keeps the server from using the index of vectors.
@@ -374,7 +379,9 @@ class PostgresSnapshot:
     def _fetch_enough(
         self, statement: str, values: Mapping[str, Any], document_count: int, least: float = 0.0
     ) -> list[_Row]:
-        """The first `DEPTH` rows, and more until they cover `document_count` documents or fall to `least`."""
+        """Return the first `DEPTH` rows, and more until they cover `document_count` documents or fall to
+        `least`.
+        """
         limit = DEPTH
         while True:
             rows = self._connection.execute(
@@ -475,7 +482,7 @@ WHERE model = %(model)s AND passage = ANY(%(passages)s::bigint[])
 
 
 def _distance(dimensions: int) -> str:
-    """The negated cosine of vectors of length 1, written as in the index of vectors."""
+    """Return the negated cosine of vectors of length 1, written as in the index of vectors."""
     return f"embedding::halfvec({dimensions}) <#> %(vector)s::halfvec({dimensions})"
 
 
@@ -486,7 +493,7 @@ def _literal(vector: NDArray[np.float32]) -> str:
 def _conditions(
     query: Query, contents: Collection[int] | None = None, lacking: Collection[int] = ()
 ) -> tuple[str, dict[str, Any]]:
-    """The filters of `query` as conditions on a row of `document`, with their values; "" for all.
+    """Return the filters of `query` as conditions on a row of `document`, with their values; "" for all.
 
     `contents`: only these, if not None. `lacking`: none of these.
     """
@@ -523,9 +530,9 @@ def _escape_like(text: str) -> str:
 
 
 def _pattern(path: str) -> str:
-    """A gitignore pattern as a regular expression of PostgreSQL. Raises `UsageError`."""
+    """Return a gitignore pattern as a regular expression of PostgreSQL. Raises `UsageError`."""
     if len(path) > LONGEST_PATH:
-        raise UsageError(f"--path is too long: {len(path)} characters, at most {LONGEST_PATH} are looked for")
+        raise UsageError(f"--path is too long: {len(path)} characters, at most {LONGEST_PATH} are allowed")
     try:
         line = one_pattern(path)
     except ValueError as error:

@@ -33,7 +33,8 @@ from kbsync.index.words import TOKENISER
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 QUIET = 10.0
-"""Seconds without a put of ours after which a fill counts as finished and the index of vectors is made."""
+"""Seconds without a put after which the initial fill counts as finished, and kbsync creates the vector index.
+"""
 
 _MOST_DIMENSIONS = 4_000  # limit of an index of `halfvec`
 _MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made; 1 is that of the schema
@@ -70,12 +71,12 @@ class _OwnerRow:
     seen: str
 
     def is_of(self, owner: Owner) -> bool:
-        """Whether it is the owner's own row, or that of a lost state on the same machine."""
+        """Return whether it is the owner's own row, or that of a lost state on the same machine."""
         own_location = (owner.host, bind(owner.folder))
         return owner.token == self.token or (self.host, bytes(self.folder)) == own_location
 
     def is_open_to(self, owner: Owner) -> bool:
-        """Whether it is the owner's, or was released."""
+        """Return whether it is the owner's, or was released."""
         return self.is_of(owner) or not self.host
 
 
@@ -127,7 +128,7 @@ class PostgresStore:
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
     def check(self) -> tuple[str, int]:
-        """The identity of this base, and the number of the owner's documents.
+        """Return the identity of this base, and the number of the owner's documents.
 
         The first call creates the base if there is none, and claims the owner's row.
         """
@@ -197,7 +198,7 @@ class PostgresStore:
         return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """The documents that exist and are ours."""
+        """Return the documents that exist and are ours."""
         self._settle()
         rows = self._rows(
             "SELECT id FROM document d WHERE owner = @own AND id = ANY(%(ids)s::bigint[]) AND @whole",
@@ -206,7 +207,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """The keys that have a vector, whoever stored it."""
+        """Return the keys that have a vector, whoever stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -301,7 +302,7 @@ class PostgresStore:
     # -- the index of vectors
 
     def _find_unindexed_model(self) -> tuple[Any, ...] | None:
-        """A model with many vectors and no index that nobody is making; None if there is none."""
+        """Return a model with many vectors and no index that nobody is making; None if there is none."""
         if self._claim is None or self._is_stopping or not (self._may_index and self._may_lack_index):
             return None
         self._may_lack_index = False  # before the query: documents stored meanwhile set it again
@@ -381,7 +382,7 @@ class PostgresStore:
             raise Unavailable(error.reason, code=error.code) from error
 
     def _rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """The rows of one statement; none if no tables exist yet."""
+        """Return the rows of one statement; none if no tables exist yet."""
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
@@ -395,7 +396,7 @@ class PostgresStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:
-        """A transaction that begins with the owner's row, locked and checked to be still ours."""
+        """Yield a transaction that begins with the owner's row, locked and checked to be still ours."""
         if self._read_only:
             raise Halted("read-only", f"{self._connections.database} was opened for reading only")
         if self._is_stopping:
@@ -412,7 +413,7 @@ class PostgresStore:
             writing.count()
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
-        """A claim on the owner's row in database of `before`, unless another thread has made one."""
+        """Return a claim on the owner's row in database of `before`, unless another thread has made one."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
@@ -460,7 +461,7 @@ class PostgresStore:
             raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
-        """Why the owner's row is not as we left it."""
+        """Return why the owner's row is not as we left it."""
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
@@ -468,7 +469,7 @@ class PostgresStore:
         return self._superseded(base.row)
 
     def _superseded(self, row: _OwnerRow) -> Halted:
-        """The error if another process writes under our claim."""
+        """Return the error if another process writes under our claim."""
         if not row.is_open_to(self._owner):
             return self._prefix_taken(row)
         return Halted(
@@ -525,7 +526,7 @@ class PostgresStore:
                     vectors[key] = vector
 
     def _find_base(self, connection: Connection) -> _Base | None:
-        """The base as its owner sees it. Raises `Halted` if a newer kbsync wrote it."""
+        """Return the base as its owner sees it. Raises `Halted` if a newer kbsync wrote it."""
         row = connection.execute(_FIND_BASE.replace("@own", _OWN), self._owner_values()).fetchone()
         if row is None:
             return None
@@ -636,5 +637,5 @@ def _make_index(connection: Connection, model: int, dimensions: int, home: str, 
 
 
 def _is_id(number: int) -> bool:
-    """Whether it may be the id of a document: no id has more digits."""
+    """Return whether it may be the id of a document: no id has more digits."""
     return number < 2**63

@@ -23,7 +23,7 @@ NUMBER_BYTES = 2
 """Bytes of one number of a vector: float16."""
 
 UNIT = 0.5
-"""The worth of one in `counts`: half of a word in a text."""
+"""The weight of one in `counts`: half a word in a text."""
 
 _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passage
 
@@ -197,7 +197,7 @@ class Writing:
     # -- documents
 
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
-        """The documents that one put replaces, and the id that it keeps from an earlier try.
+        """Return the documents that one put replaces, and the id that it keeps from an earlier try.
 
         They are: the one left by an earlier try of the same upload, the one it replaces, and one at its path
         that this state doesn't know. The first of them gives its passages.
@@ -238,7 +238,7 @@ class Writing:
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """The searchable passages, by digest; of equal ones the last comes first."""
+        """Return the searchable passages, by digest; of equal ones the last comes first."""
         rows = self._connection.execute(
             "SELECT p.id, digest, place, page, line FROM passage p"
             " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
@@ -406,7 +406,9 @@ class Writing:
             copy.write(_BINARY_END)
 
     def _model(self, name: str, dimensions: int | None) -> int:
-        """The model of that name, created if it is new. Raises `Halted` for vectors of another length."""
+        """Return the model of that name, created if it is new. Raises `Halted` for vectors of another
+        length.
+        """
         find = "SELECT id, dimensions FROM model WHERE name = %s"
         row = self._connection.execute(find, (name,)).fetchone()
         if row is None and dimensions is None:
@@ -448,18 +450,18 @@ def _wire(vector: bytes) -> bytes:
 
 
 def term_of(word: str) -> int:
-    """A word in the index: 32 bits with a sign, so that no text outlives its document."""
+    """Return a word in the index: 32 bits with a sign, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 
 
 def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[int]:
-    """The words of a document's name in the index."""
+    """Return the words of a document's name in the index."""
     return sorted(set(map(term_of, Tokeniser().words(naming_text(title, tags, path)))))
 
 
 def bind(text: str) -> bytes:
-    """A path or name, which may hold bytes that are not UTF-8."""
+    """Return a path or name, which may hold bytes that are not UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -473,7 +475,7 @@ def _readable_path(path: str) -> str:
 
 
 def clean(text: str) -> str:
-    """`text` without NUL, which PostgreSQL accepts in no text."""
+    """Return `text` without NUL, which PostgreSQL accepts in no text."""
     return text.replace("\0", "\ufffd")
 
 

@@ -41,7 +41,7 @@ _LONGEST_LABEL = 50
 
 
 def read_docx(raw: bytes) -> Parsed:
-    """The document as markdown. Raises `Rejected` if it has no text."""
+    """Return the document as markdown. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     text = tidied(_Document(archive, archive.main_part("word/document.xml")).read())
     if not text:
@@ -65,7 +65,7 @@ class _Document:
         self._notes = {kind: self._read_notes(kind) for kind in ("footnote", "endnote", "comment")}
 
     def read(self) -> str:
-        """The whole document. Page headers come first and footers last, each text once."""
+        """Return the whole document. Page headers come first and footers last, each text once."""
         blocks = Blocks()
         for text in self._page_texts("headerReference"):
             blocks.add(text)
@@ -75,7 +75,7 @@ class _Document:
         return blocks.text
 
     def note(self, kind: str, reference: Element) -> str:
-        """The text of a footnote, an endnote or a comment, labelled."""
+        """Return the text of a footnote, an endnote or a comment, labelled."""
         part, note = self._notes[kind].get(reference.get(":id", ""), (None, None))
         if part is None or note is None:
             return ""
@@ -91,7 +91,7 @@ class _Document:
         return {} if root is None else {note.get(":id", ""): (part, note) for note in root.iter(kind)}
 
     def _page_texts(self, tag: str) -> list[str]:
-        """The distinct headers or footers of the pages."""
+        """Return the distinct headers or footers of the pages."""
         texts = list[str]()
         for reference in self._root.iter(tag):
             _, name = self._parts.get(reference.get(":id", ""), ("", ""))
@@ -128,7 +128,9 @@ class _Part:
                     self.read(element, blocks)
 
     def _row(self, row: Element) -> list[Blocks]:
-        """The cells, with an empty one for each column that another cell covers. Empty if it was deleted."""
+        """Return the cells, with an empty one for each column that another cell covers. Empty if it was
+        deleted.
+        """
         properties = row.find("trPr")
         if properties is not None and properties.find("del") is not None:
             return []
@@ -219,7 +221,7 @@ class _Field:
 
 
 def _inside(parent: Element, tag: str) -> Iterator[Element]:
-    """The rows of a table, or the cells of a row, whatever wraps them."""
+    """Yield the rows of a table, or the cells of a row, whatever wraps them."""
     for element in parent:
         if element.tag == tag:
             yield element
@@ -262,7 +264,7 @@ class _Styles:
         self._styles = dict[str, _Style]()
 
     def of(self, properties: Element | None) -> _Style:
-        """The style of a paragraph with these properties."""
+        """Return the style of a paragraph with these properties."""
         name = _value(properties, "pStyle") or self._usual
         if name not in self._styles:
             self._styles[name] = self._named(name)
@@ -283,7 +285,7 @@ class _Styles:
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:
-    """The style with what these properties say about outline and numbering."""
+    """Return the style with what these properties say about outline and numbering."""
     if properties is None:
         return style
     if (level := _number(properties, "outlineLvl", -1)) >= 0:
@@ -332,7 +334,7 @@ class _Numbering:
                 self._lists[number.get(":numId", "")] = counter, levels
 
     def label(self, numbering: tuple[str, int] | None) -> str | None:
-        """The mark of the next item: "-", or its number as Word shows it. None if it has none."""
+        """Return the mark of the next item: "-", or its number as Word shows it. None if it has none."""
         number, depth = numbering or ("", 0)
         counter, levels = self._lists.get(number, ("", {}))
         if depth not in levels:
@@ -372,7 +374,7 @@ _LARGEST_NUMERAL = 99
 
 
 def numeral(number: int, form: str) -> str:
-    """A number in one of Word's number formats."""
+    """Return a number in one of Word's number formats."""
     if form == "none":
         return ""
     if not 0 < number <= _LARGEST_NUMERAL or form.startswith("decimal"):

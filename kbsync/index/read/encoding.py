@@ -65,12 +65,12 @@ def _with_kana(weigh: Weight) -> Weight:
 
 
 def _count_foreign(text: str) -> dict[str, int]:
-    """How often each character outside ASCII occurs in `text`."""
+    """Return how often each character outside ASCII occurs in `text`."""
     return {character: count for character, count in Counter(text).items() if character > "\x7f"}
 
 
 def _mean_weight(weigh: Weight, flawless: float = 0.0) -> Callable[[str], float]:
-    """The mean of `weigh` over the characters outside ASCII; -2 if there are none.
+    """Return the mean of `weigh` over the characters outside ASCII; -2 if there are none.
 
     Adds `flawless` if there are several and none is rare, which seldom happens by chance, and subtracts it if
     there is only one, which any two bytes may form.
@@ -140,7 +140,9 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Characters in impossible words: with capitals or signs inside, of two scripts, with rows of accents."""
+    """Return characters in impossible words: with capitals or signs inside, of two scripts, with rows of
+    accents.
+    """
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
     for run, times in Counter(_FOREIGN.findall(text)).items():
@@ -348,7 +350,9 @@ def _looks_wide(raw: bytes) -> str | None:
 
 
 def _as_utf8(raw: bytes) -> str | None:
-    """`raw` as UTF-8, even with a stray bad byte among many good ones; None if it is something else."""
+    """Return `raw` as UTF-8, even with a stray bad byte among many good ones; None if it is something
+    else.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     try:
         text = decoder.decode(raw, final=False)
@@ -363,7 +367,7 @@ def _as_utf8(raw: bytes) -> str | None:
 
 
 def _guess_encoding(raw: bytes) -> str:
-    """The legacy encoding that gives the likeliest text."""
+    """Return the legacy encoding that gives the likeliest text."""
     sample = raw
     if len(raw) > _JUDGED:
         # Lines from their first byte outside ASCII on, as many as needed for a score.
@@ -388,7 +392,9 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Whether it is printable ASCII and common white space, as most texts are: bytes show that fastest."""
+    """Return whether it is printable ASCII and common white space, as most texts are: bytes show that
+    fastest.
+    """
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 
@@ -398,7 +404,7 @@ _UNWRITTEN_AFTER_DAMAGE = ("Cc", "Cn")
 
 
 def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
-    """The share of characters that no writing has: those of the Unicode categories `unwritten`."""
+    """Return the share of characters that no writing has: those of the Unicode categories `unwritten`."""
     sample = text[:_SAMPLE]
     if _has_only_common(sample):
         return 0.0
@@ -409,7 +415,7 @@ def _noise(text: str, unwritten: Collection[str] = _UNWRITTEN) -> float:
 
 
 def _unwritten(encoding: str) -> Collection[str]:
-    """The categories that count as noise in a text decoded by `encoding`."""
+    """Return the categories that count as noise in a text decoded by `encoding`."""
     return _UNWRITTEN_AFTER_DAMAGE if encoding in _TWO_BYTES else _UNWRITTEN
 
 
@@ -423,12 +429,14 @@ def _finish(text: str, unwritten: Collection[str] = _UNWRITTEN) -> str:
 
 
 def separate_controls(text: str) -> str:
-    """`text` with a space for each control character that separates words, and without the others."""
+    """Return `text` with a space for each control character that separates words, and without the others."""
     return _SEPARATOR.sub(" ", _STRAY.sub("", text))
 
 
 def _codec(label: str | None) -> str | None:
-    """The codec for a declared label; None for none, unknown ones and those that are no text encoding."""
+    """Return the codec for a declared label; None for none, unknown ones and those that are no text
+    encoding.
+    """
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())

@@ -20,7 +20,7 @@ _MOST_FALLBACKS = 20
 
 
 def read_epub(raw: bytes) -> Parsed:
-    """The book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
+    """Return the book as markdown. Raises `Rejected` if it is locked, damaged, or all pictures."""
     book = _Book(Archive(raw))
     text = "\n\n".join(filter(None, map(book.chapter, book.chapters)))
     if not text:
@@ -53,7 +53,7 @@ class _Book:
             self._titles.setdefault(part, title)
 
     def chapter(self, part: str) -> str:
-        """The text of a chapter. One without any heading gets its title from the table of contents."""
+        """Return the text of a chapter. One without any heading gets its title from the table of contents."""
         text = read_html(decode_declared(self.archive.read(part))).text
         title = self._titles.get(part)
         if not text or not title or any(line.startswith("#") for line in text.split("\n")):
@@ -62,7 +62,7 @@ class _Book:
         return f"# {title}\n\n{rest if first == title else text}".rstrip()
 
     def _part(self, name: str) -> str:
-        """The part of an item, or of the first one to fall back to; "" if kbsync can read none."""
+        """Return the part of an item, or of the first one to fall back to; "" if kbsync can read none."""
         for _ in range(_MOST_FALLBACKS):
             if (item := self._items.get(name)) is None:
                 break
@@ -72,7 +72,7 @@ class _Book:
         return ""
 
     def _read_contents(self) -> Iterator[tuple[str, str]]:
-        """The parts that the tables of contents name, with their titles."""
+        """Yield the parts that the tables of contents name, with their titles."""
         for item in self._items.values():
             part = _resolve(self._main, item.get("href", ""))
             is_new = "nav" in item.get("properties", "").split()  # EPUB 3; else the NCX of EPUB 2
@@ -93,5 +93,5 @@ def _attribute(element: Element | None, name: str) -> str | None:
 
 
 def _resolve(main: str, address: str) -> str:
-    """The name of a part from its address in another one."""
+    """Return the name of a part from its address in another one."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(main), unquote(address)))

@@ -89,7 +89,7 @@ NAMES: frozenset[str] = _PROSE_NAMES | _CODE_NAMES
 
 
 def flavour_of(path: str) -> Flavour:
-    """How the text of `path` will be structured; PLAIN if unknown."""
+    """Return how the text of `path` will be structured; PLAIN if unknown."""
     if path.rpartition("/")[2] in _CODE_NAMES:
         return Flavour.CODE
     return _FLAVOURS.get(extension_of(path), Flavour.PLAIN)
@@ -101,7 +101,7 @@ def reader_version(path: str) -> str:
 
 
 def needs_parser(path: str) -> bool:
-    """Whether `path` is a document to read behind the fence, not a text."""
+    """Return whether `path` is a document to read behind the fence, not a text."""
     return extension_of(path) in DOCUMENTS
 
 
@@ -116,12 +116,14 @@ _PIECE = 65_536
 
 
 def is_picture(path: str) -> bool:
-    """Whether the extension is one of a picture."""
+    """Return whether the extension is one of a picture."""
     return extension_of(path) in MEDIA_TYPES
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """The one chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too large."""
+    """Return the one chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too
+    large.
+    """
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
         raise Rejected(f"{body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large")

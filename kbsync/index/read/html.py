@@ -46,7 +46,7 @@ class _Table:
     nested: bool = False
 
     def blocks(self) -> list[str]:
-        """One pipe table; just the cells in order if the table only laid out the page."""
+        """Return one pipe table; just the cells in order if the table only laid out the page."""
         rows = [row for row in self.rows if any(row)]
         cells = [cell for row in rows for cell in row]
         is_layout = self.nested or max(map(len, rows), default=0) < 2
@@ -144,7 +144,7 @@ class _Page(HTMLParser):
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Whether `tag` can only belong outside of the unseen element, which was left open."""
+        """Return whether `tag` can only belong outside of the unseen element, which was left open."""
         if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())
@@ -243,7 +243,7 @@ class _Page(HTMLParser):
 
 
 def read_html(text: str) -> Parsed:
-    """The markdown of a decoded page; its title is the page's own or the first heading."""
+    """Return the markdown of a decoded page; its title is the page's own or the first heading."""
     unseen = _UNSEEN
     while True:
         page = _Page(unseen)

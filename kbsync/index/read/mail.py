@@ -19,7 +19,7 @@ _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
 
 def read_eml(raw: bytes) -> Parsed:
-    """The message as markdown. Raises `Rejected` for a file without any mail headers."""
+    """Return the message as markdown. Raises `Rejected` for a file without any mail headers."""
     message = email.message_from_bytes(raw, policy=email.policy.compat32)
     if not any(message.get(name) for name in _KNOWN):
         raise damaged("it has no mail headers")
@@ -37,7 +37,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain_header(value: str) -> str:
-    """A header with its encoded words decoded; guesses an undeclared charset."""
+    """Return a header with its encoded words decoded; guesses an undeclared charset."""
     try:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):
@@ -54,7 +54,7 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message) -> Iterator[str]:
-    """The text of each message inside: a forwarded one is a separate message."""
+    """Yield the text of each message inside: a forwarded one is a separate message."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":

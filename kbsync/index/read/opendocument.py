@@ -32,7 +32,9 @@ _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upper
 
 
 def read_opendocument(raw: bytes) -> Parsed:
-    """The document as markdown, a presentation a page for each slide. Raises `Rejected` if it has no text."""
+    """Return the document as markdown, a presentation a page for each slide. Raises `Rejected` if it has no
+    text.
+    """
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
@@ -76,7 +78,7 @@ class _Reader:
         self._counts = dict[tuple[str, int], int]()
 
     def document(self, body: Element) -> str:
-        """The whole text. Page headers come first and footers last, each text once."""
+        """Return the whole text. Page headers come first and footers last, each text once."""
         blocks = Blocks()
         for text in self._page_texts("header"):
             blocks.add(text)
@@ -101,7 +103,7 @@ class _Reader:
         return slide_text(number, title, [blocks.text] if blocks else [], [notes.text] if notes else [])
 
     def _page_texts(self, tag: str) -> list[str]:
-        """The distinct headers or footers of the pages."""
+        """Return the distinct headers or footers of the pages."""
         texts = list[str]()
         for root in self._roots:
             for page in root.iter("master-page"):
@@ -229,7 +231,7 @@ class _Reader:
 
 
 def _inside(parent: Element, tags: tuple[str, ...]) -> Iterator[Element]:
-    """The elements with these tags, whatever wraps them."""
+    """Yield the elements with these tags, whatever wraps them."""
     for element in parent:
         if element.tag in tags:
             yield element

@@ -63,7 +63,7 @@ class _Line:
 
 
 def read_pdf(raw: bytes) -> Parsed:
-    """The pages as markdown. Raises `Rejected`."""
+    """Return the pages as markdown. Raises `Rejected`."""
     if b"%PDF-" not in raw[:1024]:
         raise damaged("it is not a PDF")
     with _open(raw) as document:
@@ -110,7 +110,7 @@ def _metadata(document: Any, key: bytes) -> str:
 
 
 def _read_page(document: Any, number: int) -> list[_Line] | None:
-    """The lines of a page in reading order; None if it is damaged."""
+    """Return the lines of a page in reading order; None if it is damaged."""
     page = pdfium.FPDF_LoadPage(document, number)
     if not page:
         return None
@@ -178,7 +178,7 @@ class _PageReader:
         return turn, line
 
     def _cells(self, text: str, start: int, turn: int, size: float) -> list[str]:
-        """The pieces of a line between wide gaps."""
+        """Return the pieces of a line between wide gaps."""
         cells, begin = list[str](), 0
         for gap in _GAP.finditer(text):
             before = self._box(self._index(start + gap.start() - 1), turn)[1]
@@ -198,7 +198,7 @@ class _PageReader:
         return _upright((left.value, right.value, bottom.value, top.value), turn)
 
     def _base(self, index: int, turn: int) -> float:
-        """The height of a letter's base line, upright."""
+        """Return the height of a letter's base line, upright."""
         x, y, *_ = self._numbers
         pdfium.FPDFText_GetCharOrigin(self._letters, index, x, y)
         return (y.value, -x.value, -y.value, x.value)[turn]
@@ -218,7 +218,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[_Line]) -> list[_Line]:
-    """The lines of a page, a run drawn after what is below it moved before that."""
+    """Return the lines of a page, a run drawn after what is below it moved before that."""
     runs = list[list[_Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
@@ -287,7 +287,7 @@ def _leave_out_furniture(pages: list[list[_Line]]) -> None:
 
 
 def _without_page_number(text: str, page: int) -> Iterator[str]:
-    """The words themselves, and with each number in turn as its distance from the page's."""
+    """Yield the words themselves, and with each number in turn as its distance from the page's."""
     yield text
     for match in list(_NUMBER.finditer(text))[:4]:
         if len(match[0]) < 6:
@@ -295,7 +295,7 @@ def _without_page_number(text: str, page: int) -> Iterator[str]:
 
 
 def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
-    """The text of all pages, and the start of each (of a page without text: the next one's)."""
+    """Return the text of all pages, and the start of each (of a page without text: the next one's)."""
     sizes = Counter[float]()
     for line in (line for lines in pages for line in lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
@@ -321,7 +321,7 @@ def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
 
 
 def _levels(sizes: set[float]) -> dict[float, int]:
-    """The level of each letter size of headings; nearly equal sizes share one."""
+    """Return the level of each letter size of headings; nearly equal sizes share one."""
     levels, level, before = dict[float, int](), 0, math.inf
     for size in sorted(sizes, reverse=True):
         if size < before * 0.93:
@@ -331,7 +331,7 @@ def _levels(sizes: set[float]) -> dict[float, int]:
 
 
 def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) -> Iterator[str]:
-    """The headings, paragraphs, code and tables of a page."""
+    """Yield the headings, paragraphs, code and tables of a page."""
     gaps = Counter(
         round((a.base - b.base) / a.size, 1) for a, b in pairwise(lines) if 0 < a.base - b.base < 3 * a.size
     )
@@ -348,7 +348,7 @@ def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) 
 
 
 def _begins(group: list[_Line], line: _Line, spacing: float, margin: float) -> bool:
-    """Whether `line` begins another block than the lines before it."""
+    """Return whether `line` begins another block than the lines before it."""
     last = group[-1]
     if last.is_hyphenated:
         return False
@@ -387,7 +387,7 @@ def _block(group: list[_Line], levels: dict[float, int], hyphenated: set[str]) -
 
 
 def _join(group: list[_Line], hyphenated: set[str]) -> str:
-    """The lines of a paragraph as one: Chinese and Japanese have no space between them."""
+    """Return the lines of a paragraph as one: Chinese and Japanese have no space between them."""
     text = group[0].text
     for last, line in pairwise(group):
         if last.is_hyphenated:

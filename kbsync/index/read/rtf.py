@@ -72,7 +72,7 @@ _ADDRESS = re.compile('HYPERLINK +"([^"]{1,300})"')
 
 
 def read_rtf(raw: bytes) -> Parsed:
-    """The rich text as markdown. Raises `Rejected` if it has no text."""
+    """Return the rich text as markdown. Raises `Rejected` if it has no text."""
     if not raw.lstrip().startswith(b"{\\rtf"):
         raise damaged("it is not a rich text")
     reader = _Reader()
@@ -179,7 +179,7 @@ class _Reader:
         self.title, self.keywords = "", ""
 
     def text(self) -> str:
-        """The whole document. Page headers come first and footers last, each text once."""
+        """Return the whole document. Page headers come first and footers last, each text once."""
         body = self._main.end(self._state)
         pages = [[text for text in texts if any(map(str.isalpha, text))] for texts in self._pages.values()]
         return "\n\n".join(filter(None, [*pages[0], body, *pages[1]]))

@@ -23,7 +23,7 @@ _PLACEHOLDER = "[Threaded comment]"  # what older programs show instead
 
 
 def read_xlsx(raw: bytes) -> Parsed:
-    """An Excel workbook. Raises `Rejected` if it has no text."""
+    """Return an Excel workbook. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     main = archive.main_part("xl/workbook.xml")
     workbook = archive.xml(main)
@@ -42,7 +42,7 @@ def read_xlsx(raw: bytes) -> Parsed:
 
 
 def read_ods(raw: bytes) -> Parsed:
-    """An OpenDocument spreadsheet. Raises `Rejected` if it has no text."""
+    """Return an OpenDocument spreadsheet. Raises `Rejected` if it has no text."""
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
@@ -56,7 +56,7 @@ def read_ods(raw: bytes) -> Parsed:
 
 
 def read_xls(raw: bytes) -> Parsed:
-    """A workbook of Excel 97 to 2003. Raises `Rejected` if it has no text."""
+    """Return a workbook of Excel 97 to 2003. Raises `Rejected` if it has no text."""
     if raw.startswith(_ZIP):  # a newer workbook under the old extension
         return read_xlsx(raw)
     text = _read(raw)
@@ -85,7 +85,7 @@ def _read(raw: bytes, archive: Archive | None = None, parts: dict[str, str] | No
 
 
 def _table(sheet: calamine.CalamineSheet) -> str:
-    """The cells of a sheet as a table, without empty rows and columns."""
+    """Return the cells of a sheet as a table, without empty rows and columns."""
     rows = [[_shown(cell) for cell in row] for row in sheet.iter_rows()]
     top, left = sheet.start or (0, 0)
     for (first, column), (last, last_column) in sheet.merged_cell_ranges or ():
@@ -104,7 +104,7 @@ def _table(sheet: calamine.CalamineSheet) -> str:
 
 
 def _shown(cell: Cell) -> str:
-    """A value as people read it: dates as ISO 8601, whole numbers without a point."""
+    """Return a value as people read it: dates as ISO 8601, whole numbers without a point."""
     match cell:
         case bool():
             return str(cell).upper()
@@ -125,7 +125,7 @@ def _shown(cell: Cell) -> str:
 
 
 def _beside(archive: Archive, part: str) -> Iterator[str]:
-    """The text boxes, the titles of charts and the comments of a sheet of xlsx."""
+    """Yield the text boxes, the titles of charts and the comments of a sheet of xlsx."""
     for kind, name in archive.related(part).values():
         root = archive.xml(name) if kind in ("drawing", "comments", "threadedComment") else None
         if root is None:

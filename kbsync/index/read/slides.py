@@ -26,7 +26,7 @@ _REPEATED = ("dt", "ftr", "hdr")
 
 
 def read_pptx(raw: bytes) -> Parsed:
-    """The slides as markdown, a page each. Raises `Rejected` if no slide has text."""
+    """Return the slides as markdown, a page each. Raises `Rejected` if no slide has text."""
     archive = Archive(raw)
     main = archive.main_part(_MAIN)
     root = archive.xml(main)
@@ -44,7 +44,7 @@ def read_pptx(raw: bytes) -> Parsed:
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
-    """The text of all slides, and where each begins."""
+    """Return the text of all slides, and where each begins."""
     text, starts = "", list[int]()
     for slide in slides:
         starts.append(len(text))
@@ -54,7 +54,7 @@ def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
 
 
 def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[str]) -> str:
-    """One slide below its title; "" if it has no text."""
+    """Return one slide below its title; "" if it has no text."""
     if not (title or blocks or notes):
         return ""
     notes_blocks = [f"**Speaker notes:** {notes[0]}", *notes[1:]] if notes else []
@@ -94,7 +94,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """The text of a shape, and what its picture shows."""
+        """Yield the text of a shape, and what its picture shows."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -114,7 +114,7 @@ class _Show:
             yield one_line(words)
 
     def _comments(self, root: Element) -> Iterator[str]:
-        """The comments on a slide with their replies."""
+        """Yield the comments on a slide with their replies."""
         for comment in root.iter():
             if comment.tag in ("cm", "reply"):
                 body = comment.find("txBody")
@@ -124,7 +124,7 @@ class _Show:
                     yield f"**Comment{f' by {author}' if author else ''}:** {words}"
 
     def _template(self, part: str) -> Iterator[str]:
-        """The words that the layout of a slide and its master show below it, each text once."""
+        """Yield the words that the layout of a slide and its master show below it, each text once."""
         for layout in names_of(self._archive, part, "slideLayout"):
             for name in (layout, *names_of(self._archive, layout, "slideMaster")):
                 root = None if name in self._templates else self._archive.xml(name)
@@ -141,7 +141,7 @@ class _Show:
 
 
 def drawn_words(archive: Archive, part: str) -> list[str]:
-    """The words in the charts and diagrams of a part of an Office document."""
+    """Return the words in the charts and diagrams of a part of an Office document."""
     blocks = list[str]()
     for diagram in parts_of(archive, part, "diagramData"):
         blocks += paragraphs(diagram)
@@ -153,12 +153,12 @@ def drawn_words(archive: Archive, part: str) -> list[str]:
 
 
 def names_of(archive: Archive, part: str, kind: str) -> list[str]:
-    """The names of the parts of that kind that belong to another part."""
+    """Return the names of the parts of that kind that belong to another part."""
     return [name for each, name in archive.related(part).values() if each == kind]
 
 
 def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
-    """The parts of that kind that belong to another part."""
+    """Yield the parts of that kind that belong to another part."""
     for name in names_of(archive, part, kind):
         if (root := archive.xml(name)) is not None:
             yield root
@@ -182,7 +182,7 @@ _NO_LINKS: Mapping[str, str] = {}
 
 
 def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[str]:
-    """The paragraphs with text below an element, with the addresses that runs of them link to."""
+    """Return the paragraphs with text below an element, with the addresses that runs of them link to."""
     texts = list[str]()
     for paragraph in part.iter("p"):
         pieces = itertools.groupby(_runs(paragraph, addresses), operator.itemgetter(0))
@@ -193,7 +193,7 @@ def paragraphs(part: Element, addresses: Mapping[str, str] = _NO_LINKS) -> list[
 
 
 def _runs(paragraph: Element, addresses: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """The texts of a paragraph, each with the address that it links to, or ""."""
+    """Yield the texts of a paragraph, each with the address that it links to, or ""."""
     address = ""
     for each in paragraph.iter():
         match each.tag:

@@ -28,7 +28,9 @@ _CUE_TAG = re.compile(r"/?(?:[a-zA-Z][^>]{0,80}|\d[\d:.]*)")
 
 
 def parse_text(path: str, raw: bytes) -> Parsed:
-    """The text of a file that needs no parser. Raises `Rejected` for binaries and files without text."""
+    """Return the text of a file that needs no parser. Raises `Rejected` for binaries and files without
+    text.
+    """
     extension = extension_of(path)
     flavour = flavour_of(path)
     text = decode_declared(raw) if extension == "xml" else decode(raw)
@@ -86,7 +88,9 @@ def _decode_reference(reference: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """The character of that code; `escape` if the format gives it a meaning, or it is not printable."""
+    """Return the character of that code; `escape` if the format gives it a meaning, or it is not
+    printable.
+    """
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
@@ -96,7 +100,7 @@ _LONGEST_COLUMNS = 1_000
 
 
 def _columns(text: str, extension: str) -> str:
-    """The header line; "" if the first line is a record: it holds a number, or is one cell."""
+    """Return the header line; "" if the first line is a record: it holds a number, or is one cell."""
     line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
     if not newline and len(text) > _LONGEST_COLUMNS:
         return ""
@@ -114,7 +118,7 @@ def _cue_text(line: str, following: str) -> str:
 
 
 def _strip_mark(mark: re.Match[str]) -> str:
-    """The speaker in `<v.loud Ada>`; nothing for other marks; other text in angle brackets stays."""
+    """Return the speaker in `<v.loud Ada>`; nothing for other marks; other text in angle brackets stays."""
     kind, *name = mark[1].split(None, 1)[:2] or [""]
     if name and (kind == "v" or kind.startswith("v.")):
         return f"{name[0]}: "
@@ -173,7 +177,7 @@ _NAMING_KEYS = frozenset(
 
 
 def _prose_of(block: str, has_title: bool) -> Iterator[str]:
-    """The lines of front matter; lines that people didn't write to be read become blank."""
+    """Yield the lines of front matter; lines that people didn't write to be read become blank."""
     segments = list[list[str]]()
     for line in block.split("\n")[:-1]:
         if segments and (not line[:1].strip() or line[0] in "-#]})"):
@@ -190,7 +194,7 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether it has two adjacent words, or some in a script without spaces."""
+    """Return whether it has two adjacent words, or some in a script without spaces."""
     words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
     are_words = [len(word) > 1 and word.isalpha() for word in words]
     return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
@@ -243,7 +247,7 @@ _FENCED = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 def first_heading(text: str, flavour: Flavour) -> str | None:
-    """The first heading of `text`; None if it has none or its flavour has no headings."""
+    """Return the first heading of `text`; None if it has none or its flavour has no headings."""
     pattern, head = _PATTERNS.get(flavour), text[:_HEAD]
     if flavour is Flavour.MARKDOWN:
         head = _FENCED.sub("", head)  # a comment of a shell script is no heading
@@ -265,7 +269,7 @@ _NO_CHARACTER = re.compile("[\ufeff\ufffe\uffff\ud800-\udfff]")
 
 
 def pipe_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first row is the header; pads short rows. "" without rows."""
+    """Return a table whose first row is the header; pads short rows. "" without rows."""
     width = max((len(row) for row in rows), default=0)
     if not width:
         return ""
@@ -276,7 +280,7 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of `text`, such as names of elements."""
+    """Return the words of `text`, such as names of elements."""
     return frozenset(text.split())
 
 
@@ -360,12 +364,14 @@ _LONGEST_CELL = 1500
 
 
 def one_line(text: str) -> str:
-    """The words of `text` with single blanks between them."""
+    """Return the words of `text` with single blanks between them."""
     return " ".join(text.split())
 
 
 def linked(text: str, address: str) -> str:
-    """`text` with an address elsewhere, which may be the answer; one within the page or site is noise."""
+    """Return `text` with an address elsewhere, which may be the answer; one within the page or site is
+    noise.
+    """
     text, address = one_line(text), address.strip()
     is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
     return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
@@ -375,7 +381,7 @@ _LONGEST_ADDRESS = 300
 
 
 def split_keywords(text: str | None) -> tuple[str, ...]:
-    """The keywords in a document's properties, each once."""
+    """Return the keywords in a document's properties, each once."""
     return tuple(dict.fromkeys(filter(None, map(one_line, _KEYWORD_END.split(text or "")))))
 
 
@@ -383,19 +389,21 @@ _KEYWORD_END = re.compile("[,;，；、\n]")
 
 
 def is_description(text: str) -> bool:
-    """Whether a picture's description was written for people; programs put the name of a file there."""
+    """Return whether a picture's description was written for people; programs put the name of a file
+    there.
+    """
     return " " in text.strip() and not {"/", "\\"} & set(text)
 
 
 def fenced(code: str, language: str = "") -> str:
-    """A code block whose fence is longer than any in the code."""
+    """Return a code block whose fence is longer than any in the code."""
     longest = max(map(len, _TICKS.findall(code)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"
 
 
 def document_title(stated: str | None, text: str) -> str | None:
-    """The document's own title, unless a program filled it in; otherwise its first heading."""
+    """Return the document's own title, unless a program filled it in; otherwise its first heading."""
     title = " ".join((stated or "").split()).removeprefix("Microsoft Word - ")
     if not _NO_TITLE.match(title):
         return title

@@ -91,14 +91,16 @@ class Archive:
         return self._zip.namelist()
 
     def has_pictures(self) -> bool:
-        """Whether any part is a picture, not counting the thumbnail that programs add."""
+        """Return whether any part is a picture, not counting the thumbnail that programs add."""
         return any(
             name.lower().endswith(_PICTURES) and not name.startswith(("docProps/", "Thumbnails/"))
             for name in self.names
         )
 
     def for_parser(self) -> bytes:
-        """The archive for a parser that unpacks everything: pictures, sounds and films become empty."""
+        """Return the archive for a parser that unpacks everything: pictures, sounds and films become
+        empty.
+        """
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
@@ -106,7 +108,7 @@ class Archive:
         return out.getvalue()
 
     def read(self, name: str) -> bytes:
-        """The bytes of a part; b"" if there is none."""
+        """Return the bytes of a part; b"" if there is none."""
         try:
             part = self._zip.getinfo(name)
             if _is_medium(name):
@@ -119,12 +121,13 @@ class Archive:
             raise damaged("it is damaged or incomplete") from error
 
     def xml(self, name: str) -> Element | None:
-        """The root of an XML part; None if there is none."""
+        """Return the root of an XML part; None if there is none."""
         raw = self.read(name)
         return parse_xml(raw) if raw else None
 
     def related(self, name: str) -> dict[str, tuple[str, str]]:
-        """The relations of an Office part, without external ones: id → (last word of the type, part name).
+        """Return the relations of an Office part, without external ones: id → (last word of the type, part
+        name).
 
         The name "" stands for the package.
         """
@@ -137,7 +140,7 @@ class Archive:
         return relations
 
     def addresses(self, name: str) -> dict[str, str]:
-        """The external relations of an Office part: id → address."""
+        """Return the external relations of an Office part: id → address."""
         rows = self._relations(name)
         return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
 
@@ -149,12 +152,12 @@ class Archive:
                 yield row, target
 
     def main_part(self, usual: str) -> str:
-        """The name of the part that an Office document begins with."""
+        """Return the name of the part that an Office document begins with."""
         main = (part for kind, part in self.related("").values() if kind == "officeDocument")
         return next((part for part in main if part in self.names), usual)
 
     def stated(self) -> tuple[str | None, str | None]:
-        """The title and the keywords in the properties of an Office document."""
+        """Return the title and the keywords in the properties of an Office document."""
         properties = self.xml("docProps/core.xml")
         if properties is None:
             return None, None
@@ -166,7 +169,8 @@ def _is_medium(name: str) -> bool:
 
 
 def parse_xml(raw: bytes) -> Element:
-    """The root of an XML text. Raises `Rejected` for damaged XML and for a document type with declarations.
+    """Return the root of an XML text. Raises `Rejected` for damaged XML and for a document type with
+    declarations.
 
     So nothing can expand. Old books name a document type elsewhere, which is never fetched.
     """

@@ -119,7 +119,7 @@ def identity(folder: Path) -> tuple[int, int] | None:
 
 
 def open_index(folder: Path) -> apsw.Connection:
-    """The writing connection to the index in `folder`; creates the index if there is none.
+    """Return the writing connection to the index in `folder`; creates the index if there is none.
 
     A file that is damaged or not an index of ours is renamed to `index.db.damaged-<n>`, and a new one with a
     new uuid replaces it. Raises `StateError` if that fails too.
@@ -139,7 +139,9 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _open_sound(path: Path) -> apsw.Connection | None:
-    """The connection to `path` if it is an index of ours or empty; otherwise None, and `path` is free."""
+    """Return the connection to `path` if it is an index of ours or empty; otherwise None, and `path` is
+    free.
+    """
     if not path.exists():
         return None
     connection = None
@@ -158,7 +160,7 @@ def _open_sound(path: Path) -> apsw.Connection | None:
 
 
 def _objection(connection: apsw.Connection, path: Path) -> str:
-    """Why the open file can't be the index; "" if it can. Raises `StateError`."""
+    """Return why the open file can't be the index; "" if it can. Raises `StateError`."""
     if is_empty(connection):  # killed during creation
         return ""
     if connection.pragma("application_id") != APPLICATION_ID:
@@ -176,7 +178,7 @@ def _objection(connection: apsw.Connection, path: Path) -> str:
 
 
 def newer(path: Path, version: int) -> StateError:
-    """The error for a file with a later layout."""
+    """Return the error for a file with a later layout."""
     return StateError(
         f"{path} was written by a newer kbsync (layout {version}, this one knows {VERSION}); upgrade"
     )
@@ -190,7 +192,7 @@ def set_aside(path: Path, reason: str) -> None:
 
 
 def is_empty(connection: apsw.Connection) -> bool:
-    """Whether this file has no tables yet."""
+    """Return whether this file has no tables yet."""
     return connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get is None
 
 

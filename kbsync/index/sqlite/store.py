@@ -119,7 +119,7 @@ class Reader:
                 raise UnmadeError(f"nothing has been mirrored yet: {path} is empty")
             if marks[0] == APPLICATION_ID and marks[1] > max(READABLE):
                 raise newer(path, marks[1])
-            raise UnmadeError(f"{path} is not an index of this kbsync, and the next pass makes a new one")
+            raise UnmadeError(f"{path} was made by another kbsync version; the next pass makes a new one")
         self._word_tables = ("words", "names") if marks[1] >= NAMED else ("words",)
         with state_errors(path):
             for table in self._word_tables:
@@ -132,7 +132,7 @@ class Reader:
         self._chunks, self._data_version = 0, -1
 
     def has_vectors(self, model: str) -> bool:
-        """Whether any document has vectors of that model."""
+        """Return whether any document has vectors of that model."""
         return vectors.find_model(self._connection, model) is not None
 
     def candidates(
@@ -143,7 +143,7 @@ class Reader:
         query: Query,
         least: float = 0.0,
     ) -> list[CandidateChunk]:
-        """The best chunks by words and the best by meaning, each with both scores."""
+        """Return the best chunks by words and the best by meaning, each with both scores."""
         self._forget_after_commit()
         scope = self._scope(query)
         admitted = scope.documents
@@ -194,7 +194,7 @@ class Reader:
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
 
     def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
-        """The documents with some of these terms in their names."""
+        """Return the documents with some of these terms in their names."""
         name_scores = NameScores(idf)
         name_scores.exact = self._named(question, admitted) if "names" in self._word_tables else set()
         for term in idf if "names" in self._word_tables else ():
@@ -208,7 +208,7 @@ class Reader:
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
-        """The documents whose file has the question for its name."""
+        """Return the documents whose file has the question for its name."""
         question = readable(question)
         if not (names := names_sought(question)):
             return set()
@@ -232,7 +232,7 @@ class Reader:
                 yield chunk, document, slot, score
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
-        """The terms that no document has, and similar ones that some document has."""
+        """Return the terms that no document has, and similar ones that some document has."""
         self._forget_after_commit()
         # A search asks once to find what is similar, and once to say so.
         if self._last_unknown[0] != terms:
@@ -253,7 +253,7 @@ class Reader:
             self._data_version = version
 
     def _written(self, stem: str) -> str:
-        """A word with this stem as a document has it; the stem itself if none is found soon."""
+        """Return a word with this stem as a document has it; the stem itself if none is found soon."""
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{stem}"',)):
                 for term in stemmed(text):
@@ -262,20 +262,22 @@ class Reader:
         return stem
 
     def _occurring(self, stems: Iterable[str]) -> dict[str, int]:
-        """The stems that occur, with the number of chunks or names."""
+        """Return the stems that occur, with the number of chunks or names."""
         counts, sought = Counter[str](), json.dumps(list(stems))
         for table in self._word_tables:
             counts |= Counter(dict(self._connection.execute(_ROWS_OF.replace("@table", table), (sought,))))
         return counts
 
     def _beginning(self, beginning: str, shortest: int, longest: int) -> Iterator[tuple[str, int]]:
-        """The stems with this beginning and a length in these bounds, with the number of chunks or names."""
+        """Yield the stems with this beginning and a length in these bounds, with the number of chunks or
+        names.
+        """
         values = (beginning, f"{beginning}{_BEYOND}", shortest, longest)
         for table in self._word_tables:
             yield from self._connection.execute(_ROWS_BEGINNING.replace("@table", table), values)
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Those of the chunks that exist and belong to a document."""
+        """Return those of the chunks that exist and belong to a document."""
         by_chunk = dict[int, StoredPassage]()
         for chunk in chunks:
             for document, path, title, modified, text, headings, page, line in self._connection.execute(
@@ -287,7 +289,7 @@ class Reader:
         return by_chunk
 
     def _scope(self, query: Query) -> _Scope:
-        """The filters, phrases and excluded words of `query`."""
+        """Return the filters, phrases and excluded words of `query`."""
         documents = self._find_admitted(query)
         if query.excluded:
             if documents is None:
@@ -307,7 +309,7 @@ class Reader:
         return _Scope(documents, phrased, whole)
 
     def _find_phrase(self, phrase: str) -> tuple[list[int], set[int]]:
-        """The chunks with a phrase, in order, and the documents with it in their names."""
+        """Return the chunks with a phrase, in order, and the documents with it in their names."""
         if not (expression := _phrase_expression(phrase)):
             return [], set()
         if len(phrase_parts(phrase)) == 1:
@@ -325,7 +327,7 @@ class Reader:
         return chunks, {number for (number,) in self._connection.execute(_NAMES_WITH, (expression,))}
 
     def _documents_of(self, chunks: Iterable[int]) -> set[int]:
-        """The documents of these chunks, which are in order."""
+        """Return the documents of these chunks, which are in order."""
         documents, last = set[int](), 0
         for chunk in chunks:
             if chunk > last:
@@ -335,7 +337,7 @@ class Reader:
         return documents
 
     def _find_admitted(self, query: Query) -> set[int] | None:
-        """The documents that the filters of `query` admit; None: all."""
+        """Return the documents that the filters of `query` admit; None: all."""
         if not query.selects:
             return None
         selects = selector(query)
@@ -357,7 +359,9 @@ class Reader:
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
     def _frequency(self, term: Term) -> int:
-        """Number of chunks with a term, or of names if more have it; an upper bound if it is a prefix."""
+        """Return the number of chunks with a term, or of names if more have it; an upper bound if it is a
+        prefix.
+        """
         if term not in self._frequencies:
             sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
             self._frequencies[term] = max(
@@ -367,7 +371,7 @@ class Reader:
         return min(self._frequencies[term], self._chunks)
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """How many documents a search can find: a search for more would read all chunks."""
+        """Return how many documents a search can find: a search for more would read all chunks."""
         if admitted is not None:
             return min(top_k, len(admitted))
         some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
@@ -454,12 +458,12 @@ SELECT first + chunks - 1, document FROM run WHERE first <= ? ORDER BY first DES
 
 
 def _phrase_expression(phrase: str) -> str:
-    """What a full-text index is asked for: all parts of the phrase; "" if it has no word."""
+    """Return what a full-text index is asked for: all parts of the phrase; "" if it has no word."""
     return " AND ".join(f'"{part}"' for part in phrase_parts(phrase))
 
 
 def _expression(terms: Iterable[Term]) -> str:
-    """What a full-text index is asked for: any of the terms."""
+    """Return what a full-text index is asked for: any of the terms."""
     return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
 
 
@@ -491,7 +495,7 @@ _VISITED = 4 * DEPTH
 """Nearest chunks to read before trying anything else."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
-"""Checking so many one by one takes microseconds each, about as long as reading chunks by nearness."""
+"""Up to this number of chunks, checking one by one takes about as long as reading chunks by nearness."""
 
 
 class _Selection:
@@ -569,7 +573,7 @@ class SqliteStore:
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def check(self) -> tuple[str, int]:
-        """The id of the file and its number of documents."""
+        """Return the id of the file and its number of documents."""
         with self._target_errors():
             if self._open_writer and self._writer and (self._damage or not self._writer.is_current):
                 if self._damage:
@@ -640,7 +644,9 @@ class SqliteStore:
             return [text for (text,) in connection.execute(_TEXTS, (document,))]
 
     def entry(self, document: int, model: str) -> Entry | None:
-        """A document as it was put, for another store; None if it is absent or lacks vectors of `model`."""
+        """Return a document as it was put, for another store; None if it is absent or lacks vectors of
+        `model`.
+        """
         with self._open_snapshot() as connection:
             row = connection.execute(_ENTRY, (document,)).get
             stored_model = vectors.find_model(connection, model)
@@ -713,7 +719,7 @@ class SqliteStore:
                 connection.close()
 
     def _current_writer(self) -> Writer:
-        """The writer, if writing is allowed and its file is still the one in the folder."""
+        """Return the writer, if writing is allowed and its file is still the one in the folder."""
         if self._writer is None:
             raise Halted("read-only", f"{self._folder} was opened for reading only")
         if self._damage or not self._writer.is_current:
@@ -721,11 +727,11 @@ class SqliteStore:
         return self._writer
 
     def _index_gone(self) -> Unavailable:
-        return Unavailable(f"the index in {self._folder} is gone; a new one is made", code="index-gone")
+        return Unavailable(f"the index in {self._folder} is gone; kbsync makes a new one", code="index-gone")
 
     @contextmanager
     def _open_snapshot(self) -> Iterator[apsw.Connection]:
-        """A connection for reading; all reads inside see one commit."""
+        """Yield a connection for reading; all reads inside see one commit."""
         with self._target_errors(), self._reader.snapshot() as connection:
             yield connection
 
@@ -743,7 +749,8 @@ class SqliteStore:
         except (apsw.CorruptError, apsw.NotADBError, DamagedError) as error:
             self._damage = error.what if isinstance(error, DamagedError) else str(error)
             raise Unavailable(
-                f"the index in {self._folder} is damaged ({self._damage}) and set aside; a new one is made",
+                f"the index in {self._folder} is damaged ({self._damage}) and set "
+                "aside; kbsync makes a new one",
                 code="index-damaged",
             ) from error
         except (apsw.Error, OSError, StateError) as error:

@@ -48,13 +48,13 @@ class Model:
 
 
 def find_model(connection: apsw.Connection, name: str) -> Model | None:
-    """The model of that name, if the index has vectors of it."""
+    """Return the model of that name, if the index has vectors of it."""
     row = connection.execute("SELECT id, name, dimensions FROM model WHERE name = ?", (name,)).get
     return Model(*row) if row else None
 
 
 def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Model:
-    """The model of that name, created if it is new. Call inside a transaction.
+    """Return the model of that name, created if it is new. Call inside a transaction.
 
     Raises `Halted` if its earlier vectors have another length.
     """
@@ -68,7 +68,7 @@ def ensure_model(connection: apsw.Connection, name: str, dimensions: int) -> Mod
 
 
 def find_slots(connection: apsw.Connection, model: Model, keys: Iterable[bytes]) -> dict[bytes, int]:
-    """The slots of those `keys` that have a vector."""
+    """Return the slots of those `keys` that have a vector."""
     slots, remaining = dict[bytes, int](), iter(keys)
     while batch := list(islice(remaining, _KEYS_AT_ONCE)):
         padding = [None] * (_KEYS_AT_ONCE - len(batch))
@@ -88,7 +88,7 @@ def fill(
 
 
 def read(connection: apsw.Connection, model: Model, slots: Iterable[int]) -> dict[int, bytes]:
-    """The vectors in these slots, as stored."""
+    """Return the vectors in these slots, as stored."""
     by_slot = dict[int, bytes]()
     for segment, segment_slots in groupby(sorted(set(slots)), lambda slot: slot // SLOTS):
         with connection.blob_open("main", "block", "vectors", segment, False) as blob:
@@ -123,7 +123,7 @@ def release(connection: apsw.Connection, slots: Iterable[int], version: int) -> 
 
 
 def _free_slots(connection: apsw.Connection, model: Model, count: int, version: int) -> list[int]:
-    """`count` free slots; adds segments if the existing ones are full."""
+    """Return `count` free slots; adds segments if the existing ones are full."""
     find = "SELECT id FROM slot WHERE model = ? AND key IS NULL ORDER BY id LIMIT ?"
     while True:
         free = [slot for (slot,) in connection.execute(find, (model.id, count))]
@@ -175,12 +175,12 @@ class Cosines:
         self._values = values
 
     def of(self, slot: int) -> float:
-        """The cosine with one slot; 0 if it has none."""
+        """Return the cosine with one slot; 0 if it has none."""
         place = self._places.get(slot // SLOTS)
         return 0.0 if place is None else float(self._values[place * SLOTS + slot % SLOTS])
 
     def best(self, start: int, stop: int, least: float = 0.0) -> list[int]:
-        """The slots at ranks `start` to `stop`, nearest first, only those above `least`."""
+        """Return the slots at ranks `start` to `stop`, nearest first, only those above `least`."""
         import numpy as np
 
         values, stop = self._values, min(stop, len(self._values))
@@ -207,7 +207,7 @@ class Matrix:
         self._free: list[int] = []
 
     def cosines(self, model: Model, vector: NDArray[np.float32]) -> Cosines:
-        """The cosine of `vector` (length 1) with every slot, as of the open transaction."""
+        """Return the cosine of `vector` (length 1) with every slot, as of the open transaction."""
         import numpy as np
 
         listed = "SELECT id, version FROM segment WHERE model = ? ORDER BY id"
@@ -224,7 +224,7 @@ class Matrix:
         return Cosines(places, values)
 
     def _refresh(self, model: Model, versions: Mapping[int, int]) -> NDArray[np.float32]:
-        """The cached vectors, after dropping removed segments and reading changed ones again."""
+        """Return the cached vectors, after dropping removed segments and reading changed ones again."""
         import numpy as np
 
         cached = np.zeros((0, model.dimensions), np.float32) if self._cached is None else self._cached
@@ -251,7 +251,7 @@ class Matrix:
         return cached
 
     def _read(self, model: Model, segments: Iterable[int]) -> Iterator[NDArray[np.float32]]:
-        """The vectors of each segment, read from the file."""
+        """Yield the vectors of each segment, read from the file."""
         import numpy as np
 
         for segment in segments:
@@ -260,7 +260,7 @@ class Matrix:
 
 
 def _products(vectors: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The product of each row with `vector`.
+    """Return the product of each row with `vector`.
 
     einsum stays in this thread: 4 ms for 100,000 rows. `@` calls BLAS, which takes 9 ms of processor time
     and half a second if its threads have to wait on a busy machine.

@@ -249,7 +249,7 @@ class Writer:
         return self.scrub() and is_clear
 
     def tidy(self) -> bool:
-        """One step of the work that an interrupted change left; whether there may be more."""
+        """Return one step of the work that an interrupted change left; whether there may be more."""
         with self._guard:
             if not self._is_open or self._is_closing:
                 return False
@@ -461,7 +461,7 @@ class Writer:
         return run
 
     def _slots(self, document: _Incoming, chunks: Sequence[Chunk], version: int) -> dict[str, int]:
-        """The slot of each key's vector. Raises `_VectorsLackingError`."""
+        """Return the slot of each key's vector. Raises `_VectorsLackingError`."""
         keys = {chunk.key: bytes.fromhex(chunk.key) for chunk in chunks}
         model = vectors.find_model(self._connection, document.model)
         slots = vectors.find_slots(self._connection, model, keys.values()) if model else {}
@@ -530,7 +530,9 @@ class Writer:
         return room
 
     def _split_run(self, run: Run) -> list[Run]:
-        """A run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its place."""
+        """Return a run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its
+        place.
+        """
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
             for first in range(run.first, run.last + 1, STEP)
@@ -607,16 +609,16 @@ class Writer:
         vectors.release(self._connection, slots, version)
 
     def _find_ownerless(self) -> list[int]:
-        """The runs without an owner whose document is not being stored."""
+        """Return the runs without an owner whose document is not being stored."""
         rows = self._connection.execute("SELECT first FROM run WHERE document IS NULL")
         return [first for (first,) in rows if first not in self._staged]
 
     def _is_marked(self) -> bool:
-        """Whether words in the full-text index may be only marked as deleted."""
+        """Return whether words in the full-text index may be only marked as deleted."""
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:
-        """One step of removing words that are only marked as deleted; whether there was one to do."""
+        """Return one step of removing words that are only marked as deleted; whether there was one to do."""
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
@@ -684,7 +686,7 @@ def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """A descriptor that holds the lock of `folder`, which is created if missing."""
+    """Return a descriptor that holds the lock of `folder`, which is created if missing."""
     path = folder / LOCK
     try:
         make_private_folder(folder)

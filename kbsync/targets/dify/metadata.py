@@ -23,13 +23,14 @@ BATCH = 100
 """Maximum number of documents in one request."""
 
 MOST_WAITING = 1000
-"""Maximum number of documents whose metadata waits; the oldest do without."""
+"""Maximum number of documents whose metadata is waiting to be sent; beyond that, the oldest get none."""
 
 PATIENCE = 15.0
 """Maximum delay of a poll, in seconds."""
 
 PAUSE = 600.0
-"""Seconds without metadata after a failed request: refused ones count towards the plan's limit, too."""
+"""Seconds without metadata requests after a failed one: refused requests also count towards the plan's limit.
+"""
 
 
 class MetadataSender:
@@ -100,7 +101,7 @@ class MetadataSender:
             await self._client.ask("describe", "POST", path, json={"operation_data": operations})
 
     async def _field(self, name: str, known: Mapping[str, str]) -> str:
-        """The field with this name; creates it if it is missing."""
+        """Return the field with this name; creates it if it is missing."""
         known = {**known, **self._made}
         if name not in known:
             try:

@@ -67,7 +67,7 @@ class Dataset:
 
 
 def dataset_of(body: Any) -> Dataset | None:
-    """A knowledge base (api/fields/dataset_fields.py)."""
+    """Return a knowledge base (api/fields/dataset_fields.py)."""
     payload = object_of(body)
     base_id = id_of(payload.get("id"))
     if base_id is None:
@@ -111,7 +111,9 @@ _RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
-    """The fields of a search; the defaults if the base has none (api/services/hit_testing_service.py)."""
+    """Return the fields of a search; the defaults if the base has none
+    (api/services/hit_testing_service.py).
+    """
     method = "keyword_search" if technique == "economy" else "semantic_search"
     usual = {"search_method": method, "reranking_enable": False, "score_threshold_enabled": False}
     payload = _without_nulls(object_of(value))
@@ -130,7 +132,7 @@ def page_of(body: Any) -> ListPage[DocumentRow] | None:
 
 
 def document_of(value: object) -> DocumentRow | None:
-    """A document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
+    """Return a document (api/fields/document_fields.py); its file's size is in `data_source_detail_dict`."""
     payload = object_of(value)
     remote_id = id_of(payload.get("id"))
     if remote_id is None:
@@ -169,7 +171,7 @@ def status_of(payload: Mapping[str, Any]) -> DocStatus:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """The passages of a search, best first; None for another shape."""
+    """Return the passages of a search, best first; None for another shape."""
     return matches_in(object_of(body).get("records"), _match)
 
 
@@ -268,7 +270,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Any other code is a refusal, whatever HTTP says.
     ErrorRule(Rejected, reported=True),
 )
-"""One code stands for many things at Dify, so most rules check the words first."""
+"""Dify uses one code for many errors, so most rules check the words first."""
 
 SENTENCES = {
     "unauthorized": "Dify does not know the api_key",

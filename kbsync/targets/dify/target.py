@@ -144,7 +144,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
+        """Return the SHA-256 of the uploaded file, read at its signed URL; None if it can't be read."""
         try:
             answer = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = text_of(object_of(answer.body).get("url"))

@@ -24,7 +24,7 @@ from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
 MOST_FILES = 10
 
 MOST_CHANGED = 50
-"""Maximum number of changed texts in one request (200 are documented), and of those kept ready at a time."""
+"""Maximum number of changed texts in one request, and of texts kept ready at a time (200 are documented)."""
 
 MOST_BYTES = 16_000_000
 """Maximum bytes of one request with several documents; a single document may have more."""
@@ -115,7 +115,7 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """All bases of the bot: the call has no pages, despite its name."""
+    """Return all bases of the bot: the call has no pages, despite its name."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 
@@ -133,7 +133,7 @@ _AGES: Sequence[Callable[[str], int]] = (
     lambda remote_id: _digits(remote_id[:8]),
     lambda remote_id: _digits(remote_id[-6:]),
 )
-"""Fields that may tell older documents from younger ones; only their order counts."""
+"""Fields that may show which of two documents is older; only their order matters."""
 
 _Order = Callable[[str], int]
 
@@ -182,7 +182,9 @@ class Lookup:
         return beside[0] if beside else still[len(still) // 2] if still else None
 
     def _order(self) -> _Order | None:
-        """The field that grows along the list and differs most between documents; None: there is none."""
+        """Return the field that grows along the list and differs most between documents; None: there is
+        none.
+        """
         ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
         fits: list[tuple[int, _Order]] = []
         for age in _AGES:

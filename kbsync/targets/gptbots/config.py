@@ -104,7 +104,7 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Conflicts between settings of a rule for the documents that `match`."""
+        """Yield conflicts between settings of a rule for the documents that `match`."""
         if "splitter" in settings and "chunk_token" in settings:
             yield "splitter", "excludes chunk_token; remove one of them"
         extension = extension_of(match)
@@ -138,7 +138,7 @@ class DocumentKind(enum.StrEnum):
 
 _SHEETS = frozenset(KINDS["qa"])
 FETCHED = frozenset({"pdf", "txt", "md", "doc", "docx"})
-"""What the vendor fetches from a URL: files of these formats, and no web pages as far as is documented."""
+"""The formats of files that the vendor fetches from a URL; it doesn't document fetching web pages."""
 
 EXTENSIONS = _SHEETS | FETCHED | LINKS
 
@@ -170,8 +170,9 @@ class Cutting:
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 
     def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """The fields of a request: none when changing questions and answers, according to that call's
-        page."""
+        """Return the fields of a request: none when changing questions and answers, according to that call's
+        page.
+        """
         if is_update and self.kind is DocumentKind.QA:
             return {}
         given: dict[str, Any] = {"purpose": "QA_FILE"} if self.kind is DocumentKind.QA else {}
@@ -180,7 +181,7 @@ class Cutting:
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
-    """How to cut the document at `path` with these settings; ignores what doesn't fit its kind."""
+    """Return how to cut the document at `path` with these settings; ignores what doesn't fit its kind."""
     extension = extension_of(path)
     is_sheet = extension in _SHEETS
     kind = (
@@ -199,7 +200,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def describe_recipe(recipe: str) -> str:
-    """The settings behind a recipe; "" for a text of another form."""
+    """Return the settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if found is None:
         return ""
@@ -209,6 +210,6 @@ def describe_recipe(recipe: str) -> str:
 
 
 def kind_of_recipe(recipe: str | None) -> DocumentKind | None:
-    """The kind of a document with this `recipe`; None if unknown."""
+    """Return the kind of a document with this `recipe`; None if unknown."""
     letter = (recipe or "")[:1]
     return next((kind for kind, one in _LETTERS.items() if one == letter), None)

@@ -80,7 +80,7 @@ class FileResult:
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
-    """The bases in `knowledge_base`, `data` or `data.list`, depending on the version."""
+    """Return the bases in `knowledge_base`, `data` or `data.list`, depending on the version."""
     rows = _first_list(body, "knowledge_base", "data", "list")
     if rows is None:
         return None
@@ -97,14 +97,14 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
-    """A page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
+    """Return a page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
     # A count of 0 vouches for no empty list: the base is the second witness (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
 
 
 def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
-    """A document as described by its marker, or by its name if it has none; the list has no states.
+    """Return a document as described by its marker, or by its name if it has none; the list has no states.
 
     Under another prefix or URL it isn't a file of this mirror, but may be an earlier upload of it.
     """
@@ -129,7 +129,7 @@ def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
-    """The outcomes of the files of a request; None if the response doesn't say."""
+    """Return the outcomes of the files of a request; None if the response doesn't say."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
     stored = [FileResult(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc"))]
@@ -157,7 +157,7 @@ def _failure(failed: object) -> FileResult:
 
 
 def states_of(body: Any) -> Mapping[str, str] | None:
-    """`data_status` by id, in upper case; "" if it is missing."""
+    """Return `data_status` by id, in upper case; "" if it is missing."""
     rows = _first_list(body, "data", "list", "doc")
     if rows is None:
         return None
@@ -169,7 +169,7 @@ def states_of(body: Any) -> Mapping[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """The passages of a search, each with the id of its document; None for another shape."""
+    """Return the passages of a search, each with the id of its document; None for another shape."""
     return matches_in(_first_list(body, "list", "data"), _match)
 
 
@@ -178,7 +178,7 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:
-    """The list itself, or the first list under one of `keys`, also one level deeper."""
+    """Return the list itself, or the first list under one of `keys`, also one level deeper."""
     if isinstance(body, list):
         return body
     if not isinstance(body, dict):
@@ -216,7 +216,7 @@ class Marker:
 
 
 def write_marker(base: str, marker: Marker) -> str:
-    """The URL: ASCII and well formed for any path."""
+    """Return the URL: ASCII and well formed for any path."""
     was = "" if marker.was is None else f"&w={marker.was}"
     rest = f"sha256={marker.digest}&u={marker.upload_id}&r={marker.recipe}{was}"
     return f"{base.rstrip('/')}/{quote(marker.path.encode('utf-8', 'surrogateescape'))}#{rest}"
@@ -249,8 +249,10 @@ _QUOTA = re.compile(r"\bquota\b|配额|额度", re.IGNORECASE)
 
 
 _REGION_HINT = "check api_key, and that base_url is its region (sg, jp, th differ)"
-_BOT_HINT = "its knowledge bases went with it; put a key of another bot and its base into the config"
-_CREDITS_HINT = "see to the account's credits in the vendor's console"
+_BOT_HINT = (
+    "its knowledge bases were deleted with it; set api_key and knowledge_base_id of another bot in the config"
+)
+_CREDITS_HINT = "check the account's credits in the vendor's console"
 _RIGHTS_HINT = "check api_key and its rights"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
@@ -273,7 +275,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
-    """The location and our sentence, then the vendor's code and words."""
+    """Return the location and our sentence, then the vendor's code and words."""
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
@@ -347,7 +349,7 @@ reliable."""
 SENTENCES = {
     _WRONG_KEY: "the API key is not known there",
     _BOT_GONE: "the bot was deleted",
-    _INVALID: "the vendor finds something in it invalid",
+    _INVALID: "the vendor calls part of it invalid",
     TOO_MANY: "too many documents in one request",
     "50000": "the vendor had an internal error",
     "408": "the request was not waited for",

@@ -127,7 +127,7 @@ _composed = partial(unicodedata.normalize, "NFC")
 
 
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """What an answer says of each document that was sent, by place and never by position. Pure.
+    """Return what an answer says of each document that was sent, by place and never by position. Pure.
 
     The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
     an update by its id, which stays. A document in both lists or in neither is `Unsure`.
@@ -173,10 +173,12 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
     if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
         return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
     if not ids:
-        return Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
+        return Unsure(
+            f"the vendor's response says neither that {name} was stored nor that it failed", code="no-receipt"
+        )
     remote_id = ids.pop() or item.doc_id
     if not remote_id:
-        return Unsure(f"the vendor's answer gives {name} no id", code="no-id")
+        return Unsure(f"the vendor's response has no id for {name}", code="no-id")
     return Accepted(remote_id, replaced=bool(item.doc_id) and remote_id == item.doc_id)
 
 
@@ -222,7 +224,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """How `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+        """Return how `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
         return cutting_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
@@ -406,7 +408,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- states
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """The states of the versions sent last; UNKNOWN if unavailable, MISSING if the list lacks the
+        """Return the states of the versions sent last; UNKNOWN if unavailable, MISSING if the list lacks the
         document too.
 
         Raises `Halted`, and `TargetError` if nothing could be read at all.

@@ -89,7 +89,7 @@ def json_body(text: bytes) -> RequestBody:
 
 
 def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
-    """A multipart body: the fields in order, then the file. Raises `BodyMissingError`.
+    """Return a multipart body: the fields in order, then the file. Raises `BodyMissingError`.
 
     httpx writes names as raw UTF-8 in quotes, like browsers, and never `filename*`, which many Java parsers
     drop.
@@ -104,14 +104,15 @@ def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
 
 
 def file_body(body: Body, content_type: str = "application/octet-stream") -> RequestBody:
-    """The bytes of one file and nothing else. Raises `BodyMissingError`."""
+    """Return the bytes of one file and nothing else. Raises `BodyMissingError`."""
     with ExitStack() as files:
         file = files.enter_context(MeasuredFile(body))
         return RequestBody(content_type, file.size, iter(file.read, b""), files.pop_all())
 
 
 def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
-    """A JSON body in pieces: bytes as they are, a file as base64 (the quotes are in the pieces around it).
+    """Return a JSON body in pieces: bytes as they are, a file as base64 (the quotes are in the pieces around
+    it).
 
     Raises `BodyMissingError` if a file can't be opened.
     """
@@ -122,7 +123,7 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
 
 
 def base64_size(size: int) -> int:
-    """The size of `size` bytes in base64."""
+    """Return the size of `size` bytes in base64."""
     return 4 * -(-size // 3)
 
 
@@ -232,6 +233,6 @@ def parse_json(content: bytes | str) -> Any | None:
 
 
 def excerpt(content: bytes) -> str:
-    """The beginning of a response on one printable line."""
+    """Return the beginning of a response on one printable line."""
     beginning = content[: 4 * EXCERPT].decode("utf-8", "replace")
     return printable(" ".join(beginning.split()))[:EXCERPT]

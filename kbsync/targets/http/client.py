@@ -60,7 +60,7 @@ from kbsync.targets.http.rules import by_status
 
 TRIES = 3
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 2.0
-"""Seconds between the tries of an idempotent call, the upper half of it by chance."""
+"""Maximum seconds between two tries of an idempotent call; the pause is random, and at least half of this."""
 
 LARGEST_ANSWER = 32 * 1024 * 1024
 """Maximum size of a response in bytes."""
@@ -230,7 +230,7 @@ class Client:
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
-        """A context for a waiting user: requests inside respond within `seconds`, including pauses and
+        """Yield a context for a waiting user: requests inside respond within `seconds`, including pauses and
         retries.
 
         Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A cancelled request
@@ -517,7 +517,7 @@ class Client:
         return answer
 
     def redact(self, text: str) -> str:
-        """The target's message, safe to show and store: without the key, which it may quote."""
+        """Return the target's message, safe to show and store: without the key, which it may quote."""
         return _redact(text, self._headers())
 
     @contextmanager
@@ -595,7 +595,7 @@ def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _redact(text: str, headers: Mapping[str, str]) -> str:
-    """`text` without the secrets in a request's headers, which some proxies and services quote."""
+    """Return `text` without the secrets in a request's headers, which some proxies and services quote."""
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
         if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
@@ -606,7 +606,7 @@ def _redact(text: str, headers: Mapping[str, str]) -> str:
 
 
 def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> TargetError | None:
-    """The error with the key removed from its reason."""
+    """Return the error with the key removed from its reason."""
     if error is not None:
         error.reason = _redact(error.reason, headers)
         error.args = (error.reason,)

@@ -73,7 +73,7 @@ class Endpoint:
 
 
 def origin(endpoint: Endpoint) -> httpx.URL:
-    """The base URL. Raises `UsageError` unless it is http or https."""
+    """Return the base URL. Raises `UsageError` unless it is http or https."""
     try:
         url = httpx.URL(endpoint.base_url)
     except httpx.InvalidURL:
@@ -86,14 +86,14 @@ def origin(endpoint: Endpoint) -> httpx.URL:
 
 
 def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Whether scheme, host and port are equal."""
+    """Return whether scheme, host and port are equal."""
     ports = {"http": 80, "https": 443}
     first, second = ((url.scheme, url.host, url.port or ports.get(url.scheme)) for url in (one, other))
     return first == second
 
 
 def trusted(endpoint: Endpoint) -> ssl.SSLContext:
-    """The certificate authorities to trust. Raises `UsageError` if `ca_file` contains none."""
+    """Return the certificate authorities to trust. Raises `UsageError` if `ca_file` contains none."""
     if endpoint.ca_file is None:
         return _USUAL_AUTHORITIES()
     context = httpx.create_ssl_context()
@@ -119,7 +119,7 @@ def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
 
 
 def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.Proxy | None:
-    """The proxy for `url`. Raises the same errors as `proxy_host`."""
+    """Return the proxy for `url`. Raises the same errors as `proxy_host`."""
     variable, address = ("", endpoint.proxy) if endpoint.proxy else _proxy_of_environment(url)
     if not address:
         return None
@@ -153,7 +153,8 @@ def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
 
 
 def is_direct(url: httpx.URL, no_proxy: str) -> bool:
-    """Whether the environment sets no proxy for `url`: it is this machine, or `no_proxy` lists its host.
+    """Return whether the environment sets no proxy for `url`: it is this machine, or `no_proxy` lists its
+    host.
 
     Each entry is a name, which includes all names below it (`.corp.example`, `*.corp.example`), an address, a
     range of addresses (`10.0.0.0/8`), or `*`; with a port (`kb:8080`) it applies only to that port. Names are
@@ -307,7 +308,7 @@ class _Returning(httpx.AsyncByteStream):
 def connections(
     endpoint: Endpoint, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """A client that sends no header of ours except `User-Agent`; `transport` replaces the network.
+    """Return a client that sends no header of ours except `User-Agent`; `transport` replaces the network.
 
     It requests uncompressed bytes: a compressed response of a few kB can unpack to gigabytes.
     """

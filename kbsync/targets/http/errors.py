@@ -184,7 +184,7 @@ class SendTrace:
 def failed_request(
     beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
 ) -> FailedRequest:
-    """A request without a response. `beginning`: the start of the message, up to the host."""
+    """Return a request without a response. `beginning`: the start of the message, up to the host."""
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
     is_lasting = isinstance(error, _LASTING) or any(
@@ -194,7 +194,7 @@ def failed_request(
 
 
 def describe_failure(error: Exception, timeouts: Timeouts) -> str:
-    """What happened, as the rest of a sentence that begins with the host."""
+    """Return what happened, as the rest of a sentence that begins with the host."""
     match error:
         case TimeoutError():
             return f"did not finish within {timeouts.whole:g} s"
@@ -227,7 +227,7 @@ def _describe_unreachable(error: Exception) -> str:
             case ssl.SSLCertVerificationError():
                 return (
                     f"was not trusted: {cause.verify_message}; if your own authority issued its "
-                    "certificate, set ca_file to that authority"
+                    "certificate, set ca_file to that authority's certificate"
                 )
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
                 return "was not reached: it does not speak TLS; if it is in your network, write http://"

@@ -128,7 +128,7 @@ class MissingCalls:
             raise NotOffered(error.reason, code=error.code)
 
     def lacks(self, op: str) -> bool:
-        """Whether it was proven within the last hour."""
+        """Return whether it was proven within the last hour."""
         return op in self._missing and self._steady() - self._missing[op][0] < REMEMBERED
 
     def note(self, op: str, error: NotOffered) -> NotOffered:
@@ -287,8 +287,9 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, most: int) -> int:
-        """Bytes to claim at a time: fewer than `most` at a slow pace, so that no connection is silent for
-        long."""
+        """Return bytes to claim at a time: fewer than `most` at a slow pace, so that no connection is silent
+        for long.
+        """
         return min(most, max(1024, self._per_second // 4)) if self._per_second else most
 
     def claim(self, size: int) -> float:

@@ -14,7 +14,7 @@ _MOST_TAGS, _LONGEST_TAG = 20, 100
 
 
 def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
-    """`path` with the mirror's prefix; `tags` if its front matter has any."""
+    """Return `path` with the mirror's prefix; `tags` if its front matter has any."""
     # Bytes of a name that are no text are no JSON either.
     path = (prefix + document.path).encode("utf-8", "replace").decode()
     fields: dict[str, Any] = {"path": path}
@@ -26,7 +26,7 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """The tags of front matter, a list on one line or on several; none if the front matter has no end.
+    """Return the tags of front matter, a list on one line or on several; none if the front matter has no end.
 
     Read line by line, because this runs outside the sandbox, where kbsync parses nobody's YAML.
     """

@@ -29,28 +29,29 @@ def text_of(value: object) -> str:
 
 
 def id_of(value: object) -> str | None:
-    """An id as a string, from JSON text or a JSON integer; None for anything else, even a float: above 53
-    bits it has already lost digits."""
+    """Return an id as a string, from JSON text or a JSON integer; None for anything else, even a float: above
+    53 bits it has already lost digits.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text_of(value).strip() or None
 
 
 def integer(value: object) -> int | None:
-    """An integer, or a string of digits; None for anything else."""
+    """Return an integer, or a string of digits; None for anything else."""
     if isinstance(value, str):
         return number_in(value.strip())
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def count_of(value: object) -> int | None:
-    """A count: an integer as above, not negative, and small enough for the state."""
+    """Return a count: an integer as above, not negative, and small enough for the state."""
     count = integer(value)
     return count if count is not None and 0 <= count <= _LARGEST_COUNT else None
 
 
 def number(value: object) -> float | None:
-    """A number such as a score; None for anything else, and for absurdly large ones."""
+    """Return a number such as a score; None for anything else, and for absurdly large ones."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _LARGEST else None
@@ -62,7 +63,9 @@ def flag_of(value: object) -> bool | None:
 
 
 def seconds_of(value: object) -> float | None:
-    """A time in seconds, from seconds or milliseconds, number or digits, or from ISO 8601, UTC by default."""
+    """Return a time in seconds, from seconds or milliseconds, number or digits, or from ISO 8601, UTC by
+    default.
+    """
     if isinstance(value, str) and (count := number_in(value.strip())) is not None:
         value = count
     elif isinstance(value, str):
@@ -77,12 +80,12 @@ def seconds_of(value: object) -> float | None:
 
 
 def object_of(value: object) -> Mapping[str, Any]:
-    """An object; an empty one for anything else."""
+    """Return an object; an empty one for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def objects_in(value: object) -> Iterator[dict[str, Any]]:
-    """The objects of a list, without anything else in it."""
+    """Yield the objects of a list, without anything else in it."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
@@ -91,21 +94,23 @@ R = TypeVar("R")
 
 
 def require_document(op: str, row: R | None) -> R:
-    """The document that an upload created. Raises `Unsure` for None: the upload may have created one."""
+    """Return the document that an upload created. Raises `Unsure` for None: the upload may have created
+    one.
+    """
     if row is None:
         raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
     return row
 
 
 def require_shape(op: str, value: V | None) -> V:
-    """The parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
+    """Return the parsed response. Raises `Unavailable` for None: the response has an unexpected shape."""
     if value is None:
         raise Unavailable(f"{op}: the response has an unexpected shape", code="shape")
     return value
 
 
 def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
-    """Each id once, in batches for one request."""
+    """Yield each id once, in batches for one request."""
     unique = tuple(dict.fromkeys(ids))
     return (unique[start : start + most] for start in range(0, len(unique), most))
 
@@ -173,7 +178,7 @@ class DocumentRow:
 def page_in(
     listed: object, total: object, row_of: Callable[[dict[str, Any]], T | None]
 ) -> ListPage[T] | None:
-    """The rows of a list, each read by `row_of`; None if there is no list."""
+    """Return the rows of a list, each read by `row_of`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     rows = (row_of(one) for one in objects_in(listed))
@@ -187,7 +192,7 @@ Match = tuple[str, Passage]
 def matches_in(
     listed: object, read: Callable[[dict[str, Any]], tuple[object, Passage]]
 ) -> tuple[Match, ...] | None:
-    """The passages of a search, each read by `read`; None if there is no list."""
+    """Return the passages of a search, each read by `read`; None if there is no list."""
     if not isinstance(listed, list):
         return None
     matches = map(read, objects_in(listed))
@@ -195,7 +200,7 @@ def matches_in(
 
 
 def path_below(prefix: str, path: str) -> str | None:
-    """`path` without the mirror's prefix; None for a file with another mirror's prefix."""
+    """Return `path` without the mirror's prefix; None for a file with another mirror's prefix."""
     return path.removeprefix(prefix) if path.startswith(prefix) and path != prefix else None
 
 
@@ -204,8 +209,8 @@ AskPage = Callable[[int, int], Awaitable[ListPage[T]]]
 
 
 def real_size(page: ListPage[T], size: int) -> int:
-    """The page size that the server really uses, shown by an incomplete first page that is shorter than
-    requested.
+    """Return the page size that the server really uses, shown by an incomplete first page that is shorter
+    than requested.
 
     Requesting no more than that from then on reads every row, whichever size the server counts with.
     """

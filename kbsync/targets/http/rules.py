@@ -109,8 +109,9 @@ _FILES = file_names(ENDINGS)
 
 
 def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
-    """`text` without the names of documents, which may contain any words: `余额.xlsx` doesn't mean an empty
-    account."""
+    """Return `text` without the names of documents, which may contain any words: `余额.xlsx` doesn't mean an
+    empty account.
+    """
     return files.sub(" ", text)
 
 
@@ -144,8 +145,9 @@ class ErrorCase:
         return self.status in SUCCESS
 
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
-        """Whether it has no message, and no code among `known_codes`: the next request may succeed. Web pages
-        count too."""
+        """Return whether it has no message, and no code among `known_codes`: the next request may succeed.
+        Web pages count too.
+        """
         if self.message:
             return False
         if self.codes:
@@ -163,7 +165,7 @@ def case_of(
     is_error: bool = False,
     is_of_document: bool = True,
 ) -> ErrorCase:
-    """A response in the form that rules check. `words`: None means those of `message`."""
+    """Return a response in the form that rules check. `words`: None means those of `message`."""
     shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
     return ErrorCase(
         call=answer.op,
@@ -190,7 +192,7 @@ def _destination(answer: HttpAnswer) -> str:
 
 
 def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
-    """A response of a service without its own table: the message is where most services put it."""
+    """Return a response of a service without its own table: the message is where most services put it."""
     body = object_of(answer.body)
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
@@ -238,7 +240,7 @@ class ErrorRule:
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
-        """The error with `reason`, followed by the hint."""
+        """Return the error with `reason`, followed by the hint."""
         if self.means is None:
             return None
         reason = f"{reason}; {self.hint}" if self.hint else reason
@@ -297,7 +299,7 @@ def classify(
 
 
 def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
-    """The first rule that matches, or None."""
+    """Return the first rule that matches, or None."""
     return next((rule for rule in rules if rule.fits(case)), None)
 
 
@@ -307,7 +309,7 @@ def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError
 
 
 def says_money(words: str) -> bool:
-    """Whether the message, perhaps of a failed document, blames an empty account."""
+    """Return whether the message, perhaps of a failed document, blames an empty account."""
     return MONEY.search(without_files(words)) is not None
 
 
@@ -317,7 +319,7 @@ MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
 
 
 def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
-    """The status of a document that the service failed to index, in its words.
+    """Return the status of a document that the service failed to index, in its words.
 
     `is_quota`: the account is to blame, not the document. Words about money imply that by themselves.
     """
@@ -383,6 +385,6 @@ COMMON: tuple[ErrorRule, ...] = (
 
 
 def is_completion(answer: HttpAnswer) -> bool:
-    """Whether it is a chat completion, whatever envelope the service's other responses have."""
+    """Return whether it is a chat completion, whatever envelope the service's other responses have."""
     body = object_of(answer.body)
     return answer.is_success and isinstance(body.get("choices"), list) and not body.get("error")

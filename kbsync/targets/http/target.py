@@ -66,7 +66,7 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """The way to `base_url` or to an `address` behind it, under the limits of the config.
+    """Return the way to `base_url` or to an `address` behind it, under the limits of the config.
 
     Raises `UsageError` where the key or the proxy is a secret that could not be read.
     """
@@ -82,7 +82,7 @@ def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: st
 
 
 def key_of(config: RemoteTargetConfig) -> str:
-    """The API key. Raises `UsageError` for a key that no header can carry."""
+    """Return the API key. Raises `UsageError` for a key that no header can carry."""
     key = config.api_key.reveal()
     if not (key and key.isascii() and key.isprintable() and " " not in key):
         raise UsageError("api_key is empty or has characters that no key has; copy it again")
@@ -90,7 +90,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Seconds after re-indexing was requested during which a failure may still be the old one."""
+    """Return seconds after re-indexing was requested during which a failure may still be the old one."""
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -102,7 +102,8 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """What `ask` finds with the vendor's ranking model, where that is wanted; else, or in need, without it.
+    """Return what `ask` finds with the vendor's ranking model, where that is wanted; else, or in need,
+    without it.
 
     Without it where it may be what failed: no such model, no money or plan for it, too much work for it,
     which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
@@ -121,7 +122,7 @@ async def search_ranked(
 
 
 def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
-    """The hits that a query is about, best first, of a service that knows no paths, types and dates.
+    """Return the hits that a query is about, best first, of a service that knows no paths, types and dates.
 
     `path` is left to the engine, which knows the ids. Where it chooses by paths afterwards, all that was
     found: what is cut here would be missing there.
@@ -135,7 +136,7 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Why a service would refuse a document, mostly after all of it was sent; None: it would not.
+    """Return why a service would refuse a document, mostly after all of it was sent; None: it would not.
 
     `max_bytes`: as the config has it, if it does; any other limit is the service's own.
     """
@@ -151,7 +152,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
 
 
 def address_in(document: Outgoing) -> str:
-    """The URL in a link file. Raises `Unfit` for a file without one."""
+    """Return the URL in a link file. Raises `Unfit` for a file without one."""
     try:
         with document.body.open() as stream:
             return address_from(document.path, stream)
@@ -189,11 +190,10 @@ class ServiceTarget(Target, Generic[Row]):
     """The header with the key, and what precedes the key there."""
 
     refuses_alike: ClassVar[bool] = False
-    """Whether a refusal of a document may mean the base, which is then checked before a document is
-    blamed."""
+    """Whether a refused document may point to a problem with the base; kbsync then checks the base first."""
 
     gone_proves_base: ClassVar[bool] = False
-    """Whether "gone" already proves that the base exists; otherwise the base is checked."""
+    """Whether "gone" already proves that the base exists; otherwise kbsync checks the base."""
 
     most_ids: ClassVar[int] = 0
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
@@ -202,7 +202,7 @@ class ServiceTarget(Target, Generic[Row]):
     """Whether the service runs one deletion at a time: waiting ids then go with the next batch."""
 
     shortest_query: ClassVar[int] = 1
-    """Minimum length of a query in characters, those beyond ASCII counted twice."""
+    """Minimum length of a query in characters; non-ASCII characters count twice."""
 
     calls_base: ClassVar[str] = "knowledge base"
     """The service's name for a knowledge base."""
@@ -254,7 +254,7 @@ class ServiceTarget(Target, Generic[Row]):
         )
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """The same for every document: the service has the settings for splitting."""
+        """Return the same for every document: the service has the settings for splitting."""
         return self.only_recipe
 
     @property
@@ -268,20 +268,20 @@ class ServiceTarget(Target, Generic[Row]):
         return self._config, self._surroundings, self._client
 
     def no_base(self, base_id: str, words: str = "") -> Halted:
-        """The error for a missing base; `words`: the service's message."""
+        """Return the error for a missing base; `words`: the service's message."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
         look = f"list them with {self._surroundings.pasted('kb list')}"
         return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """The same base through the same gate; every request waits for `pace` first."""
+        """Return the same base through the same gate; every request waits for `pace` first."""
         # The gate, the breaker, the connections and what is known of the base stay the same.
         slow = copy(self)
         slow._client = self._client.unhurried(pace)
         return slow
 
     def _redact_reasons(self, states: Mapping[str, DocStatus]) -> Mapping[str, DocStatus]:
-        """The states, with our key removed from the service's messages."""
+        """Return the states, with our key removed from the service's messages."""
         redact = self._client.redact
         return {
             one: replace(state, reason=redact(state.reason)) if state.reason else state
@@ -307,11 +307,13 @@ class ServiceTarget(Target, Generic[Row]):
         check_shown(shown, base.documents, base.id)
 
     def _age_of(self, moment: float) -> float:
-        """Seconds since a time by the service's clock."""
+        """Return seconds since a time by the service's clock."""
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
-        """The SHA-256 (lower-case hex) of a stored file at its signed address; errors as `Client.read`."""
+        """Return the SHA-256 (lower-case hex) of a stored file at its signed address; errors as
+        `Client.read`.
+        """
         digest = hashlib.sha256()
         async with aclosing(self._client.read(url, most=self._most_bytes or 0)) as pieces:
             async for piece in pieces:
@@ -319,7 +321,7 @@ class ServiceTarget(Target, Generic[Row]):
         return digest.hexdigest()
 
     async def _check_base_first(self, outcome: P) -> P | TargetError:
-        """The outcome, such as a refusal, if the base exists; else the error of checking the base."""
+        """Return the outcome, such as a refusal, if the base exists; else the error of checking the base."""
         try:
             await self.base()
         except TargetError as missing:
@@ -329,8 +331,9 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """What each call returns or raises. After a `Halted` the other documents get the same outcome,
-        without a request."""
+        """Return what each call returns or raises. After a `Halted` the other documents get the same outcome,
+        without a request.
+        """
         outcomes: dict[str, P | TargetError] = {}
         halted: Halted | None = None
         waiting = iter(ids)
@@ -372,14 +375,16 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """A page of the list, from 1; the newest first where `row` is given.
+        """Return a page of the list, from 1; the newest first where `row` is given.
 
         Needed unless `rows` is another.
         """
         raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
-        """One document; None where the answer is of another shape. Needed unless `_states` is another."""
+        """Return one document; None where the answer is of another shape. Needed unless `_states` is
+        another.
+        """
         raise NotImplementedError
 
     async def remove(self, remote_id: str) -> None:
@@ -397,14 +402,16 @@ class ServiceTarget(Target, Generic[Row]):
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """The passages of a search, each with the id of its document. The query has a text."""
+        """Return the passages of a search, each with the id of its document. The query has a text."""
 
     def is_gone(self, error: TargetError) -> bool:
-        """Whether the service says "not found", which counts only while its base answers (promise 1)."""
+        """Return whether the service says "not found", which counts only while its base answers (promise
+        1).
+        """
         return isinstance(error, Rejected) and error.code == GONE
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """The error of an upload if the base exists but the service lacks the call."""
+        """Return the error of an upload if the base exists but the service lacks the call."""
         return Unavailable(error.reason, code=error.code)
 
     # -- what follows
@@ -464,7 +471,7 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Rows on the first pages of the list, and the ids to ask for one by one."""
+        """Return rows on the first pages of the list, and the ids to ask for one by one."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
         # A page is worth as many requests as it spares.
@@ -475,7 +482,7 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, [one for one in ids if one not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Each document, or why it cannot be read; None if it is gone and the base is still there."""
+        """Return each document, or why it cannot be read; None if it is gone and the base is still there."""
         # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
@@ -487,7 +494,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _read_detail(self, remote_id: str) -> Row:
         row = await self.row(remote_id)
         if row is None or row.id != remote_id:
-            raise Rejected("the answer has another shape than it should", code="shape")
+            raise Rejected("the response has an unexpected shape", code="shape")
         return row
 
     async def _states_of(self, rows: Mapping[str, Row]) -> Mapping[str, DocStatus]:
@@ -538,7 +545,7 @@ class ServiceTarget(Target, Generic[Row]):
                 await self.base()
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        """Yield every document of the base once. Raises `Unavailable` at the end where many are not shown."""
         async with aclosing(self.rows()) as rows:
             async for row in rows:
                 yield row.listed
@@ -553,7 +560,7 @@ class ServiceTarget(Target, Generic[Row]):
         return await self._translate_refusal(self.page(number, size))
 
     async def _translate_refusal(self, page: Awaitable[P]) -> P:
-        """A page of the list. Raises `Unavailable` for every refusal while the base exists."""
+        """Return a page of the list. Raises `Unavailable` for every refusal while the base exists."""
         try:
             return await page
         except Rejected as error:

@@ -57,13 +57,13 @@ CONCURRENCY_OF_CLUSTER = 4
 """256 documents in flight keep a cluster busy; each may hold one of the process's 1,024 descriptors."""
 
 SCRUB_AFTER = 1.0
-"""Seconds from a change until deleted text is removed from the files, whatever comes between (promise 11)."""
+"""Maximum number of seconds until kbsync removes deleted text from the files (promise 11)."""
 
 _PAGE = 500
 
 
 def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONCURRENCY) -> Limits:
-    """The limits of a target with its own index."""
+    """Return the limits of a target with its own index."""
     return Limits(
         extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,
@@ -77,19 +77,23 @@ def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONC
 
 
 def encoder_of(config: IndexedTargetConfig, *, is_first: bool = False) -> Encoder:
-    """The encoder that `config` selects. Loads nothing and sends nothing. `is_first`: see `Endpoint`."""
+    """Return the encoder that `config` selects. Loads nothing and sends nothing. `is_first`: see
+    `Endpoint`.
+    """
     if _is_service(config.embedding):
         return ServiceEncoder(config.embedding, is_first=is_first)
     return LocalEncoder(_onnx_of(config))
 
 
 def _onnx_of(config: IndexedTargetConfig) -> Path | None:
-    """The folder of the user's own model."""
+    """Return the folder of the user's own model."""
     return config.embedding.path if config.embedding.type == "onnx" else None
 
 
 def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Whether it names a service. Raises `UsageError` for an unreadable secret, before anything is opened."""
+    """Return whether it names a service. Raises `UsageError` for an unreadable secret, before anything is
+    opened.
+    """
     if block.base_url is None or block.type not in SERVICES:
         return False
     for secret in (block.api_key, block.proxy):
@@ -179,7 +183,7 @@ class IndexedTarget(Target):
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
-        """The index. Replaces a missing or damaged one with an empty one, which has a new id."""
+        """Return the index. Replaces a missing or damaged one with an empty one, which has a new id."""
         uuid, documents = await asyncio.to_thread(self._store.check)
         base = Base(uuid, documents, self._store.address, *self._store.writers)
         # Finish soon what a killed process left unfinished.
@@ -250,11 +254,11 @@ class IndexedTarget(Target):
         self._scrub_soon()
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """The best documents first. Raises `UsageError` for an invalid path pattern."""
+        """Return the best documents first. Raises `UsageError` for an invalid path pattern."""
         return await asyncio.to_thread(self._search.search, query)
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """The words of a question that no document has."""
+        """Return the words of a question that no document has."""
         return await asyncio.to_thread(self._search.unknown_words, query)
 
     @property
@@ -268,7 +272,7 @@ class IndexedTarget(Target):
         return self._ranker is not None
 
     async def explain(self, remote_id: str) -> Explanation:
-        """The text of the document's chunks. Raises `Rejected` for an unknown document."""
+        """Return the text of the document's chunks. Raises `Rejected` for an unknown document."""
         texts = await asyncio.to_thread(self._store.texts, _known_number(remote_id))
         if texts is None:
             raise _unknown(remote_id)
@@ -327,7 +331,7 @@ class IndexedTarget(Target):
                     outcomes.append(outcome)
 
     def _parse(self, path: str, body: Body) -> Parsed:
-        """The text of a document. The first call starts the parser."""
+        """Return the text of a document. The first call starts the parser."""
         with self._starting:
             if self._parser is None:
                 from kbsync.index.fence.parser import Parser
@@ -356,7 +360,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Part of every recipe since the first version. Another number would send every stored document again."""
+"""Part of every recipe since the first version. Changing it would send every stored document again."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -383,7 +387,7 @@ _LARGEST_ID = 2**63 - 1
 
 
 def number_of(remote_id: str) -> int | None:
-    """The number of a document; None for an id that kbsync never gave."""
+    """Return the number of a document; None for an id that kbsync never gave."""
     is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_LARGEST_ID))
     number = int(remote_id) if is_number else None
     return None if number is None or number > _LARGEST_ID else number

@@ -52,7 +52,7 @@ class LightragTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Conflicts between the block, which is at `loc`, and its mirror."""
+        """Yield conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # The server gives no bytes back, so nothing but the name can prove what a document is.
         if mirror.names == "plain":

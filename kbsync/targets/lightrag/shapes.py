@@ -99,7 +99,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def document_id(remote_id: str) -> str:
-    """The server's id of a document, which it derives from the name."""
+    """Return the server's id of a document, which it derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
     # A list may have lone surrogates: no id is made of such a name.
@@ -124,12 +124,14 @@ class Row(DocumentRow):
         return self.server_id.startswith(_REFUSAL_ID)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
-        """Its state and why it failed. `others`: the other rows by the server's ids, as far as known."""
+        """Return its state and why it failed. `others`: the other rows by the server's ids, as far as
+        known.
+        """
         if not self.duplicate_of or self.status.state is not DocState.FAILED:
             return self.status
         twin = others.get(self.duplicate_of)
         name = twin.name if twin else self.duplicate_of
-        reason = f"the server takes a text only once, and has this one as {name}"
+        reason = f"the server stores each text only once, and already has this one as {name}"
         return DocStatus(DocState.FAILED, reason, "duplicate", twin=twin.id if twin else "")
 
 
@@ -160,13 +162,16 @@ def _status(one: Mapping[str, Any]) -> DocStatus:
 
 
 def is_deleting(answer: HttpAnswer) -> bool:
-    """Whether the server is deleting: from the response to the request on, while its status text may be
-    older."""
+    """Return whether the server is deleting: from the response to the request on, while its status text may
+    be older.
+    """
     return object_of(answer.body).get("destructive_busy") is True
 
 
 def all_deleted(answer: HttpAnswer, number: int) -> bool:
-    """Whether its last message says that it deleted this many documents; otherwise the list decides."""
+    """Return whether its last message says that it deleted this many documents; otherwise the list
+    decides.
+    """
     done = _DONE.fullmatch(text_of(object_of(answer.body).get("latest_message")))
     return done is not None and int(done[1]) == number
 

@@ -36,16 +36,17 @@ RECENT = 200
 """Rows of the largest page; documents being indexed are usually among the last changed ones."""
 
 LONGEST_REST = 10.0
-"""Seconds between two whole lists for `status`, at the most: one for each page that the last one had.
-
-Below the horizon after which the engine looks again for what is missing (15 s).
+"""Maximum number of seconds between two whole lists for `status`: one for each page of the last list. Shorter
+than the 15 s after which the engine checks again for missing documents.
 """
 
 DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
 """Seconds before each check of a running deletion; after the last one the engine checks again later."""
 
 PASSAGES, MOST_PASSAGES = 4, 200
-"""Asked for each document wanted, and at most; the server keeps what fits into its budget of tokens."""
+"""Number of passages to request for each wanted document, and its maximum; the server returns what fits into
+its token budget.
+"""
 
 _STILL_THERE = "the server says that the deletion is finished, but still has the document"
 
@@ -107,7 +108,7 @@ class LightragTarget(ServiceTarget[Row]):
             except TargetError as other:
                 if other.code == shapes.STORED:
                     return error
-                reason = f"{error.reason}; nor is it taken under its old name: {other.reason}"
+                reason = f"{error.reason}; the server also refuses the old name: {other.reason}"
                 if not isinstance(other, Rejected):  # both are tried again
                     return other if isinstance(other, Halted) else Unavailable(reason, code=error.code)
                 error = Rejected(reason, code=error.code)
@@ -124,7 +125,7 @@ class LightragTarget(ServiceTarget[Row]):
         wanted = set(ids)
 
         async def find(most: float, words: Sequence[str] | None = None) -> bool:
-            """True if the pages ended before `most` of them: all rows were seen."""
+            """Return true if the pages ended before `most` of them: all rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
                 page = await self._translate_refusal(
@@ -156,7 +157,7 @@ class LightragTarget(ServiceTarget[Row]):
         body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":
-            raise Unavailable(f"delete: the answer does not say that it begins: {answer.excerpt}")
+            raise Unavailable(f"delete: the response does not say that the deletion began: {answer.excerpt}")
         for seconds in DELETION_PAUSES:
             await self._sleep(seconds)
             answer = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
@@ -171,7 +172,7 @@ class LightragTarget(ServiceTarget[Row]):
         return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in ids}
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """The documents, without refused uploads."""
+        """Yield the documents, without refused uploads."""
         async with aclosing(super().rows()) as rows:
             async for row in rows:
                 if not row.is_refusal:

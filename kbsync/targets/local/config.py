@@ -42,26 +42,26 @@ class LocalTargetConfig(IndexedTargetConfig):
         return self.path or state_dir / "kb" / mirror
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Conflicts within the block, which is at `loc`."""
+        """Yield conflicts within the block, which is at `loc`."""
         if self.path is not None:
             if is_no_directory(self.path):
                 yield Conflict((*loc, "path"), f"{format_path(self.path)} is a file; name a folder")
             if kind := network_file_system(self.path):
                 message = (
-                    f"is on a network file system ({kind}), where locks do not hold; "
-                    "choose a place on a local disk"
+                    f"is on a network file system ({kind}), where file locks are unreliable; "
+                    "choose a path on a local disk"
                 )
                 yield Conflict((*loc, "path"), message)
         yield from IndexedTargetConfig.conflicts(self, mirror, loc)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base; creates it if it doesn't exist."""
+        """Return the knowledge base; creates it if it doesn't exist."""
         from kbsync.targets.local.target import LocalTarget
 
         return LocalTarget.open(self, surroundings)
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The knowledge base, or an empty one if the first pass hasn't created it yet."""
+        """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
         if self.folder(surroundings.state_dir, surroundings.mirror).exists():
             return self.open(surroundings)
         from kbsync.targets.local.target import Unmade

@@ -15,13 +15,13 @@ from kbsync.targets.openai.shapes import page_of
 
 
 async def read(client: Client, op: str, path: str, method: str = "GET") -> Mapping[str, Any] | None:
-    """One object; None if it doesn't exist."""
+    """Return one object; None if it doesn't exist."""
     answer = await unless_gone(client.ask(op, method, path))
     return None if answer is None else object_of(answer.body)
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
-    """Whether it existed. Raises `Unavailable` if the response doesn't say that it is gone."""
+    """Return whether it existed. Raises `Unavailable` if the response doesn't say that it is gone."""
     answer = await read(client, op, path, "DELETE")
     require_shape(op, answer is None or answer.get("deleted") is True or None)
     return answer is not None
@@ -30,8 +30,9 @@ async def remove(client: Client, op: str, path: str) -> bool:
 async def rows(
     client: Client, op: str, path: str, pages: int = 0, **params: str
 ) -> AsyncGenerator[Mapping[str, Any], None]:
-    """Every object of a list once, newest first; none if its store doesn't exist. `pages`: maximum pages, 0:
-    all."""
+    """Yield every object of a list once, newest first; none if its store doesn't exist. `pages`: maximum
+    pages, 0: all.
+    """
     seen: set[str] = set()
     params = {"limit": str(PAGE_SIZE), "order": "desc", **params}
     for number in itertools.count(1):
@@ -51,5 +52,5 @@ async def rows(
             return
         # OGX begins anew where the document at the end of a page was deleted meanwhile.
         if not fresh:
-            raise Unavailable(f"{op}: a page brings nothing new, and is not the last", code="list")
+            raise Unavailable(f"{op}: a page has no new rows, but isn't the last", code="list")
         params["after"] = after

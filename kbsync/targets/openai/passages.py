@@ -63,8 +63,8 @@ class SharedPassages:
         self._ids: dict[str, frozenset[str]] = {}
 
     async def find_alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """The remaining files that may have the text of a deleted one, whoever owns them, ours first. Their
-        passages have the same length.
+        """Return the remaining files that may have the text of a deleted one, whoever owns them, ours first.
+        Their passages have the same length.
 
         A file that is stored but not attached shows an interrupted deletion, and has no passages: then files
         match by size in bytes, or as another version.
@@ -91,8 +91,9 @@ class SharedPassages:
         return {one: several for one, several in found.items() if several}
 
     async def find_lost(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
-        """The passages to restore when `one` is detached: of one other file with its text, or of all
-        `alike`."""
+        """Return the passages to restore when `one` is detached: of one other file with its text, or of all
+        `alike`.
+        """
         if one in self._detached:
             return [await self._read(each) for each in reversed(alike)]
         for each in alike:

@@ -51,8 +51,9 @@ PUT_BACK = "put-back"
 
 
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
-    """The objects of any list unchanged, and the cursor for the next page; "" at the end. Raises
-    `Unavailable` for another shape."""
+    """Return the objects of any list unchanged, and the cursor for the next page; "" at the end. Raises
+    `Unavailable` for another shape.
+    """
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
     rows = [one for one in objects_in(listed) if text_of(one.get("id"))]
@@ -72,7 +73,7 @@ _STATES = {
 
 
 def status_of(row: Mapping[str, Any]) -> DocStatus:
-    """The status that a file in a store reports."""
+    """Return the status that a file in a store reports."""
     state = _STATES.get(text_of(row.get("status")), DocState.UNKNOWN)
     if state is not DocState.FAILED:
         return DocStatus(state)
@@ -82,7 +83,7 @@ def status_of(row: Mapping[str, Any]) -> DocStatus:
 
 
 def passages_of(answer: HttpAnswer) -> list[Match]:
-    """The passages of a search, each once. Raises `Unavailable` for another shape."""
+    """Return the passages of a search, each once. Raises `Unavailable` for another shape."""
     found: dict[tuple[str, str], Match] = {}
     for remote_id, passage in require_shape(
         answer.op, matches_in(object_of(answer.body).get("data"), _match)
@@ -104,7 +105,7 @@ PDF_AND_TEXT = frozenset({"inline::pypdf"})
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
-    """The kinds of file readers that OGX has."""
+    """Return the kinds of file readers that OGX has."""
     rows = objects_in(object_of(answer.body).get("data"))
     return frozenset(text_of(one.get("provider_type")) for one in rows if one.get("api") == "file_processors")
 
@@ -130,7 +131,7 @@ class Mark:
     recipe: str
 
     def attributes(self, remote_id: str) -> dict[str, str]:
-        """The attributes to send. Raises `Rejected` for a path that doesn't fit."""
+        """Return the attributes to send. Raises `Rejected` for a path that doesn't fit."""
         text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
         # What counts as a character is not documented: beyond ASCII it may be two.
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
@@ -142,7 +143,7 @@ class Mark:
 
 
 def mark_in(row: Mapping[str, Any]) -> Mark | None:
-    """The mark of a file in a store; None for somebody else's file."""
+    """Return the mark of a file in a store; None for somebody else's file."""
     attributes = object_of(row.get("attributes"))
     found = _MARK.fullmatch(text_of(attributes.get("kbsync")))
     encoded = "".join(text_of(attributes.get(key)) for key in PATH_KEYS)
@@ -156,7 +157,7 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
 
 
 def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
-    """A file in a store; without our mark, or under another prefix, it is somebody else's."""
+    """Return a file in a store; without our mark, or under another prefix, it is somebody else's."""
     created, status = count_of(row.get("created_at")), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
@@ -194,16 +195,18 @@ class FileNames:
         return f"{name}.txt" if as_text and not name.lower().endswith(_TEXT_SUFFIXES) else name
 
     def is_ours(self, row: Mapping[str, Any]) -> bool:
-        """Whether a file of the account was uploaded for this store by a mirror with this prefix."""
+        """Return whether a file of the account was uploaded for this store by a mirror with this prefix."""
         found = _TAGGED.search(text_of(row.get("filename")))
         return found is not None and found[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
-        """Whether a file of the account is this upload."""
+        """Return whether a file of the account is this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
     def is_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-        """Whether two files of the account may have the same text: same length, or versions of one file."""
+        """Return whether two files of the account may have the same text: same length, or versions of one
+        file.
+        """
         plain = [_TAGGED.sub("", text_of(row.get("filename"))) for row in (one, other)]
         is_version = plain[0] == plain[1] and self.is_ours(one) and self.is_ours(other)
         return is_version or one.get("bytes") == other.get("bytes")
@@ -236,7 +239,7 @@ _STORING = frozenset({"upload", "attach"})
 
 
 def _is_full(case: ErrorCase) -> bool:
-    """The message of a storing call that says so."""
+    """Return the message of a storing call that says so."""
     return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
 
 

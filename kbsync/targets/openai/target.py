@@ -37,7 +37,7 @@ FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
 
 CLEAN_EVERY, CLEAN_AFTER = 3600.0, 300.0
-"""Seconds: between two such looks; and from an upload on, in which it may still be attached."""
+"""Seconds between two such searches, and seconds for which a new upload may still be attached."""
 
 CLOCK_STEP = 2.0
 """Maximum difference of two clocks with whole seconds, in seconds."""
@@ -91,7 +91,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         """Check the store. Raises `Halted("knowledge-base-missing")`, also if it has expired."""
         store = await api.read(self._client, "base", self._store)
         if store is None or store.get("status") == "expired":
-            why = "it has expired, as its expires_after says" if store else ""
+            why = "it has expired (see its expires_after)" if store else ""
             raise self.no_base(self._config.vector_store_id, why)
         base_id = require_shape("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
@@ -103,7 +103,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return Base(base_id, documents, self._config.base_url)
 
     async def _readable_extensions(self) -> frozenset[str]:
-        """The formats that this OGX can read; all formats if it doesn't say."""
+        """Return the formats that this OGX can read; all formats if it doesn't say."""
         try:
             readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
         except TargetError:
@@ -184,12 +184,12 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
     def _pending_ids(self, most: float) -> set[str]:
-        """Files that may still appear in the store, within this many seconds."""
+        """Return files that may still appear in the store, within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {one for one, since in began.items() if self._steady() - since <= most}
 
     async def _read_file(self, remote_id: str) -> Mapping[str, Any] | None:
-        """One file of the store; None if it isn't in it."""
+        """Return one file of the store; None if it isn't in it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
@@ -221,7 +221,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Every file of the store. Now and then deletes files that were never attached."""
+        """Yield every file of the store. Now and then deletes files that were never attached."""
         seen = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:

@@ -59,7 +59,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     }
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Conflicts between the block, which is at `loc`, and its mirror."""
+        """Yield conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         # Every file of the base has a path, so the files of others would be taken for ours by it.
         if mirror.adopt == "name":

@@ -111,7 +111,7 @@ class StoredFile:
         return f", {self.id[:8]})\n"
 
     def listed(self, prefix: str, state: DocState) -> Listed:
-        """A row of the list; it omits paths of other mirrors, under another prefix."""
+        """Return a row of the list; it omits paths of other mirrors, under another prefix."""
         whole = self.path
         about = whole, self.size, self.created or None, state, path_below(prefix, whole), self.digest
         row = Listed(self.id, *about)
@@ -119,19 +119,22 @@ class StoredFile:
 
 
 def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) -> dict[str, str]:
-    """The metadata to send with a file. The mark is ASCII and its path has no spaces, whatever its bytes."""
+    """Return the metadata to send with a file. The mark is ASCII and its path has no spaces, whatever its
+    bytes.
+    """
     mark = f"{upload_id} {recipe} {quote(path.encode('utf-8', 'surrogateescape'))}"
     return {"knowledge_id": base, "file_hash": digest, MARK: mark}
 
 
 def safe(name: str) -> str:
-    """A name that a form can carry unchanged: the server doesn't unescape names in forms."""
+    """Return a name that a form can carry unchanged: the server doesn't unescape names in forms."""
     return _UNSAFE.sub("_", name)
 
 
 def safe_folder(path: str) -> str:
-    """The folder of the file at `path`, "" for none; for an empty name the server would create another folder
-    each time."""
+    """Return the folder of the file at `path`, "" for none; for an empty name the server would create another
+    folder each time.
+    """
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
@@ -165,14 +168,14 @@ def file_of(body: Any) -> StoredFile | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """A page of the rows that `read` returns; None also if the response has no count."""
+    """Return a page of the rows that `read` returns; None also if the response has no count."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
     # The server answers an error of its database with an empty list and a count of 0: that proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 
 
 def card_of(body: Any) -> BaseCard | None:
-    """A knowledge base; only a list counts its files."""
+    """Return a knowledge base; only a list counts its files."""
     row = object_of(body)
     base_id, count = id_of(row.get("id")), count_of(row.get("file_count"))
     words = text_of(row.get("name")), text_of(row.get("description"))
@@ -188,7 +191,7 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """The passages of a search, from three lists of lists for one query; None for another shape."""
+    """Return the passages of a search, from three lists of lists for one query; None for another shape."""
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
@@ -217,7 +220,7 @@ _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """A refusal in the server's words, so not a firewall's page, that isn't about the account."""
+    """Return a refusal in the server's words, so not a firewall's page, that isn't about the account."""
     return case.is_error and ACCOUNT.search(case.words) is None
 
 

@@ -60,16 +60,22 @@ MOST_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
 
 SOON, NOW_AND_THEN = 60.0, 90.0
-"""Seconds: in which work on a copy usually ends, and between looks at one whose end nobody heard of."""
+"""Seconds in which work on a copy usually ends, and seconds between two checks of a copy whose outcome is
+unknown.
+"""
 
 IN_FLIGHT, ENDED = ("pending", "processing"), ("completed", "failed")
 
 NEWEST, RECENT = 300, 86_400.0
-"""Files to a page of the user's newest, and seconds: how far a list looks back for those on their way."""
+"""Page size of the list of the user's newest files, and the seconds for which a list includes files still
+being added.
+"""
 
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
-    """A base compared with nothing: the only answer that has every folder with its path, and every file."""
+    """Return a base compared with nothing: the only answer that has every folder with its path, and every
+    file.
+    """
     return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
 
 
@@ -88,7 +94,7 @@ class RemoteFolders:
         self._known = None
 
     async def id_of(self, client: Client, base: str, folder: str) -> str | None:
-        """The id of the folder at `folder`, None for the base itself. Raises `TargetError`."""
+        """Return the id of the folder at `folder`, None for the base itself. Raises `TargetError`."""
         if not folder:
             return None
         async with self._lock:
@@ -188,7 +194,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """The status of a file, by its row in the base and among the newest files, if these were read."""
+        """Return the status of a file, by its row in the base and among the newest files, if these were
+        read.
+        """
         if row and row.is_searchable and not is_twin:
             return READY
         try:
@@ -212,7 +220,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
+        """Return files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
             page = await self._read_page(number, PAGE_SIZE, **more)
@@ -224,7 +232,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """The user's files for all bases, newest first and without texts, until there `is_enough`."""
+        """Return the user's files for all bases, newest first and without texts, until there `is_enough`."""
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
@@ -277,11 +285,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return DocStatus(DocState.INDEXING, reason, pause=min(left, NOW_AND_THEN))
 
     def _is_recent(self, file: StoredFile) -> bool:
-        """Whether its text was stored, or its indexing began, less than half of `give_up` ago."""
+        """Return whether its text was stored, or its indexing began, less than half of `give_up` ago."""
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     async def _read_status(self, remote_id: str) -> str | None:
-        """The status of a file without its text, which may be large; None if the file doesn't exist."""
+        """Return the status of a file without its text, which may be large; None if the file doesn't
+        exist.
+        """
         way = f"{_file_at(remote_id)}/process/status"
         answer = await unless_gone(self._client.ask("state", "GET", way))
         return (
@@ -289,13 +299,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         )
 
     async def _read_file(self, remote_id: str) -> StoredFile | None:
-        """A file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
+        """Return a file with its text. Raises `Unavailable` if the text exceeds the maximum response size."""
         answer = await unless_gone(self._client.ask("status", "GET", _file_at(remote_id)))
         return require_shape("status", file_of(answer.body)) if answer else None
 
     async def _read_page(self, number: int, size: int, **more: str) -> ListPage[StoredFile]:
-        """A page of the list, newest change first. For a user who isn't an admin the server returns 30 rows,
-        whatever is requested."""
+        """Return a page of the list, newest change first. For a user who isn't an admin the server returns 30
+        rows, whatever is requested.
+        """
         params = {"page": str(number), "limit": str(size), **more}
         answer = await self._client.ask("list", "GET", f"{self._base}/files", params=params)
         return require_shape("list", page_of(answer.body, file_of))
@@ -318,7 +329,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         newest = await self._find_newest(NEWEST, lambda _: True) if word == "completed" else {}
         file = newest.get(remote_id)
         if file and file.is_in_own_collection and self._is_recent(file):
-            raise Unavailable("delete: the file may just be linked", code=file.status)
+            raise Unavailable("delete: the file may be about to be linked", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
             await self._client.ask("delete", "DELETE", _file_at(remote_id))
         # In another base as well, or linked to this one only after it was cleaned up.
@@ -326,8 +337,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
     async def _wait_until_indexed(self, remote_id: str) -> str | None:
-        """The status of a file once the server has finished with it. Raises `Unavailable` while it is being
-        indexed.
+        """Return the status of a file once the server has finished with it. Raises `Unavailable` while it is
+        being indexed.
 
         Deleting it then would leave its passages in the base, where nothing could remove them (promise 11).
         """
@@ -420,8 +431,9 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Those of `ids` that are listed next to another file with the same text: not requested, not ours, or
-    older."""
+    """Return those of `ids` that are listed next to another file with the same text: not requested, not ours,
+    or older.
+    """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):
         first.setdefault(row.text_hash or row.id, row.id)

@@ -39,13 +39,15 @@ class PostgresTargetConfig(IndexedTargetConfig):
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, surroundings: Surroundings) -> Target:
-        """The knowledge base, without connecting or creating anything yet; for reading, it must exist."""
+        """Return the knowledge base, without connecting or creating anything yet; for reading, it must
+        exist.
+        """
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, surroundings, has_to_be=surroundings.read_only)
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """The knowledge base, or an empty one if the first pass hasn't created it yet."""
+        """Return the knowledge base, or an empty one if the first pass hasn't created it yet."""
         from kbsync.targets.postgres.target import PostgresTarget
 
         return PostgresTarget.open(self, surroundings)

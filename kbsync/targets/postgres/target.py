@@ -85,7 +85,7 @@ class PostgresTarget(IndexedTarget):
 
 
 def token_of(surroundings: Surroundings) -> UUID | None:
-    """What identifies the mirror in the database, even under another prefix; created if missing.
+    """Return what identifies the mirror in the database, even under another prefix; created if missing.
 
     With `surroundings.read_only` it creates nothing. Raises `TargetError` if it can't be written.
     """

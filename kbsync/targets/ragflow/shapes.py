@@ -58,7 +58,7 @@ _KEY = "check api_key, and that it may use the dataset"
 
 
 def _is_refusal(case: ErrorCase) -> bool:
-    """Whether the code says that the server refused the request, rather than tried and failed."""
+    """Return whether the code says that the server refused the request, rather than tried and failed."""
     code = number_in(case.code)
     return code is not None and not 500 <= code < 600 and code not in (100, 105)
 
@@ -157,8 +157,9 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
 
 
 def _last_words(value: object) -> str:
-    """The last error in a document's progress, or its last line; the progress is a text or a list of
-    lines."""
+    """Return the last error in a document's progress, or its last line; the progress is a text or a list of
+    lines.
+    """
     lines = value if isinstance(value, list) else text_of(value).splitlines()
     said = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
     errors = [line for line in said if "ERROR" in line.upper()]
@@ -166,19 +167,19 @@ def _last_words(value: object) -> str:
 
 
 def page_of(body: Any) -> ListPage[ParsedDocument] | None:
-    """A page of documents; None for another shape. The reference has `total_datasets` for `total`."""
+    """Return a page of documents; None for another shape. The reference has `total_datasets` for `total`."""
     data = object_of(object_of(body).get("data"))
     return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
 def stored_of(body: Any) -> ParsedDocument | None:
-    """The one document of an upload; None if the response names none, or several."""
+    """Return the one document of an upload; None if the response names none, or several."""
     page = page_in(object_of(body).get("data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
-    """The datasets in a response, which has a list, or the new one."""
+    """Return the datasets in a response, which has a list, or the new one."""
     data = object_of(body).get("data")
     rows = objects_in(data if isinstance(data, list) else [data])
     return tuple(card for card in map(_base, rows) if card is not None)
@@ -194,7 +195,7 @@ def _base(one: Mapping[str, Any]) -> BaseCard | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """The passages of a search; None for another shape."""
+    """Return the passages of a search; None for another shape."""
     if integer(object_of(body).get("code")):
         return ()
     chunks = object_of(object_of(body).get("data")).get("chunks")
@@ -202,13 +203,15 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 
 def passage_of(chunk: Mapping[str, Any]) -> Passage:
-    """A passage of a search, or of an answer's sources."""
+    """Return a passage of a search, or of an answer's sources."""
     score = number(chunk.get("similarity")) or 0.0
     return Passage(text_of(chunk.get("content")), page=_page(chunk), score=score)
 
 
 def _page(chunk: Mapping[str, Any]) -> int | None:
-    """The page, from 1, for PDF only: for other formats the field counts chunks (rag/nlp/__init__.py)."""
+    """Return the page, from 1, for PDF only: for other formats the field counts chunks
+    (rag/nlp/__init__.py).
+    """
     positions = chunk.get("positions")
     first = positions[0] if isinstance(positions, list) and positions else None
     name = text_of(chunk.get("document_keyword") or chunk.get("document_name"))

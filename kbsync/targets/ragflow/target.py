@@ -135,7 +135,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """A hundred per request; starts parsing of unparsed documents."""
+        """Return a hundred per request; starts parsing of unparsed documents."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
@@ -146,7 +146,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
-        """Whether nobody started parsing, and no request of ours that would is still on its way.
+        """Return whether nobody started parsing, and no request of ours that would is still on its way.
 
         A request that arrives after another one started would parse it twice, with a gap in searches
         meanwhile.
@@ -157,7 +157,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
     def _is_parse_pending(self, remote_id: str) -> bool:
-        """Whether a request of ours that would start parsing may still be on its way."""
+        """Return whether a request of ours that would start parsing may still be on its way."""
         began = self._parse_started.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 
@@ -196,7 +196,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     # -- lists
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """One page of the documents whose names contain this one, ignoring the extension."""
+        """Return one page of the documents whose names contain this one, ignoring the extension."""
         stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
         page = await self._translate_refusal(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
         return [row.listed for row in page.rows]
@@ -210,7 +210,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return require_shape("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """The existing ones of `ids`, at most `MOST_IDS`."""
+        """Return the existing ones of `ids`, at most `MOST_IDS`."""
         query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
         page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}

@@ -48,7 +48,7 @@ class ServiceEncoder:
         return self._loop.begin(_vectors(self._service(), chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """The vector of a query, of length 1. Raises `TargetError`."""
+        """Return the vector of a query, of length 1. Raises `TargetError`."""
         vector = self._loop.run(self._service().embed([EmbeddingItem(text)], is_query=True))[0]
         if isinstance(vector, Rejected):
             raise vector

@@ -100,8 +100,9 @@ def _has_words(case: ErrorCase) -> bool:
 
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
-    """The table for one service; `kind` ("embedding", "rerank") is its config key, `path` the request's
-    path."""
+    """Return the table for one service; `kind` ("embedding", "rerank") is its config key, `path` the
+    request's path.
+    """
     no_money = partial(ErrorRule, Halted, halt="quota", cure=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
@@ -208,7 +209,7 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 
 def is_too_long(error: Rejected) -> bool:
-    """Whether the message or the code blames the length of a text."""
+    """Return whether the message or the code blames the length of a text."""
     said = error.reason.lower()
     return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
 
@@ -237,8 +238,9 @@ PATIENCE = 5
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How often a text without a vector is asked about once more, alone, and the seconds before the first time;
-they double. In all some seven, which its batch waits for."""
+"""How often to request a missing vector again for its text alone, and the seconds before the first try; they
+double. Its batch waits about seven seconds in all.
+"""
 
 HARMLESS = EmbeddingItem("dimensions")
 """A text that no service has a reason to refuse: a service that refuses it refuses everything."""
@@ -336,8 +338,9 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """Whether to request numbers from now on: the service refused a harmless text as base64, and no
-        vector came yet."""
+        """Return whether to request numbers from now on: the service refused a harmless text as base64, and
+        no vector came yet.
+        """
         async with self._trying_numbers:  # others may have been refused meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
@@ -475,7 +478,7 @@ def _service_client(
     transport: httpx.AsyncBaseTransport | None,
     is_first: bool,
 ) -> Client:
-    """The client of a service; `kind` names its config block."""
+    """Return the client of a service; `kind` names its config block."""
     headers = {"Authorization": f"Bearer {config.api_key.reveal()}"} if config.api_key else {}
     endpoint = Endpoint(
         config.base_url or "",

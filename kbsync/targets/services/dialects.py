@@ -58,7 +58,7 @@ def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
 
 
 def takes_pictures(config: EmbeddingConfig) -> bool:
-    """Whether the dialect has a form for pictures and the model's name doesn't rule them out."""
+    """Return whether the dialect has a form for pictures and the model's name doesn't rule them out."""
     is_multimodal = any(word in config.model for word in _MULTIMODAL)
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 
@@ -102,14 +102,14 @@ RERANK: Mapping[str, Rerank] = {
 
 
 def asks_for_base64(config: EmbeddingConfig) -> bool:
-    """Whether to request vectors as base64, which has a third of the bytes and no numbers to parse."""
+    """Return whether to request vectors as base64, which has a third of the bytes and no numbers to parse."""
     return config.type in ("openai", "vllm", "jina")
 
 
 def embedding_body(
     config: EmbeddingConfig, items: Sequence[EmbeddingItem], *, is_query: bool, base64: bool = True
 ) -> dict[str, Any]:
-    """The request for vectors of `items`. `base64`: use this form if the dialect has it."""
+    """Return the request for vectors of `items`. `base64`: use this form if the dialect has it."""
     texts = [item.text for item in items]
     # Objects have one key each: both at once are refused behind the gateway, or mean something else.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
@@ -132,7 +132,7 @@ def embedding_body(
 
 
 def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> dict[str, Any]:
-    """The request for a ranking of `texts`."""
+    """Return the request for a ranking of `texts`."""
     if config.type == "tei":
         return {"query": question, "texts": list(texts), "truncate": True}
     model = {"model": config.model} if config.model else {}
@@ -191,7 +191,7 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
 
 
 def _list_of(body: object) -> Sequence[object]:
-    """The list in a response: the response itself, `data`, `results` or `embeddings`."""
+    """Return the list in a response: the response itself, `data`, `results` or `embeddings`."""
     if isinstance(body, Mapping):
         lists = [body[key] for key in ("results", "data", "embeddings") if isinstance(body.get(key), list)]
         body = lists[0] if lists else None
@@ -232,7 +232,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
-    """The vectors at length 1; None for those without direction: all zeros, or not numbers."""
+    """Return the vectors at length 1; None for those without direction: all zeros, or not numbers."""
     import numpy as np
 
     if not vectors:

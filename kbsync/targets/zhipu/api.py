@@ -23,7 +23,7 @@ ROOT = "/llm-application/open"
 """The path prefix of all calls, after `base_url`."""
 
 LIFE, KEPT = 210.0, 180.0
-"""Seconds a token is good for, and is used for, as in the vendor's own client."""
+"""Seconds for which a token is valid, and for which kbsync uses it, as in the vendor's own client."""
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
 """Seconds by which the clocks may differ before a refused key mentions it; tokens carry times."""
@@ -45,7 +45,7 @@ class KeyHeader:
         self._is_second_try = False
 
     def headers(self) -> Mapping[str, str]:
-        """The header, with a token that is valid for at least half a minute more."""
+        """Return the header, with a token that is valid for at least half a minute more."""
         if not self._signs:
             return {"Authorization": f"Bearer {self._key}"}
         now = self._wall()
@@ -55,8 +55,9 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """Whether a new token may help after a request of `sent_at` was refused because its token had
-        expired."""
+        """Return whether a new token may help after a request of `sent_at` was refused because its token had
+        expired.
+        """
         if not self._signs:
             return False
         # Requests that were sent with an older token say nothing about this one.
@@ -73,7 +74,7 @@ class KeyHeader:
 
 
 def sign_token(key_id: str, secret: str, now: float) -> str:
-    """A JSON web token, HS256, with times in milliseconds, as the vendor requires."""
+    """Return a JSON web token, HS256, with times in milliseconds, as the vendor requires."""
     head = {"alg": "HS256", "sign_type": "SIGN"}
     payload = {"api_key": key_id, "exp": round((now + LIFE) * 1000), "timestamp": round(now * 1000)}
     parts = (json.dumps(part, separators=(",", ":")).encode() for part in (head, payload))
@@ -86,7 +87,7 @@ def _base64(content: bytes) -> str:
 
 
 def skew_sentence(apart: float | None, alarming: float) -> str:
-    """What a user should know when keys are refused; "" if the clocks agree."""
+    """Return what a user should know when keys are refused; "" if the clocks agree."""
     if apart is None or abs(apart) <= alarming:
         return ""
     minutes = round(abs(apart) / 60)
@@ -121,7 +122,7 @@ class ZhipuClassifier:
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
     def reading(self, read: AnswerClassifier) -> ZhipuClassifier:
-        """The same, where `read` tells success from failure."""
+        """Return the same, where `read` tells success from failure."""
         other = copy(self)
         other._read = read
         return other
@@ -135,7 +136,7 @@ class ZhipuClassifier:
             return None
         if error.code == EXPIRED and self._keys.renews(answer.sent_at):
             error = Unavailable(
-                "the token of this request had run out; the next one has a new one", code=EXPIRED
+                "the token of this request had expired; the next request gets a new one", code=EXPIRED
             )
         reason = strip_signatures(error.reason)
         for secret in self._secrets:

@@ -197,7 +197,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
     document_settings: ClassVar[Mapping[str, ValueKind]] = SLICING
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Conflicts within the block, which is at `loc`."""
+        """Yield conflicts within the block, which is at `loc`."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
         if (
             self.auth == "jwt"
@@ -213,7 +213,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Conflicts between settings of a rule for the documents that `match`."""
+        """Yield conflicts between settings of a rule for the documents that `match`."""
         number = settings.get("knowledge_type")
         for key in ("custom_separator", "sentence_size"):
             if key in settings and number != CUSTOM:
@@ -227,13 +227,16 @@ class ZhipuTargetConfig(RemoteTargetConfig):
         taken = SLICES.get(number) if isinstance(number, int) else None
         if taken and extension and extension not in taken:
             legal = [one for one, extensions in SLICES.items() if extension in extensions]
-            allowed = f"allowed for it: {_listed(legal)}" if legal else "this target takes no such files"
+            allowed = (
+                f"allowed for it: {_listed(legal)}" if legal else "this target does not accept such files"
+            )
             yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
 
 
 def _extension(match: str) -> str:
-    """The extension of all files that a pattern matches; "" if it may match others, such as a folder's
-    files."""
+    """Return the extension of all files that a pattern matches; "" if it may match others, such as a folder's
+    files.
+    """
     last = match.rpartition("/")[2]
     stem, _, extension = last.rpartition(".")
     known = any(extension.lower() in extensions for extensions in SLICES.values())
@@ -283,13 +286,14 @@ class Slicing:
 
 
 def media_type(name: str) -> str:
-    """The content type of a file's upload."""
+    """Return the content type of a file's upload."""
     return _MEDIA.get(extension_of(name), "application/octet-stream")
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
-    """The slicing that `settings`, of the kinds in `SLICING`, define, as far as the extension of `name`
-    allows it."""
+    """Return the slicing that `settings`, of the kinds in `SLICING`, define, as far as the extension of
+    `name` allows it.
+    """
     extension = extension_of(name)
     is_page = extension in LINKS
     # The kinds of `SLICING` have checked the values; a rule may be for files of several formats all the same.
@@ -310,7 +314,7 @@ def recipe_of(
     sentence_size: int | None,
     parse_image: bool | None,
 ) -> str | None:
-    """The recipe of a listed document; None if the list doesn't say enough.
+    """Return the recipe of a listed document; None if the list doesn't say enough.
 
     The list doesn't include a word limit: without a state such a document is sent again.
     """
@@ -324,7 +328,7 @@ def recipe_of(
 
 
 def describe_recipe(recipe: str) -> str:
-    """The settings behind a recipe; "" for a text of another form."""
+    """Return the settings behind a recipe; "" for a text of another form."""
     found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:
         return ""
@@ -334,7 +338,7 @@ def describe_recipe(recipe: str) -> str:
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """The form fields of an upload in addition to the file."""
+    """Return the form fields of an upload in addition to the file."""
     fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
     fields |= {"parse_image": True} if slicing.parse_image else {}
     fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}
@@ -342,7 +346,7 @@ def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
 
 
 def form_of(fields: Mapping[str, object]) -> dict[str, str]:
-    """The fields of a form, with lists and objects as JSON text."""
+    """Return the fields of a form, with lists and objects as JSON text."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in fields.items()
@@ -352,7 +356,9 @@ def form_of(fields: Mapping[str, object]) -> dict[str, str]:
 def link_body(
     knowledge_id: str, address: str, slicing: Slicing, callback: Mapping[str, object]
 ) -> dict[str, object]:
-    """The JSON of `POST /document/upload_url` for one page; `callback`: its callback fields, if any."""
+    """Return the JSON of `POST /document/upload_url` for one page; `callback`: its callback fields, if
+    any.
+    """
     page = {"url": address, **reslice_body(slicing), **callback}
     return {"knowledge_id": knowledge_id, "upload_detail": [page]}
 

@@ -33,7 +33,7 @@ from kbsync.targets.http.rules import (
 from kbsync.targets.zhipu.config import EXTENSIONS
 
 KEY_ADVICE = "put a valid api_key (or api_key_file) into the config"
-ACCOUNT_ADVICE = "see to the account and its rights in the vendor's console"
+ACCOUNT_ADVICE = "check the account and its rights in the vendor's console"
 EXPIRED = "1003"
 MONEY_ADVICE = "top up the account or renew its plan in the vendor's console"
 SPACE_ADVICE = "delete documents there or get more space in the vendor's console"
@@ -92,7 +92,7 @@ SENTENCES: dict[str, str] = {
     "1214": "the vendor calls a parameter invalid",
     "1215": "the vendor calls two parameters contradictory",
     "1220": "this account may not use this call",
-    "1221": "the vendor has taken this call off-line",
+    "1221": "the vendor has withdrawn this call",
     "1222": "the vendor has no such call",
     "1230": "the vendor's workflow failed",
     "1231": "a request with this id is under way already",
@@ -156,18 +156,19 @@ _FILE = file_names(EXTENSIONS)
 
 
 def quote_message(text: str) -> str:
-    """The vendor's own words, safe to show: on one line, truncated, without signatures of URLs."""
+    """Return the vendor's own words, safe to show: on one line, truncated, without signatures of URLs."""
     return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
 def strip_signatures(text: str) -> str:
-    """`text` without the queries of its URLs."""
+    """Return `text` without the queries of its URLs."""
     return _SIGNED.sub(r"\1", text)
 
 
 def without_names(text: str, *names: str) -> str:
-    """`text` without document names, which may contain any words: `names`, and text that looks like a
-    file."""
+    """Return `text` without document names, which may contain any words: `names`, and text that looks like a
+    file.
+    """
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):
             text = text.replace(name, " ")
@@ -193,8 +194,9 @@ class NotFound(Rejected):
 
 
 def is_gone(error: TargetError) -> bool:
-    """Whether the vendor says "not found", which counts only while the base itself answers (`ZhipuApi.base`,
-    promise 1)."""
+    """Return whether the vendor says "not found", which counts only while the base itself answers
+    (`ZhipuApi.base`, promise 1).
+    """
     return isinstance(error, NotFound) or (isinstance(error, NotOffered) and error.code == "404")
 
 
@@ -217,7 +219,7 @@ _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
 
 
 def _concerns_the_key(case: ErrorCase) -> bool:
-    """Whether rights are missing for a required call, not for a document."""
+    """Return whether rights are missing for a required call, not for a document."""
     return case.call in UPLOADS or case.call not in (*_OF_ONE_DOCUMENT, *OPTIONAL, RECEIPT, INDEXED)
 
 
@@ -309,7 +311,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Manual, 3.2.2: the example of a reason.
     ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not take this format"),
     # Beside a file in the answer to its upload.
-    _name_taken(call={RECEIPT}, says="the vendor has a document of this name already"),
+    _name_taken(call={RECEIPT}, says="the vendor already has a document of this name"),
     # A refusal without a reason says nothing of the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
     # As above, under the vague code.
@@ -370,7 +372,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
-    """Our sentence, then the vendor's code and words."""
+    """Return our sentence, then the vendor's code and words."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
@@ -380,7 +382,7 @@ def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
 
 
 def refusal(place: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """The rule for the vendor's words at another `place`: `RECEIPT` or `INDEXED`."""
+    """Return the rule for the vendor's words at another `place`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(place, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

@@ -51,7 +51,7 @@ Images = Mapping[str, str]
 
 
 def number_of(some_id: str) -> int | str:
-    """An id as request bodies need it: a number if it looks like one."""
+    """Return an id as request bodies need it: a number if it looks like one."""
     number = number_in(some_id)
     return some_id if number is None else number
 
@@ -75,19 +75,19 @@ def path_part(value: str) -> str:
 
 
 def time_of(body: Any) -> float | None:
-    """The vendor's clock in the envelope, in seconds; None where there is no time."""
+    """Return the vendor's clock in the envelope, in seconds; None where there is no time."""
     milliseconds = integer(object_of(body).get("timestamp"))
     has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
     return milliseconds / 1000 if milliseconds is not None and has_time else None
 
 
 def data_of(body: Any) -> Any:
-    """The content of the envelope, or None."""
+    """Return the content of the envelope, or None."""
     return object_of(body).get("data")
 
 
 def listed_in(body: Any) -> Any:
-    """The list in the envelope, under `list` or directly."""
+    """Return the list in the envelope, under `list` or directly."""
     content = data_of(body)
     return content.get("list") if isinstance(content, dict) else content
 
@@ -119,7 +119,7 @@ class ZhipuDocument(DocumentRow):
     failure: FailInfo = FailInfo("")
 
     def failed(self, *, has_room: bool) -> DocStatus:
-        """Its state after indexing failed.
+        """Return its state after indexing failed.
 
         `has_room`: the account has space left, so words about space and length concern only the document.
         """
@@ -138,7 +138,7 @@ ZhipuPage = ListPage[ZhipuDocument]
 
 
 def rows_of(body: Any, read: Callable[[Mapping[str, Any]], T | None]) -> ListPage[T]:
-    """A page of a list, each row read by `read`; rows that return None are left out."""
+    """Return a page of a list, each row read by `read`; rows that return None are left out."""
     total = object_of(data_of(body)).get("total")
     return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
 
@@ -149,7 +149,7 @@ def page_of(body: Any) -> ZhipuPage:
 
 
 def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
-    """The document of `GET /document/{id}`, under the requested id; None: no data."""
+    """Return the document of `GET /document/{id}`, under the requested id; None: no data."""
     content = object_of(data_of(body))
     return _document({**content, "id": remote_id}) if content else None
 
@@ -190,7 +190,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
 
 
 def _separators(value: object) -> tuple[str, ...] | None:
-    """A list, a list as JSON text, or one plain separator."""
+    """Return a list, a list as JSON text, or one plain separator."""
     if isinstance(value, str):
         listed = parse_json(value)
         value = listed if isinstance(listed, list) else [value]
@@ -200,7 +200,7 @@ def _separators(value: object) -> tuple[str, ...] | None:
 
 
 def capacity_of(body: Any) -> Capacity | None:
-    """The account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
+    """Return the account's space from `GET /knowledge/capacity`; None if it is missing, or 0 in total."""
     content = object_of(data_of(body))
     used, total = object_of(content.get("used")), object_of(content.get("total"))
     used_bytes, all_bytes = integer(used.get("length")), integer(total.get("length"))
@@ -213,7 +213,7 @@ def capacity_of(body: Any) -> Capacity | None:
 
 
 def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
-    """The passages of `POST /knowledge/retrieve` that have a text, each with the id of its document.
+    """Return the passages of `POST /knowledge/retrieve` that have a text, each with the id of its document.
 
     Scores count only if every passage has one; otherwise the order of the passages counts.
     """
@@ -242,12 +242,12 @@ def images_in(listed: object) -> Images:
 
 
 def lacks_images(hit: Hit) -> bool:
-    """Whether a passage mentions pictures that are missing."""
+    """Return whether a passage mentions pictures that are missing."""
     return any(not one.images and _PLACEHOLDER.search(one.text) for one in hit.passages)
 
 
 def with_images(hit: Hit, images: Images) -> Hit:
-    """The hit with the images that its passages mention; `images` maps placeholders to URLs."""
+    """Return the hit with the images that its passages mention; `images` maps placeholders to URLs."""
     if not images:
         return hit
     passages = []
@@ -270,7 +270,7 @@ def retrieve_body(
     *,
     rerank: bool = False,
 ) -> dict[str, object]:
-    """The JSON of `POST /knowledge/retrieve`. `text` isn't empty; `among` empty: the whole base.
+    """Return the JSON of `POST /knowledge/retrieve`. `text` isn't empty; `among` empty: the whole base.
 
     `rerank`: the vendor's ranking model orders the hits, at an extra price.
     """
@@ -291,14 +291,14 @@ def retrieve_body(
 
 
 def words_in(name: str) -> str:
-    """The words in a document's name, without tag and extension, to search for."""
+    """Return the words in a document's name, without tag and extension, to search for."""
     stem = name.rpartition("/")[2].rpartition(".")[0] or name
     readable = _ESCAPED.sub(" ", stem.rpartition("~")[0] or stem)
     return " ".join(_WORD.findall(readable.replace("_", " "))) or "document"
 
 
 def shortened(text: str) -> str:
-    """At most `LONGEST_QUERY` characters, cut between words if possible."""
+    """Return at most `LONGEST_QUERY` characters, cut between words if possible."""
     text = text.strip()
     if len(text) <= LONGEST_QUERY:
         return text

@@ -81,7 +81,7 @@ PICTURES_WITHIN = 5.0
 MOST_DOCUMENTS = 20
 """Maximum number of documents to request pictures for, best first: the number of passages in a response."""
 
-_STILL_THERE = Unsure("the vendor says that there is no such document, and still has it", code="still-there")
+_STILL_THERE = Unsure("the vendor says that there is no such document, but still has it", code="still-there")
 
 
 class ZhipuTarget(ServiceTarget[ZhipuDocument]):
@@ -123,7 +123,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """How `path` is cut, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        """Return how `path` is cut, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
@@ -220,7 +220,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     def missing_call_error(self, error: Rejected) -> TargetError:
         """The base exists. If the call itself doesn't, the response hardly came from the vendor."""
-        reason = f"refused although the knowledge base is there: {error.reason}"
+        reason = f"refused, although the knowledge base exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
 
     async def _upload_page(self, document: Outgoing) -> Accepted:
@@ -291,7 +291,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise await self._space.blame(error) from error
 
     async def digest(self, remote_id: str) -> str | None:
-        """The SHA-256 of the stored file, read through a new signed URL; None if that fails."""
+        """Return the SHA-256 of the stored file, read through a new signed URL; None if that fails."""
         try:
             # A fresh detail each time: its URL is signed for some hours only.
             document = await self.row(remote_id)
@@ -310,12 +310,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return replace(page, rows=tuple(replace(row, created=self._created(row.id)) for row in page.rows))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """One page of the list with its own filter."""
+        """Return one page of the list with its own filter."""
         # How it compares is not documented, so it can show a document and never its absence.
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def row(self, remote_id: str) -> ZhipuDocument:
-        """One document. Raises `NotFound` also where the answer has no data."""
+        """Return one document. Raises `NotFound` also where the answer has no data."""
         answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
         document = document_of(answer.body, remote_id)
         if document is None:
@@ -352,7 +352,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- searches
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Whether a search in this document finds it. Raises `NotOffered` if there is no search."""
+        """Return whether a search in this document finds it. Raises `NotOffered` if there is no search."""
         # In the usual way whatever the config wants: the question is whether it can be found at all.
         body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
         try:
@@ -391,7 +391,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             raise (refusal if "rerank_model" in body else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """The hits in their order with their pictures; a failure or a slow response costs only pictures.
+        """Return the hits in their order with their pictures; a failure or a slow response costs only
+        pictures.
 
         Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
@@ -406,7 +407,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 async with asyncio.timeout_at(deadline):
                     answer = await self._client.ask("images", "POST", path)
             except TimeoutError as error:
-                raise Unavailable("the pictures did not come in time") from error
+                raise Unavailable("the pictures did not arrive in time") from error
             return images_in(object_of(data_of(answer.body)).get("images"))
 
         pictures = await self._call_each(ids, images)

@@ -85,7 +85,7 @@ class AccountSpace:
             self._asked_at = None
 
     async def has_room(self, size: int = 1) -> bool:
-        """Whether `size` bytes, and any words, are left according to the vendor right now.
+        """Return whether `size` bytes, and any words, are left according to the vendor right now.
 
         An accepted document is already included in the used space, so for it any space is enough.
         """
@@ -96,7 +96,9 @@ class AccountSpace:
         return self._left >= max(1, size)
 
     async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
-        """The meaning of a lack of space: if there is space (see `has_room`), the document is to blame."""
+        """Return the meaning of a lack of space: if there is space (see `has_room`), the document is to
+        blame.
+        """
         if await self.has_room(size):
             return Rejected(error.reason_alone, code=error.code)
         return Halted(error.halt, error.reason, code=error.code)
@@ -127,7 +129,8 @@ def _lacks_words(room: Capacity | None) -> bool:
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """What an upload's response says about its one document: code 200 alone isn't success (promise 10).
+    """Return what an upload's response says about its one document: code 200 alone isn't success (promise
+    10).
 
     `name`: the value sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
     under whatever name. In both lists or in neither it is `Unsure`.

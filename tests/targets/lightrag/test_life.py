@@ -219,7 +219,7 @@ async def test_a_renamed_file_that_is_taken_under_no_name_fails_and_is_not_said_
     world.play("refused", op="upload", times=2)
     await world.once()
     [failed] = [one for one in world.rows() if one.path == "b.md" and one.reason]
-    assert "nor is it taken under its old name" in failed.reason
+    assert "the server also refuses the old name" in failed.reason
     assert world.statuses() == {"failed": 1}
     assert seeming(world) == []
     world.tell("retry")

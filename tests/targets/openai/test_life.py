@@ -186,7 +186,7 @@ async def test_a_list_that_begins_anew_and_never_ends_is_no_list(world: OpenaiWo
     page: dict[str, Any] = {"data": [{"id": "file-1"}], "has_more": True}
     world.play("status", op="list", times=0, args={"status": 200, "body": page})
     async with world.running():
-        with pytest.raises(Exception, match="nothing new"):
+        with pytest.raises(Exception, match="no new rows"):
             [row async for row in world.make_target().list()]
 
 

@@ -115,7 +115,7 @@ async def test_not_found_on_upload_asks_for_the_base_first(answer: Any) -> None:
     assert outcome.halt == "knowledge-base-missing"
     outcome = await put(Vendor(upload=[answer]))
     assert type(outcome) is Rejected
-    assert "although the knowledge base is there" in outcome.reason
+    assert "although the knowledge base exists" in outcome.reason
     assert isinstance(await put(Vendor(upload=[answer], base=[503])), Unavailable)
 
 

@@ -47,17 +47,17 @@ class CheckResult:
 
 
 def warning(subject: str, detail: str, fix: str = "") -> CheckResult:
-    """A result that is not a problem yet."""
+    """Return a result that is not a problem yet."""
     return CheckResult(subject, detail, Grade.WARNING, fix)
 
 
 def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
-    """A result that stops documents from being mirrored."""
+    """Return a result that stops documents from being mirrored."""
     return CheckResult(subject, detail, Grade.WRONG, fix, code)
 
 
 def failed_check(subject: str, error: Exception) -> CheckResult:
-    """The result of a check that raised; an error that no user can cause is a bug of ours."""
+    """Return the result of a check that raised; an error that no user can cause is a bug of ours."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
@@ -73,7 +73,7 @@ class Check:
 
 
 def run_checks(checks: Sequence[Check], limit: float = LIMIT) -> list[CheckResult]:
-    """All results, in the order of the checks, within `limit` seconds.
+    """Return all results, in the order of the checks, within `limit` seconds.
 
     Each check runs in its own thread: a thread that hangs on a disk or network can only be abandoned.
     """
@@ -137,7 +137,7 @@ def command(choices: Choices, as_json: bool) -> int:
 
 
 def _checks(choices: Choices) -> list[Check]:
-    """All checks; without a readable config only those that need no config."""
+    """Return all checks; without a readable config only those that need no config."""
     from kbsync.cli.commands.doctor import machine
     from kbsync.config.problems import ConfigError
     from kbsync.errors import UsageError

@@ -31,7 +31,7 @@ from kbsync.state.read_only import Tx
 
 
 def config(installation: Installation) -> Iterator[CheckResult]:
-    """Which config is used, and whether other users can read a key in it."""
+    """Check which config is used, and whether other users can read a key in it."""
     path = installation.config.path
     if path is None:
         yield CheckResult("config", f"none; --folder {installation.config.mirrors[0].folder}")
@@ -48,7 +48,7 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 
 
 def _may_hold_secrets(file: Path) -> bool:
-    """Whether a config contains a literal key; true of any other file, named because it holds one."""
+    """Return whether a config contains a literal key; true of any other file, named because it holds one."""
     if file.suffix not in (".yaml", ".yml"):
         return True
     text = file.read_text("utf-8", "replace")
@@ -60,7 +60,7 @@ def _may_hold_secrets(file: Path) -> bool:
 
 
 def _secret_files(config_file: Path) -> Iterator[Path]:
-    """Files named by settings that end in `_file`, except certificates, which are not secret."""
+    """Yield files named by settings that end in `_file`, except certificates, which are not secret."""
     import yaml
 
     def walk(value: object) -> Iterator[Path]:
@@ -78,7 +78,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 
 def state(installation: Installation) -> Iterator[CheckResult]:
-    """Whether the state directory is usable and its state readable."""
+    """Check whether the state directory is usable and its state readable."""
     from kbsync.state.lock import cure_of, fault_of, unusable_paths
 
     state_dir = installation.state_dir
@@ -119,7 +119,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
 
 
 def copies(installation: Installation) -> Iterator[CheckResult]:
-    """Documents on this machine that no mirror in this config keeps up to date.
+    """Yield documents on this machine that no mirror in this config keeps up to date.
 
     The only fix is `kbsync forget`, which shows what it would delete and asks.
     """
@@ -146,7 +146,7 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Mirrors of `--folder` whose folder is missing or also in this config, and what they left.
+    """Yield mirrors of `--folder` whose folder is missing or also in this config, and what they left.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -171,7 +171,7 @@ def _states_of_folder_option(
 def _documents_in(
     other: Installation, mirrored: Collection[str], copied: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Mirrors of another state whose folder is mirrored here or is missing."""
+    """Yield mirrors of another state whose folder is mirrored here or is missing."""
     from kbsync.engine.forget import belongings
 
     def read_mirrors(tx: Tx) -> list[tuple[MirrorRecord, int, int]]:
@@ -196,7 +196,9 @@ def _documents_in(
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """Whether the mirror's folder is missing for good: its parent is readable, and no disk is unmounted."""
+    """Return whether the mirror's folder is missing for good: its parent is readable, and no disk is
+    unmounted.
+    """
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
         return False
@@ -208,7 +210,7 @@ def _is_surely_gone(record: MirrorRecord) -> bool:
 
 
 def _forgotten(installation: Installation) -> Iterator[CheckResult]:
-    """Documents that forgotten mirrors left behind."""
+    """Yield documents that forgotten mirrors left behind."""
     from kbsync.engine.status import forgotten_bases
 
     def read_bases(tx: Tx) -> list[ForgottenBase]:
@@ -254,7 +256,7 @@ def _bases_of_former_mirrors(
             detail = f"{base} is a knowledge base that belongs to no mirror in the config or the state"
             yield warning("copies", detail, installation.command_line(f"forget {name} --delete-documents"))
         elif name in targets:
-            detail = f"{name} goes into {targets[name]}; {base} is its former knowledge base"
+            detail = f"{name} now uses {targets[name]}; {base} is its former knowledge base"
             end = installation.command_line(f"forget {name} --left-behind") if base in behind else ""
             yield warning("copies", detail, end)
         elif os.path.realpath(folders[name]) not in mirrored:
@@ -265,7 +267,7 @@ def _bases_of_former_mirrors(
 
 
 def _whose_bases(tx: Tx) -> tuple[dict[str, str], set[Path | None], set[Path | None]]:
-    """The folders of the known mirrors by name, bases of forgotten mirrors, and former bases."""
+    """Return the folders of the known mirrors by name, bases of forgotten mirrors, and former bases."""
     from kbsync.engine.forget import belongings
 
     records = tx.mirrors.all()
@@ -292,7 +294,7 @@ def user() -> str:
 
 
 def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Whether the folder exists and this user can read the files to mirror."""
+    """Check whether the folder exists and this user can read the files to mirror."""
     subject = f"{mirror.name}: folder"
     try:
         limits: Formats = limits_of(installation, mirror)
@@ -321,7 +323,7 @@ def folder(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckRe
 
 
 def _permissions_fix(folder: Path, shut: Path) -> str:
-    """A command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
+    """Return a command that lets this user read all of `folder`; `shut` is a file that it cannot read."""
     path = shell_word(str(folder))
     with suppress(OSError):
         # An access control list does not apply to the owner of a file.
@@ -331,7 +333,7 @@ def _permissions_fix(folder: Path, shut: Path) -> str:
 
 
 def listener(installation: Installation) -> Iterator[CheckResult]:
-    """Whether the address is free, or our daemon listens on it."""
+    """Check whether the address is free, or our daemon listens on it."""
     import socket
 
     from kbsync.server.listener import bind_sockets
@@ -375,7 +377,7 @@ FEW_INODES, NO_INODES = 5_000, 50
 
 
 def versions() -> Iterator[CheckResult]:
-    """Versions of this program, of Python, SQLite and the main libraries."""
+    """Report the versions of this program, of Python, SQLite and the main libraries."""
     import apsw
 
     yield CheckResult(
@@ -397,7 +399,7 @@ def versions() -> Iterator[CheckResult]:
 
 
 def disk(state_dir: Path) -> Iterator[CheckResult]:
-    """Free space and inodes where the state is, or will be."""
+    """Check free space and inodes where the state is, or will be."""
     existing = next(each for each in (state_dir, *state_dir.parents) if each.exists())
     stat = os.statvfs(existing)
     free, inodes = stat.f_bavail * stat.f_frsize, stat.f_favail
@@ -417,7 +419,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 
 
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
-    """Whether the kernel's limits suffice for all folders together."""
+    """Check whether the kernel's limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
     from kbsync.source.observer import cure, read_limits, roomy
 
@@ -447,7 +449,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
-    """Names of the credentials that systemd passes on (`LoadCredential=`), if any."""
+    """Yield names of the credentials that systemd passes on (`LoadCredential=`), if any."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 CLOCK_TOLERANCE = 60.0
-"""Seconds the clocks may differ; signed keys tolerate a few minutes."""
+"""Maximum difference of the clocks, in seconds; signed keys tolerate a few minutes."""
 
 CONNECT_TIMEOUT = 6.0
 CERTIFICATE_DAYS = 14
@@ -36,7 +36,7 @@ NEARLY_FULL = 0.95
 
 
 def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The connection to each service, then the knowledge base, unless a service cannot be reached."""
+    """Check the connection to each service, then the knowledge base, unless a service cannot be reached."""
     from kbsync.targets.http.connection import Endpoint
 
     # A built-in knowledge base may use services for vectors and ranking, or none.
@@ -63,13 +63,13 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """The promises that the mirror's target can't keep. Nobody can fix them."""
+    """Yield the promises that the mirror's target can't keep. Nobody can fix them."""
     for subject, sentence in told(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Whether the Dask cluster that prepares the mirror's documents answers, and its workers fit."""
+    """Check whether the Dask cluster that prepares the mirror's documents answers, and its workers fit."""
     from kbsync.index.cluster.client import DaskCluster
 
     assert mirror.prepare is not None
@@ -189,7 +189,9 @@ async def _check_base(
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """The halt, with the fix that a pass would name; for a refused key also where the key comes from."""
+    """Return the halt, with the fix that a pass would name; for a refused key also where the key comes
+    from.
+    """
     from kbsync.engine.status import as_halt, going_on
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
@@ -201,7 +203,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 
 
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
-    """Where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
+    """Return where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
 
     It does not read the key itself.
     """
@@ -223,7 +225,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
 
 
 async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
-    """How full the account is, if the service says so."""
+    """Report how full the account is, if the service says so."""
     try:
         room = await target.capacity()
     except Rejected:

@@ -67,13 +67,15 @@ class OpenAccount:
         return self.service.callbacks
 
     def mirrors_of(self, base_id: str) -> list[str]:
-        """The configured mirrors that use a knowledge base."""
+        """Return the configured mirrors that use a knowledge base."""
         location = (self.bases.address, base_id)
         mirrors = self.installation.config.mirrors
         return [each.name for each in mirrors if each.target.base_key(each.name)[-2:] == location]
 
     def owned_in(self, base_id: str) -> int:
-        """The number of documents in a base that the state proves ours, including those of former mirrors."""
+        """Return the number of documents in a base that the state proves ours, including those of former
+        mirrors.
+        """
         from kbsync.core.model import PROVEN
 
         location = (self.bases.address, base_id)
@@ -148,7 +150,7 @@ def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
 
 
 def only_remote(installation: Installation) -> MirrorConfig:
-    """The only mirror at a service. Raises `UsageError` if there is none, or more than one."""
+    """Return the only mirror at a service. Raises `UsageError` if there is none, or more than one."""
     remote = [mirror for mirror in installation.mirrors if is_remote(mirror)]
     if len(remote) == 1:
         return remote[0]
@@ -161,5 +163,5 @@ def only_remote(installation: Installation) -> MirrorConfig:
 
 
 def is_remote(mirror: MirrorConfig) -> bool:
-    """Whether the mirror's knowledge base is at a service."""
+    """Return whether the mirror's knowledge base is at a service."""
     return isinstance(mirror.target, RemoteTargetConfig)

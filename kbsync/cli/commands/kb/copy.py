@@ -82,7 +82,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
 
 
 def _only_database(installation: Installation) -> MirrorConfig:
-    """The only mirror with a database as its target. Raises `UsageError`."""
+    """Return the only mirror with a database as its target. Raises `UsageError`."""
     mirrors = [each for each in installation.mirrors if each.target.type == "postgres"]
     if len(mirrors) == 1:
         return mirrors[0]
@@ -159,7 +159,7 @@ def _copy(
 
 
 def _origins(tx: Tx, name: str, uuid: str) -> tuple[MirrorRecord | None, list[int]]:
-    """The mirror, and its bindings to the base with this id, under any prefix."""
+    """Return the mirror, and its bindings to the base with this id, under any prefix."""
     record = tx.mirrors.named(name)
     if record is None:
         return None, []

@@ -66,8 +66,9 @@ def command(choices: Choices, http: str | None) -> int:
 
 
 def assistant_app(open_mirrors: OpenMirrors, ask: Ask) -> ASGIApp:
-    """The application that serves assistants over HTTP. Raises `UsageError` if the protocol's package is
-    missing."""
+    """Return the application that serves assistants over HTTP. Raises `UsageError` if the protocol's package
+    is missing.
+    """
     build_server = load_protocol()
     from kbsync.cli.commands.mcp.http import AssistantApp
     from kbsync.cli.commands.mcp.library import Library

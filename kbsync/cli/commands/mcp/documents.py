@@ -140,7 +140,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Whether `place` is `folder` or below it."""
+    """Return whether `place` is `folder` or below it."""
     return path == folder or _is_below(path, folder)
 
 

@@ -127,7 +127,7 @@ class McpEndpoint:
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:
-        """The application behind the access checks."""
+        """Return the application behind the access checks."""
         served = Starlette(routes=[Route(ASSISTANTS, app)])
         return AccessControl(served, self.token, needs_token=self.is_reached_by_others)
 

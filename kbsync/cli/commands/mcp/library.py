@@ -56,7 +56,7 @@ LARGEST_TEXT_FILE = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
-"""States in which an older version, or a document without its file, may stay for good."""
+"""States in which an older version, or a document whose file is gone, may stay searchable indefinitely."""
 
 POLL_SECONDS = 0.25
 
@@ -64,7 +64,7 @@ SCAN_PAUSE = 4.0
 """Pause between two comparisons of a folder, as a multiple of the time that one takes."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
-"""Receives the number of finished files, the total, and both in words."""
+"""Receives the number of finished files, the total, and a message with both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ class Library:
             await asyncio.sleep(pause)
 
     def _can_move(self, report: MirrorReport) -> bool:
-        """Whether a kbsync works on the mirror. Held documents don't block the others."""
+        """Return whether a kbsync works on the mirror. Held documents don't block the others."""
         halt = report.status.halt
         is_halted = halt is not None and halt.reason not in HELD
         return not is_halted and (self.open_mirrors.will_mirror or not report.is_unattended)
@@ -302,7 +302,7 @@ def _note_omitted(report: MirrorReport) -> Iterator[str]:
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
-    """The mirror as in `status --json`, with its time and whether a kbsync works on it."""
+    """Return the mirror as in `status --json`, with its time and whether a kbsync works on it."""
     fields = report.status.to_json()
     fields.pop("note", None)
     return {**fields, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}

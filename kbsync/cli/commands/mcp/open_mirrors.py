@@ -86,7 +86,7 @@ class OpenInstallation:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """The mirror's target, which stays open. Raises `Unavailable` if it hangs."""
+        """Yield the mirror's target, which stays open. Raises `Unavailable` if it hangs."""
         while (entry := self._targets.get(mirror.name)) is None or entry[0] != mirror:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():

@@ -97,7 +97,9 @@ def _array(items: Json) -> Json:
 
 
 def _object(*optional: str, **properties: Json) -> Json:
-    """A schema that allows `optional` properties to be missing, and other properties from later versions."""
+    """Return a schema that allows `optional` properties to be missing, and other properties from later
+    versions.
+    """
     required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
@@ -134,7 +136,7 @@ def _mirror(**more: Json) -> Json:
             "description": "Why the mirror is halted, and what the user must do; absent if it isn't halted.",
         },
         as_of=AS_OF,
-        watched={**FLAG, "description": "Whether a kbsync watches the folder now; absent if unknown."},
+        watched={**FLAG, "description": "Whether kbsync is watching the folder now; absent if unknown."},
         **more,
     )
 
@@ -155,7 +157,10 @@ HIT = _object(
     here={**FLAG, "description": "Whether the file is on this machine."},
     modified=STRING,
     as_of=AS_OF,
-    state={**FOUND_STATE, "description": "If not `ready`, this differs from the current file; see `reason`."},
+    state={
+        **FOUND_STATE,
+        "description": "If this isn't `ready`, the document differs from the current file; see `reason`.",
+    },
     reason=REASON,
     passages=_array(
         _object("page", "line", text=STRING, headings=STRINGS, page=WHOLE, line=WHOLE, score=NUMBER)
@@ -599,7 +604,7 @@ def _format_notes(response: Json) -> Iterator[str]:
 
 
 def _hit(hit: FoundDocument) -> Json:
-    """The hit without the copy of its best passage, because a model pays for each word."""
+    """Return the hit without the copy of its best passage, because a model pays for each word."""
     whole = hit_json(shortened(hit, LONGEST_PASSAGE))
     return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 

@@ -26,7 +26,8 @@ T = TypeVar("T")
 
 
 def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> bool:
-    """Whether the folder of the only mirror has other files or other bytes than its state. Reads the disk.
+    """Return whether the folder of the only mirror has other files or other bytes than its state. Reads the
+    disk.
 
     Stops at the first difference, and returns True once `is_given_up`.
     """
@@ -68,7 +69,7 @@ class _Comparison:
         return self._state.read(query)
 
     def is_changed(self, listing: FolderListing) -> bool:
-        """Whether an entry of this folder was added, removed or has other bytes."""
+        """Return whether an entry of this folder was added, removed or has other bytes."""
         return (
             (listing.new and not listing.problem)
             or bool(listing.missing)
@@ -85,7 +86,9 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Whether the file is new, or differs in more than its times and mode, which no event reports."""
+        """Return whether the file is new, or differs in more than its times and mode, which no event
+        reports.
+        """
         if entry.stamp == NO_STAMP:
             return False
         row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
