@@ -29,6 +29,7 @@ class ServedWorld(SuiteWorld):
     style = "tagged"
     settings: Mapping[str, Any] = MappingProxyType({})
     read_only = False
+    shares_base = True
 
     def __init__(self, style: str = "", **behaviour: Any) -> None:
         super().__init__()
@@ -54,11 +55,11 @@ class ServedWorld(SuiteWorld):
             await self.target.aclose()
 
     def name_for(self, path: str, digest: str = "") -> str:
-        return Naming(style=self.style).name(path, digest)
+        return Naming(self.prefix, self.style).name(path, digest)
 
     async def open(self) -> Target:
         config = access.config(self.app, self.server.url, base=self.base, **self.settings)
-        now, around_it = self.app.clock.now, around(read_only=self.read_only)
+        now, around_it = self.app.clock.now, around(read_only=self.read_only, prefix=self.prefix)
         client = access.client(self.service)
         target: Target = client(config, around_it, wall=now, steady=now, sleep=self.pass_time)
         return target

@@ -108,6 +108,19 @@ class TargetSuite(ExtraSuite):
             else:
                 assert marks == (None, None, None)
 
+    async def test_documents_of_a_mirror_that_shares_the_base_have_no_path_here(
+        self, world: SuiteWorld
+    ) -> None:
+        if not world.target.limits.marks:
+            pytest.skip("the names tell the mirror")
+        await world.share("ours/")
+        [ours] = await world.make_ready(world.document("a.md", "# Ours\n\nText.\n"))
+        await world.share("theirs/")
+        [theirs] = await world.make_ready(world.document("a.md", "# Theirs\n\nText.\n"))
+        paths = {row.remote_id: row.path for row in await world.rows()}
+        assert paths[theirs] == "a.md"
+        assert paths.get(ours) is None
+
     async def test_a_document_is_found_by_its_name_as_the_list_has_it(self, world: SuiteWorld) -> None:
         target = world.require(Finds)
         one, other = world.document("a.md", "kestrel"), world.document("b.md", "merlin")

@@ -44,6 +44,9 @@ class SuiteWorld(abc.ABC):
     """Answers of the service carry its time."""
     chat_model = "some-model"
     """One that answers questions, where the service has no applications."""
+    shares_base = False
+    """`open` opens the target of the mirror with `prefix`."""
+    prefix = ""
     base_tells_alone = False
     """Only the call for the base tells that it is gone; the others fail as at a service that is down."""
     unknown_id = "2108699999999999999"
@@ -96,6 +99,13 @@ class SuiteWorld(abc.ABC):
     def restore_base(self) -> None:
         """The base is back, with what was in it."""
         raise NotImplementedError
+
+    async def share(self, prefix: str) -> None:
+        """Close the client and open that of a mirror that shares the base under `prefix`."""
+        if not self.shares_base:
+            pytest.skip("this world has one mirror")
+        self.prefix = prefix
+        await self.reopen()
 
     async def reopen(self) -> None:
         """Close the client and open another, as a restart does."""
