@@ -18,6 +18,7 @@ from kbsync.cli.mirrored import find_mirrored
 from kbsync.cli.options import Choices
 from kbsync.cli.output import route_messages
 from kbsync.config import places
+from kbsync.config.folder_options import FolderOptions, apply_options, recall, remember
 from kbsync.config.model import folder_config
 from kbsync.core.text import printable
 from kbsync.errors import KbsyncError, LockedError, StateError, UnmadeError, UsageError
@@ -105,6 +106,8 @@ def choose(
     `mistyped`: accept a `--folder` that does not exist and never was mirrored. Raises `UsageError` if
     nothing names a folder, for a bad config and for an unknown `--mirror`.
     """
+    if choices.folder is None and _folder_options(choices) != FolderOptions():
+        raise UsageError("--target, --url, --base and --exclude need --folder DIR; a config has its own")
     if choices.config is not None and choices.folder is not None:
         raise UsageError("--config and --folder cannot be used together; --folder replaces a config")
     environ = os.environ
@@ -156,21 +159,32 @@ def _of_folder(
     """
     from kbsync.installation import Installation
 
+    given = _folder_options(choices)
     real = Path(os.path.realpath(os.path.expanduser(folder)))  # noqa: PTH111 (an unknown ~user is a name)
     if real.exists() and not real.is_dir():
         raise UsageError(f"--folder: {folder} is a file; name a folder")
     if choices.state_dir is None and (mirrored := find_mirrored(real, os.environ)) is not None:
         if mirrored.config is not None:
+            if given != FolderOptions():
+                raise UsageError(f"{real} is a mirror of {mirrored.config}; change its settings there")
             chosen = _of_config(choices, mirrored.config, with_secrets=with_secrets, with_bases=with_bases)
             return dataclasses.replace(chosen, only=choices.mirrors or mirrored.names)
         real = mirrored.root
     state_dir = places.state_dir(os.environ, explicit=choices.state_dir, folder=real)
     flags = ("--folder", str(real), *_state_flags(choices.state_dir))
-    chosen = Installation(folder_config(real), state_dir, flags, choices.mirrors)
+    config, options = folder_config(real), given.over(recall(state_dir))
+    [mirror] = config.mirrors
+    mirror = apply_options(mirror, options, os.environ, with_secrets=with_secrets)
+    config = dataclasses.replace(config, mirrors=(mirror,))
+    chosen = Installation(config, state_dir, flags, choices.mirrors)
     # A folder that was mirrored before may return: its mirror halts. Any other is a mistake (exit 2).
     if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
         raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
+
+
+def _folder_options(choices: Choices) -> FolderOptions:
+    return FolderOptions(choices.target, choices.url, choices.base, choices.exclude)
 
 
 def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: bool) -> Installation:
@@ -249,12 +263,20 @@ def reload(installation: Installation) -> Installation:
     return fresh
 
 
-def prepare(installation: Installation) -> None:
-    """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state."""
+def prepare(installation: Installation, choices: Choices | None = None) -> None:
+    """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state.
+
+    `choices`: what the command line says about the folder is remembered for later commands.
+    """
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
         # Then a later command in the folder needs no option.
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
+        earlier = recall(installation.state_dir)
+        options = earlier if choices is None else _folder_options(choices).over(earlier)
+        # Not beside a running kbsync: it has the earlier ones, and the run that would follow is refused.
+        if options != earlier and not lock.is_held(installation.state_dir):
+            remember(installation.state_dir, options)
 
 
 def _refuse_bad_places(installation: Installation) -> None:

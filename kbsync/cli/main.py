@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.cli.options import Choices, examples, json_option, shared_options
+from kbsync.cli.options import Choices, examples, folder_options, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
 from kbsync.core.text import printable, shell_word
@@ -131,6 +131,7 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
 @click.option("--once", is_flag=True, help="Run one full pass, then exit.")
 @json_option
 @click.option("--dry-run", is_flag=True, help="With --once: only show what it would do, as `plan` does.")
+@folder_options
 @shared_options
 @click.pass_context
 def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
@@ -163,6 +164,12 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
 def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
     """Raise `click.UsageError` for the first option of a pass that was given without a pass."""
     choices = ctx.ensure_object(Choices)
+    if command != "COMMAND":
+        for option in ("target", "url", "base", "exclude"):
+            if getattr(choices, option) is not None:
+                once = f"`kbsync --once --folder DIR --{option} …`"
+                remembered = f"run {once}, then `kbsync {command} --folder DIR`"
+                raise click.UsageError(f"--{option} takes no command; {remembered}", ctx)
     instead = {
         "--once": (
             f"can't be combined with a command; run `{choices.typed('--once')}`, then `kbsync {command} …`"

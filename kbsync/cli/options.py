@@ -35,6 +35,10 @@ class Choices:
     log_format: str | None = None
     log_level: str | None = None
     quiet: bool = False
+    target: str | None = None
+    url: str | None = None
+    base: str | None = None
+    exclude: tuple[str, ...] | None = None
 
     def typed(self, command: str) -> str:
         """Return a command line to paste, for messages from before a config is read."""
@@ -83,7 +87,7 @@ def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         setattr(choices, parameter.name, next(iter(paths), None))
     elif parameter.name == "mirrors":
         choices.mirrors += tuple(name for name in value if name not in choices.mirrors)
-    elif value not in (None, False):
+    elif value not in (None, False, ()):
         setattr(choices, parameter.name, value)
 
 
@@ -162,6 +166,28 @@ def shared_options(function: Callable[..., Any]) -> Any:
     for option in reversed(_SHARED):
         command = option(command)
     return command
+
+
+_FOLDER_OPTIONS = (
+    _option(
+        "--target", metavar="TYPE", help="With --folder: the type of its knowledge base; default: local."
+    ),
+    _option("--url", metavar="URL", help="With --target: the URL of the service."),
+    _option("--base", metavar="ID", help="With --target: the knowledge base at the service."),
+    _option(
+        "--exclude",
+        metavar="GLOB",
+        multiple=True,
+        help="With --folder: leave these files out (gitignore syntax); can be repeated.",
+    ),
+)
+
+
+def folder_options(function: Callable[..., Any]) -> Any:
+    """Give a command that mirrors the options for a folder without a config; they go into its `Choices`."""
+    for option in reversed(_FOLDER_OPTIONS):
+        function = option(function)
+    return function
 
 
 def examples(*lines: str) -> str:

@@ -135,7 +135,7 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 def once(choices: Choices, *, as_json: bool) -> int:
     """One full pass of every requested mirror; the exit code says how it ended."""
     installation = choose(choices)
-    prepare(installation)
+    prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")
     logged: LoggedEvents | None = None
     if logs.is_for_a_person(choices.log_format, choices.log_level):

@@ -134,7 +134,7 @@ def _watch(choices: Choices, signals: Signals, end: HardEnd, ending: Sequence[in
     from kbsync.systemd import ServiceManager
 
     installation = choose(choices)
-    prepare(installation)
+    prepare(installation, choices)
 
     def configure_logs(config: Config) -> None:
         # The command line overrides the config.

@@ -1,0 +1,144 @@
+"""What the command line says about a folder without a config: its target and its exclude patterns.
+
+kbsync remembers that in the folder's state directory, so that later commands need only `--folder`. It never
+stores a key: that comes from the environment each time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kbsync.config.model import MirrorConfig
+from kbsync.errors import UsageError
+from kbsync.permissions import open_private
+
+_FILE = "folder.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderOptions:
+    """The values of `--target`, `--url`, `--base` and `--exclude`; None for one that was not given."""
+
+    target: str | None = None
+    url: str | None = None
+    base: str | None = None
+    exclude: tuple[str, ...] | None = None
+
+    @property
+    def names_target(self) -> bool:
+        """Whether they say anything about the knowledge base."""
+        return (self.target, self.url, self.base) != (None, None, None)
+
+    def over(self, earlier: FolderOptions) -> FolderOptions:
+        """These, completed by earlier ones: a target is one thing, and so are the patterns."""
+        target = self if self.names_target else earlier
+        exclude = earlier.exclude if self.exclude is None else self.exclude
+        return replace(target, exclude=exclude)
+
+
+def recall(state_dir: Path) -> FolderOptions:
+    """The options that the state directory remembers. Raises `UsageError` if they can't be read."""
+    file = state_dir / _FILE
+    try:
+        fields = json.loads(file.read_bytes())
+        exclude = fields.pop("exclude")
+        return FolderOptions(**fields, exclude=None if exclude is None else tuple(exclude))
+    except FileNotFoundError:
+        return FolderOptions()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{file} can't be read ({error}); give --target or --exclude again") from None
+
+
+def remember(state_dir: Path, options: FolderOptions) -> None:
+    """Remember the options in `state_dir`, which exists; a kill leaves these or the earlier ones."""
+    file = state_dir / _FILE
+    fresh = state_dir / f".{_FILE}-{os.urandom(4).hex()}"
+    with open(open_private(fresh, os.O_WRONLY), "w", encoding="utf-8") as stream:
+        json.dump(asdict(options), stream)
+    fresh.replace(file)
+
+
+def apply_options(
+    mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], *, with_secrets: bool
+) -> MirrorConfig:
+    """The mirror with this target and these patterns. Raises `UsageError` that names the option."""
+    if options == FolderOptions():
+        return mirror
+    # The same as a config with these lines, with the same checks.
+    from kbsync.config.problems import ConfigError
+    from kbsync.config.reader import load_content
+    from kbsync.config.template import quoted
+
+    target = _target_lines(options)
+    exclude = [f"    exclude: [{', '.join(quoted(each) for each in options.exclude or () if each)}]"]
+    lines = ["mirrors:", f"  - name: {quoted(mirror.name)}", '    folder: "/"', *exclude, *target]
+    content = "\n".join(lines).encode()
+    try:
+        config = load_content(Path("/config.yaml"), content, environ, with_secrets=with_secrets)
+    except ConfigError as error:
+        options_of = {"base_url": "--url", "exclude": "--exclude", _base_key(options): "--base"}
+        lines, source = list[str](), _secret_of(options.target)
+        for problem in error.problems:
+            key = problem.key.rpartition(".")[2].partition("[")[0]
+            if source is not None and key == source.key:
+                noun = key.rpartition("_")[2]
+                lines.append(f"{source.variable} is not set; it must hold the {noun} of the target")
+            else:
+                lines.append(f"{options_of.get(key, key)}: {problem.message}")
+        raise UsageError("\n".join(lines)) from None
+    [parsed] = config.mirrors
+    return replace(mirror, target=parsed.target, exclude=parsed.exclude)
+
+
+def _base_key(options: FolderOptions) -> str:
+    from kbsync.config.template import base_key
+
+    return (base_key(options.target) if options.target else None) or ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """A target's required secret: its key in a config, and the environment variable for it."""
+
+    key: str
+    variable: str
+
+
+def _secret_of(target: str | None) -> _Secret | None:
+    from kbsync.config.template import secret_key
+
+    key = secret_key(target) if target else None
+    return None if key is None else _Secret(key, f"{target}_{key}".upper())
+
+
+def _target_lines(options: FolderOptions) -> list[str]:
+    """The block of the target; none for the default one. Raises `UsageError`."""
+    from kbsync.config.kinds import not_among
+    from kbsync.config.template import KeySource, base_key, has_address, target_lines
+    from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
+
+    target = options.target
+    if target is None and options.names_target:
+        raise UsageError(f"--url and --base need --target TYPE; types: {', '.join(TARGETS)}")
+    if target is None:
+        return []
+    if target not in TARGETS:
+        raise UsageError(f"--target: {not_among(target, TARGETS, 'target type')}")
+    values, key = dict[str, str](), base_key(target)
+    if options.url is not None:
+        if not has_address(target):
+            raise UsageError(f"--url: a target of type {target} has no URL")
+        values["base_url"] = options.url
+    if options.base is not None:
+        if key is None:
+            raise UsageError(f"--base: a target of type {target} takes no id")
+        values[key] = options.base
+    elif key is not None and target != DEFAULT_TARGET:
+        raise UsageError(f"--base: give the id of the knowledge base at {target} ({key})")
+    secret = _secret_of(target)
+    source = None if secret is None else KeySource(env=secret.variable)
+    return ["    target:", *target_lines(target, source, values)]

@@ -1,0 +1,120 @@
+"""`--target`, `--url`, `--base` and `--exclude`: a folder into a service, without a config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kbsync.config import folder_options
+from kbsync.config.folder_options import FolderOptions
+from kbsync.state import lock
+from kbsync_standin.zhipu import HOME_ID
+from tests.cli.cures import proves
+from tests.cli.place import Place
+from tests.cli.vendor import ZhipuPlace
+
+
+def remembered(place: Place) -> Path:
+    [file] = (place.state / "folders").glob("*/folder.json")
+    return file
+
+
+def test_a_folder_goes_into_a_service_and_later_commands_need_only_the_folder(zhipu: ZhipuPlace) -> None:
+    zhipu.config.unlink()
+    zhipu.write("a.md", "alpha")
+    env = {"ZHIPU_API_KEY": zhipu.vendor.key}
+    target = ("--folder", "docs", "--target", "zhipu", "--url", f"{zhipu.vendor.url}/api", "--base", HOME_ID)
+    ran = zhipu.run("--once", *target)
+    assert (ran.code, ran.words) == (
+        2,
+        "kbsync: ZHIPU_API_KEY is not set; it must hold the key of the target\n",
+    )
+    assert not list(zhipu.state.glob("folders/*"))  # what was refused is not remembered
+    plan = zhipu.run("--once", "--dry-run", *target, env=env)
+    assert plan.code == 0 and not list(zhipu.state.glob("folders/*"))
+    ran = zhipu.run("--once", "--json", *target, env=env)
+    assert (ran.code, ran.json["uploaded"], ran.json["mirrors"][0]["target"]) == (0, 1, "zhipu")
+    assert set(zhipu.vendor.by_path()) == {"a.md"}
+    assert zhipu.vendor.key not in remembered(zhipu).read_text()
+    assert remembered(zhipu).stat().st_mode & 0o077 == 0
+
+    zhipu.write("b.md", "beta")
+    assert zhipu.run("--once", "--folder", "docs", env=env).code == 0
+    assert set(zhipu.vendor.by_path()) == {"a.md", "b.md"}
+    status = zhipu.run("status", "--json", cwd=zhipu.docs).json["mirrors"][0]  # needs no key
+    assert (status["target"], status["documents"]["ready"]) == ("zhipu", 2)
+    assert zhipu.run("--once", "--folder", "docs").code == 2
+
+    # Another target for the same folder: the old documents stay, and `status` names them.
+    ran = zhipu.run("--once", "--json", "--folder", "docs", "--target", "local")
+    assert (ran.code, ran.json["uploaded"]) == (0, 2)
+    assert set(zhipu.vendor.by_path()) == {"a.md", "b.md"}
+
+
+def test_excluded_files_are_left_out_from_then_on_and_taken_back(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.write("drafts/d.md", "draft")
+    place.write("old.txt", "old")
+    ran = place.run("--once", "--json", "--folder", "docs", "--exclude", "drafts/", "--exclude", "*.txt")
+    assert (ran.code, ran.json["uploaded"]) == (0, 1)
+    assert place.run("--once", "--json", "--folder", "docs").json["uploaded"] == 0
+    explained = place.run("explain", "drafts/d.md", cwd=place.docs).out
+    assert "drafts/" in explained
+    ran = place.run("--once", "--json", "--folder", "docs", "--exclude", "*.txt")
+    assert ran.json["uploaded"] == 1
+    assert place.run("--once", "--json", "--folder", "docs", "--exclude", "").json["uploaded"] == 1
+    assert place.run("forget", "docs", "--delete-documents", "--yes", "--folder", "docs").code == 0
+    assert not list(place.state.glob("folders/*"))
+
+
+def test_a_running_kbsync_keeps_its_settings(place: Place) -> None:
+    place.write("a.md", "alpha")
+    assert place.run("--once", "--folder", "docs", "--exclude", "x/").code == 0
+    before = remembered(place).read_bytes()
+    with lock.held(remembered(place).parent):
+        ran = place.run("--once", "--folder", "docs", "--exclude", "y/")
+        assert ran.code == 4 and "already running" in ran.words
+    assert remembered(place).read_bytes() == before
+
+
+@proves("`kbsync --once --folder DIR --{} …`")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--once --folder docs --target zhipu", "--base: give the id of the knowledge base at zhipu"),
+        ("--once --folder docs --base 1", "--url and --base need --target TYPE; types: local, "),
+        ("--once --folder docs --target ziphu --base 1", "did you mean zhipu?"),
+        ("--once --folder docs --target local --base 1", "--base: a target of type local takes no id"),
+        ("--once --folder docs --target local --url http://a", "--url: a target of type local has no URL"),
+        ("--once --folder docs --target zhipu --base 1 --url a", "--url: "),
+        ("--once --folder docs --exclude [z-a]", "--exclude: "),
+        ("--once --exclude x", "--target, --url, --base and --exclude need --folder DIR"),
+        ("--exclude x --folder docs status", "--exclude takes no command; run `kbsync --once --folder DIR"),
+    ],
+)
+def test_what_is_wrong_is_told_by_the_option(place: Place, words: str, says: str) -> None:
+    place.write("a.md", "alpha")
+    ran = place.run(*words.split(), env={"ZHIPU_API_KEY": "k"})
+    assert (ran.code, ran.out) == (2, "") and says in ran.words
+    assert not list(place.state.glob("folders/*"))
+
+
+def test_a_folder_of_a_config_has_its_settings_there(place: Place) -> None:
+    place.write("a.md", "alpha")
+    place.configure()
+    ran = place.run("--once", "--folder", "docs", "--exclude", "x")
+    assert ran.code == 2 and f"is a mirror of {place.config}; change its settings there" in ran.words
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"exclude": 1}', '{"exclude": null, "other": 1}', "\udcff"]
+)
+def test_what_is_remembered_and_damaged_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "folder.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(Exception, match=r"folder\.json can't be read"):
+        folder_options.recall(tmp_path)
+    folder_options.remember(tmp_path, FolderOptions(exclude=("a",)))
+    assert folder_options.recall(tmp_path) == FolderOptions(exclude=("a",))
+    assert json.loads((tmp_path / "folder.json").read_text())["target"] is None
