@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
 from kbsync.index.fence.parser import Parser
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
+from kbsync.index.read.html import read_html
 from tests.index import samples
 from tests.share import long
 from tests.targets.bodies import BytesBody
@@ -222,6 +224,10 @@ HTML_CASES = [
     ("<label>Name<input></label><label>Age</label><textarea>none</textarea>years", "Name Age none years"),
     ('<input type="submit" value="Save">now', "Save now"),
     ("<span>snow</span><b>ball</b>", "snowball"),
+    ("<ruby>山路<rp>(</rp><rt>やまみち</rt></ruby>を<ruby>登<rt>のぼ</ruby>りながら", "山路を登りながら"),
+    ("<p>a<![if !IE]>b<![endif]><![unknown[c]]>d", "abd"),
+    ("<p>5 < 6, no tag", "5 < 6, no tag"),
+    ("<p>kept<!-- lost --> <!-- never closed", "kept never closed"),
     ("<p>one\x0btwo</p><p>one\x0ctwo", "one two\n\none two"),
 ]
 
@@ -229,6 +235,16 @@ HTML_CASES = [
 @pytest.mark.parametrize(("page", "text"), HTML_CASES)
 def test_html_becomes_markdown(parser, page, text):
     assert text_of(parser, "html", page.encode()) == text
+
+
+ENDLESS = ("<!--", "<![CDATA[", "<?", "<!x", "</a ", "<a b='", "<a ", "<!--x--!>", "<")
+
+
+@pytest.mark.parametrize("opening", ENDLESS)
+def test_marks_that_nothing_closes_cost_no_more_than_their_length(opening):
+    started = time.process_time()
+    read_html(opening * (400_000 // len(opening)) + "the end")
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "gb18030", "big5hkscs", "iso-2022-jp"])

@@ -34,9 +34,9 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "ods": ("sheets", "read_ods", "6"),
     **dict.fromkeys(("odt", "odp"), ("opendocument", "read_opendocument", "6")),
     "rtf": ("rtf", "read_rtf", "6"),
-    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "6")),
-    "epub": ("epub", "read_epub", "6"),
-    "eml": ("mail", "read_eml", "5"),
+    **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "7")),
+    "epub": ("epub", "read_epub", "7"),
+    "eml": ("mail", "read_eml", "6"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
 """By extension, the module of this folder, its function and the version of that. All run behind the fence

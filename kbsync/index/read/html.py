@@ -10,7 +10,11 @@ from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, word_set
 
-_UNSEEN = word_set("script style nav noscript template svg iframe object canvas audio video datalist map")
+_UNSEEN = word_set(
+    "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
+)
+"""Never drawn, or not text of the page. Readings above Chinese characters would cut words in two."""
+
 _BLOCKS = word_set(
     """
     address article aside blockquote body center dd details dialog dir div dl dt fieldset figcaption figure
@@ -18,7 +22,8 @@ _BLOCKS = word_set(
     """
 )
 _RAW = word_set("script style")  # they never contain text, closed or not
-_CONTAINERS = _UNSEEN | _BLOCKS - word_set("p option summary legend body html") | word_set("table tr td th")
+_OPEN_ENDED = word_set("p option summary legend body html")
+_CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
 """Stay open until their own end or that of an outer element. The body's end ends nothing else."""
 
 _APART = word_set("button label textarea output meter progress text")
@@ -136,6 +141,10 @@ class _Page(HTMLParser):
         elif tag in _APART:
             self._inline.append(" ")
 
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Skip `<![if …]>` to its next `>`, as browsers do. The library fails at unknown words."""
+        return self.parse_bogus_comment(i)
+
     def handle_data(self, data: str) -> None:
         """Text between tags."""
         if self._in_title:
@@ -244,6 +253,11 @@ class _Page(HTMLParser):
 
 def read_html(text: str) -> Parsed:
     """Return the markdown of a decoded page; its title is the page's own or the first heading."""
+    # What opens and never closes is text. The library would look for the end again from each of them.
+    end = text.rfind("-->") + 1
+    text = text[:end] + text[end:].replace("<!--", " ")
+    end = text.rfind(">") + 1
+    text = text[:end] + text[end:].replace("<", "&lt;")
     unseen = _UNSEEN
     while True:
         page = _Page(unseen)
