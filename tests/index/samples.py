@@ -239,6 +239,59 @@ def html(charset: str = "utf-8", text: str = "Ring twice and wait for the porter
     return filled("page.html", charset=charset, text=text).encode(charset)
 
 
+def mail(subject: str, body: bytes, content_type: str = "text/plain") -> bytes:
+    """A message with that body; for a multipart type, a page in HTML is its one part."""
+    head = f"From: ada@example.org\nSubject: {subject}\nContent-Type: {content_type}\n\n".encode()
+    if not content_type.startswith("multipart"):
+        return head.replace(b"From: ada@example.org\n", b"") + body
+    return head + b"--B\nContent-Type: text/html\nContent-Location: x\n\n" + body + b"\n--B--\n"
+
+
+def mailbox(*messages: bytes) -> bytes:
+    """A mailbox (mbox) of these messages."""
+    return b"".join(b"From ada@example.org Mon Feb  5 10:11:12 2024\n" + each + b"\n\n" for each in messages)
+
+
+CALENDAR = """BEGIN:VCALENDAR
+X-WR-CALNAME:Team
+BEGIN:VTIMEZONE
+TZID:Berlin
+END:VTIMEZONE
+BEGIN:VEVENT
+SUMMARY:Sommerfest\\, gar
+ den
+DTSTART;TZID=Berlin:20260601T183000
+LOCATION:Höfe\\; north
+ATTENDEE;CN=Ada:mailto:ada@x.org
+ATTENDEE:mailto:bob@x.org
+DESCRIPTION:Bring\\nsalad
+END:VEVENT
+END:VCALENDAR
+"""
+CONTACTS = """BEGIN:VCARD
+VERSION:3.0
+N:Hopper;Grace;;;
+ORG:Navy;Research
+item1.TEL:+1 555
+NOTE:Compilers\\, 编译器
+END:VCARD
+BEGIN:VCARD
+VERSION:2.1
+FN:Ada Lovelace
+NOTE;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:Gr=C3=B6=
+=C3=9Fe
+PHOTO;ENCODING=BASE64:AAAA
+END:VCARD
+"""
+CANVAS = """{"nodes": [
+{"id": "1", "type": "text", "text": "# Roadmap", "x": 10, "y": 10, "width": 5, "height": 5},
+{"id": "2", "type": "file", "file": "notes/todo.md", "subpath": "#Next", "x": 10, "y": 20},
+{"id": "3", "type": "group", "label": "Plans", "x": 0, "y": 0, "width": 90, "height": 90},
+{"id": "4", "type": "text", "text": "Start here", "x": 200, "y": 0, "width": 5, "height": 5}
+], "edges": [{"id": "5", "fromNode": "1", "toNode": "2", "label": "depends on"}]}
+"""
+
+
 def pdf_file(objects: Sequence[bytes], trailer: bytes = b"") -> bytes:
     """Number the objects from 1 (the catalogue) and add the cross-reference table."""
     out = bytearray(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import time
@@ -35,6 +36,12 @@ SAMPLES = {
     "xhtml": samples.html("iso-8859-1", "Läuten Sie zweimal."),
     "rtf": samples.sample("boiler.rtf"),
     "eml": samples.sample("lamps.eml"),
+    "mbox": samples.mailbox(samples.sample("lamps.eml"), samples.mail("Lunch", b"At noon.")),
+    "mhtml": samples.mail("Codes", samples.html(), "multipart/related; boundary=B"),
+    "mht": samples.mail("Codes", samples.html("gb18030", "按两次铃。"), "multipart/related; boundary=B"),
+    "ics": samples.CALENDAR.encode(),
+    "vcf": samples.CONTACTS.encode(),
+    "canvas": samples.CANVAS.encode(),
     "ipynb": samples.sample("forecast.json"),
 }
 TEXT = "---\ntitle: t\n---\n\n00:00:01,000 --> 00:00:02,000\nwindow 窗口\n"
@@ -110,6 +117,14 @@ EXPECTED: dict[str, tuple[str | None, list[str]]] = {
     "eml": ("Liefertermin für 灯具", ["# Liefertermin für 灯具", "From: Ada Lovelace",
                                  "Date: Mon, 05 Feb 2024",
                                  "灯具星期五送到", "Lieferschein.pdf"]),
+    "mbox": (None, ["# Liefertermin für 灯具", "灯具星期五送到", "# Lunch", "At noon."]),
+    "mhtml": ("Door codes", ["# How to open the door", "wait for the porter", "| Grace | Admiral |"]),
+    "mht": ("Door codes", ["按两次铃。"]),
+    "ics": ("Team", ["## Sommerfest, garden", "Start: 2026-06-01 18:30", "Location: Höfe; north",
+                     "Attendees: Ada <ada@x.org>, bob@x.org", "Bring\nsalad"]),
+    "vcf": (None, ["## Grace Hopper", "Organization: Navy, Research", "Phone: +1 555", "Compilers, 编译器",
+                   "## Ada Lovelace", "Größe"]),
+    "canvas": (None, ["Start here", "## Plans", "### Roadmap", "notes/todo.md Next", "depends on"]),
     "ipynb": ("Sales forecast", ["# Sales forecast", "```python\nimport numpy", "slope 0.37"]),
 }  # fmt: skip
 NOISE = ("Home link", "hidden", "color")
@@ -271,6 +286,77 @@ def test_a_forwarded_mail_is_read_too(parser):
     assert "forwarded words" in text_of(parser, "eml", raw)
 
 
+def attached(name: str, content: bytes) -> bytes:
+    """The part of a message that holds a file."""
+    head = f'Content-Disposition: attachment; filename="{name}"\nContent-Transfer-Encoding: base64\n\n'
+    return head.encode() + base64.b64encode(content)
+
+
+def mail_with(*parts: bytes) -> bytes:
+    return b"Subject: Files\nContent-Type: multipart/mixed; boundary=B\n\n" + b"".join(
+        b"--B\n" + part + b"\n" for part in (b"\nSee below.", *parts)
+    )
+
+
+def test_attachments_are_read_by_the_reader_of_their_format_below_their_names(parser):
+    raw = mail_with(
+        attached("Plan.docx", SAMPLES["docx"]), attached("a.csv", b"x,y"), attached("b.txt", b"words")
+    )
+    text = text_of(parser, "eml", raw)
+    for expected in (
+        "Attachments: Plan.docx, a.csv, b.txt", "## Plan.docx\n\n### Holidays\n\n", "#### 休假制度",
+        "| Norway | 25 |", "## a.csv\n\n```\nx,y\n```", "## b.txt\n\nwords",
+    ):  # fmt: skip
+        assert expected in text
+    assert text.startswith("# Files\n\nSee below.\n\nAttachments: ")
+
+
+def test_an_attachment_that_cannot_be_read_costs_the_mail_nothing_else(parser):
+    bomb = samples.zip_bomb(SAMPLES["docx"], "word/document.xml", 64 << 20)
+    raw = mail_with(
+        attached("a.docx", bomb),
+        attached("b.pdf", b"junk"),
+        attached("c.bin", b"x"),
+        attached("d.md", b"# D"),
+    )
+    expected = "# Files\n\nSee below.\n\nAttachments: a.docx, b.pdf, c.bin, d.md\n\n## d.md\n\n### D"
+    assert text_of(parser, "eml", raw) == expected
+
+
+def test_messages_inside_others_are_read_with_their_subjects_to_a_bounded_depth(parser):
+    raw = samples.mail("level 9", b"innermost")
+    for level in range(8, 0, -1):
+        raw = f"Subject: level {level}\nContent-Type: message/rfc822\n\n".encode() + raw
+    text = text_of(parser, "eml", raw)
+    assert "# level 1" in text and "## level 2" in text and text.endswith("innermost")
+    raw = samples.mail("level 9", b"innermost")
+    for level in range(8, 0, -1):
+        raw = mail_with(attached(f"{level}.eml", raw))
+    text = text_of(parser, "eml", raw)
+    assert "## 1.eml" in text and "#### 2.eml" in text and "innermost" not in text
+
+
+def test_a_sentence_that_begins_with_from_ends_no_message_of_a_mailbox(parser):
+    body = b"Dear all,\n\nFrom now on we meet at noon.\n\n>From there we walk."
+    text = text_of(parser, "mbox", samples.mailbox(samples.mail("A", body), samples.mail("B", b"b")))
+    assert text == "# A\n\nDear all,\n\nFrom now on we meet at noon.\n\nFrom there we walk.\n\n# B\n\nb"
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("NOTE;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:Gr=C3=B6=\n=C3=9Fe", "Größe"),
+        ("item1.TEL;TYPE=cell:+49 1", "Phone: +49 1"),
+        ('ORG;X="a:b;c":Navy', "Organization: Navy"),
+        ("NOTE:one\\, two\\\\three\\nfour", "one, two\\three\nfour"),
+        ("NOTE:long li\n ne", "long line"),
+        ("PHOTO;ENCODING=b:AAAA\nTITLE:Dr", "Title: Dr"),
+    ],
+)
+def test_the_lines_of_a_contact_become_words(parser, line, shown):
+    assert text_of(parser, "vcf", f"BEGIN:VCARD\nFN:A\n{line}\nEND:VCARD".encode()) == f"## A\n\n{shown}"
+
+
 def test_long_outputs_of_a_notebook_are_bounded(parser):
     output = '{"output_type": "stream", "text": "' + "9" * 100_000 + '"}'
     raw = '{"cells": [{"cell_type": "code", "source": "run()", "outputs": [' + output + "]}]}"
@@ -302,6 +388,8 @@ REFUSED: list[tuple[str, bytes, str, str]] = [
     ("html", b"<html><body> <script>x</script></body></html>", "no-text", "no text in it"),
     ("rtf", b"{\\rtf1 }", "no-text", "no text in it"),
     ("ipynb", b'{"cells": []}', "no-text", "no text in it"),
+    ("canvas", b'{"nodes": []}', "no-text", "no text in it"),
+    ("ics", b"BEGIN:VCALENDAR\nEND:VCALENDAR", "no-text", "no text in it"),
     *((extension, b"", "no-text", "no text in it") for extension in sorted(DOCUMENTS)),
     ("pdf", samples.sample("password.pdf"), "encrypted", "password"),
     *(
@@ -321,7 +409,10 @@ def test_what_cannot_be_read_is_refused_with_its_cause(parser, extension, raw, c
     assert ("OCR" in refusal.reason) == (code == "scanned")
 
 
-STRICT = ("docx", "pptx", "xlsx", "odt", "epub", "pdf", "ipynb", "rtf", "eml")
+STRICT = (
+    *("docx", "pptx", "xlsx", "odt", "epub", "pdf", "ipynb", "rtf", "eml", "mbox", "mhtml", "ics", "vcf"),
+    "canvas",
+)
 
 
 @pytest.mark.parametrize("extension", STRICT)

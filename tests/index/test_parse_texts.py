@@ -291,10 +291,10 @@ def test_a_text_over_the_limit_is_rejected_before_it_is_read(tmp_path, monkeypat
 
 
 PROMISED = (
-    "pdf docx pptx xlsx odt epub html htm rtf eml ipynb md markdown mdx txt rst org adoc asciidoc tex csv "
-    "tsv json jsonl yaml yml toml xml log vtt srt py js ts jsx tsx java c h cc cpp hpp cs go rs rb php "
-    "swift kt scala sh bash ps1 sql r jl lua pl css scss vue dart ex exs erl hs clj proto graphql tf ini "
-    "cfg conf properties"
+    "pdf docx pptx xlsx odt epub html htm mhtml rtf eml mbox ics vcf canvas ipynb md markdown mdx txt "
+    "rst org adoc asciidoc tex csv tsv json jsonl yaml yml toml xml log vtt srt py js ts jsx tsx java c "
+    "h cc cpp hpp cs go rs rb php swift kt scala sh bash ps1 sql r jl lua pl css scss vue dart ex exs "
+    "erl hs clj proto graphql tf ini cfg conf properties"
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import zlib
@@ -151,6 +152,23 @@ def deep_array(depth: int) -> bytes:
     return pdf_of(b"<</Type/Pages/Kids" + b"[" * depth + b"]" * depth + b"/Count 1>>")
 
 
+def mail_of(document: bytes, count: int) -> bytes:
+    """A message that carries one document many times."""
+    content = base64.b64encode(document)
+    part = b'--B\nContent-Disposition: attachment; filename="a.docx"\nContent-Transfer-Encoding: base64\n\n'
+    return b"Subject: x\nContent-Type: multipart/mixed; boundary=B\n\n" + (part + content + b"\n") * count
+
+
+def canvas_of_groups(count: int) -> bytes:
+    """Groups that surround each other, and as many cards."""
+    nodes = [
+        {"type": kind, "x": n, "y": n, "width": 9**9, "height": 9**9, "text": "x"}
+        for n in range(count)
+        for kind in ("group", "text")
+    ]
+    return json.dumps({"nodes": nodes}).encode()
+
+
 def deep_notebook(depth: int) -> bytes:
     return b'{"cells": ' + b"[" * depth + b"]" * depth + b"}"
 
@@ -236,6 +254,17 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "deep groups": ("rtf", lambda: deep_rtf(200_000)),
     "mails in mails": ("eml", lambda: deep_mail(50_000)),
     "parts of one boundary": ("eml", lambda: wide_mail(50_000)),
+    "a mailbox of nothing": ("mbox", lambda: b"\n\nFrom x\nSubject: a" * 50_000),
+    "a mail of bombs": (
+        "eml",
+        lambda: mail_of(samples.zip_bomb(samples.docx(), "word/x.xml", 64 * MIB), 200),
+    ),
+    "a mail of many attachments": ("eml", lambda: mail_of(samples.docx(), 5_000)),
+    "a calendar of one line": ("ics", lambda: b"BEGIN:VCALENDAR\nX" + b"\n ;" * (MIB // 2)),
+    "deep components": ("ics", lambda: b"BEGIN:VEVENT\n" * (MIB // 16)),
+    "contacts of broken lines": ("vcf", lambda: b"BEGIN:VCARD\nNOTE;QUOTED-PRINTABLE:" + b"=\n" * (MIB // 2)),
+    "a deep canvas": ("canvas", lambda: b'{"nodes": ' + b"[" * MIB),
+    "a canvas of groups": ("canvas", lambda: canvas_of_groups(10_000)),
     "deep divs": ("html", lambda: open_tags("div", MIB)),
     "deep tables in a page": ("html", lambda: open_tags("table", MIB)),
     "deep lists": ("html", lambda: open_tags("ul><li", MIB)),

@@ -18,7 +18,7 @@ from kbsync.index.chunk import LONGEST, chunk, weight
 from kbsync.index.document import Parsed
 from kbsync.index.fence import child
 from kbsync.index.fence.child import unpack_answer, unpack_ready
-from kbsync.index.read import docx, epub, html, mail, notebook, opendocument, rtf, slides
+from kbsync.index.read import calendars, canvas, docx, epub, html, mail, notebook, opendocument, rtf, slides
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import parse_text
 from kbsync.targets.http.bodies import excerpt, parse_json
@@ -163,6 +163,24 @@ _MAILS = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
+_CARDS = st.lists(
+    st.sampled_from([
+        b"BEGIN:VCALENDAR\n", b"BEGIN:VCARD\n", b"END:VCARD\n", b"BEGIN:VEVENT\n", b"END:", b"SUMMARY:",
+        b"N:;", b"DTSTART;TZID=x:2026", b"T10", b"NOTE;QUOTED-PRINTABLE:=C3=\n", b";", b":", b'"', b"\\n",
+        b"\\", b"\n ", b'ATTENDEE;CN="a:b":mailto:', b"CHARSET=utf-7", b"item1.TEL", b"\r", b"word",
+    ])
+    | st.binary(max_size=6),
+    max_size=25,
+).map(b"".join)  # fmt: skip
+_NODES = st.lists(
+    st.dictionaries(
+        st.sampled_from(["type", "text", "x", "y", "width", "height", "label", "file"]),
+        _SCALARS | st.sampled_from(["group", "text", "file", "link"]),
+    ),
+    max_size=4,
+)
+
+
 _RICH_TEXTS = st.lists(
     st.sampled_from([
         b"{", b"}", b"\\par ", b"\\'e4", b"\\u-10179 ?", b"\\uc3 ", b"\\bin9 ", b"\\bin-3", b"{\\footnote ",
@@ -190,6 +208,12 @@ def _archived(document: bytes) -> st.SearchStrategy[bytes]:
 DOCUMENTS = st.one_of(
     st.tuples(st.just("html"), _MARKUP),
     st.tuples(st.just("eml"), _MAILS),
+    st.tuples(st.sampled_from(["mbox", "mhtml"]), _MAILS.map(lambda mail: b"From x\n" + mail)),
+    st.tuples(st.sampled_from(["ics", "vcf"]), _CARDS),
+    st.tuples(
+        st.just("canvas"),
+        st.dictionaries(st.sampled_from(["nodes", "edges"]), VALUES | _NODES).map(as_json),
+    ),
     st.tuples(st.just("rtf"), _RICH_TEXTS),
     st.tuples(
         st.just("ipynb"),
@@ -205,6 +229,11 @@ DOCUMENTS = st.one_of(
 _READERS: dict[str, Callable[[bytes], Parsed]] = {
     "html": html.read_page,
     "eml": mail.read_eml,
+    "mbox": mail.read_mbox,
+    "mhtml": mail.read_mhtml,
+    "ics": calendars.read_ics,
+    "vcf": calendars.read_vcf,
+    "canvas": canvas.read_canvas,
     "ipynb": notebook.read_ipynb,
     "epub": epub.read_epub,
     "pptx": slides.read_pptx,

@@ -37,6 +37,11 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("html", "htm", "xhtml"), ("html", "read_page", "7")),
     "epub": ("epub", "read_epub", "7"),
     "eml": ("mail", "read_eml", "6"),
+    "mbox": ("mail", "read_mbox", "1"),
+    **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "1")),
+    "ics": ("calendars", "read_ics", "1"),
+    "vcf": ("calendars", "read_vcf", "1"),
+    "canvas": ("canvas", "read_canvas", "1"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
 """By extension, the module of this folder, its function and the version of that. All run behind the fence

@@ -1,35 +1,181 @@
-"""E-mails: the headers that people look for, the text, and the names of attachments."""
+"""E-mails, mailboxes and saved web pages: the headers that people look for, texts, and attachments.
+
+An attachment is read by the reader of its format, below a heading with its name. Attachments have bounds of
+their own, over which only their names are read: they cost no message its text.
+"""
 
 from __future__ import annotations
 
 import email
 import email.policy
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from email.header import decode_header
 from email.message import Message
+from importlib import import_module
 
-from kbsync.index.document import Parsed
+from kbsync.core.text import extension_of
+from kbsync.index.document import Flavour, Parsed
+from kbsync.index.read import formats
+from kbsync.index.read.calendars import read_calendar, read_contacts
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.html import read_html
-from kbsync.index.read.text import tidied
-from kbsync.index.read.zip import damaged
+from kbsync.index.read.text import deepened, document_title, fenced, one_line, parse_text, tidied
+from kbsync.index.read.zip import damaged, without_text
 
 _FIELDS = ("From", "To", "Cc", "Date")
 _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
+DEEPEST = 6
+"""The level of headings from which messages inside others have no headers and attachments."""
+
+_LARGEST_ATTACHMENT = 32 * 1024 * 1024
+_MOST_CHARACTERS = 8 * 1024 * 1024
+_MOST_ATTACHMENTS = 1_000
+_MOST_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What the attachments of a file may still cost together."""
+
+    characters: int = _MOST_CHARACTERS
+    attachments: int = _MOST_ATTACHMENTS
+    ends_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.ends_at = time.process_time() + _MOST_SECONDS
+
+    def allows(self, size: int) -> bool:
+        """Whether one more of that many bytes may be read."""
+        self.attachments -= 1
+        is_in_time = time.process_time() < self.ends_at
+        return is_in_time and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
+
 
 def read_eml(raw: bytes) -> Parsed:
     """Return the message as markdown. Raises `Rejected` for a file without any mail headers."""
-    message = email.message_from_bytes(raw, policy=email.policy.compat32)
-    if not any(message.get(name) for name in _KNOWN):
+    message = _parse(raw)
+    if not _is_mail(message):
         raise damaged("it has no mail headers")
-    subject = _header(message, "Subject")
-    fields = [f"{name}: {value}" for name in _FIELDS if (value := _header(message, name))]
-    attachments = [_plain_header(name) for part in message.walk() if (name := part.get_filename())]
-    parts = [f"# {subject}" if subject else "", "\n".join(fields), *_bodies(message)]
-    if attachments:
-        parts.append("Attachments: " + ", ".join(attachments))
-    return Parsed(tidied("\n\n".join(part for part in parts if part)), title=subject or None)
+    text = tidied("\n\n".join(_letter(message, 1, _Allowance())))
+    return Parsed(text, title=_header(message, "Subject") or None)
+
+
+def read_mbox(raw: bytes) -> Parsed:
+    """Return the messages of a mailbox, a section each. Raises `Rejected` if there is none."""
+    allowance = _Allowance()
+    letters = ("\n\n".join(_letter(message, 1, allowance)) for message in _split(raw))
+    text = tidied("\n\n".join(filter(None, letters)))
+    if not text:
+        raise damaged("it has no mail headers")
+    return Parsed(text)
+
+
+def read_mhtml(raw: bytes) -> Parsed:
+    """Return a web page saved as one file. Raises `Rejected` if there is no page in it."""
+    message = _parse(raw)
+    for part in message.walk():
+        content = part.get_payload(decode=True)
+        if part.get_content_type() in ("text/html", "application/xhtml+xml") and isinstance(content, bytes):
+            page = read_html(decode_declared(content, part.get_content_charset()))
+            title = document_title(page.title or _header(message, "Subject"), page.text)
+            return Parsed(page.text, title=title)
+    raise damaged("it holds no web page") if message.is_multipart() else without_text(pictures=False)
+
+
+def _parse(raw: bytes) -> Message:
+    return email.message_from_bytes(raw, policy=email.policy.compat32)
+
+
+def _is_mail(message: Message) -> bool:
+    return any(message.get(name) for name in _KNOWN)
+
+
+def _split(raw: bytes) -> Iterator[Message]:
+    """The messages of a mailbox: below a blank line each begins with a line `From …`, then headers."""
+    first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
+    lines = list[bytes]() if not _begins_mail(first.lstrip()) else [first.lstrip()]
+    for piece in pieces:
+        _, _, content = piece.partition(b"\n")
+        if not _begins_mail(content):  # a sentence that begins so
+            lines += [b"\n\nFrom ", piece]
+            continue
+        if lines:
+            yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
+        lines = [content]
+    if lines:
+        yield _parse(b"".join(lines).replace(b"\n>From ", b"\nFrom "))
+
+
+def _begins_mail(content: bytes) -> bool:
+    """Whether it begins with the name of a header."""
+    name, colon, _ = content[:100].partition(b":")
+    return bool(colon) and name.replace(b"-", b"").isalnum()
+
+
+def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
+    """The blocks of a message: subject, headers, texts, and its attachments."""
+    if subject := _header(message, "Subject"):
+        yield f"{'#' * min(level, 6)} {subject}"
+    yield "\n".join(f"{name}: {value}" for name in _FIELDS if (value := _header(message, name)))
+    yield from _bodies(message, level, allowance)
+    parts = list(_attachments(message))
+    names = [(_plain_header(part.get_filename() or ""), part) for part in parts]
+    if names:
+        yield "Attachments: " + ", ".join(name for name, _ in names)
+    for name, part in names:
+        content = part.get_payload(decode=True)
+        if isinstance(content, bytes) and not _is_shown(part) and allowance.allows(len(content)):
+            yield from _attached(name, content, level + 1, allowance)
+
+
+def _attachments(message: Message) -> Iterator[Message]:
+    """The parts with a name, without those of messages inside."""
+    if message.get_filename():
+        yield message
+    payload = message.get_payload()
+    if isinstance(payload, list) and message.get_content_maintype() != "message":
+        for part in payload:
+            yield from _attachments(part) if isinstance(part, Message) else ()
+
+
+def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
+    """A heading and the text of an attachment; nothing if kbsync can't read it."""
+    text = ""
+    with suppress(Exception):  # a stranger's file may raise anything; the message is fine without it
+        text = _read_attachment(name, content, level, allowance)
+    if text.strip() and len(text) <= allowance.characters:
+        allowance.characters -= len(text)
+        yield f"{'#' * min(level, 6)} {one_line(name)}"
+        yield text
+
+
+def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowance) -> str:
+    """Its text with headings below `level`; "" if kbsync can't read its format."""
+    extension = extension_of(name)
+    if extension in _MAILS:
+        letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
+        return "\n\n".join(filter(None, letter))
+    if extension in formats.READERS:
+        module, function, _ = formats.READERS[extension]
+        parsed = getattr(import_module(f"kbsync.index.read.{module}"), function)(content)
+    elif extension in formats.EXTENSIONS:
+        parsed = parse_text(name, content)
+    else:
+        return ""
+    match parsed.flavour:
+        case Flavour.MARKDOWN:
+            return deepened(parsed.text, level)
+        case Flavour.PLAIN:
+            return str(parsed.text)
+        case _:
+            return fenced(parsed.text)
+
+
+_MAILS = ("eml", "mbox")
 
 
 def _header(message: Message, name: str) -> str:
@@ -53,20 +199,28 @@ def _plain_header(value: str) -> str:
     return " ".join("".join(texts).split())
 
 
-def _bodies(message: Message) -> Iterator[str]:
-    """Yield the text of each message inside: a forwarded one is a separate message."""
+def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
+    """The texts of a message, and the messages inside it: one that is forwarded, say."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
         # The plain text if it has any, otherwise the best version, which mail programs put last.
         plain = [m for m in children if m.get_content_type() == "text/plain" and _text(m)]
-        texts = (list(_bodies(alternative)) for alternative in (*plain, *reversed(children)))
-        yield from next(filter(None, texts), ())
+        versions = (list(_bodies(m, level, allowance)) for m in (*plain, *reversed(children)))
+        yield from next(filter(None, versions), ())
+    elif message.get_content_type() == "message/rfc822" and level < DEEPEST:
+        for child in children:
+            yield from _letter(child, level + 1, allowance)
     elif message.is_multipart():
         for child in children:
-            yield from _bodies(child)
-    elif message.get_content_disposition() != "attachment" and (text := _text(message)):
+            yield from _bodies(child, level, allowance)
+    elif _is_shown(message) and (text := _text(message)):
         yield text
+
+
+def _is_shown(part: Message) -> bool:
+    """Whether mail programs show it as text of the message."""
+    return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 
 def _text(part: Message) -> str:
@@ -74,4 +228,11 @@ def _text(part: Message) -> str:
     if not isinstance(raw, bytes) or part.get_content_maintype() != "text":
         return ""
     text = decode_declared(raw, part.get_content_charset())
-    return read_html(text).text if part.get_content_subtype() == "html" else text.strip()
+    match part.get_content_subtype():
+        case "html":
+            return read_html(text).text
+        case "calendar":
+            return read_calendar(text).text
+        case "vcard" | "x-vcard":
+            return read_contacts(text).text
+    return text.strip()

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
-from kbsync.index.chunk import plain_title
+from kbsync.index.chunk import blocks, plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.formats import flavour_of
@@ -409,6 +409,16 @@ def document_title(stated: str | None, text: str) -> str | None:
         return title
     heading = first_heading(text, Flavour.MARKDOWN)
     return None if heading is None or _NO_TITLE.match(heading) else heading
+
+
+def deepened(text: str, levels: int) -> str:
+    """Return markdown with its headings that many levels deeper, to stand below a heading of that level."""
+    parts, end = list[str](), 0
+    for block in blocks(text, Flavour.MARKDOWN):
+        if block.is_heading:
+            parts += [text[end : block.start], f"{'#' * min(block.level + levels, 6)} {block.title}"]
+            end = block.end
+    return "".join([*parts, text[end:]])
 
 
 def tidied(text: str) -> str:

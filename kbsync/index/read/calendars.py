@@ -1,0 +1,203 @@
+"""Calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350): a section for each entry. They share a syntax."""
+
+from __future__ import annotations
+
+import quopri
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from kbsync.index.document import Parsed
+from kbsync.index.read.encoding import decode, decode_declared
+from kbsync.index.read.text import one_line, tidied
+from kbsync.index.read.zip import damaged
+
+_ENTRIES = ("VEVENT", "VTODO", "VJOURNAL", "VAVAILABILITY", "AVAILABLE")
+_OF_EVENTS: Mapping[str, str] = {
+    "DTSTART": "Start", "DTEND": "End", "DUE": "Due", "LOCATION": "Location", "ORGANIZER": "Organizer",
+    "ATTENDEE": "Attendees", "CATEGORIES": "Categories", "STATUS": "Status", "RESOURCES": "Resources",
+    "URL": "Address", "CONTACT": "Contact",
+}  # fmt: skip
+_OF_CONTACTS: Mapping[str, str] = {
+    "NICKNAME": "Nickname", "ORG": "Organization", "TITLE": "Title", "ROLE": "Role", "TEL": "Phone",
+    "EMAIL": "Email", "ADR": "Address", "URL": "Website", "IMPP": "Messages", "BDAY": "Birthday",
+    "CATEGORIES": "Categories", "RELATED": "Related",
+}  # fmt: skip
+_PROSE = ("DESCRIPTION", "COMMENT", "NOTE")
+
+
+def read_ics(raw: bytes) -> Parsed:
+    """Return the entries of a calendar. Raises `Rejected` if it is none."""
+    return read_calendar(decode(raw))
+
+
+def read_vcf(raw: bytes) -> Parsed:
+    """Return the contacts of a file. Raises `Rejected` if it holds none."""
+    return read_contacts(decode(raw))
+
+
+def read_calendar(text: str) -> Parsed:
+    """Return the events, tasks and notes in the order of the file, with the name of the calendar as title."""
+    root = _read(text, "calendar")
+    sections = list[str]()
+    for each in root.walk():
+        if each.kind in _ENTRIES:
+            sections += _section(each, each.first("SUMMARY"), _OF_EVENTS)
+    name = next((name for each in root.parts if (name := each.first("X-WR-CALNAME", "NAME"))), None)
+    return Parsed(tidied("\n\n".join(filter(None, sections))), title=name)
+
+
+def read_contacts(text: str) -> Parsed:
+    """Return the contacts in the order of the file."""
+    sections = list[str]()
+    for each in _read(text, "contact").walk():
+        if each.kind == "VCARD":
+            family, _, given = each.first("N").partition(";")
+            name = each.first("FN") or one_line(f"{given.replace(';', ' ')} {family}")
+            sections += _section(each, name or each.first("ORG", "EMAIL").replace(";", ", "), _OF_CONTACTS)
+    return Parsed(tidied("\n\n".join(filter(None, sections))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A content line: its value, unescaped, with the parameters by upper-case name."""
+
+    value: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class _Component:
+    """What is between BEGIN and END."""
+
+    kind: str
+    lines: dict[str, list[_Line]] = field(default_factory=dict)
+    parts: list[_Component] = field(default_factory=list)
+
+    def first(self, *names: str) -> str:
+        """The first of these properties on one line; "" without any."""
+        values = (one_line(line.value) for name in names for line in self.lines.get(name, ()))
+        return next(filter(None, values), "")
+
+    def walk(self) -> Iterator[_Component]:
+        """All components inside, at any depth."""
+        pending = [self]
+        while pending:
+            each = pending.pop()
+            yield each
+            pending += reversed(each.parts)
+
+
+def _read(text: str, what: str) -> _Component:
+    """The components of a text. Raises `Rejected` if there is none."""
+    root = _Component("")
+    opened = [root]
+    for line in _unfold(text):
+        head, parameters, value = _split(line)
+        name = head.rpartition(".")[2].upper()  # contacts may group lines: item1.TEL
+        if name == "BEGIN":
+            opened.append(_Component(value.strip().upper()))
+            opened[-2].parts.append(opened[-1])
+        elif name == "END":
+            if len(opened) > 1:
+                opened.pop()
+        elif name:
+            opened[-1].lines.setdefault(name, []).append(_Line(_plain(value, parameters), parameters))
+    if not root.parts:
+        raise damaged(f"it holds no {what}, or its beginning is missing")
+    return root
+
+
+def _unfold(text: str) -> Iterator[str]:
+    """The lines, each with the continuations below it."""
+    pieces = list[str]()
+    is_quoted = False
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+        if is_quoted or (pieces and line[:1] in (" ", "\t")):
+            if is_quoted:
+                pieces[-1] = pieces[-1][:-1]
+            pieces.append(line if is_quoted else line[1:])
+        else:
+            yield "".join(pieces)
+            pieces = [line]
+        # vCard 2.1 breaks lines as e-mails do
+        is_quoted = line.endswith("=") and "QUOTED-PRINTABLE" in pieces[0][:200].upper()
+    yield "".join(pieces)
+
+
+def _split(line: str) -> tuple[str, dict[str, str], str]:
+    """The name, the parameters and the value of a content line; "" as name if it is none."""
+    head, quoted = list[str](), False
+    start = 0
+    for position, character in enumerate(line[:2000]):
+        if character == '"':
+            quoted = not quoted
+        elif character in ";:" and not quoted:
+            head.append(line[start:position])
+            start = position + 1
+            if character == ":":
+                break
+    else:
+        return "", {}, ""
+    parameters = dict[str, str]()
+    for each in head[1:]:
+        name, _, value = each.partition("=")
+        if not value:  # vCard 2.1: TEL;WORK;QUOTED-PRINTABLE
+            name, value = ("ENCODING" if name.upper() == "QUOTED-PRINTABLE" else "TYPE"), name
+        name = name.upper()
+        parameters[name] = f"{parameters[name]},{value}" if name in parameters else value.strip('"')
+    return head[0], parameters, line[start:]
+
+
+def _plain(value: str, parameters: Mapping[str, str]) -> str:
+    """The value as a person wrote it; "" for pictures, sounds and keys."""
+    encoding = parameters.get("ENCODING", "").upper()
+    if encoding in ("B", "BASE64") or value.startswith("data:"):
+        return ""
+    if encoding == "QUOTED-PRINTABLE":
+        raw = quopri.decodestring(value.encode("utf-8", "replace"))
+        value = decode_declared(raw, parameters.get("CHARSET"))
+    if "\\" not in value:
+        return value
+    pieces = value.split("\\\\")
+    return "\\".join(
+        piece.replace("\\n", "\n").replace("\\N", "\n").replace("\\,", ",").replace("\\;", ";")
+        for piece in pieces
+    )
+
+
+def _section(entry: _Component, title: str, labels: Mapping[str, str]) -> Iterator[str]:
+    """A heading, the named properties and the prose of an entry."""
+    yield f"## {title}" if title else ""
+    rows = list[str]()
+    for name, label in labels.items():
+        values = [shown for line in entry.lines.get(name, ()) if (shown := _shown(name, line))]
+        if values:
+            rows.append(f"{label}: {', '.join(dict.fromkeys(values))}")
+    yield "\n".join(rows)
+    for name in _PROSE:
+        yield from (line.value for line in entry.lines.get(name, ()))
+
+
+def _shown(name: str, line: _Line) -> str:
+    """A property in words."""
+    value = one_line(line.value)
+    if name in ("DTSTART", "DTEND", "DUE", "BDAY"):
+        return _date(value)
+    if name in ("ORGANIZER", "ATTENDEE"):
+        address = value[7:] if value[:7].lower() == "mailto:" else value
+        person = line.parameters.get("CN", "")
+        return f"{person} <{address}>" if person and person != address else address
+    if name in ("ADR", "ORG"):
+        return ", ".join(filter(None, map(str.strip, value.split(";"))))
+    if name in ("TEL", "IMPP", "EMAIL") and value[:4].lower() == "tel:":
+        return value[4:]
+    return value
+
+
+def _date(value: str) -> str:
+    """A date and time as people write them: 2026-03-01 10:00."""
+    day, _, clock = value.partition("T")
+    if len(day) != 8 or not day.isdecimal():
+        return value
+    time = f" {clock[:2]}:{clock[2:4]}" if len(clock) >= 4 and clock[:4].isdecimal() else ""
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}{time}{' UTC' if time and clock.endswith('Z') else ''}"

@@ -1,0 +1,88 @@
+"""Canvases of Obsidian (JSON Canvas 1.0): cards from top to bottom, group by group, and labels of lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kbsync.index.document import Parsed
+from kbsync.index.read.encoding import decode
+from kbsync.index.read.text import deepened, one_line, tidied
+from kbsync.index.read.zip import damaged
+
+_MOST_GROUPS = 200
+"""Groups whose cards are read below them; each card is compared with each of these."""
+
+
+def read_canvas(raw: bytes) -> Parsed:
+    """Return the canvas as markdown. Raises `Rejected` if it is none."""
+    try:
+        canvas = json.loads(decode(raw))
+        nodes = [_Node.of(each) for each in canvas.get("nodes") or () if isinstance(each, Mapping)]
+        edges = [each for each in canvas.get("edges") or () if isinstance(each, Mapping)]
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged("it is not a canvas, or incomplete") from error
+    groups = sorted(node for node in nodes if node.is_group)
+    blocks = list[str]()
+    inside = dict[int, list[_Node]]()  # by index of the group, -1 outside of any
+    smallest_first = sorted(enumerate(groups[:_MOST_GROUPS]), key=lambda each: each[1].area)
+    for node in sorted(node for node in nodes if not node.is_group):
+        index = next((index for index, group in smallest_first if group.surrounds(node)), -1)
+        inside.setdefault(index, []).append(node)
+    blocks += _texts(inside.get(-1, ()), 0)
+    for index, group in enumerate(groups):
+        blocks += [f"## {group.text}" if group.text else "", *_texts(inside.get(index, ()), 2)]
+    blocks += [one_line(label) for edge in edges if isinstance(label := edge.get("label"), str)]
+    return Parsed(tidied("\n\n".join(filter(None, blocks))))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Node:
+    """A card or a group; sorted from top to bottom, then from left to right."""
+
+    y: float
+    x: float
+    height: float
+    width: float
+    is_group: bool
+    text: str
+
+    @classmethod
+    def of(cls, node: Mapping[str, Any]) -> _Node:
+        """From the JSON of a node."""
+        y, x, height, width = (
+            float(value) if isinstance(value := node.get(key), int | float) else 0.0
+            for key in ("y", "x", "height", "width")
+        )
+        is_group = node.get("type") == "group"
+        match node.get("type"):
+            case "group":
+                text = one_line(_string(node, "label"))
+            case "file":
+                text = one_line(f"{_string(node, 'file')} {_string(node, 'subpath').lstrip('#')}")
+            case "link":
+                text = _string(node, "url")
+            case _:
+                text = _string(node, "text")
+        return cls(y, x, height, width, is_group, text)
+
+    @property
+    def area(self) -> float:
+        """Of its rectangle."""
+        return self.height * self.width
+
+    def surrounds(self, other: _Node) -> bool:
+        """Whether the middle of the other one is inside."""
+        x, y = other.x + other.width / 2, other.y + other.height / 2
+        return self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.height
+
+
+def _string(node: Mapping[str, Any], key: str) -> str:
+    value = node.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _texts(nodes: Iterable[_Node], level: int) -> list[str]:
+    return [deepened(node.text, level) for node in nodes]
