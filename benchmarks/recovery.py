@@ -72,7 +72,7 @@ class Filler:
 
     def listing(self, tx: Tx, listing: FolderListing) -> None:
         """One directory: its files and their uploads."""
-        tx.folders.seen(self.binding.mirror, listing.path, listing.version, listing.is_mount)
+        tx.folders.record_listing(self.binding.mirror, listing.path, listing.version, listing.is_mount)
         for found in listing.changed:
             if found.kind is FileKind.FILE:
                 self.file(tx, join(listing.path, found.name), found.stamp)

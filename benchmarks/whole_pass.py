@@ -62,7 +62,7 @@ def record(store: StateStore, mirror: int, page: list[FolderListing]) -> None:
 
     def work(tx: Tx) -> None:
         for listing in page:
-            tx.folders.seen(mirror, listing.path, listing.version, listing.is_mount)
+            tx.folders.record_listing(mirror, listing.path, listing.version, listing.is_mount)
             for found in listing.changed:
                 if found.kind is FileKind.FILE:
                     path = join(listing.path, found.name)

@@ -102,7 +102,7 @@ class Daemon:
 
     async def run(self) -> None:
         """Work until stopped. Raises `LockedError`, `UsageError` or `StateError` only at the start."""
-        began = time.monotonic()
+        started = time.monotonic()
         asyncio.get_running_loop().set_default_executor(Threads())
         with receiving(self._signals, self._receive):
             await asyncio.sleep(0)  # signals from before the loop arrive here
@@ -123,7 +123,7 @@ class Daemon:
             finally:
                 await end_tasks(tasks)
                 await self._listener.end()
-        log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - began, 3))
+        log.info("daemon.stopped", signal=self._stopped_by, seconds=round(time.monotonic() - started, 3))
 
     def stop(self) -> None:
         """End `run` like a signal."""
@@ -159,9 +159,9 @@ class Daemon:
 
     async def _watch_mirrors(self, store: StateStore) -> None:
         self._start_missing(store, self._installation.mirrors)
-        started = [each.loop.started for each in self._mirrors.values()]
-        ready = asyncio.create_task(self._reports.ready_after(started))
-        counting = asyncio.create_task(self._log_what_is_watched(store))
+        started = [watched.loop.started for watched in self._mirrors.values()]
+        ready_task = asyncio.create_task(self._reports.ready_after(started))
+        counting = asyncio.create_task(self._log_watching(store))
         while not self._stop.is_set() and not self._state_lost.is_set():
             events = (self._stop, self._hangup, self._reloads.has_requests, self._state_lost)
             waiting = [asyncio.create_task(event.wait()) for event in events]
@@ -176,16 +176,18 @@ class Daemon:
             if not self._stop.is_set():
                 await self._take_reload_message(store)
                 await self._reload_requested(store)
-        ready.cancel()
+        ready_task.cancel()
         counting.cancel()
         await self._end(list(self._mirrors))
 
-    async def _log_what_is_watched(self, store: StateStore) -> None:
+    async def _log_watching(self, store: StateStore) -> None:
         """Log what is watched once every folder was compared: before that, documents are not counted."""
-        for each in list(self._mirrors.values()):
-            await each.loop.compared.wait()
+        for mirror in list(self._mirrors.values()):
+            await mirror.loop.compared.wait()
         http, mirrors = self._installation.config.http, list(self._running.values())
-        quieting = {each.id: each.bound.reconciler.settling.paths() if each.bound else [] for each in mirrors}
+        quieting = {
+            mirror.id: mirror.bound.reconciler.settling.paths() if mirror.bound else [] for mirror in mirrors
+        }
 
         def count(tx: Tx) -> int:
             """Count documents, including new files that are still changing."""
@@ -201,12 +203,12 @@ class Daemon:
             listen = "" if http is None else http.listen
             log.info("daemon.watching", folders=len(mirrors), documents=documents, listen=listen)
 
-    def _start_missing(self, store: StateStore, wanted: Iterable[MirrorConfig]) -> None:
-        for config in wanted:
+    def _start_missing(self, store: StateStore, configs: Iterable[MirrorConfig]) -> None:
+        for config in configs:
             name = config.name
             if name in self._mirrors:
                 continue
-            mirror = make_mirror(self._installation, config, store, hears=True)
+            mirror = make_mirror(self._installation, config, store, is_listening=True)
             mirror.on_event = partial(self._finished, name)
             self._listener.counters.attend(mirror)
             self._running[name] = mirror
@@ -217,12 +219,12 @@ class Daemon:
             self._mirrors[name] = WatchedMirror(config, loop, asyncio.create_task(work))
 
     async def _end(self, names: Sequence[str]) -> None:
-        ended = [self._mirrors.pop(name) for name in names]
+        to_end = [self._mirrors.pop(name) for name in names]
         for name in names:
             self._running.pop(name, None)
-        for each in ended:
-            each.loop.stop.set()
-        tasks = [each.task for each in ended]
+        for watched in to_end:
+            watched.loop.stop.set()
+        tasks = [watched.task for watched in to_end]
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_SECONDS)
             await end_tasks(tasks)
@@ -278,13 +280,13 @@ class Daemon:
             self._reports.nudge()
             return
         self._notifications.turn_to(new.config.notify)
-        before, wanted = set(self._mirrors), {mirror.name for mirror in new.mirrors}
-        ended = await self._take(store, new)
+        before, names = set(self._mirrors), {mirror.name for mirror in new.mirrors}
+        ended_names = await self._switch_to(store, new)
         self._reports.complaint = ""
         self._on_config(new.config)
-        added, removed = len(wanted - before), len(before - wanted)
-        counts = {"added": added, "removed": removed, "changed": len(ended) - removed}
-        log.info("config.read", mirrors=len(wanted), **counts)
+        added, removed = len(names - before), len(before - names)
+        counts = {"added": added, "removed": removed, "changed": len(ended_names) - removed}
+        log.info("config.read", mirrors=len(names), **counts)
 
     async def _read_secrets(self, store: StateStore, names: Sequence[str]) -> None:
         """Reload only the secrets of these mirrors; on an error they keep the old ones."""
@@ -292,13 +294,13 @@ class Daemon:
             return  # the thread of the last reload still waits for a mount
         before = self._installation
         try:
-            fresh = await self._read()
-            new = replace(before, config=with_secrets_of(before.config, fresh.config, names))
+            reloaded = await self._read()
+            new = replace(before, config=with_secrets_of(before.config, reloaded.config, names))
             await self._listen(new)
         except (UsageError, OSError):
             return
         if new != before:
-            for name in await self._take(store, new):
+            for name in await self._switch_to(store, new):
                 log.info("secrets.read", mirror=name)
             self._on_config(new.config)
 
@@ -312,11 +314,11 @@ class Daemon:
             why = f"not read within {RELOAD_SECONDS:g} s; a folder that it names does not respond"
             raise UsageError(why) from error
 
-    async def _take(self, store: StateStore, new: Installation) -> Sequence[str]:
+    async def _switch_to(self, store: StateStore, new: Installation) -> Sequence[str]:
         """Switch to a new config; returns the mirrors that ended because they changed or were removed."""
-        wanted = {mirror.name: mirror for mirror in new.mirrors}
-        ended = [name for name, each in self._mirrors.items() if wanted.get(name) != each.config]
-        await self._end(ended)
+        configs = {mirror.name: mirror for mirror in new.mirrors}
+        ended_names = [name for name, watched in self._mirrors.items() if configs.get(name) != watched.config]
+        await self._end(ended_names)
         self._installation = new
-        self._start_missing(store, wanted.values())
-        return ended
+        self._start_missing(store, configs.values())
+        return ended_names

@@ -65,13 +65,13 @@ def mounts(mountinfo: Path | None = None) -> tuple[Mount, ...]:
 
 
 def _mount(line: bytes) -> Mount:
-    fields, _, rest = line.partition(b" - ")
+    fields, _, remainder = line.partition(b" - ")
     number, _, device, part, point = fields.split(b" ", 5)[:5]
-    fs_type, _, options = rest.partition(b" ")
+    fs_type, _, options = remainder.partition(b" ")
     # A subvolume (btrfs) is mounted like a separate file system: the part is relative to it.
-    found = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
-    if found and (part + b"/").startswith(found[1] + b"/"):
-        part = part[len(found[1]) :] or b"/"
+    subvolume = re.search(rb"(?:^|[ ,])subvol=(/[^ ,]+)", options)
+    if subvolume and (part + b"/").startswith(subvolume[1] + b"/"):
+        part = part[len(subvolume[1]) :] or b"/"
     return Mount(
         int(number),
         os.fsdecode(_unescaped(point)),
@@ -83,7 +83,7 @@ def _mount(line: bytes) -> Mount:
 
 def _unescaped(field: bytes) -> bytes:
     """Return the text with spaces, tabs, newlines and backslashes, which are octal escapes in mountinfo."""
-    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 def holds(folder: str, path: str) -> bool:

@@ -15,7 +15,7 @@ from kbsync.engine.status import (
     DELETIONS_HELD,
     PASSING,
     RECIPE_HELD,
-    Cure,
+    CommandLine,
     MirrorStatus,
     in_words,
     iso,
@@ -77,8 +77,8 @@ class Freshness:
     @property
     def is_compared(self) -> bool:
         """Whether the kbsync that last took the state has compared the whole folder since."""
-        last, began = self.status.last_pass, self.worked_on_since
-        return last is not None and began is not None and last >= began
+        last, since = self.status.last_pass, self.worked_on_since
+        return last is not None and since is not None and last >= since
 
     @property
     def since_pass(self) -> float:
@@ -118,7 +118,9 @@ class Freshness:
         is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
 
-    def notes(self, cure: Cure, *, will_mirror: bool = False, obstacle: str = "") -> Iterator[Note]:
+    def notes(
+        self, command_line: CommandLine, *, will_mirror: bool = False, obstacle: str = ""
+    ) -> Iterator[Note]:
         """Yield what a reply lacks, or may lack; none if everything is searchable and a kbsync watches the
         folder.
 
@@ -128,13 +130,13 @@ class Freshness:
         is_watched = will_mirror or not self.is_unattended
         if self.status.pause is not None:
             last = self.status.last_pass
-            known = f"changes since {iso(last)} may be missing" if last else "nothing indexed yet"
-            yield Note(f"paused; {known}; to resume: {cure(f'resume {self.status.name}')}")
+            changes = f"changes since {iso(last)} may be missing" if last else "nothing indexed yet"
+            yield Note(f"paused; {changes}; to resume: {command_line(f'resume {self.status.name}')}")
             return
         if halt is not None:
             yield Note(f"halted: {in_words(halt)}", is_minor=self.is_held)
         if self.root_trouble:
-            yield Note(f"{self.root_trouble}; then run: {cure('--once')}")
+            yield Note(f"{self.root_trouble}; then run: {command_line('--once')}")
         if is_watched and not self.has_passed and halt is None:
             total = documents.ready + self.waiting
             so_far = f"; searchable so far: {documents.ready:,} of {counted(total, 'file')}" if total else ""
@@ -142,21 +144,23 @@ class Freshness:
         else:
             last = self.status.last_pass
             if is_watched and last is not None and not self.is_compared and halt is None:
-                known = f"changes since {iso(last)} may be missing"
-                yield Note(f"its folder is still being compared; {known}", is_minor=True)
+                changes = f"changes since {iso(last)} may be missing"
+                yield Note(f"its folder is still being compared; {changes}", is_minor=True)
             if self.waiting and is_watched:
                 are = "is" if self.waiting == 1 else "are"
                 yield Note(f"{counted(self.waiting, 'file')} {are} not indexed yet")
             elif self.waiting:
-                yield Note(f"{self.waits} and kbsync isn't running; run: {cure('--once')}")
+                yield Note(f"{self.waits} and kbsync isn't running; run: {command_line('--once')}")
         if documents.failed:
-            yield Note(f"{counted(documents.failed, 'file')} failed; {cure('status')} says why")
+            yield Note(f"{counted(documents.failed, 'file')} failed; {command_line('status')} says why")
         if not is_watched:
             since = self.status.last_pass
-            known = f"changes since {iso(since)} are not known" if since else "nothing indexed yet"
-            what = f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {cure('')}"
+            changes = f"changes since {iso(since)} are not known" if since else "nothing indexed yet"
+            next_step = (
+                f"this one can't follow it: {obstacle}" if obstacle else f"start it with: {command_line('')}"
+            )
             is_recent = self.has_passed and not self.is_forsaken
-            yield Note(f"{known} and kbsync isn't running; {what}", is_minor=is_recent)
+            yield Note(f"{changes} and kbsync isn't running; {next_step}", is_minor=is_recent)
         if self.status.note:
             yield Note(self.status.note)
 
@@ -167,24 +171,32 @@ class Freshness:
 
 
 def freshness_reader(
-    mirrors: Sequence[MirrorConfig], state_dir: Path, cure: Cure, *, look_at_folders: bool = False
+    mirrors: Sequence[MirrorConfig],
+    state_dir: Path,
+    command_line: CommandLine,
+    *,
+    look_at_folders: bool = False,
 ) -> ReadFreshness:
     """Return a reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
     # Before the rows are read: a kbsync that ends in between must not seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
-        status = status_in(tx, mirror, cure, at_work=bool(is_worked_on))
-        fresh = Freshness(
+        status = status_in(tx, mirror, command_line, at_work=bool(is_worked_on))
+        freshness = Freshness(
             status,
             is_worked_on=is_worked_on,
             worked_on_since=since,
             rescan=mirror.rescan,
             at=time.time(),
         )
-        if not look_at_folders or not fresh.is_unattended or (status.halt is not None and not fresh.is_held):
-            return fresh
-        return replace(fresh, root_trouble=find_root_trouble(Path(status.folder)))
+        if (
+            not look_at_folders
+            or not freshness.is_unattended
+            or (status.halt is not None and not freshness.is_held)
+        ):
+            return freshness
+        return replace(freshness, root_trouble=find_root_trouble(Path(status.folder)))
 
     return lambda tx: [read_one(tx, mirror) for mirror in mirrors]
 
@@ -193,7 +205,7 @@ def find_root_trouble(folder: Path) -> str:
     """Return why the folder cannot be mirrored now; "" if it can, and if its disk does not answer."""
     trouble = list[str]()
 
-    def look() -> None:
+    def check() -> None:
         try:
             identify(folder)
         except RootTrouble as error:
@@ -201,16 +213,16 @@ def find_root_trouble(folder: Path) -> str:
         except KbsyncError:
             pass  # says nothing about the folder
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
-    looking.join(LOOK_SECONDS)
+    thread = threading.Thread(target=check, daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS)
     return "".join(trouble)
 
 
 def status_in(
     tx: Tx,
     mirror: MirrorConfig,
-    cure: Cure,
+    command_line: CommandLine,
     *,
     at_work: bool,
     now: float | None = None,
@@ -222,8 +234,10 @@ def status_in(
     record = tx.mirrors.named(mirror.name)
     if record is None:
         folder, target = str(mirror.folder), mirror.target.type
-        status = never_ran(tx, mirror.name, folder, target, cure=cure, documents=documents)
+        status = never_ran(tx, mirror.name, folder, target, command_line=command_line, documents=documents)
     else:
         now = time.time() if now is None else now
-        status = mirror_status(tx, record, now=now, documents=documents, cure=cure, at_work=at_work)
+        status = mirror_status(
+            tx, record, now=now, documents=documents, command_line=command_line, at_work=at_work
+        )
     return replace(status, unkept=mirror.target.unkept)

@@ -39,7 +39,7 @@ class Installation:
 
     def mirror(self, name: str) -> MirrorConfig:
         """One of the requested mirrors."""
-        return next(each for each in self.mirrors if each.name == name)
+        return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
         """Return the same with only this mirror; None: unchanged. Raises `UsageError` if it is not
@@ -89,12 +89,14 @@ class Installation:
         """Return the folder of a mirror's embedded knowledge base; None for a mirror of a service."""
         return mirror.target.folder(self.state_dir, mirror.name)
 
-    def surroundings(self, mirror: MirrorConfig, *, read_only: bool, hears: bool = False) -> Surroundings:
+    def surroundings(
+        self, mirror: MirrorConfig, *, read_only: bool, is_listening: bool = False
+    ) -> Surroundings:
         """Return what the mirror's target learns about its surroundings."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 
-        called = (callback_url(mirror) if hears else None) or ""
+        called = (callback_url(mirror) if is_listening else None) or ""
         prepare = None if read_only else mirror.prepare
         return Surroundings(
             mirror.name,
@@ -108,9 +110,9 @@ class Installation:
             self.command_line,
         )
 
-    def target(self, mirror: MirrorConfig, *, read_only: bool = False, hears: bool = False) -> Target:
-        """Return the mirror's target, opened. `hears`: kbsync listens for the service's callbacks."""
-        return mirror.target.open(self.surroundings(mirror, read_only=read_only, hears=hears))
+    def target(self, mirror: MirrorConfig, *, read_only: bool = False, is_listening: bool = False) -> Target:
+        """Return the mirror's target, opened. `is_listening`: kbsync listens for the service's callbacks."""
+        return mirror.target.open(self.surroundings(mirror, read_only=read_only, is_listening=is_listening))
 
     def target_or_stand_in(self, mirror: MirrorConfig) -> Target:
         """Return the mirror's target, read-only; an empty one if no pass has created it yet."""
@@ -118,9 +120,9 @@ class Installation:
 
 
 def _check_names(names: Iterable[str], mirrors: Iterable[MirrorConfig]) -> None:
-    known = [mirror.name for mirror in mirrors]
+    mirror_names = [mirror.name for mirror in mirrors]
     for name in names:
-        if name not in known:
-            near = nearest(name, known)
-            hint = f"; did you mean {near}?" if near else ""
-            raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(known)}{hint}")
+        if name not in mirror_names:
+            suggestion = nearest(name, mirror_names)
+            hint = f"; did you mean {suggestion}?" if suggestion else ""
+            raise UsageError(f"there is no mirror {name!r}; known mirrors: {', '.join(mirror_names)}{hint}")

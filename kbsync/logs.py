@@ -27,7 +27,7 @@ _debug_log = logging.getLogger(DEBUG_LOGGER)
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 Fields = MutableMapping[str, Any]
-Wanted = Callable[[Fields], bool]
+KeepsEvent = Callable[[Fields], bool]
 Renderer = Callable[[Any, str, Fields], str]
 
 
@@ -37,12 +37,12 @@ def configure(
     level: str,
     environ: Mapping[str, str] | None = None,
     stream: TextIO | None = None,
-    wanted: Wanted = lambda _fields: True,
+    keeps: KeepsEvent = lambda _fields: True,
     renderer: Renderer | None = None,
 ) -> None:
     """Set up logging. `style`: console, json, or None to choose by where stderr goes.
 
-    `wanted` may drop events that the level lets through. `renderer` replaces the style's renderer.
+    `keeps` may drop events that the level lets through. `renderer` replaces the style's renderer.
     """
     stream = stream or sys.stderr
     style = style_of(style, stream)
@@ -57,7 +57,7 @@ def configure(
     is_journal = _is_journal(stream, os.environ if environ is None else environ)
     stamped = [] if is_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     processors: list[Any] = [
-        _Only(wanted),
+        _Filter(keeps),
         structlog.processors.add_log_level,
         *stamped,
         structlog.processors.format_exc_info,
@@ -74,7 +74,7 @@ def configure(
     )
     logging.getLogger(DEBUG_LOGGER).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, _Relay)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Relay)]:
         root.removeHandler(handler)
     root.addHandler(_Relay())
 
@@ -84,9 +84,9 @@ def style_of(style: str | None, stream: TextIO) -> str:
     return style or ("console" if stream.isatty() else "json")
 
 
-def is_for_a_person(*asked: str | None) -> bool:
+def is_for_a_person(*log_options: str | None) -> bool:
     """Return whether stderr is a terminal and none of these options requests a log."""
-    return sys.stderr.isatty() and not any(asked)
+    return sys.stderr.isatty() and not any(log_options)
 
 
 def say(level: str, event: str, **fields: Any) -> None:
@@ -94,7 +94,7 @@ def say(level: str, event: str, **fields: Any) -> None:
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
-        processors=[each for each in config["processors"] if not isinstance(each, _Only)],
+        processors=[each for each in config["processors"] if not isinstance(each, _Filter)],
         wrapper_class=structlog.make_filtering_bound_logger(0),
     )
     getattr(log, level)(event, **fields)
@@ -147,10 +147,10 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
     # A traceback keeps its lines, indented: no log line may begin with foreign text.
-    shown = {printable(key): _shown(value) for key, value in fields.items()}
+    escaped = {printable(key): _escape(value) for key, value in fields.items()}
     if isinstance(trace := fields.get("exception"), str):
-        shown["exception"] = printable_lines(trace).replace("\n", "\n  ")
-    return shown
+        escaped["exception"] = printable_lines(trace).replace("\n", "\n  ")
+    return escaped
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
@@ -158,22 +158,22 @@ def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
-def _shown(value: Any) -> Any:
+def _escape(value: Any) -> Any:
     match value:
         case str():
             return printable(value)
         case Mapping():
-            return {printable(str(key)): _shown(each) for key, each in value.items()}
+            return {printable(str(key)): _escape(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_shown(each) for each in value]
+            return [_escape(item) for item in value]
     return value
 
 
-class _Only:
+class _Filter:
     """Drops the events that are not wanted."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, keeps: KeepsEvent) -> None:
+        self._wanted = keeps
 
     def __call__(self, _logger: Any, _method: str, fields: Fields) -> Fields:
         """Return the fields of an event that is wanted."""

@@ -31,7 +31,7 @@ from kbsync.engine.status import FAILING, TARGET_DOWN
 from kbsync.errors import KbsyncError, StateError, system_reason
 from kbsync.installation import Installation
 from kbsync.permissions import make_private_folder
-from kbsync.signals import Signals, Tell
+from kbsync.signals import ReceiveSignal, Signals
 from kbsync.state import lock
 from kbsync.state.db import DamagedError, set_aside
 from kbsync.state.store import StateStore
@@ -69,7 +69,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
             return PassEnd(False)
         async with mirror.bind() as bound:
             if bound is not None:
-                end = await _pass(bound, budget)
+                end = await _run_pass(bound, budget)
                 if not (may_repeat and end.trouble and await bound.base_changed()):
                     break
                 # An empty base replaced a damaged one: upload everything to it.
@@ -86,7 +86,7 @@ async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
     return end
 
 
-async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
+async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
     """Mirror the folder as it is now, and audit the base if that is due."""
     mirror = bound.mirror
     if await bound.compare() is None:
@@ -105,7 +105,7 @@ async def _pass(bound: BoundMirror, budget: float) -> PassEnd:
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
     """Take turns until nothing of the scan is owed; how the pass ends if it halts or gives up before."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
-    began = mirror.clock.steady()
+    started = mirror.clock.steady()
     while mirror.halt is None:
         if await mirror.find_pause() is not None:
             if await worker.is_settled():
@@ -123,7 +123,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
         if not mirror.is_paused and await bound.is_done():
             break
         worker.rested.clear()
-        pause = (mirror.clock.steady() - began) / 5
+        pause = (mirror.clock.steady() - started) / 5
         await rest(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
     if mirror.halt is not None:
         return PassEnd(True)
@@ -159,7 +159,7 @@ async def once(
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
-    began = time.monotonic()
+    started = time.monotonic()
     signalled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def receive(number: int) -> None:
@@ -167,10 +167,10 @@ async def once(
             signalled.set_result(number)
 
     with receiving(signals, receive), open_state(installation, log_damage) as store:
-        mirrors = {each.name: make_mirror(installation, each, store) for each in installation.mirrors}
+        mirrors = {config.name: make_mirror(installation, config, store) for config in installation.mirrors}
         progress = None if watch is None else asyncio.ensure_future(watch(store, mirrors))
         asyncio.get_running_loop().set_default_executor(Threads())
-        work = [in_own_threads(name, _pass_of(mirror)) for name, mirror in mirrors.items()]
+        work = [in_own_threads(name, _run_isolated(mirror)) for name, mirror in mirrors.items()]
         passes: asyncio.Future[Any] = asyncio.gather(*work)
         try:
             await asyncio.wait({passes, signalled}, return_when=asyncio.FIRST_COMPLETED)
@@ -182,10 +182,12 @@ async def once(
                 progress.cancel()
                 await asyncio.gather(progress, return_exceptions=True)
         ends = dict(zip(mirrors, passes.result(), strict=True)) if not signalled.done() else {}
-    return OnceEnd(ends, mirrors, time.monotonic() - began, signalled.result() if signalled.done() else None)
+    return OnceEnd(
+        ends, mirrors, time.monotonic() - started, signalled.result() if signalled.done() else None
+    )
 
 
-async def _pass_of(mirror: Mirror) -> PassEnd:
+async def _run_isolated(mirror: Mirror) -> PassEnd:
     try:
         return await run_once(mirror)
     except (StateError, OSError) as error:
@@ -201,19 +203,19 @@ async def _pass_of(mirror: Mirror) -> PassEnd:
 
 
 def make_mirror(
-    installation: Installation, config: MirrorConfig, store: StateStore, *, hears: bool = False
+    installation: Installation, config: MirrorConfig, store: StateStore, *, is_listening: bool = False
 ) -> Mirror:
-    """Return a mirror ready to start. `hears`: kbsync listens for the service's callbacks."""
+    """Return a mirror ready to start. `is_listening`: kbsync listens for the service's callbacks."""
 
     async def open_target() -> Target:
-        return await asyncio.to_thread(installation.target, config, hears=hears)
+        return await asyncio.to_thread(installation.target, config, is_listening=is_listening)
 
     context = RunContext(
         installation.spool_dir,
         identities_of(installation.config),
         installation.command_line,
         installation.rename_base,
-        at_work=hears,
+        at_work=is_listening,
     )
     mirror = Mirror(settings_of(config), store, open_target, SystemClock(), context)
     mirror.on_event = lambda event: log_finished(config.name, event)
@@ -288,7 +290,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 
 @contextlib.contextmanager
-def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
+def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
     """Inside, the loop receives each of `signals`."""
     if signals is None:
         yield
@@ -299,7 +301,7 @@ def receiving(signals: Signals | None, receive: Tell) -> Iterator[None]:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(receive, number)
 
-    with signals.told_to(pass_on):
+    with signals.forward_to(pass_on):
         yield
 
 

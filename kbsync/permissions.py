@@ -39,38 +39,38 @@ def keep_memory_private() -> None:
 
 def make_private_folder(path: Path) -> None:
     """Create a folder and its missing parents, 0700 whatever the umask. Raises OSError."""
-    missing = [place for place in (path, *path.parents) if not place.is_dir()]
-    for place in reversed(missing):
+    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+    for folder in reversed(missing):
         try:
-            place.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700)
         except FileExistsError:
-            if not place.is_dir():
+            if not folder.is_dir():
                 raise
         else:
-            _hand_over_folder(place)
+            _hand_over_folder(folder)
 
 
 def make_passing_folder(prefix: str, folder: Path) -> Path:
     """Create a folder with a unique name in `folder`, 0700. Raises OSError."""
     import tempfile  # few commands need it
 
-    made = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-    _hand_over_folder(made)
-    return made
+    created = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
+    _hand_over_folder(created)
+    return created
 
 
 def open_private(path: Path, flags: int) -> int:
     """Return a descriptor of a file; creates a missing one, 0600. Raises OSError."""
     flags |= os.O_CREAT | os.O_CLOEXEC
     try:
-        made = os.open(path, flags | os.O_EXCL, 0o600)
+        descriptor = os.open(path, flags | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(path, flags, 0o600)
-    hand_over(made, path.parent)
-    return made
+    hand_over(descriptor, path.parent)
+    return descriptor
 
 
-def hand_over(made: int, folder: Path) -> None:
+def hand_over(descriptor: int, folder: Path) -> None:
     """As root: give a file or folder just created in `folder` to the owner of that folder.
 
     In a container root may lack that right; then it stays root's.
@@ -78,16 +78,16 @@ def hand_over(made: int, folder: Path) -> None:
     if os.geteuid() != 0:
         return
     owner = folder.stat()
-    if owner.st_uid != 0 and os.fstat(made).st_uid == 0:
+    if owner.st_uid != 0 and os.fstat(descriptor).st_uid == 0:
         with contextlib.suppress(OSError):
-            os.fchown(made, owner.st_uid, owner.st_gid)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def _hand_over_folder(made: Path) -> None:
+def _hand_over_folder(folder: Path) -> None:
     if os.geteuid() == 0:
         # By its descriptor: another user may have replaced it with a link meanwhile.
-        descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            hand_over(descriptor, made.parent)
+            hand_over(descriptor, folder.parent)
         finally:
             os.close(descriptor)

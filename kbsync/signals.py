@@ -18,7 +18,7 @@ STOP_LATEST = 1.3
 end: the journal makes that safe.
 """
 
-Tell = Callable[[int], None]
+ReceiveSignal = Callable[[int], None]
 """Receives the number of a signal, in a thread that only listens."""
 
 
@@ -38,13 +38,13 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
     The kernel sends it only to foreground processes, and not every shell forwards it to the others.
     """
-    watched, (near, far) = os.dup(terminal), socket.socketpair()
+    watched, (writer, reader) = os.dup(terminal), socket.socketpair()
 
     def wait() -> None:
         poll = select.poll()
         # No events: poll reports a hangup in any case.
         poll.register(watched, 0)
-        poll.register(far, select.POLLIN)
+        poll.register(reader, select.POLLIN)
         if any(number == watched for number, _ in poll.poll()):
             os.kill(os.getpid(), signal.SIGHUP)
 
@@ -53,9 +53,9 @@ def hangup_with(terminal: int) -> Iterator[None]:
     try:
         yield
     finally:
-        near.close()
+        writer.close()
         waiting.join()
-        far.close()
+        reader.close()
         os.close(watched)
 
 
@@ -98,23 +98,23 @@ class Signals:
     Enter it in the main thread, before other threads or a loop listen for signals.
     """
 
-    def __init__(self, numbers: Collection[int], at_once: Tell = lambda _number: None) -> None:
+    def __init__(self, numbers: Collection[int], at_once: ReceiveSignal = lambda _number: None) -> None:
         self._numbers = frozenset(numbers)
         self._at_once = at_once
         self._lock = threading.Lock()
         self._waiting: list[int] = []
-        self._tell: Tell | None = None
+        self._receive: ReceiveSignal | None = None
         self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Signals:
-        near, far = socket.socketpair()
-        far.setblocking(False)
-        listening = threading.Thread(target=self._listen, args=(near,), name="kbsync-signals", daemon=True)
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        listening = threading.Thread(target=self._listen, args=(reader,), name="kbsync-signals", daemon=True)
         listening.start()
         self._undo.callback(listening.join)
-        self._undo.callback(far.close)
+        self._undo.callback(writer.close)
         self._undo.callback(
-            signal.set_wakeup_fd, signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+            signal.set_wakeup_fd, signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         )
         for number in self._numbers:
             # The handler does nothing: the wake-up descriptor already has the signal.
@@ -125,25 +125,25 @@ class Signals:
     def __exit__(self, *_error: object) -> None:
         self._undo.close()
 
-    def _listen(self, near: socket.socket) -> None:
-        with near:
-            while heard := near.recv(64):
-                for number in heard:
+    def _listen(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(64):
+                for number in numbers:
                     if number in self._numbers:
                         self._at_once(number)
                         with self._lock:
-                            (self._tell or self._waiting.append)(number)
+                            (self._receive or self._waiting.append)(number)
 
     @contextlib.contextmanager
-    def told_to(self, tell: Tell) -> Iterator[None]:
-        """Inside, `tell` gets each signal, earlier ones first."""
+    def forward_to(self, receive: ReceiveSignal) -> Iterator[None]:
+        """Inside, `receive` gets each signal, earlier ones first."""
         with self._lock:
             for number in self._waiting:
-                tell(number)
+                receive(number)
             self._waiting.clear()
-            self._tell = tell
+            self._receive = receive
         try:
             yield
         finally:
             with self._lock:
-                self._tell = None
+                self._receive = None

@@ -142,17 +142,19 @@ class ServiceReports:
     async def _feed(self, store: StateStore, every: float) -> None:
         """Ping while the loop runs and the writer answers, even with an error."""
         while True:
-            began = self.clock.steady()
+            started = self.clock.steady()
             with contextlib.suppress(StateError):
                 await store.write(lambda _tx: None)
             self.alive()
-            await self.clock.sleep(max(0.0, began + every - self.clock.steady()))
+            await self.clock.sleep(max(0.0, started + every - self.clock.steady()))
 
     async def _report(self, store: StateStore, names: Callable[[], Sequence[str]]) -> None:
         def counts(tx: Tx) -> str:
             records = [tx.mirrors.named(name) for name in names()]
             found = [
-                mirror_status(tx, one, now=self.clock.wall(), cure=str) for one in records if one is not None
+                mirror_status(tx, one, now=self.clock.wall(), command_line=str)
+                for one in records
+                if one is not None
             ]
             return status_sentence(found)
 

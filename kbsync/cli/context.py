@@ -389,7 +389,7 @@ def set_up_logs(choices: Choices) -> None:
         route_messages(None if is_prose else log_message)
         return True
 
-    logs.configure(style=choices.log_format, level=level, wanted=has_begun)
+    logs.configure(style=choices.log_format, level=level, keeps=has_begun)
 
 
 def command_context(installation: Installation) -> CommandContext:

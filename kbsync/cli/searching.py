@@ -160,7 +160,7 @@ def _heading(output: Output, found: FoundDocument, several: bool) -> str:
     path = output.bold(printable(found.path))
     if found.is_here:
         path = output.link(path, found.absolute)
-    parts = [output.dim(f"{printable(found.whose)}: ") + path if several or found.is_foreign else path]
+    parts = [output.dim(f"{printable(found.mirror_label)}: ") + path if several or found.is_foreign else path]
     passage = found.hit.passages[0] if found.hit.passages else None
     if trail := heading_trail(found, passage):
         parts.append(printable(trail))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-LOOKS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+CHECK_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds between checks for an upload whose outcome is unsure."""
 
 FIRST, LONGEST = 1.0, 300.0
@@ -21,6 +21,6 @@ def pause(
     return whole * (0.5 + 0.5 * chance())
 
 
-def look_pause(looks: int) -> float:
+def check_pause(checks: int) -> float:
     """Return seconds before the next check for an unsure upload."""
-    return LOOKS[min(looks, len(LOOKS) - 1)]
+    return CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)]

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kbsync.core.backoff import LONGEST, look_pause, pause
+from kbsync.core.backoff import LONGEST, check_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
-LATER_LOOKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
+LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
 """Seconds between checks for an upload that was given up: it may turn up late and must not stay as a copy."""
 
 LONGEST_AFTER_LOSS = 900.0
@@ -53,7 +53,7 @@ LONGEST_LAG = 600.0
 LONGEST_PAUSES = {
     UploadState.INTENDED: LONGEST_AFTER_LOSS,
     UploadState.UNSURE: LONGEST_AFTER_LOSS,
-    UploadState.PRESUMED_LOST: LATER_LOOKS[-1],
+    UploadState.PRESUMED_LOST: LATER_CHECKS[-1],
     UploadState.INDEXING: 2 * LONGEST_LAG,
     UploadState.SERVING: LONGEST,
     UploadState.RETIRING: REJECTED_DELETE_PAUSE,
@@ -80,7 +80,7 @@ class Timing:
     lag: float = 0.0
 
     @property
-    def looks_needed(self) -> int:
+    def lists_needed(self) -> int:
         """How many complete lists must lack a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
@@ -141,11 +141,11 @@ def take_over(upload: Upload, timing: Timing) -> Upload:
     return replace(accepted, next_look_at=timing.now)
 
 
-def serve(upload: Upload, **news: Any) -> Upload:
-    """The document is searchable and serves its path. `news`: other columns to change."""
+def serve(upload: Upload, **changes: Any) -> Upload:
+    """The document is searchable and serves its path. `changes`: other columns to change."""
     return replace(
         upload,
-        **news,
+        **changes,
         state=UploadState.SERVING,
         purpose=Purpose.SERVE,
         next_look_at=None,
@@ -201,7 +201,7 @@ def answered(upload: Upload) -> Upload:
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
     """The answer was lost: check the target before sending again. `spent`: the document may be to blame."""
     upload = upload if spent else answered(upload)
-    wait = look_pause(0) if timing.limits.list_lag > 0 else 0.0
+    wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
         upload,
         state=UploadState.UNSURE,
@@ -219,14 +219,14 @@ def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
     # Reading a list takes minutes, and its first page shows the base as of `began`.
     checked = _add_elapsed(upload, replace(timing, now=min(began, timing.now)))
     checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
-    if checked.absences >= timing.looks_needed and checked.elapsed >= timing.horizon:
+    if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
         if timing.limits.list_lag == 0:
             return drop(checked)
-        due_at = timing.now + LATER_LOOKS[0]
+        due_at = timing.now + LATER_CHECKS[0]
         return replace(checked, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due_at)
     remaining = timing.horizon - checked.elapsed
     wait = (
-        look_pause(checked.looks) if remaining <= 0 else min(look_pause(checked.looks), max(remaining, 1.0))
+        check_pause(checked.looks) if remaining <= 0 else min(check_pause(checked.looks), max(remaining, 1.0))
     )
     return replace(checked, next_look_at=timing.now + wait)
 
@@ -234,9 +234,9 @@ def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
 def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check to `elapsed`; a clock set back adds nothing."""
     # Shift `sent_at` to the current clock, which the target's times also follow.
-    passed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
-    sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, passed)
-    return replace(upload, elapsed=upload.elapsed + max(0.0, passed), looked_at=timing.now, sent_at=sent_at)
+    elapsed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
+    sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, elapsed)
+    return replace(upload, elapsed=upload.elapsed + max(0.0, elapsed), looked_at=timing.now, sent_at=sent_at)
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
@@ -254,28 +254,28 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
     aged = _add_elapsed(upload, timing)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
-    wait = LATER_LOOKS[min(aged.looks + 1, len(LATER_LOOKS) - 1)]
+    wait = LATER_CHECKS[min(aged.looks + 1, len(LATER_CHECKS) - 1)]
     return replace(aged, looks=aged.looks + 1, next_look_at=timing.now + wait)
 
 
-def send_after_loss(fresh: Upload, former: Upload, timing: Timing) -> Upload:
+def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
     """A new intent in place of an upload that was given up: its tries carry over, and pauses grow.
 
     After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
-    if former.losses >= MOST_LOSSES:
+    if lost.losses >= MOST_LOSSES:
         reason = (
-            f"sent {former.losses} times without an answer ({former.reason}); check the service, the limits "
+            f"sent {lost.losses} times without an answer ({lost.reason}); check the service, the limits "
             "of any proxy in front of it and kbsync's log, then run kbsync retry"
         )
-        return reject(replace(fresh, attempts=former.attempts, repairs=former.repairs), reason, NOT_ANSWERED)
-    wait = pause(former.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
+        return reject(replace(fresh, attempts=lost.attempts, repairs=lost.repairs), reason, NOT_ANSWERED)
+    wait = pause(lost.attempts, timing.chance, longest=LONGEST_AFTER_LOSS)
     return replace(
         fresh,
-        attempts=former.attempts,
-        repairs=former.repairs,
-        losses=former.losses,
-        reason=former.reason,
+        attempts=lost.attempts,
+        repairs=lost.repairs,
+        losses=lost.losses,
+        reason=lost.reason,
         next_look_at=timing.now + wait,
         rank=rank_again(fresh.rank),
     )
@@ -310,8 +310,8 @@ def wait_on(
     # A failure that the target shows after this is a new one.
     is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
     phase = Phase.PLAIN if is_answered else aged.phase
-    looked = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
-    return replace(looked, reason=reason) if reason else looked
+    polled = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
+    return replace(polled, reason=reason) if reason else polled
 
 
 def may_be_hurried(upload: Upload) -> bool:
@@ -427,9 +427,9 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
     """A document is missing while it should be indexing: absent twice, a horizon apart, means gone."""
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, looks=checked.looks + 1)
-    if checked.absences >= timing.looks_needed and checked.elapsed >= timing.horizon:
+    if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
         return deleted(checked, timing)  # if it comes back, it is deleted as one of ours
-    return replace(checked, next_look_at=timing.now + max(timing.horizon, look_pause(checked.looks)))
+    return replace(checked, next_look_at=timing.now + max(timing.horizon, check_pause(checked.looks)))
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
@@ -460,8 +460,8 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
     """The target says the document is gone. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
-    look_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
-    return replace(upload, state=UploadState.TOMBSTONE, looked_at=timing.now, next_look_at=look_at)
+    due_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
+    return replace(upload, state=UploadState.TOMBSTONE, looked_at=timing.now, next_look_at=due_at)
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
@@ -522,10 +522,10 @@ def gone(upload: Upload) -> Upload:
     return replace(upload, state=UploadState.GONE, next_look_at=None)
 
 
-def look_again(upload: Upload, timing: Timing) -> Upload:
+def poll_again(upload: Upload, timing: Timing) -> Upload:
     """It served, and may have been removed for a successor that is missing: poll until that is known."""
-    news: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
-    return replace(upload, state=UploadState.INDEXING, **news)
+    changes: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
+    return replace(upload, state=UploadState.INDEXING, **changes)
 
 
 def hold(upload: Upload) -> Upload:

@@ -112,8 +112,8 @@ def _in_ascii(parts: SplitResult) -> str:
     """As browsers send it: the host by IDNA, all else in percent-encoded UTF-8."""
     try:
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
-        rest = parts._replace(scheme="", netloc="").geturl()
-        return f"{parts.scheme}://{host}{quote(rest, safe=_SAFE)}"
+        remainder = parts._replace(scheme="", netloc="").geturl()
+        return f"{parts.scheme}://{host}{quote(remainder, safe=_SAFE)}"
     except UnicodeError:
         raise NoLink("its address has a host that cannot be looked up") from None
 

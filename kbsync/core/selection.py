@@ -381,7 +381,7 @@ class Rules:
         lines = [line for line in chosen or () if not line.is_negated]
         self._named = frozenset(segment for line in lines for segment in line.segments)
         dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
-        self._named_hidden = re.compile("|".join(f"(?:{each})" for each in dotted) or "(?!)")
+        self._named_hidden = re.compile("|".join(f"(?:{pattern})" for pattern in dotted) or "(?!)")
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
         self._defaults = tuple(line for line in _DEFAULTS if line.segments[0] not in self._named)
         self._gate = re.compile("|".join(f"(?:{line.expression.pattern})" for line in self._defaults))

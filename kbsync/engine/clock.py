@@ -87,27 +87,29 @@ def pause_after(failures: int) -> float:
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
-async def keep_running(clock: Clock, work: Callable[[], Awaitable[None]], name: str, **shown: Any) -> None:
+async def keep_running(
+    clock: Clock, work: Callable[[], Awaitable[None]], name: str, **log_fields: Any
+) -> None:
     """Run `work` until it returns. If it fails, log that and run it again after a pause."""
     failures = 0
     while True:
-        began = clock.steady()
+        started = clock.steady()
         try:
             return await work()
         except Exception:
             # Work that ran well for a while does not fail all the time: the pause starts small.
-            failures = 1 if clock.steady() - began > LONGEST_PAUSE else failures + 1
+            failures = 1 if clock.steady() - started > LONGEST_PAUSE else failures + 1
             seconds = pause_after(failures)
             # Here, since a search does without it.
             import structlog
 
-            structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **shown)
+            structlog.get_logger("kbsync").exception("task.failed", task=name, again_in=seconds, **log_fields)
         await clock.sleep(seconds)
 
 
 T = TypeVar("T")
 
-_whose: ContextVar[str] = ContextVar("whose", default="")
+_pool_name: ContextVar[str] = ContextVar("whose", default="")
 
 
 class Threads(ThreadPoolExecutor):
@@ -119,12 +121,12 @@ class Threads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run it in a thread of the calling mirror, or in a common one."""
-        whose = _whose.get()
-        if not whose:
+        pool = _pool_name.get()
+        if not pool:
             return super().submit(fn, *args, **kwargs)
-        if whose not in self._pools:
-            self._pools[whose] = ThreadPoolExecutor(thread_name_prefix=f"kbsync-{whose}")
-        return self._pools[whose].submit(fn, *args, **kwargs)
+        if pool not in self._pools:
+            self._pools[pool] = ThreadPoolExecutor(thread_name_prefix=f"kbsync-{pool}")
+        return self._pools[pool].submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls."""
@@ -149,10 +151,10 @@ async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitab
     """For a question of another thread's loop."""
 
     # Called there and not here: what it looks at belongs to that loop's thread.
-    async def asked() -> T:
+    async def run_question() -> T:
         return await question()
 
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked(), loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run_question(), loop))
 
 
 async def apart(mirror: str, work: Awaitable[T]) -> T:
@@ -162,5 +164,5 @@ async def apart(mirror: str, work: Awaitable[T]) -> T:
 
 async def in_own_threads(name: str, work: Awaitable[T]) -> T:
     """Run `work` in a task that, like all tasks it creates, uses threads of `name`."""
-    _whose.set(name)
+    _pool_name.set(name)
     return await work

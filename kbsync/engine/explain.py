@@ -331,10 +331,10 @@ def _halt(
 ) -> Halt | None:
     # The current root counts: it may have appeared or vanished since the last pass.
     if isinstance(root, RootTrouble):
-        return as_halt(attach.root_missing(root), settings.name, context.cure)
+        return as_halt(attach.root_missing(root), settings.name, context.command_line)
     difference, is_lost = attach.difference_from(record.root, root)
     if is_lost and not attach.is_root_accepted(tx, settings.name):
-        return as_halt(attach.root_differs(settings, difference), settings.name, context.cure)
+        return as_halt(attach.root_differs(settings, difference), settings.name, context.command_line)
     return None if record.halt is not None and record.halt.reason == FOLDER_MISSING else record.halt
 
 
@@ -419,7 +419,7 @@ class _Sentences:
     now: float
 
     def _run(self, command: str) -> str:
-        return f"run `{self.context.cure(command)}`"
+        return f"run `{self.context.command_line(command)}`"
 
     def _next_pass(self) -> str:
         """How to get a pass."""
@@ -538,7 +538,7 @@ class _Sentences:
     def _halt_with_command(self) -> str:
         halt = self.evidence.halt
         assert halt is not None
-        halt = going_on(halt, self.settings.name, self.context.cure, at_work=self.context.at_work)
+        halt = going_on(halt, self.settings.name, self.context.command_line, at_work=self.context.at_work)
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:

@@ -260,7 +260,7 @@ class Halts(HaltState):
         """Record on disk and in the log that the mirror needs a person, or no longer does."""
         name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
-            halt = going_on(halt, name, context.cure, at_work=context.at_work)
+            halt = going_on(halt, name, context.command_line, at_work=context.at_work)
         async with self._writing:
             if halt == self.stored and (self.is_current or halt is None):
                 return  # nothing new: neither a write nor a log line
@@ -282,7 +282,7 @@ class Halts(HaltState):
         await self.show(self._describe(error))
 
     def _describe(self, error: Halted) -> Halt:
-        return as_halt(error, self.mirror.settings.name, self.mirror.context.cure)
+        return as_halt(error, self.mirror.settings.name, self.mirror.context.command_line)
 
     async def end(self) -> None:
         """Resume: a person says so, or the mirror has started again."""
@@ -348,7 +348,7 @@ class Halts(HaltState):
     async def note_unfinished(self, reason: str, trouble: str) -> None:
         """Show in `status` why a pass could not end, until the next one starts."""
         if self.stored is None:
-            cure = self.mirror.context.cure(f"--once --mirror {self.mirror.settings.name}")
+            cure = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
             await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))
             self.is_current = False
 

@@ -786,7 +786,7 @@ class Journal:
             return
         for row in self.uploads(tx, ended.path or ""):
             if row.state is UploadState.SERVING and row.label == row.path:
-                tx.uploads.save(lifecycle.look_again(row, self.timing))
+                tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
         """Return whether another upload serves this path, or brings the same version and this is not

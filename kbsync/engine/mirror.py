@@ -214,7 +214,7 @@ class RunContext:
 
     spool_dir: Path
     configured: Sequence[MirrorIdentity]
-    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
     rename_base: Callable[[str, str], None] = lambda _old, _new: None
     at_work: bool = True
 
@@ -428,7 +428,7 @@ class BoundMirror:
         have_all_gone = False
         if mirror.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
             have_all_gone = not await self.deletions.are_missed(owed.missed_until)
-        approve = mirror.context.cure(f"approve {mirror.settings.name}")
+        approve = mirror.context.command_line(f"approve {mirror.settings.name}")
         held_count = await self.deletions.weigh(now=have_all_gone)
         if held_count:
             log.warning("deletions.held", mirror=mirror.settings.name, count=held_count, cure=approve)

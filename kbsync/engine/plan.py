@@ -65,7 +65,7 @@ class CommandContext:
     """
 
     configured: Sequence[MirrorIdentity] = ()
-    cure: Callable[[str], str] = lambda command: f"kbsync {command}"
+    command_line: Callable[[str], str] = lambda command: f"kbsync {command}"
     at_work: bool = False
 
 
@@ -174,8 +174,8 @@ async def plan_mirror(
 
 def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
     """Return why a pass would stop, with the command to paste here."""
-    halt = as_halt(error, settings.name, context.cure)
-    return going_on(halt, settings.name, context.cure, at_work=context.at_work)
+    halt = as_halt(error, settings.name, context.command_line)
+    return going_on(halt, settings.name, context.command_line, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:

@@ -435,9 +435,9 @@ class Reconciler:
 
         def mark_undecided(tx: Tx) -> None:
             if listing.reselect:
-                tx.folders.unsettle(mirror, folder)
+                tx.folders.mark_undecided(mirror, folder)
             for path, _ in excluded:
-                tx.folders.unsettle_tree(mirror, path)
+                tx.folders.mark_tree_undecided(mirror, path)
 
         if listing.reselect or excluded:
             await self._store.write(mark_undecided)
@@ -453,19 +453,19 @@ class Reconciler:
             self._missing_to.add(number)
 
         def record(tx: Tx) -> None:
-            tx.folders.seen(mirror, folder, listing.version, listing.is_mount)
+            tx.folders.record_listing(mirror, folder, listing.version, listing.is_mount)
             tx.entries.miss(mirror, folder, listing.missing, None, number)
             for name in listing.gone_folders:
                 self._miss_tree(tx, join(folder, name), None, number)
             for path, _ in excluded:
-                tx.folders.shut(mirror, path)
+                tx.folders.exclude(mirror, path)
 
         await self._store.write(record)
         self._on_work()
 
     def _miss_tree(self, tx: Tx, folder: str, since: float | None, scan: int | None = None) -> None:
         tx.entries.miss_tree(self._mirror, folder, since, scan)
-        tx.folders.gone(self._mirror, folder)
+        tx.folders.record_gone(self._mirror, folder)
 
     async def _deselect_below(self, listing: FolderListing, folder: str, verdict: Verdict) -> None:
         """Deselect all files in a newly excluded directory, a batch per commit."""

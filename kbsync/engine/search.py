@@ -82,7 +82,7 @@ class FoundDocument:
         return self.hit.origin.as_of if self.hit.origin is not None else self.known_at
 
     @property
-    def whose(self) -> str:
+    def mirror_label(self) -> str:
         """Its mirror, with the machine if that is another one."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 

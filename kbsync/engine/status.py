@@ -45,7 +45,7 @@ RECIPE_HELD = "recipe-held"
 OUT_OF_DATE = "an older version is still searchable, out of date"
 OLD_NAME = "it is still searchable under its old name, {}"
 
-Cure = Callable[[str], str]
+CommandLine = Callable[[str], str]
 """Turns a command into one to paste, with the options in use."""
 
 # -- why a mirror does nothing, in the contract's words ------------------------------------------------------
@@ -353,16 +353,16 @@ def mirror_status(
     *,
     now: float,
     documents: bool = False,
-    cure: Cure,
+    command_line: CommandLine,
     at_work: bool = True,
 ) -> MirrorStatus:
     """Return the state of a mirror at `now` (epoch seconds); its `items` can be read while `tx` lasts.
 
     `at_work`: a kbsync holds the state.
     """
-    halt = record.halt or _held(tx, record, cure)
+    halt = record.halt or _find_held(tx, record, command_line)
     if halt is not None:
-        halt = going_on(halt, record.name, cure, at_work=at_work)
+        halt = going_on(halt, record.name, command_line, at_work=at_work)
     tally = tx.mirrors.tally(record.id)
     numbers = {status.word: tally.get(status, 0) for status in SHOWN}
     numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.shut)
@@ -370,7 +370,7 @@ def mirror_status(
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
     notes, audit = [record.note, tx.meta.get(MirrorFact.NOTE, record.id)], last_audit(tx, record.id)
     if audit is not None and audit.binding == record.binding and audit.sentence:
-        notes.append(f"{audit.sentence}: {cure(f'verify --mirror {record.name}')}")
+        notes.append(f"{audit.sentence}: {command_line(f'verify --mirror {record.name}')}")
     return MirrorStatus(
         name=record.name,
         folder=record.folder,
@@ -385,20 +385,20 @@ def mirror_status(
     )
 
 
-def halt_shown(tx: Tx, mirror: Mirror) -> Halt | None:
+def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
     """Return the halt of a running mirror, or its held deletions, which count as one; None if it works."""
     record = tx.mirrors.named(mirror.settings.name)
     if record is None or mirror.halt is not None:
         return mirror.halt
-    cure, at_work = mirror.context.cure, mirror.context.at_work
-    return mirror_status(tx, record, now=mirror.clock.wall(), cure=cure, at_work=at_work).halt
+    command_line, at_work = mirror.context.command_line, mirror.context.at_work
+    return mirror_status(tx, record, now=mirror.clock.wall(), command_line=command_line, at_work=at_work).halt
 
 
 def never_ran(
-    tx: Tx, name: str, folder: str, target: str, *, cure: Cure, documents: bool = False
+    tx: Tx, name: str, folder: str, target: str, *, command_line: CommandLine, documents: bool = False
 ) -> MirrorStatus:
     """The status of a mirror that was never mirrored, or was forgotten."""
-    note = "; ".join(describe_forgotten(base, cure) for base in forgotten_bases(tx, name))
+    note = "; ".join(describe_forgotten(base, command_line) for base in forgotten_bases(tx, name))
     return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
 
 
@@ -410,15 +410,15 @@ def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
     return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
 
 
-def describe_forgotten(base: ForgottenBase, cure: Cure) -> str:
+def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
     """Return what a forgotten mirror left, and the command that deletes it."""
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
-    command = cure(f"forget {base.name} --delete-documents")
+    command = command_line(f"forget {base.name} --delete-documents")
     return f"forgotten; {documents} {verb} still in {base.base.place}; to delete {pronoun}: {command}"
 
 
-def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
+def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt | None:
     """Return deletions and renewals that nobody has approved."""
     details = []
     deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
@@ -436,8 +436,8 @@ def _held(tx: Tx, record: MirrorRecord, cure: Cure) -> Halt | None:
         )
     if not details:
         return None
-    detail, yes = "; ".join(details), cure(f"approve {record.name}")
-    return Halt(DELETIONS_HELD, detail, yes) if deletions else Halt(RECIPE_HELD, detail, yes)
+    detail, approve = "; ".join(details), command_line(f"approve {record.name}")
+    return Halt(DELETIONS_HELD, detail, approve) if deletions else Halt(RECIPE_HELD, detail, approve)
 
 
 def _serving_count(tx: Tx, record: MirrorRecord) -> int:

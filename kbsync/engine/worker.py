@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kbsync.contract.target import Accepted, DocStatus, Outgoing, PutOutcome, Renames, Target
-from kbsync.core.backoff import look_pause
+from kbsync.core.backoff import check_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Upload
@@ -569,7 +569,7 @@ class Worker:
         finally:
             # The pause is about as long as the list took: a list of thousands takes minutes.
             now, self._is_listing = self._clock.steady(), False
-            least = look_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
+            least = check_pause(0) if self._journal.binding.limits.list_lag > 0 else 0.0
             self._next_list = now + max(least, min(LONGEST_LIST_REST, now - started))
         self._halts.answers()
         self._report(

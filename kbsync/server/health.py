@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import FAILING, halt_shown
+from kbsync.engine.status import FAILING, find_halt
 from kbsync.errors import StateError
 from kbsync.server.metrics import LoopMonitor
 from kbsync.server.responses import json_answer
@@ -56,7 +56,7 @@ class Readiness:
 
     async def _of(self, run: Mirror) -> MirrorReadiness:
         try:
-            halt = await run.store.read(lambda tx: halt_shown(tx, run))
+            halt = await run.store.read(lambda tx: find_halt(tx, run))
             if halt is None and run.is_paused:
                 return MirrorReadiness(run.settings.name)
             # One whole comparison, carried out, is enough; later changes don't make the mirror unready again.

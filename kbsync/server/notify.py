@@ -25,7 +25,7 @@ from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import printable
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
-from kbsync.engine.status import halt_shown, in_words, iso
+from kbsync.engine.status import find_halt, in_words, iso
 from kbsync.errors import StateError, system_reason
 from kbsync.state.mirrors import Halt
 
@@ -298,7 +298,7 @@ class Notifications:
         """Record a finished document, but only while notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
-            cure = run.context.cure(f"retry --mirror {mirror}")
+            cure = run.context.command_line(f"retry --mirror {mirror}")
             document = FailedDocument(event.path, event.upload.reason)
             self._pending.failed(mirror, document, cure, self._steady(), self._wall())
 
@@ -321,7 +321,7 @@ class Notifications:
             # Before that, the state still has the halt of an earlier process.
             if run.halts.is_current or run.has_compared:
                 with contextlib.suppress(StateError):  # the mirror itself logs it
-                    halt = await run.store.read(partial(halt_shown, mirror=run))
+                    halt = await run.store.read(partial(find_halt, mirror=run))
                     self._pending.halt_seen(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
             well = await self._deliver(config, notice)

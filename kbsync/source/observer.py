@@ -98,10 +98,10 @@ def roomy(count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why there are no events. `cure`: a command to paste, or empty. `lasts`: trying again is useless."""
+    """Why there are no events. `fix`: a command to paste, or empty. `lasts`: trying again is useless."""
 
     why: str
-    cure: str = ""
+    fix: str = ""
     lasts: bool = False
 
 

@@ -540,7 +540,7 @@ class Watcher:
     def _poll(self, obstacle: Obstacle, pause: float = TRY_AGAIN) -> None:
         self._try_at = None if obstacle.lasts else self._machine.clock() + pause
         why = f"{self._root} is scanned every {self._polling_pause():g} s: {obstacle.why}."
-        self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.cure)
+        self.report = WatchReport(str(self._root), Mode.POLLING, why, obstacle.fix)
 
     async def _close(self) -> None:
         watch, self._watch, self._silent_since = self._watch, None, None

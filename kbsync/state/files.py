@@ -23,7 +23,7 @@ SUBTREE = (
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
 _FOLDER = "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND "
-_UNSETTLED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
+_UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Folders:
         )
         return self._db.last_insert_rowid()
 
-    def seen(self, mirror: int, path: str, version: str, is_mount: bool) -> int:
+    def record_listing(self, mirror: int, path: str, version: str, is_mount: bool) -> int:
         """Record that the directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
@@ -100,18 +100,18 @@ class Folders:
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
-    def unsettle(self, mirror: int, path: str) -> None:
+    def mark_undecided(self, mirror: int, path: str) -> None:
         """Mark its files undecided before other rules are applied: if that is interrupted, all are decided
         again."""
         # Keep the person's part of the version: it tells whether a person or an upgrade changed the rules.
-        self._db.execute(_UNSETTLED + "mirror = ? AND path = ?", (mirror, bind(path)))
+        self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
-    def unsettle_tree(self, mirror: int, path: str) -> None:
-        """Like `unsettle`, for a directory and everything below it."""
-        sql = SUBTREE + _UNSETTLED + "id IN (SELECT id FROM tree)"  # noqa: S608
+    def mark_tree_undecided(self, mirror: int, path: str) -> None:
+        """Like `mark_undecided`, for a directory and everything below it."""
+        sql = SUBTREE + _UNDECIDED + "id IN (SELECT id FROM tree)"  # noqa: S608
         self._db.execute(sql, (mirror, bind(path)))
 
-    def shut(self, mirror: int, path: str) -> None:
+    def exclude(self, mirror: int, path: str) -> None:
         """Record that selection no longer enters the directory; if it is entered again, everything in it is
         decided again."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
@@ -142,7 +142,7 @@ class Folders:
         for number, below in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
             yield number, unbind(below)
 
-    def gone(self, mirror: int, path: str) -> None:
+    def record_gone(self, mirror: int, path: str) -> None:
         """Record that the directory is absent; forget it once nothing in it is known any more."""
         sql = "UPDATE folder SET gone = 1, problem = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
@@ -294,27 +294,27 @@ class Entries:
         )
 
     def miss(
-        self, mirror: int, folder: str, names: Iterable[str], at: float | None, scan: int | None = None
+        self, mirror: int, folder: str, names: Iterable[str], since: float | None, scan: int | None = None
     ) -> None:
         """Record the first check that lacks these names.
 
-        `at` is monotonic and valid in this process only. It is None for a `scan`, given by its number, that
-        still runs: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
+        `since` is monotonic and valid in this process only. It is None for a `scan`, given by its number,
+        that still runs: it may find the files elsewhere, so its check counts from its end (`scans_ended`).
         """
         row = self._folders.get(mirror, folder)
         if row is not None:
             self._db.executemany(
                 "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"
                 " WHERE folder = ? AND name = ? AND presence IN (0, 3)",
-                ((at, scan, row.id, bind(name)) for name in names),
+                ((since, scan, row.id, bind(name)) for name in names),
             )
 
-    def miss_tree(self, mirror: int, folder: str, at: float | None, scan: int | None = None) -> None:
+    def miss_tree(self, mirror: int, folder: str, since: float | None, scan: int | None = None) -> None:
         """Record the first check that lacks this directory; see `miss`."""
         self._db.execute(
             SUBTREE + "UPDATE entry SET presence = 1, missed_at = ?, missed_by_scan = ?"  # noqa: S608
             " WHERE presence IN (0, 3) AND folder IN (SELECT id FROM tree)",
-            (mirror, bind(folder), at, scan),
+            (mirror, bind(folder), since, scan),
         )
 
     def forget_first_misses(self, mirror: int) -> None:

@@ -32,7 +32,7 @@ NEWEST, FEWEST, LATELY = 500, 5, 30.0
 searchable."""
 
 POLL_BATCH = 1000
-LOOK_BATCH = 10_000
+UNSURE_BATCH = 10_000
 SMALL_BATCH = 100
 
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
@@ -173,7 +173,7 @@ class Uploads(Table):
         unsure_or_lost: list[Upload] = []
         if lists and due(UploadState.UNSURE, 1):
             # One list covers all: if one unsure upload is due, check for every other one too.
-            unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=LOOK_BATCH)
+            unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=UNSURE_BATCH)
             unsure_or_lost = [row for row in unsure if row.id not in busy]
         elif lists:
             # Every check covers all that were lost or deleted long ago anyway.
@@ -410,34 +410,34 @@ class Uploads(Table):
         self._db.execute(sql, (mirror, binding))
         return self._db.changes() > 0
 
-    def take_over(self, former: int, mirror: int, binding: int) -> bool:
+    def take_over(self, previous: int, mirror: int, binding: int) -> bool:
         """Give the rows of a former mirror in this binding to `mirror`; return whether there were any.
 
         None of them is held (`unhold`). If both serve a path, the new owner's document stays and the other is
         deleted.
         """
-        former_key = (former, binding)
+        previous_key = (previous, binding)
         if not self._db.execute(
-            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", former_key
+            "SELECT 1 FROM upload WHERE mirror = ? AND binding = ? LIMIT 1", previous_key
         ).get:
             return False
-        for states, also, news in _TWICE:
+        for states, condition, assignments in _TWICE:
             twin = (
                 f"EXISTS(SELECT 1 FROM upload o WHERE o.mirror = :mirror AND o.binding = :binding"  # noqa: S608
-                f" AND o.path = upload.path AND o.state {_in(states)} {also})"
+                f" AND o.path = upload.path AND o.state {_in(states)} {condition})"
             )
             self._db.execute(
-                f"UPDATE upload SET {news} WHERE mirror = :former AND binding = :binding"  # noqa: S608
+                f"UPDATE upload SET {assignments} WHERE mirror = :former AND binding = :binding"  # noqa: S608
                 f" AND state {_in(states)} AND {twin}",
-                {"mirror": mirror, "former": former, "binding": binding},
+                {"mirror": mirror, "former": previous, "binding": binding},
             )
         count = "UPDATE serving SET n = n + ? WHERE mirror = ? AND binding = ?"
-        serving = self.serving_count(former, binding)
+        serving = self.serving_count(previous, binding)
         self._db.execute("INSERT OR IGNORE INTO serving VALUES(?, ?, 0)", (mirror, binding))
         self._db.execute(count, (serving, mirror, binding))
-        self._db.execute(count, (-serving, former, binding))
+        self._db.execute(count, (-serving, previous, binding))
         sql = "UPDATE upload SET mirror = ? WHERE mirror = ? AND binding = ?"
-        self._db.execute(sql, (mirror, former, binding))
+        self._db.execute(sql, (mirror, previous, binding))
         return True
 
     def lose(self, mirror: int, binding: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kbsync.contract.target import Limits
 from kbsync.core import lifecycle
-from kbsync.core.backoff import look_pause, pause
+from kbsync.core.backoff import check_pause, pause
 from kbsync.core.lifecycle import Timing
 from kbsync.core.model import Purpose, Upload, UploadState
 from tests.core.invariants import TRANSITIONS, breaches
@@ -82,7 +82,7 @@ def test_fresh_uploads_carry_the_tries_along() -> None:
 def test_pauses_grow_and_are_bounded(tries: int, chance: float) -> None:
     assert 0.5 <= pause(tries, lambda: chance) <= 300.0
     assert pause(tries + 1, lambda: 0.5) >= pause(tries, lambda: 0.5)
-    assert look_pause(tries) <= 60.0
+    assert check_pause(tries) <= 60.0
 
 
 DELETED = lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), timing(0.0))

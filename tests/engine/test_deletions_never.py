@@ -54,7 +54,7 @@ def told(world: World) -> dict[str, tuple[str, str]]:
     def look(tx: Tx) -> dict[str, tuple[str, str]]:
         record = tx.mirrors.named("docs")
         assert record is not None
-        items = mirror_status(tx, record, now=0.0, documents=True, cure=str).items or ()
+        items = mirror_status(tx, record, now=0.0, documents=True, command_line=str).items or ()
         return {item.path: (item.state.word, item.reason) for item in items if item.state.word != "ready"}
 
     found: dict[str, tuple[str, str]] = world.look_up(look)

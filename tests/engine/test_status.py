@@ -37,7 +37,7 @@ def status(world: World, use: Callable[[MirrorStatus], Any] = read) -> Any:
     def work(tx: Tx) -> Any:
         record = tx.mirrors.named("docs")
         assert record is not None
-        return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, cure=cure))
+        return use(mirror_status(tx, record, now=world.clock.wall(), documents=True, command_line=cure))
 
     with state_of(world) as state:
         return state.read(work)
@@ -159,7 +159,7 @@ def test_very_many_files_need_little_memory(tmp_path: Path) -> None:
         assert record is not None
         tracemalloc.start()
         try:
-            whole = mirror_status(tx, record, now=0.0, documents=True, cure=cure)
+            whole = mirror_status(tx, record, now=0.0, documents=True, command_line=cure)
             length = sum(len(piece) for piece in whole.json_pieces())
             return length, tracemalloc.get_traced_memory()[1]
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.contract.target import Listed
-from kbsync.core.lifecycle import LATER_LOOKS
+from kbsync.core.lifecycle import LATER_CHECKS
 from kbsync.core.model import UploadState
 from kbsync.engine.verify import repair_request
 from kbsync.errors import Unsure
@@ -81,7 +81,7 @@ async def test_a_longer_lag_than_expected_costs_one_twin_and_is_remembered(world
     world.base.faults.append(Fault("put", error=lambda: Unsure("reset"), effect=True))
     world.write("a.md", "one")
     await world.once()
-    world.clock.now += LATER_LOOKS[0] + 40
+    world.clock.now += LATER_CHECKS[0] + 40
     await world.once()
     world.clock.now += 100
     await world.once()

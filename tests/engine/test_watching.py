@@ -332,7 +332,7 @@ async def test_a_disk_that_goes_away_while_a_file_in_it_settles_takes_no_documen
     monkeypatch.setattr(deletions, "QUIET_LEAST", 0.1)
     daemon.write("disk/x.md", "x")
     async with daemon.kept() as store:
-        store.submit(lambda tx: tx.folders.seen(daemon.run.id, "disk", "", True)).result()
+        store.submit(lambda tx: tx.folders.record_listing(daemon.run.id, "disk", "", True)).result()
         daemon.write("disk/x.md", "x, changed")
         daemon.delete("disk/x.md")  # what unmounting looks like from above
         daemon.write("late.md", "later")

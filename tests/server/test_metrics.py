@@ -64,7 +64,7 @@ async def test_counts_stay_when_a_target_is_opened_anew_and_when_a_mirror_leaves
     one = scene(tmp_path)
     async with one.open():
         run = one.runs["docs"]
-        run.counted.answered("list", Outcome.OK, 0.1, 9)
+        run.closed_requests.answered("list", Outcome.OK, 0.1, 9)
         name = 'kbsync_requests_total{op="list",outcome="ok",target="memory"}'
         for _ in range(2):
             told = samples((await one.get("/metrics")).text)
@@ -77,7 +77,7 @@ async def test_with_a_loop_that_stands_still_what_was_known_is_told(
 ) -> None:
     one = scene(tmp_path)
     async with one.open():
-        one.runs["docs"].counted.answered("list", Outcome.OK, 0.1)
+        one.runs["docs"].closed_requests.answered("list", Outcome.OK, 0.1)
         await one.get("/metrics")
 
         async def never() -> CounterSnapshot:

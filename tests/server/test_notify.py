@@ -315,7 +315,7 @@ class NotifiedMirror:
         structlog.reset_defaults()  # whatever a command that ran in this process before has set
         self.halt: Halt | None = None
         self.now, self.told = 0.0, place / "told"
-        context = SimpleNamespace(cure=lambda words: f"kbsync {words}")
+        context = SimpleNamespace(command_line=lambda words: f"kbsync {words}")
         halts = SimpleNamespace(is_current=False)
         self.run = SimpleNamespace(halts=halts, has_compared=True, context=context, store=self)
         self.config = NotifyConfig(command=("/bin/sh", "-c", command, str(self.told)))

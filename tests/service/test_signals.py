@@ -20,10 +20,10 @@ def test_what_came_before_anybody_listened_is_told_once_and_first() -> None:
     with Signals([NUMBER, signal.SIGUSR2], lambda _number: arrived.release()) as signals:
         os.kill(os.getpid(), NUMBER)
         assert arrived.acquire(timeout=PATIENCE)
-        with signals.told_to(told.append):
+        with signals.forward_to(told.append):
             os.kill(os.getpid(), signal.SIGUSR2)
             assert arrived.acquire(timeout=PATIENCE)
-        with signals.told_to(told.append):
+        with signals.forward_to(told.append):
             pass
     assert told == [NUMBER, signal.SIGUSR2]
 

@@ -44,9 +44,9 @@ def test_too_many_folders_to_watch_are_foreseen(
 
 def test_each_error_at_start_names_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     watches = observer.start_obstacle(OSError(errno.ENOSPC, "no watch"), LIMITS, 300_000)
-    assert watches.cure.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
+    assert watches.fix.endswith("sysctl -w fs.inotify.max_user_watches=1048576")
     instances = observer.start_obstacle(OSError(errno.EMFILE, "no instance"), LIMITS, 10)
-    assert instances.cure.endswith("sysctl -w fs.inotify.max_user_instances=1024")
+    assert instances.fix.endswith("sysctl -w fs.inotify.max_user_instances=1024")
     other = observer.start_obstacle(OSError(errno.ENOMEM, "Cannot allocate memory"), LIMITS, 10)
     words = "starting to watch failed: cannot allocate memory; give this machine more memory or less to do"
     assert other == Obstacle(words)

@@ -140,11 +140,11 @@ def once(choices: Choices, *, as_json: bool) -> int:
     logged: LoggedEvents | None = None
     if logs.is_for_a_person(choices.log_format, choices.log_level):
         logs.configure(
-            style=None, level=level, wanted=lambda fields: as_json or fields.get("event") not in REPORTED
+            style=None, level=level, keeps=lambda fields: as_json or fields.get("event") not in REPORTED
         )
     else:
         logged = LoggedEvents(has_report=not as_json)
-        logs.configure(style=choices.log_format, level=level, wanted=logged.listen)
+        logs.configure(style=choices.log_format, level=level, keeps=logged.listen)
         route_messages(log_error)
 
     async def passed(hard: HardEnd, signals: Signals) -> Code:

@@ -156,7 +156,7 @@ class LiveSearch:
         yield from map(output.dim, self._notes)
         for number, hit in enumerate(self.found):
             passage = hit.hit.passages[0] if hit.hit.passages else None
-            name = f"{printable(hit.whose)}: " if self._several or hit.is_foreign else ""
+            name = f"{printable(hit.mirror_label)}: " if self._several or hit.is_foreign else ""
             trail = printable(heading_trail(hit, passage))
             heading = "  ".join(filter(None, [name + printable(hit.path), trail, *as_of(hit)]))
             is_marked = number == self.marked
