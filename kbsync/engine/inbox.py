@@ -110,7 +110,7 @@ class Inbox:
     def _finish(self, message: Message, result: InboxResult, tx: Tx) -> None:
         match message.verb:
             case "approve":
-                self._approve(tx, _numbers(message.args, "holds"), str(message.args.get("by", "")))
+                self._approve(tx, message.args)
             case "retry":
                 result.resumed = True
             case "repair":
@@ -122,8 +122,11 @@ class Inbox:
                 result.rescans = True
         tx.inbox.done(message.id)
 
-    def _approve(self, tx: Tx, numbers: Collection[int], by: str) -> None:
+    def _approve(self, tx: Tx, args: Mapping[str, Any]) -> None:
         mirror, now = self._journal.binding.mirror, self._clock.wall()
+        numbers, by = _numbers(args, "holds"), str(args.get("by", ""))
+        if args.get("root"):
+            tx.history.add(mirror, now, HistoryEvent.APPROVED, reason="the folder as it is now", by=by)
         for hold in [*tx.holds.current(mirror), *tx.holds.current(mirror, RENEWALS)]:
             if hold.id in numbers and hold.approved_at is None:
                 paths = [removal.path for removal in tx.removals.page(hold, held=True)]

@@ -197,6 +197,7 @@ class Journal:
         # already: it was sent before the state was lost, say.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
             tx.uploads.move(mirror, self.binding.id, old, file.path)
+            self._record_kept_rename(tx, old, file.path)
             tx.removals.drop(mirror, old)
             tx.entries.remove(mirror, old)
         stored = tx.entries.get(mirror, file.path)
@@ -219,6 +220,15 @@ class Journal:
             )
         tx.entries.put(mirror, entry)
         self._decide(tx, entry, file.fresh)
+
+    def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
+        """Write a rename into the history that changes nothing at the target (`renames: keep`)."""
+        mirror, abilities = self.binding.mirror, self.binding.abilities
+        server = serving(self.uploads(tx, path))
+        if server is not None and not abilities.renames and abilities.rename_policy == "keep":
+            document, now = server.remote_id, self._clock.wall()
+            event = HistoryEvent.RENAMED
+            tx.history.add(mirror, now, event, path, former=former, document_id=document, size=server.size)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
         """The file is being written: pending, and any later scan checks it again (promise 8).

@@ -70,6 +70,26 @@ async def test_a_hold_and_who_approved_it_are_told_for_each_document(world: Worl
     assert Counter(entry.event for entry in told[8:]) == {"deleted": 8}
 
 
+async def test_a_rename_that_changes_nothing_at_the_target_is_told_too(world: World) -> None:
+    world.settings = replace(world.settings, renames="keep")
+    await world.mirrored(3)
+    world.move("f1.md", "g1.md")
+    for _ in range(2):
+        await world.once()
+    [renamed] = entries(world)[3:]
+    assert (renamed.event, renamed.former, renamed.path) == ("renamed", "f1.md", "g1.md")
+    assert world.puts() == 3
+
+
+async def test_a_folder_that_somebody_accepted_is_told(world: World) -> None:
+    await world.mirrored(3)
+    world.tell("approve", holds=[], root=True, by="command")
+    await world.once()
+    [approved] = entries(world)[3:]
+    assert (approved.event, approved.by) == ("approved", "command")
+    assert approved.reason == "the folder as it is now"
+
+
 async def test_what_does_not_change_is_not_told(world: World) -> None:
     await world.mirrored(10)
     for number in range(10):
