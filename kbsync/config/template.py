@@ -1,17 +1,18 @@
 """The commented config that `kbsync init` writes.
 
-It generates the target's block from the model's keys, for every type of target.
+Its comments are the descriptions of the keys in the model.
 """
 
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.kinds import ValueKind
-from kbsync.config.model import Field, folder_name, settings_of
+from kbsync.config.model import Config, Field, MirrorConfig, folder_name, settings_of
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
 from kbsync.errors import UsageError
@@ -20,38 +21,38 @@ from kbsync.targets.registry import TARGETS
 SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
 """The installed JSON schema, so that editors complete a config without a network."""
 
-_TEMPLATE = """\
+_HEAD = """\
 # yaml-language-server: $schema={schema}
 # kbsync: which folders to mirror, and into which knowledge bases.
-# Commented lines show the defaults. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
+# Commented keys show a default or an example. Times are 500ms, 2s, 15m, 1h. Paths are relative to this file's
 # directory, ~ is your home. ${{NAME}} comes from the environment.
 
-{state_dir:<37} # on a local disk, outside every mirrored folder
-# log_level: info                     # debug, info, warning, error; SIGHUP reloads it
-# http: {{listen: 127.0.0.1:9753}}      # web page, health checks, metrics; default: none
-# notify: {{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}}   # JSON on stdin
+"""
 
+_MIRROR = """\
 mirrors:
   - name: {name}
     folder: {folder}
 
-    # The files to mirror, in gitignore syntax. Without include: every format that the target accepts.
-    # .kbsyncignore files in the folder count too.
-    # include: ["**/*.md", "**/*.pdf"]
-    # exclude: ["drafts/"]
+"""
 
-    # settle: 2s                      # mirror a file after it has been unchanged for this long ...
-    # settle_longest: 60s             # ... and at the latest after this time, if it can be read stably
-    # rescan: 15m                     # how often to compare the whole folder, in case events were missed
-    # deep_rescan: 24h                # how often to read every file and audit the knowledge base
-    # observer: auto                  # auto | native | polling (network and bind mounts)
-
-    # Deletions over both limits within the window wait for `kbsync approve`; `never` keeps every document.
-    # deletions: {{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}}
-
-    # adopt: content                  # content | name: how to recognise our documents after the state is lost
-
-{target}"""
+_GLOBAL_EXAMPLES = {
+    "log_level": "info",
+    "http": "{listen: 127.0.0.1:9753}",
+    "notify": "{command: [/usr/local/bin/tell], on: [halted, recovered, quarantined]}",
+}
+_MIRROR_EXAMPLES = {
+    "include": '["**/*.md", "**/*.pdf"]',
+    "exclude": '["drafts/"]',
+    "settle": "2s",
+    "settle_longest": "60s",
+    "rescan": "15m",
+    "deep_rescan": "24h",
+    "observer": "auto",
+    "deletions": "{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}",
+    "adopt": "content",
+}
+"""The keys to show, and a value of each: the default, if there is a plain one."""
 
 _LOCAL = """\
     # The knowledge base: the built-in one, in the state directory.
@@ -86,13 +87,21 @@ def commented_config(
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
     quoted_dir = quoted(str(state_dir or usual_state_dir))
     state = f"# state_dir: {quoted_dir}" if state_dir is None else f"state_dir: {quoted_dir}"
-    return _TEMPLATE.format(
-        schema=schema,
-        state_dir=state,
-        name=quoted(name or folder_name(folder)),
-        folder=quoted(absolute),
-        target=block,
-    )
+    parts = [_HEAD.format(schema=schema), _described(Config, "state_dir", state, "")]
+    parts += [_described(Config, key, f"# {key}: {value}", "") for key, value in _GLOBAL_EXAMPLES.items()]
+    parts.append(_MIRROR.format(name=quoted(name or folder_name(folder)), folder=quoted(absolute)))
+    indent = " " * 4
+    for key, value in _MIRROR_EXAMPLES.items():
+        parts.append(_described(MirrorConfig, key, f"# {key}: {value}", indent))
+    return "".join([*parts, block])
+
+
+def _described(block: type, key: str, setting: str, indent: str) -> str:
+    """Return the line `setting` below the description of its key, and a blank line."""
+    mark = settings_of(block)[key].mark
+    sentence = mark.plain[0].upper() + mark.plain[1:]
+    about = textwrap.wrap(sentence, 98 - len(indent), break_on_hyphens=False)
+    return "".join(f"{indent}{line}\n" for line in (*(f"# {line}" for line in about), setting)) + "\n"
 
 
 def quoted(text: str) -> str:
