@@ -97,7 +97,7 @@ MIRRORS = (
         "needs",
         "delete documents there or get more space",
     ),
-    halt("unknown", "knowledge-base-missing", "1999999999999999999", "correct knowledge_id (or base_url)"),
+    halt("unknown", "knowledge-base-missing", "1999999999999999999", "kb list"),
     halt(
         "emptied",
         "knowledge-base-emptied",

@@ -37,6 +37,7 @@ from kbsync.targets.http.rules import (
     FULL_HINT,
     GONE,
     MONEY,
+    NO_BASE_HINT,
     NO_CALL_HINT,
     ONE_DOCUMENT,
     SERVER_ERROR,
@@ -223,7 +224,6 @@ def _limits(case: ErrorCase) -> bool:
 
 _PLAN_HINT = "check the plan or the model provider's account"
 _KEY_HINT = "set api_key to a key from Knowledge > Service API in Dify"
-BASE_HINT = "there is no such knowledge base for this api_key; correct dataset_id or base_url in the config"
 _ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is on"
 
 RULES: tuple[ErrorRule, ...] = (
@@ -250,7 +250,7 @@ RULES: tuple[ErrorRule, ...] = (
     # The key.
     ErrorRule(Halted, code={"unauthorized"}, halt="credentials", hint=_KEY_HINT),
     # Dify looks for the base before it looks for anything in it.
-    ErrorRule(Halted, code=_NOT_FOUND, words=_NO_DATASET, halt="knowledge-base-missing", hint=BASE_HINT),
+    ErrorRule(Halted, code=_NOT_FOUND, words=_NO_DATASET, halt="knowledge-base-missing", hint=NO_BASE_HINT),
     # Document not found, Document Not Exists.
     ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
     # A route: nothing of Dify's is at this address.

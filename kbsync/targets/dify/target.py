@@ -69,9 +69,10 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     async def _read_dataset(self) -> Dataset:
         try:
             answer = await self._client.ask("base", "GET", self._root)
-        except Rejected as error:
-            reason = f"{error.reason}; {shapes.BASE_HINT}"
-            raise Halted("knowledge-base-missing", reason, code=error.code) from error
+        except (Rejected, Halted) as error:
+            if isinstance(error, Halted) and error.halt != "knowledge-base-missing":
+                raise
+            raise self.no_base(self._config.dataset_id, error.reason, error.code) from error
         dataset = require_shape("base", shapes.dataset_of(answer.body))
         if dataset.provider == "external" or dataset.runtime:
             is_pipeline = dataset.runtime == "rag_pipeline"

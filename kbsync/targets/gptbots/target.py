@@ -233,16 +233,11 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
 
     async def base(self) -> Base:
         """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
-        address = self._config.base_url
         card = next((one for one in await list_bases(self._client) if one.id == self._base), None)
         if card is None:
-            raise Halted(
-                "knowledge-base-missing",
-                f"knowledge base {self._base} is not among those of the bot that this api_key is for, at "
-                f"{address}; correct knowledge_base_id, api_key or base_url in the config",
-            )
+            raise self.no_base(self._base, "the key's bot doesn't list it")
         self._count = card.documents
-        return Base(self._base, card.documents, address)
+        return Base(self._base, card.documents, self._config.base_url)
 
     # -- documents
 

@@ -75,6 +75,7 @@ ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORE
 rules."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
+NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"
 FULL_HINT = "delete documents there or get more space"
 KEY_HINT = "check the API key"
 NO_CALL_HINT = "it has no such call, or base_url is wrong"

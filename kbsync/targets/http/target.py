@@ -267,11 +267,12 @@ class ServiceTarget(Target, Generic[Row]):
         """Config, surroundings and client, for the commands that manage the account (`kbsync.accounts`)."""
         return self._config, self._surroundings, self._client
 
-    def no_base(self, base_id: str, words: str = "") -> Halted:
-        """Return the error for a missing base; `words`: the service's message."""
+    def no_base(self, base_id: str, words: str = "", code: str = "") -> Halted:
+        """Return the error for a missing base; `words`: the service's message, `code`: its code."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
-        look = f"list them with {self._surroundings.pasted('kb list')}"
-        return Halted("knowledge-base-missing", f"{where} ({words}); {look}" if words else f"{where}; {look}")
+        detail = f"{where} ({words})" if words else where
+        reason = f"{detail}; list them with {self._surroundings.pasted('kb list')}"
+        return Halted("knowledge-base-missing", reason, code=code)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
         """Return the same base through the same gate; every request waits for `pace` first."""

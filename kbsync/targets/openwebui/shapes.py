@@ -30,7 +30,16 @@ from kbsync.targets.http.reading import (
     path_below,
     text_of,
 )
-from kbsync.targets.http.rules import ACCOUNT, GONE, SUCCESS, ErrorCase, ErrorRule, case_of, classify
+from kbsync.targets.http.rules import (
+    ACCOUNT,
+    GONE,
+    NO_BASE_HINT,
+    SUCCESS,
+    ErrorCase,
+    ErrorRule,
+    case_of,
+    classify,
+)
 
 MARK = "kbsync_mark"
 """The key of our mark next to `knowledge_id`, `directory_id` and `file_hash`, which the server sets."""
@@ -215,7 +224,6 @@ OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delet
 """Calls that name a base and no file: a 404 means the base."""
 
 _PAGE_HINT = "base_url must be the server's URL without a path such as /api"
-_BASE_HINT = "there is no such knowledge base for this api_key; correct target.knowledge_id"
 _RIGHTS = "check what the user of api_key may do"
 
 
@@ -234,7 +242,7 @@ RULES: tuple[ErrorRule, ...] = (
         status={400, 404},
         words=_NOT_FOUND,
         halt="knowledge-base-missing",
-        hint=_BASE_HINT,
+        hint=NO_BASE_HINT,
     ),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),

@@ -28,7 +28,7 @@ from kbsync.contract.target import (
 )
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.links import LARGEST, is_link
-from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
+from kbsync.errors import NotOffered, Rejected, TargetError, Unavailable, Unfit, Unsure
 from kbsync.targets.http.bodies import FilePart
 from kbsync.targets.http.client import ClientOptions, ClockSkew
 from kbsync.targets.http.errors import HttpAnswer
@@ -157,22 +157,14 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         try:
             answer = await self._client.ask("base", "GET", f"/knowledge/{self._base}")
         except Rejected as error:
-            raise self._no_base(error.reason, error.code) from error
+            raise self.no_base(self._config.knowledge_id, error.reason, error.code) from error
         content = object_of(data_of(answer.body))
         if not content:
-            raise self._no_base("the vendor answers without any data")
+            raise self.no_base(self._config.knowledge_id, "the vendor's response has no data")
         # A count that is no integer proves no list short (ADR 14), so it counts as unknown.
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)
-
-    def _no_base(self, words: str, code: str = "") -> Halted:
-        return Halted(
-            "knowledge-base-missing",
-            f"knowledge base {self._config.knowledge_id} is not at {self._config.base_url} for this api_key: "
-            f"{words}; correct knowledge_id (or base_url) in the config",
-            code=code,
-        )
 
     def is_gone(self, error: TargetError) -> bool:
         """Also if only a status says so."""
