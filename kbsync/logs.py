@@ -1,8 +1,8 @@
 """Logs on stderr: readable on a terminal, one JSON object per line elsewhere, with priorities under journald.
 
-A stream has one format: if log lines are JSON, so are the report, the last error (`say`) and the logs of
-libraries. Secrets never reach a log line because no module gets one to log. Text from a folder or target is
-escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
+A stream has one format: if log lines are JSON, so are the report, the last error (`log_event`) and the logs
+of libraries. Secrets never reach a log line because no module gets one to log. Text from a folder or target
+is escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
 stops no work.
 """
 
@@ -89,7 +89,7 @@ def is_for_a_person(*log_options: str | None) -> bool:
     return sys.stderr.isatty() and not any(log_options)
 
 
-def say(level: str, event: str, **fields: Any) -> None:
+def log_event(level: str, event: str, **fields: Any) -> None:
     """Log a line that no level and no `wanted` drops, such as the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
@@ -196,7 +196,7 @@ def is_debugging() -> bool:
     return _debug_log.isEnabledFor(logging.DEBUG)
 
 
-def tell(event: str, **fields: object) -> None:
+def log_debug(event: str, **fields: object) -> None:
     """One line of the log, at level debug."""
     if is_debugging():
         _debug_log.debug(event, extra={"event": event, "fields": fields})

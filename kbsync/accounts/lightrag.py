@@ -85,8 +85,8 @@ def references(line: Any) -> tuple[Hit, ...]:
     """Return the documents behind an answer, in the order of their numbers in the text."""
     listed = objects_in(object_of(line).get("references"))
     return tuple(
-        Hit(text_of(one.get("file_path")), 1 / place, tuple(_texts(one.get("content"), 1 / place)))
-        for place, one in enumerate(listed, 1)
+        Hit(text_of(one.get("file_path")), 1 / rank, tuple(_texts(one.get("content"), 1 / rank)))
+        for rank, one in enumerate(listed, 1)
     )
 
 

@@ -185,10 +185,10 @@ def sources_of(last: Piece) -> Sources:
         return Sources(None, usage=last.usage)
     passages: dict[str, list[Passage]] = {}
     marks: dict[str, list[str]] = {}
-    for place, chunk in enumerate(map(object_of, listed)):
+    for index, chunk in enumerate(map(object_of, listed)):
         if remote_id := id_of(chunk.get("document_id")):
             passages.setdefault(remote_id, []).append(shapes.passage_of(chunk))
-            marks.setdefault(remote_id, []).append(f"ID:{place}")
+            marks.setdefault(remote_id, []).append(f"ID:{index}")
     hits = tuple(Hit(one, several[0].score, tuple(several)) for one, several in passages.items())
     return Sources(hits, usage=last.usage, marks=marks)
 

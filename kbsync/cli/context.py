@@ -382,7 +382,7 @@ def set_up_logs(choices: Choices) -> None:
     is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
 
     def log_message(text: str, error: BaseException | None) -> None:
-        logs.say("error", "command.said", detail=text, exc_info=error)
+        logs.log_event("error", "command.said", detail=text, exc_info=error)
 
     # Plain text until the first line is logged: most commands log nothing.
     def has_begun(_fields: logs.Fields) -> bool:

@@ -318,7 +318,7 @@ def log_event(event: str, **fields: Any) -> None:
     # Loads structlog, which `status` does not need.
     from kbsync import logs
 
-    logs.say(LEVELS[event], event, **fields)
+    logs.log_event(LEVELS[event], event, **fields)
 
 
 def log_error(text: str, error: BaseException | None = None) -> None:

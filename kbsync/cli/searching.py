@@ -142,53 +142,57 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
 
     `several`: more than one mirror was searched, so each hit names its mirror.
     """
-    for number, found in enumerate(hits):
+    for number, document in enumerate(hits):
         if number:
             output.line()
-        output.line(_heading(output, found, several))
-        if found.hit.passages:
-            for line in excerpt(output, found, query):
+        output.line(_heading(output, document, several))
+        if document.hit.passages:
+            for line in excerpt(output, document, query):
                 output.line(INDENT + line)
-            if images := found.hit.passages[0].images:
+            if images := document.hit.passages[0].images:
                 output.line(INDENT + output.dim(f"{counted(len(images), 'image')}; see --json"))
 
 
-def _heading(output: Output, found: FoundDocument, several: bool) -> str:
+def _heading(output: Output, document: FoundDocument, several: bool) -> str:
     """Return path, headings, position and score; for a document of another machine also its mirror and
     time.
     """
-    path = output.bold(printable(found.path))
-    if found.is_here:
-        path = output.link(path, found.absolute)
-    parts = [output.dim(f"{printable(found.mirror_label)}: ") + path if several or found.is_foreign else path]
-    passage = found.hit.passages[0] if found.hit.passages else None
-    if trail := heading_trail(found, passage):
+    path = output.bold(printable(document.path))
+    if document.is_here:
+        path = output.link(path, document.absolute)
+    parts = [
+        output.dim(f"{printable(document.mirror_label)}: ") + path if several or document.is_foreign else path
+    ]
+    passage = document.hit.passages[0] if document.hit.passages else None
+    if trail := heading_trail(document, passage):
         parts.append(printable(trail))
     if passage is not None and passage.page is not None:
         parts.append(f"p. {passage.page}")
     elif passage is not None and passage.line is not None:
         parts.append(f"line {passage.line}")
-    return "  ".join([*parts, output.dim(f"{found.hit.score:.2f}"), *map(output.dim, as_of(found))])
+    return "  ".join([*parts, output.dim(f"{document.hit.score:.2f}"), *map(output.dim, as_of(document))])
 
 
-def as_of(found: FoundDocument) -> list[str]:
+def as_of(document: FoundDocument) -> list[str]:
     """Return how old a document from another machine may be, in words; [] for one from this machine."""
-    return [] if found.is_here else [f"as of {iso_time(found.as_of)}"]
+    return [] if document.is_here else [f"as of {iso_time(document.as_of)}"]
 
 
-def heading_trail(found: FoundDocument, passage: Passage | None) -> str:
+def heading_trail(document: FoundDocument, passage: Passage | None) -> str:
     """Return the headings above a passage, or the document's title; "" if it has neither."""
     headings = passage.headings if passage else ()
-    return " › ".join(headings) or found.hit.title or ""
+    return " › ".join(headings) or document.hit.title or ""
 
 
-def excerpt(output: Output, found: FoundDocument, query: str, *, unfinished: bool = False) -> Iterator[str]:
+def excerpt(
+    output: Output, document: FoundDocument, query: str, *, unfinished: bool = False
+) -> Iterator[str]:
     """Yield the snippet of the best passage on at most two lines, with matching words in bold. `unfinished`:
     the user is still typing.
     """
     room = max(20, output.columns - len(INDENT) - 1)
-    passage = found.hit.passages[0]
-    text = without_markup(passage.text, found.path, passage.headings or [found.hit.title or ""])
+    passage = document.hit.passages[0]
+    text = without_markup(passage.text, document.path, passage.headings or [document.hit.title or ""])
     excerpt_of = partial(snippet, printable(" ".join(text.split())), query, unfinished=unfinished)
     fitted = excerpt_of(LINES * room - 6)
     if (width := cells(fitted.text)) > LINES * room - 6:

@@ -41,7 +41,7 @@ class FolderOptions:
 
 
 def recall(state_dir: Path) -> FolderOptions:
-    """The options that the state directory remembers. Raises `UsageError` if they can't be read."""
+    """Return the options that the state directory remembers. Raises `UsageError` if they can't be read."""
     file = state_dir / _FILE
     try:
         fields = json.loads(file.read_bytes())
@@ -65,7 +65,7 @@ def remember(state_dir: Path, options: FolderOptions) -> None:
 def apply_options(
     mirror: MirrorConfig, options: FolderOptions, environ: Mapping[str, str], *, with_secrets: bool
 ) -> MirrorConfig:
-    """The mirror with this target and these patterns. Raises `UsageError` that names the option."""
+    """Return the mirror with this target and these patterns. Raises `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
     # The same as a config with these lines, with the same checks.
@@ -116,7 +116,7 @@ def _secret_of(target: str | None) -> _Secret | None:
 
 
 def _target_lines(options: FolderOptions) -> list[str]:
-    """The block of the target; none for the default one. Raises `UsageError`."""
+    """Return the block of the target; none for the default one. Raises `UsageError`."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import KeySource, base_key, has_address, target_lines
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS

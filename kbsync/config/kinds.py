@@ -57,7 +57,7 @@ class Absent(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class PathBase:
     """The base of paths in a config: the config's directory, and the home for `~`."""
 
     base: Path
@@ -125,7 +125,7 @@ class ValueKind(Described):
 
     about: str = ""
 
-    def read(self, value: object, where: Whereabouts) -> object:
+    def read(self, value: object, where: PathBase) -> object:
         """Return the setting for a `value` from YAML. Raises `RefusedValue`."""
         raise NotImplementedError
 
@@ -151,7 +151,7 @@ class Duration(ValueKind):
     least: float = 0.0
     most: float = 365 * 86400.0
 
-    def read(self, value: object, where: Whereabouts) -> float:
+    def read(self, value: object, where: PathBase) -> float:
         """Seconds."""
         # Not guessed: 5 could mean seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -186,7 +186,7 @@ class Whole(ValueKind):
     least: int = 0
     most: int = _MOST
 
-    def read(self, value: object, where: Whereabouts) -> int:
+    def read(self, value: object, where: PathBase) -> int:
         """The number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
@@ -217,7 +217,7 @@ class Fraction(ValueKind):
     least: float = 0
     most: float = 1
 
-    def read(self, value: object, where: Whereabouts) -> float:
+    def read(self, value: object, where: PathBase) -> float:
         """The share."""
         if (
             isinstance(value, int | float)
@@ -247,7 +247,7 @@ class Choice(ValueKind):
     words: tuple[str, ...] = ()
     noun: str = ""
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The word."""
         if value not in self.words:
             raise RefusedValue(not_among(value, self.words, self.noun))
@@ -272,7 +272,7 @@ class Text(ValueKind):
     allowed: str = "text on one line"
     longest: int = 1000
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The text."""
         if not isinstance(value, str):
             raise RefusedValue(f"{format_value(value)} is not text; allowed: {self.allowed}, in quotes")
@@ -292,7 +292,7 @@ class Text(ValueKind):
 class Location(ValueKind):
     """A path: absolute, below `~`, or relative to the config's directory. Symlinks are kept."""
 
-    def read(self, value: object, where: Whereabouts) -> Path:
+    def read(self, value: object, where: PathBase) -> Path:
         """The absolute path."""
         if not isinstance(value, str) or not value.strip():
             raise RefusedValue(f"{format_value(value)} is not a path; allowed: a path, such as /srv/handbook")
@@ -313,7 +313,7 @@ class Pattern(ValueKind):
 
     positive: bool = False
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The pattern."""
         if not isinstance(value, str):
             raise RefusedValue(
@@ -342,7 +342,7 @@ class Pattern(ValueKind):
 class Address(ValueKind):
     """An address to listen on: `host:port`, an IPv6 host in brackets."""
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The address as it was written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:

@@ -23,10 +23,10 @@ from kbsync.config.kinds import (
     Mark,
     OneOf,
     Others,
+    PathBase,
     RefusedValue,
     Substituted,
     ValueKind,
-    Whereabouts,
     format_value,
     not_among,
 )
@@ -133,7 +133,7 @@ def substitute(text: str, environ: Mapping[str, str]) -> str:
     return Substituted(_REFERENCE.sub(replacement, text))
 
 
-def read_secret(value: Value, where: Whereabouts) -> str:
+def read_secret(value: Value, where: PathBase) -> str:
     """Return the text of the file `value`, without one final newline. Raises `RefusedValue`."""
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
@@ -192,7 +192,7 @@ class _Reader:
         self,
         draft: Draft,
         environ: Mapping[str, str],
-        where: Whereabouts,
+        where: PathBase,
         *,
         with_secrets: bool,
         with_bases: bool,
@@ -294,12 +294,12 @@ class _Reader:
             return self._items(value, hint, mark, loc)
         words = mark.words if isinstance(mark, About) else {}
         if words and not isinstance(value, dict):
-            word = self._substitute(value, loc)
-            if isinstance(word, str) and word in words:
-                return words[word]
-            if word is not None or value is None:
+            text = self._substitute(value, loc)
+            if isinstance(text, str) and text in words:
+                return words[text]
+            if text is not None or value is None:
                 keys = ", ".join(known_keys(hint))
-                self._refuse_form(word, f"a block of keys: {keys}; or {', '.join(words)}", loc)
+                self._refuse_form(text, f"a block of keys: {keys}; or {', '.join(words)}", loc)
             return None
         return self.block(value, hint, loc)
 
@@ -402,7 +402,7 @@ def load_content(
     except UnreadableConfig as error:
         raise ConfigError([Problem(file, error.line, "", str(error))]) from None
     draft = Draft(file, tree)
-    where = Whereabouts(file.parent, home(environ))
+    where = PathBase(file.parent, home(environ))
     if not isinstance(tree.value, dict):
         form = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from kbsync.config.kinds import Absent, RefusedValue, ValueKind, Whereabouts
+from kbsync.config.kinds import Absent, PathBase, RefusedValue, ValueKind
 from kbsync.errors import UsageError
 
 
@@ -57,7 +57,7 @@ class Confidential(ValueKind):
     pattern: str = ""
     allowed: str = ""
 
-    def read(self, value: object, where: Whereabouts) -> Secret:
+    def read(self, value: object, where: PathBase) -> Secret:
         """The secret; no message repeats it."""
         if isinstance(value, Absent):
             return Secret("", absent=str(value))

@@ -16,10 +16,10 @@ from kbsync.config.kinds import (
     Choice,
     Duration,
     Location,
+    PathBase,
     RefusedValue,
     Text,
     ValueKind,
-    Whereabouts,
     Whole,
     format_value,
     write_duration,
@@ -43,7 +43,7 @@ IN_THE_CLEAR = (
 class BaseUrl(ValueKind):
     """The URL before an API's paths: http or https, host, optionally a port and a path."""
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """Return the URL in canonical form; no message repeats it, because it may contain a key by
         mistake.
         """
@@ -119,7 +119,7 @@ class BaseId(ValueKind):
 
     example: str = ""
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
             raise RefusedValue(

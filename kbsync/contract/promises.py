@@ -20,7 +20,7 @@ PROMISES: Mapping[int, str] = {
 }
 
 
-def told(unkept: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+def describe_unkept(unkept: Mapping[int, str]) -> Iterator[tuple[str, str]]:
     """Yield `promise 2` and a sentence for each promise that isn't kept: its title, and what happens
     instead."""
     for number, instead in sorted(unkept.items()):

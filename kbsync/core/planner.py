@@ -86,7 +86,7 @@ class Action:
 
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """What to do now; empty if nothing is to do or time must tell. `uploads` excludes final ones."""
+    """Return what to do now; empty if nothing is to do or time must tell. `uploads` excludes final ones."""
     if serving(uploads) is None and (marked := _newest_marked(uploads, desired)):
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         return () if is_awaited else (Action(Step.SERVE, marked.id),)
@@ -100,13 +100,15 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """The document to serve, of those found at the target and proven ours: the file's own, or the newest."""
+    """Return the document to serve, of those found at the target and proven ours: the file's own, or the
+    newest.
+    """
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Whether it is still unknown if the path is to have a document, and which."""
+    """Return whether it is still unknown if the path is to have a document, and which."""
     # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
     if desired.presence is Presence.UNKNOWN:
         return removal_cause(desired) != DESELECTED
@@ -120,7 +122,7 @@ def is_undecided(desired: Desired) -> bool:
 
 
 def removal_cause(desired: Desired) -> str:
-    """Why the path must have no document ('' if it must have one)."""
+    """Return why the path must have no document ('' if it must have one)."""
     if desired.presence is Presence.GONE:
         return GONE
     match desired.verdict.choice:
@@ -228,7 +230,7 @@ def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Ac
 def _choose(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """The upload that will serve the desired version, if there is one already."""
+    """Return the upload that will serve the desired version, if there is one already."""
     fitting = [u for u in uploads if _same_content(u, desired) and not u.state.serves]
     # The furthest along first: it is searchable soonest.
     for state in reversed(ON_THE_WAY):
@@ -267,14 +269,14 @@ def _adoptable(
 
 
 def proves(document: Upload, desired: Desired) -> bool:
-    """Whether the known part of a document's digest shows that its bytes are the wanted ones."""
+    """Return whether the known part of a document's digest shows that its bytes are the wanted ones."""
     return desired.digest is not None and digests_match(
         document.digest, document.size, desired.digest, desired.size
     )
 
 
 def digests_match(known_digest: str, known_size: int | None, digest: str, size: int) -> bool:
-    """Whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
+    """Return whether `known_digest`, a digest or only its tag, shows that the bytes are those of `digest`."""
     if known_digest == digest or not known_digest.startswith(TAG):
         return known_digest == digest
     # A tag is 40 bits of the digest; together with the length it is proof enough (ADR 12).
@@ -338,7 +340,7 @@ def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> 
 
 
 def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
-    """The file's status as people see it."""
+    """Return the file's status as people see it."""
     server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD

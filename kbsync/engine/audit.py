@@ -156,19 +156,19 @@ class Audit:
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
-        """Whether a document is missing from the list, or one in it serves nothing."""
+        """Return whether a document is missing from the list, or one in it serves nothing."""
         async for _ in self.find_unlisted(before):
             return True
         return bool(self.strays)
 
     async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Those that the target reports missing and that still serve."""
+        """Return those that the target reports missing and that still serve."""
         return await find_missing(self._target, self._read, rows)
 
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
-        """Those that exist at a second check, and that the state still does not need.
+        """Return those that exist at a second check, and that the state still does not need.
 
         If only a name says that one is ours, its bytes are read, if the target returns them.
         """

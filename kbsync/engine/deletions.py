@@ -379,13 +379,13 @@ class Deletions:
 
 
 async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
-    """Those whose file was gone and is not now, by id; False if that is unknown.
+    """Return those whose file was gone and is not now, by id; False if that is unknown.
 
     Days may pass between the decision and the delete: the target was down, or kbsync did not run.
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
-        """The paths, by row, of documents to delete only because their file is gone."""
+        """Return the paths, by row, of documents to delete only because their file is gone."""
         desired_states = {row.id: _desired(journal, tx, row) for row in rows}
         return {
             number: desired.path
@@ -409,7 +409,7 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
 
 
 async def find_spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
-    """Those whose delete was sent without a success, but whose documents are now kept.
+    """Return those whose delete was sent without a success, but whose documents are now kept.
 
     Only a check at the target shows whether the document still exists.
     """
@@ -459,7 +459,9 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """The row, waiting for its file to be read or for a successor. None: its document may be deleted."""
+    """Return the row, waiting for its file to be read or for a successor. None: its document may be
+    deleted.
+    """
     binding = journal.binding
     # If the state was lost, a renamed file may not be searchable by its new name yet. But where the target
     # stores each text once, the other is refused until this one is deleted.
@@ -495,7 +497,7 @@ def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """What the folder needs at the path that a document served; None if it never served one."""
+    """Return what the folder needs at the path that a document served; None if it never served one."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

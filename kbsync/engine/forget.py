@@ -51,7 +51,9 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
-    """Whether the target, whose base is `actual`, leads to this base: ids mean nothing in another one."""
+    """Return whether the target, whose base is `actual`, leads to this base: ids mean nothing in another
+    one.
+    """
     # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
 

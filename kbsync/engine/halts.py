@@ -194,7 +194,7 @@ class HaltState:
         return bool(self.trouble) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
-        """Whether the target, and no document, is to blame for the current lost answers.
+        """Return whether the target, and no document, is to blame for the current lost answers.
 
         It is, once it answered no upload of `BLAME_LIMIT` different documents and accepted none between.
         """

@@ -136,7 +136,7 @@ class Inbox:
             tx.holds.approve(number, now)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
-        """The unreadable files and directories, all or those of these paths."""
+        """Return the unreadable files and directories, all or those of these paths."""
         mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
         unread = {folder.path for folder in folders if not folder.shut}

@@ -53,7 +53,7 @@ from kbsync.core.text import printable
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable
-from kbsync.logs import tell
+from kbsync.logs import log_debug
 from kbsync.state.files import FileRow
 from kbsync.state.history import HistoryEvent
 from kbsync.state.inbox import BindingFact
@@ -289,7 +289,7 @@ class Journal:
         self._update_status(tx, entry, desired, list(rows.values()))
 
     def desired(self, entry: FileRow) -> Desired:
-        """What the folder requires at this path."""
+        """Return what the folder requires at this path."""
         is_read = entry.stamp != NO_STAMP and entry.stamp.size >= 0
         recipe = self.binding.recipe(entry.path)
         return Desired(
@@ -343,7 +343,7 @@ class Journal:
         """Carry out a decision; True if rows changed so that more may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
-        tell("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
+        log_debug("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
         if action.step is Step.SEND:
             assert desired.digest is not None
             taken_names = [upload.name for upload in rows.values()]
@@ -406,7 +406,8 @@ class Journal:
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
     ) -> str:
-        """A name at the target for these bytes that no document or upload of this base has, or may have.
+        """Return a name at the target for these bytes that no document or upload of this base has, or may
+        have.
 
         `taken_names`: names at the path itself; `start`: the first number to try. If our marker identifies
         documents, names need not be unique.
@@ -726,7 +727,7 @@ class Journal:
         return None
 
     def _is_taken(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
-        """Whether another upload has a document that only its name gives to this one."""
+        """Return whether another upload has a document that only its name gives to this one."""
         if upload.remote_id is not None or self.binding.limits.marks:
             return False
         holders = tx.uploads.holders(self.binding.id, listed.remote_id)
@@ -903,7 +904,7 @@ class Journal:
         return happened
 
     def _make_event(self, upload: Upload) -> Happened:
-        """The log line of a document that is ready, failed, or skipped because it has no text."""
+        """Return the log line of a document that is ready, failed, or skipped because it has no text."""
         now, event_name = self.timing.now, "document.ready"
         if upload.state is UploadState.FAILED:
             is_skipped = upload.is_without_text and upload.predecessor is None

@@ -341,7 +341,7 @@ async def unlisted(
 
 
 async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
-    """Those whose documents the target reports missing and that still serve."""
+    """Return those whose documents the target reports missing and that still serve."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
@@ -354,7 +354,7 @@ async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload])
 
 
 async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
-    """Those that the target does not report missing."""
+    """Return those that the target does not report missing."""
     if not ids:
         return set()
     statuses = dict(await target.status(ids))

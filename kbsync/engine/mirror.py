@@ -461,7 +461,7 @@ class BoundMirror:
     # -- what the parts tell ---------------------------------------------------------------------------
 
     def _changing_inodes(self) -> Collection[int]:
-        """The inodes of files that are still changing."""
+        """Return the inodes of files that are still changing."""
         return self.owed.inodes() if self.mirror.is_pass else self.reconciler.changing_inodes()
 
     def _rows_written(self) -> None:

@@ -442,7 +442,7 @@ class PrivatePass:
             plan.upload.append(planned)
 
     def _change(self, server: Upload, desired: Desired) -> str:
-        """Which settings of the serving document changed, as far as its recipe shows."""
+        """Return which settings of the serving document changed, as far as its recipe shows."""
         return changes_of(self.binding.describe, [(server.recipe, desired.recipe)]) if server.recipe else ""
 
     def _add_failed(self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan) -> None:

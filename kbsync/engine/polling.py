@@ -98,7 +98,7 @@ class Polls:
         return happened, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """What its status means, after a failure was handled as far as possible."""
+        """Return what its status means, after a failure was handled as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):

@@ -22,7 +22,7 @@ from kbsync.core.selection import Rules, person_part
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding
-from kbsync.logs import is_debugging, tell
+from kbsync.logs import is_debugging, log_debug
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.read import (
     ReadProblem,
@@ -206,7 +206,7 @@ def judge(
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Whether this deselection counts as a person's."""
+    """Return whether this deselection counts as a person's."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -233,7 +233,7 @@ def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgemen
             now, before = file.stamp, stored.stamp
             differs = [name for part, name in _PARTS.items() if getattr(now, part) != getattr(before, part)]
         outcome = _outcome(stored, judgement)
-        tell("file.judged", mirror=mirror, path=file.path, outcome=outcome, differs=differs)
+        log_debug("file.judged", mirror=mirror, path=file.path, outcome=outcome, differs=differs)
 
 
 def _outcome(stored: FileRow | None, judgement: Judgement) -> str:
@@ -411,7 +411,7 @@ class Reconciler:
             self._on_work()
 
     def _pull(self, listings: Scan) -> list[FolderListing]:
-        """A few listings, or fewer if one is large; empty at the end."""
+        """Return a few listings, or fewer if one is large; empty at the end."""
         batch: list[FolderListing] = []
         size = 0
         while size < PAGE and not self._stopping:
@@ -635,7 +635,7 @@ class Reconciler:
     # -- files being written ---------------------------------------------------------------------------
 
     def changing_inodes(self) -> set[int]:
-        """The inodes of files that are still changing."""
+        """Return the inodes of files that are still changing."""
         paths = (path for path in self.settling.paths() if path not in self.busy)
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
 
@@ -799,7 +799,7 @@ class _ScanPages:
 
 
 def _next_batch(files: Iterator[FoundFile]) -> list[FoundFile]:
-    """The next batch of files; empty at the end."""
+    """Return the next batch of files; empty at the end."""
     batch: list[FoundFile] = []
     size = 0
     for file in files:

@@ -397,7 +397,7 @@ def find_halt(tx: Tx, mirror: Mirror) -> Halt | None:
 def never_ran(
     tx: Tx, name: str, folder: str, target: str, *, command_line: CommandLine, documents: bool = False
 ) -> MirrorStatus:
-    """The status of a mirror that was never mirrored, or was forgotten."""
+    """Return the status of a mirror that was never mirrored, or was forgotten."""
     note = "; ".join(describe_forgotten(base, command_line) for base in forgotten_bases(tx, name))
     return MirrorStatus(name, folder, target, DocumentCounts(), note=note, items=() if documents else None)
 
@@ -508,7 +508,7 @@ class LastAudit:
 
 
 def last_audit(tx: Tx, mirror: int) -> LastAudit | None:
-    """The last audit; None if there was none yet."""
+    """Return the last audit; None if there was none yet."""
     stored = tx.meta.get(MirrorFact.AUDIT, mirror)
     return LastAudit(**json.loads(stored)) if stored else None
 

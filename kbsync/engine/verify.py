@@ -191,7 +191,7 @@ def _check_folder(
         return stat.stamp is not None and not (is_watched and stat.stamp.newest > young)
 
     def is_unhandled(path: str, tx: Tx) -> bool:
-        """Whether the state has neither these bytes nor pending work for the file."""
+        """Return whether the state has neither these bytes nor pending work for the file."""
         row, planned_row = tx.entries.get(binding.mirror, path), private.entry(path)
         if row is not None and row.status in (Status.PENDING, Status.INDEXING):
             return False
@@ -199,7 +199,7 @@ def _check_folder(
         return row is None or planned_row is None or row.digest is None or row.digest != planned_row.digest
 
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
-        """The document of a missing file, and its row, if nobody has started on it."""
+        """Return the document of a missing file, and its row, if nobody has started on it."""
         rows = tx.uploads.at(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         row = tx.entries.get(binding.mirror, path)
@@ -210,7 +210,7 @@ def _check_folder(
         return server, row
 
     def is_overdue(line: Planned, row: FileRow) -> bool:
-        """Whether the file's document should have been deleted, and not only just now."""
+        """Return whether the file's document should have been deleted, and not only just now."""
         if line.cause != "gone":
             return True
         [(_, stat)] = stat_exactly(binding.settings.root, [line.path], private.root)

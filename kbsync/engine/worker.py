@@ -638,7 +638,7 @@ class Worker:
         await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """What the target says about these documents; nothing if it does not answer."""
+        """Return what the target says about these documents; nothing if it does not answer."""
         if not rows:
             return {}
         try:

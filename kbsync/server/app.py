@@ -4,7 +4,7 @@ It runs in its own thread and loop, so each query to a mirror goes through `_ask
 Imported only if the config has `http:`, because it imports Starlette.
 
 A GET reads. A POST puts a message in the inbox, like a command. Another site's page can make a browser send
-requests, so a POST must come from our own page, and prove it with a header that has a word only our page can
+requests, so a POST must come from our own page, and prove it with a header that has a value only our page can
 read.
 """
 
@@ -69,7 +69,7 @@ SEARCHES_AT_ONCE = 2
 LONGEST_QUERY = 1000
 MOST_HITS = 50
 
-WORD_HEADER = "x-kbsync-word"
+CSRF_HEADER = "x-kbsync-word"
 
 PAGE = "page.html"
 TYPES = {
@@ -140,8 +140,8 @@ class ListenerApp:
     """The application for one start of the listener. Made in the mirrors' loop.
 
     `installation`: that of the mirrors. `runs`: the running mirrors by name, updated as they start and end.
-    `assistants` makes the application for assistants. `token` may change at any time; `word` differs at each
-    start.
+    `assistants` makes the application for assistants. `token` may change at any time; `csrf_token` differs
+    at each start.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class ListenerApp:
         self._ask: Ask = partial(ask_in, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
-        self.word = secrets.token_urlsafe(24)
+        self.csrf_token = secrets.token_urlsafe(24)
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
         self.views = Views(
@@ -214,8 +214,8 @@ class ListenerApp:
             except ValueError as error:
                 raise HTTPException(400, "after must be the `next` of the previous page") from error
             page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
-        told = await self.views.status(page, given.get("mirror"))
-        return json_answer(told, headers={WORD_HEADER: self.word})
+        payload = await self.views.status(page, given.get("mirror"))
+        return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:
         """Return the held documents of `mirror`, with the version that `approve` must name.
@@ -254,7 +254,7 @@ class ListenerApp:
         client = self.hub.join()
         if client is None:
             raise HTTPException(503, "too many pages are open")
-        return EventStream(self.hub, client, {WORD_HEADER: self.word})
+        return EventStream(self.hub, client, {CSRF_HEADER: self.csrf_token})
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -266,12 +266,12 @@ class ListenerApp:
         """
         self._check_own_page(request.headers)
         try:
-            told = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
+            payload = json.loads(await body_of(request, LARGEST_BODY, BODY_SECONDS))
         except (ValueError, RecursionError) as error:
             raise HTTPException(400, "the body is not JSON") from error
-        if not isinstance(told, dict) or not isinstance(told.get("mirror"), str):
+        if not isinstance(payload, dict) or not isinstance(payload.get("mirror"), str):
             raise HTTPException(400, 'the body must name a mirror: {"mirror": "…"}')
-        mirror, paths, kind = told["mirror"], told.get("paths"), _kind_in(told)
+        mirror, paths, kind = payload["mirror"], payload.get("paths"), _kind_in(payload)
         if paths is not None and not (isinstance(paths, list) and all(isinstance(one, str) for one in paths)):
             raise HTTPException(400, "paths must be a list of strings")
         self._check_mirror(mirror)
@@ -280,7 +280,7 @@ class ListenerApp:
             args["paths"] = paths
         elif verb == "approve":
             # Approve exactly what the user saw (promise 5): a changed list is refused.
-            held, version = await self.views.held(mirror, kind), str(told.get("version", ""))
+            held, version = await self.views.held(mirror, kind), str(payload.get("version", ""))
             if not held.count or not hmac.compare_digest(held.version.encode(), version.encode()):
                 raise HTTPException(409, "the list has changed since you saw it; review it again")
             args |= {"holds": list(held.holds), "by": "page"}
@@ -304,9 +304,9 @@ class ListenerApp:
         if origin is not None and site is None and origin.partition("://")[2] not in hosts:
             why = "the request comes from another origin; a proxy must pass Host on or set X-Forwarded-Host"
             raise HTTPException(403, why)
-        if not hmac.compare_digest(headers.get(WORD_HEADER, "").encode(), self.word.encode()):
+        if not hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), self.csrf_token.encode()):
             raise HTTPException(
-                403, f"the header {WORD_HEADER} must have the value that GET /api/status returns"
+                403, f"the header {CSRF_HEADER} must have the value that GET /api/status returns"
             )
         # A form on another site can send any other type without a preflight request (CORS).
         if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
@@ -363,10 +363,10 @@ def _kind_in(given: Mapping[str, Any]) -> str:
 
 
 def _number(given: Mapping[str, str], name: str, usual: int, most: int) -> int:
-    told = given.get(name, str(usual))
-    if not (told.isascii() and told.isdecimal() and 1 <= int(told[:9]) <= most):
+    text = given.get(name, str(usual))
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= most):
         raise HTTPException(400, f"{name} is a number from 1 to {most}")
-    return int(told)
+    return int(text)
 
 
 async def _refused(_request: Request, error: HTTPException) -> Response:

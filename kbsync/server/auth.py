@@ -54,8 +54,8 @@ class AccessControl:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = [pair for pair in message["headers"] if pair[0].lower() not in dict(_ALWAYS)]
-                message = {**message, "headers": [*kept, *_ALWAYS]}
+                others = [pair for pair in message["headers"] if pair[0].lower() not in dict(_ALWAYS)]
+                message = {**message, "headers": [*others, *_ALWAYS]}
             await send(message)
 
         app = self._refused(scope) or self._app

@@ -104,13 +104,13 @@ class CallbackRoute:
 def document_in(body: bytes) -> str | None:
     """Return the id of the event's document, or None for any other body. Ignores the status in it."""
     try:
-        told = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    event = told.get("event") if isinstance(told, dict) and told.get("eventId") == _EVENT else None
+    event = payload.get("event") if isinstance(payload, dict) and payload.get("eventId") == _EVENT else None
     match event.get("documentId") if isinstance(event, dict) else None:
-        case str() as found if found.isascii() and 0 < len(found) <= _LONGEST_ID:
-            return found
+        case str() as document_id if document_id.isascii() and 0 < len(document_id) <= _LONGEST_ID:
+            return document_id
         case bool():
             return None
         case int() as number:

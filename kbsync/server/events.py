@@ -132,9 +132,9 @@ class EventHub:
             client.give(event)
 
 
-def encoded(name: str, told: Mapping[str, Any]) -> bytes:
+def encoded(name: str, payload: Mapping[str, Any]) -> bytes:
     """Encode one event in plain ASCII, because file names may contain bytes that aren't Unicode."""
-    return f"event: {name}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n".encode("ascii")
+    return f"event: {name}\ndata: {json.dumps(payload, separators=(',', ':'))}\n\n".encode("ascii")
 
 
 class EventStream:
@@ -142,8 +142,8 @@ class EventStream:
 
     def __init__(self, hub: EventHub, client: OpenPage, headers: Mapping[str, str]) -> None:
         self._hub, self._client = hub, client
-        told = {"content-type": "text/event-stream", **headers}
-        self._headers = [(name.encode(), value.encode()) for name, value in told.items()]
+        fields = {"content-type": "text/event-stream", **headers}
+        self._headers = [(name.encode(), value.encode()) for name, value in fields.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end."""

@@ -102,8 +102,8 @@ class HealthRoutes:
             why = f"the mirrors' loop did not respond within {PATIENCE:.0f} s"
             return json_answer({"ready": False, "detail": why, "mirrors": []}, 503)
         is_ready = not any(one.obstacle for one in mirrors)
-        told = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
-        return json_answer(told, 200 if is_ready else 503)
+        payload = {"ready": is_ready, "mirrors": [one.to_json() for one in mirrors]}
+        return json_answer(payload, 200 if is_ready else 503)
 
     async def _ask(self) -> Sequence[MirrorReadiness]:
         async with asyncio.timeout(PATIENCE):

@@ -159,7 +159,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
     Raises `UsageError` with the fix if one fails; then closes all of them.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UsageError(
             f"http.listen: {host} is not a name of this machine ({error.strerror or error}); use an "
@@ -167,7 +167,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         ) from error
     with ExitStack() as opened:
         sockets = []
-        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in addresses):
             try:
                 # An IPv6 socket doesn't bind the IPv4 port, which has its own socket.
                 one = socket.create_server(address, family=family, backlog=BACKLOG)

@@ -150,13 +150,13 @@ class Counters:
         run.on_event = partial(self._note, run, run.on_event)
 
     def _note(self, run: Mirror, then: Callable[[Happened], None], event: Happened) -> None:
-        word = event.event.partition(".")[2]
+        change = event.event.partition(".")[2]
         self._changes.append(
             {
                 "at": run.clock.wall(),
                 "mirror": run.settings.name,
                 "path": event.path,
-                "event": "replaced" if event.replaced and word == "ready" else word,
+                "event": "replaced" if event.replaced and change == "ready" else change,
                 "seconds": round(event.seconds, 3),
                 "reason": event.upload.reason,
             }

@@ -111,15 +111,15 @@ class _Pace:
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """What is known about one mirror: its current halt, since `shown_at`; the last notified one (`told`); its
-    failures.
+    """What is known about one mirror: its current halt, since `shown_at`; the last `notified` one;
+    its failures.
 
     `shown_at` and `failed_at` (the last failure) are in epoch seconds.
     """
 
     shown: Halt = NO_HALT
     shown_at: float = 0.0
-    told: Halt = NO_HALT
+    notified: Halt = NO_HALT
     halts: _Pace = field(default_factory=_Pace)
     documents: list[FailedDocument] = field(default_factory=list)
     count: int = 0
@@ -161,17 +161,17 @@ class PendingNotices:
     def due(self, now: float, on: Collection[Occasion]) -> Iterator[Notice]:
         """Yield the notifications to send at `now` (monotonic seconds), of the configured events."""
         for name, news in self._mirrors.items():
-            if news.shown.reason != news.told.reason and now >= news.halts.not_before:
+            if news.shown.reason != news.notified.reason and now >= news.halts.not_before:
                 if news.shown.reason and "halted" in on:
                     yield Notice("halted", name, news.shown_at, news.shown)
                 elif not news.shown.reason and "recovered" in on:
                     # The detail and the fix would ask for something that is already done.
-                    yield Notice("recovered", name, news.shown_at, Halt(news.told.reason, "", ""))
+                    yield Notice("recovered", name, news.shown_at, Halt(news.notified.reason, "", ""))
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.cure)
 
-    def told(self, notice: Notice, now: float, *, well: bool) -> None:
+    def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
         """Record that the notification was sent, or that it failed and must be repeated after a growing
         pause."""
         news = self._mirrors[notice.mirror]
@@ -183,7 +183,7 @@ class PendingNotices:
             return
         news.halts.sent(now, well=well)
         if well:
-            news.told = notice.halt if notice.event == "halted" else NO_HALT
+            news.notified = notice.halt if notice.event == "halted" else NO_HALT
 
 
 class Undelivered(Exception):
@@ -325,7 +325,7 @@ class Notifications:
                     self._pending.halt_seen(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
             well = await self._deliver(config, notice)
-            self._pending.told(notice, self._steady(), well=well)
+            self._pending.record_delivery(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
         """Use both routes at once; one success is enough."""

@@ -27,10 +27,10 @@ async def body_of(
     return body
 
 
-def json_answer(told: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_answer(payload: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a response with JSON in plain ASCII."""
     # File names may contain bytes that aren't Unicode, which only an escape can express.
-    return Response(json.dumps(told).encode("ascii"), status, headers, "application/json")
+    return Response(json.dumps(payload).encode("ascii"), status, headers, "application/json")
 
 
 def refusal(why: str, status: int) -> Response:

@@ -105,8 +105,8 @@ class HeldList:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON for the page."""
-        told = {"kind": self.kind, "version": self.version, "count": self.count, "paths": list(self.paths)}
-        return told | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
+        payload = {"kind": self.kind, "version": self.version, "count": self.count, "paths": list(self.paths)}
+        return payload | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
@@ -155,26 +155,26 @@ class MirrorView:
         """Return the mirror as in `kbsync status --json`; with `asked` also a page of `items`. If there are
         more, `next` is the `after` of the next page.
         """
-        told, record = self.status.to_json(), self._record
+        payload, record = self.status.to_json(), self._record
         if asked is None:
-            return told
+            return payload
         if record is None:
-            return {**told, "items": []}
+            return {**payload, "items": []}
         if asked.state is not None:
-            return {**told, "items": self._in_state(record, asked.state, asked.limit)}
+            return {**payload, "items": self._in_state(record, asked.state, asked.limit)}
         items = Items(self._tx, record, self.status.halt)
         entries = self._tx.entries.page(record.id, asked.after, asked.limit)
-        found = [items.of(entry).to_json() for entry in entries]
+        rows = [items.of(entry).to_json() for entry in entries]
         if not asked.after:
-            found = [*(each.to_json() for each in islice(items.unlisted(), SHOWN_FAILED)), *found]
+            rows = [*(each.to_json() for each in islice(items.unlisted(), SHOWN_FAILED)), *rows]
         more = {"next": cursor(entries[-1].path)} if len(entries) == asked.limit else {}
-        return {**told, "items": found, **more}
+        return {**payload, "items": rows, **more}
 
     def frame_json(self) -> dict[str, Any]:
         """Return the mirror for the page: its status, its problems and its progress."""
-        told, tx, record = self.status.to_json(), self._tx, self._record
+        payload, tx, record = self.status.to_json(), self._tx, self._record
         if record is None:
-            return {**told, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
+            return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
         moving: list[dict[str, Any]] = []
         if self.status.documents.pending or self.status.documents.indexing:
             items = Items(tx, record, self.status.halt)
@@ -188,7 +188,7 @@ class MirrorView:
             left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
             audited = {"at": known.ended, "mended": known.mended, **left}
         return {
-            **told,
+            **payload,
             "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),
             "moving": moving,
             "held": sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id)),

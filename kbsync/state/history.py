@@ -51,7 +51,7 @@ class HistoryEntry:
     by: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, without those that are empty."""
+        """Return the fields, without those that are empty."""
         return {name: value for name, value in asdict(self).items() if value not in ("", None)}
 
 
@@ -89,7 +89,7 @@ class History(Table):
     def newest(
         self, mirrors: Collection[int], since: float, limit: int, places: Collection[tuple[int, str]] = ()
     ) -> list[HistoryEntry]:
-        """At most `limit` entries of these mirrors since a time, the newest, in the order of events.
+        """Return at most `limit` entries of these mirrors since a time, the newest, in the order of events.
 
         `places`: only about these files, or files below these folders, by mirror and path; '' is the root.
         """
@@ -109,7 +109,7 @@ class History(Table):
         return [_read(row) for row in reversed(rows)]
 
     def has(self, mirror: int, path: str) -> bool:
-        """Whether an entry is about this file, or about one below this folder."""
+        """Return whether an entry is about this file, or about one below this folder."""
         return bool(self.newest((mirror,), 0.0, 1, ((mirror, path),)))
 
 

@@ -16,7 +16,7 @@ from kbsync.config.secrets import Secret
 from kbsync.contract.target import Target
 from kbsync.installation import Installation
 from kbsync.once import run_once
-from kbsync.server.app import WORD_HEADER, ListenerApp
+from kbsync.server.app import CSRF_HEADER, ListenerApp
 from kbsync.server.auth import AccessControl
 from kbsync.server.listener import HttpListener
 from kbsync.state import lock
@@ -94,8 +94,8 @@ class Scene:
 
     async def post(self, path: str, content: bytes, **headers: str) -> httpx.Response:
         """An order, with the word that the page knows."""
-        self.word = self.word or (await self.get("/api/status")).headers[WORD_HEADER]
-        given = {"content-type": "application/json", WORD_HEADER: self.word, **headers}
+        self.word = self.word or (await self.get("/api/status")).headers[CSRF_HEADER]
+        given = {"content-type": "application/json", CSRF_HEADER: self.word, **headers}
         return await request(self.app, "POST", path, content, **{k: v for k, v in given.items() if v})
 
     def inbox(self) -> list[tuple[str, Any]]:

@@ -60,7 +60,7 @@ class Pending(PendingNotices):
     def tell(self, now: float, *, well: bool = True, on: tuple[Occasion, ...] = ALL) -> list[Notice]:
         due = list(self.due(now, on))
         for notice in due:
-            self.told(notice, now, well=well)
+            self.record_delivery(notice, now, well=well)
         return due
 
     def see(self, halt: Halt | None, at: float = EPOCH) -> None:
@@ -109,7 +109,7 @@ def test_many_failures_are_one_notice_that_names_the_first() -> None:
     assert pending.tell(EVERY) == []
     [sent] = pending.due(GATHER + EVERY, ALL)
     pending.fail(2, GATHER + EVERY)
-    pending.told(sent, GATHER + EVERY, well=True)
+    pending.record_delivery(sent, GATHER + EVERY, well=True)
     [later] = pending.tell(GATHER + 2 * EVERY)
     assert (sent.count, later.count) == (1, 2), "what failed while it was sent is in the next"
 

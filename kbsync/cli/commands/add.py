@@ -59,37 +59,37 @@ def command(choices: Choices, directory: Path, name: str | None, target: str | N
     # Not resolved: if it is a symlink, that may lead elsewhere later.
     folder = Path(os.path.abspath(os.path.expanduser(directory)))  # noqa: PTH100, PTH111
     name = folder_name(folder) if name is None else name
-    place = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
-    is_new = not os.path.lexists(place)
-    _check_target(target, directory, place, is_new=is_new)
+    config_path = places.find_config(choices.config, os.environ) or places.config_places(os.environ)[0]
+    is_new = not os.path.lexists(config_path)
+    _check_target(target, directory, config_path, is_new=is_new)
     if is_new:
-        if choices.config is None and place == places.SYSTEM_CONFIG:
+        if choices.config is None and config_path == places.SYSTEM_CONFIG:
             raise UsageError("no home directory is known; name the file to write with --config FILE")
         # Another `add` may write it meanwhile.
         with suppress(ConfigExists):
-            start_config(choices, place, folder, name, prints=not as_json)
+            start_config(choices, config_path, folder, name, prints=not as_json)
             if as_json:
-                _print_json(name, folder, place)
+                _print_json(name, folder, config_path)
             return
-    what_next = _add_to(choices, place, folder, name)
+    what_next = _add_to(choices, config_path, folder, name)
     if as_json:
-        _print_json(name, folder, place)
+        _print_json(name, folder, config_path)
         return
     output = Output()
-    output.line(printable(f"added {name} ({folder}) to {place}"))
+    output.line(printable(f"added {name} ({folder}) to {config_path}"))
     if not choices.quiet:
         for line in what_next:
             output.line(line)
 
 
-def _print_json(name: str, folder: Path, place: Path) -> None:
+def _print_json(name: str, folder: Path, config_path: Path) -> None:
     from kbsync.targets.registry import DEFAULT_TARGET
 
-    config = os.path.abspath(place)  # noqa: PTH100
+    config = os.path.abspath(config_path)  # noqa: PTH100
     Output().json({"added": name, "folder": str(folder), "target": DEFAULT_TARGET, "config": config})
 
 
-def _check_target(target: str | None, directory: Path, place: Path, *, is_new: bool) -> None:
+def _check_target(target: str | None, directory: Path, config_path: Path, *, is_new: bool) -> None:
     """Raise `UsageError` for a type that needs more than its name."""
     from kbsync.config.kinds import not_among
     from kbsync.config.template import required_keys, secret_key
@@ -104,11 +104,11 @@ def _check_target(target: str | None, directory: Path, place: Path, *, is_new: b
     fix = f"write that config with: {shell_command(words)}"
     if not is_new:
         example = shell_command([*words, "--config", "example.yaml"])
-        fix = f"add the mirror to {place} yourself; for an example: {example}"
+        fix = f"add the mirror to {config_path} yourself; for an example: {example}"
     raise UsageError(printable(f"a target of type {target} needs more settings ({keys}); {fix}"))
 
 
-def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]:
+def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> list[str]:
     """Add the mirror to an existing config; returns what to do next, in sentences."""
     from kbsync.config.edit import NotEditable, edit_config, with_mirror
     from kbsync.config.template import quoted
@@ -135,10 +135,12 @@ def _add_to(choices: Choices, place: Path, folder: Path, name: str) -> list[str]
     moving = nullcontext() if is_running else held_trial(folder, state_dir, name, is_embedded=True)
     with moving as trial:
         try:
-            config = edit_config(place, os.environ, change)
+            config = edit_config(config_path, os.environ, change)
         except NotEditable as error:
             lines = f"  - name: {quoted(name)}\n    folder: {quoted(str(folder))}"
-            raise UsageError(f"{place} {error}; add these lines to `mirrors:` yourself:\n{lines}") from None
+            raise UsageError(
+                f"{config_path} {error}; add these lines to `mirrors:` yourself:\n{lines}"
+            ) from None
         after = replace(before, config=config)
         what_next = [] if trial is None else [take_over(trial, after, name)]
     if is_running and trial_dir is not None:

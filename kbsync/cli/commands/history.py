@@ -98,7 +98,7 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
 def find_entries(
     installation: Installation, tx: Tx, path: str | None, since: float, limit: int
 ) -> list[HistoryEntry]:
-    """The newest `limit` events. Raises `UsageError` for a path that is in no mirror."""
+    """Return the newest `limit` events. Raises `UsageError` for a path that is in no mirror."""
     records = {m.name: (m, record) for m in installation.mirrors if (record := tx.mirrors.named(m.name))}
     if not records:
         raise not_yet(installation)

@@ -48,8 +48,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     if keep and delete:
         raise UsageError("--keep and --delete cannot be used together")
     installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
-    place = installation.config.path
-    if place is None:
+    config_path = installation.config.path
+    if config_path is None:
         raise UsageError(f"{name} is in no config; to end it: {installation.command_line(f'forget {name}')}")
     stake = read_stake(installation, name)
     if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
@@ -71,12 +71,16 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     what_next = request_reload(installation, "")
     if as_json:
         Output().json(
-            {"removed": name, "documents": {"kept": documents, "deleted": deleted}, "config": str(place)}
+            {
+                "removed": name,
+                "documents": {"kept": documents, "deleted": deleted},
+                "config": str(config_path),
+            }
         )
         return
     fates = [(documents, "kept"), (deleted, "deleted")]
     counts = "".join(f"; {counted(number, 'document')} {fate}" for number, fate in fates if number)
-    Output().line(printable(f"removed {name} from {place}{counts}"))
+    Output().line(printable(f"removed {name} from {config_path}{counts}"))
     if choices.quiet:
         return
     if documents:
@@ -102,8 +106,8 @@ def _edit(installation: Installation, name: str, *, writes: bool = True) -> None
     """Remove the mirror from the config, unless it is not there any more. Raises `UsageError`."""
     from kbsync.config.edit import NotEditable, edit_config, lines_of, without_mirror
 
-    place, lines = installation.config.path, (0, 0)
-    assert place is not None
+    config_path, lines = installation.config.path, (0, 0)
+    assert config_path is not None
 
     def change(config: Config, text: str) -> str:
         nonlocal lines
@@ -112,7 +116,8 @@ def _edit(installation: Installation, name: str, *, writes: bool = True) -> None
             return text
         if len(names) == 1:
             raise UsageError(
-                f"{name} is the only mirror in {place}, and a config needs one; add another folder first, "
+                f"{name} is the only mirror in {config_path}, and a config needs one; "
+                "add another folder first, "
                 f"or end this mirror with: {installation.command_line(f'forget {name}')}"
             )
         index = names.index(name)
@@ -120,8 +125,8 @@ def _edit(installation: Installation, name: str, *, writes: bool = True) -> None
         return without_mirror(text, index)
 
     try:
-        edit_config(place, os.environ, change, writes=writes)
+        edit_config(config_path, os.environ, change, writes=writes)
     except NotEditable as error:
         first, last = lines
         where = "" if not first else f" (line {first})" if first == last else f" (lines {first} to {last})"
-        raise UsageError(f"{place} {error}; remove the mirror {name}{where} yourself") from None
+        raise UsageError(f"{config_path} {error}; remove the mirror {name}{where} yourself") from None

@@ -55,7 +55,7 @@ def speed(report: MirrorReport) -> str:
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
     """Yield which promises the mirrors' targets can't keep, and what happens instead."""
     for each in reports:
-        for subject, sentence in promises.told(each.status.unkept):
+        for subject, sentence in promises.describe_unkept(each.status.unkept):
             yield f"{each.status.name}: {subject} {sentence}"
 
 

@@ -74,12 +74,12 @@ class _Component:
     parts: list[_Component] = field(default_factory=list)
 
     def first(self, *names: str) -> str:
-        """The first of these properties on one line; "" without any."""
+        """Return the first of these properties on one line; "" without any."""
         values = (one_line(line.value) for name in names for line in self.lines.get(name, ()))
         return next(filter(None, values), "")
 
     def walk(self) -> Iterator[_Component]:
-        """All components inside, at any depth."""
+        """Yield all components inside, at any depth."""
         pending = [self]
         while pending:
             each = pending.pop()
@@ -88,7 +88,7 @@ class _Component:
 
 
 def _read(text: str, what: str) -> _Component:
-    """The components of a text. Raises `Rejected` if there is none."""
+    """Return the components of a text. Raises `Rejected` if there is none."""
     root = _Component("")
     opened = [root]
     for line in _unfold(text):
@@ -108,7 +108,7 @@ def _read(text: str, what: str) -> _Component:
 
 
 def _unfold(text: str) -> Iterator[str]:
-    """The lines, each with the continuations below it."""
+    """Yield the lines, each with the continuations below it."""
     pieces = list[str]()
     is_quoted = False
     for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
@@ -125,7 +125,7 @@ def _unfold(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> tuple[str, dict[str, str], str]:
-    """The name, the parameters and the value of a content line; "" as name if it is none."""
+    """Return the name, the parameters and the value of a content line; "" as name if it is none."""
     head, quoted = list[str](), False
     start = 0
     for position, character in enumerate(line[:2000]):
@@ -149,7 +149,7 @@ def _split(line: str) -> tuple[str, dict[str, str], str]:
 
 
 def _plain(value: str, parameters: Mapping[str, str]) -> str:
-    """The value as a person wrote it; "" for pictures, sounds and keys."""
+    """Return the value as a person wrote it; "" for pictures, sounds and keys."""
     encoding = parameters.get("ENCODING", "").upper()
     if encoding in ("B", "BASE64") or value.startswith("data:"):
         return ""
@@ -166,7 +166,7 @@ def _plain(value: str, parameters: Mapping[str, str]) -> str:
 
 
 def _section(entry: _Component, title: str, labels: Mapping[str, str]) -> Iterator[str]:
-    """A heading, the named properties and the prose of an entry."""
+    """Yield a heading, the named properties and the prose of an entry."""
     yield f"## {title}" if title else ""
     rows = list[str]()
     for name, label in labels.items():
@@ -195,7 +195,7 @@ def _shown(name: str, line: _Line) -> str:
 
 
 def _date(value: str) -> str:
-    """A date and time as people write them: 2026-03-01 10:00."""
+    """Return a date and time as people write them: 2026-03-01 10:00."""
     day, _, clock = value.partition("T")
     if len(day) != 8 or not day.isdecimal():
         return value

@@ -74,7 +74,7 @@ class _Node:
         return self.height * self.width
 
     def surrounds(self, other: _Node) -> bool:
-        """Whether the middle of the other one is inside."""
+        """Return whether the middle of the other one is inside."""
         x, y = other.x + other.width / 2, other.y + other.height / 2
         return self.x <= x <= self.x + self.width and self.y <= y <= self.y + self.height
 

@@ -49,7 +49,7 @@ class _Allowance:
         self.ends_at = time.process_time() + _MOST_SECONDS
 
     def allows(self, size: int) -> bool:
-        """Whether one more of that many bytes may be read."""
+        """Return whether one more of that many bytes may be read."""
         self.attachments -= 1
         is_in_time = time.process_time() < self.ends_at
         return is_in_time and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
@@ -95,7 +95,7 @@ def _is_mail(message: Message) -> bool:
 
 
 def _split(raw: bytes) -> Iterator[Message]:
-    """The messages of a mailbox: below a blank line each begins with a line `From …`, then headers."""
+    """Yield the messages of a mailbox: below a blank line each begins with a line `From …`, then headers."""
     first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
     lines = list[bytes]() if not _begins_mail(first.lstrip()) else [first.lstrip()]
     for piece in pieces:
@@ -111,13 +111,13 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 
 def _begins_mail(content: bytes) -> bool:
-    """Whether it begins with the name of a header."""
+    """Return whether it begins with the name of a header."""
     name, colon, _ = content[:100].partition(b":")
     return bool(colon) and name.replace(b"-", b"").isalnum()
 
 
 def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """The blocks of a message: subject, headers, texts, and its attachments."""
+    """Yield the blocks of a message: subject, headers, texts, and its attachments."""
     if subject := _header(message, "Subject"):
         yield f"{'#' * min(level, 6)} {subject}"
     yield "\n".join(f"{name}: {value}" for name in _FIELDS if (value := _header(message, name)))
@@ -133,7 +133,7 @@ def _letter(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _attachments(message: Message) -> Iterator[Message]:
-    """The parts with a name, without those of messages inside."""
+    """Yield the parts with a name, without those of messages inside."""
     if message.get_filename():
         yield message
     payload = message.get_payload()
@@ -143,7 +143,7 @@ def _attachments(message: Message) -> Iterator[Message]:
 
 
 def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
-    """A heading and the text of an attachment; nothing if kbsync can't read it."""
+    """Yield a heading and the text of an attachment; nothing if kbsync can't read it."""
     text = ""
     with suppress(Exception):  # a stranger's file may raise anything; the message is fine without it
         text = _read_attachment(name, content, level, allowance)
@@ -154,7 +154,7 @@ def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> I
 
 
 def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowance) -> str:
-    """Its text with headings below `level`; "" if kbsync can't read its format."""
+    """Return its text with headings below `level`; "" if kbsync can't read its format."""
     extension = extension_of(name)
     if extension in _MAILS:
         letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
@@ -200,7 +200,7 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """The texts of a message, and the messages inside it: one that is forwarded, say."""
+    """Yield the texts of a message, and the messages inside it: one that is forwarded, say."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
@@ -219,7 +219,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _is_shown(part: Message) -> bool:
-    """Whether mail programs show it as text of the message."""
+    """Return whether mail programs show it as text of the message."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 

@@ -11,7 +11,7 @@ const TOKEN = "kbsync-token";
 const SILENCE = 3_500, RESTART = 2_000, HIDDEN = 60_000;
 
 const $ = (id) => document.getElementById(id);
-let word = "", frame = null;
+let csrfToken = "", frame = null;
 
 // -- making elements ----------------------------------------------------------------------------------
 
@@ -59,8 +59,8 @@ function time(at, kind = "ago") {
 }
 function tick() {
   for (const one of document.querySelectorAll("time[data-at]")) {
-    const told = TIMES[one.dataset.kind](Number(one.dataset.at));
-    if (one.textContent !== told) one.textContent = told;
+    const text = TIMES[one.dataset.kind](Number(one.dataset.at));
+    if (one.textContent !== text) one.textContent = text;
   }
 }
 
@@ -71,23 +71,23 @@ function headers(more = {}) {
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 
-async function order(name, told) {
+async function order(name, message) {
   const answer = await fetch(`/api/${name}`, {
     method: "POST",
-    headers: headers({ "content-type": "application/json", "x-kbsync-word": word }),
-    body: JSON.stringify(told),
+    headers: headers({ "content-type": "application/json", "x-kbsync-word": csrfToken }),
+    body: JSON.stringify(message),
   });
   if (answer.status === 401) return login("");
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.error || `the listener answered ${answer.status}`);
-  return said;
+  const response = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(response.error || `the listener answered ${answer.status}`);
+  return response;
 }
 
-async function act(button, name, told, done) {
+async function act(button, name, message, done) {
   button.disabled = true;
   try {
     // Nothing was taken where a token is asked for instead.
-    if (await order(name, told)) toast(done);
+    if (await order(name, message)) toast(done);
   } catch (error) {
     toast(`Failed: ${plain(error.message)}`);
   }
@@ -122,7 +122,7 @@ function gone() {
   const before = frame ? ["This page shows the state of ", time(frame.at), "."] : ["Is it running?"];
   $("sentence").textContent = sentence;
   $("beneath").replaceChildren(...before, ` Check with: ${commandOf("status")}`);
-  $("said").textContent = sentence;
+  $("announcement").textContent = sentence;
   document.title = `! ${sentence} – kbsync`;
 }
 
@@ -146,7 +146,7 @@ async function stream() {
     const answer = await fetch("/api/events", { headers: headers(), signal: control.signal, cache: "no-store" });
     if (answer.status === 401) return login(sessionStorage.getItem(TOKEN) ? "This token was refused." : "");
     if (!answer.ok) throw new Error(String(answer.status));
-    word = answer.headers.get("x-kbsync-word") || "";
+    csrfToken = answer.headers.get("x-kbsync-word") || "";
     await read(answer.body.getReader(), alive);
   } catch { /* it starts again below */ } finally {
     clearTimeout(watchdog);
@@ -218,22 +218,22 @@ $("login").querySelector("form").addEventListener("submit", (event) => {
 
 // -- the state --------------------------------------------------------------------------------------
 
-function show(told) {
+function show(state) {
   back();
-  frame = told;
-  skew = told.at - Date.now() / 1000;
-  if (told.silence) linked("lost", `stuck for ${span(told.silence)}`);
+  frame = state;
+  skew = state.at - Date.now() / 1000;
+  if (state.silence) linked("lost", `stuck for ${span(state.silence)}`);
   else linked("live", "live");
-  const version = `kbsync ${told.version}`;
+  const version = `kbsync ${state.version}`;
   if ($("version").textContent !== version) $("version").textContent = version;
-  showSummary(told.mirrors);
-  showMirrors(told.mirrors);
-  tellAudits(told.mirrors);
-  showChanges(told.changes);
+  showSummary(state.mirrors);
+  showMirrors(state.mirrors);
+  showAudits(state.mirrors);
+  showChanges(state.changes);
   tick();
 }
 
-// `kept` is told only of mirrors that keep any.
+// Only mirrors that keep documents have `kept`.
 const total = (mirrors, state) => mirrors.reduce((sum, one) => sum + (one.documents[state] ?? 0), 0);
 const isHalted = (one) => one.halt && !["deletions-held", "recipe-held"].includes(one.halt.reason);
 const PASSING = ["target-down", "failing"];
@@ -274,7 +274,7 @@ function showSummary(mirrors) {
   const beneath = parts.filter(Boolean).join(" · ");
   if ($("sentence").textContent !== sentence) {
     $("sentence").textContent = sentence;
-    if (!moving || halted.length || asked.length || held) $("said").textContent = sentence;
+    if (!moving || halted.length || asked.length || held) $("announcement").textContent = sentence;
     document.title = halted.length || asked.length || held || failed ? `! ${sentence} – kbsync` : "kbsync";
   }
   if ($("beneath").textContent !== beneath) $("beneath").textContent = beneath;
@@ -309,11 +309,11 @@ function showMirrors(mirrors) {
 
 function card(one) {
   const { oldest_pending_s: _, ...rest } = one;
-  const told = JSON.stringify(rest), known = shown.get(one.name);
-  if (known?.told === told) return known.element;
+  const json = JSON.stringify(rest), known = shown.get(one.name);
+  if (known?.json === json) return known.element;
   const made = makeCard(one);
   if (known) known.element.replaceWith(made);
-  shown.set(one.name, { told, element: made });
+  shown.set(one.name, { json, element: made });
   return made;
 }
 
@@ -440,25 +440,25 @@ function failures(one) {
 }
 
 function retryButton(one, paths, text, key) {
-  const told = paths ? { mirror: one.name, paths } : { mirror: one.name };
+  const message = paths ? { mirror: one.name, paths } : { mirror: one.name };
   return el("button", {
     "data-key": key, "aria-label": paths ? `Retry ${plain(paths[0])}` : `${text}: ${one.name}`,
-    on: (event) => act(event.currentTarget, "retry", told, "Retry requested"),
+    on: (event) => act(event.currentTarget, "retry", message, "Retry requested"),
   }, text);
 }
 
 const audits = new Map(); // by mirror whose audit was asked for: when the one before ended
 
 function auditOf({ duplicate, orphaned, mended }) {
-  const found = [
+  const problems = [
     mended && `${counted(mended, "document")} mended`,
     duplicate && counted(duplicate, "duplicate"),
     orphaned && counted(orphaned, "orphaned document"),
   ].filter(Boolean);
-  return found.length ? found.join(", ") : "all is well";
+  return problems.length ? problems.join(", ") : "all is well";
 }
 
-function tellAudits(mirrors) {
+function showAudits(mirrors) {
   for (const one of mirrors) {
     if (!audits.has(one.name) || !one.audited || one.audited.at === audits.get(one.name)) continue;
     audits.delete(one.name);
@@ -481,14 +481,14 @@ function auditButton(one) {
 const KINDS = {
   deletions: {
     ask: (held, name) => `Delete ${counted(held.count, "document")} of ${name}?`,
-    tell: () => "These files are gone from the folder or no longer selected. Their documents are still "
+    effect: () => "These files are gone from the folder or no longer selected. Their documents are still "
       + "searchable. If you approve, they are deleted from the knowledge base; a file that comes back before that keeps its document.",
     yes: (held) => `Delete ${counted(held.count, "document")}`, no: "Keep them", done: "Deleting them",
     button: "danger",
   },
   renewals: {
     ask: (held, name) => `Index ${counted(held.count, "document")} of ${name} again?`,
-    tell: (held) => `${because(held.changes)} Indexing these documents again costs what the service charges for `
+    effect: (held) => `${because(held.changes)} Indexing these documents again costs what the service charges for `
       + `${bytes(held.size)}. Until you approve, they stay searchable as they are. A file that is edited meanwhile is sent at once.`,
     yes: (held) => `Index ${counted(held.count, "document")} again`, no: "Leave them as they are",
     done: "Indexing them again", button: "strong",
@@ -502,7 +502,7 @@ async function review(name, kind) {
   const held = await answer.json();
   if (!held.count) return toast("Nothing is held now");
   $("held-title").textContent = words.ask(held, plain(name));
-  $("held-told").textContent = words.tell(held);
+  $("held-effect").textContent = words.effect(held);
   $("held-list").replaceChildren(...held.paths.map((one) => el("li", {}, path(one))));
   const more = held.count - held.paths.length;
   $("held-more").textContent = more ? `and ${number(more)} more; to list them: ${commandOf("plan")}` : "";
@@ -523,9 +523,9 @@ $("held-keep").addEventListener("click", () => $("held").close());
 
 let changed = "";
 function showChanges(changes) {
-  const told = JSON.stringify(changes);
-  if (told === changed) return;
-  changed = told;
+  const json = JSON.stringify(changes);
+  if (json === changed) return;
+  changed = json;
   const several = frame.mirrors.length > 1;
   const rows = changes.toReversed().map((one) => el("li", {},
     el("span", {},
@@ -568,19 +568,19 @@ async function seek(unfinished = false) {
     const answer = await fetch(asked, { headers: headers(), signal: control.signal });
     if (answer.status === 401) return login("");
     if (answer.status === 503) { typing = setTimeout(() => seek(unfinished), 500); return null; }
-    const told = await answer.json();
+    const reply = await answer.json();
     if (control.signal.aborted) return null;
-    showHits(query, answer.ok ? told : { hits: [], notes: [told.error] });
+    showHits(query, answer.ok ? reply : { hits: [], notes: [reply.error] });
   } catch (error) {
     if (error.name !== "AbortError") toast("The search failed");
   }
   return null;
 }
 
-function showHits(query, told) {
+function showHits(query, reply) {
   const pattern = patternOf(query), several = frame && frame.mirrors.length > 1;
-  const hits = told.hits.map((hit) => {
-    const best = telling(hit.passages, pattern);
+  const hits = reply.hits.map((hit) => {
+    const best = bestPassage(hit.passages, pattern);
     const whose = hit.here ? several && hit.mirror : `${hit.mirror}${hit.host ? ` on ${hit.host}` : ""}, as of ${ago(Date.parse(hit.as_of) / 1000)}`;
     const trail = [whose, hit.title, ...(best?.headings || []), place(best)]
       .filter(Boolean).map(plain).filter((one, at, all) => all.indexOf(one) === at).join(" › ");
@@ -589,10 +589,10 @@ function showHits(query, told) {
       el("div", { class: "trail" }, highlighted(trail, pattern)),
       best && el("p", {}, highlighted(excerpt(best.text, pattern), pattern)));
   });
-  for (const note of told.notes) hits.push(el("p", { class: "empty" }, plain(note)));
+  for (const note of reply.notes) hits.push(el("p", { class: "empty" }, plain(note)));
   $("hits").replaceChildren(...hits);
-  $("results-title").textContent = titleOf(told.hits, pattern);
-  $("said").textContent = $("results-title").textContent;
+  $("results-title").textContent = titleOf(reply.hits, pattern);
+  $("announcement").textContent = $("results-title").textContent;
   $("overview").hidden = true;
   $("results").hidden = false;
 }
@@ -618,7 +618,7 @@ function patternOf(query) {
 }
 
 // The passage that shows most of the query: the best one may have been found by its headings.
-function telling(passages, pattern) {
+function bestPassage(passages, pattern) {
   const shows = (one) => new Set((pattern && one.text.toLowerCase().match(pattern)) || []).size;
   return passages.reduce((best, one) => (best && shows(best) >= shows(one) ? best : one), null);
 }

@@ -51,10 +51,10 @@ class MetadataSender:
     def add(self, remote_id: str, document: Outgoing, prefix: str) -> None:
         """Keep a document's metadata for sending."""
         with contextlib.suppress(OSError):
-            told = metadata_of(document, prefix)
+            values = metadata_of(document, prefix)
             # A field has one value, and Dify no lists.
             self._waiting[remote_id] = {
-                name: ", ".join(value) if isinstance(value, list) else value for name, value in told.items()
+                name: ", ".join(value) if isinstance(value, list) else value for name, value in values.items()
             }
         while len(self._waiting) > MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
@@ -86,12 +86,12 @@ class MetadataSender:
                 self.forget(part)
 
     async def _describe(self, part: Mapping[str, Mapping[str, str]], known: Mapping[str, str]) -> None:
-        fields = {name: await self._field(name, known) for told in part.values() for name in told}
+        fields = {name: await self._field(name, known) for metadata in part.values() for name in metadata}
         operations = []
-        for one, told in part.items():
+        for one, metadata in part.items():
             values = [
                 {"id": fields[name], "name": name, "value": value}
-                for name, value in told.items()
+                for name, value in metadata.items()
                 if fields[name]  # somebody may have made it a number
             ]
             if values:  # added to what a person has set meanwhile

@@ -123,8 +123,8 @@ def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
 
 def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
     """Remove nulls: unset values come back as null, which a request must not contain."""
-    kept = {key: _without_nulls(one) if isinstance(one, dict) else one for key, one in value.items()}
-    return {key: one for key, one in kept.items() if one is not None and one != {}}
+    fields = {key: _without_nulls(one) if isinstance(one, dict) else one for key, one in value.items()}
+    return {key: one for key, one in fields.items() if one is not None and one != {}}
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:

@@ -27,7 +27,7 @@ from kbsync.contract.meter import Meter, Outcome
 from kbsync.core.backoff import pause
 from kbsync.core.text import fits_header
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
-from kbsync.logs import tell
+from kbsync.logs import log_debug
 from kbsync.targets.http import connection
 from kbsync.targets.http.bodies import (
     CHUNK,
@@ -409,7 +409,7 @@ class Client:
         if answer is not None:
             outcome = self._outcome_of(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
-        tell(  # without the path and its parameters, which may hold what is private
+        log_debug(  # without the path and its parameters, which may hold what is private
             "request.ended",
             call=call.op,
             host=self.host,

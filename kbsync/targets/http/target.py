@@ -271,6 +271,9 @@ class ServiceTarget(Target, Generic[Row]):
         """Return the error for a missing base; `words`: the service's message, `code`: its code."""
         where = f"there is no {self.calls_base} {base_id} at {self._config.base_url} for this api_key"
         detail = f"{where} ({words})" if words else where
+        key = self._config.id_setting
+        if key and base_id == getattr(self._config, key):
+            detail += f"; correct {key} in the config"
         reason = f"{detail}; list them with {self._surroundings.pasted('kb list')}"
         return Halted("knowledge-base-missing", reason, code=code)
 

@@ -187,10 +187,10 @@ class ServiceClassifier:
         return classify(case, self._rules, self._describe)
 
     def _describe(self, case: ErrorCase, rule: ErrorRule) -> str:
-        said = f"{case.call}: {case.host}: {case.message or case.excerpt or case.status}"
+        message = f"{case.call}: {case.host}: {case.message or case.excerpt or case.status}"
         if rule.halt.endswith("-missing"):
-            return f"{said} (HTTP {case.status} at {self._path})"
-        return f"{rule.says}: {said}" if rule.says else said
+            return f"{message} (HTTP {case.status} at {self._path})"
+        return f"{rule.says}: {message}" if rule.says else message
 
 
 def refuses_everything(error: Rejected) -> TargetError:
@@ -210,8 +210,8 @@ def refuses_everything(error: Rejected) -> TargetError:
 
 def is_too_long(error: Rejected) -> bool:
     """Return whether the message or the code blames the length of a text."""
-    said = error.reason.lower()
-    return error.code in ("413", "422", "1261") or any(word in said for word in _TOO_LONG)
+    message = error.reason.lower()
+    return error.code in ("413", "422", "1261") or any(word in message for word in _TOO_LONG)
 
 
 def _error_in(body: object) -> tuple[frozenset[str], str]:
@@ -229,8 +229,8 @@ def _error_in(body: object) -> tuple[frozenset[str], str]:
     codes = {
         str(inner[key]).lower() for key in ("code", "type") if inner.get(key) not in (None, "", 0, 200, "200")
     }
-    said = inner.get("message") or inner.get("detail") or ""
-    return frozenset(codes or {"error"}), said if isinstance(said, str) else str(said)[:300]
+    message = inner.get("message") or inner.get("detail") or ""
+    return frozenset(codes or {"error"}), message if isinstance(message, str) else str(message)[:300]
 
 
 PATIENCE = 5

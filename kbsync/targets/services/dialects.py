@@ -179,8 +179,8 @@ def order_of(body: object, count: int) -> list[tuple[int, float]]:
     Drops unknown indexes; of several scores the best counts. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
-    for place, item in enumerate(_list_of(body)):
-        index, score = _ranked(item, place)
+    for position, item in enumerate(_list_of(body)):
+        index, score = _ranked(item, position)
         if 0 <= index < count and math.isfinite(score):
             scores[index] = max(score, scores.get(index, -math.inf))
     if not scores and count:
@@ -245,14 +245,14 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
     return [unit if sound else None for unit, sound in zip(units, is_sound.tolist(), strict=True)]
 
 
-def _ranked(item: object, place: int) -> tuple[int, float]:
+def _ranked(item: object, position: int) -> tuple[int, float]:
     """Index and score of one row; a bare row without an index has its position as index.
 
     An index may be text, and -1 is none; anything that isn't a number isn't a score.
     """
     if not isinstance(item, Mapping):
         raise NonsenseError("a row that isn't an object")
-    index, score = item.get("index", place), item.get("relevance_score", item.get("score"))
+    index, score = item.get("index", position), item.get("relevance_score", item.get("score"))
     if isinstance(index, str) and index.isascii() and index.isdigit() and len(index) < 10:
         index = int(index)
     if isinstance(score, bool) or not isinstance(score, int | float):

@@ -19,9 +19,9 @@ from kbsync.config.kinds import (
     Bytes,
     Choice,
     Fraction,
+    PathBase,
     RefusedValue,
     ValueKind,
-    Whereabouts,
     Whole,
     format_value,
 )
@@ -41,7 +41,7 @@ _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 class KnowledgeId(BaseId):
     """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
 
-    def read(self, value: object, where: Whereabouts) -> str:
+    def read(self, value: object, where: PathBase) -> str:
         """The id."""
         # 19 digits are more than the 53 bits that many readers of YAML and JSON keep of a number.
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -89,7 +89,7 @@ removed)."""
 class KnowledgeType(ValueKind):
     """A way of cutting, by the vendor's number."""
 
-    def read(self, value: object, where: Whereabouts) -> int:
+    def read(self, value: object, where: PathBase) -> int:
         """The number."""
         if type(value) is not int or value not in SLICES:
             raise RefusedValue(f"{format_value(value)} is not valid; allowed: {_listed(SLICES)}")
@@ -103,7 +103,7 @@ class KnowledgeType(ValueKind):
 class Separators(ValueKind):
     """Strings that end a piece of a document."""
 
-    def read(self, value: object, where: Whereabouts) -> list[str]:
+    def read(self, value: object, where: PathBase) -> list[str]:
         """The texts."""
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
             raise RefusedValue(
@@ -119,7 +119,7 @@ class Separators(ValueKind):
 class Flag(ValueKind):
     """Yes or no."""
 
-    def read(self, value: object, where: Whereabouts) -> bool:
+    def read(self, value: object, where: PathBase) -> bool:
         """The answer."""
         if not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} is not valid; allowed: true, false")

@@ -16,7 +16,7 @@ from kbsync.cli.commands.doctor.command import CheckResult, Grade, failed_check,
 from kbsync.cli.context import unmade
 from kbsync.cli.exit_codes import Code
 from kbsync.config.model import MirrorConfig
-from kbsync.contract.promises import told
+from kbsync.contract.promises import describe_unkept
 from kbsync.contract.target import Target
 from kbsync.core.text import counted, printable, shell_word, sized
 from kbsync.errors import Halted, Rejected, TargetError, system_reason
@@ -64,7 +64,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
     """Yield the promises that the mirror's target can't keep. Nobody can fix them."""
-    for subject, sentence in told(mirror.target.unkept):
+    for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
 

@@ -132,11 +132,11 @@ def read_headers(options: Iterable[str]) -> dict[str, str]:
 
 def _value(name: str, source: str) -> str:
     if source.startswith("@"):
-        from kbsync.config.kinds import RefusedValue, Whereabouts
+        from kbsync.config.kinds import PathBase, RefusedValue
         from kbsync.config.reader import read_secret
 
         try:
-            value = read_secret(source[1:], Whereabouts(Path.cwd(), None))
+            value = read_secret(source[1:], PathBase(Path.cwd(), None))
         except RefusedValue as reason:
             raise UsageError(f"--header {name}: {reason}") from None
     elif source.startswith("env:"):

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kbsync.cli.commands.mcp.command import assistant_app
 from kbsync.cli.commands.mcp.surrogates import mend_surrogates
-from kbsync.config.kinds import Address, RefusedValue, Whereabouts
+from kbsync.config.kinds import Address, PathBase, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
@@ -97,7 +97,7 @@ class McpEndpoint:
         `UsageError` for an invalid address or token, or if other machines have access without a token.
         """
         try:
-            listen = Address("host:port").read(address, Whereabouts(Path(), None))
+            listen = Address("host:port").read(address, PathBase(Path(), None))
         except RefusedValue as error:
             raise UsageError(f"--http: {error}") from error
         token_text = environ.get(TOKEN)
