@@ -87,12 +87,12 @@ class RecipeChanges:
         return is_void or any(n > asked_counts.get(recipe, 0) for recipe, n in undecided.items())
 
     def _undecided(self, tx: Tx) -> dict[str, int]:
-        """Recipes that nobody has allowed, and how many documents need them."""
+        """Return the recipes that nobody has allowed, each with the number of documents that need it."""
         allowed = tx.recipes.allowed(self._mirror)
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Steady time from which `weigh` has something to do; None if nothing waits.
+        """Return the monotonic time from which `weigh` has something to do; None if nothing waits.
 
         Deletions are weighed first: deleted documents do not count. The wait for them is as long as for a
         file that keeps changing, and no longer: in some folders files are deleted all the time.
@@ -319,7 +319,8 @@ def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with the last one; '' or why somebody must check it before anything is deleted.
+    """Compare the root with the last one. Return '', or why somebody must check it before anything is
+    deleted.
 
     A missing mount halts (returns the message); any other difference holds the deletions of the first pass.
     """
@@ -373,7 +374,7 @@ def root_missing(trouble: RootTrouble) -> Halted:
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
-    """Return the halt of a root that is not the same as before."""
+    """Return the halt of a root that differs from the last one."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
     return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
@@ -501,7 +502,7 @@ def _take_over_rows(
 
 
 def _former_bases(record: MirrorRecord, tx: Tx) -> set[str]:
-    """Addresses of the former knowledge bases in which the mirror has documents."""
+    """Return the addresses of the former knowledge bases in which the mirror has documents."""
     bindings = map(tx.mirrors.binding, {*tx.uploads.left_behind(record.id, 0), record.binding or 0})
     return {binding.address for binding in bindings if binding is not None}
 
@@ -543,7 +544,7 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether so many ready documents are gone that it is more than an accident of one or two."""
+    """Return whether so many ready documents are gone that it can't be an accident of one or two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
@@ -624,7 +625,9 @@ def mark_undecided(tx: Tx, mirror: int) -> None:
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """Treat serving documents as made by today's recipe, except those a change of settings must reach."""
+    """Treat serving documents as made with today's recipe, except those that a change of settings must
+    reach.
+    """
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:

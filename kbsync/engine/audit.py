@@ -1,4 +1,4 @@
-"""The audit: compares the target's own list with the state, and repairs differences.
+"""The audit: compares the target's own list with the state, and repairs the differences.
 
 `Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. Daemons and
 passes audit by themselves, about once per `deep_rescan` (`RegularAudit`, ADR 18). The target changes
@@ -189,7 +189,7 @@ class Audit:
         return stray
 
     def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-        """Return those that neither the state needs by now nor, by their bytes, anybody else."""
+        """Return the strays that, by now, neither the state nor, by their bytes, anybody else needs."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
@@ -201,7 +201,7 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Orphaned documents and duplicates; documents that may yet be adopted are neither.
+        """Return orphaned documents and duplicates; a document that may yet be adopted is neither.
 
         Without the folder it reports nothing about files that the state does not have.
         """

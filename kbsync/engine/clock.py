@@ -17,13 +17,13 @@ from typing import Any, Protocol, TypeVar
 
 
 class Clock(Protocol):
-    """Two clocks: a person may set `wall` back, `steady` never goes back."""
+    """Two clocks: users may set `wall` back; `steady` never goes back."""
 
     def wall(self) -> float:
         """Seconds since the epoch."""
 
     def steady(self) -> float:
-        """Return seconds since some moment of this process."""
+        """Return the seconds since a fixed moment of this process."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -78,12 +78,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
 
 def bug_in_words(error: Exception) -> str:
-    """Return a bug of kbsync as a message; the traceback is in the log."""
+    """Describe a bug of kbsync in a message; the traceback is in the log."""
     return f"an error of kbsync itself, shown in its log: {type(error).__name__}"
 
 
 def pause_after(failures: int) -> float:
-    """Return seconds until the next retry, after so many failures in a row (at least 1)."""
+    """Return the seconds until the next retry, after this many failures in a row (at least 1)."""
     return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10)))
 
 
@@ -136,7 +136,7 @@ class Threads(ThreadPoolExecutor):
 
 
 class Ask(Protocol):
-    """Runs a question in the loop that what it looks at belongs to."""
+    """Runs a question in the loop of the mirror that it is about."""
 
     async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
         """What the question gives."""
@@ -158,7 +158,7 @@ async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitab
 
 
 async def apart(mirror: str, work: Awaitable[T]) -> T:
-    """Return what `work` for an answer gives; its threads are of this mirror alone."""
+    """Return the result of `work`, in threads of this mirror alone."""
     return await asyncio.create_task(in_own_threads(f"answers-{mirror}", work))
 
 

@@ -31,7 +31,9 @@ PAGE = 64
 
 @dataclass(slots=True)
 class Copied:
-    """What was done. `there`: documents that the base had already; `left`: those the next pass handles."""
+    """The result of copying. `there`: documents that the base already had; `left`: those for the next
+    pass.
+    """
 
     documents: int = 0
     passages: int = 0

@@ -129,7 +129,9 @@ class Deletions:
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
-        """Return checks that count: the root was the same before and after. None if it was not."""
+        """Stat the paths; None if the root was not the same before and after, so that the results don't
+        count.
+        """
         before = await self._identity()
         if before is None:
             return None
@@ -152,7 +154,9 @@ class Deletions:
                     tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
-        """Steady time of the next second check or weighing, infinite during a scan; None if nothing waits."""
+        """Return the monotonic time of the next second check or weighing: infinite during a scan, None if
+        nothing waits.
+        """
         missed, is_missed_by_scan = await self._store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
@@ -251,7 +255,7 @@ class Deletions:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _weigh(self, tx: Tx) -> int:
-        """Decide about all that wait at once; returns how many newly need approval."""
+        """Decide about all waiting deletions at once; return how many newly need approval."""
         binding, now = self._journal.binding, self._clock.wall()
         for hold in tx.holds.batches(self._mirror, weighed=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
@@ -425,7 +429,7 @@ def begin(
     *,
     is_full: bool,
 ) -> list[Upload]:
-    """Count the attempt of those still retiring; only they may be deleted.
+    """Count an attempt for each upload that is still retiring; only these may be deleted.
 
     A document whose path is selected again continues to serve, and one that another row needs (an update in
     place shares it) is left alone. `postponed`: not now. `is_full`: wait for no successor, since it may

@@ -63,7 +63,7 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the rules say. `closed`: about a directory above the file, which is not scanned.
+    """What the rules say. `closed`: why a directory above the file is not scanned.
 
     `problem`: why the rules of its directory are unknown.
     """
@@ -133,7 +133,7 @@ class PathExplanation:
 
     @property
     def is_found(self) -> bool:
-        """Whether a search finds it, maybe in an older version; for a directory, any file in it."""
+        """Whether a search finds it, perhaps in an older version; for a directory, any file in it."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
@@ -245,7 +245,7 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
-    """Return what disk and rules say, and the root or its problem. Blocks."""
+    """Return what the disk and the rules say, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
@@ -542,7 +542,7 @@ class _Sentences:
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
-        """Return why the mirror is halted; '' if nobody has to act on the mirror first."""
+        """Return why the mirror is halted; '' if nobody has to fix the mirror first."""
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
@@ -594,7 +594,7 @@ class _Sentences:
         )
 
     def _settling(self) -> str:
-        """Return how much longer it must not change; '' if it is ready, or unchanged."""
+        """Return how much longer it must stay unchanged; '' if it is ready."""
         age, remaining = self.evidence.age, self.evidence.settle_left
         if age is None or not remaining or not self.evidence.is_changed:
             return ""

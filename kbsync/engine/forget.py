@@ -26,7 +26,7 @@ NAMED = 3
 
 
 class StillThere(KbsyncError):
-    """Some documents could not be deleted; the mirror is not forgotten."""
+    """Some documents could not be deleted, so the mirror is not forgotten."""
 
 
 @dataclass(frozen=True, slots=True)

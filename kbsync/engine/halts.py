@@ -111,7 +111,9 @@ class HaltState:
         self.blamed, self._blamed_code = [], ""
 
     def try_again(self) -> None:
-        """The base answers: try if the cause of the halt is gone; one more of the same errors halts again."""
+        """Try whether the cause of the halt is gone, now that the base answers; one more such error halts
+        again.
+        """
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
             # One more refusal is enough: a check costs one document, not five again.
@@ -125,7 +127,7 @@ class HaltState:
         self.unanswered.clear()
 
     def prove(self) -> None:
-        """Note that the work goes well, or none is left."""
+        """Record that the work succeeds, or that none is left."""
         if self.work is Work.TRYING:
             self.work = Work.FREE
 
@@ -133,7 +135,7 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """What to report once errors of kbsync do not go away by themselves; '' until then."""
+        """The message once errors of kbsync don't go away by themselves; '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def failed(self, error: Exception, now: float, *, of_round: bool) -> float:
@@ -148,14 +150,14 @@ class HaltState:
         return self.not_before - now
 
     def state_failed(self, error: StateError, now: float) -> bool:
-        """Record that the journal cannot be written; True if that is news."""
+        """Record that the journal cannot be written; return whether that is new."""
         is_news = str(error) != self.state_error
         self.state_error = str(error)
         self.not_before = now + STATE_PAUSE
         return is_news
 
     def job_ended(self) -> None:
-        """Note that a job ended and its outcome is recorded."""
+        """Record that a job ended and that its outcome is stored."""
         self.state_error, self.jobs = "", 0
 
     # -- what the target answers -----------------------------------------------------------------------
@@ -190,7 +192,7 @@ class HaltState:
         self.trouble = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
-        """Return whether the target has been down for so long."""
+        """Return whether the target has been down for this long."""
         return bool(self.trouble) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
@@ -206,12 +208,12 @@ class HaltState:
         return len(self.unanswered) >= BLAME_LIMIT
 
     def accepted(self) -> None:
-        """Note that the target accepted a document."""
+        """Record that the target accepted a document."""
         if not (self.is_full or self.is_stuck):
             self.prove()
 
     def went_well(self, happened: Sequence[Happened | None]) -> None:
-        """Note that documents became ready: the target works."""
+        """Record that documents became ready, so the target works."""
         if any(event is not None and event.event in DONE for event in happened):
             self.is_full = self.is_stuck = False
             self.prove()
@@ -246,7 +248,7 @@ class HaltState:
 
 @dataclass(kw_only=True)
 class Halts(HaltState):
-    """The halts of one mirror as the state has them, and so as they are shown."""
+    """The halts of one mirror, as the state stores them and users see them."""
 
     mirror: Mirror
     stored: Halt | None = None
@@ -257,7 +259,7 @@ class Halts(HaltState):
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def show(self, halt: Halt | None) -> None:
-        """Record on disk and in the log that the mirror needs a person, or no longer does."""
+        """Record in the state and in the log that the mirror needs a user, or no longer does."""
         name, context = self.mirror.settings.name, self.mirror.context
         if halt is not None:
             halt = going_on(halt, name, context.command_line, at_work=context.at_work)
@@ -277,7 +279,7 @@ class Halts(HaltState):
         self.stored = halt
 
     async def halt(self, error: Halted) -> None:
-        """Halt: the target, or the work on it, can continue only after a person acted."""
+        """Halt until a user acts: neither the target nor the work on it can continue before."""
         self.stop(error)
         await self.show(self._describe(error))
 
@@ -285,7 +287,7 @@ class Halts(HaltState):
         return as_halt(error, self.mirror.settings.name, self.mirror.context.command_line)
 
     async def end(self) -> None:
-        """Resume: a person says so, or the mirror has started again."""
+        """End the halt: a user asked for that, or the mirror has started again."""
         self.release()
         await self.show(None)
 
@@ -295,7 +297,7 @@ class Halts(HaltState):
             await self.show(None)
 
     async def refresh(self) -> None:
-        """Show what lasts and end what is over, also if that could not be written when it happened."""
+        """Show what lasts and end what is over, also if writing it failed earlier."""
         await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)
@@ -312,11 +314,13 @@ class Halts(HaltState):
 
     @property
     def needs_person(self) -> bool:
-        """Whether the mirror is halted over the target, until a person acted."""
+        """Whether the target halts the mirror until a user acts."""
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
-        """Return whether to ask the base now if the cause is gone; about a halt, less often each time."""
+        """Return whether to ask the base now if the cause is gone; during a halt, it asks less and less
+        often.
+        """
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY
@@ -328,7 +332,7 @@ class Halts(HaltState):
         return True
 
     async def show_trouble(self, reason: str, trouble: str) -> None:
-        """Show a temporary problem (`PASSING`), unless people must see something else."""
+        """Show a temporary problem (`PASSING`), unless a more important one must be shown."""
         # Not twice per run: it would hide what the run has learned since.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
             await self.show(self._describe_trouble(reason, trouble))
@@ -339,7 +343,7 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{trouble}; retrying within a minute"))
 
     async def begin_failed(self, error: TargetError) -> None:
-        """Note that the target did not answer at the start; replaces a halt over a key."""
+        """Record that the target did not answer at the start; this replaces a halt over a key."""
         self.down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.

@@ -1,8 +1,8 @@
 """Requests of commands while this process holds the lock: approve, retry, repair, audit, rescan.
 
-A command leaves a message in the state and wakes the process that holds it. That carries out a message one
-batch of documents per transaction, the last together with the end of the message. After a crash in the middle
-it repeats some of it, which changes nothing.
+A command leaves a message in the state and wakes the process that holds it. The process carries out a message
+one batch of documents per transaction, the last together with the end of the message. After a crash in the
+middle it repeats some of it, which changes nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ PAGE = 500
 
 
 class MalformedMessage(ValueError):
-    """A message does not have the form that commands write; nothing of it is done."""
+    """A message that lacks the form that commands write; kbsync does nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A message that could not be carried out, and why."""
+    """A message that kbsync could not carry out, and why."""
 
     message: Message
     reason: str
@@ -49,7 +49,7 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """What follows for the run: files to check again, whether a halt may be over, whether to audit now and
+    """What the run must do next: files to check again, whether a halt may be over, whether to audit now and
     whether to compare the whole folder."""
 
     recheck: set[str] = field(default_factory=set)
@@ -255,7 +255,7 @@ def _texts(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _paths(args: Mapping[str, Any], name: str) -> list[str]:
-    """Return paths relative to the mirror's folder, and in it."""
+    """Return the paths, checked to be relative to the mirror's folder and inside it."""
     paths = _texts(args, name)
     for path in paths:
         try:
@@ -268,7 +268,7 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
 
 
 def refuse_malformed(message: Message) -> None:
-    """Raises `MalformedMessage` for a message that none of our commands writes."""
+    """Raise `MalformedMessage` for a message that no command of kbsync writes."""
     args = message.args
     if message.problem:
         raise MalformedMessage(message.problem)

@@ -82,7 +82,7 @@ UNPROVEN = "unproven"
 class FileSeen:
     """The result of checking one file. `digest` None: its bytes were not read (skipped, unreadable).
 
-    `problem`: why it could not be read; what is known about it stays. `fresh`: a user waits for it.
+    `problem`: why it could not be read; what is known about it stays. `fresh`: a user is waiting for it.
     `renamed_from`: the path the same file had before.
     """
 
@@ -125,7 +125,7 @@ class Happened:
 
 
 class Remedy(enum.Enum):
-    """What was done about a document that is not searchable."""
+    """The action taken for a document that is not searchable."""
 
     NONE = enum.auto()
     ASKED = enum.auto()  # the target was asked to index it again
@@ -231,7 +231,8 @@ class Journal:
             tx.history.add(mirror, now, event, path, former=former, document_id=document, size=server.size)
 
     def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
-        """The file is being written: pending, and any later scan checks it again (promise 8).
+        """Record that the file is being written: it is pending, and any later scan checks it again (promise
+        8).
 
         `wanted`: the rules select it as it is now, whatever an earlier verdict says.
         """
@@ -423,13 +424,13 @@ class Journal:
         )
 
     def _next_name(self, tx: Tx, upload: Upload) -> str:
-        """Another name for an upload whose name the target refused."""
+        """Return another name for an upload whose name the target refused."""
         reading = self.binding.naming.read(upload.name)
         start = 1 if reading is None else reading.number + 1
         return self._free_name(tx, upload.path or upload.label, upload.digest, (upload.name,), start)
 
     def _enter_service(self, tx: Tx, upload: Upload, path: str, *, replaced: bool) -> None:
-        """Save a row that now is SERVING and retire its predecessor, in one transaction (promise 2)."""
+        """Save a row that now serves, and retire its predecessor, in one transaction (promise 2)."""
         for old in self.uploads(tx, path):
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
@@ -449,7 +450,7 @@ class Journal:
     def claim(
         self, tx: Tx, numbers: Sequence[int], addresses: Mapping[int, str] = MappingProxyType({})
     ) -> list[Upload]:
-        """INTENDED → SENDING for those still intended; only they may be sent.
+        """Move uploads from INTENDED to SENDING; return those that may be sent.
 
         `addresses`: of web pages, by upload. The address of a page identifies it and becomes its name.
         """
@@ -480,7 +481,7 @@ class Journal:
         return claimed
 
     def unsendable(self, tx: Tx, number: int) -> None:
-        """The file no longer has the intended bytes: the next check decides again."""
+        """Record that the file no longer has the intended bytes: the next check decides again."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state is UploadState.INTENDED:
             tx.uploads.save(lifecycle.drop(upload))
@@ -489,7 +490,9 @@ class Journal:
                 self.decide(tx, upload.path)
 
     def put_ended(self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True) -> Happened | None:
-        """A put was answered, or its answer was lost. `spent`: the document may have caused the loss."""
+        """Record the outcome of a put, also of one whose response was lost. `spent`: the document may have
+        caused the loss.
+        """
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
@@ -549,7 +552,9 @@ class Journal:
         return self._record(tx, replace(event, event="document.renamed"), old_path)
 
     def _removed_before(self, tx: Tx, upload: Upload) -> None:
-        """Its file's old document was removed for it: nothing serves now, whatever happens to this one."""
+        """Record that the file's old document was removed first: nothing serves now, whatever happens to the
+        new one.
+        """
         for old in self.uploads(tx, upload.path or ""):
             if old.state.serves and old.id != upload.id and old.remote_id != upload.remote_id:
                 tx.removals.release(old.id)
@@ -558,7 +563,7 @@ class Journal:
     def status_known(
         self, tx: Tx, number: int, status: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """A document that was being indexed was polled, and if it failed, that was handled."""
+        """Record the status of a document that was being indexed; if it failed, that was already handled."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING:
             return None
@@ -614,9 +619,8 @@ class Journal:
         return None
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
-        """The file was renamed while the state was lost: its old document belongs to it again.
-
-        It replaces the failed one.
+        """Give the file, renamed while the state was lost, its old document again, in place of the failed
+        one.
         """
         orphan = self.orphan_with(tx, upload, twin)
         if orphan is None or upload.path is None or upload.purpose is not Purpose.SERVE:
@@ -635,7 +639,9 @@ class Journal:
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
-        """The target was asked to index a document again; if it cannot, a fresh upload replaces it."""
+        """Record that the target was asked to index a document again; if it can't, a fresh upload replaces
+        it.
+        """
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
@@ -650,7 +656,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
-        """The bytes of an adopted document were read; None: they are not available now."""
+        """Record the digest of an adopted document's bytes; None: they are not available now."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
             return
@@ -663,7 +669,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """The target was to blame for these rejections: they cost no document a try (promise 9)."""
+        """Release rejections for which the target was to blame: they cost no document a try (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -673,7 +679,7 @@ class Journal:
     def _failed_to_index(
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
-        """Indexing failed finally: send a fresh upload while tries are left, else quarantine."""
+        """Handle a final failure to index: send a fresh upload while tries are left, else quarantine."""
         # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
         # be asked. If the account is to blame it costs the document no try. What a person hid stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
@@ -699,7 +705,7 @@ class Journal:
         began: float,
         doubt: Listed | None = None,
     ) -> Happened | None:
-        """A complete list, requested at `began`, was searched for this unsure, lost or deleted row.
+        """Record the search of a complete list, requested at `began`, for this unsure, lost or deleted row.
 
         `doubt`: a document that may be this web page's, but unproven.
         """
@@ -746,7 +752,7 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
-        """A web page whose answer was lost, and a document that may be it."""
+        """Handle a web page whose response was lost, and a document that may be that page."""
         # Sent again, it may exist twice; adopted, it may be foreign (promise 6): a person decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
@@ -761,7 +767,7 @@ class Journal:
         return self._record(tx, self._make_event(failed))
 
     def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
-        """An upload that was given up and found serves only if nothing else does."""
+        """Handle an upload that was given up and appeared: it serves only if nothing else does."""
         # The target's list was this late: from now on, wait twice as long before believing an absence.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
@@ -791,7 +797,7 @@ class Journal:
         return is_same and self.binding.texts_once
 
     def _doubt_server(self, tx: Tx, ended: Upload) -> None:
-        """A rename failed, and the file has its old name again."""
+        """Record that a rename failed and the file has its old name again."""
         # Its old document may have been removed for the new one: check that.
         if not (ended.attempts or ended.reason) or not self._has_text_of_server(tx, ended):
             return
@@ -835,7 +841,7 @@ class Journal:
         return self._record(tx, Happened("document.retired" if is_replaced else "document.deleted", ended))
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
-        """The target has the document under its new path."""
+        """Record that the target has the document under its new path."""
         upload = tx.uploads.get(number)
         if upload is None or not upload.state.serves:
             return None
@@ -846,14 +852,14 @@ class Journal:
         return self._record(tx, Happened("document.renamed", renamed), upload.label)
 
     def rename_failed(self, tx: Tx, number: int, reason: str, wait: float | None) -> None:
-        """The rename was not answered; it is repeatable."""
+        """Record that the rename got no response; it can be repeated."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
             tried = lifecycle.begin_delete(upload)
             tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, self.timing))
 
     def rename_refused(self, tx: Tx, number: int) -> None:
-        """The target refuses the new path for this document."""
+        """Record that the target refuses the new path for this document."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
             self._save_and_decide(tx, lifecycle.rename_refused(upload))
@@ -919,7 +925,7 @@ class Journal:
         return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
-        """Poll soon those of these remote ids that are being indexed; True if there are any."""
+        """Poll the documents with these remote ids soon if they are being indexed; return whether any is."""
         binding, is_ours = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):

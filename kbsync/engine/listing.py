@@ -47,7 +47,7 @@ EARLIEST, LATEST = 5.0, 120.0
 
 
 class Whose(enum.Enum):
-    """Whose a document is, and why; one that is not proven ours is left alone (promise 6)."""
+    """Who owns a document, and why; kbsync leaves one alone that is not proven ours (promise 6)."""
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
     ENDED = enum.auto()  # ours: an upload that needs it no more has its id
@@ -60,11 +60,9 @@ class Whose(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Whose a listed document is.
-
-    `listed` has its path and what is known about its bytes: from its row, its mark or its name. `row`: the
-    upload that has its id or whose mark it has. `uploads`: the open uploads it may be. `doubts`:
-    those of web pages that it may be, if nothing in the list can prove it.
+    """The owner of a listed document. `listed` has its path and what is known about its bytes: from its row,
+    its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open uploads
+    it may be. `doubts`: those of web pages that it may be, if nothing in the list can prove it.
     """
 
     whose: Whose
@@ -85,12 +83,12 @@ class Claim:
 
     @property
     def digest(self) -> str:
-        """What is known about its bytes, as in `Upload`."""
+        """The known part of its bytes' digest, as in `Upload`."""
         return self.listed.digest or ""
 
     @property
     def is_new(self) -> bool:
-        """It is or may be ours, no row says that it exists, and no upload may be its own."""
+        """Whether it is or may be ours, while no row says that it exists and no upload may be its own."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
@@ -138,11 +136,9 @@ def identify(
     *,
     trusts_times: bool = False,
 ) -> Claim:
-    """Whose the document is.
-
-    `holders`: uploads of this base that have its id, newest first. `candidates`: open uploads of this mirror
-    and, if the target keeps marks, the one whose mark it has. `trusts_times`: its time can disprove that it
-    belongs to an upload; otherwise a time can only confirm.
+    """Return the owner of the document. `holders`: uploads of this base that have its id, newest first.
+    `candidates`: open uploads of this mirror and, if the target keeps marks, the one whose mark it has.
+    `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm.
     """
     marks, candidates = binding.limits.marks, list(candidates)
     if binding.limits.embedded:  # all documents of the base are this mirror's now
@@ -233,7 +229,7 @@ def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> b
 def _fit_page(
     binding: Binding, address: str, listed: Listed, after: float | None, trusts_times: bool
 ) -> bool | None:
-    """As `_fit`, for the page of a link file, created `after` seconds after the request.
+    """Return the same as `_fit` for the page of a link file, created `after` seconds after the request.
 
     A list has no name of ours for a web page. The proof is its address, if the list has it, and the creation
     time of the document: between the request and a while after it. Without both it stays a doubt: it may be
@@ -332,7 +328,7 @@ async def uploads_in(
 async def unlisted(
     binding: Binding, read: ReadsState, listed: Collection[str], before: float
 ) -> AsyncIterator[list[Upload]]:
-    """Serving uploads whose ids are not `listed`, in batches; none made after `before`."""
+    """Yield serving uploads whose ids are not `listed`, in batches, but none made after `before`."""
     async for rows in uploads_in(binding, read, SERVING):
         # Documents made while the list was read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
@@ -367,7 +363,9 @@ async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
 
 
 def _long_paths(binding: Binding) -> dict[str, str]:
-    """Return paths in the folder that are too long for a name, by the hash that replaces them there."""
+    """Return the paths in the folder that are too long for a name, by the hash that replaces them in
+    names.
+    """
     root = os.fspath(binding.settings.root)
     paths: dict[str, str] = {}
     for folder, _, names in os.walk(root):

@@ -29,7 +29,7 @@ from kbsync.source.watch import Mode, Watcher, WatchReport
 
 
 class ReloadScope(Enum):
-    """What a halted mirror reloads, since somebody may have fixed the cause of the halt there."""
+    """What a halted mirror reloads, because a user may have fixed the cause of the halt there."""
 
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed it."""
@@ -135,7 +135,7 @@ class MirrorLoop:
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _wait_out_pause(self) -> None:
-        """While a person wants that, do nothing: read no folder, ask no target."""
+        """Do nothing while a user wants a pause: read no folder, ask no target."""
         while not self.stop.is_set() and await self.mirror.find_pause() is not None:
             self.started.set()
             self.compared.set()
@@ -297,7 +297,9 @@ class MirrorLoop:
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Return whether a path is below a directory that the config's rules exclude. Cheap, reads nothing."""
+    """Return whether a path is below a directory that the config's rules exclude. Cheap, and reads
+    nothing.
+    """
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

@@ -27,7 +27,7 @@ FEW = 5
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
-    """A row and its listed document; None if a complete list did not have it.
+    """A row, and its listed document or None if a complete list doesn't have it.
 
     `doubt`: a document that may be it, if nothing in the list can prove it.
     """
@@ -69,7 +69,7 @@ async def find_uploads(
 async def _find_by_name(
     store: StateStore, binding: Binding, target: Target, rows: Sequence[Upload]
 ) -> list[FoundUpload] | None:
-    """Return all of the rows, each with its document; None if one of them is not found by name."""
+    """Return all rows, each with its document; None if some row can't be found by name."""
     if not isinstance(target, Finds) or binding.limits.marks or len(rows) > FEW:
         return None
     if any(row.state is not UploadState.UNSURE or is_address(row.name) for row in rows):

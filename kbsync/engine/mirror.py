@@ -63,7 +63,7 @@ class Owed:
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
-        """`now`: the time when the scan ended, in steady seconds."""
+        """`now`: the monotonic time when the scan ended."""
         self._settling = settling
         self._is_pass = is_pass
         self._entries = Counter[str]()
@@ -79,12 +79,12 @@ class Owed:
         return bool(self._waiting)
 
     def inodes(self) -> set[int]:
-        """Return the inodes of the files that are waited for."""
+        """Return the inodes of the files that the pass waits for."""
         stamps = (self._settling.stamp(path) for path in self._waiting)
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return those of the changed or returned files that are still checked: a daemon checks all."""
+        """Return the changed or returned files that are still checked; a daemon checks all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
@@ -188,7 +188,7 @@ class Rechecks:
         return paths
 
     def next_due(self) -> float | None:
-        """When the next path is due, in steady seconds; None if there is none."""
+        """Return the monotonic time when the next path is due; None if there is none."""
         while self._queue and self._due.get(self._queue[0][1]) != self._queue[0][0]:
             heapq.heappop(self._queue)
         return self._queue[0][0] if self._queue else None
@@ -225,7 +225,7 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    `turn` alone decides what is next; scans run beside it. `owed`: what the last scan still owes.
+    Only `turn` decides what is next; scans run beside it. `owed`: work left from the last scan.
     """
 
     def __init__(self, mirror: Mirror, target: Target, journal: Journal) -> None:
@@ -325,7 +325,9 @@ class BoundMirror:
         await mirror.store.write(record)
 
     async def is_done(self) -> bool:
-        """Return whether nothing of the last scan is owed, except work that pauses longer than `PATIENCE`."""
+        """Return whether no work is left from the last scan, except work that pauses longer than
+        `PATIENCE`.
+        """
         if self.owed or self.rechecks or self.reconciler.has_trees:
             return False
         if await self.deletions.are_open(self.owed.missed_until) or await self.recipe_changes.is_due():
@@ -396,7 +398,7 @@ class BoundMirror:
         return remaining
 
     async def _do_due_work(self) -> None:
-        """Messages, unchanged files, second checks, deletions."""
+        """Do the work that is due: messages, unchanged files, second checks, deletions."""
         mirror, owed = self.mirror, self.owed
         result = await self.inbox.carry_out()
         for dropped in result.dropped:
@@ -449,7 +451,9 @@ class BoundMirror:
             self.worker.wake()
 
     async def next_due(self) -> float:
-        """Steady time when a file, a second check or a weighing is due; infinite if nothing waits."""
+        """Return the monotonic time when a file, a second check or a weighing is due; infinite if nothing
+        waits.
+        """
         times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
         if self.may_wait:
             self.may_wait = False  # rows may be written while these are read
@@ -625,7 +629,9 @@ class Mirror:
         return pause
 
     async def deep_is_due(self) -> tuple[bool, bool]:
-        """(a deep pass is due, this is the first pass: it reads everything anyway)."""
+        """Return whether a deep pass is due, and whether this is the first pass, which reads everything
+        anyway.
+        """
         record = await self.store.read(lambda tx: tx.mirrors.get(self.id))
         if record.last_deep is None:
             return False, True
@@ -642,13 +648,15 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """All files missing at the first pass have been weighed: later deletions need not ask."""
+        """Record that all files missing at the first pass were weighed: later deletions need not ask."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """Return the root's identity, if it is still the one this run started with; else None and a halt."""
+        """Return the root's identity if it is still the one from the start of this run; otherwise halt and
+        return None.
+        """
         # Read before and after each check that may prove a file gone: a folder swapped or unmounted
         # meanwhile proves nothing (promise 1).
         try:

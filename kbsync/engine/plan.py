@@ -212,7 +212,7 @@ class _ClockAhead:
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
-        """Return seconds since some moment of this process."""
+        """Return the seconds since a fixed moment of this process."""
         return self.clock.steady() + self.ahead
 
     async def sleep(self, seconds: float) -> None:
@@ -225,10 +225,9 @@ class _ClockAhead:
 
 
 class PrivatePass:
-    """A pass on a private copy of the state, up to the point of sending documents. Close it.
-
-    `attach` (which gives it the `journal`), then `compare` (the `root`), then `list_changes`. `note`: what
-    it could not determine.
+    """A pass on a private copy of the state, up to the point of sending documents. Call `attach` (which sets
+    `journal`), then `compare` (which sets `root`), then `list_changes`; close it at the end. `note`: what it
+    could not determine.
     """
 
     journal: Journal

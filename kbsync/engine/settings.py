@@ -117,7 +117,7 @@ class Binding:
     def read(self, listed: Listed) -> Listed:
         """Return a listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has returned both already. A shortened name has no path, and a name has
+        A target that keeps our marker has already returned both. A shortened name has no path, and a name has
         only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:

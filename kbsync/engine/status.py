@@ -80,7 +80,7 @@ def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: boo
 
 
 def only_goes_on(halt: Halt) -> bool:
-    """Return whether its command fixes nothing, but continues once a person has done what the detail says."""
+    """Return whether the command fixes nothing, but continues after a user has fixed what the detail says."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
@@ -156,7 +156,7 @@ class Items:
         self._halt = halt
 
     def __iter__(self) -> Iterator[FileStatus]:
-        """Directories that cannot be listed, then the files by directory and name."""
+        """Yield the directories that cannot be listed, then the files by directory and name."""
         yield from self.unlisted()
         for entry in self._tx.entries.shown(self._record.id):
             yield self.of(entry)
@@ -217,7 +217,7 @@ class Items:
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Return why what a search finds of a file is not what it says now; "" where it is."""
+    """Return why searches find something else than the file's current content; "" if they don't."""
     why = ""
     match entry.status:
         case Status.READY:
@@ -235,7 +235,7 @@ def keeps_old_name(entry: FileRow, server: Upload) -> bool:
 
 
 def why_kept(entry: FileRow) -> str:
-    """Return why a document stays although its file would have none."""
+    """Return why a document stays although its file shouldn't have one."""
     left_out = {FileChoice.EXCLUDED: DESELECTED, FileChoice.SKIPPED: EMPTIED}
     cause = GONE if entry.presence is Presence.GONE else left_out.get(entry.verdict.choice, "")
     return f"{CAUSES.get(cause, UNSEEN)}; its document is kept"
@@ -257,7 +257,7 @@ def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
 
 
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
-    """Return the target's last words about the file at `path`, and for a scan the command that would read
+    """Return the target's last message about the file at `path`; for a scan, also the command that would read
     it.
     """
     last = next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
@@ -343,7 +343,7 @@ def running_json(holder: Holder | None) -> dict[str, Any] | None:
 
 
 def iso(moment: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC, to the second."""
+    """Return epoch seconds as ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -526,5 +526,5 @@ def clear_last_audit(tx: Tx, mirror: int) -> None:
 
 
 def keep_note(tx: Tx, mirror: int, note: str) -> None:
-    """Store what its target says while the work continues."""
+    """Store the note of the mirror's target, which needs attention although the work continues."""
     tx.meta.set(MirrorFact.NOTE, mirror, note)

@@ -176,7 +176,7 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
 ) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
-    """Stale files, and documents of missing files, that a pass would handle and nobody has started on.
+    """Return stale files, and documents of missing files, that a pass would handle and nobody has started on.
 
     Last those that it would keep. Each of the others is checked a second time, since it may have been handled
     after the private pass began. `is_watched`: a kbsync runs, and gets time for changes that are only seconds

@@ -194,7 +194,7 @@ class Worker:
         """Set whenever the last running task has ended."""
 
     def wake(self) -> None:
-        """Wake the worker: there may be something to do."""
+        """Wake the worker, because there may be something to do."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -386,7 +386,7 @@ class Worker:
     async def _guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
-        """Run it; False if the outcome of the rows could not be recorded."""
+        """Run it; return False if the outcome of the rows could not be recorded."""
         try:
             await work(rows)
             self._halts.job_ended()
@@ -398,7 +398,9 @@ class Worker:
         return False
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
-        """Handle an error of ours: start nothing for a while, longer each time. Returns how long."""
+        """Handle an error of kbsync: start nothing for a while, longer each time. Returns that time in
+        seconds.
+        """
         seconds = self._halts.failed(error, self._clock.steady(), of_round=of_round)
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
@@ -434,7 +436,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Return how many documents one turn has: those of one request."""
+        """Return how many documents one turn takes: those of one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -443,7 +445,7 @@ class Worker:
         return max(1, min(limits.batch, -(-rows // max(1, self._slots))))
 
     def _fitting(self, rows: Sequence[Upload]) -> int:
-        """Return how many of these, from the first, fit in one request by their bytes; at least one.
+        """Return how many of these rows, from the first, fit in one request by their bytes; at least one.
 
         A document sent several times without an answer goes alone: it may make the others fail.
         """
@@ -687,7 +689,7 @@ class Worker:
     # -- trouble ---------------------------------------------------------------------------------------
 
     async def _note_trouble(self, errors: Sequence[TargetError], requested: int) -> None:
-        """Note what the answers say about the target as a whole."""
+        """Record what the responses show about the target as a whole."""
         halted = self._halts.answered(errors, requested, self._clock.steady())
         if halted is not None:
             await self._halt(halted)
