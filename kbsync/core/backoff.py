@@ -13,7 +13,7 @@ FIRST, LONGEST = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
-    """Return seconds before try number `tries + 1`: doubled each time; `chance` (0..1) decides the upper
+    """Return the seconds before try number `tries + 1`, doubled each time; `chance` (0..1) varies the upper
     half.
     """
     # Chance spreads the retries of a thousand documents that failed together.

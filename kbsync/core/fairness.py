@@ -114,7 +114,9 @@ class FairTurns:
         self._clocks[lane] += seconds / WEIGHTS[lane]
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
-        """Slow work leaves one slot free, and retries leave half of the slots free."""
+        """Return whether a lane may start: slow work leaves one slot free, and retries leave half of the
+        slots free.
+        """
         slow = sum(self._under_way[slow_lane] for slow_lane in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
             case Lane.LARGE | Lane.PROVE:

@@ -101,7 +101,7 @@ _RESET_COUNTERS: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
 
 
 def send(upload: Upload, timing: Timing) -> Upload:
-    """INTENDED → SENDING; counts the attempt before the first byte leaves."""
+    """Move from INTENDED to SENDING, and count the attempt before the first byte leaves."""
     # Counts the loss too, and any answer takes it back: a killed process can't count afterwards.
     return replace(
         upload,
@@ -158,7 +158,7 @@ def serve(upload: Upload, **changes: Any) -> Upload:
 
 
 def reject(upload: Upload, reason: str, code: str) -> Upload:
-    """The document is to blame: quarantine it until an edit or `retry`."""
+    """Quarantine the document, which is to blame, until an edit or `retry`."""
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
     failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
@@ -175,7 +175,7 @@ def send_once_more(upload: Upload, reason: str, code: str, timing: Timing) -> Up
 
 
 def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Nothing was stored and the document is not to blame: back to INTENDED, after a pause."""
+    """Return to INTENDED after a pause: nothing was stored and the document is not to blame."""
     if upload.purpose is Purpose.RETIRE:
         return drop(upload)  # no longer wanted, and the target has nothing
     upload = answered(upload)
@@ -186,20 +186,24 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """The mirror halts or the target gets a break: don't count this attempt."""
+    """Don't count this attempt: the mirror halts, or the target gets a break."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
 
 def answered(upload: Upload) -> Upload:
-    """The target answered the last send, or the answer was lost through no fault of the document."""
+    """Record that the target answered the last send, or that the document didn't cause the loss of the
+    response.
+    """
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
 
 
 def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """The answer was lost: check the target before sending again. `spent`: the document may be to blame."""
+    """Check the target before sending again, because the response was lost. `spent`: the document may be to
+    blame.
+    """
     upload = upload if spent else answered(upload)
     wait = check_pause(0) if timing.limits.list_lag > 0 else 0.0
     return replace(
@@ -215,7 +219,9 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
-    """A complete list lacks an unsure upload. Past the horizon, absent means absent (promise 3)."""
+    """Record that a complete list lacks an unsure upload. Past the horizon, absent means absent (promise
+    3).
+    """
     # Reading a list takes minutes, and its first page shows the base as of `began`.
     checked = _add_elapsed(upload, replace(timing, now=min(began, timing.now)))
     checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
@@ -240,7 +246,7 @@ def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
-    """As `_add_elapsed`, but count only time between regular polls."""
+    """Do the same as `_add_elapsed`, but count only the time between regular polls."""
     # The target gets its full time even if this machine slept, halted or had its clock set forward.
     most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
@@ -248,7 +254,7 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """A later list lacks it too: check less and less often, for a week."""
+    """Check less and less often, for a week, because a later list lacks it too."""
     if upload.next_look_at is not None and timing.now < upload.next_look_at:
         return upload  # the list was read for other uploads, before this one was due
     aged = _add_elapsed(upload, timing)
@@ -282,7 +288,7 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
 
 
 def lag_seen(upload: Upload) -> float:
-    """Return seconds for which lists lacked a document that was sent and has now turned up."""
+    """Return the seconds for which lists lacked a document that was sent and has now appeared."""
     if upload.sent_at is None or upload.looked_at is None or not (upload.absences or upload.looks):
         return 0.0
     return max(0.0, upload.looked_at - upload.sent_at)
@@ -315,7 +321,9 @@ def wait_on(
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """It waits for the target's work. An upload that waits for room or for a new cut has its own pauses."""
+    """Return whether it waits for the target's work. An upload that waits for room or for a new cut has its
+    own pauses.
+    """
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
@@ -329,7 +337,7 @@ def hurried(upload: Upload, timing: Timing) -> Upload:
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """A failure that the target shows may predate the last request to index again."""
+    """Return whether a failure that the target shows may predate the last request to index again."""
     return (
         upload.phase is Phase.ASKED_AGAIN
         and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace
@@ -337,12 +345,14 @@ def may_be_stale(upload: Upload, timing: Timing) -> bool:
 
 
 def is_overdue(upload: Upload, timing: Timing, *, times: float = 1.0) -> bool:
-    """Indexing has taken longer than `times` times the target's limit."""
+    """Return whether indexing has taken longer than `times` times the target's limit."""
     return _add_watched_time(upload, timing).elapsed >= times * timing.limits.give_up
 
 
 def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Indexing failed, and the target was asked to index again. `spent`: the document was to blame."""
+    """Record that indexing failed and that the target was asked to index again. `spent`: the document was to
+    blame.
+    """
     tries = upload.repairs + 1 if spent else upload.repairs
     wait = pause(max(1, tries), timing.chance)
     return replace(
@@ -358,17 +368,17 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
 
 
 def forgive(upload: Upload) -> Upload:
-    """A person says the cause is fixed: reset the failure counts."""
+    """Reset the failure counts: the user says that the cause is fixed."""
     return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """The account has no room to index it: spend no try and ask again once there is room."""
+    """Ask again once there is room, at no cost of a try: the account has no room to index it."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, next_look_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
-    """FAILED → INDEXING: the target cuts the document again; its bytes stay the same."""
+    """Move from FAILED to INDEXING: the target cuts the document again; its bytes stay the same."""
     return replace(
         upload,
         state=UploadState.INDEXING,
@@ -384,7 +394,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """The name is taken at the target: intend the upload again under another name."""
+    """Intend the upload again under another name, because its name is taken at the target."""
     return replace(
         answered(upload),
         state=UploadState.INTENDED,
@@ -396,7 +406,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 
 
 def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """A fresh intent in place of an upload that failed to index; its tries carry over.
+    """Create a fresh intent in place of an upload that failed to index; its tries carry over.
 
     `spent`: the document was to blame.
     """
@@ -424,7 +434,9 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def vanished(upload: Upload, timing: Timing) -> Upload:
-    """A document is missing while it should be indexing: absent twice, a horizon apart, means gone."""
+    """Record that a document is missing while it should be indexing: absent twice, a horizon apart, means
+    gone.
+    """
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, looks=checked.looks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
@@ -433,7 +445,7 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
-    """The document is due for deletion; no request was sent yet."""
+    """Mark the document for deletion; no request was sent yet."""
     if upload.remote_id is None:
         return drop(upload)
     # A document that served can serve again until the request is sent (`planner._can_return`).
@@ -457,7 +469,7 @@ def begin_delete(upload: Upload) -> Upload:
 
 
 def deleted(upload: Upload, timing: Timing) -> Upload:
-    """The target says the document is gone. If lists lag, keep a tombstone until a list confirms it."""
+    """Record that the document is deleted. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
         return replace(upload, state=UploadState.GONE, next_look_at=None)
     due_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
@@ -465,7 +477,7 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """A list past the horizon still has a deleted document: delete it again, a few times."""
+    """Delete the document again, a few times: a list past the horizon still has it."""
     # Lists lag: one that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.looked_at is None else min(upload.looked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
@@ -478,14 +490,14 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """The target refuses the delete: retry a few times, then seldom, and keep the reason for a person."""
+    """Retry a refused delete a few times, then seldom, and keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, next_look_at=timing.now + wait)
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """The delete may or may not have happened; repeating it is safe."""
+    """Record that the delete may or may not have happened; repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     return replace(upload, reason=reason, next_look_at=timing.now + seconds)
 
@@ -508,17 +520,17 @@ def awaits_file(upload: Upload) -> bool:
 
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
-    """Another document serves now, whatever happens to the file: the delete is due."""
+    """Make the delete due: another document serves now, whatever happens to the file."""
     return replace(upload, postponed=0, next_look_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:
-    """It never reached the target, or the target has nothing of it left."""
+    """Drop the upload: it never reached the target, or the target has nothing of it left."""
     return replace(upload, state=UploadState.DROPPED, next_look_at=None)
 
 
 def gone(upload: Upload) -> Upload:
-    """Its document no longer exists, and kbsync didn't delete it."""
+    """Record that its document no longer exists, and that kbsync didn't delete it."""
     return replace(upload, state=UploadState.GONE, next_look_at=None)
 
 
@@ -529,7 +541,7 @@ def poll_again(upload: Upload, timing: Timing) -> Upload:
 
 
 def hold(upload: Upload) -> Upload:
-    """Its deletion waits for a person; it keeps serving."""
+    """Hold its deletion until the user decides; it keeps serving."""
     return replace(upload, state=UploadState.HELD, next_look_at=None)
 
 
@@ -544,10 +556,10 @@ def want(upload: Upload) -> Upload:
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """The target can't rename it to its new path: it serves until another document does."""
+    """Keep it serving until another document does: the target can't rename it to its new path."""
     return replace(upload, phase=Phase.UNRENAMED, next_look_at=None, attempts=0, reason="")
 
 
 def relabelled(upload: Upload, label: str, name: str) -> Upload:
-    """The target has the document under its new path."""
+    """Record that the target has the document under its new path."""
     return replace(upload, label=label, name=name, next_look_at=None, attempts=0, reason="")

@@ -89,7 +89,7 @@ def same_address(sent_address: str, listed_address: str) -> bool:
 
 
 def address_key(text: str) -> str | None:
-    """Equal for all spellings of one address; None for text that is no address."""
+    """Return a key that is equal for all spellings of one address; None for text that is no address."""
     try:
         parts = urlsplit(checked(text))
         port = None if parts.port == _PORTS[parts.scheme] else parts.port
@@ -109,7 +109,7 @@ def _split(text: str) -> SplitResult:
 
 
 def _in_ascii(parts: SplitResult) -> str:
-    """As browsers send it: the host by IDNA, all else in percent-encoded UTF-8."""
+    """Return the address as browsers send it: the host by IDNA, all else in percent-encoded UTF-8."""
     try:
         host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
         remainder = parts._replace(scheme="", netloc="").geturl()
@@ -148,7 +148,9 @@ def _from_plist(content: bytes) -> str:
 
 
 def _sections(content: bytes) -> Sections:
-    """Sections and keys in lower case; of equal keys the first counts, lines without a key are ignored."""
+    """Return the sections with keys in lower case; the first of equal keys counts, and lines without a key
+    don't.
+    """
     # configparser refuses what Windows and desktops accept: equal keys, lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""The words of the mirror: what a file, an upload and a document are, as values.
+"""The vocabulary of a mirror: files, uploads and documents as values.
 
-Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 are
-carried as surrogate escapes, as `os.fsdecode` makes them. Digests are lower-case hex SHA-256.
-Times are seconds since the epoch (float) unless the name says `_ns`.
+Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 are carried
+as surrogate escapes, as `os.fsdecode` makes them. Digests are lower-case hex SHA-256. Times are seconds since
+the epoch (float) unless the name says `_ns`.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ class UploadState(enum.IntEnum):
 
     @property
     def serves(self) -> bool:
-        """The document answers searches for its path."""
+        """Whether the document answers searches for its path."""
         return self in SERVING
 
     @property
     def in_flight(self) -> bool:
-        """The target may hold it, but it doesn't serve yet."""
+        """Whether the target may hold it, although it doesn't serve yet."""
         return self in IN_FLIGHT
 
 
@@ -205,7 +205,7 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """Stands in for a digest when only the tag in a name is known; '' for no tag."""
+    """Return what stands in for a digest when only the tag in a name is known; '' for no tag."""
     return TAG + tag if tag else ""
 
 
@@ -266,23 +266,23 @@ class Upload:
 
     @property
     def is_marked(self) -> bool:
-        """Found at the target, and proven ours by more than its path and bytes."""
+        """Whether it was found at the target and proven ours by more than its path and bytes."""
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property
     def is_listed_ready(self) -> bool:
-        """Found at the target, whose list called it searchable."""
+        """Whether it was found at the target, whose list called it searchable."""
         ready_phases = (Phase.LISTED_READY, Phase.MARKED_READY)
         return self.state is UploadState.ADOPTING and self.phase in ready_phases
 
     @property
     def is_without_text(self) -> bool:
-        """The target found no text to search in it, which is nobody's fault."""
+        """Whether the target found no text to search in it, which is nobody's fault."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
 
 
 def serving(uploads: Iterable[Upload]) -> Upload | None:
-    """Return the one of a path's uploads that searches find; None if none serves."""
+    """Return the upload of a path that searches find; None if none serves."""
     return next((upload for upload in uploads if upload.state.serves), None)
 
 
@@ -325,7 +325,9 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Formats:
-    """What a target takes. Sizes are bytes; the number behind a field is that of the promise it serves."""
+    """What a target accepts. Sizes are in bytes; the number after a description is that of the promise it
+    serves.
+    """
 
     extensions: frozenset[str] = frozenset()
     """Extensions to send, in lower case without the dot: other files would fail each time (9)."""
@@ -342,7 +344,7 @@ class Formats:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long a target's work is waited for. Times are seconds, promises as in `Formats`."""
+    """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
 
     list_lag: float = 15.0
     """How long an accepted upload may be missing from the list; 0: one check decides an unsure upload (3)."""

@@ -58,7 +58,9 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """8 lower-case base32 characters (40 bits) of the SHA-256 given as hex. Raises ValueError for no hex."""
+    """Return 8 lower-case base32 characters (40 bits) of the SHA-256 given as hex. Raises ValueError for no
+    hex.
+    """
     return _base32(bytes.fromhex(digest), _TAG)
 
 
@@ -128,13 +130,16 @@ class Naming:
         return ParsedName(path, tag, number)
 
     def read_mangled(self, name: str) -> ParsedName | None:
-        """As `read`, but also accepts a name with a number added, or decoded with the wrong encoding."""
+        """Parse `name` as `read` does, but also accept a name with a number added, or decoded with the wrong
+        encoding.
+        """
         bare = _normalise(name)
         guesses = (name, _strip_added(bare), *_redecode(bare))
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
 
     def key(self, name: str) -> str:
-        """Equal for a name and every form a service gives it: the tag, "" (plain), the name (marked).
+        """Return a key that is equal for a name and every form a service gives it: the tag, "" (plain), the
+        name (marked).
 
         Names of others may have any key.
         """
@@ -234,7 +239,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _cut(flat: str, room: int) -> str:
-    """As many whole characters of `flat` as fit into `room` bytes."""
+    """Return as many whole characters of `flat` as fit into `room` bytes."""
     end = 0
     for piece in _PIECE.finditer(flat):
         room -= len(piece[0].encode())

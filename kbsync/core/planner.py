@@ -86,7 +86,7 @@ class Action:
 
 
 def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> tuple[Action, ...]:
-    """Return what to do now; empty if nothing is to do or time must tell. `uploads` excludes final ones."""
+    """Return what to do now; empty if there is nothing to do yet. `uploads` excludes final ones."""
     if serving(uploads) is None and (marked := _newest_marked(uploads, desired)):
         is_awaited = any(u.state is UploadState.INDEXING and _may_serve(u) for u in uploads)
         return () if is_awaited else (Action(Step.SERVE, marked.id),)
@@ -100,7 +100,7 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, of those found at the target and proven ours: the file's own, or the
+    """Return the document to serve, among those found at the target and proven ours: the file's own, or the
     newest.
     """
     marked = [upload for upload in uploads if upload.is_marked]
@@ -108,7 +108,7 @@ def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Return whether it is still unknown if the path is to have a document, and which."""
+    """Return whether it is still unknown if the path needs a document, and which."""
     # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
     if desired.presence is Presence.UNKNOWN:
         return removal_cause(desired) != DESELECTED
@@ -203,13 +203,13 @@ def _keep(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> 
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Nothing else would require sending its bytes."""
+    """Return whether nothing else would require sending its bytes."""
     same = server.digest == desired.digest and server.recipe != desired.recipe
     return same and _relabel(server, desired, abilities) is not None
 
 
 def _can_return(upload: Upload) -> bool:
-    """It served before, and its delete was not sent."""
+    """Return whether it served before and its delete was not sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
@@ -218,7 +218,9 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 
 
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Nothing or `RELABEL` if the server's path is or can be made right; None if it needs a successor."""
+    """Return nothing or `RELABEL` if the server's path is right or can be corrected; None if it needs a
+    successor.
+    """
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
@@ -284,7 +286,7 @@ def digests_match(known_digest: str, known_size: int | None, digest: str, size: 
 
 
 def _is_unread(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """It may be this file, and kbsync hasn't read it yet."""
+    """Return whether it may be this file, and kbsync hasn't read it yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
     return abilities.reads and could_be and upload.size in (desired.size, UNKNOWN_SIZE)
 
@@ -326,12 +328,14 @@ def _supersede(
 
 
 def _may_serve(upload: Upload) -> bool:
-    """It may be searchable, or become so: it was sent, and not given up."""
+    """Return whether it may be or become searchable: it was sent, and not given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
 def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Its delete was sent without effect, and its path is wanted again: wait until another upload serves."""
+    """Return whether a delete was sent without effect and its path is wanted again; then wait until another
+    upload serves.
+    """
     if removal_cause(desired) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
@@ -366,13 +370,15 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
 
 
 def is_without_text(desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """These bytes were sent, and the target's last word on them is that they hold no text."""
+    """Return whether these bytes were sent and the target last said that they contain no text."""
     fitting = [u for u in uploads if _same_content(u, desired)]
     return bool(fitting) and fitting[-1].is_without_text
 
 
 def is_stuck_under_old_name(desired: Desired, server: Upload, uploads: Iterable[Upload]) -> bool:
-    """The renamed file was refused: searches find its bytes only under the old name."""
+    """Return whether the renamed file was refused, so that searches find its bytes only under the old
+    name.
+    """
     refused = any(u.state is UploadState.FAILED and _same_content(u, desired) for u in uploads)
     return refused and server.label != desired.path
 

@@ -1,4 +1,4 @@
-"""Decides when a path is quiet, with a clock handed in. Pure.
+"""Decides when a path is quiet, by the clock that it is given. Pure.
 
 Quiet is measured: the same stamp at two checks one settle apart (promise 8). The age of a file is only a
 shortcut, because its stamps come from other clocks.
@@ -29,7 +29,7 @@ class DueFile:
 
 @dataclass(slots=True)
 class _Wait:
-    """One tracked path: since when, its last stamp, and when it is quiet and due."""
+    """A tracked path: when tracking began, its last stamp, and when it is quiet and due."""
 
     stamp: Stamp
     since: float
@@ -38,7 +38,7 @@ class _Wait:
 
 
 def quiet_time(stamp: Stamp, settle: float) -> float:
-    """Return seconds without change that a file with this stamp needs."""
+    """Return the seconds that a file with this stamp must stay unchanged."""
     return settle * EMPTY_FACTOR if stamp.size == 0 else settle
 
 
@@ -63,7 +63,9 @@ class Settling:
         self._waits: dict[str, _Wait] = {}  # the longest tracked first
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """A check at `now` saw `stamp`. The first starts the path's clock, a new stamp its quiet time."""
+        """Record that a check at `now` saw `stamp`. The first check starts the path's clock, a new stamp its
+        quiet time.
+        """
         wait = self._waits.get(path)
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)
@@ -84,7 +86,7 @@ class Settling:
             self.touch(path, wait.stamp, now)
 
     def forget(self, path: str) -> None:
-        """Track `path` no longer; unknown paths are no error."""
+        """Stop tracking `path`; unknown paths are no error."""
         self._waits.pop(path, None)
 
     def due(self, now: float, limit: int | None = None) -> list[DueFile]:
@@ -105,7 +107,9 @@ class Settling:
         return [*quiet, *overdue][:limit]
 
     def next_due(self) -> float | None:
-        """When the next path is due (monotonic seconds, may be in the past); None if none is tracked."""
+        """Return when the next path is due (monotonic seconds, maybe in the past); None if none is
+        tracked.
+        """
         return min((wait.due_at for wait in self._waits.values()), default=None)
 
     def paths(self) -> list[str]:
@@ -118,7 +122,7 @@ class Settling:
         return None if wait is None else wait.stamp
 
     def since(self, path: str) -> float | None:
-        """When the longest wait of `path` began; None if it isn't tracked."""
+        """Return when the longest wait of `path` began; None if it isn't tracked."""
         wait = self._waits.get(path)
         return None if wait is None else wait.since
 

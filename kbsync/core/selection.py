@@ -116,7 +116,7 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
 
 @functools.lru_cache(maxsize=256)
 def path_matcher(pattern: str) -> Callable[[str], bool]:
-    """Return whether one pattern matches the path of a file, or a folder above it.
+    """Return a test for whether one pattern matches the path of a file, or a folder above it.
 
     Raises ValueError for a pattern that matches nothing.
     """
@@ -158,13 +158,13 @@ def _parse_line(text: str, rule: str) -> PatternLine:
 
 
 def _segments(pattern: str) -> tuple[str, ...]:
-    """`/a/**/b` as ("a", "**", "b"); more than two stars are two."""
+    """Split a pattern: `/a/**/b` becomes ("a", "**", "b"); more than two stars count as two."""
     parts = pattern.removeprefix("/").split("/")
     return tuple("**" if len(part) > 1 and not part.strip("*") else part for part in parts)
 
 
 def _without_trailing_spaces(text: str) -> str:
-    """A space at the end counts only after a backslash."""
+    """Remove spaces at the end, except one after a backslash."""
     stripped = text.rstrip(" ")
     backslashes = len(stripped) - len(stripped.rstrip("\\"))
     return stripped + " " if backslashes % 2 and len(stripped) < len(text) else stripped
@@ -293,7 +293,9 @@ IGNORE_FILE = ".kbsyncignore"
 
 
 def _with_random_end(beginning: str) -> tuple[str, ...]:
-    """Names that end in six characters of `mkstemp`, one not a small letter (`sedentary` is a word)."""
+    """Return patterns for names that end in six characters of `mkstemp`, one not a small letter (`sedentary`
+    is a word).
+    """
     letters = ["[A-Za-z0-9]"] * 6
     return tuple(
         beginning + "".join([*letters[:index], "[A-Z0-9]", *letters[index + 1 :]]) for index in range(6)
@@ -394,7 +396,7 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """Equal versions give equal verdicts in a folder; holds both parts in one string."""
+        """Equal versions give equal decisions in a folder; one string holds both parts."""
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:

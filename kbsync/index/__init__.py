@@ -1,1 +1,1 @@
-"""The embedded index: bytes to text, passages, vectors, ranked hits. It knows no mirror and no target."""
+"""The embedded index: bytes to text, passages, vectors, ranked hits. It knows neither mirrors nor targets."""

@@ -1,7 +1,7 @@
 """The tokens of a question, as the library makes those of documents.
 
-Loading the library and its form of the vocabulary takes longer than a search. A question is short, so that
-byte-pair encoding in Python is quick enough; the tests hold it to the library's tokens.
+Loading the library and its form of the vocabulary takes longer than a search. A question is short, so
+byte-pair encoding in Python is fast enough; tests compare its tokens with the library's.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ class Vocabulary:
         self._ids: dict[str, int] = json.loads(content[start:end])
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text in which no special token stands."""
+        """Return the tokens of a text without special tokens."""
         normalized = _SPACE + text.replace(" ", _SPACE) if text else ""
         return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """When the two become one token, the lowest first; None if never.
-
-        The order of the file's merges: by the number of the token that results, and runs of spaces last.
+        """Return when the two become one token, the lowest first; None if never. The order is that of the
+        file's merges: by the number of the token that results, and runs of spaces last.
         """
         both = self._ids.get(left + right)
         if both is None:
@@ -44,7 +43,7 @@ class Vocabulary:
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Joins the pair of the lowest rank, the first of equals, until none is left."""
+        """Join the pair of the lowest rank, the first of equals, until none is left."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:

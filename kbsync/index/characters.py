@@ -1,4 +1,4 @@
-"""Makes one of characters that can be written in several ways.
+"""Unifies characters that can be written in several ways.
 
 macOS decomposes letters in file names, PDF has ligatures and radicals for letters, word processors leave
 invisible hyphens in words.
@@ -81,7 +81,7 @@ def simplified(text: str) -> str:
 
 @functools.cache
 def _simplified() -> Mapping[int, int]:
-    """OpenCC's TSCharacters, of several characters the first (see NOTICE)."""
+    """Return OpenCC's TSCharacters; of several characters, the first (see NOTICE)."""
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
 

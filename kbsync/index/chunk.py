@@ -250,7 +250,7 @@ class _MarkupReader:
         yield from self._close_block()
 
     def _read(self, line: _Line) -> Iterator[Block]:
-        """Blocks that end at a line outside of any fence."""
+        """Yield the blocks that end at a line outside of any fence."""
         if not line.text or line.text.isspace():
             yield from self._close_block()
         elif heading := self._heading(line):

@@ -161,7 +161,7 @@ class BuiltinEmbedder:
         self._read_rows([])  # checks the beginning of the weights
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.
+        """Return vectors of shape (len(texts), 256), rows of length 1; a zero row for a text without tokens.
 
         Raises `UsageError` if the weights or the tokenizer are no longer the expected ones.
         """
@@ -178,7 +178,7 @@ class BuiltinEmbedder:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Shape (256,), length 1. Raises `UsageError` as `embed`."""
+        """Return a vector of shape (256,), length 1. Raises `UsageError` as `embed`."""
         if len(text) > LONGEST or any(token in text for token in _SPECIAL):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         else:
@@ -257,7 +257,7 @@ def wordllama_folder() -> Path:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns an OSError into a `UsageError` with the fix."""
+    """Turn an OSError into a `UsageError` with the fix."""
     try:
         yield
     except OSError as error:
@@ -267,7 +267,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raises `UsageError` if it is not the file that made the vectors in the index."""
+    """Raise `UsageError` if it is not the file that made the vectors in the index."""
     found = digest.hexdigest()
     if found != sha256:
         raise UsageError(
@@ -377,14 +377,14 @@ _INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
 
 
 def _mean(vectors: NDArray[np.float32], weights: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weighted by token; padding weighs nothing."""
+    """Return the mean, weighted by token; padding weighs nothing."""
     shares: NDArray[np.float32] = weights[:, :, None].astype(vectors.dtype)
     mean: NDArray[np.float32] = (vectors * shares).sum(axis=1) / shares.sum(axis=1).clip(min=1)
     return mean
 
 
 def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Later tokens, which have seen more of the text, weigh more."""
+    """Return a mean in which later tokens, which have seen more of the text, weigh more."""
     return _mean(vectors, mask * mask.cumsum(axis=1))
 
 
@@ -468,7 +468,7 @@ def _json(path: Path, kind: type[T]) -> T:
 
 
 def onnx_name(folder: Path) -> str:
-    """Identity of the vectors of the model in `folder`: a hash of its files and its usage.
+    """Return the identity of the vectors of the model in `folder`: a hash of its files and its usage.
 
     Raises `UsageError`.
     """

@@ -1,4 +1,4 @@
-"""Turns errors of SQLite and the disk into what to do about them."""
+"""Turns errors of SQLite and the disk into messages with a fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kbsync.state.db import lacks_inodes
 
 
 def no_space(what: str, place: Path | str) -> Halted:
-    """The disk of `place` is full, or can hold no more files."""
+    """Return the error of a disk that is full, or can hold no more files."""
     resource, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
     return Halted(
         "disk-full",
@@ -25,7 +25,9 @@ def no_space(what: str, place: Path | str) -> Halted:
 
 
 def dimensions_changed(model: str, before: int, now: int) -> Halted:
-    """A service now gives vectors of another length, which can't be compared with earlier ones."""
+    """Return the error of a service that now returns vectors of another length, which can't be compared with
+    earlier ones.
+    """
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors of {before} numbers until now, and now returns {now}",
@@ -34,8 +36,8 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
-    """Return what to do about a file or scratch folder that can't be read or written; `failed`: the failed
-    work.
+    """Return the error, with the fix, for a file or scratch folder that can't be read or written; `failed`:
+    the failed work.
     """
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -48,7 +50,7 @@ def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -
 
 
 def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> TargetError:
-    """Return what to do about a disk that refuses a write."""
+    """Return the error, with the fix, for a disk that refuses a write."""
     number = getattr(error, "errno", None)
     if isinstance(error, apsw.FullError) or number in (errno.ENOSPC, errno.EDQUOT):
         return no_space("the index", folder)

@@ -47,7 +47,7 @@ def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
 
 
 def cut_here(parse: Parse) -> Cutter:
-    """Cuts one document after the other, in the calling thread."""
+    """Return a cutter that cuts one document after the other, in the calling thread."""
 
     def cut(documents: Sequence[tuple[Entry, Body]]) -> Generator[Cut | TargetError]:
         for entry, body in documents:
@@ -124,7 +124,7 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """The vectors of one batch that the index lacks. Asks a service as soon as a request is full."""
+    """Makes the vectors of one batch that the index lacks. Asks a service as soon as a request is full."""
 
     def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
         self._encoder, self._find_embedded = encoder, find_embedded

@@ -56,7 +56,7 @@ class Ranker(Protocol):
         """Maximum number of texts in one request."""
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """(index, score) of every text, best first. Raises `TargetError`."""
+        """Return (index, score) of every text, best first. Raises `TargetError`."""
 
     def close(self) -> None:
         """Release its connections."""
@@ -87,7 +87,7 @@ def with_unranked(order: Sequence[tuple[int, float]], positions: Sequence[int]) 
 
 
 def behind(scores: Sequence[float], lowest: float) -> list[float]:
-    """Scores of candidates behind all ranked ones: in their order, below `lowest`."""
+    """Return scores for candidates behind all ranked ones: in their order, below `lowest`."""
     best = max(scores, default=1.0) or 1.0
     return [0.999 * lowest * score / best for score in scores]
 
@@ -145,7 +145,7 @@ class Search:
             return _hits(snapshot, ranked, query.top_k)
 
     def _vector(self, text: str) -> NDArray[np.float32] | None:
-        """None if there are no vectors to compare with, or a service fails."""
+        """Return the vector; None if there are no vectors to compare with, or a service fails."""
         if not self._has_vectors:
             return None
         try:
@@ -175,7 +175,7 @@ class Search:
 def _merged(
     candidates: Sequence[CandidateChunk], translated: Sequence[CandidateChunk]
 ) -> list[CandidateChunk]:
-    """Return both, a chunk of both with its better score."""
+    """Return both lists merged; a chunk in both has its better score."""
     merged = {each.chunk: each for each in candidates}
     for each in translated:
         other = replace(
@@ -193,7 +193,7 @@ def _corrected(phrase: str, unknown: Sequence[Unknown]) -> str:
 
 
 def _ranked(candidates: Sequence[CandidateChunk], least: float) -> list[_Scored]:
-    """Chunks by score, best first, without those that are only slightly similar.
+    """Return chunks by score, best first, without those that are only slightly similar.
 
     `least`: the cosine that a chunk without any of the words must have.
     """
@@ -231,7 +231,7 @@ def _reranked(
 
 
 def _hits(snapshot: StoreSnapshot, ranked: Sequence[_Scored], top_k: int) -> list[Hit]:
-    """Chunks gathered into documents; both stay best first."""
+    """Return the documents of these chunks; both stay best first."""
     groups = dict[int, list[_Scored]]()
     for item in ranked:
         if item.score > 0:

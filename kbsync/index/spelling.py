@@ -79,7 +79,7 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def slips_between(one: str, other: str) -> int:
-    """Return the least number of letters left out, added or wrong, and of neighbours swapped."""
+    """Return the minimum number of letters left out, added or wrong, and of neighbours swapped."""
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         before, last, row = last, row, [i]

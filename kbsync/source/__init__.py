@@ -1,1 +1,1 @@
-"""The disk: watching, scanning, looking at one path, stable reads."""
+"""The disk: watching, scanning, checking one path, stable reads."""

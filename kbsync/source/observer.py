@@ -77,7 +77,7 @@ def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
 
 
 def descriptors_used_up() -> bool:
-    """Return true if this process, not the inotify limit, has run out of descriptors."""
+    """Return whether this process, not the inotify limit, has run out of descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir("/proc/self/fd")) + 8 >= soft
@@ -123,7 +123,7 @@ def foreseen_obstacle(
 
 
 def too_few_watches(watches: int | None, directories: int) -> Obstacle:
-    """The folder has more directories than the kernel lets the user watch."""
+    """Return the obstacle that the folder has more directories than the kernel lets the user watch."""
     allowed = "too few" if watches is None else f"only {watches}"
     needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
     return Obstacle(

@@ -65,9 +65,8 @@ class Spool:
     """Hashes the pieces of one file and, given a folder, keeps them; `finish` makes a `Spooled` of them."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
-        """Errors name `path`. `mark`: see `prefix`.
-
-        Without `folder`, writes nothing and keeps only up to `room` bytes.
+        """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`. Without `folder`, writes
+        nothing and keeps only up to `room` bytes.
         """
         self.size = 0
         self.prefix = ""
@@ -86,7 +85,7 @@ class Spool:
         return self._hash.hexdigest()
 
     def write(self, piece: memoryview) -> None:
-        """Append; raises StateError if the folder can't take it."""
+        """Append the piece. Raises StateError if the folder can't take it."""
         until_mark = self._mark - self.size
         if 0 <= until_mark <= len(piece):
             self._hash.update(piece[:until_mark])
@@ -115,7 +114,7 @@ class Spool:
         self._pieces.clear()
 
     def finish(self, stamp: Stamp) -> Spooled:
-        """Hand over the bytes collected, as those of the file with this stamp."""
+        """Return the collected bytes, as those of the file with this stamp."""
         content: bytes | int = self._fd if self._fd >= 0 else b"".join(self._pieces)
         self._fd = -1
         return Spooled(content, self.size, self.digest, stamp)
@@ -171,7 +170,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """Changed during the read: try again later. `sample` is from the last read that held still."""
+    """The file changed during the read: try again later. `sample` is from the last read that held still."""
 
     reason: str
     sample: Sample | None = None

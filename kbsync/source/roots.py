@@ -118,7 +118,7 @@ def identify(root: Path) -> RootIdentity:
 
 
 def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = False) -> str:
-    """ "" if `current` is still the root `stored`, else a sentence on the difference.
+    """Return "" if `current` is still the root `stored`, else a sentence about the difference.
 
     The device number is compared only `within_run`, because it may change with every mount.
     """
@@ -176,7 +176,7 @@ class FolderStack:
     HELD = 64
 
     def __init__(self, root: Path) -> None:
-        """Opens the root, which stays open until `close`. Raises OSError."""
+        """Open the root, which stays open until `close`. Raises OSError."""
         self._names: list[str] = []
         self._fds = [os.open(root, os.O_RDONLY | os.O_DIRECTORY)]
         self._identities: dict[int, tuple[int, int]] = {}
@@ -238,14 +238,14 @@ class FolderStack:
 
 
 def error_words(error: OSError) -> str:
-    """Return an error in words for a person, with a fix if one is known."""
+    """Describe an error for the user, with a fix if one is known."""
     words = system_reason(error)
     fix = _FIXES.get(error.errno or 0)
     return f"{words}; {fix}" if fix else words
 
 
 def error_words_at(error: OSError) -> str:
-    """Return `error_words` of an error at a path that was checked.
+    """Describe an error as `error_words` does, for an error at a path that was checked.
 
     Raises ShortageError if no path is to blame: then nothing is known about this one.
     """

@@ -120,7 +120,7 @@ class _Folder:
         return f"{self.path}/{name}" if self.path else name
 
     def read(self) -> None:
-        """Raises OSError, also if entries may be listed but not checked."""
+        """Read the listing. Raises OSError, also if entries may be listed but not checked."""
         self.rows, self.folders, self.unclear, self.raced = set(), set(), set(), set()
         with os.scandir(self.fd) as entries:
             for entry in entries:
@@ -143,11 +143,11 @@ class _Folder:
 
 
 class _Blocked(Exception):
-    """The folder can't be listed; `str()` says why."""
+    """A folder that can't be listed; `str()` says why."""
 
 
 class _RacedAway(Exception):
-    """A folder vanished: the next check of its parent reports that."""
+    """A folder that vanished; the next check of its parent reports that."""
 
 
 class Scan(Iterator[FolderListing]):

@@ -34,7 +34,7 @@ class PathStat:
 
     @property
     def lacks_file(self) -> bool:
-        """No file is there for sure: nothing at all, or a folder in its place."""
+        """Whether there is certainly no file: nothing at all, or a folder in its place."""
         return self.presence is Presence.MISSING or self.kind is FileKind.FOLDER
 
 
@@ -140,7 +140,7 @@ def _inode(fd: int, name: str) -> tuple[int, int]:
 
 
 def fold(name: str) -> str:
-    """Equal for names or paths that differ only in case or in Unicode's normal form."""
+    """Return a key that is equal for names or paths that differ only in case or in Unicode's normal form."""
     if name.isascii():
         return name.casefold()
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())

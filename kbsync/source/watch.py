@@ -76,7 +76,7 @@ _JOIN_SECONDS = 5.0
 
 
 async def run_detached(call: Callable[[], T]) -> T:
-    """Return or raise the outcome of `call`, run in its own thread: a dead network mount may block it.
+    """Run `call` in its own thread, because a dead network mount may block it; return or raise its outcome.
 
     If the caller is cancelled, the call continues and its outcome is dropped.
     """
@@ -95,7 +95,7 @@ async def run_detached(call: Callable[[], T]) -> T:
 
 
 class Mode(enum.StrEnum):
-    """The source of hints: the kernel, or none but the rescan."""
+    """The source of hints: the kernel, or only the rescan."""
 
     NATIVE = "native"
     POLLING = "polling"
@@ -112,7 +112,7 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Identifies the folder now at this path. Raises OSError, also if it may not be read."""
+    """Return what identifies the folder now at this path. Raises OSError, also if it may not be read."""
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -120,7 +120,7 @@ def device_and_inode(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine's functions that watching needs; tests replace them. `clock` is monotonic seconds."""
+    """The functions of the machine that watching needs; tests replace them. `clock` is monotonic seconds."""
 
     clock: Callable[[], float] = time.monotonic
     limits: Callable[[], InotifyLimits] = read_limits
@@ -185,7 +185,9 @@ class Watch:
         self._was_silent = False
 
     async def open(self) -> None:
-        """Watch. Raises OSError (28 or 24 at a limit), and then leaves no thread and no descriptor behind."""
+        """Start to watch. Raises OSError (28 or 24 at a limit), and then leaves no thread and no descriptor
+        behind.
+        """
         await run_detached(self._open)
 
     async def close(self) -> None:
@@ -243,17 +245,17 @@ class Watch:
 
     @property
     def heard(self) -> int:
-        """How many events of the folder have arrived so far."""
+        """Number of events of the folder that have arrived so far."""
         return self._tree.heard
 
     @property
     def is_silent(self) -> bool:
-        """No event has arrived since the finished scan before the last one began."""
+        """Whether no event has arrived since the finished scan before the last one began."""
         return self._was_silent and self.heard == self._last_scan_began
 
 
 class RootCheck:
-    """Compares the folder with the one it was: it can vanish or be replaced without any event.
+    """Checks whether the folder is still the same: it can vanish or be replaced without any event.
 
     While `is_local` is set, checks at once (some microseconds); otherwise in a thread, because a dead network
     mount never answers. At most one check is open.
@@ -363,7 +365,7 @@ class Watcher:
 
     @property
     def rescan_wanted(self) -> bool:
-        """Hints may have been lost: the whole folder must be scanned."""
+        """Whether hints may have been lost, so that the whole folder must be scanned."""
         return bool(self.rescan_reason)
 
     @property
@@ -434,14 +436,14 @@ class Watcher:
         self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
-        """A full scan begins and answers all rescan requests so far."""
+        """Record that a full scan begins, which answers all rescan requests so far."""
         self.rescan_reason = ""
         self.hints.overflowed = False
         if self._watch is not None:
             self._watch.scan_started()
 
     def scan_ended(self, directories: int, seconds: float, changes: int = 0) -> None:
-        """A full scan counted `directories`, including the root.
+        """Record a full scan that counted `directories`, including the root.
 
         `changes`: how many differences it found. If no event reported any, events may not arrive at all.
         """

@@ -1,5 +1,5 @@
-"""Waits for a person's decision: deletions over the limits (see `removals`), and documents to index again
-because settings changed.
+"""What waits for the user's decision: deletions over the limits (see `removals`), and documents to index
+again because settings changed.
 
 Recipes that cost money are allowed, asked about or undecided, one row each (ADR 23).
 """
@@ -20,7 +20,7 @@ COLLECTING, RELEASED, ASKED = "collecting", "released", "asked"
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A batch of deletions, or a question about renewals. `detail`: explains it to a person."""
+    """A batch of deletions, or a question about renewals. `detail`: explains it to the user."""
 
     id: int
     mirror: int
@@ -53,11 +53,13 @@ class Holds(Table):
         return self.open(mirror, now, DELETIONS, COLLECTING)
 
     def weigh(self, hold: int, state: str, now: float) -> None:
-        """Release all its deletions, or ask a person about them."""
+        """Release all its deletions, or ask the user about them."""
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, weighed: bool) -> list[Hold]:
-        """Batches with deletions that aren't held or carried out yet: the weighed ones, or the others."""
+        """Return batches with deletions that aren't held or carried out yet: the weighed ones, or the
+        others.
+        """
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, weighed)
 
@@ -102,7 +104,7 @@ class Recipes(Table):
     """Recipes that files of serving documents want: allowed, asked about in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
-        """Return how many serving documents want each other recipe."""
+        """Return how many serving documents need each recipe that isn't their own."""
         sql = (
             "SELECT wanted_recipe, count(*) FROM upload"
             " WHERE mirror = ? AND wanted_recipe <> '' AND state = 5 GROUP BY 1"
@@ -110,12 +112,12 @@ class Recipes(Table):
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
     def allowed(self, mirror: int) -> frozenset[str]:
-        """Recipes under which documents are indexed again without asking."""
+        """Return the recipes with which documents are indexed again without asking."""
         sql = "SELECT recipe FROM recipe_change WHERE mirror = ? AND hold IS NULL"
         return frozenset(recipe for (recipe,) in self._db.execute(sql, (mirror,)))
 
     def asked(self, mirror: int) -> dict[str, int]:
-        """Recipes that need a person's decision, with the number of documents of each."""
+        """Return the recipes that need the user's decision, with the number of documents of each."""
         sql = "SELECT recipe, documents FROM recipe_change WHERE mirror = ? AND hold IS NOT NULL"
         return {recipe: int(n) for recipe, n in self._db.execute(sql, (mirror,))}
 
@@ -125,7 +127,7 @@ class Recipes(Table):
         self._db.executemany(sql, ((mirror, recipe) for recipe in recipes))
 
     def ask(self, mirror: int, hold: int, recipes: Mapping[str, int]) -> None:
-        """Ask a person about these recipes, with the number of documents of each."""
+        """Ask the user about these recipes, with the number of documents of each."""
         self._db.executemany(
             "INSERT OR REPLACE INTO recipe_change VALUES(?, ?, ?, ?)",
             ((mirror, recipe, hold, n) for recipe, n in recipes.items()),
@@ -149,7 +151,7 @@ class Recipes(Table):
         )
 
     def page(self, mirror: int, recipe: str, after: int, limit: int) -> list[tuple[int, str]]:
-        """(upload, path) of serving documents that want this recipe, starting after `after`."""
+        """Return (upload, path) of serving documents that need this recipe, starting after `after`."""
         sql = (
             "SELECT id, path FROM upload WHERE mirror = ? AND wanted_recipe = ? AND wanted_recipe <> ''"
             " AND state = 5 AND path IS NOT NULL AND id > ? ORDER BY id LIMIT ?"
@@ -158,7 +160,7 @@ class Recipes(Table):
         return [(int(number), unbind(path)) for number, path in rows]
 
     def members(self, hold: Hold) -> Iterator[tuple[str, int, str]]:
-        """(path, upload, wanted recipe) of a hold's documents, by path."""
+        """Yield (path, upload, wanted recipe) of a hold's documents, by path."""
         sql = f"SELECT u.path, u.id, u.wanted_recipe {_HELD} AND u.path IS NOT NULL ORDER BY u.path"
         for path, number, recipe in self._db.execute(sql, (hold.mirror, hold.id)):
             yield unbind(path), int(number), recipe

@@ -132,7 +132,9 @@ def open_temporary() -> apsw.Connection:
 
 
 def _set_up(connection: apsw.Connection) -> None:
-    """Write nothing outside of the file's folder; plan a statement once, not for each set of values."""
+    """Configure the connection: write only inside the file's folder, and plan each statement once, for all
+    values.
+    """
     # Temporary files would hold private data, and a read-only root has no room for any.
     connection.pragma("temp_store", 2)
     # The "query planner stability guarantee": without it SQLite often recompiles a statement when its values
@@ -167,7 +169,7 @@ def state_errors(path: Path) -> Iterator[None]:
 
 
 def _fix_for_closed(path: Path) -> str:
-    """Return what a person can do if the file doesn't open."""
+    """Return what the user can do if the file doesn't open."""
     # SQLite doesn't report that it ran out of descriptors, or the disk out of inodes.
     try:
         os.close(os.dup(2))
@@ -189,7 +191,7 @@ def lacks_inodes(path: Path) -> bool:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file at this path; None if there is none."""
+    """Return device and inode of the file at this path; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -208,7 +210,7 @@ def set_aside(path: Path) -> Path:
 
 
 def list_set_aside(folder: Path) -> list[Path]:
-    """Damaged databases that were set aside in a folder, without their WAL files."""
+    """Return the damaged databases that were set aside in a folder, without their WAL files."""
     files = sorted(folder.glob("*.db.damaged-*"))
     return [file for file in files if not file.name.endswith(("-wal", "-shm"))]
 

@@ -39,7 +39,7 @@ class FolderRow:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Directory and name of a path; the directory of a top-level name is ''."""
+    """Return directory and name of a path; the directory of a top-level name is ''."""
     folder, _, name = path.rpartition("/")
     return folder, name
 
@@ -118,7 +118,7 @@ class Folders:
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def mounts_over(self, mirror: int, path: str) -> list[str]:
-        """Directories at or above a path that were mount points when last listed."""
+        """Return the directories at or above a path that were mount points when last listed."""
         above = itertools.accumulate(path.split("/"), join)
         rows = (self.get(mirror, folder) for folder in above)
         return [row.path for row in rows if row is not None and row.is_mount]
@@ -137,7 +137,7 @@ class Folders:
         return [_read_folder(row) for row in rows]
 
     def tree(self, mirror: int, path: str) -> Iterator[tuple[int, str]]:
-        """(id, path) of a directory and everything below it."""
+        """Yield (id, path) of a directory and everything below it."""
         sql = "SELECT id, path FROM folder WHERE id IN (SELECT id FROM tree)"
         for number, below in list(self._db.execute(SUBTREE + sql, (mirror, bind(path)))):
             yield number, unbind(below)
@@ -166,7 +166,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return a directory in a list of paths, distinguishable from a file."""
+    """Return the name of a directory for a list of paths, distinguishable from a file."""
     return f"{path}/" if path else "./"
 
 
@@ -360,7 +360,7 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """When the earliest first check without a file was, of those that wait for the second.
+        """Return when the earliest first check without a file was, of those that wait for the second.
 
         Ignores files missed by running scans (`is_missed_by_scan`).
         """
@@ -372,7 +372,7 @@ class Entries:
         return None if row is None else row[0]
 
     def waiting(self, mirror: int, limit: int) -> list[FileRow]:
-        """Pending or indexing files, longest wait first."""
+        """Return pending or indexing files, the longest wait first."""
         source = "entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
         where = "e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since"
         return list(self._select(source, where, (mirror,), limit))
@@ -388,7 +388,7 @@ class Entries:
         return list(self._select("folder f CROSS JOIN entry e ON e.folder = f.id", where, values, limit))
 
     def racy(self, mirror: int, limit: int) -> list[FileRow]:
-        """Present files whose stamp proves nothing yet."""
+        """Return present files whose stamp proves nothing yet."""
         return list(self._select(_JOINED, "e.racy = 1 AND e.presence = 0 AND f.mirror = ?", (mirror,), limit))
 
     def with_ino(self, mirror: int, ino: int, digest: str) -> list[FileRow]:
@@ -470,7 +470,9 @@ class Entries:
         return (_read_entry(path, row) for row in self._db.execute(sql, (number,)))
 
     def rows(self, mirror: int, folder: str) -> Iterator[tuple[Any, ...]]:
-        """(name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's types."""
+        """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's
+        types.
+        """
         # Skip deleted files: one that returns unchanged, say with its mount, is a new event.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
@@ -484,7 +486,7 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Since when the longest waiting file has been pending or indexing; None if none waits."""
+        """Return since when the longest waiting file has been pending or indexing; None if none waits."""
         sql = (
             "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"

@@ -1,7 +1,6 @@
 """What kbsync did to the documents of each mirror: no text of documents, bounded in time and rows.
 
-An entry is written in the transaction of the change that it tells of, so a crash neither loses nor invents
-one.
+Each entry is written in the transaction of its change, so a crash neither loses nor invents one.
 """
 
 from __future__ import annotations

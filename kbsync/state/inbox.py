@@ -13,7 +13,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of a person: approve, retry, repair, audit, rescan or, to no mirror, reload.
+    """One request of the user: approve, retry, repair, audit, rescan or, to no mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """

@@ -76,7 +76,7 @@ def holder(state_dir: Path) -> str:
 
 
 def taken_at(state_dir: Path) -> float | None:
-    """When the lock was last taken, epoch seconds; None if unknown."""
+    """Return when the lock was last taken, in epoch seconds; None if unknown."""
     with contextlib.suppress(OSError):
         return (state_dir / "lock").stat().st_mtime
     return None
@@ -117,7 +117,7 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, that with its device as the kernel writes it, and its last holder's note."""
+    """A lock file: its inode, its device and inode as the kernel writes them, and its last holder's note."""
 
     number: int
     kernel_id: str

@@ -134,7 +134,7 @@ class Mirrors(Table):
         )
 
     def set_halt(self, mirror: int, halt: Halt | None) -> None:
-        """Set or clear why the mirror waits for a person."""
+        """Set or clear why the mirror waits for the user."""
         if halt is None:
             self._set(mirror, halt_reason=None, halt_detail=None, halt_cure=None)
         else:
@@ -142,11 +142,11 @@ class Mirrors(Table):
             self._set(mirror, halt_reason=halt.reason, halt_detail=detail, halt_cure=cure)
 
     def set_note(self, mirror: int, note: str) -> None:
-        """Set a notice for a person that halts nothing."""
+        """Set a notice for the user that halts nothing."""
         self._set(mirror, note=note)
 
     def set_hold_all(self, mirror: int, hold: bool) -> None:
-        """Set whether every deletion asks, however few."""
+        """Set whether every deletion needs approval, however few there are."""
         self._set(mirror, hold_all=hold)
 
     def pass_ended(self, mirror: int, now: float, deep: bool) -> None:

@@ -1,4 +1,4 @@
-"""Pauses of mirrors, as a person asked for them.
+"""Pauses of mirrors that users asked for.
 
 The row in the state is the only copy. Commands write it, whether or not a kbsync runs. Each transaction that
 begins an upload or a deletion reads it, so that none begins after the pause is on disk.

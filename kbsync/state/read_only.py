@@ -109,9 +109,7 @@ class ReadOnlyState:
 
 
 def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
-    """Return the state itself, or after an upgrade, before its first pass, a copy in memory with current
-    tables.
-    """
+    """Return the state itself, or a copy in memory with current tables if an upgrade had no pass yet."""
     if not schema.is_older(reader):
         return reader
     copy = apsw.Connection(":memory:")

@@ -50,16 +50,16 @@ class Removals(Table):
         )
 
     def missed_since(self, mirror: int, path: str, missed: float) -> None:
-        """Record when a check missed the file for the first time, in steady seconds of this process."""
+        """Record when a check first missed the file, by this process's monotonic clock."""
         sql = "UPDATE removal SET missed_at = ? WHERE mirror = ? AND path = ?"
         self._db.execute(sql, (missed, mirror, bind(path)))
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Forget the steady seconds of an earlier process: they mean nothing."""
+        """Forget the monotonic times of an earlier process: they mean nothing."""
         self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
 
     def drop(self, mirror: int, path: str) -> None:
-        """Drop the removal: the path is wanted again, or its document goes."""
+        """Drop the removal: the path is wanted again, or its document is being deleted."""
         self._db.execute("DELETE FROM removal WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def release(self, upload: int) -> None:
@@ -71,11 +71,11 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
-        """Make the hold about the version that serves the path now."""
+        """Move the hold to the version that serves the path now."""
         self._db.execute("UPDATE removal SET upload = ? WHERE upload = ?", (new_upload, old_upload))
 
     def hold(self, mirror: int, path: str) -> None:
-        """Record that the document waits for a person."""
+        """Record that the deletion of the document waits for the user."""
         self._db.execute("UPDATE removal SET held = 1 WHERE mirror = ? AND path = ?", (mirror, bind(path)))
 
     def get(self, mirror: int, path: str) -> Removal | None:
@@ -83,7 +83,7 @@ class Removals(Table):
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
-        """Removals of a batch that are held, or not yet, by path, starting after `after`."""
+        """Return removals of a batch that are held, or not yet, by path, starting after `after`."""
         where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
         return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
 
@@ -108,7 +108,9 @@ class Removals(Table):
         return n, first, last
 
     def began(self, hold: Hold, ahead: float) -> float:
-        """When the first file of a batch went missing, in steady seconds; `ahead` of them, the wall clock."""
+        """Return the monotonic time when the first file of a batch went missing; `ahead`: how far the wall
+        clock is ahead of it.
+        """
         sql = "SELECT min(coalesce(missed_at, at - ?)) FROM removal WHERE hold = ?"
         return float(self._db.execute(sql, (ahead, hold.id)).get)
 
@@ -117,7 +119,7 @@ class Removals(Table):
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
     def logged_since(self, mirror: int, since: float) -> int:
-        """Return deletions released without asking since `since`; forgets older ones."""
+        """Return the number of deletions released without asking since `since`; forgets older ones."""
         # Kept on disk, so that a restart doesn't reopen the window (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"

@@ -218,7 +218,7 @@ _CREATED_NAMES = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)"
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raises `DamagedError` for anything but a file: it must be set aside, and a pipe would block."""
+    """Raise `DamagedError` for anything but a file: it must be set aside, and a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -230,7 +230,7 @@ def refuse_no_file(path: Path) -> None:
 
 
 def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
-    """Raises `DamagedError` for a foreign file or missing tables, `UsageError` for a newer kbsync's file."""
+    """Raise `DamagedError` for a foreign file or missing tables, `UsageError` for a newer kbsync's file."""
     with transaction(connection):  # one snapshot: the file may be under creation
         version = version_of(connection)
         existing = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
@@ -252,7 +252,7 @@ def _names_in(version: int) -> set[str]:
 
 
 def refuse_damaged(connection: apsw.Connection, path: Path) -> None:
-    """Raises `DamagedError` before kbsync uses a damaged file."""
+    """Raise `DamagedError` before kbsync uses a damaged file."""
     if path.stat().st_size > CHECK_UP_TO:
         return  # SQLite notices damage as it reads
     verdict = connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -99,7 +99,7 @@ class StateStore:
         return await asyncio.wrap_future(self.submit(work))
 
     def submit(self, work: Callable[[Tx], T]) -> Future[T]:
-        """`write` for threads: the future completes after the commit."""
+        """Do the same as `write`, for threads: the future completes after the commit."""
         future: Future[T] = Future()
         with self._submit_lock:  # queue no job after the last commit: nothing would run it
             if not self._is_closed:
@@ -119,7 +119,7 @@ class StateStore:
         return await asyncio.get_running_loop().run_in_executor(self.readers, self.read_now, work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
-        """`read` for threads. The result must not be a lazy iterator."""
+        """Do the same as `read`, for threads. The result must not be a lazy iterator."""
         with self._read_lock, self.state_errors():
             if self._is_closed:
                 raise self._closed()
@@ -157,7 +157,9 @@ class StateStore:
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """`aclose` for threads; may be repeated. The holder of the lock erases deleted data from the WAL."""
+        """Do the same as `aclose`, for threads; repeatable. The holder of the lock erases deleted data from
+        the WAL.
+        """
         with self._submit_lock:
             self._is_closed = True
         self._writes.shutdown()
@@ -174,7 +176,7 @@ class StateStore:
         copy_into(self._reader, destination)
 
     def _commit_waiting(self) -> None:
-        """Called once for each write: one call commits all that wait, and the others find nothing."""
+        """Commit all waiting writes; called once for each write, so later calls may find none."""
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
         # A caller cancelled before its turn no longer wants it; after this it can't be cancelled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]

@@ -85,7 +85,9 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, left: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Only what settles uploads that were sent, without those in `left`, and deletes `replaced` ones."""
+        """Return only the work that settles uploads that were sent, without those in `left`, and deletes
+        `replaced` ones.
+        """
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
         polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in left]
         return DueWork(replaced, unsure, [], polls, [], {})
@@ -195,7 +197,7 @@ class Uploads(Table):
     def next_due(
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
-        """When the next row is due, with no check and no poll before these times; None: nothing waits.
+        """Return when the next row is due, with no check and no poll before these times; None: nothing waits.
 
         Wall seconds. Rows that wait for nothing are not read: nearly every document serves, and this is
         called all the time.
@@ -219,7 +221,7 @@ class Uploads(Table):
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """(whether documents found no room in the account, whether a test for room is running)."""
+        """Return whether documents found no room in the account, and whether a test for room is running."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -229,7 +231,7 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """After a clock was set back: rows due later than their state's longest pause are due now."""
+        """Make rows due now that are due later than their state's longest pause: a clock was set back."""
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
         # A deletion without a response yet waits for nothing, a postponed one for at most a short pause.
         refused = LONGEST_PAUSES[UploadState.RETIRING]
@@ -262,7 +264,7 @@ class Uploads(Table):
         return {int(number) for (number,) in rows}
 
     def replaced(self, mirror: int, binding: int, now: float, limit: int) -> list[Upload]:
-        """Return documents whose deletion is due and whose paths newer ones serve already."""
+        """Return documents whose deletion is due and whose paths newer ones already serve."""
         where = (
             f"WHERE mirror = ? AND binding = ? AND state = {int(UploadState.RETIRING)}"  # noqa: S608
             " AND next_look_at IS NOT NULL AND next_look_at <= ? AND EXISTS(SELECT 1 FROM upload o"

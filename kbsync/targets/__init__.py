@@ -1,1 +1,1 @@
-"""Knowledge bases that can be mirrored into."""
+"""The types of knowledge bases that kbsync can mirror into."""

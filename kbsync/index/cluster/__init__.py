@@ -1,1 +1,1 @@
-"""Documents are read, cut and given vectors on a Dask cluster of the user's (ADR 28)."""
+"""Reads, cuts and embeds documents on a Dask cluster of the user's (ADR 28)."""

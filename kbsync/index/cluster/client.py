@@ -75,7 +75,7 @@ _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
 
 
 class KilledWorkers(Exception):
-    """Dask gave up a task: every worker that had it ended. `str()` says how many."""
+    """Dask gave up a task, because every worker that had it ended. `str()` says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class _Session:
 
 @dataclass
 class _Room:
-    """The bytes that may be in flight. Thread-safe."""
+    """A limit for the bytes in flight. Thread-safe."""
 
     most: int
     taken: int = 0
@@ -107,7 +107,7 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Return whether there was room. `wait` for it; only a caller that holds none may do that.
+        """Return whether there was room. `wait`: wait for room, which only a caller that holds none may do.
 
         A size over the whole limit goes through alone. Nobody overtakes a waiting caller.
         """
@@ -127,7 +127,7 @@ class _Room:
         return not self.taken or self.taken + size <= self.most
 
     def give(self, size: int) -> None:
-        """Return the room of bytes that arrived or were given up."""
+        """Free the room of bytes that arrived or were given up."""
         with self.changed:
             self.taken -= size
             self.changed.notify_all()
@@ -171,12 +171,14 @@ class DaskCluster:
 
     @property
     def note(self) -> str:
-        """A note for a person while the cluster is away; "" while it is there."""
+        """A note for the user while the cluster can't be reached; otherwise ""."""
         away = self._away
         return "" if away is None else f"{away.reason}; this host does its work meanwhile"
 
     def is_away(self) -> bool:
-        """Return whether this host does the work: the cluster was lost, and no check has found it again."""
+        """Return whether this host does the work, because the cluster was lost and no check has found it
+        again.
+        """
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
         if self._trying.acquire(blocking=False):  # other threads continue here while one checks
@@ -191,7 +193,7 @@ class DaskCluster:
         return self._away is not None
 
     def lose(self, error: Unavailable) -> bool:
-        """Return whether the error means that the cluster is away; if so, this host does the work for a
+        """Return whether the error means that the cluster is lost; if so, this host does the work for a
         while.
         """
         if error.code not in _AWAY:
@@ -204,7 +206,7 @@ class DaskCluster:
         return True
 
     def cut_or(self, here: Cutter) -> Cutter:
-        """Cuts documents that need a parser on the cluster, unless that is away; `here` cuts all others.
+        """Cut documents that need a parser on the cluster, unless it is lost; `here` cuts all others.
 
         A text is cut in less time than Dask needs for a task.
         """
@@ -229,7 +231,7 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """`pipeline.Cutter`: sends all documents that fit while it waits for the first outcome."""
+        """Act as a `pipeline.Cutter`: send all documents that fit while it waits for the first outcome."""
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
         waiting, under_way, held_bytes = deque(documents), deque[_CutTask](), 0
@@ -253,7 +255,7 @@ class DaskCluster:
             self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return vectors under way, made by the encoder that a worker makes from the pickled `recipe`."""
+        """Return pending vectors, made by the encoder that a worker makes from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
         # Ranked among current puts only, so that old work of a mirror gives it no precedence.
@@ -310,7 +312,7 @@ class DaskCluster:
         return outcome
 
     async def _ask_cut(self, document: worker.Sent, wanted: asyncio.Event) -> Cut | TargetError | None:
-        """None if the workers don't have the document's bytes."""
+        """Return the outcome; None if the workers don't have the document's bytes."""
         request = self._ask("cut", worker.cut, self._versions, document, wanted=wanted)
         del document
         try:
@@ -350,7 +352,7 @@ class DaskCluster:
         versions: worker.Versions,
         harmless: object,
     ) -> None:
-        """Raises `Unavailable` if harmless work ends workers too: then no document is to blame."""
+        """Raise `Unavailable` if harmless work ends workers too: then no document is to blame."""
         try:
             await self._ask(name, function, versions, harmless)
         except KilledWorkers:
@@ -554,7 +556,7 @@ class ClusterEncoder:
 
     @property
     def model(self) -> str:
-        """The same name here and on the workers; others are refused."""
+        """The same name here and on the workers; workers with another are refused."""
         return self._local.model
 
     @property
@@ -563,7 +565,7 @@ class ClusterEncoder:
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return vectors under way on the cluster, or made here while it is away."""
+        """Return pending vectors of the cluster, or vectors made here while it is lost."""
         if self._cluster.is_away():
             return self._local.begin(chunks)
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
@@ -579,7 +581,7 @@ class ClusterEncoder:
 
 
 class _VectorsOrHere(Future[Vectors]):
-    """Vectors under way on a cluster; if it is lost meanwhile, they are made here."""
+    """Vectors that a cluster is making; if the cluster is lost meanwhile, this host makes them."""
 
     def __init__(
         self, remote: Future[Vectors], cluster: DaskCluster, make_local: Callable[[], Future[Vectors]]
@@ -588,7 +590,7 @@ class _VectorsOrHere(Future[Vectors]):
         self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """In the waiting thread: making them takes long."""
+        """Return the vectors; making them here takes long, and blocks the waiting thread."""
         try:
             return self._remote.result(timeout)
         except Unavailable as error:

@@ -162,7 +162,9 @@ def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
 
 
 def _reject_unexpected(error: Exception) -> Rejected:
-    """As on the host: fails this document, not the others. The machine may be to blame, too."""
+    """Turn an unexpected error into a failure of this document alone, as on the host. The machine may be to
+    blame, too.
+    """
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)

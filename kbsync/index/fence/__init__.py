@@ -1,1 +1,1 @@
-"""Documents are read in a process of its own, which may neither open files nor talk to anyone."""
+"""Reads documents in a separate process, which may neither open files nor use the network."""

@@ -37,7 +37,7 @@ _LOAD, _EQUAL, _AT_LEAST, _HAS, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 
 
 def _calls(table: str) -> dict[str, int]:
-    """System calls by name with their numbers on this machine, from a table for x86_64 and aarch64."""
+    """Return system calls by name with their numbers on this machine, from a table for x86_64 and aarch64."""
     rows = [row.split() for row in table.split(",") if row.strip()]
     column = {"x86_64": 1, "aarch64": 2}.get(_MACHINE)
     return {row[0]: int(row[column]) for row in rows if row[column] != "-"} if column else {}
@@ -74,7 +74,7 @@ _CHANGING_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 def refuse_outside() -> bool:
-    """No socket, no program or process, no signal to others, no access to them, no risky kernel call."""
+    """Refuse sockets, programs and processes, signals to others, access to them, and risky kernel calls."""
     pid = os.getpid()
     return _install(
         *_refuse_calls(_OUTSIDE),
@@ -87,7 +87,7 @@ def refuse_outside() -> bool:
 
 
 def refuse_changes() -> bool:
-    """No file or folder can be created, changed, moved or removed any more; open files stay open."""
+    """From now on, refuse to create, change, move or remove files and folders; open files stay open."""
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
         *_refuse_calls(_CHANGES),
@@ -124,7 +124,8 @@ class _Program(ctypes.Structure):
 
 
 def _install(*rules: Step) -> bool:
-    """For all threads; needs PR_SET_NO_NEW_PRIVS. False if the kernel or the machine has no filters.
+    """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. False if the kernel or the machine has
+    no filters.
 
     Refuses another architecture's calls, then applies the rules, and allows the rest.
     """
@@ -228,7 +229,7 @@ def limit(memory_bytes: int) -> None:
 
 
 def forbid_writing() -> None:
-    """From now on no file can grow or be touched: a document's text stays in memory."""
+    """From now on, let no file grow or be touched: a document's text stays in memory."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
         refuse_changes()

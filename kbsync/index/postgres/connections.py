@@ -1,4 +1,4 @@
-"""Connections to the database, and transactions that carry all their settings with them.
+"""Connections to the database, and transactions that bring all their settings.
 
 Behind a pooler in transaction mode each transaction may get another session of the server. So a session keeps
 nothing: settings are local, locks end with the transaction, and statements are not prepared.
@@ -69,7 +69,7 @@ class Connections:
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
-        """Makes no connection yet. Raises `Halted` for an invalid dsn."""
+        """Make no connection yet. Raises `Halted` for an invalid dsn."""
         reason = "target.dsn is not valid; write it as postgresql://user:password@host/database"
         try:
             dsn_parameters = conninfo_to_dict(dsn)
@@ -96,7 +96,7 @@ class Connections:
 
     @contextmanager
     def transaction(self, kind: str = "") -> Iterator[tuple[Connection, bool]]:
-        """All or nothing; yields the connection, and whether our tables exist.
+        """Run a transaction: all or nothing. Yields the connection, and whether our tables exist.
 
         `kind` is an option of PostgreSQL's BEGIN. Raises `TargetError`: `Unsure` if the answer to COMMIT was
         lost; otherwise nothing was stored.
@@ -181,7 +181,7 @@ class Connections:
             connection.close()
 
     def _require_extension(self, version: str | None) -> None:
-        """Raises `Halted` if pgvector is missing or too old."""
+        """Raise `Halted` if pgvector is missing or too old."""
         least = ".".join(map(str, OLDEST_EXTENSION))
         if version is None:
             reason = f"{self.database} lacks the extension vector (pgvector {least} or newer)"
@@ -195,7 +195,9 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """The server has closed it, or announced that: an idle connection receives nothing else."""
+    """Return whether the server has closed it, or announced that: an idle connection receives nothing
+    else.
+    """
     if connection.closed:
         return True
     poll = select.poll()

@@ -33,9 +33,8 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether a piece of the password would be taken for host, port or database, which are shown.
-
-    Happens with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
+    """Return whether part of the password would look like host, port or database, which are shown. This
+    happens with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
     """
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):

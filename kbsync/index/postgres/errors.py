@@ -1,4 +1,4 @@
-"""Turns PostgreSQL's errors into what to do about them (ADR 27)."""
+"""Turns PostgreSQL's errors into messages with a fix (ADR 27)."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ class Database:
 
 
 def identifier(name: str) -> str:
-    """Return a name for a statement that is shown."""
+    """Quote a name for a statement that is shown."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Return a text for a statement that is shown."""
+    """Quote a text for a statement that is shown."""
     return sql.Literal(text).as_string(None)
 
 
 def connection_error(database: Database, error: psycopg.Error) -> TargetError:
-    """Return what to do about a failed connection."""
+    """Return the error, with the fix, for a failed connection."""
     words = message_of(error)
     if _NO_DATABASE.search(words):
         create = f"CREATE DATABASE {identifier(database.name)} OWNER {database.role}"
@@ -105,7 +105,7 @@ def connection_error(database: Database, error: psycopg.Error) -> TargetError:
 
 
 def statement_error(database: Database, error: psycopg.Error) -> TargetError:
-    """Return what to do about a failed statement. Its transaction is rolled back."""
+    """Return the error, with the fix, for a failed statement. Its transaction is rolled back."""
     state, words = error.sqlstate or "", message_of(error)
     if state in _RIGHTS:
         rights = ["USAGE ON SCHEMA kbsync"]

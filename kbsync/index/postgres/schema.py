@@ -53,7 +53,7 @@ def make(connection: Connection, database: Database) -> None:
 
 
 def require_version(version: int, database: Database) -> None:
-    """Raises `Halted` for tables that a newer kbsync created or changed."""
+    """Raise `Halted` for tables that a newer kbsync created or changed."""
     if version > VERSION:
         raise Halted(
             "newer-index",

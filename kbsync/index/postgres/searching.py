@@ -161,7 +161,7 @@ class PostgresSnapshot:
         return [Unknown(term.surface, "") for term in whole if not frequencies[term]]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return those of the chunks that exist and belong to a document."""
+        """Return the passages of those chunks that exist and belong to a document."""
         rows = self._connection.execute(
             "SELECT p.id, o.id, token::text, host, mirror, folder, extract(epoch FROM seen)::float8,"
             " d.id, path, title, modified, text, headings, page, line"
@@ -314,7 +314,7 @@ class PostgresSnapshot:
         return rows, by_name, name_scores, total
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
-        """Return the documents whose file has the question for its name."""
+        """Return the documents whose file name is the question."""
         question = readable(question)
         named, is_name = set[int](), name_test(question)
         for name in names_sought(question):
@@ -327,7 +327,7 @@ class PostgresSnapshot:
     def _by_name(
         self, name_scores: NameScores, weights: Mapping[Term, float], question: str, scope: _Scope
     ) -> dict[int, int]:
-        """Fill `name_scores`; the first passages of the best names, with their documents."""
+        """Fill `name_scores`; return the first passages of the best names, with their documents."""
         name_scores.exact = self._named(question, scope)
         by_number = {term_of(term.stem): term for term in weights}
         rows = self._connection.execute(
@@ -519,7 +519,9 @@ def _conditions(
 
 
 def _storable(text: str) -> str:
-    """User input as PostgreSQL accepts texts: `shown` has paths that are not UTF-8 in the same form."""
+    """Return the user's input as PostgreSQL accepts it: `shown` has paths that are not UTF-8 in the same
+    form.
+    """
     return clean(_SURROGATE.sub("\ufffd", text))
 
 

@@ -99,7 +99,7 @@ class PostgresStore:
         read_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Makes no connection. Raises `Halted` for an invalid dsn."""
+        """Make no connection. Raises `Halted` for an invalid dsn."""
         self._clock = clock
         self._connections = Connections(dsn, read_only=read_only)
         self._owner, self._read_only = owner, read_only
@@ -245,7 +245,7 @@ class PostgresStore:
             )
 
     def tidy(self) -> bool:
-        """Make the index of vectors if comparing all takes long; whether `purge` has to do so.
+        """Make the vector index if comparing all vectors takes long; return whether `purge` must do so.
 
         The first call makes it and waits, because a single pass has no later moment. Later calls leave it to
         `purge`, so that no mirror waits for it.
@@ -286,7 +286,7 @@ class PostgresStore:
         self._connections.close()
 
     def _reword(self) -> bool:
-        """Give some documents with older words today's; whether there may be more."""
+        """Replace the outdated words of some documents; return whether there may be more."""
         if self._claim is None or self._is_stopping or self._has_old_words is False:
             return False
         if self._has_old_words is None:  # a read: a writing transaction needs more statements
@@ -480,7 +480,9 @@ class PostgresStore:
         )
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
-        """The prefix is another machine's or folder's, and nothing here proves that owner to be gone."""
+        """Return the error if the prefix is another machine's or folder's, and nothing here proves that this
+        owner is gone.
+        """
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "

@@ -118,7 +118,9 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words of the name; whether it exists and is ours."""
+        """Change path, name and time, and the words of the name; return whether the document exists and is
+        ours.
+        """
         self._free(bind(path), document)
         row = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608
@@ -139,7 +141,8 @@ class Writing:
         return True
 
     def reword(self) -> bool:
-        """Give documents with older words today's, up to some `_REWORDED_TOGETHER` passages; whether any had.
+        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages; return
+        whether any had them.
 
         Their texts and vectors stay.
         """
@@ -165,7 +168,7 @@ class Writing:
         before: int,
         _: int,
     ) -> int:
-        """Give a document today's words for the `before` it had; return its number of passages."""
+        """Replace the words `before` that a document has with current ones; return its number of passages."""
         passages = self._connection.execute(
             "SELECT id, headings, text FROM passage WHERE content = %s", (content,)
         ).fetchall()
@@ -442,7 +445,7 @@ _BINARY_HEAD, _BINARY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 
 def _wire(vector: bytes) -> bytes:
-    """float16 in memory order, as pgvector's `halfvec` receives it."""
+    """Return float16 in memory order, as pgvector's `halfvec` receives it."""
     numbers = array.array("H", vector)
     if sys.byteorder == "little":
         numbers.byteswap()
@@ -480,6 +483,6 @@ def clean(text: str) -> str:
 
 
 def _digest(chunk: Chunk, model: str) -> bytes:
-    """Equal for chunks that can share a row of `passage`."""
+    """Return a digest that is equal for chunks that can share a row of `passage`."""
     parts = (model, chunk.key, *chunk.headings, "", chunk.text)
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()

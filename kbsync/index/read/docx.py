@@ -216,7 +216,7 @@ class _Field:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the text that comes now is to be found."""
+        """Whether searches shall find the text that follows."""
         return self.has_result and not self.instruction.strip().startswith(PAGE_NUMBERS)
 
 

@@ -44,7 +44,7 @@ Weight = Callable[[str], float]
 
 
 def _east_asian(common: frozenset[str], encoding: str, first_level: tuple[int, int]) -> Weight:
-    """Commonest characters score high, others of the standard's first level low, the rest negative."""
+    """Score common characters high, others of the standard's first level low, the rest negative."""
     # GB2312 and EUC characters have a high second byte; below it are the later, rare additions.
     least = 0 if encoding in ("big5", "cp932") else 0xA1
 
@@ -162,7 +162,7 @@ def _faults(text: str) -> int:
 
 
 def _alphabetic(first: str, handicap: float) -> Callable[[str], float]:
-    """Scores how well a text fits the best of the languages of encoding `first`."""
+    """Return a function that scores how well a text fits the best of the languages of encoding `first`."""
     alphabets: list[str] = list(_LETTERS_OF["alphabets"][first].values())
     is_latin, is_western = alphabets[0][0] < "\u0250", first == "cp1252"
     tables, least = list[dict[str, float]](), 0.6 if is_latin else 0.2
@@ -208,7 +208,7 @@ _LEAST_WIDE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nea
 
 
 def _score_wide(text: str) -> float:
-    """UTF-16 without a BOM or a NUL: text without a single ASCII character."""
+    """Score UTF-16 without a BOM or a NUL, which is text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
     return score if score >= _LEAST_WIDE else -2.0
 
@@ -314,13 +314,13 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode, replacing bad bytes, dropping a cut-off character at the end."""
+    """Decode; replace bad bytes, and drop a cut-off character at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
-    """Decode, or None; a cut-off character at the end is allowed."""
+    """Decode, or return None; a cut-off character at the end is allowed."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(raw, final=False)
     except UnicodeDecodeError:
@@ -328,7 +328,7 @@ def _strict(raw: bytes, encoding: str) -> str | None:
 
 
 def _lenient(raw: bytes, encoding: str) -> str | None:
-    """Decode, U+FFFD for bad bytes; None if there are too many for a damaged real text."""
+    """Decode with U+FFFD for bad bytes; None if there are too many even for a damaged text."""
     text = _strict(raw, encoding)
     if text is not None:
         return text
@@ -337,7 +337,7 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """UTF-16 without a BOM: its ASCII characters have their NUL always on the same side."""
+    """Detect UTF-16 without a BOM: the NULs of its ASCII characters are always on the same side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None

@@ -126,7 +126,7 @@ def is_picture(path: str) -> bool:
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return the one chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too
+    """Return the only chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too
     large.
     """
     media_type = MEDIA_TYPES[extension_of(path)]

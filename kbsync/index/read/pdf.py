@@ -192,7 +192,7 @@ class _PageReader:
         return max(0, int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._letters, offset)))
 
     def _box(self, index: int, turn: int) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top of a letter, upright."""
+        """Return left, right, bottom and top of a letter, upright."""
         left, right, bottom, top = self._numbers
         pdfium.FPDFText_GetCharBox(self._letters, index, left, right, bottom, top)
         return _upright((left.value, right.value, bottom.value, top.value), turn)
@@ -205,7 +205,7 @@ class _PageReader:
 
 
 def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of a box after so many quarter turns back."""
+    """Return left, right, bottom and top of a box after turning it back by this many quarter turns."""
     left, right, bottom, top = box
     match turn:
         case 1:
@@ -218,7 +218,7 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[_Line]) -> list[_Line]:
-    """Return the lines of a page, a run drawn after what is below it moved before that."""
+    """Return the lines of a page; a run that is drawn after what is below it is moved before that."""
     runs = list[list[_Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None

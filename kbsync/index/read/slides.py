@@ -165,7 +165,9 @@ def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Shapes, pictures and tables in drawing order, groups expanded, without the twins of newer shapes."""
+    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the twins of newer
+    shapes.
+    """
     for child in root:
         if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child

@@ -216,7 +216,7 @@ def _yaml(block: str) -> object:
 
 
 def _words(value: object) -> Iterable[str]:
-    """Tags come as a list, as "a, b", or as one word."""
+    """Yield words: tags come as a list, as "a, b", or as one word."""
     if isinstance(value, list):
         return [word for item in value if (word := _scalar(item))]
     if isinstance(value, str):
@@ -285,7 +285,9 @@ def word_set(text: str) -> frozenset[str]:
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """By the name of Word's style: the level of a heading, 0 if it is none; whether it is of the contents."""
+    """Return, by the name of Word's style, the level of a heading (0: none) and whether it belongs to the
+    contents.
+    """
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)
     return int(heading[1] or 1) if heading else 0, _CONTENTS_STYLE.match(name) is not None
@@ -422,7 +424,9 @@ def deepened(text: str, levels: int) -> str:
 
 
 def tidied(text: str) -> str:
-    """`\\n` line ends, no control characters, no consecutive blank lines, none at the ends."""
+    """Return the text with `\\n` line ends, without control characters and consecutive blank lines, and
+    stripped.
+    """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = _NO_CHARACTER.sub("", separate_controls(text))
     return _BLANK_LINES.sub("\n\n", text).strip()

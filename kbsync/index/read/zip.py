@@ -47,7 +47,7 @@ def encrypted() -> Rejected:
 
 
 def without_text(*, pictures: bool) -> Rejected:
-    """It has no text to search; if it has pictures they are probably scans."""
+    """Return the error of a document without text; if it has pictures, they are probably scans."""
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
@@ -195,10 +195,12 @@ def _refuse_declarations(name: str, system_id: str | None, public_id: str | None
 
 
 def _local(tag: str) -> str:
-    """Names without namespaces: strict and transitional documents differ only in these."""
+    """Return the name without its namespace: strict and transitional documents differ only in that."""
     return tag.rpartition("}")[2]
 
 
 def _locals(attributes: dict[str, str]) -> dict[str, str]:
-    """Attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon: `:id`."""
+    """Return attributes by local name; those of a namespace win (`r:id` before `id`) and keep a colon:
+    `:id`.
+    """
     return {(":" + _local(name) if "}" in name else name): value for name, value in attributes.items()}

@@ -110,7 +110,7 @@ WHOLE = """(
 
 
 def identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of the index file in `folder`; None if there is none."""
+    """Return device and inode of the index file in `folder`; None if there is none."""
     try:
         status = (folder / FILE).stat()
     except OSError:
@@ -197,7 +197,7 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index or none; space it frees later can be returned."""
+    """Create all tables of a new index, or none; SQLite can return space that is freed later."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):

@@ -92,7 +92,7 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """All calls and reads inside see one commit."""
+        """Let all calls and reads inside see one commit."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -208,7 +208,7 @@ class Reader:
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
-        """Return the documents whose file has the question for its name."""
+        """Return the documents whose file name is the question."""
         question = readable(question)
         if not (names := names_sought(question)):
             return set()
@@ -219,7 +219,7 @@ class Reader:
         return set(islice((each for each in named if admitted is None or each in admitted), DEPTH))
 
     def _chunks_by_name(self, name_scores: NameScores) -> Iterator[tuple[int, int, int | None]]:
-        """(chunk, document, slot) of the first chunks of the documents with the best names."""
+        """Yield (chunk, document, slot) of the first chunks of the documents with the best names."""
         room = NAMED_CHUNKS
         for document in name_scores.best():
             rows: list[Any] = self._connection.execute(_OF_DOCUMENT, (document, room)).fetchall()
@@ -244,7 +244,7 @@ class Reader:
         return self._last_unknown[1]
 
     def _forget_after_commit(self) -> None:
-        """Counts are kept between searches, which often share common words, until a commit."""
+        """Drop cached counts after a commit; between commits, searches share the counts of common words."""
         version: int = self._connection.pragma("data_version")
         if version != self._data_version:
             self._frequencies.clear()
@@ -277,7 +277,7 @@ class Reader:
             yield from self._connection.execute(_ROWS_BEGINNING.replace("@table", table), values)
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
-        """Return those of the chunks that exist and belong to a document."""
+        """Return the passages of those chunks that exist and belong to a document."""
         by_chunk = dict[int, StoredPassage]()
         for chunk in chunks:
             for document, path, title, modified, text, headings, page, line in self._connection.execute(
@@ -394,7 +394,7 @@ class Reader:
                 )
 
     def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
-        """(chunk, document, slot) of all documents still needed; None if these are many."""
+        """Return (chunk, document, slot) of all documents still needed; None if these are many."""
         documents = selection.scope.documents
         if documents is None:
             some = "SELECT id FROM document LIMIT ?"
@@ -458,12 +458,12 @@ SELECT first + chunks - 1, document FROM run WHERE first <= ? ORDER BY first DES
 
 
 def _phrase_expression(phrase: str) -> str:
-    """Return what a full-text index is asked for: all parts of the phrase; "" if it has no word."""
+    """Return the full-text query for all parts of the phrase; "" if it has no word."""
     return " AND ".join(f'"{part}"' for part in phrase_parts(phrase))
 
 
 def _expression(terms: Iterable[Term]) -> str:
-    """Return what a full-text index is asked for: any of the terms."""
+    """Return the full-text query for any of the terms."""
     return " OR ".join(f'"{term.surface}"*' if term.goes_on else f'"{term.surface}"' for term in terms)
 
 
@@ -713,7 +713,7 @@ class SqliteStore:
             self._writer.stop()
 
     def close(self) -> None:
-        """Close readers first: they would block emptying the WAL."""
+        """Close the store, its readers first: they would block emptying the WAL."""
         for connection in (self._finder, self._reader, self._writer):
             if connection is not None:
                 connection.close()

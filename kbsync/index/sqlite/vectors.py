@@ -150,7 +150,7 @@ def _write(connection: apsw.Connection, width: int, vectors: Mapping[int, bytes]
 
 
 def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Consecutive slots of one segment, with their bytes."""
+    """Yield consecutive slots of one segment, with their bytes."""
     first, parts = -1, list[bytes]()
     for slot in sorted(vectors):
         if parts and (slot != first + len(parts) or slot % SLOTS == 0):

@@ -272,7 +272,9 @@ Describe = Callable[[ErrorCase, ErrorRule], str]
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
-    """`upload: kb.example answered 413: …`. `sentences`: the meanings of the vendor's codes."""
+    """Return a message such as `upload: kb.example answered 413: …`. `sentences`: the meanings of the
+    vendor's codes.
+    """
     if case.status in REDIRECT:
         return f"{case.call}: {case.host} redirects ({case.status}) {case.excerpt}"
     beginning = f"{case.call}: {case.host} answered {case.status}"

@@ -1,7 +1,7 @@
 """The target of every service: the client made from the config, and what the contract promises of all.
 
-Decided here: what is not worth sending, what a refusal of one document says of others, that a list counts
-only when it is whole, that gone is gone only at a base that is there, and that no reason has our key in it.
+Decided here: what isn't worth sending, what the refusal of one document says about others, that a list counts
+only if it is complete, that gone is gone only at a base that is there, and that no reason has our key in it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """Return the way to `base_url` or to an `address` behind it, under the limits of the config.
+    """Return the endpoint for `base_url` ;; where the key or the proxy is a secret that could not be read =>
+    if the key or the proxy is a secret that can't be read or to an `address` behind it, under the limits of
+    the config.
 
     Raises `UsageError` where the key or the proxy is a secret that could not be read.
     """
@@ -90,7 +92,7 @@ def key_of(config: RemoteTargetConfig) -> str:
 
 
 def grace(config: RemoteTargetConfig) -> float:
-    """Return seconds after re-indexing was requested during which a failure may still be the old one."""
+    """Return the seconds after a re-index request during which a failure may still be the old one."""
     return min(_LONGEST_GRACE, _GRACE_POLLS * config.vectorization.poll_first)
 
 
@@ -102,11 +104,9 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return what `ask` finds with the vendor's ranking model, where that is wanted; else, or in need,
-    without it.
-
-    Without it where it may be what failed: no such model, no money or plan for it, too much work for it,
-    which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
+    """Return what `ask` finds with the vendor's ranking model, if requested; otherwise, or if that fails,
+    without it. Without it if it may be what failed: no such model, no money or plan for it, too much work for
+    it, which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
     """
     if not is_ranked:
         return await ask(False)
@@ -124,7 +124,7 @@ async def search_ranked(
 def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
     """Return the hits that a query is about, best first, of a service that knows no paths, types and dates.
 
-    `path` is left to the engine, which knows the ids. Where it chooses by paths afterwards, all that was
+    `path` is left to the engine, which knows the ids. If the engine filters by path afterwards, everything
     found: what is cut here would be missing there.
     """
     passages: dict[str, list[Passage]] = {}
@@ -136,9 +136,8 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, mostly after all of it was sent; None: it would not.
-
-    `max_bytes`: as the config has it, if it does; any other limit is the service's own.
+    """Return why a service would refuse a document, mostly after all of it was sent; None: it wouldn't.
+    `max_bytes`: the limit in the config, if any; any other limit is the service's own.
     """
     extension = extension_of(document.path)
     most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
@@ -335,7 +334,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """Return what each call returns or raises. After a `Halted` the other documents get the same outcome,
+        """Return the result or error of each call. After a `Halted` the other documents get the same outcome,
         without a request.
         """
         outcomes: dict[str, P | TargetError] = {}
@@ -379,15 +378,14 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page of the list, from 1; the newest first where `row` is given.
-
-        Needed unless `rows` is another.
+        """Return a page of the list, counted from 1; the newest first if `row` is defined. Required unless
+        `rows` is overridden.
         """
         raise NotImplementedError
 
     async def row(self, remote_id: str) -> Row | None:
-        """Return one document; None where the answer is of another shape. Needed unless `_states` is
-        another.
+        """Return one document; None if the response has another shape. Required unless `_states` is
+        overridden.
         """
         raise NotImplementedError
 
@@ -423,7 +421,7 @@ class ServiceTarget(Target, Generic[Row]):
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
         """Send each in its own request, once; outcomes in the same order.
 
-        After one that has to wait for the service or for a person, the others are not sent.
+        After one that has to wait for the service or the user, the others are not sent.
         """
         outcomes: list[PutOutcome] = []
         down: TargetError | None = None
@@ -475,7 +473,7 @@ class ServiceTarget(Target, Generic[Row]):
         return states
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, Row], Sequence[str]]:
-        """Return rows on the first pages of the list, and the ids to ask for one by one."""
+        """Return rows on the first pages of the list, and the ids to query one by one."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
         # A page is worth as many requests as it spares.
@@ -486,7 +484,7 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, [one for one in ids if one not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, or why it cannot be read; None if it is gone and the base is still there."""
+        """Return each document, or why it can't be read; None if it is gone and the base still exists."""
         # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
@@ -549,7 +547,7 @@ class ServiceTarget(Target, Generic[Row]):
                 await self.base()
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Yield every document of the base once. Raises `Unavailable` at the end where many are not shown."""
+        """Yield every document of the base once. Raises `Unavailable` at the end if many are missing."""
         async with aclosing(self.rows()) as rows:
             async for row in rows:
                 yield row.listed
@@ -572,6 +570,8 @@ class ServiceTarget(Target, Generic[Row]):
             raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Best first. Services know no paths, types and dates: with them, everything that was found."""
+        """Search; best first. Services know no paths, types and dates: with such filters, return everything
+        found.
+        """
         width = sum(1 if character.isascii() else 2 for character in query.text.strip())
         return hits_for(await self.matches(query), query) if width >= self.shortest_query else ()

@@ -175,7 +175,8 @@ class IndexedTarget(Target):
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Changes with the reader of its format, the chunker, the model and the kind of file.
+        """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
+        file.
 
         The tokeniser isn't in it: the store gives its texts new words itself.
         """
@@ -193,7 +194,7 @@ class IndexedTarget(Target):
         return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document. Accepted ones are searchable; until then the old version is."""
+        """Store each document. An accepted document is searchable; until then the old version is."""
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
         outcomes: Sequence[PutOutcome] = await put
         self._scrub_soon()
@@ -205,7 +206,7 @@ class IndexedTarget(Target):
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:
-        """Store a document that is cut and has all its vectors."""
+        """Store a document that is already cut and has all its vectors."""
         [outcome] = await asyncio.to_thread(self._store.put, [entry], self._encoder)
         return Accepted(str(outcome), ready=True) if isinstance(outcome, int) else outcome
 
@@ -263,7 +264,7 @@ class IndexedTarget(Target):
 
     @property
     def scale(self) -> str:
-        """Equal for targets whose scores are comparable: the same model and rerank service."""
+        """Equal for targets whose scores are comparable, which have the same model and rerank service."""
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
 
     @property
@@ -317,7 +318,7 @@ class IndexedTarget(Target):
         return outcomes
 
     def _put_batches(self, documents: Sequence[Outgoing], outcomes: MutableSequence[PutOutcome]) -> None:
-        """Appends the outcome of each document as soon as its batch is stored. Raises `TargetError`."""
+        """Append the outcome of each document as soon as its batch is stored. Raises `TargetError`."""
         for batch in self._pipeline.batches([(_entry(each), each.body) for each in documents]):
             entries = [each for each in batch if isinstance(each, Entry)]
             stored = iter(self._store.put(entries, self._encoder))
@@ -346,7 +347,7 @@ class IndexedTarget(Target):
             self._scrubbing = asyncio.create_task(self._scrub())
 
     async def _scrub(self) -> None:
-        """Do what was left undone, as often as it takes where a reader is in the way.
+        """Finish the rest, as often as necessary if a reader is in the way.
 
         A failing disk shows at the next put.
         """

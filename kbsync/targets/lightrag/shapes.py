@@ -83,7 +83,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """The server's words as errors; without known words the HTTP status decides."""
+    """Classify the server's messages as errors; without known words the HTTP status decides."""
     body = object_of(answer.body)
     detail = text_of(body.get("detail"))
     is_busy = answer.is_success and body.get("status") == "busy"
@@ -186,7 +186,7 @@ def receipt(answer: HttpAnswer) -> None:
 
 
 def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:
-    """Document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
+    """Yield document name and passage, best first. The server returns no scores, so 1, 1/2, 1/3 replace them.
 
     Raises `Unavailable` for a failed search.
     """

@@ -64,7 +64,7 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """What this process knows about its documents."""
+        """Prepare what this process knows about the documents."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
 
@@ -116,16 +116,15 @@ class LightragTarget(ServiceTarget[Row]):
         return error
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """By one page of what changed last; then by what is unfinished, and by what was finished last.
-
-        What is in none of these is looked for in the whole list, and so is what has the text of a duplicate,
-        unless one was read just now: UNKNOWN.
+        """Read one page of the documents that changed last, then the unfinished ones, then those finished
+        last. Search the whole list for the others, and for the texts of duplicates, unless one was read just
+        now: UNKNOWN.
         """
         rows: dict[str, Row] = {}
         wanted = set(ids)
 
         async def find(most: float, words: Sequence[str] | None = None) -> bool:
-            """Return true if the pages ended before `most` of them: all rows were seen."""
+            """Return whether the pages ended before `most` of them: all rows were seen."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
                 page = await self._translate_refusal(
@@ -179,7 +178,7 @@ class LightragTarget(ServiceTarget[Row]):
                     yield row
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """By id, which never changes: documents indexed meanwhile stay in place."""
+        """Return a page by id, which never changes: documents indexed meanwhile stay in place."""
         return await self._request_sorted(number, size, "id", "asc")
 
     async def _request_sorted(

@@ -32,7 +32,7 @@ class LocalTargetConfig(IndexedTargetConfig):
     ] = None
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly if they would use one knowledge base."""
+        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
         if self.path is None:
             return ("local", "default", mirror)
         return ("local", "path", os.path.realpath(self.path))

@@ -34,7 +34,7 @@ class AttachLock:
 
     @asynccontextmanager
     async def attaching(self) -> AsyncGenerator[None, None]:
-        """Several may attach at a time; a waiting deletion goes first."""
+        """Let several attach at a time; a waiting deletion goes first."""
         async with self._gate:
             self._attaching += 1
             self._none_attaching.clear()

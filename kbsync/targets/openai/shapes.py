@@ -188,7 +188,9 @@ class FileNames:
     prefix: str
 
     def name(self, document: Outgoing, *, as_text: bool = False) -> str:
-        """`guides__intro~mfrggzdfa5lsqnby.md`; `as_text`: `main~mfrggzdfa5lsqnby.go.txt`."""
+        """Return a name such as `guides__intro~mfrggzdfa5lsqnby.md`; `as_text`:
+        `main~mfrggzdfa5lsqnby.go.txt`.
+        """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
         stem, dot, extension = plain.rpartition(".")
         name = f"{stem or extension}~{self._tags(document)}{dot}{extension if dot else ''}"
@@ -239,7 +241,7 @@ _STORING = frozenset({"upload", "attach"})
 
 
 def _is_full(case: ErrorCase) -> bool:
-    """Return the message of a storing call that says so."""
+    """Return whether the message of a storing call says that there is no room."""
     return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
 
 

@@ -71,7 +71,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     deletes_in_turn = True
 
     def prepare(self) -> None:
-        """Its paths, and what this process knows about its documents."""
+        """Prepare its paths, and what this process knows about its documents."""
         self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
@@ -184,7 +184,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {one: absent[one] if row is None else status_of(row) for one, row in rows.items()}
 
     def _pending_ids(self, most: float) -> set[str]:
-        """Return files that may still appear in the store, within this many seconds."""
+        """Return the ids of files that may still appear in the store, within this many seconds."""
         began = {**dict(self._uploaded.values()), **self._attaching}
         return {one for one, since in began.items() if self._steady() - since <= most}
 

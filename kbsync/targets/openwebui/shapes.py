@@ -228,7 +228,9 @@ _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """Return a refusal in the server's words, so not a firewall's page, that isn't about the account."""
+    """Return whether it is a refusal in the server's words, not a firewall's page, that isn't about the
+    account.
+    """
     return case.is_error and ACCOUNT.search(case.words) is None
 
 

@@ -73,8 +73,8 @@ being added.
 
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
-    """Return a base compared with nothing: the only answer that has every folder with its path, and every
-    file.
+    """Return the server's comparison of a base with nothing: the only response that has every folder with its
+    path, and every file.
     """
     return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
 
@@ -132,7 +132,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Its paths, and what this process knows about its documents."""
+        """Prepare its paths, and what this process knows about its documents."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 
@@ -274,8 +274,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return INDEXING
 
     def _busy_status(self, file: StoredFile) -> DocStatus:
-        """Work that began and may still be running; after a minute without an end, a pass doesn't wait for
-        it."""
+        """Return the status of work that began and may still be running; after a minute without an end, a
+        pass doesn't wait for it.
+        """
         if self._age_of(file.updated) < SOON:
             return INDEXING
         left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
@@ -355,7 +356,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """The server's own removal for mirrors: it removes only files linked here.
+        """Call the server's own removal for mirrors, which removes only files linked here.
 
         Removing a file removes the passages of every file with its text. So a file with another's text is
         made different first, and a file being indexed is left alone: then the result is False.
@@ -372,7 +373,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Files in progress first: read after the others, a file could be in neither list."""
+        """Yield files in progress first: read after the others, a file could be in neither list."""
         prefix = self._surroundings.prefix
         most = max(RECENT, self._config.vectorization.give_up)
         news = await self._find_newest(
