@@ -235,6 +235,29 @@ async def test_what_is_kept_is_searchable_and_has_its_count(
         assert seen._page.messages == []
 
 
+async def test_a_paused_mirror_is_neither_working_nor_up_to_date(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = Views.frame
+    since = {"since": "2026-01-01T00:00:00Z", "until": None}
+    mirrors = [
+        {**told("holiday", ready=3), "paused": since},
+        {**told("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
+    ]
+
+    async def with_others(self: Views) -> dict[str, Any]:
+        return {**await frame(self), "mirrors": mirrors}
+
+    monkeypatch.setattr(Views, "frame", with_others)
+    async with shown(scene(tmp_path), page) as seen:
+        await seen.open()
+        await seen.until("document.querySelectorAll('.mirror').length == 2")
+        texts = "[...document.querySelectorAll('.mirror .state')].map((each) => each.textContent)"
+        states = await seen.run(f"{texts}.sort().join('; ')")
+        assert re.fullmatch(r"paused; paused until 1 Jan 2026,? \d\d:\d\d", states)
+        assert seen._page.messages == []
+
+
 @enumerated()
 @pytest.mark.parametrize("kind", ["deletions", "renewals"])
 async def test_what_is_held_is_approved_by_keyboard_after_it_was_shown(

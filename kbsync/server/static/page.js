@@ -243,6 +243,7 @@ const isAsked = (one) => one.renewals != null;
 function tone(one) {
   if (isHalted(one) || one.documents.failed) return "failed";
   if (one.held || isAsked(one)) return "held";
+  if (one.paused) return "none";
   if (one.documents.pending || one.documents.indexing) return "moving";
   return one.last_pass ? "ready" : "none";
 }
@@ -330,9 +331,15 @@ function makeCard(one) {
     failures(one));
 }
 
+function paused({ until }) {
+  const end = new Date(until);
+  return until ? `paused until ${end.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" })}` : "paused";
+}
+
 function stateOf(one) {
   if (isHalted(one)) return `halted: ${plain(one.halt.reason)}`;
   if (one.held || isAsked(one)) return "waiting for approval";
+  if (one.paused) return paused(one.paused);
   if (one.documents.failed) return `${number(one.documents.failed)} failed`;
   if (one.documents.pending || one.documents.indexing) return "working";
   return one.last_pass ? "up to date" : "not compared yet";
