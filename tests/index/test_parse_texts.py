@@ -105,6 +105,8 @@ def test_lines_of_the_text_are_lines_of_the_file():
             ["summary: |", "  First descale,", "  then rinse."],
         ),
         ("# a note to myself\nlayout: post\ndate: 2026-11-20 10:00:00 +0100\nweight: 10", []),
+        ("client: Contoso\nproject:\n- apollo", ["client: Contoso", "project:", "- apollo"]),
+        ("up: '[[Home]]'\nid: 3fa9\ndone: no\nrating: 4", ["up: 'Home'"]),
         ("tags: [two words, red wine]\ntitle: The long title", []),
         ("title: {en: The long title}", ["title: {en: The long title}"]),
         ("说明: 如何清洗咖啡机\nslug: ka-fei", ["说明: 如何清洗咖啡机"]),
@@ -115,11 +117,28 @@ def test_what_people_wrote_into_front_matter_is_kept_on_its_line(matter, kept):
     raw = f"---\n{matter}\n---\n# Heading\ntext\n"
     parsed = parse_text("a.md", raw.encode())
     lines = parsed.text.split("\n")
+    raw = raw.replace("[[", "").replace("]]", "")
     assert [line for line in lines[: lines.index("# Heading")] if line] == kept
     for line in (*kept, "# Heading", "text"):
         assert raw.split("\n")[parsed.line_offset + lines.index(line)] == line
     chunks = chunk(parsed)
     assert [each.line for each in chunks] == [raw.split("\n").index(kept[0] if kept else "# Heading") + 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("See [[Coffee]] and [[Tea|the other]].", "See Coffee and the other (Tea)."),
+        ("![[plan.png]] ![[plan.png|300x200]] ![[Notes#Costs^a1]]", "plan.png plan.png Notes Costs a1"),
+        ("[[Coffee|Coffee]] [[notes/Tea]]", "Coffee notes/Tea"),
+        ("| [[Tea\\|green]] |", "| green (Tea) |"),
+        ("x[[1]] [[ -f a ]] `[[code]]` [[open", "x[[1]] [[ -f a ]] `[[code]]` [[open"),
+        ("```\n[[code]]\n```\n[[Tea]]", "```\n[[code]]\n```\nTea"),
+        ("# About [[Tea]]", "# About Tea"),
+    ],
+)
+def test_links_and_embeds_of_notes_are_read_as_their_names(source, shown):
+    assert parse_text("a.md", source.encode()).text == shown
 
 
 def test_what_people_wrote_into_front_matter_of_toml_is_kept():

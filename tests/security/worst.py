@@ -50,6 +50,9 @@ _TEXTS: dict[str, dict[str, str]] = {
         "a fence that nothing closes": times("~~~~\n```\n"),
         "fences each longer than the one before": "".join("`" * n + "\n" for n in range(1_400, 3, -1)),
         "headings alone": times("# a\n"),
+        "links that nothing closes": times("[[a"),
+        "links among backticks": times("[[a|`") + "]]",
+        "backticks alone": "[[" + times("`"),
         "underlined headings": times("a\n=\n"),
         "rules alone": times("---\n"),
         "rows without a rule": times("|a|b|\n"),
@@ -119,6 +122,8 @@ _SEARCHED = {
     "core.names._SLASH": [times("/"), times("\\")],
     "core.names._LOST": [times("?"), _LETTERS],
     "core.names._ILLEGIBLE": [times("\x80"), _LETTERS],
+    "index.read.text._WIKI_LINK":
+        [times("[["), times("[[a|"), times("`"), times("`a"), times("[[a|`") + "]]"],
     "core.text._HARMFUL": [times("\x1b"), _LETTERS],
     "core.text._HARMFUL_IN_LINES": [times("\n"), times("\x1b"), _LETTERS],
     "core.links._FORBIDDEN": [_BLANKS, _LETTERS],

@@ -1,7 +1,7 @@
 """The supported files and their readers: to support one more format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
-folder, and a line in `READERS`. Raise its version, or `TEXTS`, whenever files are read differently: it is
+folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read differently: it is
 part of the recipes of these files alone, which are then read again.
 
 Pictures are documents too, searchable by their content if a service makes vectors of them.
@@ -18,7 +18,8 @@ from kbsync.errors import Rejected
 from kbsync.index.document import Chunk, Flavour, Picture
 
 TEXTS = "5"
-"""The version of the reader of texts."""
+MARKDOWN = "6"
+"""The versions of the readers of texts, and of Markdown."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -41,7 +42,7 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     **dict.fromkeys(("mhtml", "mht"), ("mail", "read_mhtml", "1")),
     "ics": ("calendars", "read_ics", "1"),
     "vcf": ("calendars", "read_vcf", "1"),
-    "canvas": ("canvas", "read_canvas", "1"),
+    "canvas": ("canvas", "read_canvas", "2"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
 """By extension, the module of this folder, its function and the version of that. All run behind the fence
@@ -102,7 +103,9 @@ def flavour_of(path: str) -> Flavour:
 
 def reader_version(path: str) -> str:
     """The version of what reads `path`."""
-    return READERS[extension_of(path)][2] if needs_parser(path) else TEXTS
+    if needs_parser(path):
+        return READERS[extension_of(path)][2]
+    return MARKDOWN if flavour_of(path) is Flavour.MARKDOWN else TEXTS
 
 
 def needs_parser(path: str) -> bool:

@@ -16,10 +16,16 @@ from dataclasses import replace
 
 from kbsync.core.text import extension_of
 from kbsync.errors import Rejected
-from kbsync.index.chunk import blocks, plain_title
+from kbsync.index.chunk import Shape, blocks, plain_title
 from kbsync.index.document import LONGEST_TITLE, Flavour, Parsed
 from kbsync.index.read.encoding import decode, decode_declared, separate_controls
 from kbsync.index.read.formats import flavour_of
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of `text`, such as names of elements."""
+    return frozenset(text.split())
+
 
 _NUMBER = re.compile(r"[-+]?[\d.,]*\d%?$")
 _CUE_TIME = re.compile(r"^[ \t]*(?:\d+:)?\d+:\d\d[.,]\d{3}[ \t]+-->.*$")
@@ -39,6 +45,7 @@ def parse_text(path: str, raw: bytes) -> Parsed:
         raise Rejected("no text in it: it is empty or only blanks", code="no-text")
     if flavour is Flavour.MARKDOWN:
         matter = split_front_matter(text)
+        matter = replace(matter, text=unlinked(matter.text))
         if not matter.text.strip():  # only metadata, which is then the text
             return replace(matter, text=text, line_offset=0)
         return replace(matter, title=matter.title or first_heading(matter.text, flavour))
@@ -167,13 +174,53 @@ def split_front_matter(text: str) -> Parsed:
     return Parsed(f"\n{prose}{closing}{remaining}", title=title, tags=tags)
 
 
+_WIKI_LINK = re.compile(
+    r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
+)
+"""Code in a line, or a link of a note: its name, and the words shown for it."""
+
+
+def unlinked(text: str) -> str:
+    """Return Markdown with links and embeds of notes (`[[Name|words]]`) as words, except in code."""
+    if "[[" not in text:
+        return text
+    parts, end = list[str](), 0
+    for block in blocks(text, Flavour.MARKDOWN):
+        if block.shape is Shape.FENCE:
+            parts += [_WIKI_LINK.sub(_name_link, text[end : block.start]), text[block.start : block.end]]
+            end = block.end
+    return "".join([*parts, _WIKI_LINK.sub(_name_link, text[end:])])
+
+
+def _name_link(link: re.Match[str]) -> str:
+    code, name, words = link.groups()
+    if code:
+        return str(code)
+    name = " ".join(name.removesuffix("\\").replace("#", " ").replace("^", " ").split())
+    # the words after | may be the size of a picture: 300 or 300x200
+    is_size = words is not None and words.replace("x", "").isdecimal()
+    return name if words is None or is_size or words.strip() in ("", name) else f"{words.strip()} ({name})"
+
+
 _NAMING_KEYS = frozenset(
     {
         *("abstract", "alias", "aliases", "author", "authors", "description", "excerpt", "lead"),
         *("subtitle", "summary", "teaser"),
     }
 )
-"""Keys whose value counts as prose even if it is one word."""
+"""Keys whose value counts as prose whatever it is."""
+
+_TECHNICAL_KEYS = word_set(
+    """
+    banner class classes created cssclass cssclasses date guid icon id image img lang lastmod lastupdated
+    layout locale modified nav_order order path permalink position publishdate publish redirect_from
+    redirect_to sidebar sidebar_label sidebar_position slug template theme thumbnail toc updated url uuid
+    weight
+    """
+)
+"""Keys whose value is meant for a program."""
+
+_NO_WORDS = word_set("true false yes no on off null none")
 
 
 def _prose_of(block: str, has_title: bool) -> Iterator[str]:
@@ -188,9 +235,17 @@ def _prose_of(block: str, has_title: bool) -> Iterator[str]:
         key_text, *value = _ASSIGNMENT.split(segment[0], maxsplit=1)
         key = key_text.strip(" \t\"'").lower()
         is_used = key in _TAG_KEYS or (key == "title" and has_title)
-        is_prose = key in _NAMING_KEYS or _is_prose(key_text) or _is_prose(" ".join([*value, *segment[1:]]))
+        is_prose = key in _NAMING_KEYS or _is_prose(key_text) or _is_value(key, [*value, *segment[1:]])
         for line in segment:
             yield line if is_prose and not is_used and not line.lstrip().startswith("#") else ""
+
+
+def _is_value(key: str, lines: Sequence[str]) -> bool:
+    """Return whether people may search for the value of that key."""
+    text = " ".join(lines)
+    words = (word.strip(".,;:!?()[]{}\"'’“”|>-*&") for word in text.split())
+    has_word = any(sum(map(str.isalpha, word)) > 1 and word.lower() not in _NO_WORDS for word in words)
+    return _is_prose(text) or (has_word and key not in _TECHNICAL_KEYS)
 
 
 def _is_prose(text: str) -> bool:
@@ -277,11 +332,6 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
     filled = [row + [""] * (width - len(row)) for row in cells]
     lines = ["| " + " | ".join(row) + " |" for row in filled]
     return "\n".join([lines[0], "|" + " --- |" * width, *lines[1:]])
-
-
-def word_set(text: str) -> frozenset[str]:
-    """Return the words of `text`, such as names of elements."""
-    return frozenset(text.split())
 
 
 def style_of(name: str) -> tuple[int, bool]:
