@@ -17,7 +17,7 @@ from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder
 from kbsync.index.spelling import Unknown
-from kbsync.index.weights import EXACT_NAME, LEXICAL, PASSAGES
+from kbsync.index.weights import EXACT_NAME, LEXICAL, PASSAGES, weight_of_size
 from kbsync.index.words import Term
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class CandidateChunk:
     `words` is its BM25 and the idf of the terms in its document's name, divided by the sum of the idf of all
     terms: near 1 if it has each of them about once, 0 if it has none. `meaning` is the cosine of its vector
     with the question's, 0 without one. `is_named`: the question is the name of the document's file.
+    `size`: the number of its document's chunks.
     """
 
     chunk: int
@@ -53,11 +54,13 @@ class CandidateChunk:
     words: float
     meaning: float
     is_named: bool = False
+    size: int = 1
 
     @property
     def score(self) -> float:
-        """Half words, half meaning; more for the name of the file."""
-        return LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning) + EXACT_NAME * self.is_named
+        """Half words, half meaning; more for the name of the file, less for one chunk of very many."""
+        content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)
+        return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 
 
 def few_of_each(candidates: Iterable[CandidateChunk]) -> Iterator[CandidateChunk]:

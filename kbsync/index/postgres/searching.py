@@ -17,7 +17,7 @@ from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind
 from kbsync.index.spelling import Unknown
 from kbsync.index.store import CandidateChunk, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, NameScores, select_terms
+from kbsync.index.weights import DEPTH, MOST_ROWS, NAMED_CHUNKS, Frequency, NameScores, select_terms
 from kbsync.index.words import Term, Tokeniser, name_test, names_sought, naming_text, phrase_test, readable
 
 if TYPE_CHECKING:
@@ -144,11 +144,15 @@ class PostgresSnapshot:
             )
             cosines.update(rows)
         found = dict[int, CandidateChunk]()
+        listed = list(set(documents.values()))
+        sizes: dict[int, int] = dict(self._connection.execute(_SIZES, (listed,)).fetchall())
         for passage, document in documents.items():
             word_score = points.get(passage, 0.0) + name_scores.points(document, passage)
             words = word_score / total if word_score else 0.0
             cosine, is_named = cosines.get(passage, 0.0), document in name_scores.exact
-            found[passage] = CandidateChunk(passage, document, words, cosine, is_named)
+            found[passage] = CandidateChunk(
+                passage, document, words, cosine, is_named, sizes.get(document, 1)
+            )
         few = few_of_each(found.pop(passage) for passage in only_named)
         return [*few, *found.values()]
 
@@ -157,8 +161,8 @@ class PostgresSnapshot:
         found.
         """
         whole = [term for term in terms if not term.goes_on]
-        _, _, frequencies = self._frequencies(whole)
-        return [Unknown(term.surface, "") for term in whole if not frequencies[term]]
+        frequencies = self._frequencies(whole)[0]
+        return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
 
     def passages(self, chunks: Iterable[int]) -> Mapping[int, StoredPassage]:
         """Return the passages of those chunks that exist and belong to a document."""
@@ -290,9 +294,10 @@ class PostgresSnapshot:
         # The index has no word prefixes. An unfinished last word counts only if it is a whole word.
         prefixes = {term.stem for term in terms if term.goes_on}
         whole = [term for term in terms if not term.goes_on]
-        chunks, length, frequencies = self._frequencies(whole)
-        whole = [term for term in whole if term.stem not in prefixes or frequencies[term]]
-        weights, total = select_terms(whole, frequencies, chunks)
+        frequencies, documents, chunks, length = self._frequencies(whole)
+        whole = [term for term in whole if term.stem not in prefixes or frequencies[term].documents]
+        selected = select_terms(whole, frequencies, documents, chunks)
+        weights, total = selected.rare or dict(islice(selected.common.items(), 1)), selected.total
         name_scores = NameScores(weights)
         if not weights:
             return [], {}, name_scores, total
@@ -303,7 +308,7 @@ class PostgresSnapshot:
             "length": length / max(1, chunks),
             **scope.values,
         }
-        if near and sum(frequencies[term] for term in weights) > MOST_WEIGHED:
+        if near and sum(frequencies[term].chunks for term in weights) > MOST_WEIGHED:
             values |= {"near": near}
             scope = replace(scope, condition=f"{scope.condition} AND passage = ANY(%(near)s::bigint[])")
         rows = self._fetch_enough(_MATCH.replace("@scope", scope.condition), values, document_count)
@@ -347,16 +352,14 @@ class PostgresSnapshot:
             for number, passage in self._connection.execute(_HAVING, (list(by_number), passages)):
                 name_scores.chunks[by_number[number]].add(passage)
 
-    def _frequencies(self, terms: Sequence[Term]) -> tuple[int, int, dict[Term, int]]:
-        """Return passages and words in all, and how many passages have each term, or names if these are
-        more.
-        """
+    def _frequencies(self, terms: Sequence[Term]) -> tuple[dict[Term, Frequency], int, int, int]:
+        """Return how frequent each term is, and how many documents, passages and words there are."""
         numbers = [term_of(term.stem) for term in terms]
         statement = _FREQUENCIES.replace("@names", _COUNT_NAMES if self._viewpoint.has_names else "0")
         rows = self._connection.execute(statement, {"terms": numbers, "most": _COUNTED}).fetchall()
-        chunks, length = (rows[0][2], rows[0][3]) if rows else (0, 0)
-        counts = {number: count for number, count, *_ in rows}
-        return chunks, length, {term: min(counts[term_of(term.stem)], chunks) for term in terms}
+        documents, chunks, length = rows[0][4:] if rows else (0, 0, 0)
+        counts = {number: Frequency(*its) for number, *its, _, _, _ in rows}
+        return {term: counts[term_of(term.stem)] for term in terms}, documents, chunks, length
 
     # -- meaning
 
@@ -396,20 +399,25 @@ class PostgresSnapshot:
 _COUNT_NAMES = """
 (SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named)
 """
+# Of common terms the server knows the share of passages: it stands for that of documents, too.
 _FREQUENCIES = """
-SELECT q.term, greatest(@names,
-    CASE WHEN common.share * n.passages > %(most)s THEN (common.share * n.passages)::bigint ELSE
-    (SELECT count(*) FROM (SELECT FROM words WHERE terms @> ARRAY[q.term] LIMIT 20000) AS counted) END),
-  n.passages, n.words
+SELECT q.term, coalesce((common.share * n.documents)::bigint, counted.documents), @names,
+  coalesce((common.share * n.passages)::bigint, counted.passages), n.documents, n.passages, n.words
 FROM unnest(%(terms)s::integer[]) q(term)
 CROSS JOIN (
-  SELECT coalesce(sum(passages), 0)::bigint AS passages, coalesce(sum(words), 0)::bigint AS words FROM owner
+  SELECT coalesce(sum(documents), 0)::bigint AS documents, coalesce(sum(passages), 0)::bigint AS passages,
+    coalesce(sum(words), 0)::bigint AS words FROM owner
 ) n
 LEFT JOIN (
   SELECT term, share FROM pg_stats,
     unnest(most_common_elems::text::integer[], most_common_elem_freqs) AS common(term, share)
   WHERE schemaname = 'kbsync' AND tablename = 'words' AND attname = 'terms'
-) common USING (term)
+) common ON common.term = q.term AND common.share * n.passages > %(most)s
+LEFT JOIN LATERAL (
+  SELECT count(*) AS passages, count(DISTINCT content) AS documents FROM (
+    SELECT passage FROM words WHERE common.term IS NULL AND terms @> ARRAY[q.term] LIMIT 20000
+  ) AS having_it JOIN passage ON passage.id = having_it.passage
+) counted ON true
 """
 
 # Term by term: checking all terms in each passage that has any takes four times as long.
@@ -453,6 +461,8 @@ _PHRASED = """
 SELECT p.id, d.id FROM passage p JOIN document d USING (content)
 WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
 """
+
+_SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
 
 _OF_NAMES = """
 SELECT p.id, d.id FROM unnest(%s::bigint[]) WITH ORDINALITY AS best(id, at)

@@ -6,8 +6,10 @@ Lookups and searches leave no trace on the disk, and a search doesn't wait for a
 from __future__ import annotations
 
 import json
+import math
 import sys
 import threading
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +32,17 @@ from kbsync.index.sqlite.schema import APPLICATION_ID, FILE, NAMED, READABLE, WH
 from kbsync.index.sqlite.vectors import Cosines, Matrix
 from kbsync.index.sqlite.writer import Writer
 from kbsync.index.store import CandidateChunk, Stored, StoredPassage, few_of_each
-from kbsync.index.weights import DEPTH, FIELDS, MOST_ROWS, NAMED_CHUNKS, PASSAGES, NameScores, select_terms
+from kbsync.index.weights import (
+    DEPTH,
+    FIELDS,
+    MOST_ROWS,
+    NAMED_CHUNKS,
+    PASSAGES,
+    Frequency,
+    NameScores,
+    TermWeights,
+    select_terms,
+)
 from kbsync.index.words import Term, name_test, names_sought, phrase_parts, phrase_test, readable, stemmed
 from kbsync.state.db import DamagedError, open_reader, state_errors, transaction, unbind
 
@@ -72,9 +84,11 @@ class Reader:
     _identity: tuple[int, int]
     _word_tables: Sequence[str]
     _matrix: Matrix
-    _frequencies: dict[Term, int]
+    _frequencies: dict[Term, Frequency]
     _last_unknown: tuple[Sequence[Term], list[Unknown]]
+    _sizes: dict[int, int]
     _chunks: int
+    _documents: int
     _data_version: int
 
     def __init__(self, folder: Path) -> None:
@@ -128,8 +142,9 @@ class Reader:
         self._identity = identity(self._folder) or _NO_FILE
         self._matrix = Matrix(connection)
         self._frequencies = {}
+        self._sizes = {}
         self._last_unknown = (), []
-        self._chunks, self._data_version = 0, -1
+        self._chunks, self._documents, self._data_version = 0, 0, -1
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
@@ -147,14 +162,16 @@ class Reader:
         self._forget_after_commit()
         scope = self._scope(query)
         admitted = scope.documents
-        selected, total = select_terms(terms, {term: self._frequency(term) for term in terms}, self._chunks)
-        expression = _expression(selected)
-        matches: Iterator[tuple[int, float]] = iter(())
-        if expression:
-            matches = self._connection.execute(_MATCH, (expression,))
-        name_scores = self._score_names(selected, query.text, admitted)
-        scores = dict(islice(matches, MOST_ROWS)) if name_scores.documents else {}
-        by_words = self._with_owners(chain(scores.items(), matches))
+        weights = select_terms(
+            terms, {term: self._frequency(term) for term in terms}, self._documents, self._chunks
+        )
+        scores = self._score_words(weights)
+        name_scores = self._score_names(weights.named, query.text, admitted)
+        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+        document_count = self._count_wanted(admitted, query.top_k)
+        share = DEPTH // max(1, document_count)
+        lexical, semantic = _Selection(scope, document_count, share), _Selection(scope, document_count)
+        by_words = self._with_owners(best, lexical)
         if name_scores.documents:
             first = sorted(
                 islice(by_words, 2 * DEPTH), key=lambda row: -(row[3] + name_scores.points(row[1], row[0]))
@@ -163,9 +180,7 @@ class Reader:
         if scope.chunks is not None:
             # A chunk with a phrase is a hit without any other word of the question.
             phrased = ((chunk, sys.float_info.epsilon) for chunk in islice(sorted(scope.chunks), DEPTH))
-            by_words = chain(by_words, self._with_owners(phrased))
-        document_count = self._count_wanted(admitted, query.top_k)
-        lexical, semantic = _Selection(scope, document_count), _Selection(scope, document_count)
+            by_words = chain(by_words, self._with_owners(phrased, lexical))
         lexical.take(by_words)
         # A chunk found by words gets its cosine too; one found by meaning counts as having none of the words.
         locations = {chunk: (document, slot) for chunk, document, slot, _ in lexical.rows.values()}
@@ -181,8 +196,9 @@ class Reader:
         def candidate(chunk: int, document: int, slot: int | None) -> CandidateChunk:
             word_score = points.get(chunk, 0.0) + name_scores.points(document, chunk)
             meaning = cosines.of(slot) if cosines is not None and slot is not None else 0.0
-            words = word_score / total if word_score else 0.0
-            return CandidateChunk(chunk, document, words, meaning, document in name_scores.exact)
+            words = word_score / weights.total if word_score else 0.0
+            size = self._size(document)
+            return CandidateChunk(chunk, document, words, meaning, document in name_scores.exact, size)
 
         found = [candidate(chunk, *location) for chunk, location in locations.items()]
         by_name = [
@@ -192,6 +208,53 @@ class Reader:
         ]
         points |= {chunk: scores[chunk] for chunk, *_ in by_name if chunk in scores}
         return [*found, *few_of_each(candidate(*row) for row in by_name)]
+
+    def _score_words(self, weights: TermWeights) -> dict[int, float]:
+        """Return the chunks with some of the terms, scored by all: BM25 with the given idf.
+
+        Of common terms only the first chunks of each document count as found, and those that have all.
+        """
+        scores = dict[int, float]()
+        for term, idf in weights.rare.items():
+            rows: list[Any] = self._connection.execute(_MATCH, (_expression([term]),)).fetchall()
+            # SQLite's own idf counts passages, so one large document would decide what is rare.
+            scale = idf / max(1e-6, math.log((self._chunks - len(rows) + 0.5) / (len(rows) + 0.5)))
+            for chunk, score in rows:
+                scores[chunk] = scores.get(chunk, 0.0) + scale * score
+        having = {term: set(self._sample(_expression([term]))) for term in islice(weights.common, _FINDING)}
+        if weights.common:
+            every = " AND ".join(_expression([term]) for term in weights.common)
+            having_all = {chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (every, DEPTH))}
+            having = {term: having.get(term, set()) | having_all for term in weights.common}
+        for term, idf in weights.common.items():
+            if weights.rare:
+                both = f"({_expression(weights.rare)}) AND {_expression([term])}"
+                having[term].update(chunk for (chunk,) in self._connection.execute(_CHUNKS_WITH, (both, -1)))
+            for chunk in having[term]:
+                scores[chunk] = scores.get(chunk, 0.0) + idf
+        return scores
+
+    def _sample(self, expression: str) -> list[int]:
+        """Return the first chunks with a term, of each document no more than some hundred, in order."""
+        sample, last, document = list[int](), 0, None
+        for _ in range(_BATCHES):
+            rows: list[Any] = self._connection.execute(_CHUNKS_FROM, (expression, last + 1)).fetchall()
+            sample += [chunk for (chunk,) in rows]
+            if len(rows) < _BATCH:
+                break
+            # Go on behind the last document: a log of 60 MB has most chunks of many a word.
+            *_, document = self._connection.execute(_RUN_OF, (sample[-1],)).get
+            last = self._connection.execute(_RUN_OF_OTHER, (sample[-1], document)).get
+            if last is None:
+                break
+            last -= 1
+        return sample
+
+    def _size(self, document: int) -> int:
+        """Return the number of chunks of a document."""
+        if document not in self._sizes:
+            self._sizes[document] = self._connection.execute(_SIZE, (document,)).get
+        return self._sizes[document]
 
     def _score_names(self, idf: Mapping[Term, float], question: str, admitted: set[int] | None) -> NameScores:
         """Return the documents with some of these terms in their names."""
@@ -226,10 +289,19 @@ class Reader:
             yield from ((chunk, document, slot) for chunk, slot in rows)
             room -= len(rows)
 
-    def _with_owners(self, matches: Iterable[tuple[int, float]]) -> Iterator[_Row]:
+    def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
+        """Yield each match with its document, without most of those that `selection` has no room for."""
+        firsts, lasts = list[int](), dict[int, int]()
         for chunk, score in matches:
+            at = bisect_right(firsts, chunk) - 1
+            if at >= 0 and chunk <= lasts[firsts[at]]:
+                continue
             for document, slot in self._connection.execute(_OWNER, (chunk,)):
                 yield chunk, document, slot, score
+                if selection.is_full(document):
+                    first, last, _ = self._connection.execute(_RUN_OF, (chunk,)).get
+                    insort(firsts, first)
+                    lasts[first] = last
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has, and similar ones that some document has."""
@@ -248,8 +320,10 @@ class Reader:
         version: int = self._connection.pragma("data_version")
         if version != self._data_version:
             self._frequencies.clear()
+            self._sizes.clear()
             self._last_unknown = (), []
             self._chunks = self._connection.execute("SELECT coalesce(sum(chunks), 0) FROM run").get
+            self._documents = self._connection.execute("SELECT count(*) FROM document").get
             self._data_version = version
 
     def _written(self, stem: str) -> str:
@@ -331,7 +405,7 @@ class Reader:
         documents, last = set[int](), 0
         for chunk in chunks:
             if chunk > last:
-                for last, document in self._connection.execute(_RUN_OF, (chunk,)):
+                for _, last, document in self._connection.execute(_RUN_OF, (chunk,)):
                     if document is not None and chunk <= last:
                         documents.add(document)
         return documents
@@ -358,17 +432,25 @@ class Reader:
         rows = self._connection.execute(statement, values)
         return {document for document, path, modified in rows if selects(unbind(path), modified)}
 
-    def _frequency(self, term: Term) -> int:
-        """Return the number of chunks with a term, or of names if more have it; an upper bound if it is a
-        prefix.
-        """
+    def _frequency(self, term: Term) -> Frequency:
+        """Return how many documents have a term in texts and in names, and how many chunks have it."""
         if term not in self._frequencies:
-            sought = (term.stem, f"{term.stem}{_BEYOND}" if term.goes_on else term.stem)
-            self._frequencies[term] = max(
-                self._connection.execute(_ROWS_WITH.replace("@table", table), sought).get
-                for table in self._word_tables
-            )
-        return min(self._frequencies[term], self._chunks)
+            expression = _expression([term])
+            rows: int = self._connection.execute(_COUNT_CHUNKS, (expression, MOST_ROWS + 1)).get
+            names = 0
+            if "names" in self._word_tables:
+                names = self._connection.execute(_COUNT_NAMES, (expression, MOST_ROWS + 1)).get
+            self._frequencies[term] = Frequency(self._count_documents(expression), names, rows)
+        return self._frequencies[term]
+
+    def _count_documents(self, expression: str) -> int:
+        """Return how many documents have a term in their texts; for a common one, an estimate."""
+        sample = self._sample(expression)
+        documents = len(self._documents_of(sample))
+        if len(sample) < _BATCH * _BATCHES:
+            return documents
+        covered: int = self._connection.execute(_DOCUMENTS_UP_TO, (sample[-1],)).get
+        return round(documents * self._documents / max(1, covered))
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
         """Return how many documents a search can find: a search for more would read all chunks."""
@@ -425,13 +507,18 @@ class Reader:
             start, stop = stop, stop * 4
 
 
+_BATCH, _BATCHES = 128, 48
+"""Chunks with a common term to read at once, and how often."""
+
+_FINDING = 2
+"""Common terms that find chunks which have no rarer one."""
+
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
 CREATE VIRTUAL TABLE temp.in_@table USING fts5vocab(main, @table, row);
 PRAGMA query_only = 1;
 """
 _BEYOND = "\U0010ffff"
-_ROWS_WITH = "SELECT coalesce(sum(doc), 0) FROM temp.in_@table WHERE term BETWEEN ? AND ?"
 _ROWS_OF = "SELECT term, doc FROM json_each(?) JOIN temp.in_@table ON term = value"
 _ROWS_BEGINNING = """
 SELECT term, doc FROM temp.in_@table WHERE term BETWEEN ? AND ? AND length(term) BETWEEN ? AND ?
@@ -445,6 +532,12 @@ _PATHS_NAMED = """
 SELECT document.id, path FROM names JOIN document ON document.id = names.rowid WHERE names MATCH ?
 """
 _NAMES_WITH = "SELECT rowid FROM names WHERE names MATCH ?"
+_COUNT_CHUNKS = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+_COUNT_NAMES = "SELECT count(*) FROM (SELECT 1 FROM names WHERE names MATCH ? LIMIT ?)"
+_CHUNKS_FROM = f"SELECT rowid FROM words WHERE words MATCH ? AND rowid >= ? LIMIT {_BATCH}"  # noqa: S608
+_DOCUMENTS_UP_TO = "SELECT count(DISTINCT document) FROM run WHERE first <= ?"
+_RUN_OF_OTHER = "SELECT first FROM run WHERE first > ? AND document IS NOT ? ORDER BY first LIMIT 1"
+_SIZE = "SELECT coalesce(sum(chunks), 0) FROM run WHERE document = ?"
 _CHUNKS_WITH = "SELECT rowid FROM words WHERE words MATCH ? LIMIT ?"
 
 
@@ -453,7 +546,7 @@ SELECT chunk.id, chunk.headings, text FROM words JOIN chunk ON chunk.id = words.
   ORDER BY words.rowid
 """
 _RUN_OF = """
-SELECT first + chunks - 1, document FROM run WHERE first <= ? ORDER BY first DESC LIMIT 1
+SELECT first, first + chunks - 1, document FROM run WHERE first <= ? ORDER BY first DESC LIMIT 1
 """
 
 
@@ -472,7 +565,7 @@ _OWN = (
     "run.first = (SELECT max(first) FROM run WHERE first <= chunk.id)"
     " AND chunk.id < run.first + run.chunks AND run.document NOTNULL"
 )
-_MATCH = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}' ORDER BY rank"  # noqa: S608
+_MATCH = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25{FIELDS}'"  # noqa: S608
 _OWNER = f"SELECT run.document, chunk.slot FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.id = ?"  # noqa: S608
 _IN_SLOT = f"SELECT chunk.id, run.document FROM chunk CROSS JOIN run ON {_OWN} WHERE chunk.slot = ?"  # noqa: S608
 _RUNS = "SELECT first, chunks FROM run WHERE document = ?"
@@ -501,9 +594,9 @@ _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 class _Selection:
     """Rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
 
-    def __init__(self, scope: _Scope, document_count: int) -> None:
-        """At least `document_count` documents are in the scope."""
-        self.scope, self._wanted = scope, document_count
+    def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
+        """At least `document_count` documents are in the scope. `share`: rows of one document."""
+        self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document
 
@@ -513,6 +606,11 @@ class _Selection:
         is_short = len(self.documents) < self._wanted
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
+    def is_full(self, document: int) -> bool:
+        """Return whether it takes no more rows of this document: a large one leaves room for others."""
+        count = self.documents.get(document, 0)
+        return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
+
     def take(self, rows: Iterable[_Row]) -> None:
         """Add the first of these rows, best first, as many as needed."""
         if self.is_enough:
@@ -520,11 +618,10 @@ class _Selection:
         for row in rows:
             if not self.scope.admits(row[1], row[0]):
                 continue
-            count = self.documents.get(row[1], 0)
-            # Beyond `DEPTH` a large document would add thousands of rows. Some rows appear twice.
-            if row[0] not in self.rows and (count < PASSAGES or len(self.rows) < DEPTH):
+            # Some rows appear twice.
+            if row[0] not in self.rows and not self.is_full(row[1]):
                 self.rows[row[0]] = row
-                self.documents[row[1]] = count + 1
+                self.documents[row[1]] = self.documents.get(row[1], 0) + 1
                 if self.is_enough:
                     return
 

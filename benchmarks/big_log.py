@@ -1,0 +1,190 @@
+"""What one large log does to the ranking of the files beside it: 376 files, with and without the log.
+
+    python benchmarks/big_log.py FOLDER [--megabytes 60] [--dsn DSN]           (or KBSYNC_XQUAD=FOLDER)
+
+FOLDER as in benchmarks/xquad.py, whose paragraphs fill the files. The log has dates, times, numbers, words of
+its own and words of the paragraphs, as logs do. The table has the queries that rank worse with the log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xquad import Paragraph, outgoing, paragraphs
+
+from kbsync.config.secrets import Secret
+from kbsync.contract.query_syntax import parse_query
+from kbsync.contract.searching import Query
+from kbsync.contract.target import Accepted, Body, Surroundings
+from kbsync.index.document import Parsed
+from kbsync.index.read.formats import flavour_of
+from kbsync.targets.indexed.target import IndexedTarget
+from kbsync.targets.local.config import LocalTargetConfig
+from kbsync.targets.local.target import LocalTarget
+from kbsync.targets.postgres.config import PostgresTargetConfig
+from kbsync.targets.postgres.target import PostgresTarget
+
+FILES = 376
+NAMES, QUESTIONS = 200, 400
+"""How many queries have the name of a file, and how many are questions about its text."""
+
+LINES = (
+    "INFO  request {n} to /api/{w}/{n} answered in {n} ms",
+    "WARN  printer queue: paper tray {d} is low, report {d} waits",
+    "INFO  report {d} written to /var/spool/reports/{n}.docx by {w}",
+    "ERROR {w}: connection to {w}.example reset by peer after {n} s",
+    "INFO  user {w} logged in from 10.0.{d}.{d}",
+    "DEBUG cache of {w} {w} has {n} entries, {d} stale",
+    "INFO  backup of {w} finished: {n} files, {d} new",
+    "WARN  job {w} {w} {w} took {n} ms, paper {d} skipped",
+    "INFO  meeting room {d}: {w} {w} booked by {w}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query and the path that it looks for."""
+
+    text: str
+    path: str
+
+
+def files(folder: Path) -> tuple[list[Paragraph], list[Asked]]:
+    """The files, and the queries for them."""
+    chance, texts = random.Random(29), paragraphs(folder, "en") + paragraphs(folder, "zh")
+    chance.shuffle(texts)
+    made, named, questions = list[Paragraph](), list[Asked](), list[Asked]()
+    for at, each in enumerate(texts[:FILES]):
+        day = f"2026-{1 + at // 28 % 12:02}-{1 + at % 28:02}"
+        path = (
+            f"papers/paper {at // 4}.pdf",
+            f"notes/{day}.md",
+            f"reports/report {at // 4}.docx",
+            f"wiki/{at}/{each.text.split()[0][:20]}.txt",
+        )[at % 4]
+        made.append(Paragraph(path, each.text, each.questions))
+        if at % 4 < 3:
+            stem = path.rpartition("/")[2].rpartition(".")[0]
+            words = sorted(re.findall("[A-Za-z]{5,}", each.text), key=lambda word: (-len(word), word))
+            named += [
+                Asked(path.rpartition("/")[2], path),
+                Asked(stem, path),
+                Asked(f"the {stem} file", path),
+            ]
+            named += [Asked(f"{stem} {word}", path) for word in words[:1]]
+        questions += [Asked(question, path) for question in each.questions[:2]]
+    return made, [*chance.sample(named, NAMES), *chance.sample(questions, QUESTIONS)]
+
+
+def log(every: Sequence[Paragraph], size: int) -> str:
+    """A log of `size` bytes."""
+    chance = random.Random(30)
+    words = [word for each in every for word in re.findall("[A-Za-z]{4,}", each.text)]
+
+    def lines() -> Iterator[str]:
+        written, second = 0, 0
+        while written < size:
+            second += chance.randrange(90)
+            day, rest = divmod(second // 8, 86_400)
+            stamp = f"2026-{1 + day // 28 % 12:02}-{1 + day % 28:02} {rest // 3600:02}:{rest // 60 % 60:02}"
+            line = re.sub(
+                "{(.)}",
+                lambda match: (
+                    chance.choice(words)
+                    if match[1] == "w"
+                    else str(chance.randrange(100 if match[1] == "d" else 9_999))
+                ),
+                chance.choice(LINES),
+            )
+            written += len(stamp) + len(line) + 2
+            yield f"{stamp} {line}"
+
+    return "\n".join(lines())
+
+
+def parse(path: str, body: Body) -> Parsed:
+    """Text, cut as its file name asks for."""
+    return Parsed(
+        body.open().read().decode(), flavour_of(path) if path.endswith(".log") else flavour_of("a.txt")
+    )
+
+
+async def ranks(target: IndexedTarget, asked: Sequence[Asked]) -> tuple[list[int], list[float]]:
+    """The rank of each query's file (0: not among ten), and the milliseconds of each."""
+    places, times = list[int](), list[float]()
+    for each in asked:
+        start = time.perf_counter()
+        paths = [hit.path for hit in await target.search(parse_query(Query(each.text)))]
+        times.append((time.perf_counter() - start) * 1000)
+        places.append(paths.index(each.path) + 1 if each.path in paths else 0)
+    return places, times
+
+
+async def measure(folder: Path, megabytes: int, dsn: str) -> None:
+    """Ask without the log, add it, and ask again."""
+    every, asked = files(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        surroundings = Surroundings("log", Path(scratch), Path(scratch))
+        target: IndexedTarget
+        if dsn:
+            config = PostgresTargetConfig(dsn=Secret(dsn), max_bytes=10**9)
+            target = PostgresTarget.open(config, surroundings, parse)
+        else:
+            target = LocalTarget.open(LocalTargetConfig(max_bytes=10**9), surroundings, parse)
+        for start in range(0, len(every), target.limits.batch):
+            batch = [
+                outgoing(start + at, each) for at, each in enumerate(every[start:][: target.limits.batch], 1)
+            ]
+            assert all(isinstance(each, Accepted) for each in await target.put(batch))
+        before, times = await ranks(target, asked)
+        show("without the log", before, times)
+        start_time = time.perf_counter()
+        large = Paragraph("logs/server.log", log(every, megabytes * 10**6), ())
+        [outcome] = await target.put([outgoing(len(every) + 1, large)])
+        assert isinstance(outcome, Accepted), outcome
+        print(f"(the log was indexed in {time.perf_counter() - start_time:.0f} s)")
+        after, times = await ranks(target, asked)
+        show("with the log", after, times)
+        await target.aclose()
+    worse = [(each, a, b) for each, a, b in zip(asked, before, after, strict=True) if (b or 99) > (a or 99)]
+    better = sum((b or 99) < (a or 99) for a, b in zip(before, after, strict=True))
+    print(f"{len(worse)} of {len(asked)} rank worse, {better} better")
+    for each, a, b in worse[:30]:
+        print(f"  {a or '-':>3} -> {b or '-':>3}  {each.text[:80]}  ({each.path})")
+
+
+def show(name: str, places: Sequence[int], times: Sequence[float]) -> None:
+    """A line of the table."""
+    first = statistics.mean(place == 1 for place in places)
+    five = statistics.mean(1 <= place <= 5 for place in places)
+    slow = sorted(times)[int(0.95 * len(times))]
+    print(
+        f"{name:18}{len(places):6} queries, first {first:.3f}, five {five:.3f}, "
+        f"{statistics.median(times):.1f} ms, p95 {slow:.1f} ms"
+    )
+
+
+def main() -> None:
+    """Print a table."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("folder", nargs="?", type=Path, default=os.environ.get("KBSYNC_XQUAD", "xquad"))
+    arguments.add_argument("--megabytes", type=int, default=60)
+    arguments.add_argument("--dsn", default="")
+    given = arguments.parse_args()
+    asyncio.run(measure(given.folder, given.megabytes, given.dsn))
+
+
+if __name__ == "__main__":
+    main()
