@@ -1,8 +1,8 @@
 """The supported files and their readers: to support one more format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
-folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read differently: it is
-part of the recipes of these files alone, which are then read again.
+folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read
+differently: it is part of the recipes of these files alone, which are then read again.
 
 Pictures are documents too, searchable by their content if a service makes vectors of them.
 """
