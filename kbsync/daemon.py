@@ -268,7 +268,7 @@ class Daemon:
             request.done.set()
 
     async def _read_config(self, store: StateStore) -> None:
-        """Accept the new config completely or not at all; unchanged mirrors continue undisturbed."""
+        """Accept the new config completely or not at all; unchanged mirrors continue without interruption."""
         try:
             new = await self._read()
             if new.state_dir != self._installation.state_dir:

@@ -91,7 +91,7 @@ class Unavailable(TargetError):
 
 
 class Unsure(TargetError):
-    """It may have been stored: check before sending again."""
+    """The document may have been stored: check before sending it again."""
 
 
 def untried(error: TargetError) -> TargetError:
@@ -129,7 +129,7 @@ class NotOffered(Rejected):
 
 
 class Halted(TargetError):
-    """Nothing works until a person acts; `halt` is the reason in the contract (credentials, quota, …).
+    """Nothing works until the user acts; `halt` is the reason in the contract (credentials, quota, …).
 
     `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). The options in
     use are added to a command of kbsync later.

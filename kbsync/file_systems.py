@@ -1,7 +1,6 @@
-"""What is mounted where, and which file systems others can change behind this kernel's back.
-
-Locks do not hold there and the kernel does not report every change, so they cannot hold a state, and kbsync
-polls a folder there. One list serves both.
+"""What is mounted where, and which file systems others can change without this kernel. File locks are
+unreliable there, and the kernel does not report every change, so they cannot hold a state, and kbsync polls a
+folder there. One list serves both.
 """
 
 from __future__ import annotations
@@ -33,13 +32,17 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """Return true where locks do not hold: not in every FUSE, since ntfs-3g is local and sshfs is not."""
+    """Return whether file locks are unreliable there: not in every FUSE, since ntfs-3g is local and sshfs is
+    not.
+    """
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return true for file systems of the network, of virtual machines' hosts and in FUSE."""
+    """Return whether others can change it: file systems of the network, of virtual machines' hosts and in
+    FUSE.
+    """
     # Not `fuseblk`, a disk of this machine behind FUSE: this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 

@@ -183,7 +183,7 @@ class _Filter:
 
 
 def _prioritised(_logger: Any, method: str, rendered: str) -> str:
-    """`<6>` and the like before each line, as sd-daemon(3) asks."""
+    """Put `<6>` and the like before each line, as sd-daemon(3) requires."""
     priority = PRIORITIES.get("error" if method == "exception" else method, 6)
     return "\n".join(f"<{priority}>{line}" for line in rendered.splitlines())
 

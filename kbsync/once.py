@@ -58,7 +58,7 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """Return the pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
+    """Run the pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
 
     Never raises for errors of the folder or the target.
     """
@@ -103,7 +103,9 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
-    """Take turns until nothing of the scan is owed; how the pass ends if it halts or gives up before."""
+    """Take turns until the work of the scan is done; return how the pass ends if it halts or gives up
+    earlier.
+    """
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     started = mirror.clock.steady()
     while mirror.halt is None:
@@ -223,7 +225,7 @@ def make_mirror(
 
 
 def log_finished(mirror: str, event: Happened) -> None:
-    """One canonical line for every finished document."""
+    """Log one canonical line for every finished document."""
     fields: dict[str, Any] = {
         "mirror": mirror,
         "path": event.path,
@@ -291,7 +293,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
-    """Inside, the loop receives each of `signals`."""
+    """Let the loop receive each of `signals` inside."""
     if signals is None:
         yield
         return

@@ -150,7 +150,7 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
 
 
 def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
-    """`unknown`: of each target; empty if there are no hits."""
+    """Return notes on words that no document has. `unknown`: of each target; empty if there are no hits."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and unknown and all(each.are_all for each in unknown):
         if translation := list(dict.fromkeys(word for each in unknown for word in each.translation)):
@@ -345,7 +345,7 @@ def shortened(
 
 
 def iso_time(seconds: float | None) -> str | None:
-    """ISO 8601 in UTC; None for no time, or one beyond the calendar."""
+    """Return ISO 8601 in UTC; None for no time, or one beyond the calendar."""
     if seconds is None:
         return None
     try:

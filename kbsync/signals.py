@@ -34,7 +34,7 @@ def find_terminal() -> int | None:
 
 @contextlib.contextmanager
 def hangup_with(terminal: int) -> Iterator[None]:
-    """Inside, this process gets SIGHUP when the terminal closes.
+    """Send SIGHUP to this process when the terminal closes.
 
     The kernel sends it only to foreground processes, and not every shell forwards it to the others.
     """
@@ -60,7 +60,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Inside, the process can end whatever its threads do; nothing happens before `arm`."""
+    """Lets the process end whatever its threads do; it does nothing before `arm`."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -92,7 +92,7 @@ class HardEnd:
 
 
 class Signals:
-    """Inside, signals of these `numbers` are only reported, in order.
+    """Only reports signals of these `numbers` inside, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
     Enter it in the main thread, before other threads or a loop listen for signals.
@@ -136,7 +136,7 @@ class Signals:
 
     @contextlib.contextmanager
     def forward_to(self, receive: ReceiveSignal) -> Iterator[None]:
-        """Inside, `receive` gets each signal, earlier ones first."""
+        """Pass each signal to `receive` inside, earlier ones first."""
         with self._lock:
             for number in self._waiting:
                 receive(number)

@@ -84,7 +84,7 @@ class ServiceReports:
         self._news.set()
 
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
-        """READY, once, when all of these are set, or after `READY_LATEST` seconds."""
+        """Send READY once, when all of these are set, or after `READY_LATEST` seconds."""
         all_begun = asyncio.Event()
 
         async def wait_for_all() -> None:
@@ -103,7 +103,7 @@ class ServiceReports:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """RELOADING and READY around the reading of a new config; nothing before the first READY."""
+        """Send RELOADING and READY around reading a new config; send nothing before the first READY."""
         if not self.is_ready:
             yield
             return
@@ -122,7 +122,7 @@ class ServiceReports:
 
     @contextlib.asynccontextmanager
     async def over(self, store: StateStore, names: Callable[[], Sequence[str]]) -> AsyncIterator[None]:
-        """While the state is open: pings, and the counts of the mirrors `names`."""
+        """Send pings and the counts of the mirrors `names` while the state is open."""
         work: dict[str, Callable[[], Awaitable[None]]] = {}
         if self.manager.is_heard:
             work["counts"] = partial(self._report, store, names)
@@ -140,7 +140,7 @@ class ServiceReports:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop runs and the writer answers, even with an error."""
+        """Ping while the loop runs and the writer answers, even if with an error."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):
@@ -170,7 +170,7 @@ class ServiceReports:
 
 
 def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:
-    """Such as `120 ready, 1 pending, 2 failed; handbook: credentials`, on one line."""
+    """Return a line such as `120 ready, 1 pending, 2 failed; handbook: credentials`."""
     totals = {status.word: sum(getattr(m.documents, status.word) for m in mirrors) for status in SHOWN}
     counts = [f"{n:,} {word}" for word, n in totals.items() if n or word in ("ready", "pending", "failed")]
     halts = [f"{mirror.name}: {mirror.halt.reason}" for mirror in mirrors if mirror.halt is not None]

@@ -90,7 +90,9 @@ class Completions:
         check_end("")
 
     def _piece(self, event: Event) -> Piece:
-        """Raises the error that a service sends instead of a piece. The last event is `[DONE]`, not JSON."""
+        """Parse one event. Parse one event. Raises the error that a service sends instead of a piece. The
+        last event is `[DONE]`, not JSON.
+        """
         body = object_of(parse_json(event.data))
         error = body.get("error") or body.get("detail")
         if not error:

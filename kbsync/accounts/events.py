@@ -76,7 +76,9 @@ class EventReader:
         self._lines.append((name, value))
 
     def _event(self) -> Event:
-        """If other fields have no blank after the colon, a blank in the data is part of the text."""
+        """Return the event. Return the event. If other fields have no blank after the colon, a blank in the
+        data is part of the text.
+        """
         lines, self._lines = self._lines, []
         event, data = Event(), []
         quotes = any(name == "event" and is_quoted(value.strip()) for name, value in lines)

@@ -55,7 +55,9 @@ class GptbotsBases(Bases):
         raise self.target.no_base(base_id)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """The service wants a description; the name stands in for a missing one."""
+        """Send the create request; without a description it sends the name, because the service requires
+        one.
+        """
         name = request.name or ""
         description = (request.description or "").strip() or name
         body = {"name": name, "desc": description, **fields}

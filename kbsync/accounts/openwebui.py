@@ -23,7 +23,7 @@ class OpenWebuiBases(Bases):
     no_capacity = "Open WebUI has no quota of its own"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Empty: models and settings belong to the whole server."""
+        """Return nothing: models and settings belong to the whole server."""
         if request.model is not None or request.settings:
             raise Rejected("Open WebUI has models and settings only for the whole server", code="setting")
         return {}

@@ -79,7 +79,9 @@ class RagflowBases(Bases):
         return await self.target.card(base_id)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """The server would rename a second dataset `name` to `name(1)`."""
+        """Send the create request, once the name is known to be free: the server would rename a second `name`
+        to `name(1)`.
+        """
         answer = await self._client.post("create-base", DATASETS, json=fields)
         return next(iter(shapes.bases_of(answer.body)), None)
 
@@ -156,7 +158,7 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
 
 
 def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
-    """Up to 0.24, an assistant contains its datasets, and its fields have other names."""
+    """Return a chat assistant; up to 0.24, it contains its datasets, and its fields have other names."""
     if (chat_id := id_of(row.get("id"))) is None:
         return None
     model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))

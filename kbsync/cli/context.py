@@ -222,7 +222,7 @@ def _state_flags(state_dir: Path | None) -> tuple[str, ...]:
 
 
 def _nothing_found(choices: Choices, here: bool) -> str:
-    """Return where kbsync searched, and what to type instead."""
+    """Return where kbsync looked, and what to type instead."""
     searched = ", ".join(str(path) for path in places.config_places(os.environ))
     lines = [f"no config and no --folder; searched: --config, $KBSYNC_CONFIG, {searched}"]
     if here:
@@ -334,7 +334,9 @@ def list_damaged(installation: Installation) -> list[Path]:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Nothing was mirrored yet: the error says what to run. That is no pass while a kbsync runs."""
+    """Return the error that nothing was mirrored yet, with the command to run: no pass while kbsync is
+    running.
+    """
     from kbsync.engine.status import describe_forgotten, forgotten_bases
 
     def find_forgotten(tx: Tx) -> list[str]:
@@ -436,10 +438,10 @@ async def open_for_reading(installation: Installation, mirror: MirrorConfig) -> 
 
 
 def post(installation: Installation, messages: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> None:
-    """Leave messages for the running kbsync or the next pass: all of them or none.
+    """Leave messages for the running kbsync or for the next pass: all of them or none.
 
-    Each is a verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the
-    arguments that the engine's inbox reads. Raises `UsageError` if the state cannot be written.
+    Each is a verb (approve, retry, repair, rescan or reload), the name of a mirror or None, and the arguments
+    that the engine's inbox reads. Raises `UsageError` if the state cannot be written.
     """
     import time
 

@@ -1,6 +1,6 @@
 """Programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
 
-However one ends, by a key, a signal, an error or a closed window, the terminal is restored.
+The terminal is restored whether a program ends by a key, a signal, an error or a closed window.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class LazyCommands(click.Group):
         return loaded
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands in `--help`, without loading any."""
+        """Write the commands in `--help`, without loading any of them."""
         width = max(map(len, COMMANDS))
         for title, names in SECTIONS.items():
             with formatter.section(title):
@@ -102,7 +102,9 @@ class LazyCommands(click.Group):
 
 
 def _unknown(ctx: click.Context, name: str) -> click.UsageError:
-    """No such command: suggests the nearest or, for a folder, the command line that mirrors it."""
+    """Return the error for an unknown command: it suggests the nearest one or, for a folder, the command line
+    that mirrors it.
+    """
     if os.path.isdir(name):  # noqa: PTH112 (pathlib takes long to load)
         once = "--once " if ctx.params.get("once") else ""
         return click.UsageError(

@@ -51,7 +51,7 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """A path. An empty one, as from an unset variable, is an error and not the working directory."""
+    """A path. An empty one, for example from an unset variable, is an error, not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)

@@ -33,7 +33,7 @@ class Output:
 
     @property
     def can_move_cursor(self) -> bool:
-        """A terminal whose cursor can be moved, with colours or without."""
+        """Whether stdout is a terminal whose cursor can be moved, with or without colours."""
         return self.is_terminal and can_move_cursor()
 
     @property
@@ -136,9 +136,8 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
-    """The reader of `stream` may be gone: later writes are dropped.
-
-    Messages that cannot be written stop no work; results that cannot be written are an error.
+    """Drop later writes if the reader of `stream` is gone. Messages that cannot be written stop no work;
+    results that cannot be written are an error.
     """
     try:
         yield
@@ -251,7 +250,9 @@ def _blocks(columns: Sequence[Column]) -> list[str]:
 def print_objects(
     key: str, heads: Mapping[str, str], objects: Sequence[dict[str, Any]], *, as_json: bool
 ) -> None:
-    """Objects of one kind, a line each with the fields in `heads`; with `as_json` all fields, under `key`."""
+    """Print objects of one kind, a line each with the fields in `heads`; with `as_json`, all fields under
+    `key`.
+    """
     output = Output()
     if as_json:
         output.json({key: objects})
@@ -267,7 +268,7 @@ def print_objects(
 
 
 def print_object(key: str, item: dict[str, Any], *, as_json: bool) -> None:
-    """One object, a line for each field, its `settings` by the service's own names at the end."""
+    """Print one object, a line for each field; its `settings`, by the service's own names, come last."""
     output = Output()
     if as_json:
         output.json({key: item})

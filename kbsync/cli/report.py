@@ -141,14 +141,14 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
 
 
 def clock_time(moment: float) -> str:
-    """Epoch seconds as local time for people, with the date unless it is today."""
+    """Return epoch seconds as local time, with the date unless it is today."""
     local = datetime.fromtimestamp(moment)
     is_today = local.date() == datetime.now().date()
     return local.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M")
 
 
 def worst_first(reports: Sequence[MirrorReport]) -> list[MirrorReport]:
-    """In the order of their exit codes; those of one code as they were."""
+    """Return the reports in the order of their exit codes; those with equal codes keep their order."""
     order = [*ORDER, Code.MIRRORED]
     return sorted(reports, key=lambda each: order.index(each.checked_code))
 

@@ -1,7 +1,7 @@
 """Adds mirrors to a config file and removes them; every other byte stays as it is.
 
-The parser's events say where each mirror is in the text. The result is parsed again: an edit that would
-change another value is refused. One process at a time edits, and the file is replaced at once.
+The parser's events give each mirror's position in the text. The result is parsed again, and an edit that
+would change another value is refused. One process at a time edits, and replaces the file atomically.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def _items(text: str) -> list[_Item]:
 
 
 def _end_of(event: yaml.Event, events: Iterator[yaml.Event]) -> int:
-    """Behind the last character of the node that begins with `event`; consumes its events."""
+    """Return the position after the last character of the node that begins with `event`; consumes its
+    events.
+    """
     _, end = _span(event)
     depth = int(isinstance(event, yaml.CollectionStartEvent))
     while depth:
@@ -148,14 +150,14 @@ def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
 
 
 def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Behind the match of `pattern` at `at`. Raises `NotEditable`."""
+    """Return the position after the match of `pattern` at `at`. Raises `NotEditable`."""
     if (match := pattern.match(text, at)) is None:
         raise NotEditable
     return match.end()
 
 
 def _indent(text: str, at: int) -> str:
-    """Return what is before `at` in its line: only spaces. Raises `NotEditable`."""
+    """Return the text before `at` in its line, which is only spaces. Raises `NotEditable`."""
     before = text[text.rfind("\n", 0, at) + 1 : at]
     if before.strip(" "):
         raise NotEditable

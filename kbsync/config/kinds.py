@@ -51,7 +51,7 @@ class Substituted(str):
 
 
 class Absent(str):
-    """Replaces a secret that is not available, and says why."""
+    """Replaces an unavailable secret, and says why it is unavailable."""
 
     __slots__ = ()
 
@@ -394,7 +394,7 @@ class Others(Described):
 
 
 class NotAKey:
-    """A field of the model that cannot be set in a file."""
+    """Marks a field of the model that cannot be set in a file."""
 
 
 Mark = ValueKind | About | OneOf | Others

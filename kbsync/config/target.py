@@ -292,7 +292,7 @@ class RemoteTargetConfig(TargetConfig):
     """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly when they would use one knowledge base."""
+        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
         base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
         return (self.type, canonical(self.base_url), *base_id)
 
@@ -308,7 +308,7 @@ class RemoteTargetConfig(TargetConfig):
         return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """A type with its own checks yields these as well."""
+        """Yield conflicts; a type that overrides this yields these as well."""
         from kbsync.core.names import Naming  # imported late: few configs need it
 
         if is_in_the_clear(self.base_url):

@@ -190,7 +190,7 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
-    """Only single values; blocks have their own page in the docs."""
+    """Yield the single values; the docs describe the blocks."""
     for name, one in settings_of(TARGETS[target]).items():
         if isinstance(one.mark, ValueKind) and name != "type":
             yield name, one, one.mark

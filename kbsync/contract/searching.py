@@ -149,7 +149,7 @@ class KnowsWords(Protocol):
     """Can tell which words of a question no document has."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
-        """Whatever the filters of the query. Raises `TargetError`."""
+        """Return the words of the query that no document has, ignoring its filters. Raises `TargetError`."""
 
 
 @dataclass(frozen=True, slots=True)

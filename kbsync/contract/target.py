@@ -333,7 +333,7 @@ class Target(ABC):
         return None
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's space, which the service is asked for; None where it does not tell."""
+        """Return the account's space, by a request to the service; None if the service doesn't say."""
         return None
 
 
@@ -361,8 +361,9 @@ class Reembeds(Protocol):
     """Can index a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the target has no such
-        call."""
+        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the target has
+        no such call.
+        """
 
 
 @runtime_checkable
@@ -373,8 +374,9 @@ class Reslices(Protocol):
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the target has no such
-        call."""
+        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the target has
+        no such call.
+        """
 
 
 @runtime_checkable

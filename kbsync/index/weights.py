@@ -134,7 +134,7 @@ class NameScores:
         return sum([self._idf[term] * (NAME + (chunk not in self.chunks[term])) for term in terms])
 
     def best(self) -> list[int]:
-        """Return the documents with the best names, these first."""
+        """Return the documents whose names match best, best first."""
         points = {number: sum(self._idf[term] for term in terms) for number, terms in self.documents.items()}
         ranked = sorted(points, key=lambda number: (-points[number], number))
         return list(dict.fromkeys([*self.exact, *ranked]))[:DEPTH]

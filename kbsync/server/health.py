@@ -90,8 +90,9 @@ class HealthRoutes:
         return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
 
     async def readiness(self, _request: Request) -> Response:
-        """200 once every mirror has finished its first pass and none is halted; otherwise names the others,
-        and why."""
+        """Return 200 once every mirror has finished its first pass and none is halted; otherwise 503 with the
+        other mirrors and the reasons.
+        """
         now = time.monotonic()
         # One check serves all requests that arrive meanwhile or shortly after.
         if self._asked is None or (self._asked.done() and now - self._asked_at >= FRESH):

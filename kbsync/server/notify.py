@@ -111,8 +111,8 @@ class _Pace:
 
 @dataclass(slots=True)
 class _MirrorNotices:
-    """What is known about one mirror: its current halt, since `shown_at`; the last `notified` one;
-    its failures.
+    """The notifications of one mirror: its current halt, since `shown_at`; the last `notified` one; its
+    failures.
 
     `shown_at` and `failed_at` (the last failure) are in epoch seconds.
     """
@@ -328,7 +328,7 @@ class Notifications:
             self._pending.record_delivery(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
-        """Use both routes at once; one success is enough."""
+        """Deliver by both routes at once; one success is enough."""
         body = body_of(notice)
         ways: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:

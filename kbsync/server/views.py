@@ -143,10 +143,12 @@ class DocumentPage:
 
 
 class MirrorView:
-    """One mirror in one consistent state. Each view takes constant time, however many files it has."""
+    """Views of one mirror in one consistent state. Each view takes constant time, however many files it
+    has.
+    """
 
     def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
-        """`cure` writes a command that can be pasted; `now` is in epoch seconds."""
+        """Prepare the views. `cure` writes a command that can be pasted; `now` is in epoch seconds."""
         self._tx = tx
         self._record = tx.mirrors.named(mirror.name)
         self.status = status_in(tx, mirror, cure, at_work=True, now=now)
@@ -205,7 +207,9 @@ class MirrorView:
 
 
 class Views:
-    """Everything that is shown. `mirrors` may be replaced at any time; `count` queries the mirrors' loop."""
+    """Everything that the listener shows. `mirrors` may be replaced at any time; `count` queries the mirrors'
+    loop.
+    """
 
     def __init__(
         self,

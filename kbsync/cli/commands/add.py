@@ -1,4 +1,4 @@
-"""`kbsync add`: put another folder into the config, which keeps its comments."""
+"""`kbsync add`: adds another folder to the config, which keeps its comments."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _check_target(target: str | None, directory: Path, config_path: Path, *, is_
 
 
 def _add_to(choices: Choices, config_path: Path, folder: Path, name: str) -> list[str]:
-    """Add the mirror to an existing config; returns what to do next, in sentences."""
+    """Add the mirror to an existing config; return what to do next, in sentences."""
     from kbsync.config.edit import NotEditable, edit_config, with_mirror
     from kbsync.config.template import quoted
 

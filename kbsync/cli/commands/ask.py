@@ -1,6 +1,6 @@
 """`kbsync ask`: asks a mirror's target a question; prints the answer as it arrives, then its files.
 
-Heavy imports wait until there is a question, so that `--help` answers at once.
+It imports heavy packages only when there is a question, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ def command(
 
 
 def _converse(account: OpenAccount, asker: Asker, first: str, *, as_json: bool) -> None:
-    """Ask one question after another, each with the conversation so far. Keeps nothing on disk.
-
-    Raises errors that any further question would meet, too.
+    """Ask one question after another, each with the conversation so far. Keeps nothing on disk. Raises errors
+    that would also affect every further question.
     """
     output, turns = Output(), list[Turn]()
     with contextlib.suppress(KeyboardInterrupt):
@@ -163,7 +162,7 @@ class Reply:
         return {document.hit.remote_id: number for number, document in enumerate(self.cited, 1)}
 
     def marks(self, remote_id: str) -> Sequence[str]:
-        """Return how the text cites a document; by default its number."""
+        """Return how the text cites a document; by default, by its number."""
         marks = {} if self.sources is None else self.sources.marks
         return marks.get(remote_id) or (str(self.numbers[remote_id]),)
 

@@ -1,4 +1,4 @@
-"""`kbsync explain`: why search finds a file or doesn't."""
+"""`kbsync explain`: shows shows why search finds a file or doesn't."""
 
 from __future__ import annotations
 

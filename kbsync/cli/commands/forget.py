@@ -1,4 +1,4 @@
-"""`kbsync forget`: end a mirror and, if asked, delete what kbsync put into its knowledge base."""
+"""`kbsync forget`: ends a mirror and, on request, deletes what kbsync put into its knowledge base."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _others(choices: Choices) -> list[Installation]:
 
 
 def read_stake(installation: Installation, name: str) -> Stake | None:
-    """Return what the state has of the mirror; None if it has no mirror with this name."""
+    """Return what the state contains about the mirror; None if it has no mirror with this name."""
     from kbsync.engine.forget import Belongings, belongings
 
     def read_stake(tx: Tx) -> Stake | None:
@@ -167,7 +167,9 @@ def read_stake(installation: Installation, name: str) -> Stake | None:
 
 
 def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenBase]:
-    """Return the built-in knowledge base for a name that the state does not know, such as after its loss."""
+    """Return the built-in knowledge base for a name that is not in the state, for example after the state was
+    lost.
+    """
     from kbsync.index.sqlite.store import SqliteStore
     from kbsync.state.forgotten import ForgottenBase
     from kbsync.state.mirrors import BindingRecord
@@ -196,7 +198,7 @@ def _names(installation: Installation) -> list[str]:
 
 
 def show_stake(stake: Stake, delete_documents: bool) -> None:
-    """Show what is at stake, on stderr like the question."""
+    """Show what would be forgotten or deleted, on stderr like the question."""
     name, owned = stake.name, stake.owned
     if stake.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"

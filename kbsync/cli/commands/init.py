@@ -1,7 +1,8 @@
 """`kbsync init`: writes a commented config for a folder, and shows what is in the folder.
 
-For a service it lists the account's knowledge bases and creates one after a yes. Documents mirrored with
-`--folder` before move to the new config: nothing would ever be deleted from a second copy (promise 11).
+For a service it lists the account's knowledge bases, and creates one if the user agrees. Documents mirrored
+earlier with `--folder` move to the new config: kbsync would never delete anything from a second copy (promise
+11).
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def start_config(
 
 
 class ConfigExists(UsageError):
-    """There is a file where a new config should be."""
+    """The path of a new config already has a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} exists; edit it, or name another file with --config FILE")
@@ -273,14 +274,14 @@ def _ask_until_valid(value: str | None, question: str, default: str, fault: Call
 
 
 def _folder(folder: Path | None) -> Path:
-    """Return a folder that exists; offers the working directory if none was given."""
+    """Return an existing folder; offer the working directory if none was given."""
 
     answer = _ask_until_valid(None if folder is None else str(folder), "Folder to mirror", ".", folder_fault)
     return Path(os.path.expanduser(answer))  # noqa: PTH111
 
 
 def folder_fault(typed: str) -> str:
-    """Return why the typed path is no folder, and what to do; "" if it is one."""
+    """Return why the typed path isn't a folder, and what to do; "" if it is one."""
     path = os.path.expanduser(typed)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         return ""
@@ -332,7 +333,9 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
 def _target_lines(
     kind: str, key: KeySource | None, base: str | None, create: str | None, base_url: str | None
 ) -> list[str]:
-    """Return the service's block in the config; required keys are given, chosen or asked for."""
+    """Return the service's block in the config; required keys are given on the command line, chosen or asked
+    for.
+    """
     from kbsync.config.template import base_key, has_address, required_keys, target_lines
 
     if base_key(kind) is None and (base or create):
@@ -473,7 +476,7 @@ def _write_config(
     *,
     names_state_dir: bool,
 ) -> Config:
-    """Write the config, unless it is a bad one. `names_state_dir`: it names the `state_dir`."""
+    """Write the config, unless it is invalid. `names_state_dir`: it names the `state_dir`."""
     from kbsync.config.edit import create_config
     from kbsync.config.template import commented_config
 

@@ -53,7 +53,7 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far all mirrors are: files that are searchable or failed, out of all selected ones.
+    """The progress of all mirrors: files that are searchable or failed, out of all selected ones.
 
     `bytes_left`: bytes left in the account with the least space; None if no account reports it.
     """
@@ -81,7 +81,7 @@ async def _count_progress(store: StateStore, mirrors: Mapping[str, Mirror]) -> P
 
 
 async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """A bar with rate and time left; it disappears when the pass ends."""
+    """Show a bar with rate and remaining time; it disappears when the pass ends."""
     from tqdm import tqdm
 
     await asyncio.sleep(PATIENCE)
@@ -113,7 +113,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
 
 async def _lines(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
-    """A line in the log every `SELDOM` seconds; a short pass has none."""
+    """Log a line every `SELDOM` seconds; a short pass logs none."""
     log = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logs.LEVELS["info"]),
@@ -133,7 +133,7 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
-    """One full pass of every requested mirror; the exit code says how it ended."""
+    """Run one full pass of every requested mirror; the exit code says how it ended."""
     installation = choose(choices)
     prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -183,7 +183,7 @@ def report(
     quiet: bool = False,
     logged: LoggedEvents | None = None,
 ) -> None:
-    """What is wrong, and the summary. `logged`: stderr is a log that has these events already."""
+    """Print the problems and the summary. `logged`: stderr is a log that has these events already."""
     if logged is not None:
         log_problems(installation, reports, logged)
     else:

@@ -1,4 +1,4 @@
-"""`kbsync plan`: what a pass would do, as a readable diff."""
+"""`kbsync plan`: shows what a pass would do, as a readable diff."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`kbsync remove`: take a mirror out of the config, and keep or delete its documents.
+"""`kbsync remove`: takes a mirror out of the config, and keeps or deletes its documents.
 
-The documents are deleted first, and the config is edited last: whatever interrupts it, the config still has
-the mirror, so the same command finishes. Deleting needs the config to reach the knowledge base.
+The documents are deleted first, and the config is edited last: if it is interrupted, the config still has the
+mirror, so the same command can finish. Deleting needs the config to reach the knowledge base.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _count(stake: Stake) -> int:
 
 
 def _wants_to_delete(name: str, documents: int) -> bool:
-    """Ask what to do with the documents; nothing typed means that they stay."""
+    """Ask what to do with the documents; an empty answer keeps them."""
     question = f"{name} has {counted(documents, 'document')} in its knowledge base; keep or delete?"
     while (typed := ask(question, "keep").lower()) not in ("keep", "delete"):
         print_message("type keep or delete")

@@ -1,4 +1,4 @@
-"""`kbsync retry`: try failed documents again."""
+"""`kbsync retry`: tries failed documents again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ MOST_PRINTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """What failed in a mirror, among the requested paths. `is_whole`: the whole mirror was requested.
+    """The failed documents of a mirror, among the requested paths. `is_whole`: the whole mirror was
+    requested.
 
     `under_way`: documents that failed before and are being retried; a retry resets their attempts.
     """
@@ -42,7 +43,7 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether something failed or may fail soon, or the mirror is halted and should try again."""
+        """Whether something failed or may fail soon, or the mirror is halted and should retry."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 

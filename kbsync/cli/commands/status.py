@@ -1,4 +1,4 @@
-"""`kbsync status`: the state of every mirror and document, problems first."""
+"""`kbsync status`: shows the state of every mirror and document, problems first."""
 
 from __future__ import annotations
 

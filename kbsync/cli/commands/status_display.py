@@ -91,7 +91,7 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
 
 
 def print_documents(output: Output, installation: Installation, mirror: MirrorConfig) -> None:
-    """A line for each document, those with a problem first."""
+    """Print a line for each document, those with a problem first."""
     styles = {
         Status.READY: output.green,
         Status.KEPT: output.green,

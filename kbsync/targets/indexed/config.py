@@ -36,6 +36,6 @@ class IndexedTargetConfig(TargetConfig):
         return tuple(dict.fromkeys(addresses))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """A type with its own checks yields these as well."""
+        """Yield conflicts; a type that overrides this yields these as well."""
         yield from service_conflicts(self.embedding, (*loc, "embedding"))
         yield from service_conflicts(self.rerank, (*loc, "rerank"))

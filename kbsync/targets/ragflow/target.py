@@ -179,7 +179,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return {}
 
     async def reembed(self, remote_id: str) -> None:
-        """Have a document parsed again. Accepted doesn't mean finished: poll `status`."""
+        """Have a document parsed again. Ask for it; accepted doesn't mean finished, so poll `status`."""
         await self._parse([remote_id])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:

@@ -250,7 +250,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the call doesn't exist."""
+        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the call
+        doesn't exist.
+        """
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
         # It costs: sent once, and `Unsure` where the answer was lost.
@@ -259,7 +261,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Accepted doesn't mean finished: poll `status`. Raises `NotOffered` if the call doesn't exist."""
+        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the call
+        doesn't exist.
+        """
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)
         if document is None:

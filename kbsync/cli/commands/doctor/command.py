@@ -66,7 +66,7 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`run` yields results; those before an error or a timeout count."""
+    """One check. One check. `run` yields results; those before an error or a timeout count."""
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]
@@ -179,7 +179,7 @@ def _checks_of(installation: Installation) -> list[Check]:
 
 
 def _print(output: Output, results: Sequence[CheckResult], *, quiet: bool) -> None:
-    """A line for each; with `quiet` only what is not ok."""
+    """Print a line for each result; with `quiet`, only those that aren't ok."""
     from kbsync.core.text import printable
 
     styles = {Grade.OK: output.green, Grade.WARNING: output.yellow, Grade.WRONG: output.red}

@@ -48,7 +48,9 @@ def config(installation: Installation) -> Iterator[CheckResult]:
 
 
 def _may_hold_secrets(file: Path) -> bool:
-    """Return whether a config contains a literal key; true of any other file, named because it holds one."""
+    """Return whether the file may contain a key: a config with a literal key, or any file that a setting
+    names.
+    """
     if file.suffix not in (".yaml", ".yml"):
         return True
     text = file.read_text("utf-8", "replace")

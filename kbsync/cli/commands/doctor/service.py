@@ -69,7 +69,9 @@ def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
 
 
 def cluster(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Check whether the Dask cluster that prepares the mirror's documents answers, and its workers fit."""
+    """Check whether the Dask cluster that prepares the mirror's documents answers, and its workers match this
+    host.
+    """
     from kbsync.index.cluster.client import DaskCluster
 
     assert mirror.prepare is not None
@@ -152,7 +154,7 @@ def _check_connection(
 
 
 def _check_clock(mirror: MirrorConfig, target: Target) -> Iterator[CheckResult]:
-    """This machine's clock against the `Date` of the service."""
+    """Compare this machine's clock with the `Date` of the service."""
     if target.clock_apart is None:
         return
     subject, apart = f"{mirror.name}: clock", target.clock_apart

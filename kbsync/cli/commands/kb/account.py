@@ -139,7 +139,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
 @contextmanager
 def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
-    """A refusal within blames the command line (exit 2), not a document."""
+    """Turn a refusal inside into an error of the command line (exit 2), not of a document."""
     with concerning(mirror.name):
         try:
             yield

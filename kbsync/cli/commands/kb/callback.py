@@ -115,9 +115,7 @@ def check_address(url: str, *, is_secret: bool) -> None:
 
 
 def read_headers(options: Iterable[str]) -> dict[str, str]:
-    """Return names and values. Raises `UsageError` without the value, which may be a secret typed by
-    mistake.
-    """
+    """Return the headers. Raises `UsageError` without the value, which may be a secret typed by mistake."""
     values = dict[str, str]()
     for text in options:
         name, equals, source = text.partition("=")

@@ -39,7 +39,7 @@ BODY_SECONDS = 10.0
 
 
 class AssistantApp:
-    """Answers each POST, in the loop of the first one."""
+    """Answers every POST in the loop of the first one."""
 
     def __init__(self, server: Server[Any]) -> None:
         # No sessions: nothing stays behind for a client that never returns, and nobody can hijack one.
@@ -69,7 +69,7 @@ class AssistantApp:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Replay this body; after that, only a disconnect can follow."""
+    """Return a `receive` that replays this body; after that, only a disconnect can follow."""
     is_sent = False
 
     async def receive_again() -> Message:

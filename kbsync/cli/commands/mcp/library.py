@@ -165,7 +165,9 @@ class Library:
     # -- what there is ------------------------------------------------------------------------------------
 
     async def list_files(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
-        """Return the mirrors, and a page of one mirror's files. Lists files only if the mirror is clear."""
+        """Return the mirrors, and a page of one mirror's files. Lists files only if it is clear which mirror
+        is meant.
+        """
         chosen = self.open_mirrors.installation.narrow(mirror)
         reports = await self._reports(chosen)
         response: dict[str, Any] = {
@@ -249,7 +251,7 @@ class Library:
             await asyncio.sleep(pause)
 
     def _can_move(self, report: MirrorReport) -> bool:
-        """Return whether a kbsync works on the mirror. Held documents don't block the others."""
+        """Return whether kbsync is working on the mirror. Held documents don't block the others."""
         halt = report.status.halt
         is_halted = halt is not None and halt.reason not in HELD
         return not is_halted and (self.open_mirrors.will_mirror or not report.is_unattended)

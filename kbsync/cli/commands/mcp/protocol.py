@@ -578,7 +578,7 @@ def _content(text: str) -> TextContent:
 
 
 def _as_json(value: Any) -> Any:
-    """Drop None values: some clients know no type that allows null."""
+    """Drop None values, because some clients support no type that allows null."""
     match value:
         case str():
             return _encodable(value)
@@ -604,7 +604,7 @@ def _format_notes(response: Json) -> Iterator[str]:
 
 
 def _hit(hit: FoundDocument) -> Json:
-    """Return the hit without the copy of its best passage, because a model pays for each word."""
+    """Return the hit without the copy of its best passage, because every word costs tokens."""
     whole = hit_json(shortened(hit, LONGEST_PASSAGE))
     return {name: value for name, value in whole.items() if name not in ("text", "headings", "page")}
 

@@ -77,7 +77,7 @@ async def _run(
 
 
 def _code_after(error: BaseException | None) -> Code:
-    """Return the exit code after answering ended in this way."""
+    """Return the exit code for the way in which answering ended."""
     if error is None:
         return Code.MIRRORED
     return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN

@@ -48,7 +48,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
 
 
 class _GivenUpError(Exception):
-    """Nobody waits for the comparison any more."""
+    """Raised when nobody waits for the comparison any more."""
 
 
 class _Comparison:
