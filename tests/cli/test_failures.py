@@ -187,7 +187,7 @@ def test_what_a_disk_or_a_model_reports_is_a_halt_with_a_cure(place: Place) -> N
 
 
 def test_an_error_of_our_own_is_told_as_one(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "choose", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(status, "choose_all", lambda *_, **__: 1 // 0)
     ran = place.run("status")
     assert ran.code == Code.BROKEN
     assert "ZeroDivisionError" in ran.err
