@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from kbsync.errors import Rejected
 from kbsync.index.document import Flavour
 from kbsync.index.fence.parser import Parser
+from kbsync.index.read import mail
 from kbsync.index.read.formats import DOCUMENTS, EXTENSIONS
 from kbsync.index.read.html import read_html
 from tests.index import samples
@@ -321,6 +323,14 @@ def test_an_attachment_that_cannot_be_read_costs_the_mail_nothing_else(parser):
     )
     expected = "# Files\n\nSee below.\n\nAttachments: a.docx, b.pdf, c.bin, d.md\n\n## d.md\n\n### D"
     assert text_of(parser, "eml", raw) == expected
+
+
+def test_an_attachment_that_takes_too_long_costs_the_mail_nothing_else(monkeypatch):
+    monkeypatch.setattr(mail, "MOST_SECONDS", 0.05)
+    raw = mail_with(attached("a.txt", b"words"), attached("slow.html", b"<div>x" * 200_000))
+    text = mail.read_eml(raw).text
+    assert text == "# Files\n\nSee below.\n\nAttachments: a.txt, slow.html\n\n## a.txt\n\nwords"
+    assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
 
 
 def test_messages_inside_others_are_read_with_their_subjects_to_a_bounded_depth(parser):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import email
 import email.policy
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from email.header import decode_header
 from email.message import Message
 from importlib import import_module
@@ -34,7 +35,8 @@ DEEPEST = 6
 _LARGEST_ATTACHMENT = 32 * 1024 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
 _MOST_ATTACHMENTS = 1_000
-_MOST_SECONDS = 20.0
+MOST_SECONDS = 20.0
+"""Seconds of computing for all attachments of a file."""
 
 
 @dataclass(slots=True)
@@ -43,16 +45,34 @@ class _Allowance:
 
     characters: int = _MOST_CHARACTERS
     attachments: int = _MOST_ATTACHMENTS
-    ends_at: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.ends_at = time.process_time() + _MOST_SECONDS
+    seconds: float = field(default_factory=lambda: MOST_SECONDS)
+    is_timed: bool = False
 
     def allows(self, size: int) -> bool:
         """Return whether one more of that many bytes may be read."""
         self.attachments -= 1
-        is_in_time = time.process_time() < self.ends_at
-        return is_in_time and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
+        return self.seconds > 0 and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
+
+    @contextmanager
+    def timer(self) -> Iterator[None]:
+        """Raise TimeoutError in the block after the seconds of computing that are left. Main thread only."""
+        if self.is_timed:  # in a message inside another
+            yield
+            return
+        self.is_timed, started = True, time.process_time()
+        before = signal.signal(signal.SIGVTALRM, _raise_timeout)
+        try:
+            signal.setitimer(signal.ITIMER_VIRTUAL, self.seconds)
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            signal.signal(signal.SIGVTALRM, before)
+            self.is_timed = False
+            self.seconds -= time.process_time() - started
+
+
+def _raise_timeout(*_: object) -> None:
+    raise TimeoutError
 
 
 def read_eml(raw: bytes) -> Parsed:
@@ -145,7 +165,8 @@ def _attachments(message: Message) -> Iterator[Message]:
 def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
     """Yield a heading and the text of an attachment; nothing if kbsync can't read it."""
     text = ""
-    with suppress(Exception):  # a stranger's file may raise anything; the message is fine without it
+    # A stranger's file may raise anything; the message is fine without it.
+    with suppress(Exception), allowance.timer():
         text = _read_attachment(name, content, level, allowance)
     if text.strip() and len(text) <= allowance.characters:
         allowance.characters -= len(text)
