@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+import apsw
 import pytest
 
+from kbsync.state import lock
 from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, eventually
@@ -131,3 +134,17 @@ def page(port: int, path: str) -> str:
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
         return str(answer.read().decode())
+
+
+def test_status_estimates_no_end_while_nothing_is_done(place: Place) -> None:
+    place.write("a.md", "alpha")
+    for number in range(6):
+        place.write(f"f{number}.md", f"text {number}")
+    place.configure()
+    place.once()
+    with contextlib.closing(apsw.Connection(str(place.state / "state.db"))) as db:
+        db.execute("UPDATE entry SET status = 1 WHERE name = 'a.md'")
+    with lock.held(place.state):
+        assert "documents/s" in place.run("status").out
+        assert place.run("pause").code == 0
+        assert "documents/s" not in place.run("status").out

@@ -39,6 +39,8 @@ def problems(
 
 def speed(report: MirrorReport) -> str:
     """Return how fast a working mirror is, and how long it will take; '' for others."""
+    if report.status.pause is not None:
+        return ""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
