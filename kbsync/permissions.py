@@ -71,7 +71,7 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def hand_over(descriptor: int, folder: Path) -> None:
-    """As root: give a file or folder just created in `folder` to the owner of that folder.
+    """Give a file or folder just created in `folder` to the owner of that folder, as root.
 
     In a container root may lack that right; then it stays root's.
     """

@@ -91,7 +91,7 @@ class Draft:
         self._note(loc, message)
 
     def raise_problems(self) -> None:
-        """Raises ConfigError if there was any problem."""
+        """Raise ConfigError if there was any problem."""
         if self._problems:
             # In file order, so that the user goes through the file once.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))

@@ -275,12 +275,13 @@ class Target(ABC):
 
     @property
     def scale(self) -> str | int:
-        """Equal for two targets only if their scores are comparable."""
+        """A value that is equal for two targets only if their scores are comparable."""
         return id(self)
 
     @property
     def reach(self) -> Hashable:
-        """Equal for two targets only if their searches return the same, so that one search is enough.
+        """A value that is equal for two targets only if their searches return the same, so that one search is
+        enough.
 
         If a search returns documents of other mirrors, hits have an `Origin`.
         """

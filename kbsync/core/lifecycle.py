@@ -265,7 +265,7 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """A new intent in place of an upload that was given up: its tries carry over, and pauses grow.
+    """Create a new intent in place of an upload that was given up: its tries carry over, and pauses grow.
 
     After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
@@ -535,7 +535,7 @@ def gone(upload: Upload) -> Upload:
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
-    """It served, and may have been removed for a successor that is missing: poll until that is known."""
+    """Poll until its state is known: it served, and may have been removed for a successor that is missing."""
     changes: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, **changes)
 

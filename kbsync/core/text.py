@@ -24,7 +24,9 @@ _HARMFUL_IN_LINES = re.compile(f"(?![\n\t]){_HARMFUL.pattern}")
 
 
 def extension_of(path: str) -> str:
-    """In lower case, without the dot; "" for a name that has none (`README`, `.profile`)."""
+    """Return the extension in lower case, without the dot; "" for a name that has none (`README`,
+    `.profile`).
+    """
     stem, _, extension = path.rpartition("/")[2].rpartition(".")
     return extension.lower() if stem.strip(".") else ""
 

@@ -391,7 +391,8 @@ class Reconciler:
                     del self._trees[path]
 
     def _missed_now(self) -> tuple[float | None, int | None]:
-        """When a first check without a file starts to count: now, or at the end of a pending tree scan.
+        """Return when a first check without a file starts to count: now, or at the end of a pending tree
+        scan.
 
         A moved directory appears as one that is gone and a new one: files missed in the first may be found in
         the second, however long its scan takes.

@@ -52,7 +52,7 @@ CommandLine = Callable[[str], str]
 
 TARGET_DOWN = "target-down"
 FOLDER_MISSING = "folder-missing"
-"""Or a mount point without its mount, or unreadable."""
+"""The folder is missing or unreadable, or a mount point without its mount."""
 CREDENTIALS = "credentials"
 """A key or its account is refused."""
 BAD_CONFIG = "config"

@@ -84,7 +84,7 @@ class LocalEncoder:
 
     @property
     def model(self) -> str:
-        """For the user's own model, a digest of its files, read on first use."""
+        """The name of the model; for the user's own, a digest of its files, read on first use."""
         if not self._name and self._onnx:
             self._name = onnx_name(self._onnx)
         return self._name
@@ -153,7 +153,7 @@ class BuiltinEmbedder:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Raises `UsageError` if a file is missing or not the expected one."""
+        """Check the files. Raises `UsageError` if one is missing or not the expected one."""
         folder = folder or wordllama_folder()
         self._weights, self._tokens = folder / WEIGHTS, folder / TOKENIZER
         self._table: NDArray[np.float32] | None = None

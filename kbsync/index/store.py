@@ -165,10 +165,10 @@ class Store(Protocol):
         """Return the texts of a document's chunks in order; None for an unknown document."""
 
     def snapshot(self) -> AbstractContextManager[StoreSnapshot]:
-        """For a search. Raises `UnmadeError` if nothing was mirrored yet."""
+        """Return a snapshot for a search. Raises `UnmadeError` if nothing was mirrored yet."""
 
     def tidy(self) -> bool:
-        """Return one step of the work that an interrupted change left; whether there may be more."""
+        """Do one step of the work that an interrupted change left; return whether there may be more."""
 
     def purge(self) -> bool:
         """Finish all remaining work, so that no file holds deleted text; False: try again later."""

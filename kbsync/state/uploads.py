@@ -407,7 +407,7 @@ class Uploads(Table):
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def unhold(self, mirror: int, binding: int) -> bool:
-        """Nobody is asked any more about deletions in this binding; returns whether anybody was."""
+        """Stop asking about deletions in this binding; return whether anybody was asked."""
         sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"
         self._db.execute(sql, (mirror, binding))
         return self._db.changes() > 0

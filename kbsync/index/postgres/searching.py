@@ -89,7 +89,7 @@ class PostgresSnapshot:
     """The documents of all owners as of one commit, or only the own ones if the query asks for that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
-        """Inside a transaction of `REPEATABLE READ`."""
+        """Read inside a transaction of `REPEATABLE READ`."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:

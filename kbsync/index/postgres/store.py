@@ -375,7 +375,7 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """For work that may run twice: it runs again if the response to COMMIT was lost."""
+        """Run work again if the response to COMMIT was lost; it must be safe to run twice."""
         try:
             yield
         except Unsure as error:
@@ -447,7 +447,7 @@ class PostgresStore:
             return self._claim
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
-        """Raises `Halted` if the prefix begins another owner's, or the reverse: names could be equal.
+        """Raise `Halted` if the prefix begins another owner's, or the reverse: names could be equal.
 
         If an earlier kbsync admitted two, the older one continues.
         """

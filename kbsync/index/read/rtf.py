@@ -239,7 +239,7 @@ class _Reader:
             self._begin("style")
 
     def _begin(self, destination: str) -> None:
-        """From now on the text of this group goes elsewhere."""
+        """Send the text of this group elsewhere from now on."""
         state = self._state
         state.is_ignored = False
         if destination == "ud":  # the same text once more, in Unicode

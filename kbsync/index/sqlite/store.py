@@ -92,7 +92,9 @@ class Reader:
     _data_version: int
 
     def __init__(self, folder: Path) -> None:
-        """Raises `UnmadeError` if nothing was mirrored yet, `StateError` if the file can't be read."""
+        """Open the index. Raises `UnmadeError` if nothing was mirrored yet, `StateError` if the file can't be
+        read.
+        """
         self._folder = folder
         self._guard = threading.Lock()
         self._is_closed = False

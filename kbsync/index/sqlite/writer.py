@@ -149,7 +149,9 @@ def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
 
 
 def _digest(chunks: Sequence[Chunk], model: str) -> bytes:
-    """Equal for chunks that can share their rows: lines and pages count from the first chunk's."""
+    """Return a digest that is equal for chunks that can share their rows: lines and pages count from the
+    first chunk's.
+    """
     first = chunks[0]
     parts = [model]
     for chunk in chunks:
@@ -249,7 +251,7 @@ class Writer:
         return self.scrub() and is_clear
 
     def tidy(self) -> bool:
-        """Return one step of the work that an interrupted change left; whether there may be more."""
+        """Do one step of the work that an interrupted change left; return whether there may be more."""
         with self._guard:
             if not self._is_open or self._is_closing:
                 return False
@@ -413,7 +415,7 @@ class Writer:
         return document_id, {}
 
     def _check_complete(self, path: str | bytes, documents: Sequence[int]) -> None:
-        """Raises `DamagedError` if one of these, or one at this path, has lost chunks.
+        """Raise `DamagedError` if one of these, or one at this path, has lost chunks.
 
         Their words can't be removed without the text, and would match whatever chunk gets the number next.
         """
@@ -618,7 +620,7 @@ class Writer:
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:
-        """Return one step of removing words that are only marked as deleted; whether there was one to do."""
+        """Do one step of removing words that are only marked as deleted; return whether there was one."""
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
@@ -640,7 +642,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """Return one step of free space, if there is much; whether there was."""
+        """Release one step of free space if there is much; return whether there was any."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False

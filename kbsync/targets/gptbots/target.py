@@ -183,7 +183,7 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
 
 
 def _format(address: str) -> str:
-    """Of the file that an address leads to, by its name."""
+    """Return the format of the file that an address leads to, by its name."""
     return extension_of(urlsplit(address).path)
 
 
@@ -465,7 +465,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- the list
 
     async def page(self, number: int, size: int) -> ListPage[MarkedRow]:
-        """In the vendor's order, which isn't documented."""
+        """Return a page of the list, in the vendor's order, which isn't documented."""
         size = max(size, SMALLEST_PAGE)
         params = {"knowledge_base_id": self._base, "page": str(number), "page_size": str(size)}
         answer = await self._client.ask("list", "GET", "/v1/bot/doc/query/page", params=params)
@@ -508,7 +508,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """In the order of the vendor's ranking model, if requested."""
+        """Return the passages, in the order of the vendor's ranking model if requested."""
         ranking = self._config.search.rerank_version or (RANKING if query.rerank else None)
         return await search_ranked(
             lambda ranked: self._send_search(query.text, ranking if ranked else None),

@@ -60,7 +60,7 @@ class HttpAnswer:
 
     @property
     def date(self) -> float | None:
-        """When the target sent it by its clock, to the second; None if unknown."""
+        """The time when the target sent it, by its own clock, to the second; None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property
@@ -175,7 +175,7 @@ class SendTrace:
             self._has_left = self._has_left or facts["request"].method != b"CONNECT"
 
     def may_have_arrived(self, error: Exception) -> bool:
-        """False only if the target certainly received nothing."""
+        """Return False only if the target certainly received nothing."""
         if isinstance(error, _NEVER_SENT):
             return False
         return self._has_left or not self._is_traced

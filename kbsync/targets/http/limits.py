@@ -270,7 +270,7 @@ class Spacing:
 
     @property
     def free_at(self) -> float:
-        """When the next one may start, by the same clock as `count`."""
+        """The time when the next one may start, by the same clock as `count`."""
         return self._due - self._ahead
 
     def count(self, now: float) -> None:

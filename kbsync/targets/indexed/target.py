@@ -264,7 +264,9 @@ class IndexedTarget(Target):
 
     @property
     def scale(self) -> str:
-        """Equal for targets whose scores are comparable, which have the same model and rerank service."""
+        """A value that is equal for targets whose scores are comparable: those with the same model and rerank
+        service.
+        """
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
 
     @property

@@ -35,7 +35,7 @@ class PostgresTargetConfig(IndexedTargetConfig):
     searches_all: ClassVar[bool] = True
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Equal for two mirrors exactly if they would use one knowledge base."""
+        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
         return ("postgres", *database_of("" if self.dsn.absent else self.dsn.reveal()))
 
     def open(self, surroundings: Surroundings) -> Target:

@@ -294,7 +294,7 @@ class EmbeddingService:
         await self._client.aclose()
 
     def _batches(self, items: Sequence[EmbeddingItem]) -> Iterator[Sequence[EmbeddingItem]]:
-        """In order, each as large as one request may be."""
+        """Yield batches in order, each as large as one request may be."""
         start, weight = 0, 0
         for place, item in enumerate(items):
             is_full = place - start >= self._most_items

@@ -205,7 +205,7 @@ def _is_index(value: object) -> bool:
 
 
 def _vector(row: object) -> NDArray[np.float32] | None:
-    """None if the row has no vector: null, or an empty list."""
+    """Return the vector; None if the row has none: null, or an empty list."""
     import numpy as np
 
     value = row.get("embedding", ()) if isinstance(row, Mapping) else row

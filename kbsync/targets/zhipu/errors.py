@@ -347,7 +347,7 @@ RULES: tuple[ErrorRule, ...] = (
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """None if the body says success and the HTTP status agrees, otherwise the error.
+    """Return None if the body says success and the HTTP status agrees, otherwise the error.
 
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
     precedence.

@@ -57,7 +57,7 @@ def number_of(some_id: str) -> int | str:
 
 
 def created_of(remote_id: str) -> float | None:
-    """When an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
+    """Return when an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
 
     Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and response times of
     the service. The vendor doesn't document this, so it may confirm and order, and disproves nothing by

@@ -145,7 +145,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Not requested again for an hour after any refusal."""
+        """Return the account's space. It isn't requested again for an hour after any refusal."""
         with self._client.missing.remembered("capacity"):
             try:
                 return await self.capacity()
@@ -299,7 +299,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- lists and states
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[ZhipuDocument]:
-        """In no documented order. `word`: filter for document names."""
+        """Return a page of the list, in no documented order. `word`: filter for document names."""
         params = {"knowledge_id": self._config.knowledge_id, "page": str(number), "size": str(size)}
         params |= {"word": word} if word else {}
         page = page_of((await self._client.ask("list", "GET", "/document", params=params)).body)
@@ -319,7 +319,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _document(self, remote_id: str) -> ZhipuDocument | None:
-        """None for one that is gone while the base exists."""
+        """Return the document; None if it is gone while the base exists."""
         document = (await self._read_details([remote_id]))[remote_id]
         if isinstance(document, TargetError):
             raise document
@@ -417,7 +417,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """By our clock; None if the two clocks are far apart: ids may use another clock than responses."""
+        """Return the time by our clock; None if the two clocks are far apart, as ids may use another clock
+        than responses.
+        """
         theirs, apart = created_of(remote_id), self._skew.apart or 0.0
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart
 

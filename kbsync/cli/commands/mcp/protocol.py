@@ -518,7 +518,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _explain_length(violation: jsonschema.ValidationError) -> str:
-    """For a value over a limit, return its length and the limit; '' for any other mistake."""
+    """Return the length of a value over a limit, and the limit; '' for any other mistake."""
     unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator), "")
     return (
         f"{len(violation.instance):,} {unit}; at most {violation.validator_value:,} are allowed"
