@@ -175,12 +175,12 @@ def test_what_cannot_be_watched_can_be_once_its_cure_was_pasted(
         return observer.foreseen_obstacle("auto", "", 9, observer.read_limits())
 
     few = foreseen()
-    assert few is not None and paste(small, few.command_line).code == 0
+    assert few is not None and paste(small, few.fix).code == 0
     assert foreseen() is None
     monkeypatch.setattr(observer, "descriptors_used_up", lambda: False)
     before = observer.read_limits().instances or 0
     many = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9)
-    assert paste(small, many.command_line).code == 0
+    assert paste(small, many.fix).code == 0
     assert (observer.read_limits().instances or 0) > before
 
 
@@ -193,9 +193,7 @@ def test_a_process_that_used_up_its_descriptors_gets_more_while_it_runs(
     monkeypatch.setattr(observer, "DESCRIPTORS", 600)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
-        cure = observer.start_obstacle(
-            OSError(24, "too many open files"), observer.read_limits(), 9
-        ).command_line
+        cure = observer.start_obstacle(OSError(24, "too many open files"), observer.read_limits(), 9).fix
         assert paste(place, cure).code == 0
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard)
     finally:
