@@ -108,7 +108,7 @@ def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None
 
 
 def is_undecided(desired: Desired) -> bool:
-    """Return whether it is still unknown if the path needs a document, and which."""
+    """Return whether it is still unknown which document the path needs, if any."""
     # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
     if desired.presence is Presence.UNKNOWN:
         return removal_cause(desired) != DESELECTED

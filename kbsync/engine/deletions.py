@@ -383,7 +383,7 @@ class Deletions:
 
 
 async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
-    """Return those whose file was gone and is not now, by id; False if that is unknown.
+    """Return the ids of rows whose missing file is back; the value is False if that is unknown.
 
     Days may pass between the decision and the delete: the target was down, or kbsync did not run.
     """

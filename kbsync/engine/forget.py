@@ -164,7 +164,7 @@ async def _delete_all(store: StateStore, record: MirrorRecord, binding: int, tar
         ]
     if failures:
         raise StillThere(
-            f"{record.name}: {_describe(failures)}; {deleted} were. "
+            f"{record.name}: {_describe(failures)}; {deleted} were deleted. "
             "The mirror is not forgotten; try again, or forget it without deleting"
         )
     return deleted

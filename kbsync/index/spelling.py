@@ -18,7 +18,9 @@ LONGEST_WORD = 30
 """Maximum number of letters: longer strings aren't words, and have too many spellings."""
 
 MOST_GUESSED = 8
-"""Unknown words of a question for which similar ones are looked for; a pasted text may have many."""
+"""Maximum number of unknown words of a question for which to look up similar ones; a pasted text may have
+many.
+"""
 
 _RIGHT = 3  # letters at the beginning of a word that two slips leave alone
 

@@ -97,8 +97,8 @@ def cut(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
-    """Return the result of `make` for `count` items; an error if it doesn't end, or the host would wait for
-    good.
+    """Return the result of `make` for `count` items; an error if it doesn't end, so that the host doesn't
+    wait forever.
     """
     future = Future[object]()
 
