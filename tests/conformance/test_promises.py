@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kbsync.contract.promises import PROMISES, told
+from kbsync.contract.promises import PROMISES, describe_unkept
 from kbsync.targets.registry import TARGETS
 from tests.conformance import promises
 from tests.docs.pages import ROOT
@@ -52,7 +52,7 @@ def test_a_page_that_does_not_name_a_promise_is_found_out() -> None:
 
 
 def test_what_is_told_names_the_promise_and_what_holds_instead() -> None:
-    assert list(told({7: "b", 2: "a"})) == [
+    assert list(describe_unkept({7: "b", 2: "a"})) == [
         ("promise 2", "not kept here (never absent while replaced): a"),
         ("promise 7", "not kept here (same bytes, no work): b"),
     ]

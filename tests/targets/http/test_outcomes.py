@@ -258,7 +258,7 @@ async def test_at_debug_each_request_is_told_without_what_is_private(
 ) -> None:
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        client_module, "tell", lambda event, **fields: told.append({"event": event, **fields})
+        client_module, "log_debug", lambda event, **fields: told.append({"event": event, **fields})
     )
     async with answering(answer()) as server, client(server.url) as http:
         await http.ask("documents", "GET", "/private/path", params={"key": "private"})
