@@ -82,7 +82,7 @@ def sentence_of(error: Exception) -> str:
 
 def _fix_of(error: OSError) -> str:
     from kbsync.state.db import lacks_inodes
-    from kbsync.state.lock import cure_of
+    from kbsync.state.lock import fix_for
 
     path = Path(os.fsdecode(error.filename)) if error.filename else None
     if error.errno == errno.ENOSPC and path is not None and lacks_inodes(path):
@@ -91,7 +91,7 @@ def _fix_of(error: OSError) -> str:
         with suppress(OSError):
             # Another user's file in a folder of ours: restore its owner.
             is_astray = path.parent.stat().st_uid == os.geteuid() != path.lstat().st_uid
-            if is_astray and (command := cure_of(path.parent, path)):
+            if is_astray and (command := fix_for(path.parent, path)):
                 return f"; restore its owner: {command}"
     return _FIXES.get(error.errno or 0, "")
 

@@ -103,11 +103,11 @@ class FairTurns:
         self._charge(lane, self._usual)
         return self._usual
 
-    def end(self, lane: Lane, counted: float, seconds: float) -> None:
-        """End a turn that `begin` charged with `counted` and that took `seconds`."""
+    def end(self, lane: Lane, charge: float, seconds: float) -> None:
+        """End a turn that `begin` charged with `charge` and that took `seconds`."""
         cost = min(max(seconds, LEAST_COST), LONGEST_COST)
         self._under_way[lane] -= 1
-        self._charge(lane, cost - counted)
+        self._charge(lane, cost - charge)
         self._usual += _NEWEST * (cost - self._usual)
 
     def _charge(self, lane: Lane, seconds: float) -> None:

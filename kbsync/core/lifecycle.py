@@ -114,9 +114,9 @@ def send(upload: Upload, timing: Timing) -> Upload:
     )
 
 
-def accept(upload: Upload, remote_id: str, ready: bool, timing: Timing) -> Upload:
+def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Upload:
     """The target accepted the document."""
-    if ready and upload.purpose is Purpose.SERVE:
+    if is_ready and upload.purpose is Purpose.SERVE:
         return serve(upload, remote_id=remote_id, accepted_at=timing.now)
     accepted = replace(
         upload,
@@ -218,12 +218,12 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
     )
 
 
-def not_found(upload: Upload, timing: Timing, began: float) -> Upload:
+def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
     """Record that a complete list lacks an unsure upload. Past the horizon, absent means absent (promise
     3).
     """
     # Reading a list takes minutes, and its first page shows the base as of `began`.
-    checked = _add_elapsed(upload, replace(timing, now=min(began, timing.now)))
+    checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
     checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
         if timing.limits.list_lag == 0:

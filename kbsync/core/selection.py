@@ -176,10 +176,10 @@ def _path(segments: Sequence[str]) -> str:
     A part between two `**` is matched at the first place where it fits (an atomic group): that is enough
     for a correct answer, and a hostile line can't make it slow.
     """
-    first, *others = _chunks(segments)
-    if not others:
+    first, *remaining = _chunks(segments)
+    if not remaining:
         return "/".join(map(_name, first))
-    *middle, last = others
+    *middle, last = remaining
     inner = (f"(?>(?:[^/]+/)*?{_folders(chunk)})" for chunk in middle if chunk)
     end = _ANY_FOLDERS + "/".join(map(_name, last)) if last else _ANY_FOLDERS + "[^/]+"
     return _folders(first) + "".join(inner) + end
@@ -217,10 +217,10 @@ def _name(segment: str) -> str:
             pieces.append("")
         else:
             pieces[-1] += element
-    first, *others = pieces
-    if not others:
+    first, *remaining = pieces
+    if not remaining:
         return first
-    *middle, last = others
+    *middle, last = remaining
     inner = (f"(?>{_ONE_NAME}*?{piece})" for piece in middle if piece)
     return first + "".join(inner) + f"{_ONE_NAME}*" + last
 

@@ -113,14 +113,14 @@ class RecipeChanges:
         if due is None or due > self._clock.steady():
             return None
         self._put_off_since = None
-        held = await self._store.write(self._decide)
+        held_extent = await self._store.write(self._decide)
         # The planner decides again about every document of an allowed recipe, a batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
                 after = await self._store.write(partial(self._release_page, recipe, after))
         self._to_release = set()
-        return held
+        return held_extent
 
     def _decide(self, tx: Tx) -> Extent | None:
         """Allow undecided documents, or hold all of them together; returns how many are newly held."""
@@ -461,11 +461,11 @@ def _rebind(
             tx.mirrors.set_hold_all(record.id, True)
     _take_over_rows(tx, record, binding, base, configured)
     for other_binding in {*tx.uploads.left_behind(record.id, binding), record.binding} - {binding, None}:
-        former = tx.mirrors.binding(other_binding or 0)
-        if former is None:
+        former_binding = tx.mirrors.binding(other_binding or 0)
+        if former_binding is None:
             continue
-        if former.address in removed or _is_replaced(former, settings, base, target):
-            tx.uploads.lose(record.id, former.id)
+        if former_binding.address in removed or _is_replaced(former_binding, settings, base, target):
+            tx.uploads.lose(record.id, former_binding.id)
     serving = tx.uploads.serving_count(record.id, binding)
     is_repaired = any(m.verb == "repair" and not m.problem for m in tx.inbox.waiting(settings.name))
     if base.documents is not None and is_emptied(serving, base.documents) and not is_repaired:
@@ -481,17 +481,20 @@ def _take_over_rows(
 ) -> None:
     """Take over the rows of this base and prefix: whoever wrote them was this mirror."""
     configured_locations = {identity.name: identity.location for identity in configured}
-    for other in tx.mirrors.all():
+    for other_mirror in tx.mirrors.all():
         # Two spellings of one address can make two mirrors of a config share a binding.
-        is_its_own = other.binding == binding and configured_locations.get(other.name) in (other.location, "")
-        if other.id == record.id or is_its_own:
+        is_its_own = other_mirror.binding == binding and configured_locations.get(other_mirror.name) in (
+            other_mirror.location,
+            "",
+        )
+        if other_mirror.id == record.id or is_its_own:
             continue
-        is_held = tx.uploads.unhold(other.id, binding)
-        if not tx.uploads.take_over(other.id, record.id, binding):
+        is_held = tx.uploads.unhold(other_mirror.id, binding)
+        if not tx.uploads.take_over(other_mirror.id, record.id, binding):
             continue
-        tx.removals.drop_all(other.id)
+        tx.removals.drop_all(other_mirror.id)
         mark_undecided(tx, record.id)
-        if is_held or other.folder != record.folder:
+        if is_held or other_mirror.folder != record.folder:
             tx.mirrors.set_hold_all(record.id, True)
     if base.writer:
         writers = (base.last_writer, base.writer)

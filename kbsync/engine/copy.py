@@ -31,15 +31,15 @@ PAGE = 64
 
 @dataclass(slots=True)
 class Copied:
-    """The result of copying. `there`: documents that the base already had; `left`: those for the next
+    """The result of copying. `present`: documents that the base already had; `remaining`: those for the next
     pass.
     """
 
     documents: int = 0
     passages: int = 0
     size: int = 0
-    there: int = 0
-    left: int = 0
+    present: int = 0
+    remaining: int = 0
 
 
 async def copy(
@@ -78,11 +78,13 @@ async def copy(
 
 async def _settle_unsure(store: StateStore, journal: Journal, target: Target) -> None:
     """Find what a killed copy has stored: that is not sent again."""
-    binding, began = journal.binding, journal.timing.now
+    binding, started_at = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
         for match in await find_uploads(store, binding, target, rows):
-            ended = partial(journal.search_ended, number=match.row.id, listed=match.listed, began=began)
-            await store.write(ended)
+            record = partial(
+                journal.search_ended, number=match.row.id, listed=match.listed, started_at=started_at
+            )
+            await store.write(record)
 
 
 def _announce(
@@ -90,7 +92,7 @@ def _announce(
 ) -> list[tuple[Upload, Upload]]:
     """Return the documents to copy, each with the row for its upload."""
     binding, sending = journal.binding, list[tuple[Upload, Upload]]()
-    present = left_over = 0
+    present_count = remaining_count = 0
     for row in rows:
         # The rows of the old base serve forever. A file without a row was deleted or renamed since, and its
         # document with it.
@@ -106,7 +108,7 @@ def _announce(
             None,
         )
         if same is not None and same.state in SEARCHABLE:
-            present += 1
+            present_count += 1
         # The next pass settles what is unsure and reports what failed. Other vectors or passages than
         # the config asks for now are made from the file. An old version would take the place of a newer one
         # that serves or is on its way.
@@ -117,7 +119,7 @@ def _announce(
                 row_here.state in (*SERVING, *IN_FLIGHT) and row_here is not same for row_here in rows_here
             )
         ):
-            left_over += 1
+            remaining_count += 1
         else:
             same = same or tx.uploads.add(
                 Upload(
@@ -138,8 +140,8 @@ def _announce(
             sending_row = lifecycle.send(same, journal.timing)
             tx.uploads.save(sending_row)
             sending.append((row, sending_row))
-    copied.there += present
-    copied.left += left_over
+    copied.present += present_count
+    copied.remaining += remaining_count
     return sending
 
 
@@ -169,7 +171,7 @@ async def _send(
                 copied.size += sum(len(chunk.text.encode()) for chunk in entry.chunks)
                 copied.size += sum(map(len, entry.vectors.values()))
             case Rejected() | Unavailable(untried=True):
-                copied.left += 1
+                copied.remaining += 1
             case TargetError():
                 failed = outcome
         # Not awaited: the next document is sent meanwhile, and an unrecorded one would be looked for.

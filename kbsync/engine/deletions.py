@@ -234,9 +234,9 @@ class Deletions:
         if await self._identity() is None:
             return 0
         await self._drop_others()
-        held = await self._store.write(self._weigh)
+        held_count = await self._store.write(self._weigh)
         await self._carry_out_weighed()
-        return held
+        return held_count
 
     async def _drop_others(self) -> None:
         """Drop the deletions that no longer qualify."""
@@ -262,8 +262,8 @@ class Deletions:
             # Bursts of deletions count as one: otherwise a folder could be emptied a few files at a time.
             executed = tx.removals.logged_since(self._mirror, now - binding.settings.deletions.window)
             # How many documents served when the first file of the batch went missing.
-            began = tx.removals.began(hold, now - self._clock.steady())
-            counts = [count for since, count in self._served if since < began]
+            first_missed = tx.removals.began(hold, now - self._clock.steady())
+            counts = [count for since, count in self._served if since < first_missed]
             before = counts[-1] if counts else next((count for _, count in self._served), None)
             asks = tx.mirrors.get(self._mirror).hold_all
             if asks or must_hold(batch, executed, serving, binding.settings.deletions, before):

@@ -114,7 +114,7 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
     ids = [listed.remote_id async for listed in target.list()]
     await store.write(lambda tx: tx.forgotten.add(base.name, base.base, ids))
     bases = await store.read(lambda tx: tx.forgotten.bases(base.name))
-    return next(left for left in bases if left.base.base == base.base.base)
+    return next(forgotten for forgotten in bases if forgotten.base.base == base.base.base)
 
 
 async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:

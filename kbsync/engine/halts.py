@@ -91,9 +91,9 @@ class HaltState:
     failure: str = ""
     is_full: bool = False
     is_stuck: bool = False
-    blamed: list[str] = field(default_factory=list)
+    refused_labels: list[str] = field(default_factory=list)
     unanswered: set[str] = field(default_factory=set)
-    _blamed_code: str = ""
+    _refusal_code: str = ""
 
     @property
     def halted(self) -> Halted | None:
@@ -108,7 +108,7 @@ class HaltState:
         """Resume: the cause of a halt is gone."""
         self._forget_trouble()
         self.work, self.is_stuck = Work.FREE, False
-        self.blamed, self._blamed_code = [], ""
+        self.refused_labels, self._refusal_code = [], ""
 
     def try_again(self) -> None:
         """Try whether the cause of the halt is gone, now that the base answers; one more such error halts
@@ -117,7 +117,7 @@ class HaltState:
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
             # One more refusal is enough: a check costs one document, not five again.
-            self.blamed = [""] * max(0, len(self.blamed) - 1)
+            self.refused_labels = [""] * max(0, len(self.refused_labels) - 1)
             self._forget_trouble()
             self.work = Work.FREE if self.halted.halt == BASE_MISSING else Work.TRYING
 
@@ -226,18 +226,18 @@ class HaltState:
         is_counted = False
         for upload, outcome in outcomes:
             if not isinstance(outcome, TargetError):
-                self.blamed.clear()
+                self.refused_labels.clear()
             elif isinstance(outcome, Rejected) and outcome.may_pass and is_counted:
                 continue
             elif isinstance(outcome, Rejected) and not isinstance(outcome, NameTaken | Unfit):
-                if outcome.code != self._blamed_code:
-                    self.blamed.clear()
-                    self._blamed_code = outcome.code
+                if outcome.code != self._refusal_code:
+                    self.refused_labels.clear()
+                    self._refusal_code = outcome.code
                 is_counted = is_counted or outcome.may_pass
                 label = upload.path or upload.label
-                if label not in self.blamed:
-                    self.blamed.append(label)
-                if len(self.blamed) >= BLAME_LIMIT:
+                if label not in self.refused_labels:
+                    self.refused_labels.append(label)
+                if len(self.refused_labels) >= BLAME_LIMIT:
                     reason = (
                         f"{BLAME_LIMIT} documents in a row were refused for one reason: {outcome.reason}; "
                         "check the service and the target's settings"

@@ -139,7 +139,7 @@ class Inbox:
         """Return the unreadable files and directories, all or those of these paths."""
         mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
-        unread = {folder.path for folder in folders if not folder.shut}
+        unread = {folder.path for folder in folders if not folder.is_excluded}
         after = (0, "")
         while rows := await self._store.read(lambda tx: tx.entries.unread(mirror, after, PAGE)):  # noqa: B023
             after = rows[-1][0]

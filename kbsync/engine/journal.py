@@ -230,11 +230,11 @@ class Journal:
             event = HistoryEvent.RENAMED
             tx.history.add(mirror, now, event, path, former=former, document_id=document, size=server.size)
 
-    def await_quiet(self, tx: Tx, path: str, *, wanted: bool) -> None:
+    def await_quiet(self, tx: Tx, path: str, *, is_selected: bool) -> None:
         """Record that the file is being written: it is pending, and any later scan checks it again (promise
         8).
 
-        `wanted`: the rules select it as it is now, whatever an earlier verdict says.
+        `is_selected`: the rules select it as it is now, whatever an earlier verdict says.
         """
         now = self._clock.wall()
         stored = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -242,7 +242,7 @@ class Journal:
         waiting = replace(
             stored, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
         )
-        if wanted or not tx.uploads.at(self.binding.mirror, self.binding.id, path):
+        if is_selected or not tx.uploads.at(self.binding.mirror, self.binding.id, path):
             waiting = replace(waiting, verdict=SELECTED)
         tx.entries.put(self.binding.mirror, waiting)
 
@@ -318,8 +318,8 @@ class Journal:
                 # The serving row records the other recipe its file needs, so that these can be counted.
                 is_other = upload.state is UploadState.SERVING and not removal_cause(desired)
                 is_other = is_other and only_recipe_differs(upload, desired, self.binding.abilities)
-                wanted = desired.recipe if is_other else ""
-                uploads[index] = replace(uploads[index], wanted_recipe=wanted)
+                wanted_recipe = desired.recipe if is_other else ""
+                uploads[index] = replace(uploads[index], wanted_recipe=wanted_recipe)
             if uploads[index] != upload:
                 tx.uploads.save(uploads[index])
         if any(upload.state.serves for upload in uploads):
@@ -660,11 +660,13 @@ class Journal:
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
             return
-        tried = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
-        if digest is None and tried.attempts < PROOF_TRIES:
-            tx.uploads.save(lifecycle.delete_put_off(tried, "its bytes could not be read", None, self.timing))
+        updated = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
+        if digest is None and updated.attempts < PROOF_TRIES:
+            tx.uploads.save(
+                lifecycle.delete_put_off(updated, "its bytes could not be read", None, self.timing)
+            )
             return
-        tx.uploads.save(tried)
+        tx.uploads.save(updated)
         tx.uploads.set_content(number, digest=digest or UNREADABLE)
         self._decide_for(tx, upload)
 
@@ -702,10 +704,10 @@ class Journal:
         tx: Tx,
         number: int,
         listed: Listed | None,
-        began: float,
+        started_at: float,
         doubt: Listed | None = None,
     ) -> Happened | None:
-        """Record the search of a complete list, requested at `began`, for this unsure, lost or deleted row.
+        """Record the search of a complete list, begun at `started_at`, for an unsure, lost or deleted row.
 
         `doubt`: a document that may be this web page's, but unproven.
         """
@@ -714,7 +716,7 @@ class Journal:
             listed = None
         match upload:
             case Upload(state=UploadState.UNSURE) if listed is None:
-                changed = lifecycle.not_found(upload, self.timing, began)
+                changed = lifecycle.not_found(upload, self.timing, started_at)
                 if doubt is not None and changed.state is UploadState.PRESUMED_LOST:
                     return self._unproven(tx, upload, doubt)
             case Upload(state=UploadState.TOMBSTONE) if listed is None:
@@ -773,13 +775,13 @@ class Journal:
         if lag > self._lag:
             self._lag = lag
             tx.meta.set(BindingFact.LAG, self.binding.id, f"{lag:.1f}")
-        ready = listed.state is DocState.READY
+        is_ready = listed.state is DocState.READY
         replaced = self._has_text_of_server(tx, upload)
-        if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, ready):
+        if upload.state is UploadState.PRESUMED_LOST and self._is_served(tx, upload, is_ready):
             upload = lifecycle.unwant(upload)
         elif replaced:
             upload = lifecycle.want(upload)
-        accepted = lifecycle.accept(upload, listed.remote_id, ready, self.timing)
+        accepted = lifecycle.accept(upload, listed.remote_id, is_ready, self.timing)
         name = accepted.name if is_address(accepted.name) else listed.name or accepted.name
         return self._accept(tx, replace(accepted, name=name), replaced)
 
@@ -796,18 +798,18 @@ class Journal:
         is_same = upload.predecessor == old.id and upload.digest == old.digest
         return is_same and self.binding.texts_once
 
-    def _doubt_server(self, tx: Tx, ended: Upload) -> None:
+    def _doubt_server(self, tx: Tx, changed: Upload) -> None:
         """Record that a rename failed and the file has its old name again."""
         # Its old document may have been removed for the new one: check that.
-        if not (ended.attempts or ended.reason) or not self._has_text_of_server(tx, ended):
+        if not (changed.attempts or changed.reason) or not self._has_text_of_server(tx, changed):
             return
-        for row in self.uploads(tx, ended.path or ""):
+        for row in self.uploads(tx, changed.path or ""):
             if row.state is UploadState.SERVING and row.label == row.path:
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
-    def _is_served(self, tx: Tx, upload: Upload, ready: bool) -> bool:
+    def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
         """Return whether another upload serves this path, or brings the same version and this is not
-        `ready`.
+        `is_ready`.
         """
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it any more
@@ -815,7 +817,7 @@ class Journal:
         rows = [row for row in self.uploads(tx, upload.path) if row.id != upload.id]
         is_coming = any(row.state.in_flight and (row.digest, row.recipe) == version for row in rows)
         serves = any(row.state.serves and not self._has_text_of(upload, row) for row in rows)
-        return serves or (is_coming and not ready)
+        return serves or (is_coming and not is_ready)
 
     def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
         """A delete was answered."""
@@ -837,8 +839,8 @@ class Journal:
         self._save_and_decide(tx, changed)
         if outcome is not None:
             return None
-        ended = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
-        return self._record(tx, Happened("document.retired" if is_replaced else "document.deleted", ended))
+        deleted = replace(upload, reason="", code="")  # reasons of earlier tries are obsolete
+        return self._record(tx, Happened("document.retired" if is_replaced else "document.deleted", deleted))
 
     def renamed(self, tx: Tx, number: int, label: str) -> Happened | None:
         """Record that the target has the document under its new path."""
@@ -855,8 +857,8 @@ class Journal:
         """Record that the rename got no response; it can be repeated."""
         upload = tx.uploads.get(number)
         if upload is not None and upload.state.serves:
-            tried = lifecycle.begin_delete(upload)
-            tx.uploads.save(lifecycle.delete_put_off(tried, reason, wait, self.timing))
+            updated = lifecycle.begin_delete(upload)
+            tx.uploads.save(lifecycle.delete_put_off(updated, reason, wait, self.timing))
 
     def rename_refused(self, tx: Tx, number: int) -> None:
         """Record that the target refuses the new path for this document."""

@@ -209,8 +209,8 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
     """Return whether the file's bytes are, as far as known, those of the document."""
     # Without a length a tag alone proves nothing.
-    known, digest = (listed.digest or "", listed.size or 0), entry.digest
-    return digest is not None and digests_match(*known, digest, entry.stamp.size)
+    listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
+    return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:

@@ -212,7 +212,7 @@ class MirrorLoop:
             mirror=self.mirror.settings.name,
             mode=str(report.mode),
             why=report.why,
-            cure=report.cure,
+            cure=report.fix,
         )
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:

@@ -377,8 +377,8 @@ class PrivatePass:
                             plan.held.append(Planned(desired.path, server.size, cause=cause))
                         else:
                             note = self._change(server, desired)
-                            held = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
-                            plan.held.append(held)
+                            line = Planned(desired.path, desired.size, sends=True, cause=RECIPE, note=note)
+                            plan.held.append(line)
                     case Status.FAILED:
                         self._add_failed(entry, desired, rows, plan)
                     case _:
@@ -390,7 +390,7 @@ class PrivatePass:
                 size = 0 if server is None else server.size
                 plan.keep.append(Planned(entry.path, size, cause=removal_cause(self.journal.desired(entry))))
         for folder in tx.folders.problems(mirror):
-            if not folder.shut:
+            if not folder.is_excluded:
                 plan.failed.append(Planned(folder_label(folder.path), 0, note=folder.problem))
         after = 0
         while retiring := tx.uploads.in_states(mirror, number, (UploadState.RETIRING,), after, PAGE):

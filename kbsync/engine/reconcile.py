@@ -124,14 +124,14 @@ class FoundFile:
 class Wait:
     """The file is, or may be, being written. `busy`: it kept changing beyond the longest wait.
 
-    `wanted`: the rules select it as it is now.
+    `is_selected`: the rules select it as it is now.
     """
 
     path: str
     stamp: Stamp
     busy: bool = False
     sample: Sample | None = None
-    wanted: bool = True
+    is_selected: bool = True
 
 
 Judgement = FileSeen | Wait | None
@@ -166,7 +166,7 @@ def judge(
         is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
             # Even after its longest wait: an empty moment says nothing about what will be written.
-            return Wait(path, stamp, busy=file.forced, wanted=False)
+            return Wait(path, stamp, busy=file.forced, is_selected=False)
         return FileSeen(path, stamp, verdict, by_person=by_person(file, stored), fresh=file.fresh)
     # The same timestamp means the same bytes: read and send nothing (promise 7).
     if stored is not None and stored.digest and stored.stamp == stamp and not (deep or stored.racy):
@@ -714,7 +714,7 @@ class Reconciler:
                 for file in files:
                     self._journal.observe(tx, file)
                 for wait in waits:
-                    self._journal.await_quiet(tx, wait.path, wanted=wait.wanted)
+                    self._journal.await_quiet(tx, wait.path, is_selected=wait.is_selected)
 
             if files or waits:
                 await self._store.write(record)

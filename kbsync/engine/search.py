@@ -263,7 +263,7 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
     for name, folder in folders.items():
         record = tx.mirrors.named(name)
         selectors = {number: selector(anchored(folder, part)) for number, part in unmatched.items()}
-        for entry in tx.entries.shown(record.id) if record is not None else ():
+        for entry in tx.entries.visible(record.id) if record is not None else ():
             if entry.status is not Status.SKIPPED:
                 modified = entry.stamp.mtime_ns / 1e9
                 for number in [

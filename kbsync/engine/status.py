@@ -158,7 +158,7 @@ class Items:
     def __iter__(self) -> Iterator[FileStatus]:
         """Yield the directories that cannot be listed, then the files by directory and name."""
         yield from self.unlisted()
-        for entry in self._tx.entries.shown(self._record.id):
+        for entry in self._tx.entries.visible(self._record.id):
             yield self.of(entry)
 
     def in_state(
@@ -174,7 +174,7 @@ class Items:
     def unlisted(self) -> Iterator[FileStatus]:
         """Directories that cannot be listed."""
         for folder in self._tx.folders.problems(self._record.id):
-            if not folder.shut:
+            if not folder.is_excluded:
                 yield FileStatus(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
 
     def of(self, entry: FileRow) -> FileStatus:
@@ -365,7 +365,7 @@ def mirror_status(
         halt = going_on(halt, record.name, command_line, at_work=at_work)
     tally = tx.mirrors.tally(record.id)
     numbers = {status.word: tally.get(status, 0) for status in SHOWN}
-    numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.shut)
+    numbers["failed"] += sum(1 for folder in tx.folders.problems(record.id) if not folder.is_excluded)
     counts = DocumentCounts(**numbers)
     since = tx.entries.oldest_since(record.id) if counts.pending or counts.indexing else None
     notes, audit = [record.note, tx.meta.get(MirrorFact.NOTE, record.id)], last_audit(tx, record.id)
@@ -415,7 +415,7 @@ def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
     documents = f"{base.documents:,} document{'' if base.documents == 1 else 's'}"
     verb, pronoun = ("is", "it") if base.documents == 1 else ("are", "them")
     command = command_line(f"forget {base.name} --delete-documents")
-    return f"forgotten; {documents} {verb} still in {base.base.place}; to delete {pronoun}: {command}"
+    return f"forgotten; {documents} {verb} still in {base.base.location}; to delete {pronoun}: {command}"
 
 
 def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt | None:

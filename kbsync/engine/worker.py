@@ -75,31 +75,31 @@ class Bodies:
 
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
-        self._kept: OrderedDict[str, Spooled] = OrderedDict()
-        self._keeping = threading.Lock()
+        self._bodies_by_path: OrderedDict[str, Spooled] = OrderedDict()
+        self._lock = threading.Lock()
         self._is_closed = False
 
     def keep(self, path: str, body: Spooled) -> None:
         """Keep these bytes to send for this path; drops the oldest if there are too many."""
-        with self._keeping:
-            dropped = [self._kept.pop(path, None)]
-            self._kept[path] = body
-            while len(self._kept) > (0 if self._is_closed else KEPT):
-                dropped.append(self._kept.popitem(last=False)[1])
+        with self._lock:
+            dropped = [self._bodies_by_path.pop(path, None)]
+            self._bodies_by_path[path] = body
+            while len(self._bodies_by_path) > (0 if self._is_closed else KEPT):
+                dropped.append(self._bodies_by_path.popitem(last=False)[1])
         for old in dropped:
             if old is not None:
                 old.close()
 
     def close(self) -> None:
         """Drop all kept bytes, and those that an abandoned thread still tries to keep."""
-        with self._keeping:
-            dropped, self._is_closed = list(self._kept.values()), True
-            self._kept.clear()
+        with self._lock:
+            dropped, self._is_closed = list(self._bodies_by_path.values()), True
+            self._bodies_by_path.clear()
         for body in dropped:
             body.close()
 
     @asynccontextmanager
-    async def opened(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
+    async def open_bodies(self, rows: Sequence[Upload]) -> AsyncIterator[Batch]:
         """Read the bytes of each row and release them at the end. Raises `StateError` for a full spool."""
         stack = ExitStack()
         reading = asyncio.ensure_future(asyncio.to_thread(self._read, rows, stack))
@@ -139,8 +139,8 @@ class Bodies:
     def _take(self, row: Upload) -> Spooled | None:
         if row.path is None:
             return None
-        with self._keeping:
-            body = self._kept.pop(row.path, None)
+        with self._lock:
+            body = self._bodies_by_path.pop(row.path, None)
         if body is not None:
             if body.digest == row.digest:
                 return body
@@ -255,8 +255,8 @@ class Worker:
         binding = self._journal.binding
 
         def find(tx: Tx) -> bool:
-            sent = tx.uploads.unanswered(binding.mirror, binding.id)
-            return bool(sent - self._polls.left or self._replaced(tx, 1))
+            is_sent = tx.uploads.unanswered(binding.mirror, binding.id)
+            return bool(is_sent - self._polls.left or self._replaced(tx, 1))
 
         return not await self._store.read(find) and not self._tasks
 
@@ -371,7 +371,7 @@ class Worker:
         self._started += 1
         task = asyncio.create_task(self._guarded(work, rows))
         self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._finish_task(ended, numbers))
+        task.add_done_callback(lambda finished_task: self._finish_task(finished_task, numbers))
         return True
 
     def _finish_task(self, task: asyncio.Task[bool], numbers: set[int]) -> None:
@@ -469,7 +469,7 @@ class Worker:
 
     async def _send(self, rows: Sequence[Upload]) -> None:
         journal, binding = self._journal, self._journal.binding
-        async with self._bodies.opened(rows) as batch:
+        async with self._bodies.open_bodies(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
                 """Record what is sent before the first byte leaves, each with the remote id it replaces."""
@@ -529,8 +529,8 @@ class Worker:
         if not binding.limits.embedded:
             blame = self._halts.blame(pairs)
         if blame is not None:
-            blamed, code, reason = tuple(self._halts.blamed), blame.code, blame.reason
-            await self._store.write(lambda tx: self._journal.release_blamed(tx, blamed, code, reason))
+            labels, code, reason = tuple(self._halts.refused_labels), blame.code, blame.reason
+            await self._store.write(lambda tx: self._journal.release_blamed(tx, labels, code, reason))
             await self._halt(blame)
         halted, may_be_spent = self._halts.halted, not self._halts.note_losses(pairs)
 

@@ -101,7 +101,7 @@ class _Folder:
     depth: int  # below the root
     name: str
     rules: Rules  # those of its parent until it was entered, then its own
-    known: StoredFolder | None
+    stored: StoredFolder | None
     everything: bool = False  # report every entry, because the folder or one above it had a problem
 
     path: str = field(init=False)
@@ -114,7 +114,7 @@ class _Folder:
 
     @property
     def was_mounted(self) -> bool:
-        return self.known is not None and self.known.is_mount
+        return self.stored is not None and self.stored.is_mount
 
     def path_of(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -154,7 +154,7 @@ class Scan(Iterator[FolderListing]):
     """Compares a folder, and everything below it, with the stored rows. `summary` counts as it goes."""
 
     def __init__(
-        self, root: Path, known: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
+        self, root: Path, stored: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
     ) -> None:
         """Compare the folder `start` of the mirror at `root`.
 
@@ -164,7 +164,7 @@ class Scan(Iterator[FolderListing]):
         """
         self.summary = ScanSummary()
         self._root = root
-        self._known = known
+        self._known = stored
         self._rules = rules
         self._start = start
         self._deep = deep
@@ -201,7 +201,7 @@ class Scan(Iterator[FolderListing]):
                 except _RacedAway:
                     continue
                 except _Blocked as blocked:
-                    stored, problem, mounted = folder.known, str(blocked), folder.was_mounted
+                    stored, problem, mounted = folder.stored, str(blocked), folder.was_mounted
                     # Report a known problem again only if everything below is reported.
                     if stored is not None and stored.problem == problem and not folder.everything:
                         continue
@@ -255,7 +255,7 @@ class Scan(Iterator[FolderListing]):
         self.summary.directories += 1
         self.summary.files += len(folder.rows)
         stored_folder, stored_folders, stored_rows = (
-            folder.known,
+            folder.stored,
             self._known.folders(folder.path),
             self._known.rows(folder.path),
         )

@@ -103,12 +103,12 @@ class Mode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WatchReport:
-    """How a folder is watched. `why` is a sentence and `cure` a command, both empty in native mode."""
+    """How a folder is watched. `why` is a sentence and `fix` a command, both empty in native mode."""
 
     folder: str
     mode: Mode
     why: str = ""
-    cure: str = ""
+    fix: str = ""
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:

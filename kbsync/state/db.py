@@ -229,8 +229,8 @@ class Table:
 
 
 class DamagedError(StateError):
-    """The file isn't a sound database, or no longer is; `what` says which and why, without the fix."""
+    """The file isn't a sound database, or no longer is; `damage` says which and why, without the fix."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; the next start of kbsync sets it aside and makes a new one")
-        self.what = what
+    def __init__(self, damage: str) -> None:
+        super().__init__(f"{damage}; the next start of kbsync sets it aside and makes a new one")
+        self.what = damage

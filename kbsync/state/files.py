@@ -28,14 +28,14 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """One stored directory. `shut`: selection no longer enters it."""
+    """One stored directory. `is_excluded`: selection no longer enters it."""
 
     id: int
     path: str
     version: str
     is_mount: bool
     problem: str
-    shut: bool
+    is_excluded: bool
 
 
 def split(path: str) -> tuple[str, str]:
@@ -161,8 +161,8 @@ class Folders:
 
 
 def _read_folder(row: tuple[Any, ...]) -> FolderRow:
-    number, path, version, is_mount, problem, shut = row
-    return FolderRow(number, unbind(path), version, bool(is_mount), unbind(problem), bool(shut))
+    number, path, version, is_mount, problem, is_excluded = row
+    return FolderRow(number, unbind(path), version, bool(is_mount), unbind(problem), bool(is_excluded))
 
 
 def folder_label(path: str) -> str:
@@ -378,7 +378,7 @@ class Entries:
         return list(self._select(source, where, (mirror,), limit))
 
     def page(self, mirror: int, after: str, limit: int) -> list[FileRow]:
-        """Return a page of the files that `shown` returns, starting after this path ('': the first)."""
+        """Return a page of the files that `visible` returns, starting after this path ('': the first)."""
         folder, name = split(after)
         where = (
             "f.mirror = ? AND f.path >= ? AND (f.path > ? OR e.name > ?) AND e.status <> 6"
@@ -460,7 +460,7 @@ class Entries:
         for number, path in self._folders.tree(mirror, folder):
             yield from list(self._in_folder(number, path))
 
-    def shown(self, mirror: int) -> Iterator[FileRow]:
+    def visible(self, mirror: int) -> Iterator[FileRow]:
         """Yield every file except excluded ones, by directory and name, one row in memory at a time."""
         for number, path in sorted(self._folders.tree(mirror, ""), key=lambda row: row[1]):
             yield from self._in_folder(number, path, "AND e.status <> 6")

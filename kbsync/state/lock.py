@@ -192,7 +192,7 @@ def fault_of(state_dir: Path, path: Path) -> str:
     return f"{path} belongs to {owner} and cannot be used by {user}"
 
 
-def cure_of(state_dir: Path, path: Path) -> str:
+def fix_for(state_dir: Path, path: Path) -> str:
     """Return the command that lets the user of the directory use the `path` in it, and everything else
     there.
     """
@@ -203,4 +203,4 @@ def cure_of(state_dir: Path, path: Path) -> str:
 
 def refusal(state_dir: Path, path: Path) -> ForeignError:
     """Return the error for a `path` in the directory that its user can't use."""
-    return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {cure_of(state_dir, path)}")
+    return ForeignError(f"{printable(fault_of(state_dir, path))}; run: {fix_for(state_dir, path)}")

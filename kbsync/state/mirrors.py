@@ -61,7 +61,7 @@ class BindingRecord:
         return Path(os.fsdecode(unquote_to_bytes(self.address.removeprefix("file://")))).parent
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The location, for a person."""
         return str(self.folder or f"{self.target} {self.base} at {self.address}")
 

@@ -89,7 +89,7 @@ class Removals(Table):
 
     def _select(self, where: str, values: tuple[object, ...]) -> Iterator[Removal]:
         sql = f"SELECT path, upload, cause, hold FROM removal WHERE {where}"  # noqa: S608
-        return (Removal(unbind(path), *rest) for path, *rest in self._db.execute(sql, values))
+        return (Removal(unbind(path), *columns) for path, *columns in self._db.execute(sql, values))
 
     def count(self, hold: Hold, *, held: bool) -> int:
         """Return how many removals of a batch are held, or not yet."""

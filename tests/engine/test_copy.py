@@ -75,7 +75,7 @@ async def test_an_upload_that_arrived_is_not_sent_again(copying: Copying) -> Non
     copying.lost.clear()
     copied = await copying.run()
     assert copying.sent.count("f0.md") == 1
-    assert (copied.documents, copied.there, copied.left) == (2, 1, 0)
+    assert (copied.documents, copied.present, copied.remaining) == (2, 1, 0)
     await copying.world.once()
     assert copying.world.served() == copying.world.on_disk()
 
@@ -102,7 +102,7 @@ async def test_an_upload_that_nobody_can_tell_about_yet_is_left_to_the_pass(copy
     hidden.hidden_until = world.clock.wall() + 10.0
     copied = await copying.run()
     assert copying.sent.count("f0.md") == 1
-    assert (copied.there, copied.left) == (0, 1)
+    assert (copied.present, copied.remaining) == (0, 1)
     await world.once()
     assert world.served() == world.on_disk()
 
@@ -127,4 +127,4 @@ async def test_a_document_that_failed_in_the_new_base_is_not_called_copied(copyi
     failed = replace(rows[0], state=UploadState.FAILED, remote_id=None)
     world.change(lambda tx: save_unchecked(tx.uploads, failed))
     copied = await copying.run()
-    assert (copied.documents, copied.there, copied.left) == (0, 2, 1)
+    assert (copied.documents, copied.present, copied.remaining) == (0, 2, 1)

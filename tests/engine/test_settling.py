@@ -243,7 +243,7 @@ class SlowForOne(MemoryTarget):
 
 def listed(world: Writing) -> list[str]:
     """The files that the state knows of."""
-    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.shown(world.run.id)))]
+    return [entry.path for entry in world.look_up(lambda tx: list(tx.entries.visible(world.run.id)))]
 
 
 @pytest.mark.parametrize("settle", [0.3, SETTLE, 5.0])

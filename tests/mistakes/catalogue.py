@@ -271,7 +271,7 @@ MISTAKES = {
     "nobody-to-blame": Mistake(
         "a service that refuses everything quarantines every document",
         "kbsync/engine/halts.py",
-        "                if len(self.blamed) >= BLAME_LIMIT:",
+        "                if len(self.refused_labels) >= BLAME_LIMIT:",
         "                if False:",
         ("tests/engine/test_halts.py", "tests/engine/test_adversities.py"),
     ),

@@ -310,7 +310,7 @@ async def test_directories_that_cannot_be_watched_any_more_mean_polling(
     await eventually(lambda: reader_of(timed).reached_watch_limit)
     assert await kinds(watcher) == [TroubleKind.WATCH_LIMIT]
     assert watcher.report.mode is Mode.POLLING
-    assert "max_user_watches=" in watcher.report.cure
+    assert "max_user_watches=" in watcher.report.fix
     assert watcher.rescan_wanted
     monkeypatch.undo()
     clock.now += TRY_AGAIN
@@ -403,7 +403,7 @@ async def test_a_limit_met_at_start_means_polling_until_it_is_raised(
     async with listening(root, state, machine=here) as hearing:
         watcher = hearing.watcher
         assert watcher.report.mode is Mode.POLLING
-        assert f"sysctl -w fs.inotify.{cure}=" in watcher.report.cure
+        assert f"sysctl -w fs.inotify.{cure}=" in watcher.report.fix
         for _ in range(3):
             clock.now += 30.0
             assert await watcher.check() == [], "nothing is asked of an observer that is not there"

@@ -90,7 +90,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
     Output().line(f"{mirror} is forgotten{result}")
     for base in remaining:
         stay = "stays" if base.documents == 1 else "stay"
-        Output().line(printable(f"{counted(base.documents, 'document')} {stay} in {base.base.place}"))
+        Output().line(printable(f"{counted(base.documents, 'document')} {stay} in {base.base.location}"))
     if remaining:
         from kbsync.targets.registry import TARGETS
 
@@ -202,16 +202,16 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
     name, owned = stake.name, stake.owned
     if stake.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"
-        where = "no knowledge base" if stake.binding is None else stake.binding.place
+        where = "no knowledge base" if stake.binding is None else stake.binding.location
         ours = counted(owned.documents, "document")
         print_message(f"{name}: {printable(stake.record.folder)}: {ours} in {printable(where)} {fate}")
     for base, documents in owned.elsewhere:
         count = counted(documents, "document")
-        print_message(f"{name}: {count} in {printable(base.place)}, which was used before, will stay")
+        print_message(f"{name}: {count} in {printable(base.location)}, which was used before, will stay")
     for leftover in stake.leftovers:
         fate = "will be deleted" if delete_documents else "will stay"
         count = counted(leftover.documents, "document")
-        print_message(f"{name}: {count} left in {printable(leftover.base.place)} {fate}")
+        print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
         print_message(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
 
@@ -262,8 +262,8 @@ def _delete_left_behind(installation: Installation, stake: Stake, choices: Choic
     if record is None or not (former or stake.leftovers):
         raise UsageError(f"{stake.name} left nothing behind in another knowledge base")
     for location, documents in [
-        *((base.place, documents) for base, documents in former),
-        *((each.base.place, each.documents) for each in stake.leftovers),
+        *((base.location, documents) for base, documents in former),
+        *((each.base.location, each.documents) for each in stake.leftovers),
     ]:
         print_message(printable(f"{stake.name}: {counted(documents, 'document')} in {location}, used before"))
     if not confirm(f"Delete what {stake.name} left behind?", f"forget {stake.name}", yes=yes):
@@ -334,7 +334,7 @@ async def _open_base(
         finally:
             await target.aclose()
     raise UnreachableBase(
-        f"no mirror in the config uses {base.place}, so kbsync cannot delete its documents there; "
+        f"no mirror in the config uses {base.location}, so kbsync cannot delete its documents there; "
         f"put {name} back into the config with that knowledge base"
     )
 

@@ -116,7 +116,7 @@ def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
         is_page = entry.status is Status.READY and is_link(path)
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""
-    folders = [each.path for each in tx.folders.problems(record.id) if not each.shut]
+    folders = [each.path for each in tx.folders.problems(record.id) if not each.is_excluded]
     files = [each.path for each in tx.entries.of_status(record.id, Status.FAILED)]
     return tuple(each for each in folders + files if each == path or each.startswith(inside))
 

@@ -81,7 +81,7 @@ def _secret_files(config_file: Path) -> Iterator[Path]:
 
 def state(installation: Installation) -> Iterator[CheckResult]:
     """Check whether the state directory is usable and its state readable."""
-    from kbsync.state.lock import cure_of, fault_of, unusable_paths
+    from kbsync.state.lock import fault_of, fix_for, unusable_paths
 
     state_dir = installation.state_dir
     places.check_state_dir(state_dir, [mirror.folder for mirror in installation.config.mirrors], create=False)
@@ -112,7 +112,7 @@ def state(installation: Installation) -> Iterator[CheckResult]:
         # Left by a command that ran as another user: the next pass would fail on it.
         more = f"; and {len(astray) - 1:,} more" if len(astray) > 1 else ""
         yield wrong(
-            "state", f"{fault_of(state_dir, astray[0])}{more}", cure_of(state_dir, astray[0]), Code.USAGE
+            "state", f"{fault_of(state_dir, astray[0])}{more}", fix_for(state_dir, astray[0]), Code.USAGE
         )
         return
     with open_state(installation) as store:
@@ -222,7 +222,7 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
     for each in read_state(installation, read_bases):
         documents = f"{counted(each.documents, 'document')} of {each.name}, which was forgotten"
         fix = installation.command_line(f"forget {each.name} --delete-documents")
-        yield warning("copies", f"{documents}, still in {each.base.place}", fix)
+        yield warning("copies", f"{documents}, still in {each.base.location}", fix)
 
 
 def _bases_of_former_mirrors(
@@ -423,7 +423,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     """Check whether the kernel's limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
-    from kbsync.source.observer import cure, read_limits, roomy
+    from kbsync.source.observer import read_limits, roomy, sysctl_command
 
     watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
     for mirror in list(watched):
@@ -442,12 +442,14 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         detail = (
             f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; kbsync may poll some"
         )
-        yield warning("inotify", detail, cure("max_user_watches", roomy(needed)))
+        yield warning("inotify", detail, sysctl_command("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
     if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
         detail = f"only {limits.instances} instances are allowed per user"
-        yield warning("inotify", detail, cure("max_user_instances", max(1024, 2 * limits.instances)))
+        yield warning(
+            "inotify", detail, sysctl_command("max_user_instances", max(1024, 2 * limits.instances))
+        )
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:

@@ -62,7 +62,7 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     seconds = time.monotonic() - began
     if as_json:
         counts = {"documents": copied.documents, "passages": copied.passages, "bytes": copied.size}
-        counts |= {"there": copied.there, "left": copied.left}
+        counts |= {"there": copied.present, "left": copied.remaining}
         seconds = round(seconds, 3)
         Output().json({"mirror": mirror.name, "from": str(folder), **counts, "seconds": seconds})
     elif not choices.quiet:
@@ -71,10 +71,10 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
         Output().line(
             f"{mirror.name}: {documents} copied from {printable(str(folder))} in {seconds:,.1f} s ({content})"
         )
-        if copied.there:
-            Output().line(f"{counted(copied.there, 'document')} had been copied before")
-        if copied.left:
-            Output().line(f"the next pass reads {counted(copied.left, 'document')} from the folder")
+        if copied.present:
+            Output().line(f"{counted(copied.present, 'document')} had been copied before")
+        if copied.remaining:
+            Output().line(f"the next pass reads {counted(copied.remaining, 'document')} from the folder")
     if not choices.quiet:
         print_message(f"continue with: {installation.command_line('--once')}")
         end = installation.command_line(f"forget {mirror.name} --left-behind")
@@ -212,7 +212,7 @@ async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bo
     async def print_lines() -> None:
         while True:
             await asyncio.sleep(PROGRESS_EVERY)
-            print_message(f"{name}: {copied.documents + copied.there:,} of {counted(total, 'document')}")
+            print_message(f"{name}: {copied.documents + copied.present:,} of {counted(total, 'document')}")
 
     task = None if quiet else asyncio.create_task(print_lines())
     try:
