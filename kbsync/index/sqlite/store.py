@@ -509,7 +509,7 @@ class Reader:
             start, stop = stop, stop * 4
 
 
-_BATCH, _BATCHES = 128, 48
+_BATCH, _BATCHES = 128, 12
 """Chunks with a common term to read at once, and how often."""
 
 _FINDING = 2
