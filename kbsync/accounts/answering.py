@@ -90,7 +90,7 @@ class Completions:
         check_end("")
 
     def _piece(self, event: Event) -> Piece:
-        """Parse one event. Parse one event. Raises the error that a service sends instead of a piece. The
+        """Parse one event. Raises the error that a service sends instead of a piece. The
         last event is `[DONE]`, not JSON.
         """
         body = object_of(parse_json(event.data))

@@ -76,7 +76,7 @@ class EventReader:
         self._lines.append((name, value))
 
     def _event(self) -> Event:
-        """Return the event. Return the event. If other fields have no blank after the colon, a blank in the
+        """Return the event. If other fields have no blank after the colon, a blank in the
         data is part of the text.
         """
         lines, self._lines = self._lines, []

@@ -263,7 +263,7 @@ async def test_a_document_without_a_chunk_is_done_and_not_searchable(world: Ragf
 async def test_a_search_among_certain_documents_asks_for_these(world: RagflowWorld) -> None:
     await mirrored(world)
     ids = [one["id"] for one in world.documents()]
-    assert sorted(await found(world, "text", among=(ids[1],), path="x")) == [ids[1]]
+    assert sorted(await found(world, "text", among=(ids[1],), paths=("x",))) == [ids[1]]
     assert world.asked("search") == 1
 
 
@@ -271,7 +271,7 @@ async def test_a_search_among_documents_of_which_one_is_gone_finds_the_others(wo
     await mirrored(world)
     ids = tuple(one["id"] for one in world.documents())
     world.app.put_foreign({"delete": ids[1]})
-    assert sorted(await found(world, "text", among=ids, path="x")) == sorted({ids[0], ids[2]})
+    assert sorted(await found(world, "text", among=ids, paths=("x",))) == sorted({ids[0], ids[2]})
 
 
 async def test_a_search_that_finds_nothing_is_no_error(world: RagflowWorld) -> None:

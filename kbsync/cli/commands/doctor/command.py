@@ -66,7 +66,7 @@ def failed_check(subject: str, error: Exception) -> CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check. One check. `run` yields results; those before an error or a timeout count."""
+    """One check. `run` yields results; those before an error or a timeout count."""
 
     subject: str
     run: Callable[[], Iterable[CheckResult]]
