@@ -128,7 +128,7 @@ async def test_what_cannot_be_deleted_keeps_the_mirror_and_says_so(world: World)
 async def test_ids_are_never_deleted_in_another_base(world: World) -> None:
     await world.mirrored(3)
     world.base.id = world.base.new_id()
-    with pytest.raises(KbsyncError, match="another knowledge base"):
+    with pytest.raises(KbsyncError, match="aren't in the target's knowledge base"):
         await forgotten(world)
     assert len(world.base.documents) == 3 and owned_by_docs(world).documents == 3
 
