@@ -462,7 +462,11 @@ SELECT p.id, d.id FROM passage p JOIN document d USING (content)
 WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
 """
 
-_SIZES = "SELECT id, passages FROM document WHERE id = ANY(%s::bigint[])"
+# Counted: a base of the first layout has no column for that, and readers don't upgrade it.
+_SIZES = """
+SELECT id, (SELECT count(*) FROM (SELECT FROM passage p WHERE p.content = d.content LIMIT 100000) counted)
+FROM document d WHERE id = ANY(%s::bigint[])
+"""
 
 _OF_NAMES = """
 SELECT p.id, d.id FROM unnest(%s::bigint[]) WITH ORDINALITY AS best(id, at)
