@@ -39,8 +39,9 @@ _RUN = re.compile(f"[{CJK}]+")
 _NO_MEANING = re.compile(
     r"CL:|(?:old |erhua |Japanese )?variant of|see |also written|also pr\.|Taiwan pr\.|surname "
 )
-_REMARK = re.compile(r"\([^()]*\)|\[[^\]]*\]|[^\x00-\u024f]+")
-_BEGINNING = re.compile(r"(?:to be|to|an?|the|lit\.|fig\.) ")
+_REMARK = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[^\x00-\u024f]+")
+_SEPARATOR = re.compile("[/;]")
+_BEGINNING = re.compile(r"\A(?:to be|to|an?|the|lit\.|fig\.) ")
 _LONGEST_MEANING = 6  # English words; longer ones explain rather than translate
 _LONGEST_PHRASE = 3  # English words that are looked up together
 _LONGEST_WORD = 10  # Chinese characters that are looked up together
@@ -223,7 +224,7 @@ def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
     for line in lines:
         if entry := _ENTRY.match(line):
             is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1
-            meanings = [] if is_surname else re.split("[/;]", entry["meanings"])
+            meanings = [] if is_surname else _SEPARATOR.split(entry["meanings"])
             found = [_plain(each) for each in meanings if not _NO_MEANING.match(each.strip())]
             yield entry["word"], [each for each in found if 0 < len(each.split()) <= _LONGEST_MEANING]
 

@@ -28,6 +28,7 @@ ENTRIES = """\
 服務器 服务器 [fu2 wu4 qi4] /server (computer)/CL:台[tai2]/
 年假 年假 [nian2 jia4] /annual leave; vacation/
 假期 假期 [jia4 qi1] /vacation/
+熊貓 熊猫 [xiong2 mao1] /panda bear/
 的 的 [de5] /of/~'s (possessive particle)/
 李 李 [Li3] /surname Li/
 搜尋 搜寻 [sou1 xun2] /variant of 搜索[sou1 suo3]/
@@ -62,6 +63,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         ("年假", "annual leave vacation"),
         ("The Black Panthers of the server", "黑豹 服务器"),  # stems, the longest phrase first
         ("vacation", "假期 年假"),  # first meanings first
+        ("熊猫", "panda bear"),
         ("李", ""),
         ("搜寻", ""),
         ("不三不四", ""),

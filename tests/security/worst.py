@@ -179,6 +179,10 @@ _SEARCHED = {
         _BLANKS],
     "index.read.docx._NUMBER_MARK": [times("%"), times("%1"), _LETTERS],
     "index.read.text._KEYWORD_END": [times(","), times("a,"), _LETTERS],
+    "index.glossary._RUN": [times("文"), times("文a")],
+    "index.glossary._REMARK": [times("("), times("["), times("(["), "(" + _LETTERS, times("文a")],
+    "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
+    "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
     "index.words._AT_THE_END": [("a" * 4_000) + "!"],  # of a question, of which no more is read
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
@@ -211,6 +215,8 @@ _SEARCHED = {
     "index.chunk._WIDE": [times("文"), _LETTERS],
 }  # fmt: skip
 _MATCHED = {
+    "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
+    "index.glossary._NO_MEANING": [times("old "), _LETTERS],
     "index.chunk._GRAMMARS[MARKDOWN].heading": ["# a" + _BLANKS + "b", "#" + _BLANKS,
         "# " + times("#") + "a", times("#")],
     "index.chunk._GRAMMARS[MARKDOWN].fence": [_BLANKS, times("`"), _TABS + "~~"],
