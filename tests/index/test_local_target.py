@@ -262,7 +262,7 @@ async def test_another_title_embeds_no_text_but_the_first_again(
     assert len(made) == 1
 
 
-RECIPES = {"a.md": "8227a2c174d4bf31", "b.pdf": "024e0e30ad73bdbd"}
+RECIPES = {"a.md": "68fa92482a1e1fcd", "b.pdf": "024e0e30ad73bdbd"}
 
 
 def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_its_own_formats(
@@ -277,7 +277,7 @@ def test_recipes_are_those_of_former_versions_and_a_new_reader_changes_those_of_
     with monkeypatch.context() as pdf:
         pdf.setattr(formats, "READERS", formats.READERS | {"pdf": ("pdf", "read_pdf", "7")})
         assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["b.pdf"]
-    monkeypatch.setattr(formats, "TEXTS", "6")
+    monkeypatch.setattr(formats, "MARKDOWN", "7")
     assert [path for path, recipe in recipes().items() if recipe != RECIPES[path]] == ["a.md"]
 
 
