@@ -85,7 +85,7 @@ def descriptors_used_up() -> bool:
         return True
 
 
-def sysctl_command(name: str, limit: int) -> str:
+def limit_fix(name: str, limit: int) -> str:
     """Return the command that raises one inotify limit, now and after reboots."""
     line = f"fs.inotify.{name}={limit}"
     return f"echo {line} | sudo tee /etc/sysctl.d/60-kbsync-{name}.conf && sudo sysctl -w {line}"
@@ -128,7 +128,7 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
     needed = f"the {directories} of this folder need more" if directories else "this folder needs more"
     return Obstacle(
         f"the kernel allows {allowed} watched directories for all of a user's programs together, {needed}",
-        sysctl_command("max_user_watches", roomy(max(directories, watches or 0))),
+        limit_fix("max_user_watches", roomy(max(directories, watches or 0))),
     )
 
 
@@ -149,7 +149,7 @@ def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> O
     allowed = "" if limits.instances is None else f" ({limits.instances})"
     return Obstacle(
         f"all inotify instances that a user's programs may have{allowed} are in use",
-        sysctl_command("max_user_instances", max(1024, 2 * (limits.instances or 0))),
+        limit_fix("max_user_instances", max(1024, 2 * (limits.instances or 0))),
     )
 
 

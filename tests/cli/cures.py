@@ -15,7 +15,18 @@ PACKAGE = Path(kbsync.__file__).parent
 
 PLACES = {
     **dict.fromkeys(
-        ("cure", "_cure", "command", "command_line", "command_line_for_mirrors", "pasted", "_run", "typed"), 0
+        (
+            "cure",
+            "_cure",
+            "command",
+            "command_line",
+            "command_line_for_mirrors",
+            "pasted",
+            "_run",
+            "typed",
+            "limit_fix",
+        ),
+        0,
     ),
     "Obstacle": 1,
     "warning": 2,

@@ -14,6 +14,7 @@ from kbsync_standin.zhipu import HOME_ID
 from tests.cli.cures import proves
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
+from tests.share import long
 
 
 def remembered(place: Place) -> Path:
@@ -21,6 +22,7 @@ def remembered(place: Place) -> Path:
     return file
 
 
+@long
 def test_a_folder_goes_into_a_service_and_later_commands_need_only_the_folder(zhipu: ZhipuPlace) -> None:
     zhipu.config.unlink()
     zhipu.write("a.md", "alpha")

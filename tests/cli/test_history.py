@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from tests.cli.place import Place
+from tests.share import long
 
 
+@long
 def test_history_shows_what_happened_to_a_file_and_who_approved_it(place: Place) -> None:
     for number in range(10):
         place.write(f"sub/f{number}.md", f"text {number}")

@@ -13,6 +13,7 @@ from tests.cli.cures import proves
 from tests.cli.pasting import after, paste
 from tests.cli.place import Place, eventually
 from tests.ports import free_port
+from tests.share import long
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def two(place: Place) -> Place:
     return place
 
 
+@long
 @proves("resume", "resume {}")
 def test_a_pass_leaves_a_paused_mirror_alone_and_says_until_when(two: Place) -> None:
     ran = two.run("pause", "other")
@@ -81,6 +83,7 @@ def test_a_pause_that_was_never_mirrored_leaves_other_answers_as_they_are(place:
     assert place.once()["uploaded"] == 1
 
 
+@long
 def test_a_daemon_pauses_outlives_a_kill_and_goes_on(place: Place) -> None:
     place.write("a.md", "alpha")
     config, port = place.configure(), free_port()

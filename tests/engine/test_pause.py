@@ -98,7 +98,7 @@ async def test_a_daemon_settles_what_it_sent_and_then_rests_until_it_is_resumed(
         assert len(world.base.shown()) == 3 - fails
         assert (world.puts(), world.requests("reembed")) == (3, 0)
         asked = len(world.base.requests)
-        await world.clock.sleep(86400.0)
+        await world.clock.sleep(900.0)
         assert len(world.base.requests) == asked
         await store.write(lambda tx: tx.pauses.end(mirror.id))
         while world.served() != world.on_disk():

@@ -16,10 +16,12 @@ from kbsync.index.sqlite import vectors
 from kbsync.index.sqlite.store import SqliteStore
 from kbsync.index.sqlite.writer import Writer
 from tests.index.test_search import ENCODER, entry
+from tests.share import long
 
 FRUITS = ("apple", "pear", "plum", "quince", "medlar", "cherry", "grape", "lemon", "olive", "peach")
 
 
+@long
 def test_vectors_cached_as_int8_give_the_same_hits_through_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -423,7 +423,7 @@ def disk(state_dir: Path) -> Iterator[CheckResult]:
 def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     """Check whether the kernel's limits suffice for all folders together."""
     from kbsync.config.places import network_file_system
-    from kbsync.source.observer import read_limits, roomy, sysctl_command
+    from kbsync.source.observer import limit_fix, read_limits, roomy
 
     watched = [mirror for mirror in mirrors if mirror.observer != "polling" and mirror.folder.is_dir()]
     for mirror in list(watched):
@@ -442,14 +442,12 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
         detail = (
             f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; kbsync may poll some"
         )
-        yield warning("inotify", detail, sysctl_command("max_user_watches", roomy(needed)))
+        yield warning("inotify", detail, limit_fix("max_user_watches", roomy(needed)))
     else:
         yield CheckResult("inotify", f"{needed:,} of {limits.watches:,} watches needed")
     if limits.instances is not None and limits.instances < max(16, 2 * len(watched)):
         detail = f"only {limits.instances} instances are allowed per user"
-        yield warning(
-            "inotify", detail, sysctl_command("max_user_instances", max(1024, 2 * limits.instances))
-        )
+        yield warning("inotify", detail, limit_fix("max_user_instances", max(1024, 2 * limits.instances)))
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
