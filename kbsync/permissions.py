@@ -70,6 +70,14 @@ def open_private(path: Path, flags: int) -> int:
     return descriptor
 
 
+def replace_private(path: Path, content: bytes) -> None:
+    """Write a file, 0600. A kill leaves the old content or the new. Raises OSError."""
+    temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
+    with open(open_private(temporary, os.O_WRONLY), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
 def hand_over(descriptor: int, folder: Path) -> None:
     """Give a file or folder just created in `folder` to the owner of that folder, as root.
 

@@ -10,7 +10,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,10 @@ class Choices:
     url: str | None = None
     base: str | None = None
     exclude: tuple[str, ...] | None = None
+
+    def with_mirror(self, name: str | None) -> Choices:
+        """Return these choices and the mirror that a command has as its argument, if one was given."""
+        return self if name is None else replace(self, mirrors=(*self.mirrors, name))
 
     def typed(self, command: str) -> str:
         """Return a command line to paste, for messages from before a config is read."""

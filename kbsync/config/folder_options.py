@@ -7,14 +7,13 @@ stores a key: that comes from the environment each time.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kbsync.config.model import MirrorConfig
 from kbsync.errors import UsageError
-from kbsync.permissions import open_private
+from kbsync.permissions import replace_private
 
 _FILE = "folder.json"
 
@@ -55,11 +54,7 @@ def recall(state_dir: Path) -> FolderOptions:
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
     """Remember the options in `state_dir`, which exists; a kill leaves these or the earlier ones."""
-    file = state_dir / _FILE
-    fresh = state_dir / f".{_FILE}-{os.urandom(4).hex()}"
-    with open(open_private(fresh, os.O_WRONLY), "w", encoding="utf-8") as stream:
-        json.dump(asdict(options), stream)
-    fresh.replace(file)
+    replace_private(state_dir / _FILE, json.dumps(asdict(options)).encode())
 
 
 def apply_options(

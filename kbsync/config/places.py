@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kbsync.config.model import Config, folder_name
 from kbsync.errors import UsageError, system_reason
 from kbsync.file_systems import holds, is_network, mounts
-from kbsync.permissions import make_private_folder, open_private
+from kbsync.permissions import make_private_folder, replace_private
 
 
 def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None:
@@ -205,11 +205,7 @@ def note_folder(state_dir: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):
         if note.read_bytes() == content:
             return
-    # Written to a temporary file and renamed: a truncated note would name another folder.
-    fresh = state_dir / f".{_FOLDER_NOTE}-{os.urandom(4).hex()}"
-    with open(open_private(fresh, os.O_WRONLY), "wb") as file:
-        file.write(content)
-    fresh.replace(note)
+    replace_private(note, content)  # a truncated note would name another folder
 
 
 def is_of_folder_option(state_dir: Path, below: Path) -> bool:

@@ -623,7 +623,9 @@ def _hashed(*parts: object) -> str:
 
 
 def mark_undecided(tx: Tx, mirror: int) -> None:
-    """Record the first change: an interrupted run that gets the old settings back judges by both."""
+    """Record that a pass with changed settings has begun. If it is interrupted and the old settings come
+    back, the next pass still decides about every path.
+    """
     tx.meta.set(MirrorFact.JUDGED, mirror, "")
 
 

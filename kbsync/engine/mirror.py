@@ -320,7 +320,7 @@ class BoundMirror:
             tx.mirrors.pass_ended(mirror.id, now, self._is_deep)
             tx.folders.remove_gone(mirror.id)
             tx.uploads.prune(now - ENDED_KEPT)
-            tx.history.prune(now - history.KEPT)
+            tx.history.prune(now - history.RETENTION)
 
         await mirror.store.write(record)
 

@@ -17,7 +17,7 @@ NAME = 0.5
 counts once more for a chunk that has it neither in its headings nor in its text."""
 
 EXACT_NAME = 1.0
-"""What a document's score gains if the question is the name of its file: it comes first."""
+"""Added to the score of a document whose file name is the question, so that it ranks first."""
 
 FIELDS = (2.0, 1.5, 1.0)
 """The weight of a term in the name that an older kbsync gave a chunk, in its headings and in its text."""
@@ -65,7 +65,7 @@ class TermWeights:
     total: float
 
     @property
-    def named(self) -> Mapping[Term, float]:
+    def all_terms(self) -> Mapping[Term, float]:
         """Return the idf of all terms."""
         return {**self.rare, **self.common}
 

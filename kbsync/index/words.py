@@ -96,7 +96,7 @@ _CHINESE = """
 谁是 几个 是否 有多 么是 么时 在哪 个是 甚么 为甚 是甚
 """
 STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
-"""Words that most questions contain; searched only if there are no others."""
+"""Words that most questions contain; searched for only if there are no others."""
 
 _WORD = re.compile(r"\w")
 _AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")

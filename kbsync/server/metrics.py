@@ -192,8 +192,8 @@ class Counters:
 
 BEAT_EVERY = 1.0
 STALLED_AFTER = 10.0
-"""Seconds without a beat after which the loop counts as stuck. A long step, such as opening a large state,
-takes less."""
+"""Seconds without a heartbeat after which the loop counts as stuck. Even a long step, such as opening a large
+state, takes less time."""
 
 
 class LoopMonitor:

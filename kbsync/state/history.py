@@ -15,7 +15,7 @@ from kbsync.state.db import Table, bind, unbind
 MOST_ENTRIES = 100_000
 """How many entries a state keeps."""
 
-KEPT = 30 * 86400.0
+RETENTION = 30 * 86400.0
 """Seconds to keep an entry."""
 
 
@@ -93,9 +93,11 @@ class History(Table):
         `places`: only about these files, or files below these folders, by mirror and path; '' is the root.
         """
         where, values = ["at >= ?", f"h.mirror IN ({', '.join('?' * len(mirrors))})"], [since, *mirrors]
-        one = "(h.mirror = ? AND (? IN (path, former, '') OR instr(path, ?) = 1 OR instr(former, ?) = 1))"
+        condition = (
+            "(h.mirror = ? AND (? IN (path, former, '') OR instr(path, ?) = 1 OR instr(former, ?) = 1))"
+        )
         if places:
-            where.append(f"({' OR '.join([one] * len(places))})")
+            where.append(f"({' OR '.join([condition] * len(places))})")
             for mirror, path in places:
                 below = bind(f"{path}/")
                 values += [mirror, bind(path), below, below]  # type: ignore[list-item]

@@ -117,7 +117,7 @@ async def test_old_entries_go_with_the_next_pass_and_too_many_at_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.mirrored(3)
-    world.clock.now += history.KEPT - 60
+    world.clock.now += history.RETENTION - 60
     world.write("g.md")
     await world.once()
     assert len(entries(world)) == 4

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -192,16 +192,22 @@ MIRRORS = [
 """With the sentence that the page begins with where this and all before it are there."""
 
 
+def show_mirrors(monkeypatch: pytest.MonkeyPatch, mirrors: Sequence[dict[str, Any]]) -> None:
+    """Have the page show these mirrors."""
+    frame = Views.frame
+
+    async def with_mirrors(self: Views) -> dict[str, Any]:
+        return {**await frame(self), "mirrors": mirrors}
+
+    monkeypatch.setattr(Views, "frame", with_mirrors)
+
+
 async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order of exit codes, 2, 3, 4, 1; what moves beside a running kbsync is no trouble."""
-    frame, mirrors = Views.frame, list[dict[str, Any]]()
-
-    async def with_others(self: Views) -> dict[str, Any]:
-        return {**await frame(self), "mirrors": mirrors}
-
-    monkeypatch.setattr(Views, "frame", with_others)
+    mirrors = list[dict[str, Any]]()
+    show_mirrors(monkeypatch, mirrors)
     async with shown(scene(tmp_path), page) as seen:
         for mirror, sentence in MIRRORS:
             mirrors.append(mirror)
@@ -218,14 +224,8 @@ async def test_the_worst_comes_first_and_is_what_the_page_begins_with(
 async def test_what_is_kept_is_searchable_and_has_its_count(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mirror that keeps none, beside it, does not say so."""
-    frame = Views.frame
-    mirrors = [told("archive", ready=3, kept=2), told("well", ready=1)]
-
-    async def with_others(self: Views) -> dict[str, Any]:
-        return {**await frame(self), "mirrors": mirrors}
-
-    monkeypatch.setattr(Views, "frame", with_others)
+    """A mirror that keeps none does not say so."""
+    show_mirrors(monkeypatch, [told("archive", ready=3, kept=2), told("well", ready=1)])
     async with shown(scene(tmp_path), page) as seen:
         await seen.open()
         await seen.until("document.querySelectorAll('.mirror').length == 2")
@@ -238,17 +238,12 @@ async def test_what_is_kept_is_searchable_and_has_its_count(
 async def test_a_paused_mirror_is_neither_working_nor_up_to_date(
     tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frame = Views.frame
     since = {"since": "2026-01-01T00:00:00Z", "until": None}
     mirrors = [
         {**told("holiday", ready=3), "paused": since},
         {**told("lunch", pending=1), "paused": {**since, "until": "2026-01-01T12:30:00Z"}},
     ]
-
-    async def with_others(self: Views) -> dict[str, Any]:
-        return {**await frame(self), "mirrors": mirrors}
-
-    monkeypatch.setattr(Views, "frame", with_others)
+    show_mirrors(monkeypatch, mirrors)
     async with shown(scene(tmp_path), page) as seen:
         await seen.open()
         await seen.until("document.querySelectorAll('.mirror').length == 2")

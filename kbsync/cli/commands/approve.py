@@ -41,9 +41,7 @@ def command(choices: Choices, mirror: str | None) -> None:
     That includes deletions, and documents to index again with new settings. What is held later needs another
     approval. If another folder replaced a mirror's folder, approve accepts it.
     """
-    if mirror is not None:
-        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, mirror))
-    installation = choose(choices, here=True, with_secrets=False)
+    installation = choose(choices.with_mirror(mirror), here=True, with_secrets=False)
     answers = read_state(
         installation, lambda tx: [find_held(each, tx) for each in installation.mirrors], must_exist=True
     )

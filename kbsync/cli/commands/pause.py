@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -56,9 +55,7 @@ def command(choices: Choices, name: str | None, seconds: float | None, as_json: 
     from kbsync.once import identities_of, settings_of
     from kbsync.state.pauses import Pause
 
-    if name is not None:
-        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, name))
-    installation = choose(choices, here=True, with_secrets=False)
+    installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     now = time.time()
     pause = Pause(now, None if seconds is None else now + seconds)
     configured = identities_of(installation.config)

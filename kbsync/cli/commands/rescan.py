@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import click
 
 from kbsync.cli.context import choose, find_paused, post
@@ -23,9 +21,7 @@ def command(choices: Choices, name: str | None) -> None:
     kbsync does that by itself every `rescan` (15 minutes) and after each start. A rescan finds changes that
     the file system didn't report, such as on a network drive.
     """
-    if name is not None:
-        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, name))
-    installation = choose(choices, here=True, with_secrets=False)
+    installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     # A kbsync in another container can't be seen.
     if lock.holding(installation.state_dir) is False:
         raise UsageError(f"kbsync isn't running; for a pass now: {installation.command_line('--once')}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import TYPE_CHECKING
 
@@ -27,9 +26,7 @@ def command(choices: Choices, name: str | None, as_json: bool) -> None:
 
     A running kbsync compares the folder within seconds and continues.
     """
-    if name is not None:
-        choices = dataclasses.replace(choices, mirrors=(*choices.mirrors, name))
-    installation = choose(choices, here=True, with_secrets=False)
+    installation = choose(choices.with_mirror(name), here=True, with_secrets=False)
     resumed = list[str]()
 
     def end(tx: Tx) -> None:

@@ -120,7 +120,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> None:
     """Print the contract's JSON piece by piece: there may be very many documents.
 
-    With several installations each mirror says whether a kbsync runs for it.
+    With several installations, each mirror says whether kbsync is running for it.
     """
     from kbsync.engine.status import running_json
     from kbsync.freshness import status_in

@@ -347,7 +347,7 @@ _HEADING_STYLE = re.compile("(?:title|heading ?([1-9]))$")
 _CONTENTS_STYLE = re.compile("toc ?[1-9]$")
 
 PAGE_NUMBERS = ("PAGE", "NUMPAGES", "SECTIONPAGES")
-"""Word's fields that show a number of pages, which nobody looks for."""
+"""Word fields that show a page count, which nobody searches for."""
 
 
 class Blocks:

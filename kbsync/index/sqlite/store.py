@@ -168,7 +168,7 @@ class Reader:
             terms, {term: self._frequency(term) for term in terms}, self._documents, self._chunks
         )
         scores = self._score_words(weights)
-        name_scores = self._score_names(weights.named, query.text, admitted)
+        name_scores = self._score_names(weights.all_terms, query.text, admitted)
         best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
         document_count = self._count_wanted(admitted, query.top_k)
         share = DEPTH // max(1, document_count)
@@ -478,7 +478,7 @@ class Reader:
                 )
 
     def _chunks_of(self, selection: _Selection) -> list[tuple[int, int, int]] | None:
-        """Return (chunk, document, slot) of all documents still needed; None if these are many."""
+        """Return (chunk, document, slot) of all documents still needed; None if there are too many."""
         documents = selection.scope.documents
         if documents is None:
             some = "SELECT id FROM document LIMIT ?"

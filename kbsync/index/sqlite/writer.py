@@ -584,7 +584,7 @@ class Writer:
                 del runs[obsolete.pop()]
 
     def _mark_if_many(self, chunks: int) -> None:
-        """If so many chunks change, from now on only mark their words as deleted; `_merge` removes them."""
+        """If these are many of all chunks, only mark their words as deleted; `_merge` removes them."""
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._mark()
 

@@ -1,1 +1,1 @@
-"""Shared code of targets whose index kbsync fills and searches itself, wherever the index is."""
+"""Code shared by targets whose index kbsync fills and searches itself, wherever the index is."""
