@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
@@ -342,6 +343,33 @@ def shortened(
         return replace(passage, text=text[:longest])
 
     return replace(hit, hit=replace(hit.hit, passages=tuple(map(shorten, hit.hit.passages[:passages]))))
+
+
+_SPOKEN = re.compile(r"[^\W_]+")
+_FIRST_WORDS = (12, 5)
+"""How many words of a passage to look for. A passage is long; its beginning is enough."""
+
+
+def find_passage(passage: str, text: str) -> tuple[int, int] | None:
+    """Return the start and end of a passage in the text of its document, or None.
+
+    Only words and their order count: a passage may have been shown without markup.
+    """
+    words = _SPOKEN.findall(passage)
+    for count in _FIRST_WORDS if words else ():
+        first = re.search(_in_a_row(words[:count]), text)
+        if first is None:
+            continue
+        # Markup makes it longer than it was shown.
+        stretch = text[first.start() : first.start() + 2 * len(passage) + 200]
+        last = next(re.finditer(_in_a_row(words[-count:]), stretch), None)
+        return first.start(), first.start() + (len(passage) if last is None else last.end())
+    start = text.find(passage) if passage and not words else -1
+    return None if start < 0 else (start, start + len(passage))
+
+
+def _in_a_row(words: Sequence[str]) -> str:
+    return r"[\W_]+".join(map(re.escape, words))
 
 
 def iso_time(seconds: float | None) -> str | None:

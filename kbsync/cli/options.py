@@ -5,7 +5,6 @@ The latter may come before or after the command's name.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
 import shlex
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from kbsync import __version__
+from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable, shell_command
 
@@ -237,14 +237,6 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
             return self._read(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-def read_moment(text: str) -> float:
-    """Return seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
-    try:
-        return datetime.datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
 MOMENT = ParsedOption("date", read_moment)

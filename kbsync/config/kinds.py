@@ -7,6 +7,7 @@ blocks and unions of blocks have separate marks at the end.
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 import re
@@ -29,6 +30,14 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a duration; allowed: {DURATION_FORMS}")
     return float(match[1]) * DURATION_UNITS[match[2]]
+
+
+def read_moment(text: str) -> float:
+    """Return seconds since the epoch of a date, with or without a time; local time unless a zone is given."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{text!r} is not a date; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
 def write_duration(seconds: float) -> str:

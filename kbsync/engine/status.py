@@ -21,6 +21,7 @@ from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label
 from kbsync.state.forgotten import ForgottenBase
+from kbsync.state.history import HistoryEntry
 from kbsync.state.inbox import MirrorFact
 from kbsync.state.lock import Holder
 from kbsync.state.mirrors import Halt, MirrorRecord
@@ -62,6 +63,23 @@ TARGET_STUCK = "target-stuck"
 """The target accepts documents, but never finishes one."""
 PASSING = (TARGET_DOWN, FAILING)
 """Halts that need nobody: the problem goes away, or kbsync retries anyway."""
+
+HALT_WORDS = {
+    FOLDER_MISSING: "folder not readable",
+    CREDENTIALS: "key refused",
+    "quota": "account used up",
+    "knowledge-base-missing": "knowledge base not found",
+    "knowledge-base-emptied": "knowledge base was emptied",
+    "embedding": "embedding model not usable",
+    "target-rejects": "documents refused",
+    TARGET_STUCK: "indexing is stuck",
+    TARGET_DOWN: "knowledge base not reachable",
+    BAD_CONFIG: "settings not usable",
+    FAILING: "unexpected error",
+    DELETIONS_HELD: "deletions wait for your approval",
+    RECIPE_HELD: "new settings wait for your approval",
+}
+"""The contract's words for people."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
 """Halts over documents that no pass retries by itself: a person has to release them."""
@@ -127,7 +145,7 @@ class FileStatus:
     """One file, or a directory that cannot be listed (its path ends in `/`).
 
     `document_id`: the document that serves the file now, maybe an older version. `size`: bytes; None if
-    unknown.
+    unknown. `may_succeed`: it failed, and a retry may succeed without a change of the file or the settings.
     """
 
     path: str
@@ -135,6 +153,7 @@ class FileStatus:
     document_id: str | None
     size: int | None
     reason: str
+    may_succeed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The contract's item."""
@@ -175,7 +194,8 @@ class Items:
         """Directories that cannot be listed."""
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.is_excluded:
-                yield FileStatus(folder_label(folder.path), Status.FAILED, None, None, folder.problem)
+                label = folder_label(folder.path)
+                yield FileStatus(label, Status.FAILED, None, None, folder.problem, may_succeed=True)
 
     def of(self, entry: FileRow) -> FileStatus:
         """One file of this mirror."""
@@ -186,7 +206,9 @@ class Items:
         server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
         document = None if server is None else server.remote_id
-        return FileStatus(entry.path, entry.status, document, size, self._reason(entry, uploads, server))
+        reason = self._reason(entry, uploads, server)
+        may_succeed = entry.status is Status.FAILED and entry.verdict.choice is not FileChoice.REFUSED
+        return FileStatus(entry.path, entry.status, document, size, reason, may_succeed)
 
     def _reason(self, entry: FileRow, uploads: list[Upload], server: Upload | None) -> str:
         match entry.status:
@@ -340,6 +362,12 @@ def running_json(holder: Holder | None) -> dict[str, Any] | None:
     if holder is None or not holder.stays:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
+
+
+def history_json(entries: Sequence[HistoryEntry], limit: int) -> dict[str, Any]:
+    """Return the newest `limit` events, oldest first, and whether there are `more`."""
+    events = [{**each.to_json(), "at": iso(each.at)} for each in entries[-limit:]]
+    return {"events": events, "more": len(entries) > limit}
 
 
 def iso(moment: float) -> str:

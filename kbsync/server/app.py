@@ -29,20 +29,26 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from kbsync.config.kinds import read_moment
 from kbsync.config.model import MirrorConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import callback_secrets
 from kbsync.contract.searching import Query
 from kbsync.contract.target import Target
+from kbsync.core.model import Status
 from kbsync.core.text import path_at
-from kbsync.engine.clock import Ask, ask_in
+from kbsync.engine.clock import Ask, apart, ask_in
+from kbsync.engine.explain import PathExplanation, explain_path
 from kbsync.engine.mirror import Mirror
+from kbsync.engine.plan import CommandContext
 from kbsync.engine.status import FOLDER_MISSING
-from kbsync.errors import StateError, Unavailable, UsageError
+from kbsync.errors import KbsyncError, StateError, Unavailable, UsageError
 from kbsync.installation import Installation
+from kbsync.once import identities_of
 from kbsync.search import OpenMirrors, hit_json, search, shortened
 from kbsync.server.auth import API, ASSETS, ASSISTANTS, AccessControl
 from kbsync.server.callbacks import CallbackQueue, CallbackRoute
+from kbsync.server.documents import Vaults, is_from_this_machine, part_of
 from kbsync.server.events import EventHub, EventStream
 from kbsync.server.health import HealthRoutes, Readiness
 from kbsync.server.metrics import Counters, LoopMonitor, rendered
@@ -51,7 +57,7 @@ from kbsync.server.views import MOST_ITEMS, DocumentPage, StateReader, Views
 from kbsync.source.wake import wake
 from kbsync.state.approvals import DELETIONS, RENEWALS
 from kbsync.state.files import NOTED
-from kbsync.state.read_only import ReadsState
+from kbsync.state.read_only import ReadsState, Tx
 
 log = structlog.get_logger("kbsync")
 
@@ -66,8 +72,12 @@ ORDER_SECONDS = 10.0
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
+TEXTS_AT_ONCE = 2
 LONGEST_QUERY = 1000
 MOST_HITS = 50
+MOST_SKIPPED = 200
+MOST_CHARACTERS = 100_000_000
+"""Maximum `k` and `offset` of a search, and maximum `offset` in the text of a document."""
 
 CSRF_HEADER = "x-kbsync-word"
 
@@ -156,7 +166,8 @@ class ListenerApp:
         self.token = token
         self._ask: Ask = partial(ask_in, loop := asyncio.get_running_loop())
         self._runs, self._state_dir = runs, installation.state_dir
-        self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        self._searching, self._reading = asyncio.Semaphore(SEARCHES_AT_ONCE), asyncio.Semaphore(TEXTS_AT_ONCE)
+        self._vaults = Vaults()
         self.csrf_token = secrets.token_urlsafe(24)
         self.state_reader = StateReader(installation.state_file)
         self._mirrors = RunningMirrors(installation, runs, self.state_reader.read)
@@ -177,6 +188,8 @@ class ListenerApp:
             Route(f"{API}status", self.status),
             Route(f"{API}held", self.held),
             Route(f"{API}search", self.search),
+            Route(f"{API}document", self.document),
+            Route(f"{API}history", self.history),
             Route(f"{API}events", self.events),
             *(
                 Route(f"{API}{name}", partial(self.order, verb), methods=["POST"])
@@ -205,14 +218,11 @@ class ListenerApp:
         """
         given, page = request.query_params, None
         if given.get("documents"):
-            known = {status.word: status for status in NOTED}
+            known = {status.word: status for status in (*NOTED, Status.SKIPPED)}
             state = given.get("state")
             if state is not None and state not in known:
                 raise HTTPException(400, f"state must be one of {', '.join(known)}")
-            try:
-                after = path_at(given.get("after", ""))
-            except ValueError as error:
-                raise HTTPException(400, "after must be the `next` of the previous page") from error
+            after = _path_in(given, "after")
             page = DocumentPage(_number(given, "limit", 100, MOST_ITEMS), known.get(state or ""), after)
         payload = await self.views.status(page, given.get("mirror"))
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
@@ -227,14 +237,24 @@ class ListenerApp:
         return json_answer((await self.views.held(name, kind)).to_json())
 
     async def search(self, request: Request) -> Response:
-        """Return the reply to `q`: `k` hits from `mirror` or from all. `unfinished=1`: the user is still
-        typing."""
+        """Return the reply to `q`: `k` hits after the first `offset`, from `mirror` or from all, and whether
+        there are `more`. `type` and `after` narrow it. `unfinished=1`: the user is still typing.
+        """
         given, name = request.query_params, request.query_params.get("mirror", "")
         text = given.get("q", "").strip()
         if not 0 < len(text) <= LONGEST_QUERY:
             raise HTTPException(400, f"q must be a query of 1 to {LONGEST_QUERY} characters")
-        most, unfinished = _number(given, "k", 10, MOST_HITS), given.get("unfinished") == "1"
-        query, only = Query(text, most, unfinished=unfinished, own=bool(name)), [name] if name else []
+        most, offset = _number(given, "k", 10, MOST_HITS), _number(given, "offset", 0, MOST_SKIPPED, least=0)
+        types, after = tuple(filter(None, given.getlist("type"))), given.get("after")
+        query = Query(
+            text,
+            offset + most + 1,
+            types=types,
+            after=_moment(after) if after else None,
+            unfinished=given.get("unfinished") == "1",
+            own=bool(name),
+        )
+        only = [name] if name else []
         if name:
             self._check_mirror(name)
         if self._searching.locked():
@@ -246,8 +266,45 @@ class ListenerApp:
                 reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
         except TimeoutError as error:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
-        hits = (shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True) for each in reply.hits)
-        return json_answer({"hits": list(map(hit_json, hits)), "notes": reply.note_lines()})
+        hits = [
+            shortened(each, LONGEST_PASSAGE, passages=MOST_PASSAGES, plain=True)
+            for each in reply.hits[offset : offset + most]
+        ]
+        listed, more = list(map(hit_json, hits)), len(reply.hits) > offset + most
+        return json_answer({"hits": listed, "notes": reply.note_lines(), "more": more})
+
+    async def document(self, request: Request) -> Response:
+        """Return the extracted text of a document, in parts, and why searches find it or not.
+
+        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, or where the
+        `passage` is. Only files that the state knows.
+        """
+        given, name = request.query_params, request.query_params.get("mirror", "")
+        self._check_mirror(name)
+        path = _path_in(given, "key")
+        offset = _number(given, "offset", 0, MOST_CHARACTERS, least=0)
+        passage = given.get("passage", "")[:LONGEST_PASSAGE]
+        try:
+            async with asyncio.timeout(SEARCH_SECONDS), self._reading:
+                explanation = await self._ask(partial(self._explain, name, path))
+                part = await asyncio.to_thread(part_of, explanation, offset, passage)
+        except TimeoutError as error:
+            raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
+        except KbsyncError as error:
+            raise HTTPException(503, str(error)) from error
+        folder = next(each.folder for each in self.views.mirrors if each.name == name)
+        links = await self._vaults.links(folder, path) if is_from_this_machine(request) else None
+        return json_answer({**part, "abs_path": str(folder / path), "links": links})
+
+    async def history(self, request: Request) -> Response:
+        """Return the newest `limit` events, of `mirror` or of all, about the file or folder `key` or about
+        all."""
+        given, name = request.query_params, request.query_params.get("mirror", "")
+        if name:
+            self._check_mirror(name)
+        names = [name] if name else [each.name for each in self.views.mirrors]
+        limit = _number(given, "limit", 100, MOST_ITEMS)
+        return json_answer(await self.views.history(names, _path_in(given, "key"), limit))
 
     async def events(self, _request: Request) -> EventStream:
         """The event stream."""
@@ -318,6 +375,25 @@ class ListenerApp:
 
     # -- in the mirrors' loop ---------------------------------------------------------------------------
 
+    async def _explain(self, name: str, path: str) -> PathExplanation:
+        """Explain a file that the state knows. Raises `KbsyncError`, and `HTTPException` for any other
+        path."""
+
+        def is_known(tx: Tx) -> bool:
+            record = tx.mirrors.named(name)
+            return record is not None and tx.entries.get(record.id, path) is not None
+
+        if not await self.state_reader.read(is_known):
+            raise HTTPException(404, "the mirror has no such file")
+        installation, run = self._mirrors.installation, self._runs.get(name)
+        if run is None:
+            raise Unavailable("the mirror isn't running at the moment; try again")
+        context = CommandContext(identities_of(installation.config), installation.command_line, at_work=True)
+        async with self._mirrors.target(installation.mirror(name)) as target:
+            read = self.state_reader.read
+            work = explain_path(run.settings, target, read, run.clock, path, context=context, text=True)
+            return await apart(name, work)
+
     async def _post(self, verb: str, mirror: str, args: Mapping[str, Any]) -> None:
         """Put a message in the inbox. Raises `StateError`."""
         run = self._runs.get(mirror)
@@ -362,11 +438,25 @@ def _kind_in(given: Mapping[str, Any]) -> str:
     return kind
 
 
-def _number(given: Mapping[str, str], name: str, usual: int, most: int) -> int:
+def _number(given: Mapping[str, str], name: str, usual: int, most: int, *, least: int = 1) -> int:
     text = given.get(name, str(usual))
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= most):
-        raise HTTPException(400, f"{name} is a number from 1 to {most}")
+    if not (text.isascii() and text.isdecimal() and least <= int(text[:9]) <= most):
+        raise HTTPException(400, f"{name} is a number from {least} to {most}")
     return int(text)
+
+
+def _path_in(given: Mapping[str, str], name: str) -> str:
+    try:
+        return path_at(given.get(name, ""))
+    except ValueError as error:
+        raise HTTPException(400, f"{name} must be a path in base64url, such as `next` of a page") from error
+
+
+def _moment(text: str) -> float:
+    try:
+        return read_moment(text)
+    except ValueError as error:
+        raise HTTPException(400, f"after: {error}") from error
 
 
 async def _refused(_request: Request, error: HTTPException) -> Response:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,9 @@ from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import cursor
 from kbsync.engine.status import (
+    HALT_WORDS,
     Items,
+    history_json,
     last_audit,
     running_json,
     unapproved,
@@ -174,7 +176,9 @@ class MirrorView:
 
     def frame_json(self) -> dict[str, Any]:
         """Return the mirror for the page: its status, its problems and its progress."""
-        payload, tx, record = self.status.to_json(), self._tx, self._record
+        payload, tx, record, halt = self.status.to_json(), self._tx, self._record, self.status.halt
+        if halt is not None:
+            payload["halt"]["words"] = HALT_WORDS.get(halt.reason, halt.reason.replace("-", " "))
         if record is None:
             return {**payload, "failed": [], "moving": [], "held": 0, "renewals": None, "audited": None}
         moving: list[dict[str, Any]] = []
@@ -203,7 +207,8 @@ class MirrorView:
         if not getattr(self.status.documents, wanted.word):
             return []
         items = Items(self._tx, record, self.status.halt)
-        return [each.to_json() for each in items.in_state(wanted, limit, in_order=False)]
+        files = items.in_state(wanted, limit, in_order=False)
+        return [{**each.to_json(), "may_succeed": each.may_succeed} for each in files]
 
 
 class Views:
@@ -269,6 +274,17 @@ class Views:
     async def held(self, name: str, kind: str) -> HeldList:
         """Return deletions, or documents to index again, that wait for a decision. Raises `StateError`."""
         return await self._reader.read(lambda tx: held_list(tx, name, kind))
+
+    async def history(self, names: Collection[str], path: str, limit: int) -> dict[str, Any]:
+        """Return the newest events of these mirrors, about the file or folder `path` or about all, as
+        `kbsync history --json` does. Raises `StateError`."""
+
+        def look(tx: Tx) -> dict[str, Any]:
+            records = [record.id for name in names if (record := tx.mirrors.named(name)) is not None]
+            places = [(number, path) for number in records] if path else ()
+            return history_json(tx.history.newest(records, 0.0, limit + 1, places), limit)
+
+        return await self._reader.read(look)
 
     async def _of_mirrors(self, look: Callable[[MirrorView], T], name: str | None = None) -> list[T]:
         """Run `look` on each mirror, or only on the named one, in one consistent state."""

@@ -8,10 +8,12 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from kbsync.contract.searching import Hit, Origin, Query
+from kbsync.contract.searching import Explanation, Hit, Origin, Query
+from kbsync.core.text import cursor
 from kbsync.engine import search as engine_search
 from kbsync.errors import StateError
 from kbsync.server import app
@@ -76,6 +78,11 @@ async def test_documents_come_in_pages_that_hold_each_of_them_once(one: Scene) -
         *((f"status?documents=1&after={key}", "after must be") for key in ("%25", "zzz", "%C3%A4", "a=b")),
         *((f"search?q={query}", "q must be") for query in ("", "%20", "a" * 1001)),
         *((f"search?q=a&k={most}", "k is a number from 1 to 50") for most in ("0", "51", "%C2%B2")),
+        ("search?q=a&offset=201", "offset is a number from 0 to 200"),
+        ("search?q=a&after=soon", "'soon' is not a date"),
+        ("document?mirror=docs&key=%25", "key must be"),
+        ("document?mirror=no&key=", "there is no mirror with this name"),
+        ("history?mirror=no", "there is no mirror with this name"),
         ("held?mirror=docs&kind=uploads", "kind must be deletions or renewals"),
         ("search?q=text&mirror=no", "there is no mirror with this name"),
         ("held?mirror=no", "there is no mirror with this name"),
@@ -260,7 +267,7 @@ async def test_a_state_that_cannot_be_read_is_told(one: Scene, monkeypatch: pyte
 async def test_a_search_goes_through_the_target_that_is_open(one: Scene) -> None:
     answer = await one.json("/api/search?q=text")
     not_open = "docs: not searched: its target isn't open; see its status for the reason"
-    assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open]}
+    assert answer == {"hits": [], "notes": ["docs: the first pass is under way", not_open], "more": False}
     await one.mirrored(3)
     async with one.target():
         told = await one.json("/api/search?q=f1&k=1")
@@ -356,3 +363,61 @@ async def test_an_order_that_the_mirrors_do_not_take_is_told_so(
     monkeypatch.setattr(app, "ORDER_SECONDS", 0.0)
     monkeypatch.setattr(one.made, "_post", never)
     assert (await one.post("/api/verify", body())).status_code == 503
+
+
+async def test_a_document_is_read_in_parts_around_the_passage(
+    one: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.world.write("guide/a b.md", "x")
+    one.world.write(".obsidian/app.json", "{}")
+    await one.mirrored()
+    key = cursor("guide/a b.md")
+    whole = "".join(f"## Step {number}\n\nTurn *valve* {number} slowly.\n\n" for number in range(4000))
+
+    async def explain(_remote_id: str) -> Explanation:
+        return Explanation(1, whole)
+
+    async with one.target() as target:
+        monkeypatch.setattr(target, "explain", explain, raising=False)
+        part = await one.json(f"/api/document?mirror=docs&key={key}&passage=Turn%20valve%202000%20slowly.")
+        start, end = part["mark"]
+        assert whole[start:end] == "Turn *valve* 2000 slowly"
+        assert part["offset"] < start and part["text"][start - part["offset"] :].startswith(
+            "Turn *valve* 2000"
+        )
+        rest = await one.json(f"/api/document?mirror=docs&key={key}&offset={part['next']}")
+        assert whole == whole[: part["offset"]] + part["text"] + rest["text"]
+        assert rest["next"] is None and part["total"] == len(whole)
+        file = quote(str(one.world.root / "guide/a b.md"))
+        vault = f"obsidian://open?path={quote(part['abs_path'], safe='')}"
+        assert part["links"] == {"file": f"file://{file}", "obsidian": vault}
+        proxied = await one.get(f"/api/document?mirror=docs&key={key}", **{"x-forwarded-for": "10.0.0.9"})
+        assert proxied.json()["links"] is None
+        for path in ("../state.db", "guide", "b.md", "/etc/passwd", ""):
+            answer = await one.get(f"/api/document?mirror=docs&key={cursor(path)}")
+            assert (answer.status_code, "no such file" in answer.text) == (404, True), path
+
+
+async def test_what_happened_is_told_of_all_or_of_one_file(one: Scene) -> None:
+    await one.mirrored(3)
+    one.world.write("f1.md", "other text")
+    await one.mirrored()
+    told = await one.json("/api/history?mirror=docs&limit=3")
+    assert told["more"] and [each["event"] for each in told["events"]] == ["uploaded", "uploaded", "replaced"]
+    told = await one.json(f"/api/history?key={cursor('f1.md')}")
+    assert [(each["event"], each["path"]) for each in told["events"]] == [
+        ("uploaded", "f1.md"),
+        ("replaced", "f1.md"),
+    ]
+
+
+async def test_hits_come_in_pages_narrowed_by_type_and_time(one: Scene) -> None:
+    one.world.write("f9.txt", "text 9")
+    await one.mirrored(3)
+    async with one.target():
+        first = await one.json("/api/search?q=text&k=2&type=md")
+        assert first["more"] and len(first["hits"]) == 2
+        last = await one.json("/api/search?q=text&k=2&type=md&offset=2")
+        paths = [hit["path"] for hit in first["hits"] + last["hits"]]
+        assert sorted(paths) == ["f0.md", "f1.md", "f2.md"] and not last["more"]
+        assert (await one.json("/api/search?q=text&after=2200-01-01"))["hits"] == []

@@ -17,11 +17,10 @@ from kbsync.cli.options import (
     ParsedOption,
     examples,
     json_option,
-    read_moment,
     shared_options,
 )
 from kbsync.cli.output import Output
-from kbsync.config.kinds import parse_duration
+from kbsync.config.kinds import parse_duration, read_moment
 from kbsync.core.text import printable
 from kbsync.errors import UsageError
 
@@ -83,9 +82,9 @@ def command(choices: Choices, path: str | None, since: float, limit: int, as_jso
     shown, is_cut = entries[-limit:], len(entries) > limit
     output = Output()
     if as_json:
-        from kbsync.engine.status import iso
+        from kbsync.engine.status import history_json
 
-        output.json({"events": [{**each.to_json(), "at": iso(each.at)} for each in shown], "more": is_cut})
+        output.json(history_json(entries, limit))
         return
     if is_cut and not choices.quiet:
         output.line(output.dim(f"the newest {limit:,} events; for more: --limit {limit * 10}"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -41,7 +40,7 @@ from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
 from kbsync.index.read.formats import needs_parser
 from kbsync.index.read.text import parse_text
 from kbsync.installation import Installation
-from kbsync.search import OpenMirrors, SearchReply, iso_time, notes_on, search
+from kbsync.search import OpenMirrors, SearchReply, find_passage, iso_time, notes_on, search
 from kbsync.source.read import read_stable
 from kbsync.state.files import FileRow
 
@@ -108,10 +107,10 @@ class Library:
         document = await self._locate(chosen, request)
         text = await self._text(document)
         if around is not None:
-            position = _find_words(around, text)
-            if position is None:
+            found = find_passage(around, text)
+            if found is None:
                 raise UsageError("that text isn't in the document")
-            offset = max(0, position - limit // 2)
+            offset = max(0, found[0] - limit // 2)
         end = min(len(text), offset + limit)
         reports = await self._reports(chosen.narrow(document.mirror.name))
         return {
@@ -316,14 +315,6 @@ def _only_match(matches: Sequence[T], subject: str, mirrors: Sequence[str]) -> T
         names = ", ".join(mirrors)
         raise UsageError(f"several mirrors have {subject}: {names}; choose a `mirror`")
     return matches[0]
-
-
-def _find_words(words: str, text: str) -> int | None:
-    """Return the position of these words in the text, ignoring differences in whitespace, or None."""
-    # A passage is long; its beginning is enough.
-    first_words = words.split()[:12]
-    match = re.search(r"\s+".join(map(re.escape, first_words)), text) if first_words else None
-    return None if match is None else match.start()
 
 
 def _read_text(located: Located) -> str:

@@ -42,7 +42,7 @@ from kbsync import __version__
 from kbsync.cli.commands.mcp.documents import PageRequest
 from kbsync.cli.commands.mcp.library import DocumentRequest, Library
 from kbsync.cli.exit_codes import code_of, sentence_of
-from kbsync.cli.options import read_moment
+from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.model import Status
 from kbsync.core.text import cursor, path_at, printable, printable_lines

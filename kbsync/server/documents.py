@@ -1,0 +1,92 @@
+"""A document as the page shows it: its text in parts, and links that open its file on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_from_bytes
+
+from starlette.requests import Request
+
+from kbsync.config.target import is_loopback
+from kbsync.engine.explain import PathExplanation
+from kbsync.search import find_passage
+from kbsync.server.auth import host_of
+
+PART = 50_000
+"""Characters of one part of a text."""
+
+LEAD = 1500
+"""Characters to show before a passage."""
+
+LOOK_SECONDS = 0.5
+"""Maximum number of seconds to wait for a folder: a dead network mount never responds."""
+
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "via")
+
+
+def part_of(explanation: PathExplanation, offset: int, passage: str) -> dict[str, Any]:
+    """Return the part of the text from `offset`, or from shortly before the `passage`, with the reasons.
+
+    `mark`: start and end of the passage in the whole text; `next`: the offset of the following part.
+    `text` is None if the knowledge base can't return it.
+    """
+    text, mark = explanation.text or "", None
+    if passage and (mark := find_passage(passage, text)) is not None:
+        lead = max(0, mark[0] - LEAD)
+        offset = text.rfind("\n", 0, lead) + 1 if lead else 0
+        offset = offset if lead - offset < LEAD else lead
+    end = min(len(text), offset + PART)
+    entry = explanation.entry
+    return {
+        "mirror": explanation.mirror,
+        "path": explanation.path,
+        "state": None if entry is None else entry.status.word,
+        "found": explanation.is_found,
+        "answer": explanation.answer,
+        "sentences": list(explanation.sentences),
+        "text": None if explanation.text is None else text[offset:end],
+        "offset": min(offset, len(text)),
+        "total": len(text),
+        "next": end if end < len(text) else None,
+        "mark": mark,
+    }
+
+
+def is_from_this_machine(request: Request) -> bool:
+    """Return whether the page runs on this machine, so far as the request shows: no proxy, and both ends are
+    loopback addresses."""
+    is_proxied = any(name in request.headers for name in FORWARDED)
+    client = "" if request.client is None else request.client.host
+    return not is_proxied and is_loopback(client) and is_loopback(host_of(request.headers.get("host", "")))
+
+
+class Vaults:
+    """Knows which folders are Obsidian's vaults. Used in the listener's loop."""
+
+    def __init__(self) -> None:
+        self._checks: dict[Path, asyncio.Task[bool]] = {}
+
+    async def links(self, folder: Path, path: str) -> dict[str, str]:
+        """Return the URLs that open the file at `path` of a mirror's folder."""
+        absolute = folder / path
+        links = {"file": f"file://{quote_from_bytes(bytes(absolute))}"}
+        if path.endswith(".md") and await self._is_vault(folder) and str(absolute).isprintable():
+            links["obsidian"] = f"obsidian://open?path={quote(str(absolute), safe='')}"
+        return links
+
+    async def _is_vault(self, folder: Path) -> bool:
+        # One check at a time for each folder: on a dead mount it never ends.
+        check = self._checks.get(folder)
+        if check is None:
+            looking = asyncio.to_thread((folder / ".obsidian").is_dir)
+            check = self._checks[folder] = asyncio.create_task(looking)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await asyncio.shield(check)
+        except (TimeoutError, OSError):
+            return False
+        finally:
+            if check.done():
+                self._checks.pop(folder, None)
