@@ -5,6 +5,7 @@
 # make test-programs                the tests that start programs, for a checkout in an odd place
 # make torture [TIME=10m] [SEED=1]  crashes, lies, floods and hostile input until the time is over
 # make servers [ONLY=name]        the targets at real servers, MCP by its own tools; installs them
+# make peers                        kbsync beside other tools, which it installs; prints a table
 # make mistakes [ONLY=word]         mistakes made on purpose: which test notices each
 #
 # VENV=…    where the virtual environment lies (default: .venv)
@@ -17,7 +18,7 @@ export VENV PYTHON FOLDER QUERY ONLY TIME SEED
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup try standin test test-rest test-programs servers torture mistakes lint bench
+.PHONY: help setup try standin test test-rest test-programs servers torture peers mistakes lint bench
 
 # For make an unquoted space ends the name of a target.
 empty :=
@@ -50,6 +51,10 @@ lint: setup
 # Their environments are kept in ~/.cache/kbsync-servers, or in $KBSYNC_SERVERS_DIR.
 servers: setup
 	@"$(VENV)/bin/python" -m tests.servers $(ONLY)
+
+# Their environments are kept in ~/.cache/kbsync-peers, or in $KBSYNC_PEERS_DIR.
+peers: setup
+	@"$(VENV)/bin/python" benchmarks/peers/run.py
 
 torture: setup
 	@tools/torture.sh

@@ -1,0 +1,383 @@
+"""kbsync beside CocoIndex, LangChain's index() and rclone: the same folder, the same model, the same steps.
+
+    python benchmarks/peers/run.py [--files 2000] [--rounds 5] [--questions FOLDER]            (or make peers)
+
+Each tool is installed in an environment of its own below ~/.cache/kbsync-peers (or $KBSYNC_PEERS_DIR); a tool
+that can't be installed is named and left out. Each step is a process. Each round begins with another tool.
+--questions (or KBSYNC_XQUAD) is the folder of XQuAD: see benchmarks/xquad.py. Prints the table of
+docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from first_index import write_files
+from mcp import Client, StdioServerParameters, stdio_client
+from xquad import LANGUAGES, paragraphs
+
+HERE = Path(__file__).parent
+CHECKOUT = HERE.parents[1]
+ENVIRONMENTS = Path(os.environ.get("KBSYNC_PEERS_DIR", Path.home() / ".cache/kbsync-peers"))
+
+SETTLED = 2.1
+"""Seconds after which kbsync takes a file for written."""
+
+MARK = "zugzwangerous"
+"""A word that only the file to be deleted has."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process took."""
+
+    wall: float
+    """Seconds."""
+    cpu: float
+    """Seconds, with its children's."""
+
+
+QUIET = {**os.environ, "COCOINDEX_DISABLE_USAGE_TRACKING": "1"}
+
+
+def run(command: Sequence[str | Path], kill_after: float | None = None) -> Cost:
+    """Run a process to its end, or kill it with all its children after some seconds."""
+    with tempfile.TemporaryFile() as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=QUIET, start_new_session=True, cwd=ENVIRONMENTS
+        )
+        if kill_after is not None:
+            time.sleep(kill_after)
+            os.killpg(process.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - began
+        if status and kill_after is None:
+            output.seek(0)
+            sys.exit(f"{command} ended with {status}:\n{output.read().decode()}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime)
+
+
+class Peer(ABC):
+    """A tool that keeps a base up to date with a folder."""
+
+    name: str
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return its version."""
+
+    @abstractmethod
+    def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
+        """The command that brings `base` up to date."""
+
+    def count(self, folder: Path, base: Path) -> Mapping[str, int] | None:
+        """The passages of each file, or None where there are none."""
+        return None
+
+    def ask(self, folder: Path, base: Path, questions: Sequence[str]) -> Sequence[str] | None:
+        """The path of the best hit of each question, or None where it answers none."""
+        return None
+
+
+_CHUNKS_OF_EACH = """
+SELECT path, sum(chunks) FROM document JOIN run ON run.document = document.id GROUP BY document.id
+"""
+
+
+class Kbsync(Peer):
+    """This checkout, in the environment that runs this program."""
+
+    name = "kbsync"
+
+    def version(self) -> str:
+        """Ask the installed package."""
+        return subprocess.check_output([sys.executable, "-m", "kbsync", "--version"], text=True).split()[1]
+
+    def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
+        """Its own command, once."""
+        return [sys.executable, "-m", "kbsync", "--once", "-q", "--folder", folder, "--state-dir", base]
+
+    def count(self, folder: Path, base: Path) -> Mapping[str, int]:
+        """Ask its base."""
+        [database] = base.glob("kb/*/index.db")
+        with closing(sqlite3.connect(database)) as connection:
+            return dict(connection.execute(_CHUNKS_OF_EACH))
+
+    def ask(self, folder: Path, base: Path, questions: Sequence[str]) -> Sequence[str]:
+        """Ask its MCP server."""
+        words = ["-m", "kbsync", "mcp", "--folder", str(folder), "--state-dir", str(base), "--quiet"]
+
+        async def search() -> list[str]:
+            best = []
+            async with Client(
+                stdio_client(StdioServerParameters(command=sys.executable, args=words))
+            ) as client:
+                for question in questions:
+                    answer = await client.call_tool("search", {"query": question, "k": 1})
+                    hits = answer.structured_content["hits"]
+                    best.append(hits[0]["path"] if hits else "")
+            return best
+
+        return asyncio.run(search())
+
+
+class Program(Peer):
+    """A library that a program of ours beside this file uses."""
+
+    def __init__(self, name: str, package: str) -> None:
+        """`package` gives the version."""
+        self.name = name
+        self._package = package
+        self._program = HERE / f"{package.partition('-')[0]}_peer.py"
+        self._python = environment(HERE / f"{package.partition('-')[0]}.txt")
+
+    def version(self) -> str:
+        """Ask the installed package."""
+        code = f"import importlib.metadata as m; print(m.version('{self._package}'))"
+        return subprocess.check_output([self._python, "-c", code], text=True).strip()
+
+    def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
+        """The program of that name."""
+        return [self._python, self._program, "index", folder, base]
+
+    def count(self, folder: Path, base: Path) -> Mapping[str, int]:
+        """Have the program count."""
+        counts: Mapping[str, int] = json.loads(self._call("count", folder, base))
+        return counts
+
+    def ask(self, folder: Path, base: Path, questions: Sequence[str]) -> Sequence[str]:
+        """Have the program ask."""
+        return self._call("ask", folder, base, json.dumps(questions)).splitlines()
+
+    def _call(self, word: str, folder: Path, base: Path, given: str = "") -> str:
+        return subprocess.run(
+            [self._python, self._program, word, folder, base],
+            input=given,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=QUIET,
+        ).stdout
+
+
+class Rclone(Peer):
+    """Debian's rclone. It copies files and indexes nothing: the price of the comparison alone."""
+
+    name = "rclone (copies only)"
+
+    def __init__(self) -> None:
+        """Find it, or unpack Debian's package."""
+        there = shutil.which("rclone")
+        self._binary = Path(there) if there else ENVIRONMENTS / "rclone/usr/bin/rclone"
+        if not self._binary.exists():
+            with tempfile.TemporaryDirectory() as place:
+                subprocess.run(["apt-get", "download", "rclone"], cwd=place, check=True, capture_output=True)
+                [package] = Path(place).iterdir()
+                subprocess.run(["dpkg-deb", "-x", package, ENVIRONMENTS / "rclone"], check=True)
+
+    def version(self) -> str:
+        """Ask the installed package."""
+        return subprocess.check_output([self._binary, "version"], text=True).split()[1].lstrip("v")
+
+    def update(self, folder: Path, base: Path) -> Sequence[str | Path]:
+        """Copy what differs."""
+        return [self._binary, "sync", folder, base]
+
+
+def environment(requirements: Path) -> Path:
+    """Make an environment with these packages and kbsync, if there is none; return its Python."""
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
+    place = ENVIRONMENTS / f"{requirements.stem}-{wanted}"
+    python = place / "bin/python"
+    if not (place / "complete").exists():
+        print(f"installing {requirements.stem} in {place}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "-r", requirements], check=True, capture_output=True
+        )
+        (place / "complete").touch()
+    # The model is read by kbsync's own code, as it is now.
+    subprocess.run([python, "-m", "pip", "install", "-q", CHECKOUT], check=True, capture_output=True)
+    return python
+
+
+@dataclass
+class Result:
+    """All that was measured of a tool."""
+
+    first: list[Cost] = field(default_factory=list)
+    unchanged: list[Cost] = field(default_factory=list)
+    changed: list[Cost] = field(default_factory=list)
+    passages: float | None = None
+    megabytes: float = 0.0
+    left: bool = False
+    """Whether a word of a deleted file is still in the base's files."""
+    killed: list[tuple[int, int]] = field(default_factory=list)
+    """Files missing and files with other passages, after kill -9 in a first index and an update."""
+
+
+def measure(peer: Peer, folder: Path, base: Path, result: Result) -> None:
+    """One round of one tool."""
+    base.mkdir()
+    result.first.append(run(peer.update(folder, base)))
+    whole = peer.count(folder, base)
+    if whole is not None:
+        result.passages = sum(whole.values()) / len(whole)
+    files = [each for each in base.rglob("*") if each.is_file()]
+    result.megabytes = sum(each.stat().st_blocks for each in files) * 512 / 1e6
+    result.unchanged.append(run(peer.update(folder, base)))
+    edited, deleted = folder / "part0/doc0.md", folder / "part1/doc1.md"
+    texts = {path: path.read_text() for path in (edited, deleted)}
+    edited.write_text(texts[edited] + "\nOne more line.\n")
+    deleted.unlink()
+    time.sleep(SETTLED)
+    result.changed.append(run(peer.update(folder, base)))
+    files = [each for each in base.rglob("*") if each.is_file()]
+    result.left = any(MARK.encode() in each.read_bytes() for each in files)
+    for path, text in texts.items():
+        path.write_text(text)
+    time.sleep(SETTLED)
+    if whole is not None:
+        result.killed.append(kill(peer, folder, base.with_suffix(".killed"), whole, result.first[-1].wall))
+
+
+def kill(peer: Peer, folder: Path, base: Path, whole: Mapping[str, int], seconds: float) -> tuple[int, int]:
+    """Kill a first index in its middle and update; count the files missing and with other passages."""
+    base.mkdir()
+    run(peer.update(folder, base), kill_after=seconds * 0.6)
+    run(peer.update(folder, base))
+    after = peer.count(folder, base) or {}
+    return len(whole.keys() - after.keys()), sum(whole[path] != count for path, count in after.items())
+
+
+def first_hits(peer: Peer, questions: Path, scratch: Path) -> dict[str, float] | None:
+    """The share of XQuAD's questions whose paragraph is the first hit, in each language."""
+    folder, base = scratch / "xquad", scratch / f"xquad.{peer.name.split()[0]}"
+    base.mkdir()
+    texts = {language: paragraphs(questions, language) for language in LANGUAGES}
+    for each in (one for language in LANGUAGES for one in texts[language]):
+        path = folder / each.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(each.text)
+    time.sleep(SETTLED)
+    run(peer.update(folder, base))
+    shares = {}
+    for language in LANGUAGES:
+        asked = [(question, each.path) for each in texts[language] for question in each.questions]
+        best = peer.ask(folder, base, [question for question, _ in asked])
+        if best is None:
+            return None
+        shares[language] = sum(a == path for a, (_, path) in zip(best, asked, strict=True)) / len(asked)
+    return shares
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and range."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def table(peers: Sequence[Peer], results: Mapping[str, Result], files: int) -> list[list[str]]:
+    """The rows; the first is the head."""
+    every = {each.name: results[each.name] for each in peers}
+
+    def row(title: str, cell: Callable[[Result], str]) -> list[str]:
+        return [title, *map(cell, every.values())]
+
+    def times(title: str, costs: Callable[[Result], list[Cost]]) -> Iterator[list[str]]:
+        yield row(f"{title}, seconds", lambda each: spread([cost.wall for cost in costs(each)]))
+        yield row(f"{title}, CPU seconds", lambda each: spread([cost.cpu for cost in costs(each)]))
+
+    def left(each: Result) -> str:
+        return "yes" if each.left else "no"
+
+    def killed(each: Result) -> str:
+        return "; ".join(str(max(counts)) for counts in zip(*each.killed, strict=True)) or "–"
+
+    return [
+        ["", *(f"{each.name} {each.version()}" for each in peers)],
+        *times("first index", lambda each: each.first),
+        row("files per second", lambda each: f"{files / median(cost.wall for cost in each.first):.0f}"),
+        row("passages per file", lambda each: f"{each.passages:.1f}" if each.passages else "–"),
+        row("size of the base, MB", lambda each: f"{each.megabytes:.1f}"),
+        *times("update without changes", lambda each: each.unchanged),
+        *times("update after an edit and a deletion", lambda each: each.changed),
+        row("deleted text left in the base's files", left),
+        row("after kill -9 and an update: files missing; files with other passages", killed),
+    ]
+
+
+def available() -> list[Peer]:
+    """Every tool that this machine can have."""
+    there: list[Peer] = [Kbsync()]
+    for name, make in {
+        "CocoIndex": lambda: Program("CocoIndex", "cocoindex"),
+        "LangChain": lambda: Program("LangChain index()", "langchain-core"),
+        "rclone": Rclone,
+    }.items():
+        try:
+            there.append(make())
+        except (subprocess.CalledProcessError, OSError, ValueError) as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+    return there
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument("--files", type=int, default=2000)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--questions", type=Path, default=os.environ.get("KBSYNC_XQUAD"))
+    given = arguments.parse_args()
+    ENVIRONMENTS.mkdir(parents=True, exist_ok=True)
+    peers = available()
+    results = {each.name: Result() for each in peers}
+    with tempfile.TemporaryDirectory() as place:
+        scratch = Path(place)
+        folder = scratch / "docs"
+        write_files(folder, given.files)
+        with (folder / "part1/doc1.md").open("a") as file:
+            file.write(f"\n{MARK}\n")
+        time.sleep(SETTLED)
+        for number in range(given.rounds):
+            for turn in range(len(peers)):
+                peer = peers[(number + turn) % len(peers)]
+                base = scratch / f"{peer.name.split()[0]}.{number}"
+                measure(peer, folder, base, results[peer.name])
+                shutil.rmtree(base)
+                shutil.rmtree(base.with_suffix(".killed"), ignore_errors=True)
+        rows = table(peers, results, given.files)
+        if given.questions:
+            shares = {each.name: first_hits(each, given.questions, scratch) for each in peers}
+            for language in LANGUAGES:
+                cells = [f"{s[language]:.3f}" if (s := shares[each.name]) else "–" for each in peers]
+                rows.append([f"XQuAD {language}: right first hit", *cells])
+    rows.insert(1, ["---"] * len(rows[0]))
+    for cells in rows:
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
