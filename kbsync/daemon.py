@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import structlog
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.reader import with_secrets_of
 from kbsync.core.model import Status
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import SystemClock, Threads, end_tasks, in_own_threads, keep_running
 from kbsync.engine.journal import Happened
 from kbsync.engine.loop import MirrorLoop, ReloadQueue, ReloadScope

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from kbsync.dataclass import dataclass
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from kbsync.config.model import MirrorConfig
 from kbsync.core.text import counted
+from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     DELETIONS_HELD,
     PASSING,

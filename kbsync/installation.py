@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config.model import Config, MirrorConfig
 from kbsync.config.problems import nearest
 from kbsync.core.text import shell_command
+from kbsync.dataclass import dataclass
 from kbsync.errors import StateError, UsageError, system_reason
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import structlog
 from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext

@@ -8,7 +8,7 @@ import datetime
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Protocol
 
 from kbsync.config.model import MirrorConfig
@@ -16,6 +16,7 @@ from kbsync.contract.query_syntax import parse_query
 from kbsync.contract.searching import Image, Passage, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import apart
 from kbsync.engine.search import (
     FoundDocument,

@@ -8,9 +8,9 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock, end_tasks, keep_running, rest
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from kbsync.contract.searching import Hit
 from kbsync.contract.target import BaseCard, Capacity, Target
+from kbsync.dataclass import dataclass
 from kbsync.errors import NameTaken, NotOffered, Rejected, Unsure
 from kbsync.targets.http.reading import Identified, ListPage, ListSweep
 

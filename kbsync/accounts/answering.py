@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from kbsync.accounts.account import Applications, Question, Sources, Turn
 from kbsync.accounts.events import Event, EventReader
 from kbsync.contract.searching import Hit, Passage, Query
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Unavailable
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.client import Client

@@ -9,8 +9,9 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from kbsync.dataclass import dataclass
 from kbsync.targets.http.bodies import parse_json
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from kbsync.accounts.account import ApplicationInfo, Applications, ManagedAccount, Question, Sources
 from kbsync.accounts.answering import broken_off, json_lines, messages
 from kbsync.contract.searching import Hit, Passage
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.targets.http.reading import object_of, objects_in, text_of
 from kbsync.targets.lightrag.target import LightragTarget

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from kbsync.accounts.answering import Completions, Piece, broken_off, messages
 from kbsync.accounts.settings import OfferedSetting, any_text, choice, parse_settings
 from kbsync.contract.searching import Hit, Passage
 from kbsync.contract.target import BaseCard
+from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 
 _LONGEST_SHOWN = 60

@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from kbsync.contract.target import Limits
 from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
 from kbsync.core.text import counted, printable, sized
+from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kbsync.config import places
+from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import functools
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from kbsync import __version__
 from kbsync.config.kinds import read_moment
 from kbsync.contract.searching import Query
 from kbsync.core.text import printable, shell_command
+from kbsync.dataclass import dataclass
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVELS = ("debug", "info", "warning", "error")

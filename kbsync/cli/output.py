@@ -9,11 +9,12 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from kbsync.core.text import printable, sized
+from kbsync.dataclass import dataclass
 from kbsync.terminal import can_move_cursor, is_styled
 
 PLAIN_COLUMNS = 100

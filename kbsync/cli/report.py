@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from kbsync.config.kinds import write_duration
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import counted, lasting, printable
+from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     BAD_CONFIG,
     DELETIONS_HELD,

@@ -15,7 +15,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -25,6 +24,7 @@ from kbsync.config.problems import ConfigError
 from kbsync.config.reader import load_content, read_content
 from kbsync.config.template import quoted
 from kbsync.config.yaml import UnreadableConfig, Value, read_yaml
+from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError, UsageError, system_reason
 from kbsync.permissions import hand_over, make_private_folder
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from kbsync.config.model import MirrorConfig
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.permissions import replace_private
 

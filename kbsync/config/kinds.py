@@ -12,12 +12,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from kbsync.config.problems import nearest, shorten
 from kbsync.core.selection import parse
+from kbsync.dataclass import dataclass
 
 DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION_FORMS = "a number and a unit, such as 500ms, 2s, 15m, 1h or 1d"

@@ -12,7 +12,7 @@ import os
 import re
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -37,6 +37,7 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import TargetConfig
 from kbsync.contract.target import Cluster
 from kbsync.core.selection import path_matcher
+from kbsync.dataclass import dataclass
 from kbsync.targets.registry import DEFAULT_TARGET, TARGETS, WITH_DOCUMENT_SETTINGS
 
 Occasion = Literal["halted", "recovered", "quarantined"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 Loc = tuple[str | int, ...]

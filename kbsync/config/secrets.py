@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from kbsync.config.kinds import Absent, PathBase, RefusedValue, ValueKind
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 

@@ -6,7 +6,7 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from urllib.parse import SplitResult, urlsplit
@@ -26,6 +26,7 @@ from kbsync.config.kinds import (
 )
 from kbsync.config.problems import Conflict, Loc, format_path
 from kbsync.config.secrets import Confidential, Secret
+from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

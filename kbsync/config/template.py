@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.config.kinds import ValueKind
 from kbsync.config.model import Config, Field, MirrorConfig, folder_name, settings_of
 from kbsync.config.secrets import Confidential
 from kbsync.config.target import BaseId
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
 

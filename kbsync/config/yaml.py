@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import yaml
 
 from kbsync.config.problems import Loc, shorten
+from kbsync.dataclass import dataclass
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 

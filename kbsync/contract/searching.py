@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from kbsync.core.selection import path_matcher
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 

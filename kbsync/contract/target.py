@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, runtime_checkable
 
 from kbsync.contract.meter import Meter
 from kbsync.contract.searching import Hit, Query
 from kbsync.core.model import Formats, Waiting
+from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 
 

@@ -9,12 +9,13 @@ since the epoch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from kbsync.core.backoff import LONGEST, check_pause, pause
 from kbsync.core.fairness import rank_again
 from kbsync.core.model import UNANSWERED, Phase, Purpose, Upload, UploadState, Waiting
+from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kbsync.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from kbsync.dataclass import dataclass
 
 LONGEST = 200
 """Maximum number of UTF-8 bytes in a name; no service documents its limit, file systems allow 255."""

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kbsync.core.links import is_address
 from kbsync.core.model import (
@@ -52,6 +51,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.names import tag_of
+from kbsync.dataclass import dataclass
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
 """Why a path must no longer have a document; users see these words."""

@@ -6,9 +6,8 @@ shortcut, because its stamps come from other clocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kbsync.core.model import Stamp
+from kbsync.dataclass import dataclass
 
 EMPTY_FACTOR = 3
 """An empty file needs this many times the quiet time: most often it is about to be filled."""

@@ -19,10 +19,10 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Formats, Verdict
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 
 _ONE_NAME = "[^/]"
 _ANY_FOLDERS = "(?:[^/]+/)*"

@@ -12,7 +12,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from kbsync.core.model import (
     serving,
 )
 from kbsync.core.planner import digests_match
+from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopting, base_emptied, is_emptied
 from kbsync.engine.clock import rest
 from kbsync.engine.journal import Journal

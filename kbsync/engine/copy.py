@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from kbsync.contract.target import Accepted, PutOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.fairness import rank
 from kbsync.core.model import IN_FLIGHT, SEARCHABLE, SERVING, Upload, UploadState
+from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopt, mark_undecided
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import uploads_in

@@ -12,7 +12,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from kbsync.core.model import (
 from kbsync.core.quiet import is_old_enough, quiet_time
 from kbsync.core.selection import Rules
 from kbsync.core.text import lasting
+from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, CommandContext

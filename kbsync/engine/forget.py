@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from kbsync.contract.target import Base, DeleteOutcome, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import OUTCOME_OPEN, PROVEN, Upload
+from kbsync.dataclass import dataclass
 from kbsync.engine.attach import mark_undecided
 from kbsync.errors import KbsyncError, TargetError, Unsure
 from kbsync.state.forgotten import ForgottenBase

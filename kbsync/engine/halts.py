@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ import structlog
 
 from kbsync.contract.target import PutOutcome
 from kbsync.core.model import Upload
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import bug_in_words, pause_after
 from kbsync.engine.journal import Happened
 from kbsync.engine.status import (

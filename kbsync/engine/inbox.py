@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from kbsync.core import lifecycle
 from kbsync.core.links import is_link
 from kbsync.core.model import Upload, UploadState
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine import status
 from kbsync.engine.audit import Repairs
 from kbsync.engine.clock import Clock, bug_in_words

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 import structlog
@@ -50,6 +50,7 @@ from kbsync.core.planner import (
     status_of,
 )
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.settings import Binding
 from kbsync.errors import Halted, NameTaken, Rejected, TargetError, Unavailable

@@ -15,7 +15,7 @@ import enum
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,6 +26,7 @@ from kbsync.core.links import is_address, same_address
 from kbsync.core.model import OUTCOME_OPEN, SERVING, UNANSWERED, Upload, UploadState
 from kbsync.core.planner import digests_match
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 from kbsync.engine.journal import AGREE
 from kbsync.engine.settings import Binding
 from kbsync.state.files import FileRow

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import structlog
 
 from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
+from kbsync.dataclass import dataclass
 from kbsync.engine.attach import EMPTIED
 from kbsync.engine.clock import bug_in_words, keep_running, rest
 from kbsync.engine.halts import Work

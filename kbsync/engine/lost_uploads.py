@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from kbsync.contract.target import Finds, Listed, Reads, Target
 from kbsync.core.links import is_address
 from kbsync.core.model import LOOKED_FOR, Upload, UploadState
+from kbsync.dataclass import dataclass
 from kbsync.engine.listing import MOST, Claim, identify_all, proves_content, read_list
 from kbsync.engine.settings import Binding
 from kbsync.errors import TargetError

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kbsync.contract.target import Target
 from kbsync.core.model import RootIdentity
 from kbsync.core.quiet import Settling
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.audit import RegularAudit

@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from kbsync.core.model import (
 from kbsync.core.planner import removal_cause
 from kbsync.core.quiet import EMPTY_FACTOR, is_old_enough
 from kbsync.core.text import sized
+from kbsync.dataclass import dataclass
 from kbsync.engine import attach
 from kbsync.engine.attach import RecipeChanges
 from kbsync.engine.clock import Clock

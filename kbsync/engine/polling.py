@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from kbsync.contract.target import Confirms, DocState, DocStatus, Reads, Reembeds, Reslices, Target
 from kbsync.core import lifecycle
 from kbsync.core.model import Phase, Upload
+from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened, Journal, Remedy
 from kbsync.engine.status import TARGET_STUCK
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure

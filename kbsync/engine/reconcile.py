@@ -12,13 +12,14 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Presence, Stamp, Verdict
 from kbsync.core.quiet import Settling, is_old_enough
 from kbsync.core.selection import Rules, person_part
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import Clock
 from kbsync.engine.journal import FileSeen, Journal
 from kbsync.engine.settings import Binding

@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from kbsync.contract.searching import Hit, KnowsWords, Query, UnknownWords, selector
 from kbsync.contract.target import Target
 from kbsync.core.model import SEARCHABLE, Status
+from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable
 from kbsync.state.read_only import ReadsState, Tx
 

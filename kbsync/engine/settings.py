@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kbsync.contract.target import Limits, Listed, Reads, Reembeds, Renames, Res
 from kbsync.core.model import Abilities, by_tag
 from kbsync.core.names import Naming
 from kbsync.core.selection import Rules
+from kbsync.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kbsync.core.model import SCANNED, FileChoice, Presence, Status, Upload, UploadState, serving
 from kbsync.core.planner import DESELECTED, EMPTIED, GONE
 from kbsync.core.text import shell_word, sized
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted
 from kbsync.state.approvals import DELETIONS, RENEWALS, Hold
 from kbsync.state.files import FileRow, folder_label

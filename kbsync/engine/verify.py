@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from kbsync.contract.target import Target
 from kbsync.core.model import Presence, Status, Upload, UploadState
+from kbsync.dataclass import dataclass
 from kbsync.engine.audit import Audit, Discrepancy
 from kbsync.engine.clock import Clock
 from kbsync.engine.plan import NO_CONTEXT, RECIPE, CommandContext, Planned, PrivatePass, halt_for

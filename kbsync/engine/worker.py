@@ -13,7 +13,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from kbsync.core.backoff import check_pause
 from kbsync.core.fairness import SENDS, FairTurns, Lane
 from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Upload
+from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
 from kbsync.engine.clock import end_tasks, rest
 from kbsync.engine.halts import STATE_PAUSE

@@ -19,9 +19,10 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.characters import legible
 from kbsync.index.document import Chunk, Flavour, Parsed

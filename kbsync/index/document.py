@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from kbsync.dataclass import dataclass
 
 LONGEST_TITLE = 500
 """Maximum number of characters of a title or tag."""

@@ -19,13 +19,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakSet
 
 from kbsync import install_command
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, UsageError
 from kbsync.index.bpe import LONGEST, Vocabulary
 from kbsync.index.document import Chunk

@@ -18,11 +18,12 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from kbsync.contract.searching import Hit, Passage, Query, UnknownWords
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 from kbsync.index.embed import Encoder
 from kbsync.index.glossary import Glossary

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.index.characters import simplified
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.index.words import Term, is_unspaced, stemmed
 
 ONE_SLIP, TWO_SLIPS = 5, 8

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kbsync.contract.searching import Origin, Query
+from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder

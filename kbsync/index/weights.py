@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.index.words import MOST_TERMS, Term
 
 LEXICAL = 0.5

@@ -16,10 +16,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import apsw
 
+from kbsync.dataclass import dataclass
 from kbsync.index.characters import folded, legible, simplified
 
 TOKENISER = 3

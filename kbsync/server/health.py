@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from kbsync.dataclass import dataclass
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import FAILING, find_halt
 from kbsync.errors import StateError

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 
 from prometheus_client.core import (
@@ -24,6 +24,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from kbsync import __version__, revision
 from kbsync.contract.meter import Histogram, Meter
+from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import MirrorStatus

@@ -14,7 +14,7 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ import structlog
 from kbsync import __version__
 from kbsync.config.model import NotifyConfig, Occasion
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import find_halt, in_words, iso

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from kbsync import __version__
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status
 from kbsync.core.text import cursor
+from kbsync.dataclass import dataclass
 from kbsync.engine.status import (
     HALT_WORDS,
     Items,

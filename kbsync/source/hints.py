@@ -8,7 +8,8 @@ from __future__ import annotations
 import enum
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from kbsync.dataclass import dataclass
 
 MOST_HINTS = 10_000
 """About 2 MB of paths; beyond that, a scan of the whole folder is cheaper."""

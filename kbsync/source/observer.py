@@ -13,7 +13,6 @@ import logging
 import os
 import resource
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +39,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
+from kbsync.dataclass import dataclass
 from kbsync.source.hints import Hint, HintKind
 from kbsync.source.roots import error_words
 from kbsync.source.wake import WAKE

@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from kbsync.core.model import Stamp
+from kbsync.dataclass import dataclass
 from kbsync.errors import StateError
 from kbsync.source.roots import SHORTAGES, descend, error_words, error_words_at
 from kbsync.source.stat import stamp_of

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol, Self
 
 from kbsync.core.model import NO_STAMP, FileChoice, FileKind, Formats, Stamp, Verdict
 from kbsync.core.selection import Rules
+from kbsync.dataclass import dataclass
 from kbsync.source.roots import FolderStack, error_words_at, mount_of, mounts_below
 from kbsync.source.stat import RulesUnknown, kind_of, stamp_of, with_ignore_file
 

@@ -10,11 +10,11 @@ import stat
 import unicodedata
 from collections.abc import Collection, Iterable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from kbsync.core.model import SELECTED, FileChoice, FileKind, Presence, RootIdentity, Stamp, Verdict
 from kbsync.core.selection import IGNORE_FILE, Rules
+from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError
 from kbsync.source.hints import ancestors
 from kbsync.source.roots import FolderStack, descend, error_words_at, mounts_below, opened_root

@@ -17,12 +17,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from kbsync.core.model import RootIdentity
+from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError
 from kbsync.file_systems import Mount, is_shared, mounts
 from kbsync.source.hints import Hint, HintSet

@@ -7,8 +7,8 @@ Recipes that cost money are allowed, asked about or undecided, one row each (ADR
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, unbind
 
 DELETIONS, RENEWALS = "deletions", "renewals"

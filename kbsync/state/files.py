@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
 from kbsync.core.model import SELECTED, FileChoice, Presence, Stamp, Status, Verdict
+from kbsync.dataclass import dataclass
 from kbsync.state.db import bind, unbind
 
 SUBTREE = (

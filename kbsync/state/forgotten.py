@@ -7,9 +7,9 @@ file.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from kbsync.core.model import PROVEN, UploadState
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.mirrors import BindingRecord
 

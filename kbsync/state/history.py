@@ -6,10 +6,11 @@ Each entry is written in the transaction of its change, so a crash neither loses
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
 MOST_ENTRIES = 100_000

@@ -11,11 +11,11 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kbsync.core.text import printable, shell_word
+from kbsync.dataclass import dataclass
 from kbsync.errors import ForeignError, LockedError
 from kbsync.permissions import open_private
 

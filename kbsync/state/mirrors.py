@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from kbsync.core.model import RootIdentity, Status
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 

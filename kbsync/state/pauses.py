@@ -7,8 +7,9 @@ begins an upload or a deletion reads it, so that none begins after the pause is 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table
 from kbsync.state.inbox import Meta, MirrorFact
 

@@ -19,8 +19,8 @@ that was released: that is weighed again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from kbsync.dataclass import dataclass
 from kbsync.state.approvals import Hold
 from kbsync.state.db import Table, bind, unbind
 

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError, StateError
 from kbsync.state import schema
 from kbsync.state.db import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from kbsync.core.backoff import LONGEST
@@ -22,6 +22,7 @@ from kbsync.core.model import (
     Upload,
     UploadState,
 )
+from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
 COLUMNS = tuple(f.name for f in fields(Upload))

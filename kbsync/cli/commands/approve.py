@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,14 @@ from kbsync.cli.context import choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
 from kbsync.core.text import counted, printable
+from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig
     from kbsync.state.read_only import Tx
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class HeldDocuments:
     """What is held in a mirror: documents to `delete` and to `reindex`, by path, under `holds` by number.
 

@@ -9,7 +9,6 @@ import contextlib
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +22,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import questions
 from kbsync.contract.searching import Query
 from kbsync.core.text import counted, printable, printable_lines
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, UsageError
 
 if TYPE_CHECKING:

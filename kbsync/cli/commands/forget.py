@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from kbsync.cli.output import Output, print_message
 from kbsync.cli.prompts import confirm
 from kbsync.config import places
 from kbsync.core.text import counted, printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.installation import BASES
 

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -27,6 +27,7 @@ from kbsync.cli.prompts import agrees, ask
 from kbsync.config import places
 from kbsync.config.model import folder_name
 from kbsync.core.text import counted, printable, shell_command, shell_word
+from kbsync.dataclass import dataclass
 from kbsync.errors import KbsyncError, UsageError, system_reason
 from kbsync.permissions import make_private_folder
 

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
@@ -31,6 +30,7 @@ from kbsync.cli.report import (
 )
 from kbsync.core.model import Status
 from kbsync.core.text import sized
+from kbsync.dataclass import dataclass
 from kbsync.errors import LockedError
 from kbsync.installation import Installation
 from kbsync.once import OnceEnd

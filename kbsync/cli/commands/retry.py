@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from kbsync.cli.output import Output
 from kbsync.core.links import is_link
 from kbsync.core.model import FileChoice, Status
 from kbsync.core.text import counted, printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 if TYPE_CHECKING:

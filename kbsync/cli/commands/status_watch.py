@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
@@ -15,6 +14,7 @@ from kbsync.cli.commands.status_display import problems, speed, table_lines
 from kbsync.cli.output import Output, cells
 from kbsync.cli.report import MirrorReport, mirror_reports, running_line
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.engine.status import in_words, iso
 from kbsync.installation import Installation
 

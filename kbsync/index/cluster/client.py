@@ -21,12 +21,13 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import closing, suppress
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync import __version__, install_command
 from kbsync.contract.target import Body, Cluster
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.index.cluster import worker
 from kbsync.index.document import Chunk, Cut, Entry

@@ -18,13 +18,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import TYPE_CHECKING, Any
 
 from kbsync import __version__
 from kbsync.core.model import NO_STAMP
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UsageError
 from kbsync.index.chunk import CHUNKER
 from kbsync.index.document import Chunk, Cut

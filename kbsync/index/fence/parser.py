@@ -21,12 +21,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from kbsync import install_command
 from kbsync.contract.target import Body
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, Unavailable
 from kbsync.index.document import Parsed
 from kbsync.index.errors import scratch_error

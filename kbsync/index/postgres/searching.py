@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.searching import Origin, Query
 from kbsync.core.selection import one_pattern, plain_part
+from kbsync.dataclass import dataclass
 from kbsync.errors import UnmadeError, UsageError
 from kbsync.index.postgres.connections import Connection
 from kbsync.index.postgres.writing import UNIT, clean, term_of, unbind

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ import psycopg
 from psycopg.errors import InsufficientPrivilege, QueryCanceled
 
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, UnmadeError, Unsure, untried
 from kbsync.index.document import Entry
 from kbsync.index.embed import Encoder

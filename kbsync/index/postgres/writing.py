@@ -9,10 +9,10 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.errors import dimensions_changed
 from kbsync.index.postgres.connections import Connection

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import quopri
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode, decode_declared
 from kbsync.index.read.text import one_line, tidied

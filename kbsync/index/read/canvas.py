@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass  # noqa: TID251 (ordered)
 from typing import Any
 
 from kbsync.index.document import Parsed

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.slides import drawn_words
 from kbsync.index.read.text import (

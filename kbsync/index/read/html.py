@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from html.parser import HTMLParser
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.encoding import decode_declared
 from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, word_set

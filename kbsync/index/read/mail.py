@@ -12,12 +12,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.header import decode_header
 from email.message import Message
 from importlib import import_module
 
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Flavour, Parsed
 from kbsync.index.read import formats
 from kbsync.index.read.calendars import read_calendar, read_contacts

@@ -12,13 +12,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Any
 
 import pypdfium2.raw as pdfium
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import document_title, fenced, pipe_table, split_keywords, tidied

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from kbsync.dataclass import dataclass
 from kbsync.index.document import Parsed
 from kbsync.index.read.text import (
     PAGE_NUMBERS,

@@ -13,7 +13,7 @@ from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import apsw
 
 from kbsync.contract.searching import Query, selector
 from kbsync.core.selection import plain_part
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, StateError, TargetError, Unavailable, UnmadeError, UsageError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder

@@ -16,12 +16,12 @@ take 140 ms and 256 MB, against 950 ms to convert them from float16.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from kbsync.dataclass import dataclass
 from kbsync.index.errors import dimensions_changed
 
 if TYPE_CHECKING:

@@ -19,12 +19,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from kbsync.dataclass import dataclass
 from kbsync.errors import Rejected, StateError
 from kbsync.index.document import Chunk, Entry
 from kbsync.index.embed import Encoder

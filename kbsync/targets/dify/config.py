@@ -5,12 +5,12 @@ Sources are paths in https://github.com/langgenius/dify, at the commits in docs/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.dataclass import dataclass
 
 BASE_URL = "https://api.dify.ai/v1"
 

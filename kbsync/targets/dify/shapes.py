@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, DocStatus
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NameTaken, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (

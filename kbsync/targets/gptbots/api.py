@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kbsync.contract.target import BaseCard, Body, Outgoing
+from kbsync.dataclass import dataclass
 from kbsync.targets.gptbots.config import Cutting
 from kbsync.targets.gptbots.shapes import MarkedRow, bases_of
 from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files

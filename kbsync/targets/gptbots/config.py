@@ -6,7 +6,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Literal
 
 from kbsync.config.kinds import About, Bytes, Choice, Fraction, Text, ValueKind, Whole
@@ -14,6 +14,7 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 
 BASE_URL = "https://api-sg.gptbots.ai"
 MARKER_BASE = "https://kbsync.invalid"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -20,6 +20,7 @@ from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard
 from kbsync.core.names import Naming
 from kbsync.core.text import number_in
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.gptbots.config import EXTENSIONS
 from kbsync.targets.http.errors import HttpAnswer

@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import httpx
 
 from kbsync.contract.target import Body
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.targets.http.errors import (
     EXCERPT,
     BodyChangedError,

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, TypedDict, TypeVar
 
@@ -26,6 +26,7 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt
 from kbsync.contract.meter import Meter, Outcome
 from kbsync.core.backoff import pause
 from kbsync.core.text import fits_header
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.logs import log_debug
 from kbsync.targets.http import connection

@@ -11,7 +11,7 @@ import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import httpx
 
 from kbsync import __version__
 from kbsync.config.target import is_loopback
+from kbsync.dataclass import dataclass
 from kbsync.errors import UsageError
 
 SLOW_LINE = 50_000

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kbsync.contract.target import DeleteOutcome
+from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError
 
 Remove = Callable[[Sequence[str]], Awaitable[Mapping[str, DeleteOutcome]]]

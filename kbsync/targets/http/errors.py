@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import TargetError, Unavailable, Unsure
 from kbsync.targets.http.connection import Timeouts, UnusableProxyError
 

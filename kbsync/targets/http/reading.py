@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocStatus, Listed
 from kbsync.core.text import number_in
+from kbsync.dataclass import dataclass
 from kbsync.errors import Unavailable, Unsure
 
 _LARGEST_COUNT = 2**63 - 1  # what SQLite keeps

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from kbsync.contract.target import DocState, DocStatus
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import object_of, text_of

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from kbsync.config.kinds import About, Bytes, Choice
 from kbsync.config.problems import Conflict, Loc
 from kbsync.config.target import ServiceAddress, TargetConfig
+from kbsync.dataclass import dataclass
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig, service_conflicts
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NameTaken, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from kbsync.config.kinds import Choice, Location
 from kbsync.config.places import is_no_directory, network_file_system
 from kbsync.config.problems import Conflict, Loc, format_path
+from kbsync.dataclass import dataclass
 from kbsync.targets.indexed.config import IndexedTargetConfig
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig, chat_model
+from kbsync.dataclass import dataclass
 
 BASE_URL = "https://api.openai.com/v1"
 

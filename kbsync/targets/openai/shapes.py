@@ -11,13 +11,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import DocState, DocStatus, Outgoing
 from kbsync.core.names import Naming
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, NotOffered, Rejected, TargetError, Unavailable
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (

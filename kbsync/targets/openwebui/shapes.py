@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from kbsync.contract.searching import Passage
 from kbsync.contract.target import BaseCard, DocState, Listed
 from kbsync.core.text import printable
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.errors import HttpAnswer
 from kbsync.targets.http.reading import (

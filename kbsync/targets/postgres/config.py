@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice
 from kbsync.config.secrets import Confidential, Secret
+from kbsync.dataclass import dataclass
 from kbsync.index.postgres.dsn import read_dsn
 from kbsync.targets.indexed.config import IndexedTargetConfig
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Bytes, Choice
 from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import KEY_ALLOWED, BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.dataclass import dataclass
 
 BASE_URL = "http://127.0.0.1:9380"
 """The default URL of RAGFlow's containers."""

@@ -4,7 +4,7 @@ service."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -22,6 +22,7 @@ from kbsync.config.target import (
     ca_file_conflicts,
     is_in_the_clear,
 )
+from kbsync.dataclass import dataclass
 
 Service = Literal["openai", "jina", "newapi", "zhipu", "tei", "vllm"]
 SERVICES: tuple[str, ...] = get_args(Service)

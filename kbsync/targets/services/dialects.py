@@ -12,9 +12,9 @@ import base64
 import binascii
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kbsync.dataclass import dataclass
 from kbsync.targets.services.config import EmbeddingConfig, RerankConfig
 
 if TYPE_CHECKING:

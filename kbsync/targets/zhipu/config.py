@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kbsync.config.kinds import (
@@ -30,6 +30,7 @@ from kbsync.config.secrets import Confidential, Secret
 from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig, chat_model
 from kbsync.core.links import EXTENSIONS as LINKS
 from kbsync.core.text import extension_of
+from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.config.model import MirrorConfig

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +16,7 @@ from kbsync.contract.searching import Hit, Image, Passage
 from kbsync.contract.target import Capacity, DocState, DocStatus
 from kbsync.core.links import is_address
 from kbsync.core.text import number_in
+from kbsync.dataclass import dataclass
 from kbsync.targets.http.bodies import parse_json
 from kbsync.targets.http.reading import (
     DocumentRow,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from kbsync.contract.target import Accepted, Capacity
 from kbsync.core.text import sized
+from kbsync.dataclass import dataclass
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable, Unsure
 from kbsync.targets.http.reading import PAGE_SIZE, id_of, object_of, objects_in, real_size, text_of
 from kbsync.targets.http.rules import ErrorCase

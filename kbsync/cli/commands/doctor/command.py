@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from kbsync.cli.context import choose, set_up_logs
 from kbsync.cli.exit_codes import Code, code_of, sentence_of, worst
 from kbsync.cli.options import Choices, examples, json_option, shared_options
 from kbsync.cli.output import Output, cells
+from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
     from kbsync.installation import Installation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kbsync.accounts.account import Applications, Bases, Callbacks, ManagedAccount, account_of
@@ -16,6 +15,7 @@ from kbsync.config.model import MirrorConfig
 from kbsync.config.target import RemoteTargetConfig
 from kbsync.contract.target import BaseCard, Target
 from kbsync.core.text import counted, printable, sized
+from kbsync.dataclass import dataclass
 from kbsync.errors import NotOffered, Rejected, UsageError
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from kbsync.cli.commands.explain import paths_of
 from kbsync.cli.context import is_known, open_state
 from kbsync.config.model import MirrorConfig
 from kbsync.core.model import Status, serving
+from kbsync.dataclass import dataclass
 from kbsync.engine.status import FileStatus, Items, why_old
 from kbsync.errors import UsageError
 from kbsync.installation import Installation

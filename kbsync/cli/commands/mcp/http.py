@@ -7,7 +7,6 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from kbsync.config.kinds import Address, PathBase, RefusedValue
 from kbsync.config.model import Config, HttpConfig
 from kbsync.config.secrets import Secret
 from kbsync.config.target import is_loopback
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import ask_in
 from kbsync.errors import UsageError
 from kbsync.search import OpenMirrors

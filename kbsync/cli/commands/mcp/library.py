@@ -11,7 +11,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +34,7 @@ from kbsync.cli.report import HELD, LISTED, MirrorReport, mirror_reports
 from kbsync.contract.searching import Explains, Query
 from kbsync.core.model import Status
 from kbsync.core.text import counted
+from kbsync.dataclass import dataclass
 from kbsync.engine.clock import apart
 from kbsync.engine.status import CREDENTIALS
 from kbsync.errors import Halted, NotOffered, Rejected, Unavailable, UsageError
