@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -377,21 +376,15 @@ def mirror_names(choices: Choices) -> list[str]:
 
 
 def set_up_logs(choices: Choices) -> None:
-    """Log only problems, for a read-only command; if stderr is JSON, so are our own messages."""
+    """Log only problems, for a read-only command; as text like our messages, unless `--log-format json`."""
     from kbsync import logs
-
-    level = choices.log_level or ("error" if choices.quiet else "warning")
-    is_prose = logs.style_of(choices.log_format, sys.stderr) != "json"
 
     def log_message(text: str, error: BaseException | None) -> None:
         logs.log_event("error", "command.said", detail=text, exc_info=error)
 
-    # Plain text until the first line is logged: most commands log nothing.
-    def has_begun(_fields: logs.Fields) -> bool:
-        route_messages(None if is_prose else log_message)
-        return True
-
-    logs.configure(style=choices.log_format, level=level, keeps=has_begun)
+    style = choices.log_format or "console"
+    logs.configure(style=style, level=choices.log_level or ("error" if choices.quiet else "warning"))
+    route_messages(log_message if style == "json" else None)
 
 
 def command_context(installation: Installation) -> CommandContext:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import click
 
 from kbsync.cli.exit_codes import Code, code_of, sentence_of
-from kbsync.cli.options import Choices, examples, folder_options, json_option, shared_options
+from kbsync.cli.options import Choices, GlobalOption, examples, folder_options, json_option, shared_options
 from kbsync.cli.output import ignore_closed_pipe, print_message, route_messages
 from kbsync.config.problems import nearest
 from kbsync.core.text import printable, shell_word
@@ -52,6 +52,23 @@ SECTIONS = {
 }
 """The order of `--help`."""
 
+FIRST_OPTIONS = {
+    "--once": "Run one full pass, then exit.",
+    "--folder DIR": "Use this folder; it needs no config.",
+    "…": "All options and the exit codes: kbsync help options",
+}
+"""The options in `--help`."""
+
+EXIT_CODES = {
+    "0": "mirrored: every selected file is searchable",
+    "1": "some documents failed",
+    "2": "wrong usage or config",
+    "3": "needs your decision",
+    "4": "temporary problem, try again",
+    "130, 143": "interrupted",
+}
+"""The exit codes in `kbsync help options`."""
+
 
 NEAR_MISS = 0.75
 """Minimum similarity for a suggestion: `serch` suggests `search`, but `version` doesn't suggest `verify`."""
@@ -76,20 +93,50 @@ class LazyCommands(click.Group):
         loaded: click.Command = module.command
         return loaded
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands in `--help`, without loading any of them."""
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in `--help`, without loading any of them, then the options to begin with.
+
+        All of it fits on one screen.
+        """
         width = max(map(len, COMMANDS))
+        formatter.write_paragraph()
         for title, names in SECTIONS.items():
+            formatter.write(f"{title}:\n")
+            formatter.write("".join(f"  {name.ljust(width)}  {COMMANDS[name]}\n" for name in names))
+        formatter.write_paragraph()
+        formatter.write("Options:\n")
+        formatter.indent()
+        formatter.write_dl([(name.ljust(width), text) for name, text in FIRST_OPTIONS.items()])
+        formatter.dedent()
+
+    def format_all_options(self, ctx: click.Context) -> str:
+        """Return what `kbsync help options` shows: every option and the exit codes."""
+        formatter = ctx.make_formatter()
+
+        def records(options: Sequence[click.Parameter]) -> list[tuple[str, str]]:
+            kinds = (
+                each.full_help_record(ctx) if isinstance(each, GlobalOption) else each.get_help_record(ctx)
+                for each in options
+            )
+            return [record for record in kinds if record is not None]
+
+        params = self.get_params(ctx)
+        is_global = [isinstance(each, GlobalOption) or "--help" in each.opts for each in params]
+        for title, wanted in (("Of every command", True), ("Of a pass", False)):
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), COMMANDS[name]) for name in names])
+                chosen = [each for each, is_one in zip(params, is_global, strict=True) if is_one is wanted]
+                formatter.write_dl(records(chosen))
+        with formatter.section("Exit codes"):
+            formatter.write_dl(list(EXIT_CODES.items()))
+        return formatter.getvalue().strip()
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that was typed; `help` shows what `--help` does."""
         if args[0] == "help" and not ctx.resilient_parsing:
-            if not args[1:]:
-                click.echo(ctx.get_help(), color=ctx.color)
+            if args[1:] in ([], ["options"]):
+                click.echo(self.format_all_options(ctx) if args[1:] else ctx.get_help(), color=ctx.color)
                 ctx.exit()
             args = [*args[1:], "--help"]
         if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
@@ -121,14 +168,7 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="[COMMAND] [ARGS]…",
-    epilog=examples(
-        "kbsync --once --folder docs           mirror a folder now, without a config",
-        "kbsync search 'how do I …' --folder docs",
-        "kbsync init docs && kbsync            write a config, then keep watching",
-        "kbsync status --watch                 watch it work",
-        "kbsync doctor                         check everything it needs",
-        "kbsync search --help                  every command has examples",
-    ),
+    epilog=examples("kbsync --once --folder docs && kbsync search 'how do I …' --folder docs"),
 )
 @click.option("--once", is_flag=True, help="Run one full pass, then exit.")
 @json_option
@@ -137,13 +177,9 @@ def _unknown(ctx: click.Context, name: str) -> click.UsageError:
 @shared_options
 @click.pass_context
 def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_run: bool) -> int | None:
-    """Keep a folder of documents mirrored into a knowledge base.
-
-    Without a command and without --once, kbsync watches every mirror until it is stopped.
-
-    \b
-    Exit codes: 0 mirrored · 1 some documents failed · 2 wrong usage or config ·
-    3 needs your decision · 4 temporary problem, try again · 130, 143 interrupted
+    """\b
+    Keep a folder of documents mirrored into a knowledge base.
+    Without a command or --once, watch every mirror until you stop it.
     """
     flags = {"--once": once, "--json": as_json, "--dry-run": dry_run}
     if ctx.invoked_subcommand is not None:
@@ -157,7 +193,7 @@ def kbsync(ctx: click.Context, choices: Choices, once: bool, as_json: bool, dry_
     if dry_run:
         from kbsync.cli.commands.plan import plan
 
-        return plan(choices, as_json=as_json, limit=None)
+        return plan(choices, as_json=as_json)
     from kbsync.cli.commands.once import once as one_pass
 
     return one_pass(choices, as_json=as_json)

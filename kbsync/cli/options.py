@@ -109,8 +109,31 @@ def complete_mirror(ctx: click.Context, _parameter: click.Parameter, prefix: str
     return [name for name in mirror_names(ctx.ensure_object(Choices)) if name.startswith(prefix)]
 
 
+class GlobalOption(click.Option):
+    """An option of every command: one line in each `--help` stands for all of them (`FoldedOptions`)."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Nothing; `full_help_record` has it."""
+        return None
+
+    def full_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """What other options write into `--help`."""
+        return super().get_help_record(ctx)
+
+
+class FoldedOptions(GlobalOption):
+    """The global option whose line in `--help` stands for all of them."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The line."""
+        return "…", "--folder, --mirror, -q, …: kbsync help options"
+
+
 def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, expose_value=False, callback=_keep, **settings)
+
+
+_global_option = functools.partial(_option, cls=GlobalOption)
 
 
 class CommandGroup(click.Group):
@@ -130,16 +153,16 @@ def _name_one(ctx: click.Context) -> None:
 
 
 _SHARED: tuple[Callable[[Any], Any], ...] = (
-    _option("--config", type=FILE, multiple=True, metavar="FILE", help="Use this config."),
-    _option(
+    _global_option("--config", type=FILE, multiple=True, metavar="FILE", help="Use this config."),
+    _global_option(
         "--folder",
         type=FOLDER,
         multiple=True,
         metavar="DIR",
         help="Use the mirror of this folder; without one, mirror it into a built-in knowledge base.",
     ),
-    _option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="Keep the state in DIR."),
-    _option(
+    _global_option("--state-dir", type=FOLDER, multiple=True, metavar="DIR", help="Keep the state in DIR."),
+    _global_option(
         "--mirror",
         "mirrors",
         multiple=True,
@@ -147,15 +170,16 @@ _SHARED: tuple[Callable[[Any], Any], ...] = (
         shell_complete=complete_mirror,
         help="Only this mirror; can be repeated.",
     ),
-    _option(
+    _global_option(
         "--log-format",
         type=click.Choice(("console", "json")),
         help="Log format; default: console on a terminal, else json.",
     ),
-    _option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
-    _option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
+    _global_option("--log-level", type=click.Choice(LEVELS), help="Log this level and above."),
+    _global_option("-q", "--quiet", is_flag=True, help="Print only what needs your attention."),
     click.option(
         "--version",
+        cls=FoldedOptions,
         is_flag=True,
         is_eager=True,
         expose_value=False,

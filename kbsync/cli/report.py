@@ -45,9 +45,7 @@ MOST_READ = 1000
 """Maximum number of failed documents to group by reason, so that `status` stays fast."""
 
 FEW = 3
-"""Up to this number of documents with the same reason get a line each; if there are more, one line names this
-many.
-"""
+"""Maximum number of documents that a line names."""
 
 Reason = tuple[str, str]
 """A path and why it failed or is held."""
@@ -239,12 +237,14 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
             detail=halt.detail,
             cure=halt.cure,
         )
-    # A line for each would bury what to do.
-    for path, why in report.held[:FEW]:
-        yield problem(f"{path}: {why}", "document.held", path=path, reason=why)
+    # One line of text for all of them: many would bury what to do. A log has the first ones as events.
+    every = installation.command_line("status --documents")
+    line = f"{counted(number, 'document')} {'waits' if number == 1 else 'wait'} for approval: "
+    line += name_some([path for path, _ in report.held], number, every)
+    for index, (path, why) in enumerate(report.held[:FEW]):
+        yield problem("" if index else line, "document.held", path=path, reason=why)
     if (more := number - len(report.held[:FEW])) > 0:
-        every = installation.command_line("status --documents")
-        yield problem(f"… and {more:,} more: {every}", "list.shortened", of="held", count=more, cure=every)
+        yield problem("", "list.shortened", of="held", count=more, cure=every)
     # Only a halt over held documents says how to approve them.
     if report.held and halt is not None and halt.reason not in HELD:
         approve = installation.command_line(f"approve {name}")
@@ -252,11 +252,18 @@ def mirror_problems(installation: Installation, report: MirrorReport) -> Iterato
     if report.trouble and not report.is_troubled:
         line = f"{report.trouble}; the next pass continues from there"
         yield problem(line, "pass.unfinished", reason=report.trouble)
-    for path in report.busy[:LISTED]:
+    line = f"{counted(len(report.busy), 'file')} still being written; the next pass picks up "
+    line += name_some(report.busy)
+    for index, path in enumerate(report.busy[:LISTED]):
         why = "still being written; the next pass picks it up"
-        yield problem(f"{path}: {why}", "document.pending", path=path, reason=why)
-    if (more := len(report.busy) - LISTED) > 0:
-        yield problem(f"… and {more:,} more")
+        yield problem("" if index else line, "document.pending", path=path, reason=why)
+
+
+def name_some(paths: Sequence[str], number: int | None = None, every: str = "") -> str:
+    """Return the first `FEW` of `number` paths (None: all); `every`: the command that lists all of them."""
+    number = len(paths) if number is None else number
+    named = ", ".join(paths[:FEW])
+    return f"{named} and {number - FEW:,} more{every and f'; run: {every}'}" if number > FEW else named
 
 
 def halts(installation: Installation, reports: Sequence[MirrorReport]) -> Iterator[str]:
@@ -276,16 +283,13 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
         name, shared = report.status.name, dict[str, list[str]]()
         for path, reason in report.failed:
             shared.setdefault(reason, []).append(path)
-        groups = [(reason, paths) for reason, paths in shared.items() if len(paths) > FEW]
-        groups += [(reason, [path]) for path, reason in report.failed if len(shared[reason]) <= FEW]
+        groups = sorted(shared.items(), key=lambda group: -len(group[1]))
         remaining = max(report.status.documents.failed, len(report.failed))
         for reason, paths in groups[:LISTED]:
             remaining -= len(paths)
             line = f"{paths[0]}: {reason}"
-            if len(paths) > FEW:
-                named = ", ".join(paths[:FEW])
-                line = f"{len(paths):,} documents failed: {reason}: {named} and {len(paths) - FEW:,} more"
-                line += f"; run: {every}"
+            if len(paths) > 1:
+                line = f"{len(paths):,} documents failed: {reason}: {name_some(paths, every=every)}"
             yield f"{name}: {printable(line)}"
         if remaining:
             yield f"{name}: … and {remaining:,} more: {every}"

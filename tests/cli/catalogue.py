@@ -43,7 +43,7 @@ MIRRORS = (
         "shrunk",
         "deletions-held",
         3,
-        ("7 of 8 documents would be deleted; they stay", "2.md: its deletion waits for approval"),
+        ("7 of 8 documents would be deleted; they stay",),
         "kbsync approve shrunk",
     ),
     Trouble(
@@ -53,7 +53,6 @@ MIRRORS = (
         (
             "8 of 8 documents (152 B) would be indexed again with the new settings "
             "(from knowledge_type 1 to knowledge_type 2)",
-            "2.md: settings changed; waiting for approval to index it again",
         ),
         "kbsync approve recut",
     ),

@@ -399,12 +399,12 @@ def test_what_is_held_is_listed_and_let_go_also_where_the_mirror_halts_for_somet
     ran = zhipu.run("--once", *flags, tty=tty)
     assert ran.code == 3
     if tty:
-        whole, approve = after(ran.err, "and 20 more: "), after(ran.err, "to approve what is held: ")
+        whole, approve = after(ran.err, "and 20 more; run: "), after(ran.err, "to approve what is held: ")
     else:
         told = {line["event"]: line for line in map(json.loads, ran.err.splitlines())}
         whole, approve = told["list.shortened"]["cure"], told["deletions.held"]["cure"]
     assert paste(zhipu, whole).out.count("\nheld  ") == 23
-    assert "23 held deletions approved" in paste(zhipu, approve).out
+    assert "delete 23 documents:" in paste(zhipu, approve).out
     zhipu.vendor.turn(key_revoked=False)
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 23
 
@@ -419,7 +419,7 @@ def test_beside_a_daemon_what_it_held_is_let_go_as_its_log_says(place: Place) ->
     eventually(lambda: place.status()["documents"]["ready"] == 8)
     remove(place, 7)
     held = daemon.says("deletions.held")
-    assert "7 held deletions approved" in paste(place, held["cure"]).out
+    assert "delete 7 documents:" in paste(place, held["cure"]).out
     eventually(lambda: place.status()["documents"]["ready"] == 1)
     assert daemon.end() == 0
 
@@ -453,7 +453,7 @@ def test_what_explain_says_to_run_is_the_right_thing(zhipu: ZhipuPlace) -> None:
 
     remove(zhipu, 8)
     assert zhipu.run("--once", *flags).code == 3
-    assert "8 held deletions approved" in paste(zhipu, explained(zhipu, "3.md", flags)[1]).out
+    assert "delete 8 documents:" in paste(zhipu, explained(zhipu, "3.md", flags)[1]).out
     assert zhipu.run("--once", "--json", *flags).json["deleted"] == 8
 
 

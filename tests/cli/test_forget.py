@@ -154,9 +154,9 @@ def test_a_mirror_takes_over_again_what_it_left(place: Place) -> None:
     assert "1 document in" in ran.err
     (place.docs / "a.md").unlink()
     place.write("b.md", "beta")
-    assert place.run("approve").code == 0
+    assert place.run("approve", "--yes").code == 0
     assert place.run("--once").code == 3
-    assert place.run("approve").code == 0
+    assert place.run("approve", "--yes").code == 0
     assert place.run("--once").code == 0
     ran = place.run("forget", "handbook", "--delete-documents", "--yes")
     assert ran.out == "handbook is forgotten; 1 document deleted\n"

@@ -22,7 +22,7 @@ def test_history_shows_what_happened_to_a_file_and_who_approved_it(place: Place)
     for number in range(1, 10):
         (place.docs / f"sub/f{number}.md").unlink()
     assert place.run("--once").code == 3
-    assert place.run("approve").code == 0
+    assert place.run("approve", "--yes").code == 0
     assert place.run("--once").code == 1
     lines = place.run("history", "sub/f3.md").out.splitlines()
     assert [line[21:].rstrip() for line in lines] == [

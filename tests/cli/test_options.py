@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kbsync.cli.main import kbsync
 from tests.cli.place import Place, Ran, words_of
 from tests.cli.vendor import ZhipuPlace
 
@@ -68,6 +69,10 @@ def test_help_is_a_command_too(place: Place) -> None:
         asked = place.run("help", *words)
         assert (asked.code, asked.err) == (0, "")
         assert asked.out == place.run(*words, "--help").out
+    every = place.run("help", "options").out
+    assert [option for each in kbsync.params for option in each.opts if f"{option}" not in every] == []
+    assert "\n  3         needs your decision\n" in every
+    assert len(every.splitlines()) <= 40
 
 
 @pytest.mark.parametrize("command", ["search x", "explain a.md", "verify"])
@@ -132,7 +137,7 @@ def test_a_person_without_the_services_key_looks_and_decides(zhipu: ZhipuPlace) 
     assert zhipu.go("--once").code == 3
     zhipu.aim(key="api_key_file: ${CREDENTIALS_DIRECTORY}/zhipu")
     asked = zhipu.vendor.asked()
-    for command in ("status", "status --documents", "approve handbook", "retry"):
+    for command in ("status", "status --documents", "approve handbook --yes", "retry"):
         ran = zhipu.run(*command.split())
         assert (ran.code, ran.words) == (0, ""), command
     assert zhipu.vendor.asked() == asked

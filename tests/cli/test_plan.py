@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cli.cures import proves
 from tests.cli.place import Place
 from tests.cli.vendor import ZhipuPlace
 from tests.share import long
@@ -53,7 +54,16 @@ def test_plan_reads_as_a_diff_with_totals_last(changed: Place) -> None:
     assert "\x1b[32m+\x1b[0m new.md" in changed.run("plan", tty=True).out
 
 
-def test_plan_may_be_limited(changed: Place) -> None:
+@proves("plan --all")
+def test_a_plan_is_short_unless_everything_is_asked_for(changed: Place) -> None:
+    for number in range(12):
+        changed.write(f"{number}.pdf", "no pdf")
+    lines = changed.run("plan").out.splitlines()
+    assert lines[-2] == "to list all: kbsync plan --all"
+    assert "+ … and 3 more" in lines
+    lines = changed.run("plan", "--all").out.splitlines()
+    assert len([line for line in lines if line.startswith("+ ")]) == 13
+    assert "more" not in " ".join(lines)
     lines = changed.run("plan", "--limit", "0").out.splitlines()
     assert "- … and 1 more" in lines
     assert len(changed.run("plan", "--limit", "0", "--json").json["mirrors"][0]["delete"]) == 2

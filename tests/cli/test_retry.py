@@ -11,6 +11,7 @@ import pytest
 
 from kbsync.core.model import UploadState
 from tests.cli.place import Place, words_of
+from tests.cli.terminal import Begin
 from tests.share import enumerated, long
 
 # -- retry ----------------------------------------------------------------------------------------------
@@ -63,7 +64,7 @@ def test_a_folder_that_is_another_one_is_approved_as_it_is(place: Place) -> None
     held = place.run("--once", "--json")
     assert (held.code, held.json["held"]) == (3, 1)
     cure = held.json["mirrors"][0]["halt"]["cure"]
-    assert "- 1.md" in place.run(*words_of(cure)).out
+    assert "- 1.md" in place.run(*words_of(cure), "--yes").out
     gone = place.run("--once", "--json")
     assert (gone.code, gone.json["deleted"], gone.json["uploaded"]) == (0, 1, 0)
 
@@ -127,7 +128,8 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
         (place.docs / f"{number}.md").unlink()
     held = place.run("--once")
     assert (held.code, ": 8 documents searchable, 7 held;" in held.out) == (3, True)
-    assert "2.md: its deletion waits for approval" in place.run("--once", tty=True).err
+    at_terminal = place.run("--once", tty=True).err
+    assert "handbook: 7 documents wait for approval: 0.md, 1.md, 2.md and 4 more; run: kbsync" in at_terminal
     for options in ((), ("-q",), ("--log-format", "console")):
         # In a log, too, the command is not buried.
         log = place.run("--once", *options).err
@@ -140,7 +142,10 @@ def test_a_mass_deletion_is_held_and_the_cure_lets_exactly_it_go(place: Place) -
     planned = place.run("plan", "--json").json["mirrors"][0]
     assert planned["held"] == [f"{number}.md" for number in range(7)]
 
-    approved = place.run(*words_of(shown["halt"]["cure"]))
+    refused = place.run(*words_of(shown["halt"]["cure"]))
+    assert (refused.code, refused.err) == (2, "kbsync: not a terminal; pass --yes to approve this\n")
+    assert place.status()["documents"]["held"] == 7
+    approved = place.run(*words_of(shown["halt"]["cure"]), "--yes")
     assert approved.code == 0
     assert all(f"- {number}.md" in approved.out for number in range(7))
     gone = place.run("--once", "--json")
@@ -159,6 +164,23 @@ def test_nothing_is_approved_of_a_folder_that_is_missing(place: Place) -> None:
     assert "nothing is held" in place.run("approve").out
 
 
+def test_an_approval_shows_what_goes_and_asks(terminal: Begin, place: Place) -> None:
+    for number in range(3):
+        place.write(f"{number}.md", f"document number {number}")
+    place.configure()
+    place.once()
+    for file in place.docs.iterdir():
+        file.unlink()
+    assert place.run("--once").code == 3
+    for typed, code in (("n", 3), ("y", 0)):
+        asking = terminal(place, "approve")
+        asked = asking.until("Approve? [y/N]: ")
+        assert "handbook: delete 3 documents:" in asked and " 2.md" in asked
+        asking.type(f"{typed}\r")
+        assert asking.end() == 0
+        assert place.run("--once").code == code
+
+
 def test_a_quiet_approval_prints_nothing(place: Place) -> None:
     for number in range(3):
         place.write(f"{number}.md", f"document number {number}")
@@ -167,6 +189,6 @@ def test_a_quiet_approval_prints_nothing(place: Place) -> None:
     for file in place.docs.iterdir():
         file.unlink()
     assert place.run("--once").code == 3
-    ran = place.run("approve", "-q")
+    ran = place.run("approve", "-q", "--yes")
     assert (ran.code, ran.out, ran.err) == (0, "", "")
     assert place.run("--once", "--json").json["deleted"] == 3

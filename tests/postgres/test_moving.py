@@ -215,7 +215,7 @@ def test_held_deletions_stay_held_and_a_document_that_failed_keeps_its_old_versi
     assert moving.go("--once").code == 3
     assert {item["path"] for item in moving.status()["items"] if item["state"] == "held"} == held
     assert "birds/0.md" in moving.having("kestrel") and "birds/7.md" in moving.having("kestrel")
-    assert moving.run("approve").code == 0
+    assert moving.run("approve", "--yes").code == 0
     assert moving.go("--once").code == 1  # birds/7.md
     assert moving.documents() == ["birds/5.md", "birds/6.md", "birds/7.md", "table.csv", "été.txt"]
 
@@ -298,7 +298,7 @@ def test_a_second_copy_brings_back_nothing_that_was_deleted_or_renamed(moving: M
     # What is held is there and stays.
     assert (copied["documents"], copied["there"], copied["left"]) == (0, 9, 0)
     assert moving.documents() == before
-    assert moving.run("approve").code == 0
+    assert moving.run("approve", "--yes").code == 0
     assert moving.once()["deleted"] == 5
     assert moving.copy()["documents"] == 0
     assert moving.having("kestrel") == ["birds/10.md", "birds/7.md", "été.txt"]

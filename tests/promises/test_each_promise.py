@@ -81,7 +81,7 @@ def test_5_mass_deletion_asks(desk: ZhipuPlace) -> None:
     ran = desk.go("--once", "--json")
     assert (ran.code, ran.json["held"], ran.json["deleted"]) == (3, 6, 0)
     assert len(desk.vendor.ours()) == len(FILES)
-    assert desk.run("approve").code == 0
+    assert desk.run("approve", "--yes").code == 0
     assert desk.once()["deleted"] == 6
     assert desk.vendor.digests() == digests_in(desk.docs)
 
@@ -91,7 +91,7 @@ def test_6_documents_of_others_are_untouched(desk: ZhipuPlace) -> None:
     for name in FILES:
         (desk.docs / name).unlink()
     desk.go("--once")
-    desk.run("approve")
+    desk.run("approve", "--yes")
     desk.once()
     assert desk.run("verify", "--repair").code == 0
     desk.once()

@@ -285,8 +285,9 @@ class Life:
         """Paste it into a shell; a sentence is no command."""
         self.story.append(f"  {cure}")
         if cure.startswith("kbsync "):
-            self.has_approved |= "approve" in cure
-            self.go(*words_of(cure))
+            yes = ["--yes"] if "approve" in cure else []
+            self.has_approved |= bool(yes)
+            self.go(*words_of(cure), *yes)
         else:
             path = f"{programs()}:{os.environ['PATH']}"
             done = subprocess.run(["sh", "-c", cure], env={"PATH": path}, stderr=-1, check=False)

@@ -127,7 +127,7 @@ class Soak:
         """A person says yes where all documents of a moment are gone: no limit lets these go unasked."""
         if self.is_mirrored():
             return True
-        self.desk.run("approve")
+        self.desk.run("approve", "--yes")
         return False
 
     def story(self) -> str:

@@ -1,4 +1,4 @@
-"""`kbsync approve`: approve exactly what is held now."""
+"""`kbsync approve`: shows what is held, asks, and approves exactly that."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import click
 from kbsync.cli.context import choose, post, read_state, when_done
 from kbsync.cli.options import Choices, complete_mirror, examples, shared_options
 from kbsync.cli.output import Output
+from kbsync.cli.prompts import confirm
 from kbsync.core.text import counted, printable
 from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kbsync.config.model import MirrorConfig
     from kbsync.state.read_only import Tx
+
+
+LISTED = 20
+"""Maximum number of listed documents of one kind; `plan --all` lists all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,18 @@ class HeldDocuments:
     folder: str = ""
 
 
-@click.command(epilog=examples("kbsync approve", "kbsync approve handbook"))
+@click.command(
+    epilog=examples(
+        "kbsync approve",
+        "kbsync approve handbook",
+        "kbsync approve --yes       in a script",
+    )
+)
 @click.argument("mirror", required=False, shell_complete=complete_mirror)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @shared_options
-def command(choices: Choices, mirror: str | None) -> None:
-    """Approve what is held in MIRROR, or in all mirrors, and list it.
+def command(choices: Choices, mirror: str | None, yes: bool) -> None:
+    """Show what is held in MIRROR, or in all mirrors, and approve it after asking.
 
     That includes deletions, and documents to index again with new settings. What is held later needs another
     approval. If another folder replaced a mirror's folder, approve accepts it.
@@ -46,20 +60,25 @@ def command(choices: Choices, mirror: str | None) -> None:
         installation, lambda tx: [find_held(each, tx) for each in installation.mirrors], must_exist=True
     )
     held = [each for each in answers if each.holds or each.folder]
-    if held:
-        messages = [
-            (
-                "approve",
-                each.mirror,
-                {"holds": list(each.holds), "by": "command", **({"root": True} if each.folder else {})},
-            )
-            for each in held
-        ]
-        post(installation, messages)
+    if not held:
         if not choices.quiet:
-            _print(Output(), held)
+            Output().line("nothing is held")
+        return
+    if not (choices.quiet and yes):
+        _print(Output(), held, installation.command_line("plan --all"))
+    if not confirm("Approve?", "approve this", yes=yes):
+        return
+    messages = [
+        (
+            "approve",
+            each.mirror,
+            {"holds": list(each.holds), "by": "command", **({"root": True} if each.folder else {})},
+        )
+        for each in held
+    ]
+    post(installation, messages)
     if not choices.quiet:
-        Output().line(when_done(installation) if held else "nothing is held")
+        Output().line(f"approved; {when_done(installation)}")
 
 
 def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
@@ -84,16 +103,23 @@ def find_held(mirror: MirrorConfig, tx: Tx) -> HeldDocuments:
     return HeldDocuments(mirror.name, holds, tuple(delete), tuple(reindex), folder)
 
 
-def _print(output: Output, held: list[HeldDocuments]) -> None:
+def _print(output: Output, held: list[HeldDocuments], every: str) -> None:
+    """Show what an approval would do; `every`: the command that lists all of a long list."""
+
+    def section(sign: str, paths: Sequence[str]) -> None:
+        for path in paths[:LISTED]:
+            output.line(f"  {sign} {printable(path)}")
+        if len(paths) > LISTED:
+            output.line(f"  {sign} … and {len(paths) - LISTED:,} more; to list all: {printable(every)}")
+
     for each in held:
         if each.folder:
-            output.line(f"{each.mirror}: accepted {printable(each.folder)} as it is now")
+            output.line(f"{each.mirror}: accept {printable(each.folder)} as it is now")
         if each.delete:
-            output.line(f"{each.mirror}: {counted(len(each.delete), 'held deletion')} approved")
-        for path in each.delete:
-            output.line(f"  {output.red('-')} {printable(path)}")
+            output.line(f"{each.mirror}: delete {counted(len(each.delete), 'document')}:")
+        section(output.red("-"), each.delete)
         if each.reindex:
             documents = counted(len(each.reindex), "document")
-            output.line(f"{each.mirror}: {documents} approved for indexing with the new settings")
-        for path in each.reindex:
-            output.line(f"  {output.yellow('~')} {printable(path)}")
+            output.line(f"{each.mirror}: index {documents} again with the new settings:")
+        section(output.yellow("~"), each.reindex)
+    output.write("", flush=True)  # before the question on stderr

@@ -17,26 +17,41 @@ if TYPE_CHECKING:
     from kbsync.engine.plan import MirrorPlan, Planned
 
 
+LIMIT = 10
+"""Lines of each kind without `--all`: totals and notes stay on one screen."""
+
+
 @click.command(
     epilog=examples(
         "kbsync plan",
-        "kbsync plan --folder docs --limit 20",
+        "kbsync plan --all --folder docs",
         "kbsync plan --json | jq '.mirrors[].delete'",
     )
 )
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="Show at most N lines of each kind.")
+@click.option("--all", "all_lines", is_flag=True, help="Show every line.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=LIMIT,
+    show_default=True,
+    help="Show at most N lines of each kind.",
+)
 @json_option
 @shared_options
-def command(choices: Choices, as_json: bool, limit: int | None) -> int:
+def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int:
     """Show what a pass would do: + new, ~ changed, > renamed, - deleted, ! held, = kept.
 
     Changes nothing. With --json it lists every path, whatever the limit.
     """
-    return plan(choices, as_json=as_json, limit=limit)
+    return plan(choices, as_json=as_json, limit=None if all_lines else limit)
 
 
-def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
-    """Plan a pass of every requested mirror. PERSON if one is halted, PASSING if a target doesn't respond."""
+def plan(choices: Choices, *, as_json: bool, limit: int | None = LIMIT) -> int:
+    """Plan a pass of every requested mirror, and show at most `limit` lines of each kind.
+
+    PERSON if a mirror is halted, PASSING if a target doesn't respond.
+    """
     import asyncio
 
     from kbsync.config.target import RemoteTargetConfig
@@ -54,7 +69,8 @@ def plan(choices: Choices, *, as_json: bool, limit: int | None) -> int:
                 output.line()
             # kbsync reads these documents here and sends only passages to the index.
             work = "to send" if isinstance(mirror.target, RemoteTargetConfig) else "to index"
-            for line in _lines(output, planned, limit, work):
+            every = installation.command_line("plan --all")
+            for line in _lines(output, planned, limit, work, every):
                 output.line(line)
     if any(each.halt is not None for each in plans):
         return Code.PERSON
@@ -65,17 +81,25 @@ DESELECTED = "deselected"
 """The reason for a deletion when the file exists, but no rule selects it any more."""
 
 
-def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> Iterator[str]:
-    """Yield a line for each path; deletions and held documents in sections of their own, totals last."""
+def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every: str) -> Iterator[str]:
+    """Yield a line for each path; deletions and held documents in sections of their own, totals last.
+
+    `every`: the command that shows all lines.
+    """
+    from kbsync.cli.report import name_some
     from kbsync.engine.plan import RECIPE
     from kbsync.engine.status import in_words
 
+    is_cut = False
+
     def section(sign: str, items: Sequence[str], heading: str = "") -> Iterator[str]:
+        nonlocal is_cut
         if items and heading:
             yield output.dim(heading)
         yield from (f"{sign} {item}" for item in items[:limit])
         if limit is not None and len(items) > limit:
             yield f"{sign} … and {len(items) - limit:,} more"
+            is_cut = True
 
     def deleted_lines(items: Sequence[Planned]) -> list[str]:
         return [_with_size(item) for item in items if item.cause not in (DESELECTED, RECIPE)]
@@ -106,8 +130,20 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str) -> It
     yield from section(held, [_with_size(item) for item in changed], why)
     keep, still = output.dim("="), "kept although the file is gone or excluded (deletions: never):"
     yield from section(keep, [_with_size(item) for item in plan.keep or ()], still)
-    failed = [printable(f"{each.path}  ({each.note})") for each in plan.failed]
+    causes = dict[str, list[str]]()
+    for item in plan.failed:
+        causes.setdefault(item.note, []).append(item.path)
+    failed = [
+        printable(
+            f"{paths[0]}  ({why})"
+            if len(paths) == 1
+            else f"{len(paths):,} files  ({why}): {name_some(paths)}"
+        )
+        for why, paths in causes.items()
+    ]
     yield from section(output.red("x"), failed, "cannot be mirrored:")
+    if is_cut:
+        yield output.dim(f"to list all: {printable(every)}")
     yield output.bold(_totals(plan, work))
 
 
