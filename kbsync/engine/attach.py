@@ -1,9 +1,10 @@
-"""The start of the work on one mirror: its rows, the base it is bound to, and what changed meanwhile.
+"""Starts the work on one mirror: finds its rows, binds it to its knowledge base, and handles what changed
+since the last run.
 
 If the state was lost but the documents exist, kbsync adopts them and does not send them again. If settings
-changed, it judges every file again; `RecipeChanges` decides whether to index documents again that have the
-same bytes under another recipe. If indexing costs money, they keep serving until that is allowed (ADR 23): at
-once if they are at most a fifth of all documents, else by `approve`.
+changed, it decides about every file again. `RecipeChanges` decides whether to index documents with the same
+bytes under another recipe again. If indexing costs money, their old versions stay searchable until the new
+recipe is allowed (ADR 23): at once if it affects at most a fifth of all documents, otherwise by `approve`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ UNASKED_SHARE = 0.2
 
 
 class RecipeChanges:
-    """Decides for one mirror with which recipes its documents may be indexed again."""
+    """Decides which recipes the documents of one mirror may be indexed with again."""
 
     def __init__(self, store: StateStore, journal: Journal, clock: Clock) -> None:
         self._store = store
@@ -68,14 +69,14 @@ class RecipeChanges:
         self._clock = clock
         self._put_off_since: float | None = None
         self._to_release: set[str] | None = None
-        """Allowed recipes whose documents are still to be sent; None: those of the last run are unknown."""
+        """Allowed recipes whose documents still have to be sent; None: not yet read from the state."""
 
     @property
     def _mirror(self) -> int:
         return self._journal.binding.mirror
 
     async def is_due(self) -> bool:
-        """Return whether recipes wait for a decision, or documents of an allowed one to be sent."""
+        """Return whether recipes need a decision, or documents of an allowed recipe must be sent."""
         if not self._journal.binding.abilities.weighs:
             return False
         return self._to_release != set() or await self._store.read(self._is_open)
@@ -92,10 +93,10 @@ class RecipeChanges:
         return {r: n for r, n in tx.recipes.wanted(self._mirror).items() if r not in allowed}
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time from which `weigh` has something to do; None if nothing waits.
+        """Return the monotonic time at which `weigh` next has something to do; None if nothing waits.
 
-        Deletions are weighed first: deleted documents do not count. The wait for them is as long as for a
-        file that keeps changing, and no longer: in some folders files are deleted all the time.
+        Deletions are decided first, because deleted documents do not count. That wait is limited to
+        `settle_longest`, since some folders have deletions all the time.
         """
         now = self._clock.steady()
         if not await self.is_due():
@@ -108,13 +109,14 @@ class RecipeChanges:
         return max(now, self._put_off_since + self._journal.binding.settings.settle_longest)
 
     async def weigh(self) -> Extent | None:
-        """Decide about all waiting documents, and send the newly allowed ones; returns what is newly held."""
+        """Decide about all waiting documents and send the newly allowed ones. Returns how many are newly
+        held."""
         due = await self.next_due()
         if due is None or due > self._clock.steady():
             return None
         self._put_off_since = None
         held_extent = await self._store.write(self._decide)
-        # The planner decides again about every document of an allowed recipe, a batch per transaction.
+        # Let the planner decide again about every document of an allowed recipe, one batch per transaction.
         for recipe in sorted(self._to_release or ()):
             after: int | None = 0
             while after is not None:
@@ -123,15 +125,15 @@ class RecipeChanges:
         return held_extent
 
     def _decide(self, tx: Tx) -> Extent | None:
-        """Allow undecided documents, or hold all of them together; returns how many are newly held."""
+        """Allow undecided documents, or hold all of them together. Returns how many are newly held."""
         mirror, now, binding = self._mirror, self._clock.wall(), self._journal.binding
-        # An approval that could not be used for a week has expired.
+        # An approval that was not used for a week has expired.
         tx.holds.unapprove_before(mirror, now - APPROVAL_KEPT)
         if self._to_release is None:
             self._to_release = set(tx.recipes.allowed(mirror))
         undecided, asked_counts = self._undecided(tx), tx.recipes.asked(mirror)
         holds = tx.holds.current(mirror, RENEWALS)
-        # More documents than in the question need another question (promise 5).
+        # If more documents are affected than the user was asked about, ask again (promise 5).
         is_as_asked = bool(holds) and all(n <= asked_counts.get(recipe, 0) for recipe, n in undecided.items())
         if undecided and is_as_asked and holds[0].approved_at is None:
             return None
@@ -163,13 +165,14 @@ class RecipeChanges:
 
 
 async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
-    """List a base that is new to this state, or that another state wrote to; returns how many are new.
+    """List a base that is new to this state, or that another state wrote to. Returns how many documents are
+    new.
 
-    Each document that may be ours becomes an ADOPTING row at its path, unless a row says that it exists. If
-    its mark, its base or a former row proves it ours, it serves, whatever its bytes are: an outdated one is
-    replaced, and one without a file is deleted like any other. Otherwise the digest of the file proves it,
-    once known: against the tag in the name, or the document's bytes (ADR 12). Unproven documents are left
-    alone; `verify` reports them.
+    Each document that may be ours gets an ADOPTING row at its path, unless a row already has it. If its mark,
+    its base or a former row proves that it is ours, it serves whatever its bytes are: the planner replaces an
+    outdated one, and deletes one without a file like any other. Otherwise the file's digest must prove it,
+    once known, by the tag in the name or the document's bytes (ADR 12). Unproven documents stay untouched;
+    `verify` reports them.
     """
     adopted_count, listed_ids = 0, set[str]()
     binding = journal.binding
@@ -195,7 +198,7 @@ async def adopt(store: StateStore, journal: Journal, target: Target) -> int:
 
 
 async def _end_missing(store: StateStore, journal: Journal, target: Target, listed: Collection[str]) -> None:
-    """End documents that the state says serve, but that another state deleted or replaced.
+    """End the uploads that the state has as serving, but whose documents another state deleted or replaced.
 
     If too many are missing without a replacement, the audit reports it (ADR 14).
     """
@@ -220,7 +223,7 @@ async def _end_missing(store: StateStore, journal: Journal, target: Target, list
 
 
 def adopting(binding: Binding, claim: Claim, now: float) -> Upload:
-    """Return the row of a document in the base that may be ours."""
+    """Return a new ADOPTING row for a document of the base that may be ours."""
     listed, path = claim.listed, claim.path
     is_signed = binding.limits.marks and listed.upload_id is not None
     is_marked = is_signed or binding.limits.embedded or claim.whose is Whose.ENDED
@@ -269,13 +272,13 @@ def enroll(tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity
 def find_record(
     tx: Tx, settings: MirrorSettings, configured: Sequence[MirrorIdentity]
 ) -> MirrorRecord | None:
-    """Return the mirror's row: by name, or the row of a mirror whose name left the config, as its former
-    name.
+    """Return the mirror's row: by its name, or else the row of a renamed mirror, whose name is no longer in
+    the config.
 
-    That is one with the same folder, knowledge base and prefix, else with the same knowledge base and prefix,
-    else with the same folder: first with the same knowledge base, then with the same type of target. It never
-    uses a row that fits another new mirror of the config better. The result does not change when another
-    mirror gets its own row.
+    A renamed mirror is recognized by the same folder, knowledge base and prefix, else the same knowledge base
+    and prefix, else the same folder; of several, one with the same knowledge base wins, then one with the
+    same type of target. A row that fits another new mirror of the config better is never used. The result
+    does not change when another mirror gets its own row.
     """
     if (record := tx.mirrors.named(settings.name)) is not None:
         return record
@@ -307,22 +310,24 @@ def _is_same(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
 
 
 def _is_same_base(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether only the prefix may differ, which renames documents."""
+    """Return whether both have the same base; the prefix may differ, because that only renames documents."""
     key = base_key(mirror.location)
     return bool(key) and _is_same_folder(record, mirror) and base_key(record.location) == key
 
 
 def _is_same_target(record: MirrorRecord, mirror: MirrorIdentity) -> bool:
-    """Return whether the type matches, if an earlier kbsync recorded no more about the base."""
+    """Return whether the types of target match. Used for rows of an earlier kbsync, which recorded no
+    more."""
     is_like = not record.location and base_key(mirror.location)[:1] == [record.target]
     return is_like and _is_same_folder(record, mirror)
 
 
 def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
-    """Compare the root with the last one. Return '', or why somebody must check it before anything is
+    """Compare the root with the last known one. Returns '', or why a user must check it before anything is
     deleted.
 
-    A missing mount halts (returns the message); any other difference holds the deletions of the first pass.
+    A missing mount halts the mirror (the returned message); after any other difference the deletions of the
+    first pass need approval.
     """
     if not is_root_accepted(tx, name):
         difference, is_lost = difference_from(tx.mirrors.get(mirror).root, now)
@@ -335,12 +340,13 @@ def check_root(tx: Tx, name: str, mirror: int, now: RootIdentity) -> str:
 
 
 def is_root_accepted(tx: Tx, name: str) -> bool:
-    """Return whether somebody approved the folder as it is."""
+    """Return whether a user approved the folder as it is now."""
     return any(m.verb == "approve" and m.args.get("root") for m in tx.inbox.waiting(name))
 
 
 def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str, bool]:
-    """Return how the root differs from before ('' for not at all), and whether a mount is missing."""
+    """Return how the root differs from the last known one ('' if it does not), and whether a mount is
+    missing."""
     if stored is None:
         return "", False
     difference = compare(stored, now)
@@ -348,7 +354,7 @@ def difference_from(stored: RootIdentity | None, now: RootIdentity) -> tuple[str
 
 
 async def find_root(store: StateStore, settings: MirrorSettings, mirror: int) -> RootIdentity:
-    """Return the root's identity. Raises `Halted` if somebody must check it, and `ShortageError`."""
+    """Return the root's identity. Raises `Halted` if a user must check it, and `ShortageError`."""
     identity = await same_root(settings)
     difference = await store.write(lambda tx: check_root(tx, settings.name, mirror, identity))
     if difference:
@@ -369,12 +375,12 @@ async def same_root(settings: MirrorSettings, before: RootIdentity | None = None
 
 
 def root_missing(trouble: RootTrouble) -> Halted:
-    """Return the halt of a missing root: nobody can approve it."""
+    """Return the halt for a missing root, which no approval can end."""
     return Halted(FOLDER_MISSING, f"{trouble}; nothing is deleted until it is back")
 
 
 def root_differs(settings: MirrorSettings, difference: str) -> Halted:
-    """Return the halt of a root that differs from the last one."""
+    """Return the halt for a root that differs from the last known one."""
     detail = f"{settings.root}: {difference}; nothing is deleted until it is back or approved"
     return Halted(FOLDER_MISSING, detail, cure=f"kbsync approve {settings.name}")
 
@@ -419,7 +425,8 @@ async def bind(
 async def _count_documents(
     store: StateStore, settings: MirrorSettings, record: MirrorRecord, target: Target, base: Base
 ) -> Base:
-    """Return the base with its documents counted one by one, if its own count says that many are gone."""
+    """Return the base with its documents counted in the list, if the base's own count says that many are
+    gone."""
     # The base's count may lag behind uploads, and includes documents of others (ADR 14). So an emptied base
     # stays emptied until its list says otherwise: our documents in the list exist.
     key = (settings.target_type, base.address, base.id, settings.prefix)
@@ -479,7 +486,7 @@ def _rebind(
 def _take_over_rows(
     tx: Tx, record: MirrorRecord, binding: int, base: Base, configured: Sequence[MirrorIdentity]
 ) -> None:
-    """Take over the rows of this base and prefix: whoever wrote them was this mirror."""
+    """Take over the rows of this base and prefix: the mirror that wrote them had the same identity."""
     configured_locations = {identity.name: identity.location for identity in configured}
     for other_mirror in tx.mirrors.all():
         # Two spellings of one address can make two mirrors of a config share a binding.
@@ -500,7 +507,7 @@ def _take_over_rows(
         writers = (base.last_writer, base.writer)
         if base.last_writer not in tx.meta.get(BindingFact.WRITER, binding).split("\n"):
             tx.mirrors.set_adopted(binding, adopted=False)
-        # Opening a base need not write to it: the next opening may report either.
+        # Opening a base may happen without a write to it, so either may be reported by the next opening.
         tx.meta.set(BindingFact.WRITER, binding, "\n".join(writers))
 
 
@@ -525,7 +532,8 @@ def _is_removed(address: str) -> bool:
 
 
 def _is_replaced(former: BindingRecord, settings: MirrorSettings, base: Base, target: Target) -> bool:
-    """Return whether another base replaced this one. Others keep their documents for reuse (ADR 27)."""
+    """Return whether another base replaced this one. A replaced base keeps its documents for reuse (ADR
+    27)."""
     if not target.limits.embedded or former.target != settings.target_type or former.base == base.id:
         return False
     return former.address in (base.address, "")  # "": an older kbsync recorded no address
@@ -547,18 +555,19 @@ def _rename_all(
 
 
 def is_emptied(serving: int, documents: int) -> bool:
-    """Return whether so many ready documents are gone that it can't be an accident of one or two."""
+    """Return whether so many ready documents are missing that the cause can't be an accident with one or
+    two."""
     return serving - documents > max(EMPTIED_LEAST, EMPTIED_SHARE * serving)
 
 
 def base_emptied(mirror: str, serving: int, lost: int) -> Halted:
-    """Return the halt of a base that lost many documents behind our back."""
+    """Return the halt for a base that lost many documents without kbsync."""
     detail = f"{lost} of {serving} documents are no longer in the knowledge base"
     return Halted(EMPTIED, detail, cure=f"kbsync verify --repair --mirror {mirror}")
 
 
 async def prepare(store: StateStore, journal: Journal, target: Target, clock: Clock) -> None:
-    """Recover from the last stop, adopt the documents of the base, and renew what the config changed."""
+    """Recover from the last stop, adopt the documents of the base, and apply what changed in the config."""
     binding = journal.binding
 
     def forget_first_misses(tx: Tx) -> None:
@@ -577,16 +586,16 @@ async def prepare(store: StateStore, journal: Journal, target: Target, clock: Cl
 
 
 async def _decide_everything(store: StateStore, journal: Journal) -> None:
-    """Have the planner judge every file again if the binding is not the one of its last judgement."""
+    """Let the planner decide about every file again if the binding changed since it last did."""
     binding, mirror = journal.binding, journal.binding.mirror
-    # Changes when unchanged files may have to be sent again: another base, another recipe.
+    # Differs if unchanged files may have to be sent again, because the base or the recipe is another one.
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
     judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
     if await store.read(lambda tx: tx.meta.get(MirrorFact.JUDGED, mirror)) == judged_by:
         return
-    # Changes when a person, not an upgrade, changes how documents are made. If recipes differ but settings do
-    # not, the program changed them: existing documents stay as they are if indexing them costs money.
+    # Differs if a user, not an upgrade, changed how documents are made. If only the recipes differ, an
+    # upgrade changed them: then existing documents stay as they are if indexing costs money.
     by_person = _hashed(binding.id, fingerprint)
     is_same = await store.read(lambda tx: tx.meta.get(MirrorFact.SETTINGS, mirror)) == by_person
     is_upgraded = binding.abilities.weighs and is_same
@@ -630,9 +639,7 @@ def mark_undecided(tx: Tx, mirror: int) -> None:
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:
-    """Treat serving documents as made with today's recipe, except those that a change of settings must
-    reach.
-    """
+    """Record today's recipe for serving documents, except for those that a change of settings must reach."""
 
     def keep(rows: Sequence[Upload], tx: Tx) -> None:
         for row in rows:
@@ -646,9 +653,10 @@ async def _keep_recipes(store: StateStore, journal: Journal) -> None:
 
 
 async def _expect_files(store: StateStore, journal: Journal) -> None:
-    """Expect the files of a former base's documents: some may be gone that have no row any more.
+    """Create file rows for documents of a former base, so that the next scan looks for their files.
 
-    A scan finds each, or misses it like any other.
+    Some of these files may be gone and have no row any more. The scan finds each file, or counts it as
+    missing.
     """
     binding = journal.binding
 

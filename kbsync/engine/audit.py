@@ -1,8 +1,8 @@
-"""The audit: compares the target's own list with the state, and repairs the differences.
+"""The audit compares the target's own list with the state, and repairs the differences.
 
-`Audit` has two callers. `kbsync verify` (engine/verify.py) adds the folder and changes nothing. Daemons and
-passes audit by themselves, about once per `deep_rescan` (`RegularAudit`, ADR 18). The target changes
-meanwhile, so anything that seems wrong is checked a second time before it counts.
+`Audit` has two callers. `kbsync verify` (engine/verify.py) also compares the folder, and changes nothing. A
+daemon or pass runs an audit about once per `deep_rescan` (`RegularAudit`, ADR 18). The target changes
+meanwhile, so an audit checks each suspected problem a second time before it counts.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ PAGE = 200
 class Discrepancy:
     """One problem. `remote_id` is None if there is no document. `why` is a sentence.
 
-    `claim`: of a document that serves nothing. `is_ours`: it is proven ours, so it may be deleted.
+    `claim`: the owner of the document, if it serves nothing. `is_ours`: it is proven ours, so kbsync may
+    delete it.
     """
 
     path: str
@@ -77,7 +78,7 @@ class Discrepancy:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether a delete of its document is done or under way, but the list still has it."""
+        """Whether kbsync has deleted the document, or is deleting it, although the list still has it."""
         row = None if self.claim is None else self.claim.row
         return row is not None and row.state in (UploadState.TOMBSTONE, UploadState.RETIRING)
 
@@ -86,9 +87,9 @@ class Audit:
     """One audit of one mirror's documents; call `read_list` first.
 
     `listed`: ids of all documents in the base. `others` counts those of other mirrors of this state, by
-    mirror; `foreign` those of anybody else. `strays`: documents that are or may be ours but serve nothing. At
-    most `most` of them that are proven ours and `most` others are kept, and `unchecked` counts the rest, so
-    that memory is bounded by the ids.
+    mirror; `foreign` counts everybody else's. `strays`: documents that are or may be ours but serve nothing.
+    To bound memory, the audit keeps at most `most` proven ones and `most` others, and counts the rest in
+    `unchecked`.
     """
 
     def __init__(self, binding: Binding, target: Target, read: ReadsState, most: float = math.inf) -> None:
@@ -117,7 +118,7 @@ class Audit:
                 self.others[claim.row.mirror] += 1
             if not self._is_stray(claim, tx):
                 continue
-            # Documents that may be another kbsync's take no room from ours: nothing is done about them.
+            # Documents that may belong to another kbsync are only counted, so they must not displace ours.
             is_ours = claim.whose is not Whose.PATH
             if self._counts[is_ours] >= self._most:
                 self.unchecked += 1
@@ -126,7 +127,7 @@ class Audit:
                 self.strays.append(claim)
 
     def _is_stray(self, claim: Claim, tx: Tx, *, is_read: bool = False) -> bool:
-        """Return whether it is or may be ours but serves nothing.
+        """Return whether the document is or may be ours but serves nothing.
 
         `is_read`: its bytes were read, if the target returns them.
         """
@@ -134,12 +135,12 @@ class Audit:
             is_stray = self._may_be_copy(claim.listed, tx, is_read)
         else:
             is_stray = claim.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
-        # A page may be that of a link file that is being sent.
+        # The web page may belong to a link file that is being sent.
         self.foreign += not is_stray and not claim.doubts and claim.whose in (Whose.PATH, Whose.FOREIGN)
         return is_stray
 
     def _may_be_copy(self, listed: Listed, tx: Tx, is_read: bool) -> bool:
-        """Return whether a document that no row has may be a second one for a file of ours."""
+        """Return whether a document without a row may be a second copy of one of our files."""
         # Anyone may give a document any name: with other bytes it is foreign (promise 6, ADR 12).
         # It is reported if another state marked it, or if it has a tag of ours and the bytes of that tag.
         binding, entry = self._binding, tx.entries.get(self._binding.mirror, listed.path or "")
@@ -153,7 +154,7 @@ class Audit:
     # -- documents that the list lacks -------------------------------------------------------------------
 
     def find_unlisted(self, before: float = math.inf) -> AsyncIterator[list[Upload]]:
-        """Serving uploads that the list lacked, in batches; none made after `before`."""
+        """Yield the serving uploads that the list lacked, in batches; none created after `before`."""
         return unlisted(self._binding, self._read, self.listed, before)
 
     async def has_doubts(self, before: float) -> bool:
@@ -163,15 +164,15 @@ class Audit:
         return bool(self.strays)
 
     async def confirm_missing(self, rows: Sequence[Upload]) -> list[Upload]:
-        """Return those that the target reports missing and that still serve."""
+        """Return those uploads that the target confirms missing and that still serve."""
         return await find_missing(self._target, self._read, rows)
 
     # -- documents that serve nothing --------------------------------------------------------------------
 
     async def recheck_strays(self, strays: Sequence[Claim]) -> list[Claim]:
-        """Return those that exist at a second check, and that the state still does not need.
+        """Return the strays that still exist at a second check and that the state still does not need.
 
-        If only a name says that one is ours, its bytes are read, if the target returns them.
+        If only the name of a document says that it is ours, this reads its bytes, if the target returns them.
         """
         remaining: list[Claim] = []
         for start in range(0, len(strays), PAGE):
@@ -190,7 +191,7 @@ class Audit:
         return stray
 
     def _filter_strays(self, strays: Sequence[Claim], tx: Tx) -> list[Claim]:
-        """Return the strays that, by now, neither the state nor, by their bytes, anybody else needs."""
+        """Return the strays that, according to the current state and their bytes, nobody needs."""
         claims = identify_all(self._binding, [stray.listed for stray in strays], tx)
         is_known = [claim.whose is Whose.OPEN or claim.row is not None for claim in claims]
         latest_claims = [
@@ -202,9 +203,9 @@ class Audit:
     async def compare(
         self, strays: Sequence[Claim], *, with_folder: bool = True
     ) -> tuple[list[Discrepancy], list[Discrepancy]]:
-        """Return orphaned documents and duplicates; a document that may yet be adopted is neither.
+        """Return orphaned documents and duplicates, without those that may still be adopted.
 
-        Without the folder it reports nothing about files that the state does not have.
+        Without the folder, files that the state does not have are not reported.
         """
         orphaned, duplicate = list[Discrepancy](), list[Discrepancy]()
         for start in range(0, len(strays), PAGE):
@@ -271,7 +272,7 @@ class Repairs:
         self._journal = journal
 
     def send_again(self, tx: Tx, remote_id: str) -> bool:
-        """Replace a document that is no longer at the target. False if none served."""
+        """Replace a document that is no longer at the target. Returns False if none served."""
         rows = tx.uploads.by_remote(self._journal.binding.id, remote_id)
         serving_rows = [row for row in rows if row.state.serves]
         for row in serving_rows:
@@ -281,9 +282,9 @@ class Repairs:
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
-        """Let a copy replace a document that is `missing` (remote ids), so that none is sent.
+        """Replace a `missing` document (`missing`: remote ids) with its copy, so that none is sent.
 
-        Call it before `send_again`: the planner uses a document that its bytes prove.
+        Call this before `send_again`: the planner uses a document whose bytes are proven.
         """
         binding, server = self._journal.binding, self._original(tx, stray)
         if server is None or server.remote_id not in missing:
@@ -292,9 +293,10 @@ class Repairs:
             tx.uploads.add(adopting(binding, stray, self._journal.timing.now))
 
     def retire_stray(self, tx: Tx, stray: Claim) -> bool:
-        """Delete a document that nothing needs, by a row that has its id, gets it back, or is created for it.
+        """Delete a document that nothing needs: through a row that has its id, a row that gets its id back,
+        or a new row.
 
-        A row is created only for a document proven ours.
+        Only documents proven ours get a new row.
         """
         binding, timing = self._journal.binding, self._journal.timing
         if rows := tx.uploads.by_remote(binding.id, stray.remote_id):
@@ -315,7 +317,7 @@ class Repairs:
         is_orphan = is_marked and (entry is None or entry.presence is Presence.GONE)
         if not (binding.limits.embedded or is_orphan or self._original(tx, stray)):
             return False
-        # It has no recipe, so nothing mistakes it for a document that a file needs.
+        # Without a recipe it cannot be mistaken for a document that a file needs.
         adopted = adopting(binding, replace(stray, listed=replace(stray.listed, recipe="")), timing.now)
         tx.uploads.add(lifecycle.retire(adopted, timing))
         return True
@@ -342,15 +344,15 @@ SAMPLE = 20
 
 
 class PutOffError(Exception):
-    """The audit cannot go on now."""
+    """The audit cannot continue now; it is tried again later."""
 
 
 @dataclass(slots=True)
 class AuditResult:
-    """The result of one audit: documents by problem; `mended` counts those that it repaired.
+    """The result of one audit: the number of documents by problem; `mended` counts the repaired ones.
 
     `unchecked`: documents that serve nothing and were too many to check; the next audit handles them.
-    `left_alone`: those that it did not repair, by problem.
+    `left_alone`: documents that it did not repair, by problem.
     """
 
     missing: int = 0
@@ -366,24 +368,24 @@ class AuditResult:
 class RegularAudit:
     """The audits of one mirror, in a daemon (`keep`) or in a pass (`run_due`).
 
-    Each goes through four steps. Only its end is recorded (`status.LastAudit`), so that an audit that was
-    cut short is due again.
+    Each audit has four steps. Only its end is recorded (`status.LastAudit`), so an interrupted audit is due
+    again.
 
-    - It is due `deep_rescan` after the last audit ended, or when a person asks for one. A restart changes
-      nothing about the first and forgets the second.
+    - It is due `deep_rescan` after the last audit ended, or when a user requests one. A restart keeps the
+      schedule and forgets a request.
     - It reads the whole list. In a daemon each request waits for a pause (`Limits.unhurried`) and for fresh
       work; a pass has no other work left.
-    - It asks a second time, a horizon later, about documents that the list lacks and about those that it
-      shows and nothing needs. If there are none, it ends at once.
-    - It repairs, a transaction for each page or document: documents that the target says are missing are sent
-      again; deleted ones that are back are retired, as are copies where this state made both. Anything else
-      is logged.
+    - After the time that lists may lag, it checks again the documents that the list lacks, and those in the
+      list that nothing needs. Without any, it ends at once.
+    - It repairs, with one transaction for each batch or document: it sends documents that the target reports
+      missing again, and deletes documents that reappeared and duplicates that this state created. It logs
+      anything else.
 
-    An audit that is cut anywhere (kill -9, a halt, a target that does not answer) leaves nothing behind but
-    the rows it has repaired, and the worker carries those out. Where many documents are missing at once
-    nothing is sent: the mirror halts for a person (ADR 14).
+    An audit that is interrupted anywhere (kill -9, a halt, a target that does not answer) leaves only the
+    rows that it has repaired; the worker carries them out. If many documents are missing at once, it sends
+    nothing and halts the mirror until a user decides (ADR 14).
 
-    It waits for the `worker` to be idle, and wakes it for repairs.
+    It waits until the `worker` is idle, and wakes it for repairs.
     """
 
     def __init__(self, mirror: Mirror, journal: Journal, target: Target, worker: Worker) -> None:
@@ -393,7 +395,7 @@ class RegularAudit:
         self._turn = asyncio.Lock()
 
     def request(self) -> None:
-        """Audit now: a person asks for it."""
+        """Request an audit now, for a user."""
         self._requested.set()
 
     @property
@@ -403,7 +405,7 @@ class RegularAudit:
         return mirror.has_compared and mirror.halt is None and not mirror.is_paused
 
     async def keep(self) -> None:
-        """Audit whenever an audit is due, until cancelled."""
+        """Run an audit whenever one is due, until cancelled."""
         while True:
             try:
                 seconds = await self._until_due()
@@ -418,26 +420,26 @@ class RegularAudit:
                     await self.try_once()
 
     async def run_due(self) -> None:
-        """In a pass: audit now if an audit is due or requested. After a failure the next pass audits."""
+        """Run an audit in a pass, if one is due or requested. If it fails, the next pass runs it."""
         if self._requested.is_set() or await self._until_due() <= 0:
             await self.try_once()
 
     async def _until_due(self) -> float:
-        """Seconds until the next audit."""
+        """Return the seconds until the next audit."""
         binding, now = self._journal.binding, self._clock.wall()
         recorded = await self._store.read(lambda tx: last_audit(tx, binding.mirror))
         if recorded is None or recorded.binding != binding.id:
-            # As good as audited: everything known about a new base was read just now.
+            # A new base needs no audit yet: all that is known about it was read just now.
             last = LastAudit(binding.id, now)
         else:
-            # After a clock was set back the period starts now: an audit is late only once.
+            # If the clock was set back, the period starts now, so only one audit is late.
             last = replace(recorded, ended=min(recorded.ended, now))
         if last != recorded:
             await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         return last.ended + binding.settings.deep_rescan - now
 
     async def try_once(self) -> bool:
-        """Run one audit; False if it was interrupted."""
+        """Run one audit. Returns False if it was interrupted."""
         name = self._journal.binding.settings.name
         try:
             await self.audit()
@@ -452,13 +454,13 @@ class RegularAudit:
     # -- one audit -------------------------------------------------------------------------------------
 
     async def audit(self) -> AuditResult:
-        """Run the audit. Raises `TargetError`, `StateError` or `PutOffError`, and then records nothing."""
+        """Run the audit. If it raises `TargetError`, `StateError` or `PutOffError`, it records nothing."""
         started, result, binding = self._clock.wall(), AuditResult(), self._journal.binding
         target = self._target if self._mirror.is_pass else self._target.unhurried(self._pace)
         audit = Audit(binding, target, self._store.read, MOST_STRAYS)
         await audit.read_list()
         if await audit.has_doubts(started):
-            # The list may lag: documents it lacks are queried by id, after it had time to show them.
+            # The list may lag: wait for as long as it may, then query the documents that it lacks by id.
             await self._clock.sleep(self._journal.timing.horizon)
         self._check_halt()
         await self._refuse_emptied(audit, started)
@@ -497,7 +499,7 @@ class RegularAudit:
         return result
 
     async def _pace(self) -> None:
-        """Wait until one more request is allowed, one caller at a time."""
+        """Wait until one more request is allowed. One caller at a time."""
         async with self._turn:
             await self._clock.sleep(self._journal.binding.limits.unhurried)
             # Fresh work goes first, but not forever: a mirror that is always busy would never be audited.
@@ -511,7 +513,7 @@ class RegularAudit:
             raise PutOffError("the mirror is halted")
 
     async def _refuse_emptied(self, audit: Audit, started: float) -> None:
-        """Halt over a base that lost many documents. A sample must confirm the list."""
+        """Halt if the base lost many documents. A sample of queries must confirm what the list says."""
         binding = self._journal.binding
         sample: list[Upload] = []
         missing = 0
@@ -527,7 +529,7 @@ class RegularAudit:
         raise PutOffError(f"{missing} of {serving} documents are missing")
 
     async def _repair_missing(self, audit: Audit, rows: Sequence[Upload], result: AuditResult) -> None:
-        """Replace lost documents by copies where possible, and send the others again."""
+        """Replace missing documents with copies where possible, and send the others again."""
         paths = {row.path for row in rows}
         copies = [stray for stray in audit.strays if stray.path in paths and stray.row is None]
         copies = await audit.recheck_strays(copies)
@@ -542,7 +544,7 @@ class RegularAudit:
         result.missing += len(rows)
         result.mended += await self._store.write(send_again)
         for row in rows:
-            why = "a copy takes its place, or it is sent again"
+            why = "replaced with a copy, or sent again"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)
         if rows:
             self._worker.wake()

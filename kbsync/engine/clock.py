@@ -1,8 +1,8 @@
-"""Time, chance, tasks and threads, for everything that runs for long.
+"""Time, randomness, tasks and threads for everything that runs for long.
 
 Everything that waits gets a `Clock`, which tests control. `keep_running` is for work that lasts as long as
-the program: it logs a failure and starts the work again. `Threads` separates the threads of the mirrors: a
-hanging disk must not block other mirrors.
+the program: it logs a failure and starts the work again. `Threads` gives each mirror threads of its own, so
+that a hanging disk does not block other mirrors.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any, Protocol, TypeVar
 
 
 class Clock(Protocol):
-    """Two clocks: users may set `wall` back; `steady` never goes back."""
+    """Two clocks: `wall`, which users may set back, and `steady`, which never goes back."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
 
     def steady(self) -> float:
         """Return the seconds since a fixed moment of this process."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait this many seconds."""
 
     def chance(self) -> float:
-        """A number in 0..1, for jitter."""
+        """Return a random number in 0..1, for jitter."""
 
 
 class SystemClock:
-    """The machine's own."""
+    """The machine's own clocks."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return time.time()
 
     def steady(self) -> float:
-        """CLOCK_MONOTONIC."""
+        """Return CLOCK_MONOTONIC."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
@@ -48,7 +48,7 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     def chance(self) -> float:
-        """From the process's generator."""
+        """Return a number from the process's random generator."""
         return random.random()  # noqa: S311 - jitter, not a secret
 
 
@@ -68,7 +68,7 @@ async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
 
 
 async def end_tasks(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel the tasks and wait for their ends."""
+    """Cancel the tasks and wait until they end."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -113,14 +113,14 @@ _pool_name: ContextVar[str] = ContextVar("whose", default="")
 
 
 class Threads(ThreadPoolExecutor):
-    """The loop's default executor: a call inside `in_own_threads` runs in threads of that name."""
+    """The loop's default executor. A call inside `in_own_threads` runs in the threads of that name."""
 
     def __init__(self) -> None:
         super().__init__(thread_name_prefix="kbsync")
         self._pools: dict[str, ThreadPoolExecutor] = {}
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Run it in a thread of the calling mirror, or in a common one."""
+        """Run the function in a thread of the calling mirror, or in a common thread."""
         pool = _pool_name.get()
         if not pool:
             return super().submit(fn, *args, **kwargs)
@@ -136,21 +136,21 @@ class Threads(ThreadPoolExecutor):
 
 
 class Ask(Protocol):
-    """Runs a question in the loop of the mirror that it is about."""
+    """Runs a query in the event loop of the mirror that it is about."""
 
     async def __call__(self, question: Callable[[], Awaitable[T]], /) -> T:
-        """What the question gives."""
+        """Return the result of the query."""
 
 
 async def directly(question: Callable[[], Awaitable[T]]) -> T:
-    """For a question of the same loop."""
+    """Run the query directly, for a mirror of the same loop."""
     return await question()
 
 
 async def ask_in(loop: asyncio.AbstractEventLoop, question: Callable[[], Awaitable[T]]) -> T:
-    """For a question of another thread's loop."""
+    """Return an `Ask` that runs queries in the loop of another thread."""
 
-    # Called there and not here: what it looks at belongs to that loop's thread.
+    # Called in that thread: the objects it reads belong to that loop.
     async def run_question() -> T:
         return await question()
 

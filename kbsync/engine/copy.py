@@ -1,8 +1,8 @@
-"""Copies the documents of a former base into the current one without reading a file.
+"""Copies the documents of a former base into the current one without reading files.
 
-`kbsync kb copy` calls this instead of a pass. It records a document like every upload: before it is sent, and
-again with the target's answer. So a killed copy leaves what a killed pass leaves, running it again continues,
-and the next pass knows every document of the base (promises 3 and 11).
+`kbsync kb copy` calls this instead of a pass. It records each document like an upload: before the request,
+and again with the target's response. So a killed copy leaves what a killed pass leaves: running it again
+continues, and the next pass knows every document of the base (promises 3 and 11).
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PAGE = 64
-"""Documents announced in one commit; after a kill, at most this many must be looked for."""
+"""Number of documents announced in one commit; after a kill, kbsync must search for at most this many."""
 
 
 @dataclass(slots=True)
 class Copied:
-    """The result of copying. `present`: documents that the base already had; `remaining`: those for the next
-    pass.
-    """
+    """The result of copying. `present`: documents that the base already had; `remaining`: documents for the
+    next pass."""
 
     documents: int = 0
     passages: int = 0
@@ -78,7 +77,7 @@ async def copy(
 
 
 async def _settle_unsure(store: StateStore, journal: Journal, target: Target) -> None:
-    """Find what a killed copy has stored: that is not sent again."""
+    """Find the documents that a killed copy has stored, so that they are not sent again."""
     binding, started_at = journal.binding, journal.timing.now
     async for rows in uploads_in(binding, store.read, (UploadState.UNSURE,)):
         for match in await find_uploads(store, binding, target, rows):
@@ -110,9 +109,9 @@ def _announce(
         )
         if same is not None and same.state in SEARCHABLE:
             present_count += 1
-        # The next pass settles what is unsure and reports what failed. Other vectors or passages than
-        # the config asks for now are made from the file. An old version would take the place of a newer one
-        # that serves or is on its way.
+        # Left to the next pass: it resolves unsure uploads and reports failed ones, and indexes documents
+        # from their files if the config now asks for other vectors or passages. An old version would replace
+        # a newer one that serves or is being sent.
         elif (
             (same is not None and same.state is not UploadState.INTENDED)
             or row.recipe != binding.recipe(row.path)
@@ -175,7 +174,8 @@ async def _send(
                 copied.remaining += 1
             case TargetError():
                 failed = outcome
-        # Not awaited: the next document is sent meanwhile, and an unrecorded one would be looked for.
+        # Not awaited: the next document is sent meanwhile, and after a kill kbsync searches for an unrecorded
+        # one.
         recording.append(store.submit(partial(journal.put_ended, number=new.id, outcome=outcome)))
         if failed is not None:
             break

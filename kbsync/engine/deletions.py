@@ -1,6 +1,7 @@
-"""Files that are gone: the second check, the limits beyond which a batch needs approval, and approvals.
+"""Handles files that are gone: checks a second time, applies the limits beyond which deletions need approval,
+and carries out approvals.
 
-Nothing here deletes a document. An allowed deletion sets its upload to RETIRING; the worker sends it after a
+Nothing here deletes a document. An allowed deletion sets its upload to RETIRING. The worker sends it after a
 last check of the file (`find_returned`, `begin`), because days may pass in between.
 """
 
@@ -44,7 +45,7 @@ def must_hold(
 ) -> bool:
     """Return whether `batch` deletions need approval (promise 5).
 
-    `executed`: deletions allowed without asking within the window. `serving`: documents that serve now,
+    `executed`: deletions allowed without approval within the window. `serving`: documents that serve now,
     including the batch. `before`: how many served when the first file went missing.
     """
     if batch == 0:
@@ -57,9 +58,7 @@ def must_hold(
 
 
 def some_may_go(tx: Tx, mirror: int, until: float = math.inf) -> bool:
-    """Return whether a file missed by `until` (steady seconds) waits for its second check, or to be
-    weighed.
-    """
+    """Return whether a file missed by `until` (steady seconds) still needs its second check or a decision."""
     missed = tx.entries.first_missed(mirror)
     return (missed is not None and missed <= until) or tx.removals.times(mirror)[0] > 0
 
@@ -94,7 +93,7 @@ class Deletions:
         return self._journal.binding.mirror
 
     async def check_again(self) -> list[str]:
-        """Check again the files that a check, one `settle` ago, missed. Returns paths that are back."""
+        """Check the files again that a check missed one `settle` ago. Returns the paths that are back."""
         settings = self._journal.binding.settings
         missed_by = self._clock.steady() - settings.settle + ROUNDING
         back: list[str] = []
@@ -102,8 +101,8 @@ class Deletions:
         while rows := await self._store.read(
             lambda tx: tx.entries.missed_before(self._mirror, missed_by, PAGE)
         ):
-            # A file may be recognized by its inode, once changing files elsewhere are read. The wait is
-            # at most that for a changing file: it may change again and again.
+            # A moved file can be recognized by its inode once changing files elsewhere are read. Wait for
+            # that no longer than for a changing file, which may keep changing.
             now, changing_inodes = self._clock.steady(), self._changing_inodes()
             missed = {path: self._may_have_moved.pop(path, missed_at) for path, _, missed_at in rows}
             recent = now - settings.settle - settings.settle_longest
@@ -129,9 +128,8 @@ class Deletions:
         return back
 
     async def _stat_paths(self, paths: Iterable[str]) -> list[tuple[str, PathStat]] | None:
-        """Stat the paths; None if the root was not the same before and after, so that the results don't
-        count.
-        """
+        """Stat the paths. Returns None if the root was not the same before and after, so the results don't
+        count."""
         before = await self._identity()
         if before is None:
             return None
@@ -154,9 +152,8 @@ class Deletions:
                     tx.entries.set_presence(self._mirror, path, Presence.UNKNOWN)
 
     async def next_due(self) -> float | None:
-        """Return the monotonic time of the next second check or weighing: infinite during a scan, None if
-        nothing waits.
-        """
+        """Return the monotonic time of the next second check or decision. It is infinite during a scan, and
+        None if nothing waits."""
         missed, is_missed_by_scan = await self._store.read(
             lambda tx: (tx.entries.first_missed(self._mirror), tx.entries.is_missed_by_scan(self._mirror))
         )
@@ -175,7 +172,7 @@ class Deletions:
         return min(times, default=None)
 
     async def count_served(self) -> None:
-        """Record how many documents serve now: a batch that starts now is compared with that."""
+        """Record how many documents serve now, to compare a batch of deletions with."""
         binding, now = self._journal.binding, self._clock.steady()
 
         def count(tx: Tx) -> int | None:
@@ -196,7 +193,7 @@ class Deletions:
     def _count_served(self, tx: Tx) -> int:
         binding = self._journal.binding
         serving = tx.uploads.serving_count(self._mirror, binding.id)
-        # A document and its replacement count as one: a renamed file is not gone.
+        # A document and its replacement count as one, since a renamed file is not gone.
         standing_in = tx.uploads.standing_in(self._mirror, binding.id) if binding.texts_once else 0
         return serving + standing_in
 
@@ -207,24 +204,24 @@ class Deletions:
         return min(last + max(settings.settle, QUIET_LEAST), first + settings.settle_longest)
 
     async def are_open(self, until: float) -> bool:
-        """Return whether a file missed by `until` (steady seconds) waits for its second check, or to be
-        weighed.
-        """
+        """Return whether a file missed by `until` (steady seconds) still needs its second check or a
+        decision."""
         return await self._store.read(lambda tx: some_may_go(tx, self._mirror, until))
 
     async def are_missed(self, until: float) -> bool:
-        """Return whether a file missed by `until` (steady seconds) waits for its second check."""
+        """Return whether a file missed by `until` (steady seconds) still needs its second check."""
         missed = await self._store.read(lambda tx: tx.entries.first_missed(self._mirror))
         return missed is not None and missed <= until
 
     async def weigh(self, *, now: bool = False) -> int:
-        """Weigh the collected deletions once none came for a while (`now`: the collection is complete).
+        """Decide about the collected deletions once none was added for a while (`now`: at once).
 
-        One short transaction decides about all of them, and the rest follows in batches, also after a crash.
+        One short transaction decides about all of them. The effects follow in batches, also after a crash.
         Returns how many of them newly need approval.
         """
         n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
-        if n and await self._carry_out_weighed():  # of an interrupted run, whose times are not the others'
+        # left by an interrupted run, whose steady times can't be compared with ours
+        if n and await self._carry_out_weighed():
             n, first, last = await self._store.read(lambda tx: tx.removals.times(self._mirror))
         if not n or not (now or self._clock.wall() >= self._weigh_at(first, last)):
             return 0
@@ -255,7 +252,7 @@ class Deletions:
         return tx.removals.page(hold, after, PAGE, held=held)
 
     def _weigh(self, tx: Tx) -> int:
-        """Decide about all waiting deletions at once; return how many newly need approval."""
+        """Decide about all waiting deletions at once. Returns how many newly need approval."""
         binding, now = self._journal.binding, self._clock.wall()
         for hold in tx.holds.batches(self._mirror, weighed=False):
             batch, serving = tx.removals.count(hold, held=False), self._count_served(tx)
@@ -274,7 +271,8 @@ class Deletions:
         return 0
 
     async def _carry_out_weighed(self) -> bool:
-        """Mark allowed documents for deletion, and held ones for approval; returns whether there were any."""
+        """Mark allowed documents for deletion, and others as held for approval. Returns whether there were
+        any."""
 
         def carry_out(hold: Hold, tx: Tx) -> bool:
             apply = self._hold if hold.state == ASKED else self._release
@@ -307,7 +305,7 @@ class Deletions:
         )
 
     def _is_still_to_go(self, tx: Tx, removal: Removal) -> bool:
-        """Return whether exactly this upload of the path must still be deleted; else it stays."""
+        """Return whether exactly this upload of the path must still be deleted; otherwise it stays."""
         entry = tx.entries.get(self._mirror, removal.path)
         upload = tx.uploads.get(removal.upload)
         if (
@@ -331,14 +329,14 @@ class Deletions:
         self._journal.decide(tx, removal.path)
 
     async def run_approved(self) -> int:
-        """Delete what was approved and has not changed since; returns how many deletions."""
+        """Delete the documents that a user approved and that have not changed since. Returns how many."""
 
         def approved(tx: Tx) -> list[Hold]:
             return [hold for hold in tx.holds.current(self._mirror) if hold.approved_at is not None]
 
         if not await self._store.read(approved):
             return 0
-        # An approval that could not be used for a week says nothing about today's folder.
+        # An approval that was not used for a week says nothing about today's folder.
         old, done = self._clock.wall() - APPROVAL_KEPT, 0
         await self._store.write(lambda tx: tx.holds.unapprove_before(self._mirror, old))
         for hold in await self._store.read(approved):
@@ -385,11 +383,11 @@ class Deletions:
 async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> Mapping[int, bool]:
     """Return the ids of rows whose missing file is back; the value is False if that is unknown.
 
-    Days may pass between the decision and the delete: the target was down, or kbsync did not run.
+    Days may pass between the decision and the deletion, while the target is down or kbsync does not run.
     """
 
     def read_paths(tx: Tx) -> dict[int, str]:
-        """Return the paths, by row, of documents to delete only because their file is gone."""
+        """Return the paths, by row, of documents that are to be deleted only because their file is gone."""
         desired_states = {row.id: _desired(journal, tx, row) for row in rows}
         return {
             number: desired.path
@@ -413,7 +411,7 @@ async def find_returned(store: StateStore, journal: Journal, rows: Sequence[Uplo
 
 
 async def find_spared(store: StateStore, journal: Journal, rows: Sequence[Upload]) -> list[Upload]:
-    """Return those whose delete was sent without a success, but whose documents are now kept.
+    """Return the uploads to keep now whose deletion was requested without success.
 
     Only a check at the target shows whether the document still exists.
     """
@@ -431,9 +429,10 @@ def begin(
 ) -> list[Upload]:
     """Count an attempt for each upload that is still retiring; only these may be deleted.
 
-    A document whose path is selected again continues to serve, and one that another row needs (an update in
-    place shares it) is left alone. `postponed`: not now. `is_full`: wait for no successor, since it may
-    need the space. `statuses`: what the target says about those that `find_spared` returns, by remote id.
+    A document whose path is selected again continues to serve. One that another row needs (an update in place
+    shares it) stays. `postponed`: ids not to delete now. `is_full`: do not wait for a successor, which may
+    need the space. `statuses`: the target's results, by remote id, for the documents that `find_spared`
+    returns.
     """
     started = []
     for number in numbers:
@@ -463,12 +462,11 @@ def begin(
 
 
 def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Upload | None:
-    """Return the row, waiting for its file to be read or for a successor. None: its document may be
-    deleted.
-    """
+    """Return the row as it waits for its file to be read or for a successor; None if its document may be
+    deleted."""
     binding = journal.binding
-    # If the state was lost, a renamed file may not be searchable by its new name yet. But where the target
-    # stores each text once, the other is refused until this one is deleted.
+    # After the state was lost, a renamed file may not be searchable under its new name yet. But if the target
+    # stores each text once, it refuses the new document until this one is deleted.
     may_be_renamed = upload.sent_at is None and upload.purpose is Purpose.SERVE and not binding.texts_once
     if not is_full and may_be_renamed and tx.uploads.is_on_the_way(binding.mirror, binding.id, upload.digest):
         return lifecycle.await_successor(upload, journal.timing)
@@ -486,7 +484,7 @@ def _put_off(journal: Journal, tx: Tx, upload: Upload, *, is_full: bool) -> Uplo
 def _spared_state(
     journal: Journal, tx: Tx, upload: Upload, statuses: Mapping[str, DocStatus]
 ) -> DocState | None:
-    """Return the state of a kept document; None for one that may be deleted."""
+    """Return the state for a document that is kept; None for one that may be deleted."""
     if not _is_spared(journal, tx, upload):
         return None
     status = statuses.get(upload.remote_id or "")
@@ -501,7 +499,7 @@ def _is_spared(journal: Journal, tx: Tx, upload: Upload) -> bool:
 
 
 def _desired(journal: Journal, tx: Tx, upload: Upload) -> Desired | None:
-    """Return what the folder needs at the path that a document served; None if it never served one."""
+    """Return what the folder requires at the path that a document served; None if it never served one."""
     if upload.path is None or upload.purpose is not Purpose.SERVE:
         return None
     entry = tx.entries.get(journal.binding.mirror, upload.path)

@@ -1,6 +1,6 @@
-"""Why searches find a file or not: one sentence, what to do, and the evidence.
+"""Explains why searches find a file or not: one sentence, what to do, and the evidence.
 
-`kbsync explain` collects what the disk, the rules, the state and the target say about one path, and puts it
+`kbsync explain` reads what the disk, the rules, the state and the target have about one path, and puts it
 into sentences (`_Sentences`). It takes no lock and writes nothing. The first reason that applies is the
 answer: a problem of the whole mirror comes before a problem of one file.
 """
@@ -58,12 +58,12 @@ from kbsync.state.mirrors import Halt, MirrorRecord
 from kbsync.state.read_only import ReadsState, Tx
 
 NAMED = 5
-"""How many failed files of a directory to name."""
+"""Maximum number of failed files of a directory to name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the rules say. `closed`: why a directory above the file is not scanned.
+    """What the rules decide about a file. `closed`: why a directory above the file is not scanned.
 
     `problem`: why the rules of its directory are unknown.
     """
@@ -75,13 +75,14 @@ class Selection:
 
 @dataclass(slots=True)
 class PathExplanation:
-    """What disk, rules, state and target say about one path; the `answer`, and the `sentences` behind it.
+    """What disk, rules, state and target have about one path; the `answer`, and the `sentences` with the
+    evidence.
 
     `mirror` is None for a path outside all mirrors; then nothing else is known.
 
-    `age`: seconds since the file last changed; `settle_left`: how much longer it must not change (0.0:
-    ready). `held_for`: why its deletion is held, '' if it is not. `folder_problem`: why the last scan could
-    not list its directory, or one above.
+    `age`: seconds since the file last changed; `settle_left`: for how many more it must not change (0.0:
+    ready). `held_for`: why its deletion needs approval, '' if it doesn't. `folder_problem`: why the last scan
+    could not list its directory, or one above.
 
     For the document at the target: its `status`, its number of `chunks` and its `text`; `trouble`: why the
     target could not be queried. For a directory: how many files `below` it are in each state, and the first
@@ -128,18 +129,18 @@ class PathExplanation:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the target lacks the document."""
+        """Whether the target no longer has the document."""
         return self.status is not None and self.status.state is DocState.MISSING
 
     @property
     def is_found(self) -> bool:
-        """Whether a search finds it, perhaps in an older version; for a directory, any file in it."""
+        """Whether a search finds the file, perhaps in an older version; for a directory, any file in it."""
         if self.below is not None:
             return self.below[Status.READY] + self.below[Status.HELD] + self.below[Status.KEPT] > 0
         return self.server is not None and not self.is_lost
 
     def to_json(self) -> dict[str, Any]:
-        """Return one object; `file` to `document` may be null, and only a directory has `below`."""
+        """Return one object. The fields `file` to `document` may be null; only a directory has `below`."""
         selection, entry, server = self.selection, self.entry, self.server
         whole: dict[str, Any] = {
             "mirror": self.mirror,
@@ -210,7 +211,7 @@ def _state_word(upload: Upload) -> str:
 def outside(path: str, roots: Sequence[Path]) -> PathExplanation:
     """Return the explanation of a path that is in no mirrored folder."""
     folders = ", ".join(map(str, roots)) or "none"
-    answer = f"It is not found because it is in no mirrored folder; mirrored folders: {folders}."
+    answer = f"It is not searchable because no mirrored folder contains it; mirrored folders: {folders}."
     return PathExplanation(None, path, PathStat(Presence.UNKNOWN), answer=answer)
 
 
@@ -226,8 +227,8 @@ async def explain_path(
 ) -> PathExplanation:
     """Explain the file at `path`, relative to the mirror's root ('' is the root itself).
 
-    `text`: include the extracted text. An error of the target becomes a sentence. Raises `StateError` if the
-    state cannot be read.
+    `text`: include the extracted text. An error of the target becomes one of the sentences. Raises
+    `StateError` if the state cannot be read.
     """
     now = clock.wall()
     rules = Rules(settings.include, settings.exclude, target.limits)
@@ -245,12 +246,12 @@ async def explain_path(
 def _read_disk(
     settings: MirrorSettings, rules: Rules, path: str, now: float
 ) -> tuple[PathExplanation, RootIdentity | RootTrouble]:
-    """Return what the disk and the rules say, and the root or its problem. Blocks."""
+    """Return what the disk and the rules have about the path, and the root or its problem. Blocks."""
     stat = stat_path(settings.root, path)
     evidence = PathExplanation(settings.name, path, stat, _selection(settings, rules, path, stat))
     if stat.stamp is not None and stat.kind is FileKind.FILE:
         evidence.age = now - stat.stamp.newest
-        # A time in the future proves nothing: the file is watched for its whole quiet time.
+        # A time in the future proves nothing, so kbsync watches the file for its whole quiet time.
         remaining = quiet_time(stat.stamp, settings.settle) - max(evidence.age, 0.0)
         evidence.settle_left = 0.0 if is_old_enough(stat.stamp, now, settings.settle) else remaining
     if stat.kind is FileKind.FOLDER:
@@ -271,14 +272,15 @@ def _add_state(
     root: RootIdentity | RootTrouble,
     context: CommandContext,
 ) -> None:
-    """Add what the state says about the path. It touches no disk: a blocked read keeps the state open."""
+    """Add what the state has about the path. Reads no disk, because a blocked read would keep the state
+    open."""
     path, stat = evidence.path, evidence.stat
     record = attach.find_record(tx, settings, context.configured)
     if record is None:
         return
     evidence.entry = tx.entries.get(record.id, path)
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-    # Uploads in the base of the last pass; with another target or prefix none of them count.
+    # Uploads in the base of the last pass; with another target or prefix they do not count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
         evidence.uploads = tx.uploads.at(record.id, binding.id, path)
     if (removal := tx.removals.get(record.id, path)) is not None:
@@ -307,7 +309,7 @@ def _add_state(
 
 
 def _selection(settings: MirrorSettings, rules: Rules, path: str, stat: PathStat) -> Selection | None:
-    """Return what the rules say about the path; None if there is no file to judge."""
+    """Return what the rules decide about the path; None if there is no file."""
     if stat.kind is None or stat.stamp is None or not path:
         return None
     try:
@@ -339,7 +341,7 @@ def _halt(
 
 
 async def _query_target(target: Target, evidence: PathExplanation, text: bool) -> None:
-    """Add what the target says about the serving document, else about the newest one being indexed."""
+    """Add the target's result for the serving document, else for the newest one being indexed."""
     indexing = [row for row in evidence.uploads if row.state is UploadState.INDEXING]
     upload = evidence.server or (indexing[-1] if indexing else None)
     if upload is None or upload.remote_id is None:
@@ -362,7 +364,7 @@ _BEGINNINGS = (
     (r"[\d,]+ bytes", "it has"),
     (r"holds|matches|cannot be", "it"),
 )
-"""How the rules' reasons begin, and the subject that turns each into a clause."""
+"""The first words of the rules' reasons, and the subject that turns each into a clause."""
 
 
 def clause(reason: str) -> str:
@@ -374,20 +376,20 @@ def clause(reason: str) -> str:
 
 
 def _why(selection: Selection) -> str:
-    """Why it is excluded, with the rule."""
+    """Return why the file is excluded, with the rule."""
     reason = selection.verdict.reason
     why = f"a directory above it is not scanned: {reason}" if selection.closed else clause(reason)
     return f"{why}{_decided_by(selection)}"
 
 
 def _decided_by(selection: Selection) -> str:
-    """Return the deciding rule in brackets, if a person can change it."""
+    """Return the deciding rule in brackets, if a user can change it."""
     rule = selection.verdict.rule
     return f" ({rule})" if rule and selection.verdict.choice is not FileChoice.SKIPPED else ""
 
 
 def _undo(selection: Selection) -> str:
-    """What to do to make it searchable."""
+    """Return what to do to make the file searchable."""
     rule = selection.verdict.rule
     match selection.verdict.choice:
         case FileChoice.EXCLUDED if rule == "default":
@@ -403,7 +405,7 @@ def _undo(selection: Selection) -> str:
         case FileChoice.REFUSED:
             return "convert it to a format that the target accepts, or exclude it"
         case _:
-            return "nothing to do unless you want it searchable"
+            return "nothing to do, unless you want to search it"
 
 
 # -- sentences -----------------------------------------------------------------------------------------
@@ -411,7 +413,7 @@ def _undo(selection: Selection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Sentences:
-    """Puts evidence into sentences: the answer, then the evidence."""
+    """Writes the sentences of an explanation: the answer, then the evidence."""
 
     settings: MirrorSettings
     evidence: PathExplanation
@@ -422,8 +424,8 @@ class _Sentences:
         return f"run `{self.context.command_line(command)}`"
 
     def _next_pass(self) -> str:
-        """How to get a pass."""
-        # Next to a running kbsync a second one would find the state locked.
+        """Return how to start a pass."""
+        # While kbsync runs, a second one would find the state locked.
         return "the running kbsync takes care of it" if self.context.at_work else self._run("--once")
 
     def _wait(self) -> str:
@@ -439,19 +441,19 @@ class _Sentences:
         if stat.kind is FileKind.FOLDER or evidence.below is not None:
             return self._describe_folder()
         if server is None:
-            return f"It is not found because {self._why_absent()}."
+            return f"It is not searchable because {self._why_absent()}."
         if evidence.is_lost:
             repair = self._run(f"verify --repair --mirror {self.settings.name}")
-            return f"It is not found because the knowledge base no longer has its document; {repair}."
+            return f"It is not searchable because the knowledge base no longer has its document; {repair}."
         if self._is_folder_lost():
             halted = self._halt_with_command()
             return f"It is still searchable, as of the last time the folder was readable: {halted}."
         if stat.presence is Presence.UNKNOWN:
             return f"It is still searchable, as of the last time the file was readable: {stat.problem}."
         if stat.presence is Presence.MISSING:
-            return f"It is still found although the file is gone: {self._why_still_searchable()}."
+            return f"It is still searchable although the file is gone: {self._why_still_searchable()}."
         if selection is not None and selection.verdict.choice in (FileChoice.EXCLUDED, FileChoice.SKIPPED):
-            return f"It is still found although {_why(selection)}: {self._why_still_searchable()}."
+            return f"It is still searchable although {_why(selection)}: {self._why_still_searchable()}."
         entry = evidence.entry
         if entry is not None and awaits_renewal(entry, server) and not evidence.is_changed:
             approve = self._run(f"approve {self.settings.name}")
@@ -464,14 +466,14 @@ class _Sentences:
         older = "in an older version"
         if entry is not None and keeps_old_name(entry, server):
             older = f"by its old name, {server.label},"
-        return f"It is found {older} because {reason}."
+        return f"It is searchable {older} because {reason}."
 
     def _describe_folder(self) -> str:
-        """Return the state of the files in it: a directory is not a document itself."""
+        """Describe a directory by the state of the files in it, since it isn't a document itself."""
         selection, below = self.evidence.selection, self.evidence.below
         if selection is not None and selection.verdict.choice is not FileChoice.SELECTED:
             return (
-                f"It is a directory whose files are not found because {_why(selection)}; {_undo(selection)}."
+                f"Files in this directory are not searchable because {_why(selection)}; {_undo(selection)}."
             )
         if problem := self.evidence.folder_problem:
             return f"It is a directory that cannot be read: {problem}; the documents of its files stay."
@@ -519,7 +521,7 @@ class _Sentences:
         return self._why_halted() or "the next pass deletes its document, unless too many would go at once"
 
     def _why_outdated(self) -> str:
-        """Return why searches find other content than the file's; '' if they do not."""
+        """Return why searches find other content than the file's; '' if they find its own."""
         failed, entry = self._why_failed(), self.evidence.entry
         is_on_its_way = entry is not None and entry.status in (Status.PENDING, Status.INDEXING)
         if not (failed or is_on_its_way or self.evidence.is_changed):
@@ -542,7 +544,7 @@ class _Sentences:
         return halt.detail + (f"; run `{halt.cure}`" if halt.cure else "")
 
     def _why_halted(self) -> str:
-        """Return why the mirror is halted; '' if nobody has to fix the mirror first."""
+        """Return why the mirror is halted; '' if no user has to fix it first."""
         halt = self.evidence.halt
         if halt is None or halt.reason == TARGET_DOWN:
             return ""
@@ -562,7 +564,7 @@ class _Sentences:
         return f"the target refused it ({words}); edit it, exclude it in .kbsyncignore, or {retry}"
 
     def _progress(self) -> str:
-        """How far it has come."""
+        """Return how far indexing has come."""
         if (settling := self._settling()) != "":
             return settling
         states, status = {upload.state for upload in self.evidence.uploads}, self.evidence.status

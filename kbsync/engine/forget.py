@@ -1,7 +1,7 @@
-"""The end of a mirror: what it owns, and how to remove its state and documents.
+"""Forgets a mirror: what the mirror owns, and how to remove its state and documents.
 
-A mirror forgotten without its documents leaves their ids in the state (`state.forgotten`), so that they can
-still be deleted by its name.
+If a mirror is forgotten without its documents, their ids stay in the state (`state.forgotten`), so that they
+can still be deleted by its name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kbsync.state.store import StateStore
 
 PAGE = 500
 NAMED = 3
-"""How many paths a message names."""
+"""Maximum number of paths that a message names."""
 
 
 class StillThere(KbsyncError):
@@ -33,7 +33,7 @@ class StillThere(KbsyncError):
 class Belongings:
     """What a mirror owns: `documents` in its knowledge base, `elsewhere` in former ones.
 
-    `unsure`: uploads that may have become unknown documents.
+    `unsure`: uploads without a response, which may have created documents.
     """
 
     documents: int = 0
@@ -42,7 +42,7 @@ class Belongings:
 
 
 def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
-    """Return what would be forgotten, or deleted."""
+    """Return what forgetting the mirror would remove from the state, or delete."""
     owned = tx.uploads.owned(record.id, PROVEN)
     here = owned.pop(record.binding, 0) if record.binding is not None else 0
     unsure = 0 if record.binding is None else tx.uploads.count(record.id, record.binding, OUTCOME_OPEN)
@@ -51,9 +51,8 @@ def belongings(tx: Tx, record: MirrorRecord) -> Belongings:
 
 
 def leads_to(target: Target, actual: Base, base: BindingRecord) -> bool:
-    """Return whether the target, whose base is `actual`, leads to this base: ids mean nothing in another
-    one.
-    """
+    """Return whether the target, whose base is `actual`, opens this base. Ids mean nothing in another
+    base."""
     # The id identifies a base that kbsync made, even if it moved since the last pass.
     return base.base == actual.id and (target.limits.embedded or base.address == actual.address)
 
@@ -63,10 +62,10 @@ async def forget(
 ) -> int:
     """Drop every row of a mirror; returns how many documents were deleted before.
 
-    With `delete_documents` (which needs `target`) exactly the documents that rows prove ours are deleted in
-    the knowledge base the mirror is bound to. The ids of all others stay in the state. The caller holds the
-    lock. Raises `StillThere` when one of them could not be deleted, then no more than the deleted ones are
-    forgotten; `TargetError` when the target does not answer; `KbsyncError` when it leads to another base.
+    With `delete_documents` (which needs `target`), this deletes exactly the documents that rows prove ours,
+    in the knowledge base that the mirror is bound to. The ids of all others stay in the state. The caller
+    holds the lock. Raises `StillThere` if a document could not be deleted; then only the deleted ones are
+    forgotten. Raises `TargetError` if the target does not answer, and `KbsyncError` if it opens another base.
     """
     deleted = 0
     if delete_documents and record.binding is not None:
@@ -95,7 +94,7 @@ async def forget(
 
 
 async def release(store: StateStore, record: MirrorRecord, binding: BindingRecord) -> ForgottenBase | None:
-    """Record the mirror's documents in a former base as left behind; None if there are none.
+    """Record the mirror's documents in a former base as left behind. Returns None if there are none.
 
     The mirror continues without them. The caller holds the lock.
     """
@@ -118,10 +117,10 @@ async def note_listed(store: StateStore, base: ForgottenBase, target: Target) ->
 
 
 async def delete_left(store: StateStore, base: ForgottenBase, target: Target) -> int:
-    """Delete what a forgotten mirror left in a base; returns the number of documents.
+    """Delete the documents that a forgotten mirror left in a base. Returns how many.
 
-    The caller holds the lock and has checked that the target leads there. Raises `StillThere`; documents
-    deleted before that are no longer in the state.
+    The caller holds the lock and has checked that the target opens that base. If it raises `StillThere`, the
+    documents deleted before are no longer in the state.
     """
     deleted, after = 0, ""
     failures: list[tuple[str, str]] = []
@@ -192,7 +191,7 @@ async def _delete(target: Target, ids: Sequence[str]) -> Mapping[str, DeleteOutc
 
 
 def _record_deleted(tx: Tx, rows: Sequence[Upload]) -> None:
-    # Recorded even if the rest fails: if the mirror continues, a pass sends those files again.
+    # Recorded even if the rest fails, so that a later pass of the mirror sends those files again.
     for row in rows:
         tx.uploads.save(lifecycle.gone(row))
         tx.removals.release(row.id)

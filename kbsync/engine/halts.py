@@ -1,4 +1,5 @@
-"""Whether the work on a mirror is halted or in trouble, and when that is over. Nothing else decides that.
+"""Decides whether a mirror is halted or has a temporary problem, and when that is over. Nothing else decides
+that.
 
 A problem of one document concerns only that document (promise 9). `HaltState` decides when it is the target's
 problem: then no further document is tried until a person, or time, has fixed it.
@@ -6,12 +7,12 @@ problem: then no further document is tried until a person, or time, has fixed it
 | state  | work             | next                                                                        |
 |--------|------------------|-----------------------------------------------------------------------------|
 | FREE   | all              | `stop` → HALTED                                                             |
-| HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a person's word) → FREE |
+| HALTED | none             | `try_again` (the base answers) → TRYING; `release` (a user asks) → FREE     |
 | TRYING | all, to prove it | a document is accepted, or none is left → FREE; `stop` → HALTED             |
 
 A base that was missing and answers proves enough. If documents were accepted before but never finished, only
-a finished one proves anything. Trouble passes by itself: the target is down, or kbsync fails. It pauses the
-work, and is shown only once it lasts.
+a finished one proves anything. A temporary problem ends by itself: the target is down, or kbsync fails. It
+pauses the work, and is shown only if it lasts.
 
 `Halts` writes the halt to the state before it shows it; a write that fails is tried again (`refresh`).
 """
@@ -64,7 +65,7 @@ PROBE_EVERY, LONGEST_PROBE = 30.0, 900.0
 
 
 class Work(Enum):
-    """What the worker may do; see the table above."""
+    """What work may be done; see the table above."""
 
     FREE = "free"
     HALTED = "halted"
@@ -73,12 +74,13 @@ class Work(Enum):
 
 @dataclass
 class HaltState:
-    """The pure part: what requests and errors say about the target. Steady seconds throughout.
+    """The pure part: what requests and errors show about the target. All times are steady seconds.
 
     Nothing is sent before `not_before`. `error`: the last halt. `trouble`: why the target is down since
     `down_since`; '' if it is up. `is_full`: the account had no room to index; `is_stuck`: no document ever
-    finished. `rounds` and `jobs` count errors of kbsync itself in a row: of whole rounds, and of single jobs
-    while others may succeed. `unanswered`: documents whose uploads got no answer since one was accepted.
+    finished. `rounds` and `jobs` count consecutive errors of kbsync itself: of whole rounds, and of single
+    jobs while others may succeed. `unanswered`: documents whose uploads got no response since one was
+    accepted.
     """
 
     work: Work = Work.FREE
@@ -98,23 +100,22 @@ class HaltState:
 
     @property
     def halted(self) -> Halted | None:
-        """Why nothing may be sent."""
+        """Why nothing may be sent; None if work may continue."""
         return self.error if self.work is Work.HALTED else None
 
     def stop(self, error: Halted) -> None:
-        """Start no more work."""
+        """Stop starting work, because of this halt."""
         self.work, self.error = Work.HALTED, error
 
     def release(self) -> None:
-        """Resume: the cause of a halt is gone."""
+        """Resume the work: the cause of a halt is gone."""
         self._forget_trouble()
         self.work, self.is_stuck = Work.FREE, False
         self.refused_labels, self._refusal_code = [], ""
 
     def try_again(self) -> None:
-        """Try whether the cause of the halt is gone, now that the base answers; one more such error halts
-        again.
-        """
+        """Check whether the cause of the halt is gone, now that the base answers; one more such error halts
+        again."""
         if self.halted is not None:
             self.is_stuck = self.is_stuck or self.halted.halt == TARGET_STUCK
             # One more refusal is enough: a check costs one document, not five again.
@@ -136,7 +137,7 @@ class HaltState:
 
     @property
     def failing(self) -> str:
-        """The message once errors of kbsync don't go away by themselves; '' until then."""
+        """The message to show once errors of kbsync persist; '' until then."""
         return self.failure if max(self.rounds, self.jobs) >= MANY_FAILURES else ""
 
     def failed(self, error: Exception, now: float, *, of_round: bool) -> float:
@@ -145,7 +146,7 @@ class HaltState:
             self.rounds += of_round
             self.jobs += not of_round
             self.failure = bug_in_words(error)
-            # One document that always fails delays the others no longer than that (promise 9).
+            # A document that always fails delays the others no longer than this (promise 9).
             pause = pause_after(self.rounds) if of_round else min(STATE_PAUSE, pause_after(self.jobs))
             self.not_before = now + pause
         return self.not_before - now
@@ -161,18 +162,19 @@ class HaltState:
         """Record that a job ended and that its outcome is stored."""
         self.state_error, self.jobs = "", 0
 
-    # -- what the target answers -----------------------------------------------------------------------
+    # -- the target's responses -----------------------------------------------------------------------
 
     def answered(self, errors: Sequence[TargetError], requested: int, now: float) -> Halted | None:
-        """A request about `requested` documents ended with these errors; returns the halt to report.
+        """Record that a request about `requested` documents ended with these errors. Returns the halt to
+        report.
 
-        If all failed through no fault of theirs, the target is down and not called for a while.
+        If all failed and no document is at fault, the target is down and gets no requests for a while.
         """
         for error in errors:
             if isinstance(error, Halted):
                 return error
         unanswered_errors = [error for error in errors if isinstance(error, Unavailable | Unsure)]
-        # One answer about one document shows that the target is up, whatever happened to the others.
+        # A response about any document shows that the target is up, whatever happened to the others.
         if not unanswered_errors or len(unanswered_errors) < requested:
             self.answers()
             return None
@@ -184,12 +186,12 @@ class HaltState:
         return None
 
     def down(self, reason: str, now: float) -> None:
-        """Note that the target does not answer."""
+        """Record that the target does not answer."""
         self.down_since = self.down_since if self.trouble else now
         self.trouble = reason
 
     def answers(self) -> None:
-        """Note that the target answers."""
+        """Record that the target answers."""
         self.trouble = ""
 
     def is_down_for(self, seconds: float, now: float) -> bool:
@@ -197,9 +199,10 @@ class HaltState:
         return bool(self.trouble) and now - self.down_since >= seconds
 
     def note_losses(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> bool:
-        """Return whether the target, and no document, is to blame for the current lost answers.
+        """Return whether the target, not a document, is to blame for the uploads that got no response.
 
-        It is, once it answered no upload of `BLAME_LIMIT` different documents and accepted none between.
+        It is to blame once it answered no upload of `BLAME_LIMIT` different documents and accepted none in
+        between.
         """
         if any(not isinstance(outcome, TargetError) for _, outcome in outcomes):
             self.unanswered.clear()
@@ -220,9 +223,10 @@ class HaltState:
             self.prove()
 
     def blame(self, outcomes: Sequence[tuple[Upload, PutOutcome]]) -> Halted | None:
-        """Note refusals: after five in a row with one code and none accepted, the target is to blame.
+        """Record refusals. After five in a row with one code and none accepted, the target is to blame.
 
-        Of documents sent together that may succeed later one counts: a brief problem refuses all of them.
+        Of documents sent together that may succeed later, only one counts, because a brief problem refuses
+        all of them.
         """
         is_counted = False
         for upload, outcome in outcomes:
@@ -254,7 +258,7 @@ class Halts(HaltState):
     mirror: Mirror
     stored: Halt | None = None
     is_current: bool = False
-    """Whether this run wrote and logged `stored`; an earlier run may have left it in the state."""
+    """Whether this run wrote and logged `stored`, rather than reading it from the state of an earlier run."""
     _probe_at: float = 0.0
     _probe_wait: float = PROBE_EVERY
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -266,7 +270,7 @@ class Halts(HaltState):
             halt = going_on(halt, name, context.command_line, at_work=context.at_work)
         async with self._writing:
             if halt == self.stored and (self.is_current or halt is None):
-                return  # nothing new: neither a write nor a log line
+                return  # unchanged: neither write nor log it
             before = self.stored
             await self._write(halt)
             self.is_current = halt is not None
@@ -280,7 +284,7 @@ class Halts(HaltState):
         self.stored = halt
 
     async def halt(self, error: Halted) -> None:
-        """Halt until a user acts: neither the target nor the work on it can continue before."""
+        """Halt until a user acts: neither the target nor the work on it can continue before that."""
         self.stop(error)
         await self.show(self._describe(error))
 
@@ -298,7 +302,7 @@ class Halts(HaltState):
             await self.show(None)
 
     async def refresh(self) -> None:
-        """Show what lasts and end what is over, also if writing it failed earlier."""
+        """Show a problem that lasts and end a halt that is over, also if an earlier write failed."""
         await self.end_if_over()
         if self.halted is not None:
             await self.halt(self.halted)
@@ -319,9 +323,8 @@ class Halts(HaltState):
         return self.stored is not None and not self.is_about(*PASSING, FOLDER_MISSING)
 
     def take_probe(self) -> bool:
-        """Return whether to ask the base now if the cause is gone; during a halt, it asks less and less
-        often.
-        """
+        """Return whether to check now if the cause of the halt is gone. The longer the halt lasts, the rarer
+        the checks."""
         now, wait = self.mirror.clock.steady(), PROBE_EVERY
         if self.stored is None:
             self._probe_wait = PROBE_EVERY
@@ -333,8 +336,8 @@ class Halts(HaltState):
         return True
 
     async def show_trouble(self, reason: str, trouble: str) -> None:
-        """Show a temporary problem (`PASSING`), unless a more important one must be shown."""
-        # Not twice per run: it would hide what the run has learned since.
+        """Show a temporary problem (`PASSING`), unless a more important one is shown."""
+        # Only once per run: a second time would hide what the run has learned since.
         if self.stored is None or (self.is_about(*PASSING) and not self.is_current):
             await self.show(self._describe_trouble(reason, trouble))
 
@@ -344,14 +347,14 @@ class Halts(HaltState):
         return self._describe(Halted(reason, f"{trouble}; retrying within a minute"))
 
     async def begin_failed(self, error: TargetError) -> None:
-        """Record that the target did not answer at the start; this replaces a halt over a key."""
+        """Record that the target did not answer at the start. This replaces a halt about a key."""
         self.down(error.reason, self.mirror.clock.steady())
         if self.is_about(CREDENTIALS):
             # Notes about the key may concern another address.
             await self.show(self._describe_trouble(TARGET_DOWN, error.reason))
 
     async def note_unfinished(self, reason: str, trouble: str) -> None:
-        """Show in `status` why a pass could not end, until the next one starts."""
+        """Show in `status` why a pass could not finish, until the next pass starts."""
         if self.stored is None:
             cure = self.mirror.context.command_line(f"--once --mirror {self.mirror.settings.name}")
             await self._write(Halt(reason, f"{trouble}; the next pass continues from there", cure))

@@ -1,8 +1,9 @@
-"""Requests of commands while this process holds the lock: approve, retry, repair, audit, rescan.
+"""Carries out the requests of other commands while this process holds the lock: approve, retry, repair,
+audit, rescan.
 
 A command leaves a message in the state and wakes the process that holds it. The process carries out a message
-one batch of documents per transaction, the last together with the end of the message. After a crash in the
-middle it repeats some of it, which changes nothing.
+in batches of documents, one transaction each; the last one also ends the message. After a crash in the middle
+it repeats part of the work, which changes nothing.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from kbsync.state.store import StateStore
 T = TypeVar("T")
 
 PAGE = 500
-"""Documents of one transaction."""
+"""Number of documents in one transaction."""
 
 
 class MalformedMessage(ValueError):
-    """A message that lacks the form that commands write; kbsync does nothing of it."""
+    """A message that isn't of a form that commands write. kbsync ignores it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Dropped:
 
 @dataclass(slots=True)
 class InboxResult:
-    """What the run must do next: files to check again, whether a halt may be over, whether to audit now and
-    whether to compare the whole folder."""
+    """What the run must do next: check files again, check whether a halt is over, audit now, compare the
+    whole folder."""
 
     recheck: set[str] = field(default_factory=set)
     resumed: bool = False
@@ -75,8 +76,8 @@ class Inbox:
     async def carry_out(self) -> InboxResult:
         """Carry out all messages, oldest first.
 
-        It drops a message that cannot be carried out, which would otherwise end every later pass. It does
-        nothing of a malformed one. Its author can ask again.
+        A message that can't be carried out is dropped, because it would end every later pass too. A malformed
+        one is ignored. The user can request it again.
         """
         name = self._journal.binding.settings.name
         messages, unknown = await self._store.read(
@@ -137,7 +138,7 @@ class Inbox:
             tx.holds.approve(number, now)
 
     async def _find_unread(self, paths: Collection[str] | None) -> set[str]:
-        """Return the unreadable files and directories, all or those of these paths."""
+        """Return the unreadable files and directories: all, or those of these paths."""
         mirror, requested = self._journal.binding.mirror, None if paths is None else set(paths)
         folders = await self._store.read(lambda tx: tx.folders.problems(mirror))
         unread = {folder.path for folder in folders if not folder.is_excluded}
@@ -178,8 +179,8 @@ class Inbox:
         def failed_before(after: int, tx: Tx) -> list[Upload]:
             return tx.uploads.failed_before(binding.mirror, binding.id, after, PAGE)
 
-        # Documents in progress get their tries back: they may have had the same trouble, and would
-        # fail right after it is over.
+        # Documents in progress get their tries back: they may have met the same problem, and would fail right
+        # after its end.
         for find, change in ((failed, release), (failed_before, forgive)):
             after, last = 0, await self._store.read(lambda tx: tx.uploads.highest())
             while after < last and (rows := await self._store.read(partial(find, after))):
@@ -190,8 +191,8 @@ class Inbox:
                 await self._store.write(partial(change, matching))
 
     def _fetch_again(self, tx: Tx, path: str) -> None:
-        # A web page changes without its link file: `retry` with that file means the current page.
-        # Without a digest the document is sent again, like that of an edited file.
+        # A web page changes without its link file, so `retry` of that file requests the current page. Without
+        # a digest the document is sent again, as after an edit.
         for upload in self._journal.uploads(tx, path):
             if upload.state is UploadState.SERVING:
                 tx.uploads.set_content(upload.id, digest="")
@@ -200,8 +201,8 @@ class Inbox:
     async def _repair(self, message: Message) -> None:
         """Send `missing` documents again and delete `strays`.
 
-        If a stray is a copy of a missing one, it replaces that one and nothing is sent. Another base than the
-        audited one may use the same ids for other documents.
+        If a stray is a copy of a missing document, it replaces that one and nothing is sent. A base other
+        than the audited one may use the same ids for other documents.
         """
         if message.args.get("base", self._journal.binding.base) != self._journal.binding.base:
             return
@@ -262,7 +263,7 @@ def _paths(args: Mapping[str, Any], name: str) -> list[str]:
         try:
             encoded = os.fsencode(path)
         except UnicodeEncodeError as error:
-            raise MalformedMessage(f"`{name}` has a path that no file can have") from error
+            raise MalformedMessage(f"`{name}` has a path that isn't valid for a file") from error
         if b"\0" in encoded or path.startswith("/") or ".." in path.split("/"):
             raise MalformedMessage(f"`{name}` has a path that is not in the folder: {printable(path)}")
     return paths
@@ -292,4 +293,4 @@ def refuse_malformed(message: Message) -> None:
         case "audit" | "rescan":
             pass
         case _:
-            raise MalformedMessage(f"{printable(message.verb)!r} is not a request that kbsync knows")
+            raise MalformedMessage(f"{printable(message.verb)!r} is not a known request")

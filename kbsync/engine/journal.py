@@ -1,9 +1,9 @@
 """The rows of files and uploads of one mirror, and decisions about them, in one transaction.
 
 Every method takes the transaction it runs in. A method that changes the row of a file or upload ends with
-`decide`, which asks the planner what follows, so that rows and intentions never disagree on disk. A method
-that takes an upload's number reads its row again: the planner may have changed its decision during a request.
-They return what is worth a log line.
+`decide`, which asks the planner for the next step, so that rows and decisions never disagree on disk. A
+method that takes an upload's number reads its row again, because the planner may have changed its decision
+during a request. Methods return what to log.
 """
 
 from __future__ import annotations
@@ -70,21 +70,20 @@ SAME_ADDRESS_PAUSE = SAME_TEXT_PAUSE = 2.0
 PROOF_TRIES = 4
 
 TIMES_AGREE = 120.0
-"""Maximum number of seconds between a document's time and its upload; only `CLOCK_SLACK` more disproves a
-match.
-"""
+"""Maximum number of seconds between a document's time and its upload; only `CLOCK_SLACK` on top of it
+disproves a match."""
 AGREE, DIFFER = "agree", "differ"
 
 UNPROVEN = "unproven"
-"""Code of a web page that failed because nothing proves which document belongs to it."""
+"""Failure code of a web page if nothing proves which document belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSeen:
     """The result of checking one file. `digest` None: its bytes were not read (skipped, unreadable).
 
-    `problem`: why it could not be read; what is known about it stays. `fresh`: a user is waiting for it.
-    `renamed_from`: the path the same file had before.
+    `problem`: why it could not be read; its row then stays as it was. `fresh`: a user is waiting for it.
+    `renamed_from`: the path that the same file had before.
     """
 
     path: str
@@ -102,7 +101,7 @@ class FileSeen:
 class Happened:
     """One canonical log line: `event` is `noun.past_verb`, with the `upload` at that time.
 
-    `phases`: the seconds from its intent to its end, by phase; None if it was not sent.
+    `phases`: the seconds of each phase, from the intent to the end; None if it was not sent.
     """
 
     event: str
@@ -116,7 +115,7 @@ class Happened:
 
     @property
     def seconds(self) -> float:
-        """From intent to end; 0.0 if it was not sent."""
+        """The seconds from the intent to the end; 0.0 if the document was not sent."""
         return sum((self.phases or {}).values())
 
     @property
@@ -152,7 +151,7 @@ class Journal:
 
     @property
     def timing(self) -> Timing:
-        """The time, chance, limits and the known lag, for lifecycle steps."""
+        """The time, randomness, limits and known lag, for lifecycle steps."""
         after = self.binding.settings.absent_after
         return Timing(self._clock.wall(), self._clock.chance, self.binding.limits, after, self._lag)
 
@@ -161,18 +160,18 @@ class Journal:
         self._allowed = tx.recipes.allowed(self.binding.mirror)
 
     def recall(self, tx: Tx) -> None:
-        """Load what earlier runs learned: allowed recipes, the list's lag, whether times agree."""
+        """Load what earlier runs learned: the allowed recipes, the list's lag, and whether times agree."""
         self.recall_recipes(tx)
         self._lag = float(tx.meta.get(BindingFact.LAG, self.binding.id) or 0.0)
         self._times = tx.meta.get(BindingFact.TIMES, self.binding.id)
 
     def _note_time(self, tx: Tx, upload: Upload, created: float | None) -> None:
         """Compare the target's creation time of a document just uploaded with the clock."""
-        # Times in ids are documented nowhere. They are evidence once ids of our own answered uploads to this
-        # base have agreed with the clock, and never again once one did not.
+        # No vendor documents times in ids. They are evidence once ids of our own answered uploads to this
+        # base agreed with the clock, until one of them does not.
         now = self._clock.wall()
         if created is None or upload.sent_at is None or upload.sent_at > now or self._times == DIFFER:
-            return  # it reports none, or a clock was set back
+            return  # the target reports none, or a clock was set back
         is_right = upload.sent_at - TIMES_AGREE <= created <= now + TIMES_AGREE
         agreement = AGREE if is_right else DIFFER
         if agreement == self._times:
@@ -187,15 +186,15 @@ class Journal:
             log.warning("times.differ", mirror=self.binding.settings.name, detail=detail)
 
     def is_paused(self, tx: Tx) -> bool:
-        """Return whether a person paused the mirror: nothing may begin now."""
+        """Return whether a user paused the mirror, so that no new work may start."""
         return tx.pauses.current(self.binding.mirror, self._clock.wall()) is not None
 
     def observe(self, tx: Tx, file: FileSeen) -> None:
         """Record the check of a file and decide about its path."""
         mirror, now, old = self.binding.mirror, self._clock.wall(), file.renamed_from
         rows = [] if old is None else self.uploads(tx, file.path)
-        # The uploads go along with a renamed file, unless a document answers or is on its way at its new path
-        # already: it was sent before the state was lost, say.
+        # The uploads follow a renamed file, unless its new path already has a document or an upload, for
+        # instance one sent before the state was lost.
         if old is not None and not any(row.state.serves or row.state.in_flight for row in rows):
             tx.uploads.move(mirror, self.binding.id, old, file.path)
             self._record_kept_rename(tx, old, file.path)
@@ -223,7 +222,7 @@ class Journal:
         self._decide(tx, entry, file.fresh)
 
     def _record_kept_rename(self, tx: Tx, former: str, path: str) -> None:
-        """Write a rename into the history that changes nothing at the target (`renames: keep`)."""
+        """Record a rename in the history that changes nothing at the target (`renames: keep`)."""
         mirror, abilities = self.binding.mirror, self.binding.abilities
         server = serving(self.uploads(tx, path))
         if server is not None and not abilities.renames and abilities.rename_policy == "keep":
@@ -235,7 +234,7 @@ class Journal:
         """Record that the file is being written: it is pending, and any later scan checks it again (promise
         8).
 
-        `is_selected`: the rules select it as it is now, whatever an earlier verdict says.
+        `is_selected`: the rules select the file as it is now, whatever an earlier verdict was.
         """
         now = self._clock.wall()
         stored = tx.entries.get(self.binding.mirror, path) or _not_seen_yet(path, now)
@@ -248,25 +247,26 @@ class Journal:
         tx.entries.put(self.binding.mirror, waiting)
 
     def expect(self, tx: Tx, path: str) -> None:
-        """Create a file row for a document without one: the next scan finds the file, or misses it."""
+        """Create a file row for a document without one; the next scan finds the file or counts it as
+        missing."""
         tx.entries.put(self.binding.mirror, _not_seen_yet(path, self._clock.wall()))
 
     def file_gone(self, tx: Tx, path: str) -> None:
-        """Two checks did not find the file."""
+        """Record that two checks did not find the file."""
         tx.entries.set_presence(self.binding.mirror, path, Presence.GONE)
         self.decide(tx, path)
 
     def file_unknown(self, tx: Tx, path: str) -> None:
-        """A check could not tell whether the file exists."""
+        """Record that a check could not tell whether the file exists."""
         stored = tx.entries.get(self.binding.mirror, path)
-        # If a document is kept for a missing file, an inaccessible path is no news: otherwise a
-        # person would not be asked about it once `deletions: never` is over.
+        # A document kept for a missing file stays that way if the path becomes inaccessible. Otherwise nobody
+        # would be asked about it once `deletions: never` is over.
         if stored is not None and (stored.status, stored.presence) != (Status.KEPT, Presence.GONE):
             tx.entries.set_presence(self.binding.mirror, path, Presence.UNKNOWN)
             self.decide(tx, path)
 
     def deselect(self, tx: Tx, path: str, verdict: Verdict, by_person: bool) -> None:
-        """The file exists and is no longer selected."""
+        """Record that the file exists but is no longer selected."""
         stored = tx.entries.get(self.binding.mirror, path)
         if stored is not None:
             tx.entries.put(self.binding.mirror, replace(stored, verdict=verdict, by_person=by_person))
@@ -313,10 +313,12 @@ class Journal:
     def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
         for index, upload in enumerate(uploads):
             if upload.state is UploadState.SERVING and is_address(upload.name) and is_link(entry.path):
-                # The target identifies a page by its address: a renamed link file only gets a new name here.
+                # The target identifies a page by its address: renaming a link file only changes the name in
+                # the state.
                 uploads[index] = replace(upload, label=entry.path)
             if self.binding.abilities.weighs and not is_undecided(desired):
-                # The serving row records the other recipe its file needs, so that these can be counted.
+                # The serving row records the recipe that its file needs instead, so that these rows can be
+                # counted.
                 is_other = upload.state is UploadState.SERVING and not removal_cause(desired)
                 is_other = is_other and only_recipe_differs(upload, desired, self.binding.abilities)
                 wanted_recipe = desired.recipe if is_other else ""
@@ -324,7 +326,7 @@ class Journal:
             if uploads[index] != upload:
                 tx.uploads.save(uploads[index])
         if any(upload.state.serves for upload in uploads):
-            # Their deletes waited for a check of the file; if another document serves, none is needed.
+            # These deletions waited for a check of the file, which isn't needed if another document serves.
             for upload in filter(lifecycle.awaits_file, uploads):
                 tx.uploads.save(lifecycle.delete_after_all(upload, self.timing))
         if entry.presence is Presence.GONE and all(u.state in WITHOUT_FILE for u in uploads):
@@ -342,7 +344,7 @@ class Journal:
     def _carry_out(
         self, tx: Tx, desired: Desired, rows: dict[int, Upload], action: Action, fresh: bool
     ) -> bool:
-        """Carry out a decision; True if rows changed so that more may follow."""
+        """Carry out a decision. Returns True if rows changed so that more may follow."""
         now, mirror = self._clock.wall(), self.binding.mirror
         name = action.step.name.lower()
         log_debug("action.decided", mirror=self.binding.settings.name, path=desired.path, action=name)
@@ -401,18 +403,18 @@ class Journal:
                 tx.uploads.set_content(upload.id, recipe=desired.recipe)
                 changed = lifecycle.reslice(upload, self.timing)
             case _:
-                return False  # it is already to be done
+                return False  # already scheduled
         tx.uploads.save(changed)
         return True
 
     def _free_name(
         self, tx: Tx, path: str, digest: str, taken_names: Sequence[str] = (), start: int = 0
     ) -> str:
-        """Return a name at the target for these bytes that no document or upload of this base has, or may
+        """Return a name at the target for these bytes that no document or upload of this base has or may
         have.
 
-        `taken_names`: names at the path itself; `start`: the first number to try. If our marker identifies
-        documents, names need not be unique.
+        `taken_names`: names used at the path itself; `start`: the first number to try. If our marker
+        identifies documents, names need not be unique.
         """
         naming = self.binding.naming
         if self.binding.limits.marks:
@@ -436,7 +438,7 @@ class Journal:
             if old.state.serves and old.id != upload.id:
                 entry = tx.entries.get(self.binding.mirror, path) if old.state is UploadState.HELD else None
                 if entry is not None and removal_cause(self.desired(entry)):
-                    # The predecessor's deletion needs approval: now that of the new document does.
+                    # The predecessor's deletion needed approval, so the new document's does now.
                     tx.removals.inherit(old.id, upload.id)
                     upload = lifecycle.hold(upload)
                 tx.removals.release(old.id)
@@ -453,7 +455,8 @@ class Journal:
     ) -> list[Upload]:
         """Move uploads from INTENDED to SENDING; return those that may be sent.
 
-        `addresses`: of web pages, by upload. The address of a page identifies it and becomes its name.
+        `addresses`: the addresses of web pages, by upload. The address of a page identifies it and becomes
+        its name.
         """
         claimed = []
         for number in numbers:
@@ -462,11 +465,11 @@ class Journal:
                 continue
             address = addresses.get(number)
             if address is not None and tx.uploads.is_in_doubt(address):
-                # One after the other: if both answers were lost, nothing would tell their documents apart.
+                # One after the other: if both responses were lost, nothing could tell their documents apart.
                 reason = "waiting for another document with the same address"
                 tx.uploads.save(lifecycle.refund(upload, reason, self.timing, SAME_ADDRESS_PAUSE))
                 continue
-            # The target accepts no other document with a text whose failed one is still to be deleted.
+            # The target accepts no second document with the same text until the failed one is deleted.
             if self.binding.texts_once and any(
                 (row.state, row.purpose, row.digest) == (UploadState.RETIRING, Purpose.RETIRE, upload.digest)
                 for row in self.uploads(tx, upload.path or "")
@@ -491,9 +494,8 @@ class Journal:
                 self.decide(tx, upload.path)
 
     def put_ended(self, tx: Tx, number: int, outcome: PutOutcome, *, spent: bool = True) -> Happened | None:
-        """Record the outcome of a put, also of one whose response was lost. `spent`: the document may have
-        caused the loss.
-        """
+        """Record the outcome of a put, even if its response was lost. `spent`: the document may have caused
+        the loss."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.SENDING:
             return None
@@ -534,7 +536,7 @@ class Journal:
         predecessors = [row for row in rows_at_path if row.state.serves and row.id != upload.id]
         if replaced and upload.state is UploadState.INDEXING:
             self._removed_before(tx, upload)
-        # The same bytes served the file under another name before: that was a rename.
+        # The same bytes served the file under another name before, so this was a rename.
         if upload.predecessor is not None and (before := tx.uploads.get(upload.predecessor)) is not None:
             predecessors.append(before)
         content = (upload.digest, upload.recipe)
@@ -602,9 +604,9 @@ class Journal:
         return None
 
     def orphan_with(self, tx: Tx, upload: Upload, twin: str) -> Upload | None:
-        """Return the document `twin`, if it was adopted and has the bytes of this upload and no file.
+        """Return the adopted document `twin` if it has the bytes of this upload and no file.
 
-        No file: none is stored at its path, or one that has other bytes or is not selected.
+        It has no file if none is recorded at its path, or only one with other bytes or an unselected one.
         """
         for row in tx.uploads.by_remote(self.binding.id, twin):
             is_adoptable = row.state is UploadState.ADOPTING and row.path not in (None, upload.path)
@@ -621,8 +623,7 @@ class Journal:
 
     def _take_orphan(self, tx: Tx, upload: Upload, twin: str) -> bool:
         """Give the file, renamed while the state was lost, its old document again, in place of the failed
-        one.
-        """
+        one."""
         orphan = self.orphan_with(tx, upload, twin)
         if orphan is None or upload.path is None or upload.purpose is not Purpose.SERVE:
             return False
@@ -632,7 +633,7 @@ class Journal:
         return True
 
     def is_to_be_resliced(self, tx: Tx, number: int) -> bool:
-        """Return whether the target must still index this document again, and may be asked to now."""
+        """Return whether the target must index this document again, and may be asked to do so now."""
         if self.is_paused(tx):
             return False
         upload = tx.uploads.get(number)
@@ -640,9 +641,8 @@ class Journal:
         return is_indexing and upload is not None and upload.phase is Phase.TO_CUT
 
     def resliced(self, tx: Tx, number: int, remedy: Remedy) -> None:
-        """Record that the target was asked to index a document again; if it can't, a fresh upload replaces
-        it.
-        """
+        """Record that the target was asked to index a document again; if it can't, a new upload replaces the
+        document."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.INDEXING or upload.phase is not Phase.TO_CUT:
             return
@@ -657,7 +657,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def proof_ended(self, tx: Tx, number: int, digest: str | None) -> None:
-        """Record the digest of an adopted document's bytes; None: they are not available now."""
+        """Record the digest of an adopted document's bytes; None if they are not available now."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
             return
@@ -672,7 +672,7 @@ class Journal:
         self._decide_for(tx, upload)
 
     def release_blamed(self, tx: Tx, paths: Collection[str], code: str, reason: str) -> None:
-        """Release rejections for which the target was to blame: they cost no document a try (promise 9)."""
+        """Release rejections that were the target's fault; they cost no document a try (promise 9)."""
         for path in paths:
             for upload in self.uploads(tx, path):
                 if upload.state is UploadState.FAILED and upload.code == code and upload.remote_id is None:
@@ -683,8 +683,8 @@ class Journal:
         self, tx: Tx, upload: Upload, why: DocStatus, remedy: Remedy = Remedy.NONE
     ) -> Happened | None:
         """Handle a final failure to index: send a fresh upload while tries are left, else quarantine."""
-        # A fresh upload comes after the target was asked to index again, or in place of that where it cannot
-        # be asked. If the account is to blame it costs the document no try. What a person hid stays hidden.
+        # Upload again after the target was asked to index again, or if it can't be asked. If the account is
+        # to blame, that costs the document no try. A document that a user hid stays hidden.
         offered = self.binding.abilities.reembeds and remedy is not Remedy.NOT_OFFERED
         tries = self.binding.limits.reembed_tries + (1 if offered else 0)
         if not why.is_final and (why.halt or upload.repairs < tries):
@@ -708,9 +708,10 @@ class Journal:
         started_at: float,
         doubt: Listed | None = None,
     ) -> Happened | None:
-        """Record the search of a complete list, begun at `started_at`, for an unsure, lost or deleted row.
+        """Record the result of searching a complete list, begun at `started_at`, for an unsure, lost or
+        deleted row.
 
-        `doubt`: a document that may be this web page's, but unproven.
+        `doubt`: a document that may be this web page's, but is unproven.
         """
         upload = tx.uploads.get(number)
         if upload is not None and listed is not None and self._is_taken(tx, upload, listed):
@@ -736,14 +737,14 @@ class Journal:
         return None
 
     def _is_taken(self, tx: Tx, upload: Upload, listed: Listed) -> bool:
-        """Return whether another upload has a document that only its name gives to this one."""
+        """Return whether another upload has a document that only its name assigns to this one."""
         if upload.remote_id is not None or self.binding.limits.marks:
             return False
         holders = tx.uploads.holders(self.binding.id, listed.remote_id)
         return any(not (row.state.is_final and self.binding.limits.ids_return) for row in holders)
 
     def _send_after_loss(self, tx: Tx, lost: Upload) -> Happened | None:
-        """Send a lost upload again; it keeps counting, and fails after too many losses (promise 9)."""
+        """Send a lost upload again; the count of losses continues, and too many fail it (promise 9)."""
         for row in self.uploads(tx, lost.path or ""):
             is_same = (row.digest, row.recipe) == (lost.digest, lost.recipe)
             if row.state is UploadState.INTENDED and is_same:
@@ -755,14 +756,14 @@ class Journal:
         return None
 
     def _unproven(self, tx: Tx, upload: Upload, doubt: Listed) -> Happened | None:
-        """Handle a web page whose response was lost, and a document that may be that page."""
-        # Sent again, it may exist twice; adopted, it may be foreign (promise 6): a person decides.
+        """Fail a web page whose response was lost while an unproven document may be that page."""
+        # If sent again, it may exist twice; if adopted, it may be foreign (promise 6). So a user decides.
         if upload.purpose is Purpose.RETIRE:
             tx.uploads.save(lifecycle.drop(upload))
             return None
         name = printable(doubt.name)[:100]
         reason = (
-            "its upload got no answer, and a document created at that time may be its page "
+            "its upload got no response, and a document created at that time may be its page "
             f"({name}, {doubt.remote_id}); if it is, delete that one at the service, then retry this one"
         )
         failed = lifecycle.reject(upload, reason, UNPROVEN)
@@ -770,8 +771,8 @@ class Journal:
         return self._record(tx, self._make_event(failed))
 
     def _found_again(self, tx: Tx, upload: Upload, listed: Listed) -> Happened | None:
-        """Handle an upload that was given up and appeared: it serves only if nothing else does."""
-        # The target's list was this late: from now on, wait twice as long before believing an absence.
+        """Handle an upload that was given up and appeared after all: it serves only if nothing else does."""
+        # The target's list was this late, so from now on wait twice as long before an absence counts.
         lag = min(lifecycle.lag_seen(upload), LONGEST_LAG)
         if lag > self._lag:
             self._lag = lag
@@ -809,9 +810,8 @@ class Journal:
                 tx.uploads.save(lifecycle.poll_again(row, self.timing))
 
     def _is_served(self, tx: Tx, upload: Upload, is_ready: bool) -> bool:
-        """Return whether another upload serves this path, or brings the same version and this is not
-        `is_ready`.
-        """
+        """Return whether another upload serves this path, or brings the same version while this one is not
+        `is_ready`."""
         if upload.path is None or tx.entries.get(self.binding.mirror, upload.path) is None:
             return True  # no file needs it any more
         version = (upload.digest, upload.recipe)
@@ -821,7 +821,7 @@ class Journal:
         return serves or (is_coming and not is_ready)
 
     def delete_ended(self, tx: Tx, number: int, outcome: DeleteOutcome) -> Happened | None:
-        """A delete was answered."""
+        """Record the target's response to a delete."""
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.RETIRING:
             return None
@@ -870,7 +870,7 @@ class Journal:
     def recover(self, tx: Tx, busy: Collection[int] = (), *, spent: bool = True) -> int:
         """Mark every upload in flight as unsure, except those still running, `busy`. Returns how many.
 
-        `spent`: a document may be to blame, as when kbsync was killed while sending it.
+        `spent`: a document may be to blame, for instance if kbsync was killed while sending it.
         """
         sending = tx.uploads.in_states(
             self.binding.mirror, self.binding.id, (UploadState.SENDING,), limit=1_000_000
@@ -895,7 +895,7 @@ class Journal:
             self.decide(tx, upload.path)
 
     def _record(self, tx: Tx, happened: Happened, former: str = "") -> Happened:
-        """Write an event into the history; `former`: the path before a rename."""
+        """Record an event in the history; `former`: the path before a rename."""
         upload, event = happened.upload, _HISTORY.get(happened.event)
         if event is HistoryEvent.UPLOADED and happened.replaced:
             event = HistoryEvent.REPLACED
@@ -928,7 +928,8 @@ class Journal:
         return Happened(event_name, upload, {name: max(0.0, seconds) for name, seconds in phases.items()})
 
     def hurry(self, tx: Tx, ids: Collection[str]) -> bool:
-        """Poll the documents with these remote ids soon if they are being indexed; return whether any is."""
+        """Schedule an early poll for documents with these remote ids that are being indexed. Returns whether
+        there are any."""
         binding, is_ours = self.binding, False
         for remote_id in ids:
             for row in tx.uploads.by_remote(binding.id, remote_id):
@@ -951,9 +952,8 @@ def _not_seen_yet(path: str, now: float) -> FileRow:
 
 
 def _stands_in(action: Action, rows: Mapping[int, Upload]) -> bool:
-    """Return whether the path's server was or will be deleted for the upload: it continues, and is weighed
-    later.
-    """
+    """Return whether the document that served the path was or will be deleted for the upload, so that the
+    upload continues and is decided about later."""
     upload, server = rows[action.upload or 0], serving(rows.values())
     is_same = server is None or server.digest == upload.digest
     return upload.state.in_flight and upload.predecessor is not None and is_same

@@ -1,11 +1,11 @@
-"""Whose is a listed document? Reads the target's list and compares it with the rows of the state.
+"""Finds out who owns a listed document: reads the target's list and compares it with the rows of the state.
 
 `identify` is pure, and the only place that compares the names, tags, lengths, times and marks of listed
-documents. What follows is the caller's: to adopt a document, to settle an open upload, to report or repair.
+documents. The caller acts on the result: adopts a document, settles an open upload, reports or repairs.
 
-If the target keeps our mark, the mark decides. Elsewhere a document belongs to an upload if it has the name
-that was sent (as far as the service kept it), the length of the bytes, is not older than the request, as far
-as its time is evidence, and no other upload holds it.
+If the target keeps our mark, the mark decides. Otherwise a document belongs to an upload if it has the name
+that was sent (as far as the service kept it) and the length of the bytes, is not older than the request (if
+its time is evidence), and no other upload holds it.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ CLOCK_SLACK = 240.0
 """Maximum number of seconds the clocks of target and machine may differ after correction."""
 
 LATE = 900.0
-"""Seconds after a request within which its document may have been created."""
+"""Maximum number of seconds between a request and the creation of its document."""
 
 EARLIEST, LATEST = 5.0, 120.0
-"""Seconds around a request: a web page with its address, created within them, belongs to it."""
+"""Maximum number of seconds between a request and the creation of the web page that belongs to it."""
 
 
 class Whose(enum.Enum):
-    """Who owns a document, and why; kbsync leaves one alone that is not proven ours (promise 6)."""
+    """Who owns a document, and what proves it. kbsync leaves documents alone that are not proven ours
+    (promise 6)."""
 
     ROW = enum.auto()  # ours: an upload of this mirror that needs it has its id
     ENDED = enum.auto()  # ours: an upload that needs it no more has its id
@@ -63,8 +64,8 @@ class Whose(enum.Enum):
 class Claim:
     """The owner of a listed document. `listed` has its path and what is known about its bytes: from its row,
     its mark or its name. `row`: the upload that has its id or whose mark it has. `uploads`: the open uploads
-    it may be. `doubts`: those of web pages that it may be, if nothing in the list can prove it.
-    """
+    it may belong to. `doubts`: uploads of web pages that it may belong to, if nothing in the list can prove
+    that."""
 
     whose: Whose
     listed: Listed
@@ -74,12 +75,12 @@ class Claim:
 
     @property
     def remote_id(self) -> str:
-        """Its id at the target."""
+        """The document's id at the target."""
         return self.listed.remote_id
 
     @property
     def path(self) -> str:
-        """Its path, '' if it has none."""
+        """The document's path, '' if it has none."""
         return self.listed.path or ""
 
     @property
@@ -89,7 +90,7 @@ class Claim:
 
     @property
     def is_new(self) -> bool:
-        """Whether it is or may be ours, while no row says that it exists and no upload may be its own."""
+        """Whether the document is or may be ours, while no row has it and no upload may own it."""
         row = self.row
         is_known = row is not None and row.remote_id == self.remote_id and not row.state.is_final
         return not is_known and not self.uploads and self.whose in (Whose.ENDED, Whose.MARK, Whose.PATH)
@@ -103,11 +104,11 @@ class Claim:
 
     @staticmethod
     def problem_of_json(fields: Mapping[str, Any]) -> str:
-        """Return why `to_json` cannot have written these fields; '' if it can."""
+        """Return why these fields can't come from `to_json`; '' if they can."""
         wrong = [name for name in _TEXTS if not isinstance(fields.get(name), str)]
         wrong += [name for name in ("size", "upload") if not _is_number(fields.get(name))]
         wrong += [] if isinstance(fields.get("recipe"), str | None) else ["recipe"]
-        return f"a document to be deleted has no usable {' and no '.join(wrong)}" if wrong else ""
+        return f"a document to delete has no usable {' and no '.join(wrong)}" if wrong else ""
 
     @staticmethod
     def from_json(tx: Tx, fields: Mapping[str, Any]) -> Claim:
@@ -125,7 +126,7 @@ _LISTED = (*_TEXTS, "size", "recipe")
 
 
 def _is_number(value: object) -> bool:
-    """Return whether it is None or a whole number that SQLite can store."""
+    """Return whether the value is None or a whole number that SQLite can store."""
     return value is None or (type(value) is int and abs(value) < 2**63)
 
 
@@ -138,13 +139,13 @@ def identify(
     trusts_times: bool = False,
 ) -> Claim:
     """Return the owner of the document. `holders`: uploads of this base that have its id, newest first.
-    `candidates`: open uploads of this mirror and, if the target keeps marks, the one whose mark it has.
-    `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm.
-    """
+    `candidates`: open uploads of this mirror and, if the target keeps marks, the upload whose mark it has.
+    `trusts_times`: its time can disprove that it belongs to an upload; otherwise a time can only confirm
+    that."""
     marks, candidates = binding.limits.marks, list(candidates)
     if binding.limits.embedded:  # all documents of the base are this mirror's now
         holders = [row for row in holders if _is_mine(binding, row)]
-    # Of several, the one that needs it most.
+    # If there are several, choose the one that needs it most.
     holder = max(holders, key=lambda row: (_needs_document(row), _is_mine(binding, row)), default=None)
     if candidates or holder is None:
         listed = binding.read(listed)
@@ -198,9 +199,8 @@ def _needs_document(row: Upload) -> bool:
 
 
 def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
-    """Return whether it has a kbsync's mark or, where there are none, a tag of ours and, if known, its
-    bytes.
-    """
+    """Return whether the document has a mark of kbsync or, at targets without marks, a tag of ours and (if
+    known) its bytes."""
     if binding.limits.marks:
         return listed.upload_id is not None
     tag = binding.read(listed).digest
@@ -208,14 +208,15 @@ def was_sent_by_kbsync(binding: Binding, listed: Listed) -> bool:
 
 
 def has_bytes(entry: FileRow, listed: Listed) -> bool:
-    """Return whether the file's bytes are, as far as known, those of the document."""
+    """Return whether the file's bytes, as far as known, are those of the document."""
     # Without a length a tag alone proves nothing.
     listed_bytes, digest = (listed.digest or "", listed.size or 0), entry.digest
     return digest is not None and digests_match(*listed_bytes, digest, entry.stamp.size)
 
 
 def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> bool | None:
-    """Return whether the document is that of this upload; False if it may be, None if it is not."""
+    """Return whether the document is that of this upload: True if proven, False if it may be, None if it is
+    not."""
     if binding.limits.marks:
         is_same = listed.digest in (None, row.digest) and listed.size in (None, row.size)
         return True if listed.upload_id == row.id and _is_mine(binding, row) and is_same else None
@@ -230,11 +231,11 @@ def _fit(binding: Binding, row: Upload, listed: Listed, trusts_times: bool) -> b
 def _fit_page(
     binding: Binding, address: str, listed: Listed, after: float | None, trusts_times: bool
 ) -> bool | None:
-    """Return the same as `_fit` for the page of a link file, created `after` seconds after the request.
+    """Return the same as `_fit` for the web page of a link file, created `after` seconds after the request.
 
-    A list has no name of ours for a web page. The proof is its address, if the list has it, and the creation
-    time of the document: between the request and a while after it. Without both it stays a doubt: it may be
-    ours, or a colleague's. A document created at another time, or a file by its name, is no doubt.
+    A list has no name of ours for a web page. The proof is its address, if the list has it, and a creation
+    time between the request and a while after it. Without both it stays in doubt: it may be ours or a
+    colleague's. A document created at another time, or a file according to its name, is not in doubt.
     """
     if is_address(listed.name):
         is_other = not same_address(address, listed.name)
@@ -251,9 +252,9 @@ def _fit_page(
 
 
 def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Claim]:
-    """Whose these documents are, as far as the state knows now."""
+    """Return the owners of these documents, as far as the state has them now."""
     uploads, naming, marks = tx.uploads, binding.naming, binding.limits.marks
-    # Times in ids are documented nowhere: `Journal` compares them with the clock.
+    # No vendor documents times in ids, so `Journal` compares them with the clock.
     trusts_times = tx.meta.get(BindingFact.TIMES, binding.id) == AGREE
     files, web_pages = defaultdict[tuple[str, int | None], list[Upload]](list), list[Upload]()
     for row in [] if marks else uploads.in_states(binding.mirror, binding.id, OUTCOME_OPEN, limit=MOST):
@@ -284,9 +285,9 @@ def identify_all(binding: Binding, batch: Sequence[Listed], tx: Tx) -> list[Clai
 async def read_list(
     binding: Binding, target: Target, read: ReadsState, on_answer: Callable[[], None] = lambda: None
 ) -> AsyncIterator[list[Claim]]:
-    """Yield the whole list, some documents at a time. Raises `TargetError` if it is not complete.
+    """Yield the whole list in batches. Raises `TargetError` if it is not complete.
 
-    `on_answer` is called while the list arrives: that may take minutes without other requests.
+    `on_answer` is called as each batch arrives, because a list may take minutes without other requests.
     """
     long_paths: Mapping[str, str] | None = None
     async for batch in _batches(target, on_answer):
@@ -329,7 +330,7 @@ async def uploads_in(
 async def unlisted(
     binding: Binding, read: ReadsState, listed: Collection[str], before: float
 ) -> AsyncIterator[list[Upload]]:
-    """Yield serving uploads whose ids are not `listed`, in batches, but none made after `before`."""
+    """Yield serving uploads whose ids are not `listed`, in batches; none created after `before`."""
     async for rows in uploads_in(binding, read, SERVING):
         # Documents made while the list was read may be missing from it.
         old = (row for row in rows if max(row.created_at, row.accepted_at or 0.0) <= before)
@@ -338,7 +339,7 @@ async def unlisted(
 
 
 async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload]) -> list[Upload]:
-    """Return those whose documents the target reports missing and that still serve."""
+    """Return those uploads that the target reports missing and that still serve."""
     present_ids = await find_present(target, [row.remote_id or "" for row in rows])
 
     def serves(tx: Tx, row: Upload) -> bool:
@@ -351,13 +352,13 @@ async def find_missing(target: Target, read: ReadsState, rows: Sequence[Upload])
 
 
 async def find_present(target: Target, ids: Sequence[str]) -> set[str]:
-    """Return those that the target does not report missing."""
+    """Return those uploads that the target does not report missing."""
     if not ids:
         return set()
     statuses = dict(await target.status(ids))
     unknown = [remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is DocState.UNKNOWN]
-    # A target may leave a few for another request. Silence about all of them is no answer and counts
-    # as present: only a clear answer makes a document missing.
+    # A target may omit a few until the next request. If it omits all of them, they count as present: only a
+    # clear response makes a document missing.
     if unknown and len(unknown) < len(ids):
         statuses |= await target.status(unknown)
     return {remote_id for remote_id in ids if statuses.get(remote_id, UNKNOWN).state is not DocState.MISSING}

@@ -1,7 +1,8 @@
-"""The daemon's loop for one mirror: hints as they come, a rescan now and then, retries in between.
+"""Runs one mirror in the daemon: handles hints as they arrive, rescans from time to time, and retries in
+between.
 
 `keep` starts the mirror, watches it, and starts it again after an error; `_turn` is one round of the loop.
-One event wakes it for any reason; the state and the clock then tell what to do.
+One event wakes the loop for any reason; the state and the clock then show what to do.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ class ReloadScope(Enum):
     CONFIG = "config"
     """Reload the whole config: the user sent a request, and may have changed it."""
     SECRETS = "secrets"
-    """Reload only this mirror's secrets: its key was refused, and may have been rotated since."""
+    """Reload only this mirror's secrets: its key was refused, and may have been changed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadRequest:
-    """The request of one mirror; `done` is set when the daemon has reloaded, or refused what it read."""
+    """The reload request of one mirror; `done` is set once the daemon has reloaded the config, or refused
+    it."""
 
     mirror: str
     scope: ReloadScope
@@ -48,7 +50,8 @@ class ReloadRequest:
 
 
 class ReloadQueue:
-    """Requests of halted mirrors. The daemon takes them, and first stops a mirror whose config changed."""
+    """Reload requests of halted mirrors. The daemon takes them, and first stops a mirror whose config
+    changed."""
 
     def __init__(self) -> None:
         self._requests: list[ReloadRequest] = []
@@ -77,7 +80,7 @@ LONGEST_RELOAD = 10.0
 """Seconds a halted mirror waits for a reload."""
 HINTS_AT_ONCE = 256
 ALL = "all"
-"""The scan of the whole folder."""
+"""Key of the scan of the whole folder."""
 
 
 @dataclass
@@ -99,7 +102,7 @@ class MirrorLoop:
     _mode: Mode | None = None
 
     async def keep(self) -> None:
-        """Run until `stop`. After any problem of folder or target, continue when it is over."""
+        """Run until `stop`. After a problem of the folder or the target, continue when it is over."""
         wait = FIRST_RETRY
         while not self.stop.is_set():
             try:
@@ -121,14 +124,14 @@ class MirrorLoop:
             finally:
                 self.started.set()
                 self.compared.set()
-            # Before the next start; a new message ends the pause.
+            # Pause before the next start; a new message ends the pause.
             until = self.mirror.clock.steady() + wait
             while not self.stop.is_set() and (remaining := until - self.mirror.clock.steady()) > 0:
-                self.mirror.wake.clear()  # a message, or the run that just ended: the state tells which
+                self.mirror.wake.clear()  # a message or the end of the last run; the state shows which
                 await self._rest(min(CHECK_EVERY / 2, remaining))
                 if await self._newest_message() > newest_message:
                     break
-            # The config may be fixed by now; a new message comes from a person.
+            # The config may be fixed by now; a new message comes from a user.
             if self.mirror.halt is not None and await self._newest_message() > newest_message:
                 await self._reload(ReloadScope.CONFIG)
             elif self.mirror.halts.is_about(CREDENTIALS):
@@ -136,7 +139,7 @@ class MirrorLoop:
             wait = min(LONGEST_RETRY, wait * 2)
 
     async def _wait_out_pause(self) -> None:
-        """Do nothing while a user wants a pause: read no folder, ask no target."""
+        """Wait while a user pauses the mirror, without reading the folder or querying the target."""
         while not self.stop.is_set() and await self.mirror.find_pause() is not None:
             self.started.set()
             self.compared.set()
@@ -144,7 +147,7 @@ class MirrorLoop:
             await self._rest(CHECK_EVERY)
 
     async def _settle_for_pause(self, bound: BoundMirror) -> None:
-        """Wait for the outcome of what was sent before the pause; the worker begins nothing meanwhile."""
+        """Wait for the outcome of requests sent before the pause; the worker starts nothing meanwhile."""
         while not self.stop.is_set() and await self.mirror.find_pause() is not None:
             bound.worker.wake()
             if await bound.worker.is_settled():
@@ -164,7 +167,7 @@ class MirrorLoop:
             await self.mirror.halts.show_trouble(FAILING, reason)
 
     async def _reload(self, scope: ReloadScope) -> None:
-        """Wait for a reload. If it changes this mirror, `stop` is set meanwhile."""
+        """Request a reload and wait for it. If it changes this mirror, `stop` is set meanwhile."""
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
             await rest(self.mirror.clock, LONGEST_RELOAD, done, self.stop)
@@ -177,7 +180,7 @@ class MirrorLoop:
         return 0
 
     async def _watch(self, bound: BoundMirror) -> None:
-        """Follow the folder until it or the base is replaced, or the daemon ends."""
+        """Follow the folder until the folder or the base is replaced, or the daemon ends."""
         settings = self.mirror.settings
         watcher = self.make_watcher(
             settings.root,
@@ -204,7 +207,7 @@ class MirrorLoop:
                         return
                     bound.request_turn()
         finally:
-            await asyncio.gather(bound.stop(), watcher.stop())  # requests in flight get their time meanwhile
+            await asyncio.gather(bound.stop(), watcher.stop())  # meanwhile, requests in flight may finish
 
     def _log_mode(self, event: str, report: WatchReport) -> None:
         self._mode = report.mode
@@ -217,7 +220,7 @@ class MirrorLoop:
         )
 
     async def _turn(self, bound: BoundMirror, watcher: Watcher) -> float:
-        """Check what sends no events, start a due scan, and do the due work; returns seconds to rest."""
+        """Check what sends no events, start a due scan, and do the due work. Returns the seconds to wait."""
         clock, name = self.mirror.clock, self.mirror.settings.name
         if clock.steady() >= self._next_check:
             self._next_check = clock.steady() + CHECK_EVERY
@@ -293,14 +296,13 @@ class MirrorLoop:
         return watcher.rescan_every
 
     async def _rest(self, seconds: float) -> None:
-        """Wait until something happens, `stop` is set, or time is up."""
+        """Wait until something happens, `stop` is set, or the time is up."""
         await rest(self.mirror.clock, seconds, self.mirror.wake, self.stop)
 
 
 def _ignores(rules: Rules, path: str) -> bool:
-    """Return whether a path is below a directory that the config's rules exclude. Cheap, and reads
-    nothing.
-    """
+    """Return whether a path is below a directory that the config's rules exclude. Cheap, and reads no
+    disk."""
     folder = path.rpartition("/")[0]
     while folder:
         if rules.enters(folder).choice is not FileChoice.SELECTED:

@@ -1,9 +1,9 @@
-"""Searches for uploads whose answer was lost: one complete list serves all of them.
+"""Searches for uploads whose response was lost; one complete list serves all of them.
 
-A few are queried by name first, if the target can do that: a list of thousands takes minutes and many
-requests. If that finds all of them, they are decided; only the complete list proves that one is absent.
-`engine/listing` tells which document may be which upload's. If the name does not prove the content, the
-document is read.
+A few are queried by name first, if the target can do that, because a list of thousands takes minutes and many
+requests. If that finds all of them, the list isn't needed; only the complete list proves that one is absent.
+`engine/listing` decides which document may belong to which upload. If the name does not prove the content,
+the document is read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from kbsync.errors import TargetError
 from kbsync.state.store import StateStore
 
 FEW = 5
-"""Maximum number of uploads to query by name; for more, a list needs fewer requests."""
+"""Maximum number of uploads to query by name; a list of more needs fewer requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundUpload:
     """A row, and its listed document or None if a complete list doesn't have it.
 
-    `doubt`: a document that may be it, if nothing in the list can prove it.
+    `doubt`: a document that may belong to the row, if nothing in the list can prove it.
     """
 
     row: Upload
@@ -44,10 +44,10 @@ async def find_uploads(
     unsure: Sequence[Upload],
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[FoundUpload]:
-    """Search for every unsure row, and every lost or deleted one that a later list may decide.
+    """Search for every unsure row, and every lost or deleted one that a later list may resolve.
 
-    If all of `unsure` are found by name, it returns only those: nothing was read about the others.
-    Raises `TargetError` when the list is incomplete.
+    If all of `unsure` are found by name, only those are returned, since nothing was read about the others.
+    Raises `TargetError` if the list is incomplete.
     """
     found_by_name = await _find_by_name(store, binding, target, unsure)
     if found_by_name is not None:
@@ -85,7 +85,7 @@ async def _find_by_name(
 async def _assign(
     binding: Binding, target: Target, rows: Sequence[Upload], claims: Iterable[Claim]
 ) -> list[FoundUpload]:
-    """Return each row with the newest document that fits, each document with one row."""
+    """Assign to each row the newest document that fits, and each document to one row."""
     fitting, doubts = defaultdict[int, list[Listed]](list), defaultdict[int, list[Listed]](list)
     for claim in sorted(claims, key=lambda claim: -(claim.listed.created or 0.0)):
         uploads = claim.uploads or ((claim.row,) if claim.row is not None else ())

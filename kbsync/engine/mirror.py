@@ -1,9 +1,9 @@
 """One running mirror: how it starts and ends, and what `--once` and the daemon share.
 
 `Mirror` lasts as long as kbsync runs: its root, its halt, its counts. `BoundMirror` does its work. It exists
-only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it.
-`BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take turns, a pass
-until nothing of its scan is owed.
+only within `bind`, while the mirror is bound to a knowledge base, and all code that needs the base takes it
+as an argument. `BoundMirror.turn` decides what is next. engine/loop.py (the daemon) and once.py (a pass) take
+turns; a pass does so until no file of its scan is left to wait for.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from kbsync.state.store import StateStore
 log = structlog.get_logger("kbsync")
 
 ENTRIES = 2
-"""How often a pass waits for one path: from its scan on, and again if the file changed meanwhile."""
+"""How often a pass waits for one path: after its scan, and again if the file changed meanwhile."""
 
 
 class Owed:
-    """The files that a scan found being written: it is done once it owes none of them.
+    """The files that a scan found being written: a pass is done once it waits for none of them.
 
-    Otherwise a pass would never end in a folder where files come and go. A path enters with the scan, and in
-    a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves for good once its file is
-    recorded, vanishes, or was read after the longest wait: the next pass checks it again. So a pass checks a
-    path a bounded number of times, whatever happens in the folder.
+    Without a bound, a pass would never end in a folder where files come and go. A path enters with the scan,
+    and in a pass again if its file changes meanwhile, at most `ENTRIES` times. It leaves for good once its
+    file is recorded, vanishes, or was read after the longest wait; the next pass checks it again. So a pass
+    checks each path a bounded number of times, whatever happens in the folder.
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
@@ -76,7 +76,7 @@ class Owed:
         self._enter(settling.paths())
 
     def __bool__(self) -> bool:
-        """Whether files are waited for."""
+        """Whether the pass waits for any file."""
         return bool(self._waiting)
 
     def inodes(self) -> set[int]:
@@ -85,7 +85,7 @@ class Owed:
         return {stamp.ino for stamp in stamps if stamp is not None}
 
     def admit(self, paths: Collection[str]) -> Collection[str]:
-        """Return the changed or returned files that are still checked; a daemon checks all of them."""
+        """Return those changed or returned files that are still checked; a daemon checks all of them."""
         if not self._is_pass:
             return paths
         admitted = {path for path in paths if self._entries[path] < ENTRIES}
@@ -108,9 +108,9 @@ class Owed:
             self._waiting[path] = self._settling.since(path)
 
     def update(self, now: float, overdue: Collection[str]) -> None:
-        """Drop the files that are no longer waited for, after a round of checks.
+        """Drop the files that a round of checks has finished.
 
-        `overdue`: those that were read because their longest wait was over.
+        `overdue`: files that were read because their longest wait was over.
         """
         if self._waiting:
             self.missed_until = now
@@ -134,23 +134,24 @@ MOST_RECHECKS = 8
 class Rechecks:
     """Paths to check again soon.
 
-    A file with other bytes when sent than when read is checked again at once, and from the second time on
-    after a pause that doubles: some files, on FUSE or mapped into memory, return different bytes at each read
-    with the same timestamp. After `MOST_RECHECKS` times in a row it is left to the next scan (promise 9).
+    If a file had other bytes when sent than when read, it is checked again at once, and from the second time
+    on after a pause that doubles. Some files, on FUSE or mapped into memory, return different bytes at each
+    read with the same timestamp. After `MOST_RECHECKS` times in a row the file is left to the next scan
+    (promise 9).
     """
 
     def __init__(self, settings: MirrorSettings, clock: Clock, wake: asyncio.Event) -> None:
-        """`wake`: what the mirror rests on."""
+        """Create an empty list. `wake`: the event that the mirror waits on."""
         self._settings, self._clock, self._wake = settings, clock, wake
         self._due: dict[str, float] = {}
-        self._queue: list[tuple[float, str]] = []  # a heap of the same, and of postponed entries
+        self._queue: list[tuple[float, str]] = []  # a heap of these entries, and of postponed ones
         self._times = Counter[str]()
 
     def __bool__(self) -> bool:
         return bool(self._due)
 
     def add(self, paths: Iterable[str]) -> None:
-        """Check these now."""
+        """Check these paths now."""
         for path in paths:
             self._put(path, self._clock.steady())
 
@@ -160,7 +161,7 @@ class Rechecks:
         self._wake.set()
 
     def add_changed(self, path: str) -> None:
-        """Check a file that changed between its read and its upload."""
+        """Check a file again that changed between its read and its upload."""
         self._times[path] += 1
         times, settings = self._times[path], self._settings
         longer = settings.settle * 2.0 ** min(times - 2, 30)
@@ -199,10 +200,10 @@ SCAN_AGAIN = 60.0
 """Seconds after a failed scan."""
 
 ENDED_KEPT = 30 * 86400.0
-"""Seconds to keep rows of finished uploads as a proof of what was ours."""
+"""Seconds to keep rows of finished uploads, which prove what was ours."""
 
 PATIENCE = 60.0
-"""Seconds: a pass does not wait for work that pauses longer than this (promise 9 bounds it)."""
+"""Maximum pause in seconds of work that a pass waits for (promise 9 bounds it)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class RunContext:
     """The surroundings of a mirror: its spool folder, the config's mirrors, and how to write commands.
 
     `rename_base(old, new)` moves files kept on disk under the former name of a renamed mirror. It is called
-    again after an interrupted start. `at_work`: the process stays, like a daemon.
+    again after an interrupted start. `at_work`: the process keeps running, like a daemon.
     """
 
     spool_dir: Path
@@ -226,7 +227,8 @@ COUNTED = {"document.ready": "uploaded", "document.renamed": "renamed", "documen
 class BoundMirror:
     """A running mirror, bound to its base; it exists within `Mirror.bind`.
 
-    Only `turn` decides what is next; scans run beside it. `owed`: work left from the last scan.
+    Only `turn` decides what is next; scans run at the same time. `owed`: files of the last scan that are
+    still being written.
     """
 
     def __init__(self, mirror: Mirror, target: Target, journal: Journal) -> None:
@@ -241,7 +243,7 @@ class BoundMirror:
             clock,
             on_work=self._rows_written,
             keep=self.bodies.keep,
-            page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # in a pass nobody waits for a turn
+            page_seconds=math.inf if mirror.is_pass else PAGE_SECONDS,  # only a daemon waits for turns
         )
         self.owed = Owed(self.reconciler.settling, 0.0, is_pass=mirror.is_pass)
         self.may_wait = True
@@ -265,14 +267,14 @@ class BoundMirror:
         self._tasks = set[asyncio.Task[None]]()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run this until `stop` at the latest."""
+        """Run the mirror's parts until `stop` is set."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stop the parts, even if this is cancelled; the journal knows what was in flight. Repeatable."""
+        """Stop the parts, even if this is cancelled; the journal has what was in flight. Repeatable."""
         self.reconciler.stop()
         async with AsyncExitStack() as stack:
             stack.callback(self.bodies.close)
@@ -281,9 +283,8 @@ class BoundMirror:
             await end_tasks(list(self._tasks))
 
     async def base_changed(self) -> bool:
-        """Return whether the base is not the one this run started with: it was deleted, or damaged and
-        replaced.
-        """
+        """Return whether the base is not the one of this run's start: it was deleted, or damaged and
+        replaced."""
         try:
             base = await self.target.base()
         except Halted as error:
@@ -335,7 +336,8 @@ class BoundMirror:
             return False
         return await self.worker.is_idle(PATIENCE)
 
-    # -- scans, beside the turns -------------------------------------------------------------------------
+    # -- scans, in parallel with the turns
+    # -------------------------------------------------------------------------
 
     def request_turn(self) -> None:
         """Have the daemon take a turn now."""
@@ -343,13 +345,15 @@ class BoundMirror:
         self.mirror.wake.set()
 
     def scan(self, name: str, scan: Callable[[], Awaitable[float]]) -> None:
-        """Scan, unless such a scan is running; `scan` returns seconds until the whole folder is due."""
+        """Start the scan unless it is running already. `scan` returns the seconds until the whole folder is
+        due."""
         if name not in self.scanning:
             self.scanning.add(name)
             self.start(self._scan(name, scan))
 
     def request_rescan(self) -> None:
-        """Compare the whole folder now, once more if a scan is running: it may have passed what changed."""
+        """Compare the whole folder now. If a scan is running, compare again after it, since it may have
+        missed the change."""
         log.info("rescan.started", mirror=self.mirror.settings.name, reason="requested")
         self._must_scan_again = bool(self.scanning)
         if not self.scanning:
@@ -378,10 +382,10 @@ class BoundMirror:
     # -- what is due besides scanning ------------------------------------------------------------------
 
     async def turn(self, hints: Sequence[Hint] = (), *, only_due: bool = False) -> list[Hint]:
-        """Do all that is due now; returns the hints that are left for the next turn.
+        """Do all that is due now. Returns the hints that are left for the next turn.
 
-        `only_due`: nothing, unless a turn was requested or something is known to be due. An idle mirror reads
-        less then.
+        `only_due`: do nothing unless a turn was requested or something is known to be due, so that an idle
+        mirror reads less.
         """
         if self.mirror.is_pass and self._scan_error is not None:
             raise self._scan_error  # a daemon scans again
@@ -392,7 +396,7 @@ class BoundMirror:
             await self._do_due_work()
         if self.reconciler.has_trees:
             self.scan("trees", self._scan_trees)
-        # After a pass that weighed all missing files, few deletions need no approval again.
+        # Once a pass has decided about all missing files, small deletions need no approval again.
         if self._is_compared and self._may_hold_all and not (self.scanning or self.may_wait):
             await self.mirror.first_pass_over()
             self._may_hold_all = False
@@ -426,8 +430,8 @@ class BoundMirror:
         overdue = await self.reconciler.settle_due()
         self.rechecks.add(await self.deletions.check_again())
         owed.update(mirror.clock.steady(), overdue)
-        # A pass weighs deletions as soon as nothing that it owes can still add to them: weighed one by one
-        # they would slip below the limits (promise 5).
+        # A pass decides about deletions as soon as no file that it waits for can add to them: one by one they
+        # would stay below the limits (promise 5).
         have_all_gone = False
         if mirror.is_pass and not (owed or self.rechecks or self.reconciler.has_trees):
             have_all_gone = not await self.deletions.are_missed(owed.missed_until)
@@ -447,14 +451,14 @@ class BoundMirror:
         self.worker.wake()
 
     async def hurry(self, ids: Collection[str]) -> None:
-        """Poll these documents soon: their target called back (ADR 21). Ignores others' ids."""
+        """Poll these documents soon, because their target called back (ADR 21). Ignores ids that aren't
+        ours."""
         if await self.mirror.store.write(lambda tx: self.journal.hurry(tx, ids)):
             self.worker.wake()
 
     async def next_due(self) -> float:
-        """Return the monotonic time when a file, a second check or a weighing is due; infinite if nothing
-        waits.
-        """
+        """Return the monotonic time when a file, a second check or a decision about deletions is due;
+        infinite if nothing waits."""
         times = [self.rechecks.next_due(), self.reconciler.settling.next_due()]
         if self.may_wait:
             self.may_wait = False  # rows may be written while these are read
@@ -463,7 +467,7 @@ class BoundMirror:
             times += waiting
         return min((time for time in times if time is not None), default=math.inf)
 
-    # -- what the parts tell ---------------------------------------------------------------------------
+    # -- what the parts report ---------------------------------------------------------------------------
 
     def _changing_inodes(self) -> Collection[int]:
         """Return the inodes of files that are still changing."""
@@ -484,7 +488,7 @@ class BoundMirror:
 
 @dataclass(slots=True, eq=False)
 class Mirror:
-    """A mirror for as long as kbsync runs: `bind` may be entered many times, one after the other.
+    """A mirror for as long as kbsync runs; `bind` may be entered repeatedly, but only once at a time.
 
     `open_target` returns a fresh target; `on_event` gets every finished document; `on_decided` is for tests,
     which check a path's rows in each transaction.
@@ -504,20 +508,20 @@ class Mirror:
     bound: BoundMirror | None = None
     identity: RootIdentity | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set for a daemon when something may be due."""
+    """Set when something may be due, for a daemon."""
     has_compared: bool = False
     closed_requests: Meter = field(default_factory=Meter)
     """Requests of closed targets."""
     pass_seconds: float | None = None
     is_paused: bool = False
-    """Whether a person paused it, as its loop read it last."""
+    """Whether a user has paused it, as of the last time its loop read the state."""
     is_pass: bool = False
     """Whether the run ends with its first comparison, and handles only its snapshot."""
     _closing: set[asyncio.Future[None]] = field(default_factory=set)
     """Targets that finished opening after the mirror stopped waiting for them."""
 
     def __post_init__(self) -> None:
-        """Its halts."""
+        """Create the mirror's halts."""
         self.halts = Halts(mirror=self)
 
     @property
@@ -525,18 +529,18 @@ class Mirror:
         """Why the mirror is halted."""
         return self.halts.stored
 
-    # -- beginning and ending --------------------------------------------------------------------------
+    # -- start and end --------------------------------------------------------------------------
 
     @asynccontextmanager
     async def bind(self) -> AsyncIterator[BoundMirror | None]:
         """Yield the mirror at work, bound to its base; None if it is halted or the target is down.
 
-        Whatever ends this, the work stops and the target is closed: an embedded base that stays open is
-        locked forever.
+        However this ends, it stops the work and closes the target: an embedded base left open would stay
+        locked.
         """
-        # In this mirror's own thread: on a dead mount it never ends, and all others continue.
+        # In this mirror's own thread: on a dead mount this never returns, but other mirrors continue.
         self.settings = await asyncio.to_thread(self.settings.resolved)
-        # First, as `status` needs the mirror's row to show errors from below.
+        # First, because `status` needs the mirror's row to show later errors.
         await self._enroll()
         async with AsyncExitStack() as stack:
             try:
@@ -553,7 +557,7 @@ class Mirror:
                 self.bound = None
 
     async def _begin(self, stack: AsyncExitStack) -> BoundMirror:
-        """Check root and base and start the work; `stack` ends it."""
+        """Check the root and the base and start the work; `stack` ends it."""
         store, settings, context = self.store, self.settings, self.context
         self.identity = await attach.find_root(store, settings, self.id)
         target = await self._open()
@@ -570,7 +574,7 @@ class Mirror:
         return bound
 
     async def _open(self) -> Target:
-        """Return a fresh target, opened in a thread that continues if this is cancelled."""
+        """Return a fresh target. It is opened in a thread that continues if this call is cancelled."""
         opening = asyncio.ensure_future(self.open_target())
         try:
             return await asyncio.shield(opening)
@@ -600,10 +604,10 @@ class Mirror:
         self.id, self.halts.stored = record.id, record.halt
 
     async def _rename_base(self, record: MirrorRecord) -> None:
-        """Give the embedded base the mirror's name in the config, before the state has that name.
+        """Rename the embedded base to the mirror's name in the config, before the state gets that name.
 
-        Stores the new name first: a run killed in between leaves the base under either name, and by the next
-        run the config may have a third one.
+        Stores the new name first: if the run is killed in between, the base may have either name, and by the
+        next run the config may have a third one.
         """
         mirror, old, new = record.id, record.name, self.settings.name
         interrupted = await self.store.read(lambda tx: tx.meta.get(MirrorFact.BASE_NAME, mirror))
@@ -614,7 +618,7 @@ class Mirror:
             await asyncio.to_thread(self.context.rename_base, old, new)
 
     async def find_pause(self) -> Pause | None:
-        """Return the pause that a person asked for, if it is not over; also before the mirror's first run."""
+        """Return the pause that a user requested, if it is not over; also before the mirror's first run."""
         settings, configured, now = self.settings, self.context.configured, self.clock.wall()
 
         def find(tx: Tx) -> Pause | None:
@@ -637,11 +641,12 @@ class Mirror:
         if record.last_deep is None:
             return False, True
         age = self.clock.wall() - record.last_deep
-        # A deep pass in the future comes from a clock that ran ahead: its real time is unknown.
+        # The time of a deep pass in the future comes from a clock that ran ahead, so the real time is
+        # unknown.
         return not 0 <= age < self.settings.deep_rescan, False
 
     def requests(self) -> Meter:
-        """Return all requests of this run, including those of earlier starts."""
+        """Return the number of requests of this run, including those of earlier starts."""
         every = Meter()
         every.add(self.closed_requests)
         if self.bound is not None and (meter := self.bound.target.meter) is not None:
@@ -649,16 +654,16 @@ class Mirror:
         return every
 
     async def first_pass_over(self) -> None:
-        """Record that all files missing at the first pass were weighed: later deletions need not ask."""
+        """Record that all files missing at the first pass were decided about: small deletions no longer need
+        approval."""
         await self.store.write(lambda tx: tx.mirrors.set_hold_all(self.id, False))
 
     # -- the root --------------------------------------------------------------------------------------
 
     async def trusted_identity(self) -> RootIdentity | None:
-        """Return the root's identity if it is still the one from the start of this run; otherwise halt and
-        return None.
-        """
-        # Read before and after each check that may prove a file gone: a folder swapped or unmounted
+        """Return the root's identity if it is the same as at the start of this run; otherwise halt and return
+        None."""
+        # Called before and after each check that may prove a file gone, because a folder swapped or unmounted
         # meanwhile proves nothing (promise 1).
         try:
             return await attach.same_root(self.settings, self.identity)

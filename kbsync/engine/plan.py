@@ -1,9 +1,9 @@
-"""What a pass of a mirror would do, by running one on a private copy of the state.
+"""Shows what a pass of a mirror would do, by running one on a private copy of the state.
 
 It is a real pass: it attaches the mirror, reads the inbox, scans the folder, lets the journal decide, and
-weighs deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for its base,
-and for its list if a pass would need it. `plan` shows what the rows of the copy then intend, and `verify`
-learns from it which files are newer than their documents.
+decides about deletions and changed recipes. No worker runs, so nothing is sent; the target is queried for its
+base, and for its list if a pass would need it. `plan` shows what the rows of the copy then intend, and
+`verify` learns from it which files are newer than their documents.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ from kbsync.state.store import StateCopy
 PAGE = 500
 
 RECIPE = "recipe"
-"""The cause of documents that are held because changed settings require indexing them again."""
+"""The cause of held documents that changed settings require to be indexed again."""
 
 BUSY = "it is being written; kbsync sends it once it stops changing"
-LOST = "its upload got no answer; kbsync looks for it before sending it again"
+LOST = "its upload got no response; kbsync searches for it before sending it again"
 AGAIN = "the target cannot rename"
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """What a read-only command knows beyond its mirror: the config's mirrors, and how to write commands.
+    """The context of a read-only command: the config's mirrors, and how to write commands.
 
-    `at_work`: another process holds the state, and makes its own passes.
+    `at_work`: another process holds the state and makes passes itself.
     """
 
     configured: Sequence[MirrorIdentity] = ()
@@ -77,10 +77,10 @@ NO_CONTEXT = CommandContext()
 class Planned:
     """One line of a plan.
 
-    `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied, and
-    `recipe` for what waits to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
-    the target. `note`: what is special or, of what failed, why; there the path of a directory ends in `/`.
-    `refused`: the document that is still found of a file whose present bytes the target refused.
+    `size`: bytes of the file, for deletions those of the document. `cause`: gone, deselected or emptied;
+    `recipe` for documents to be indexed again. `source`: the path before a rename. `sends`: the bytes go to
+    the target. `note`: what is special or, for failed files, why; if the path ends in `/`, it is a directory.
+    `refused`: the document that searches still find for a file whose current bytes the target refused.
     """
 
     path: str
@@ -94,13 +94,14 @@ class Planned:
 
 @dataclass(slots=True)
 class MirrorPlan:
-    """What a pass of one mirror would do, each list by path; nothing with a `halt`.
+    """What a pass of one mirror would do, each list ordered by path; empty if there is a `halt`.
 
-    A rename is listed as one whether or not the target can rename: `sends` says which of them upload, each
-    once. `reembed`: the same bytes again, under another recipe. `held`: deletions that wait for a person
-    after this pass, `delete` goes through; and what settings want indexed again, where a person is asked.
-    `failed` stay without an up-to-date document. `keep`: documents that stay without their file, None unless
-    the config says `deletions: never`. `is_guess`: the target did not say what it holds.
+    A rename is listed as one whether or not the target can rename: `sends` says which renames upload.
+    `reembed`: the same bytes again, under another recipe. `delete`: deletions that the pass carries out.
+    `held`: deletions that need approval after this pass, and documents that changed settings require to be
+    indexed again, if that needs approval. `failed`: files that stay without an up-to-date document. `keep`:
+    documents that stay without their file, None unless the config says `deletions: never`. `is_guess`: the
+    target did not report what it holds.
     """
 
     name: str
@@ -124,12 +125,13 @@ class MirrorPlan:
 
     @property
     def bytes_to_send(self) -> int:
-        """What a pass would upload."""
+        """The number of bytes that a pass would upload."""
         lines = (*self.upload, *self.replace, *self.rename, *self.reembed)
         return sum(line.size for line in lines if line.sends)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contract's object; it has `halt` only if nothing could be planned, `keep` as above."""
+        """Return the contract's object; it has `halt` only if nothing could be planned, `keep` only if it
+        isn't None."""
         plan: dict[str, Any] = {
             "name": self.name,
             "upload": _paths(self.upload),
@@ -158,8 +160,8 @@ async def plan_mirror(
 ) -> MirrorPlan:
     """Plan a pass.
 
-    Raises StateError for an unreadable state. A problem of root or target becomes the plan's `halt` if a pass
-    would stop over it, else its `note`.
+    Raises StateError for an unreadable state. A problem of the root or the target becomes the plan's `halt`
+    if a pass would stop because of it, else its `note`.
     """
     with closing(PrivatePass(settings, target, state, clock, context)) as private:
         try:
@@ -174,15 +176,14 @@ async def plan_mirror(
 
 
 def halt_for(error: Halted, settings: MirrorSettings, context: CommandContext) -> Halt:
-    """Return why a pass would stop, with the command to paste here."""
+    """Return why a pass would stop, with a command that can be pasted."""
     halt = as_halt(error, settings.name, context.command_line)
     return going_on(halt, settings.name, context.command_line, at_work=context.at_work)
 
 
 async def _shortage(plan: MirrorPlan, target: Target) -> str:
-    """Return a message that the uploads do not fit, with the numbers; '' if they do, or if that is
-    unknown.
-    """
+    """Return a message with the numbers if the uploads exceed the account's quota; '' if they fit or that is
+    unknown."""
     if not plan.bytes_to_send:
         return ""
     try:
@@ -203,7 +204,7 @@ async def _shortage(plan: MirrorPlan, target: Target) -> str:
 
 @dataclass(slots=True)
 class _ClockAhead:
-    """A clock that advances and never waits: a plan answers at once."""
+    """A clock that advances and never waits, so that a plan is ready at once."""
 
     clock: Clock
     ahead: float = 0.0
@@ -227,9 +228,8 @@ class _ClockAhead:
 
 class PrivatePass:
     """A pass on a private copy of the state, up to the point of sending documents. Call `attach` (which sets
-    `journal`), then `compare` (which sets `root`), then `list_changes`; close it at the end. `note`: what it
-    could not determine.
-    """
+    `journal`), then `compare` (which sets `root`), then `list_changes`, and `close` at the end. `note`: what
+    could not be determined."""
 
     journal: Journal
     root: RootIdentity
@@ -242,7 +242,7 @@ class PrivatePass:
         clock: Clock,
         context: CommandContext,
     ) -> None:
-        # No longest wait: at its end a file that keeps changing would be copied to disk.
+        # No longest wait, because a file that keeps changing would be copied to disk at its end.
         self._settings = replace(settings, settle_longest=math.inf)
         self._target = target
         self._original = state
@@ -259,22 +259,22 @@ class PrivatePass:
 
     @property
     def binding(self) -> Binding:
-        """The binding of the pass. Only the copy has the ids of a new mirror or binding."""
+        """The binding of the pass. Only the copy of the state has the ids of a new mirror or binding."""
         return self.journal.binding
 
     def entry(self, path: str) -> FileRow | None:
-        """What the pass knows of a file."""
+        """Return the copy's row of a file."""
         return self._copy.read_now(lambda tx: tx.entries.get(self.binding.mirror, path))
 
     def server(self, path: str) -> Upload | None:
-        """The document that serves a file."""
+        """Return the document that serves a file."""
         return serving(self._copy.read_now(lambda tx: self._rows(tx, path)))
 
     async def attach(self, *, may_be_emptied: bool = False) -> None:
         """Start like a pass. Raises `Halted`.
 
-        A base that does not answer is assumed to be the one of the last pass; the note says so.
-        `may_be_emptied`: do not stop over a base that lost many of its documents.
+        If the base does not answer, the base of the last pass is assumed, and the note says so.
+        `may_be_emptied`: do not stop if the base lost many of its documents.
         """
         copy, settings, context = self._copy, self._settings, self._context
         record = await copy.write(lambda tx: attach.enroll(tx, settings, context.configured))
@@ -284,7 +284,7 @@ class PrivatePass:
         nowhere = Path("/nonexistent")  # nothing is copied: see `settle_longest`
         binding = await attach.bind(copy, settings, record, self._target, base, nowhere, context.configured)
         self.journal = Journal(binding, self._clock)
-        # A base that does not answer cannot be listed either: it counts as adopted, and the note says so.
+        # A base that does not answer can't be listed either, so it counts as adopted, and the note says so.
         if self.note:
             await copy.write(lambda tx: tx.mirrors.set_adopted(binding.id))
         try:
@@ -309,7 +309,7 @@ class PrivatePass:
         return Base(last.base, address=last.address)
 
     async def compare(self) -> None:
-        """Compare the folder with the copy, and weigh deletions. Raises `Halted`."""
+        """Compare the folder with the copy, and decide about deletions. Raises `Halted`."""
         copy, journal, clock = self._copy, self.journal, self._clock
         self.root = await attach.find_root(copy, self._settings, self.binding.mirror)
         reconciler = Reconciler(copy, journal, clock, on_work=_nothing, keep=_nothing)
@@ -329,8 +329,8 @@ class PrivatePass:
         await deletions.run_approved()
         recipes = RecipeChanges(copy, journal, clock)
         await recipes.weigh()
-        if await self._identity() is None:  # then nothing that was read can be trusted
-            raise attach.root_differs(self._settings, "it changed while it was read")
+        if await self._identity() is None:  # then nothing read so far can be trusted
+            raise attach.root_differs(self._settings, "it changed during the comparison")
 
     async def _identity(self) -> RootIdentity | None:
         """Return the root's identity, if it is still the one from the start."""
@@ -354,7 +354,7 @@ class PrivatePass:
     # -- what the rows intend ----------------------------------------------------------------------------
 
     def list_changes(self) -> MirrorPlan:
-        """What the pass would do."""
+        """Return what the pass would do."""
         plan = MirrorPlan(self._settings.name)
         self._copy.read_now(lambda tx: self._list_changes(tx, plan))
         # There may be a million rows: sort only the lines of the plan.
@@ -421,7 +421,8 @@ class PrivatePass:
         if UploadState.INDEXING in fitting:
             return  # nothing to do but wait
         if any(row.state is UploadState.ADOPTING for row in rows) and not fitting:
-            plan.unchanged += 1  # a document in the base, yet to be read: assume it is the file's
+            # a document in the base whose bytes are not read yet: assume they are the file's
+            plan.unchanged += 1
             return
         sending = next((fitting[state] for state in TO_BE_SENT if state in fitting), None)
         lost = LOST if sending is not None and sending.state is not UploadState.INTENDED else ""
@@ -456,7 +457,7 @@ class PrivatePass:
         plan.failed.append(Planned(entry.path, desired.size, note=reason, refused=server))
 
     def _add_deletion(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a permanently deleted document; a predecessor is only replaced."""
+        """Add a document that is deleted for good; a predecessor is only replaced."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or not (cause := removal_cause(self.journal.desired(entry))):
             return
@@ -466,7 +467,7 @@ class PrivatePass:
             lines.append(Planned(entry.path, row.size, cause=cause))
 
     def _add_rename(self, tx: Tx, row: Upload, plan: MirrorPlan) -> None:
-        """Add a document that serves unchanged, under another path than at the target."""
+        """Add a document that serves unchanged, under a path other than the one at the target."""
         entry = None if row.path is None else tx.entries.get(self.binding.mirror, row.path)
         if entry is None or entry.status is not Status.READY:
             return

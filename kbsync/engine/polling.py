@@ -1,8 +1,9 @@
 """Polls documents that are being indexed, and handles those that failed.
 
-The target is asked to index a failed document again, a bounded number of times. A failure soon after that may
-be the old one and does not count. An account without space costs no document a try, and while it may be full
-only few documents try. A document that never reports that it is done is confirmed by a search.
+The target is asked to index a failed document again, a bounded number of times. A failure reported soon after
+that may be the earlier one and does not count. A full account costs no document a try, and while it may be
+full, only few documents try. If a document is never reported as done, a search confirms that it is
+searchable.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 BLAME_LIMIT = 5
-"""Number of documents in a row that never finish before kbsync blames the target."""
+"""Number of consecutive documents that never finish before kbsync blames the target."""
 
 CUT_AT_ONCE = 20
-"""Documents to re-index before the waiting ones are polled again."""
+"""Number of documents to re-index before the waiting ones are polled again."""
 
 PollResult = tuple[Upload, DocStatus, Remedy]
 
 
 @dataclass(slots=True)
 class _Turn:
-    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: some document became searchable."""
+    """One round of polling. `tries`: see `Polls.ask`. `gets_done`: a document became searchable."""
 
     tries: float
     gets_done: bool = False
@@ -49,21 +50,20 @@ class Polls:
         self._journal = journal
         self._target = target
         self.left: set[int] = set()
-        """Uploads that failed during a pause, after which they are retried."""
+        """Uploads that failed during a pause; they are retried after it."""
         self._overdue: set[int] = set()
         self._last_done = -math.inf
         """When documents were last seen to be searchable …"""
         self._first_accepted = math.inf
         """… and when the first of these had been accepted."""
         self._can_reembed = isinstance(target, Reembeds)
-        """Whether the target can re-embed, as last known; if not, an upload takes its place, within the same
-        number of tries (promise 9).
-        """
+        """Whether the target can re-embed, as last known. If not, a new upload replaces that, within the same
+        number of tries (promise 9)."""
 
     async def ask(
         self, rows: Sequence[Upload], tries: int | None
     ) -> tuple[Sequence[Happened | None], Halted | None]:
-        """Poll these documents and record the results; `Halted`: only a person can help.
+        """Poll these documents and record the results. Raises `Halted` if only a user can help.
 
         `tries`: how many documents that found the account full may try once more; None: all. Raises
         `TargetError` if there was no result.
@@ -77,7 +77,7 @@ class Polls:
         done = [row for row in polled if statuses.get(row.remote_id or "", _UNKNOWN).state is DocState.READY]
         turn = _Turn(math.inf if tries is None else tries, gets_done=bool(done))
         if turn.gets_done:
-            # The target works: overdue documents are themselves to blame.
+            # The target works, so overdue documents are to blame themselves.
             self._overdue.clear()
             self._last_done = self._journal.timing.now
             self._first_accepted = min(row.accepted_at or 0.0 for row in done)
@@ -86,7 +86,7 @@ class Polls:
             try:
                 results.append(await self._classify(row, statuses.get(row.remote_id or "", _UNKNOWN), turn))
             except Halted as error:
-                turn.halted = error  # the work for others is still recorded
+                turn.halted = error  # the results of other documents are still recorded
 
         def record(tx: Tx) -> list[Happened | None]:
             return [self._journal.status_known(tx, row.id, status, retry) for row, status, retry in results]
@@ -98,7 +98,7 @@ class Polls:
         return happened, turn.halted
 
     async def _classify(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Return what its status means, after a failure was handled as far as possible."""
+        """Return the meaning of the document's status, after handling a failure as far as possible."""
         timing = self._journal.timing
         if status.state is DocState.FAILED and not status.is_final:
             if lifecycle.may_be_stale(row, timing):
@@ -116,9 +116,8 @@ class Polls:
         return row, status, Remedy.NONE
 
     def _waits_in_line(self, row: Upload) -> bool:
-        """Return whether documents from before it, or from not long after, became searchable since its last
-        poll.
-        """
+        """Return whether documents accepted before this one, or not long after, became searchable since its
+        last poll."""
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
         return self._first_accepted <= latest and (row.looked_at or 0.0) <= self._last_done
 
@@ -168,11 +167,11 @@ class Polls:
         except Unavailable:
             return Remedy.NONE if lifecycle.is_overdue(row, self._journal.timing) else Remedy.LATER
         except Unsure:
-            return Remedy.ASKED  # it costs money: better wait for it than ask twice
+            return Remedy.ASKED  # it costs money, so wait rather than ask twice
         return Remedy.ASKED
 
     async def _confirm_by_search(self, row: Upload, status: DocStatus, turn: _Turn) -> PollResult:
-        """Decide by a search about a document that never reports that it is done (promise 10)."""
+        """Search for a document that never reports that it is done, and decide by the result (promise 10)."""
         if not isinstance(self._target, Confirms) or row.remote_id is None:
             return await self._give_up(row, turn)
         try:
@@ -186,7 +185,7 @@ class Polls:
         return (row, _READY, Remedy.NONE) if is_there else await self._give_up(row, turn)
 
     async def _give_up(self, row: Upload, turn: _Turn) -> PollResult:
-        """Fail it, unless the target never finishes any document: then the target is to blame."""
+        """Fail the document, unless the target never finishes any: then the target is to blame."""
         if not turn.gets_done:
             self._overdue.add(row.id)
         seconds = self._journal.timing.limits.give_up
@@ -204,7 +203,7 @@ class Polls:
     async def _reslice(self, rows: Sequence[Upload], *, is_alone: bool) -> None:
         """Ask the target to index each of these again; one that fails does not delay the others.
 
-        `is_alone`: no other answer shows whether the target is up.
+        `is_alone`: no other response shows whether the target is up.
         """
         down: TargetError | None = None
         for row in rows:
@@ -226,14 +225,15 @@ class Polls:
             raise down
 
     async def prove(self, rows: Sequence[Upload]) -> None:
-        """Read documents found at the target. Raises `TargetError` if it is down, with rows unchanged."""
+        """Read documents found at the target. Raises `TargetError` if it is down, and then changes no
+        rows."""
         for row in rows:
             digest = None
             if isinstance(self._target, Reads) and row.remote_id is not None:
                 try:
                     digest = await self._target.digest(row.remote_id)
                 except (Unavailable, Unsure):
-                    await self._target.base()  # if the target itself is down, no document is to blame
+                    await self._target.base()  # if the target is down, no document is to blame
                 except Rejected:
                     pass
             await self._store.write(partial(self._journal.proof_ended, number=row.id, digest=digest))

@@ -1,8 +1,8 @@
 """Brings the state up to date with the disk: scans, hints, and files that are being written.
 
-All take the same three steps: find a file (`FoundFile`), judge it in a thread (`judge`: skip it, wait for it,
-or read it), and record the result, a batch of files per transaction. In that transaction the journal decides
-about the file's document.
+All take the same three steps: find a file (`FoundFile`), decide about it in a thread (`judge`: skip it, wait
+for it, or read it), and record the result, a batch of files per transaction. In that transaction the journal
+decides about the file's document.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ from kbsync.state.store import StateStore
 async def recheck_lost_mounts(
     store: StateStore, binding: Binding, checked: Sequence[tuple[str, PathStat]]
 ) -> list[tuple[str, PathStat]]:
-    """Return the same checks; repeats those that found nothing where a disk used to be mounted.
+    """Return the same checks; repeats those that found nothing below a directory where a disk used to be
+    mounted.
 
-    While a disk that was mounted below the folder is away, none of its files counts as missing (promise 1).
+    While a disk that was mounted in the folder is unmounted, none of its files counts as missing (promise 1).
     """
     missed = [path for path, stat in checked if stat.lacks_file]
     mounts = await store.read(partial(_mounts, binding, missed)) if missed else {}
@@ -74,7 +75,8 @@ async def recheck_lost_mounts(
 def former_files(
     read: Callable[[Callable[[Tx], Any]], Any], binding: Binding, path: str, ino: int, digest: str
 ) -> list[FileRow]:
-    """Stored files with this inode and these bytes that are gone from their paths, now at `path`. Blocks."""
+    """Return stored files with this inode and these bytes that are gone from their paths and may now be at
+    `path`. Blocks."""
     entries: list[FileRow] = read(lambda tx: tx.entries.with_ino(binding.mirror, ino, digest))
     mounts = read(partial(_mounts, binding, [entry.path for entry in entries])) if entries else {}
 
@@ -88,12 +90,12 @@ def former_files(
 
 
 def is_respelled(old: str, new: str) -> bool:
-    """Return whether the two may be one path, on a file system that ignores case or Unicode form."""
+    """Return whether two paths may be the same on a file system that ignores case or Unicode form."""
     return old != new and fold(old) == fold(new)
 
 
 def _mounts(binding: Binding, paths: Iterable[str], tx: Tx) -> dict[str, list[str]]:
-    """Return where something was mounted at or above a path, for the paths where anything was."""
+    """Return where something was mounted at or above each path, for the paths where anything was."""
     return {path: over for path in paths if (over := tx.folders.mounts_over(binding.mirror, path))}
 
 
@@ -105,7 +107,7 @@ RACY_SECONDS = 2.0
 class FoundFile:
     """One file as seen by a scan or check, with the rules of its directory.
 
-    `version`: the rules of its directory when it was stored before ('' for a new one). `quiet`: it did not
+    `version`: the rules of its directory at the time it was stored ('' for a new one). `quiet`: it did not
     change for one `settle`. `forced`: it kept changing and the longest wait is over.
     """
 
@@ -123,7 +125,7 @@ class FoundFile:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The file is, or may be, being written. `busy`: it kept changing beyond the longest wait.
+    """The file is being written, or may be. `busy`: it kept changing beyond the longest wait.
 
     `is_selected`: the rules select it as it is now.
     """
@@ -136,7 +138,7 @@ class Wait:
 
 
 Judgement = FileSeen | Wait | None
-"""None: the file is gone; the next check confirms that."""
+"""None if the file is gone, which the next check confirms."""
 
 
 def judge(
@@ -152,9 +154,9 @@ def judge(
 ) -> Judgement:
     """Return what to do with the file: skip it, wait for it, or read it. Runs in a thread; touches no rows.
 
-    `stored`: its row in the state. `deep`: always read it. `awaited`: it is already being waited for.
+    `stored`: its row in the state. `deep`: always read it. `awaited`: kbsync is already waiting for it.
     `former(path, ino, digest)` returns stored files that may have been renamed to this one. `keep` gets the
-    bytes of a file that keeps changing: by the time they are sent the file has others.
+    bytes of a file that keeps changing, since the file has other bytes by the time they are sent.
     """
     path, stamp, root = file.path, file.stamp, binding.settings.root
     if stamp == NO_STAMP:
@@ -162,7 +164,8 @@ def judge(
     verdict = file.rules.verdict(path, stamp.size, file.kind)
     is_quiet = file.quiet or is_old_enough(stamp, clock.wall(), binding.settings.settle)
     if verdict.choice is not FileChoice.SELECTED:
-        # A file that a program empties before writing is no deletion: it must stay empty for a while.
+        # A program may empty a file before writing it, so the file must stay empty for a while to count as
+        # deleted.
         had_content = awaited or (stored is not None and stored.digest is not None)
         is_emptied = had_content and file.kind is FileKind.FILE and stamp.size == 0
         if is_emptied and not is_quiet:
@@ -207,7 +210,7 @@ def judge(
 
 
 def by_person(file: FoundFile, stored: FileRow | None) -> bool:
-    """Return whether this deselection counts as a person's."""
+    """Return whether this deselection counts as a user's."""
     if stored is None or not file.version:
         return True
     if stored.verdict.choice is not FileChoice.SELECTED:
@@ -216,9 +219,9 @@ def by_person(file: FoundFile, stored: FileRow | None) -> bool:
 
 
 def is_by_person(before: str, now: str) -> bool:
-    """Return whether a person changed the rules: more than the program's own part differs.
+    """Return whether a user changed the rules: more than the program's own part differs.
 
-    A file that an upgrade excludes keeps its document; one that a person excludes is a deletion.
+    A file that an upgrade excludes keeps its document; one that a user excludes is deleted.
     """
     return before == now or not before or person_part(before) != person_part(now)
 
@@ -227,7 +230,7 @@ _PARTS = {"size": "size", "mtime_ns": "mtime", "ctime_ns": "ctime", "ino": "inod
 
 
 def log_judgement(mirror: str, file: FoundFile, stored: FileRow | None, judgement: Judgement) -> None:
-    """Log at level debug how a file's stamp changed, and how it is judged."""
+    """Log at level debug how a file's stamp changed, and what kbsync decides about it."""
     if is_debugging():
         differs = []
         if stored is not None and stored.stamp != NO_STAMP:
@@ -254,7 +257,7 @@ def _outcome(stored: FileRow | None, judgement: Judgement) -> str:
 
 
 class StateTree:
-    """The state of one mirror for a scan, one directory at a time. Raises `StateError`.
+    """The stored files of one mirror for a scan, one directory at a time. Raises `StateError`.
 
     `read` runs a function on the state, in the thread of the scan.
     """
@@ -264,9 +267,9 @@ class StateTree:
         self._mirror = mirror
 
     def rows(self, directory: str) -> set[EntryRow]:
-        """(name, size, mtime_ns, ctime_ns, ino) of every file stored directly in it.
+        """Return (name, size, mtime_ns, ctime_ns, ino) of every file stored directly in the directory.
 
-        Names that are not UTF-8 come from SQLite as bytes; they are few, so only then is the set rebuilt.
+        Names that are not UTF-8 come from SQLite as bytes; the set is rebuilt only if there are any.
         """
         rows: set[Any] = self._read(lambda tx: set(tx.entries.rows(self._mirror, directory)))
         if any(type(row[0]) is bytes for row in rows):
@@ -274,12 +277,12 @@ class StateTree:
         return rows
 
     def folders(self, directory: str) -> dict[str, StoredFolder]:
-        """Stored sub-directories by name."""
+        """Return the stored sub-directories by name."""
         rows: list[FolderRow] = self._read(lambda tx: tx.folders.below(self._mirror, directory))
         return {row.path: _stored_folder(row) for row in rows}
 
     def folder(self, directory: str) -> StoredFolder | None:
-        """The stored directory itself."""
+        """Return the row of the directory itself."""
         row: FolderRow | None = self._read(lambda tx: tx.folders.get(self._mirror, directory))
         return None if row is None else _stored_folder(row)
 
@@ -291,26 +294,26 @@ def _stored_folder(row: FolderRow) -> StoredFolder:
 PAGE = 256
 PAGE_BYTES = 64 * 1024 * 1024
 PAGE_SECONDS = 0.5
-"""A batch of files is read under the lock. After this many seconds a daemon leaves the rest for later: hints
-and commands wait no longer than this, even with a slow disk."""
+"""A batch of files is read under the lock. After this many seconds a daemon leaves the rest for later, so
+that hints and commands wait no longer, even with a slow disk."""
 BURST = 64
-"""More files than this in one check were not saved one by one by a waiting user: they are backlog."""
+"""Maximum number of files in one check that count as saved by a waiting user; more are backlog."""
 
 FORCED = 4
-"""Files that keep changing are read twice, with a pause between: a fresh hint waits for at most this many."""
+"""Maximum number of changing files that a fresh hint waits for: each is read twice, with a pause between."""
 
 IGNORE_FILE = ".kbsyncignore"
 
 CheckedPath = tuple[str, PathStat, Rules | None]
-"""A path, the result of its check, and the rules of its directory (None: excluded or unknown)."""
+"""A path, the result of its check, and the rules of its directory (None if excluded or unknown)."""
 
 
 class Reconciler:
-    """The disk side of one mirror.
+    """Compares the disk with the state for one mirror.
 
-    `on_work`: rows were written that may concern the worker. `keep`: gets the bytes of a file that keeps
-    changing, to send them as read. `page_seconds`: the time
-    after which the rest of a batch is left for the next.
+    `on_work`: called if rows were written that may concern the worker. `keep`: gets the bytes of a file that
+    keeps changing, to send them as read. `page_seconds`: the time after which the rest of a batch is left for
+    the next.
     """
 
     def __init__(
@@ -371,31 +374,31 @@ class Reconciler:
 
     @property
     def has_trees(self) -> bool:
-        """Whether `scan_trees` has something to do."""
+        """Return whether `scan_trees` has something to do."""
         return bool(self._trees)
 
     def _request_scan(self, path: str) -> None:
         """Request a scan of a tree in the background, since it may take long."""
         if path not in self._trees:
             number = self._trees[path] = next(self._numbers)
-            self._scanning.add(number)  # from here on it may find missed files elsewhere
+            self._scanning.add(number)  # from now on the scan may find missed files elsewhere
 
     async def scan_trees(self) -> None:
-        """Scan the trees that hints pointed at, one after the other."""
+        """Scan the trees that hints pointed to, one after the other."""
         while self._trees and not self._stopping:
             path, number = next(iter(self._trees.items()))
             try:
                 await self.scan(path, number=number)
             finally:
-                # A failed one is scanned with all others; one requested meanwhile is scanned again.
+                # A failed tree is scanned with the whole folder; one requested meanwhile is scanned again.
                 if self._trees.get(path) == number:
                     del self._trees[path]
 
     def _missed_now(self) -> tuple[float | None, int | None]:
-        """Return when a first check without a file starts to count: now, or at the end of a pending tree
-        scan.
+        """Return when the first check that missed a file starts to count: now, or at the end of a pending
+        tree scan.
 
-        A moved directory appears as one that is gone and a new one: files missed in the first may be found in
+        A moved directory appears as one that is gone and a new one. Files missed in the first may be found in
         the second, however long its scan takes.
         """
         if not self._trees:
@@ -405,9 +408,10 @@ class Reconciler:
         return None, number
 
     async def _count_missed(self) -> None:
-        """Count missed files of finished scans: this one and any whose end could not be recorded."""
+        """Start the second checks of files missed by finished scans: this one and any whose end could not be
+        recorded."""
         ended, now = self._missing_to - self._scanning, self._clock.steady()
-        if ended and not self._stopping:  # a new process counts both checks itself
+        if ended and not self._stopping:  # a new process makes both checks itself
             await self._store.write(lambda tx: tx.entries.scans_ended(self._mirror, ended, now))
             self._missing_to -= ended
             self._on_work()
@@ -429,7 +433,7 @@ class Reconciler:
         if listing.problem:
             await self._store.write(lambda tx: tx.folders.trouble(mirror, folder, listing.problem))
             return
-        version = ""  # the selection that its files were judged by before, if that matters
+        version = ""  # the rules that were applied to its files before, if that matters
         if listing.reselect:
             row = await self._store.read(lambda tx: tx.folders.get(mirror, folder))
             version = "" if row is None else row.version
@@ -482,7 +486,8 @@ class Reconciler:
             await self._store.write(partial(deselect, paths))
 
     async def recheck_racy(self) -> None:
-        """Read files again that were read so soon after a change that another may have the same timestamp."""
+        """Read files again that were read so soon after a change that a second change may have the same
+        timestamp."""
         before = self._clock.wall() - RACY_SECONDS
         tried_paths: set[str] = set()
         while not self._stopping:
@@ -498,13 +503,13 @@ class Reconciler:
     # -- hints -----------------------------------------------------------------------------------------
 
     async def take_hints(self, hints: Sequence[Hint]) -> list[Hint]:
-        """Check the paths of hints, at most one batch of files; returns the remaining hints.
+        """Check the paths of hints, at most one batch of files. Returns the remaining hints.
 
-        It only notes a directory: `scan_trees` scans it.
+        A directory is only recorded; `scan_trees` scans it.
         """
         root = self._journal.binding.settings.root
         trees = [hint.path for hint in hints if hint.kind is HintKind.TREE]
-        # The old spelling of a renamed folder may still lead there.
+        # The old spelling of a renamed folder may still open it.
         vanished = [hint.path for hint in hints if hint.kind is HintKind.GONE_TREE]
         files = [hint.path for hint in hints if hint.kind is HintKind.FILE]
         if trees or vanished:
@@ -522,7 +527,7 @@ class Reconciler:
         return [Hint(path, HintKind.FILE) for path in [*remaining, *files[PAGE:]]]
 
     async def check(self, paths: Iterable[str]) -> None:
-        """Check all of these, and scan the directories among them."""
+        """Check all of these paths, and scan the directories among them."""
         remaining = iter(sorted(paths))
         while batch := list(itertools.islice(remaining, PAGE)):
             hints = [Hint(path, HintKind.FILE) for path in batch]
@@ -544,7 +549,7 @@ class Reconciler:
             self._on_work()
 
     async def _check_and_take(self, paths: Sequence[str], *, fresh: bool = False) -> list[str]:
-        """Check and record one batch of these; returns the remaining paths."""
+        """Check and record one batch of these paths. Returns the remaining ones."""
         if not paths:
             return []
         checked = await asyncio.to_thread(self._stat_paths, paths)
@@ -572,7 +577,7 @@ class Reconciler:
             if folder not in chains:
                 chains[folder] = self._rules(folder)
             checked.append((path, stat_path(binding.settings.root, path), chains[folder]))
-        # An event may have the old spelling of a name, which some file systems still find.
+        # An event may have the old spelling of a name, under which some file systems still find the file.
         doubtful = self._find_respelled(checked)
         aliases = find_aliases(binding.settings.root, doubtful)
         missing = PathStat(Presence.MISSING)
@@ -581,7 +586,7 @@ class Reconciler:
     def _find_respelled(self, checked: Sequence[CheckedPath]) -> list[str]:
         """Return paths of files that are stored, or were checked as well, under another spelling.
 
-        Also paths of folders where a file was expected.
+        Includes paths of folders where a file was expected.
         """
         folders = [path for path, stat, _ in checked if stat.kind is FileKind.FOLDER]
         files = [(path, stat.stamp.ino) for path, stat, _ in checked if stat.stamp and stat.links == 1]
@@ -642,7 +647,7 @@ class Reconciler:
         return {stamp.ino for path in paths if (stamp := self.settling.stamp(path)) is not None}
 
     def _forget(self, path: str) -> None:
-        """Stop waiting for the file: it was recorded, or does not exist."""
+        """Stop waiting for the file, because it was recorded or does not exist."""
         self.settling.forget(path)
         self._samples.pop(path, None)
         self.busy.discard(path)
@@ -650,7 +655,7 @@ class Reconciler:
     async def settle_due(self) -> set[str]:
         """Record the files that did not change for one `settle`, or whose longest wait is over.
 
-        Returns those of the latter that were read: their wait is over, whatever the result.
+        Returns the latter if they were read: their wait is over, whatever the result.
         """
         due = {file.path: file for file in self.settling.due(self._clock.steady(), PAGE)}
         if not due:
@@ -663,12 +668,12 @@ class Reconciler:
                 self._forget(path)
                 continue
             file = FoundFile(path, stat.stamp, stat.kind, stat.links, rules, fresh=True)
-            # Only this check counts: the last known timestamp of the path may be old.
+            # Use only this check, because the last known timestamp of the path may be old.
             if due[path].is_quiet and stat.stamp == due[path].stamp:
                 file = replace(file, quiet=True)
             elif due[path].is_overdue:
                 if len(forced) == FORCED:
-                    continue  # its turn comes
+                    continue  # it is checked later
                 forced.add(path)
                 file = replace(file, forced=True, sample=self._samples.get(path))
             files.append(file)
@@ -685,7 +690,8 @@ class Reconciler:
     async def _judge_all(
         self, files: Iterable[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> bool:
-        """Judge files and record the results, a batch at a time; False if stopped before the end."""
+        """Decide about files and record the results, a batch at a time. Returns False if stopped before the
+        end."""
         queue = iter(files)
         while batch := _next_batch(queue):
             remaining: Sequence[FoundFile] = batch
@@ -698,10 +704,10 @@ class Reconciler:
     async def _judge_batch(
         self, batch: Sequence[FoundFile], *, deep: bool = False, known_new: bool = False
     ) -> Sequence[FoundFile]:
-        """Judge files and record the results, as many as time allows; returns the rest."""
+        """Decide about files and record the results, as many as time allows. Returns the rest."""
         if not batch:
             return batch
-        async with self._taking:  # a judgement is recorded before the next one about the same file starts
+        async with self._taking:  # one decision is recorded before the next about the same file starts
             awaited = {file.path for file in batch if file.path in self.settling}
             judgements, remaining = await asyncio.to_thread(
                 self._judge_files, batch, deep, known_new, awaited
@@ -735,7 +741,7 @@ class Reconciler:
     def _judge_files(
         self, files: Sequence[FoundFile], deep: bool, known_new: bool, awaited: Collection[str]
     ) -> tuple[list[Judgement], Sequence[FoundFile]]:
-        """Judge the first of these, until the batch's time is over; returns the rest as well."""
+        """Decide about the first of these until the batch's time is over. Also returns the rest."""
         until = self._clock.steady() + self._page_seconds
         binding = self._journal.binding
         paths = [] if known_new else [file.path for file in files]
@@ -771,8 +777,8 @@ class Reconciler:
 class _ScanPages:
     """A scan that runs in threads and that the loop may end at any time.
 
-    An interrupted scan leaves a thread behind, which may hang in a mount for long. The last of the two to end
-    closes the scan's resources.
+    An interrupted scan leaves a thread behind, which may hang in a mount for long. Whichever of the two ends
+    last closes the scan's resources.
     """
 
     def __init__(self, pull: Callable[[], list[FolderListing]], listings: Scan) -> None:

@@ -1,9 +1,9 @@
-"""Searches mirrors: queries each target, finds the files of the hits, and merges the results. `kbsync
-search`, `kbsync ask` and the listener call this.
+"""Searches mirrors: queries each target, finds the files of the hits, and merges the results. Used by `kbsync
+search`, `kbsync ask` and the listener.
 
-A target that others write to as well (a service) stores no paths: the state maps documents to files, and
-`--path`, `--type` and `--after` are applied here. A base that several hosts share knows the paths of all; it
-is queried once for all mirrors that use it, and its hits name their mirror.
+A target that others also write to (a service) stores no paths: the state maps documents to files, and
+`--path`, `--type` and `--after` are applied here. A base that several hosts share has the paths of all of
+them; it is queried once for all mirrors that use it, and its hits name their mirror.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ T = TypeVar("T")
 
 
 MOST_FOUND = 1000
-"""Number of hits to request from a service: documents of others are among them and are dropped afterwards."""
+"""Number of hits to request from a service, which include documents of others that are dropped afterwards."""
 
 PATIENCE = 15.0
-"""Maximum seconds to search a mirror if there are several and a user waits; after that a note names it."""
+"""Maximum number of seconds to search one of several mirrors; after that a note names it."""
 
 MOST_NAMED = 200
 """Maximum number of ids to which a search can be limited."""
@@ -54,9 +54,9 @@ class FoundDocument:
     path: str
     hit: Hit
     searched_mirror: str
-    # Of a mirror that is not among those that were searched.
+    # True if its mirror is not among those that were searched.
     is_foreign: bool = False
-    # What the state says of the file: whether the hit is what it says now, why not, and as of when.
+    # What the state has about the file: whether the hit is up to date, why not, and as of when.
     state: Status | None = None
     reason: str = ""
     known_at: float | None = None
@@ -78,20 +78,19 @@ class FoundDocument:
 
     @property
     def as_of(self) -> float | None:
-        """The time at which it was correct, in epoch seconds. In a base that several hosts share: when its
-        host last changed something or began a pass."""
+        """The time at which the document was correct, in epoch seconds. In a base that several hosts share:
+        when its host last changed something or began a pass."""
         return self.hit.origin.as_of if self.hit.origin is not None else self.known_at
 
     @property
     def mirror_label(self) -> str:
-        """Its mirror, with the machine if that is another one."""
+        """The document's mirror, with the machine if that is another one."""
         return self.mirror if self.is_here or not self.host else f"{self.mirror} on {self.host}"
 
 
 def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequence[SearchedMirror], Query]]:
     """Return the searches that cover all these mirrors: for each, the mirrors it covers and the query. It
-    uses the first mirror's target. Raises nothing.
-    """
+    uses the first mirror's target. Raises nothing."""
     groups: dict[Hashable, list[SearchedMirror]] = {}
     for mirror in mirrors:
         groups.setdefault(mirror.name if query.own else mirror.target.reach, []).append(mirror)
@@ -99,7 +98,7 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
     for group in groups.values():
         queries = [anchored(mirror.folder, query) for mirror in group]
         if any(narrowed.own for narrowed in queries):
-            # A path on this machine: each mirror has another pattern, and others' documents have none.
+            # A path on this machine: each mirror has a pattern of its own, and others' documents have none.
             requests += [([mirror], replace(q, own=True)) for mirror, q in zip(group, queries, strict=True)]
         else:
             requests.append((group, queries[0]))
@@ -107,13 +106,13 @@ def searches(mirrors: Sequence[SearchedMirror], query: Query) -> list[tuple[Sequ
 
 
 Answer = tuple[list[FoundDocument], UnknownWords | None]
-"""The best documents, and the words that no document has; None if the target can't tell."""
+"""The best documents, and the words that occur in no document (None if the target can't tell)."""
 
 
 async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
     """Run one of `searches`. Raises `TargetError`, `StateError`, and `UsageError` for a bad pattern.
 
-    While the user is typing, unknown words are not asked for.
+    While the user is typing, the target is not asked for unknown words.
     """
     mirror = mirrors[0]
     if mirror.target.limits.embedded:
@@ -140,14 +139,14 @@ def merge(answers: Iterable[tuple[SearchedMirror, list[FoundDocument]]], query: 
     """Merge the results of several searches, best first, each document once.
 
     Scores of one scale are compared. Scores of different scales aren't comparable (a service's 1.00 may be
-    worse than another's 0.30): then the best of each come first, then the second best, and so on.
+    worse than another's 0.30), so then the best of each come first, then the second best, and so on.
     """
     scales: dict[Hashable, list[list[FoundDocument]]] = {}
     for mirror, hits in answers:
         scales.setdefault(mirror.target.scale, []).append(hits)
     ranked = []
     for lists in scales.values():
-        # One list stays in its target's own order.
+        # A single list keeps its target's order.
         by_score = sorted(
             (document for hits in lists for document in hits), key=lambda document: -document.hit.score
         )
@@ -200,7 +199,7 @@ async def locate(mirrors: Sequence[SearchedMirror], hits: Sequence[Hit], query: 
                 located.append((path, replace(hit, path=path, modified=entry.stamp.mtime_ns / 1e9)))
         return located
 
-    # While a file is replaced both its versions may be found (promise 2): the better one stands for it.
+    # While a file is replaced both its versions may be found (promise 2): keep the better one.
     best: dict[str, Hit] = {}
     for path, hit in await mirror.read(read_paths):
         if selects(path, hit.modified) and (path not in best or hit.score > best[path].score):
@@ -214,7 +213,7 @@ def _placed(mirrors: Sequence[SearchedMirror], hit: Hit, path: str) -> FoundDocu
     if origin is None or origin.is_own:
         return FoundDocument(searched.name, searched.folder, path, hit, searched.name)
     for mirror in mirrors:
-        # By what names it to the base: its machine may have another name since it was last at work.
+        # Compare the names stored in the base, since the machine may have been renamed since it last worked.
         is_its = origin.owner is not None and origin.owner == mirror.target.owner
         if is_its or (origin.is_here and origin.folder == mirror.folder):
             return FoundDocument(mirror.name, mirror.folder, path, hit, searched.name)
@@ -248,14 +247,15 @@ async def selected_ids(mirror: SearchedMirror, query: Query) -> Sequence[str] | 
 
 @dataclass(frozen=True, slots=True)
 class Unmatched:
-    """The parts of a query's path, types and date that no document matches: `alone`, and `together`."""
+    """The parts of a query's path, types and date that match no document: each `alone`, and all
+    `together`."""
 
     alone: Sequence[Query] = ()
     together: bool = False
 
 
 def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatched:
-    """Find the parts of the query that no document of these mirrors matches; `folders` by name."""
+    """Find the parts of the query that match no document of these mirrors; `folders` by name."""
     parts = [Query("", types=(extension,)) for extension in query.types]
     parts = [*(Query("", paths=(path,)) for path in query.paths), *parts]
     if query.after is not None:
@@ -281,8 +281,8 @@ def find_unmatched(tx: Tx, folders: Mapping[str, Path], query: Query) -> Unmatch
 def anchored(folder: Path, query: Query) -> Query:
     """Resolve patterns that are absolute, or begin with `./`, against the mirror's folder.
 
-    `./` is the working directory if that is in the mirror, else the mirror's folder. A location in the folder
-    is on this machine, so the query then covers the mirror's `own` documents.
+    `./` is the working directory if that is in the mirror, else the mirror's folder. A path in the folder is
+    on this machine, so the query then covers the mirror's `own` documents.
     """
     resolved = [_anchored_pattern(folder, typed) for typed in query.paths]
     paths = tuple(pattern for pattern, _ in resolved if pattern is not None)
@@ -290,7 +290,7 @@ def anchored(folder: Path, query: Query) -> Query:
 
 
 def _anchored_pattern(folder: Path, typed: str) -> tuple[str | None, bool]:
-    """Return the pattern relative to `folder` (None: all of it), and whether it is a location in there."""
+    """Return the pattern relative to `folder` (None: all of it), and whether it is a path in the folder."""
     if not typed.startswith(("/", "./")):
         return typed, False
     path = os.path.abspath(typed)  # noqa: PTH100 (a pattern is no path that could be followed)

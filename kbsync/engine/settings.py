@@ -1,4 +1,4 @@
-"""What is fixed while a mirror runs: its settings, and their binding to one knowledge base.
+"""The fixed properties of a running mirror: its settings, and their binding to one knowledge base.
 
 The config's own types stay outside the engine: `kbsync.once.settings_of` converts them to these.
 """
@@ -21,9 +21,10 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DeletionLimits:
-    """Deleting more than `fraction` and more than `count` documents within `window` seconds needs approval.
+    """The limits of deletions: more than `fraction` and more than `count` documents within `window` seconds
+    need approval.
 
-    `never`: nothing is deleted and nobody is asked.
+    `never`: nothing is deleted, and approval isn't requested.
     """
 
     fraction: float = 0.2
@@ -46,9 +47,7 @@ class MirrorIdentity:
 
 
 def base_key(location: str) -> list[str]:
-    """Return the knowledge base of a `location`, without the prefix, the type of the target first; [] for
-    ''.
-    """
+    """Return the knowledge base of a `location`, without the prefix, the target's type first; [] for ''."""
     return list(json.loads(location))[:-1] if location else []
 
 
@@ -56,8 +55,8 @@ def base_key(location: str) -> list[str]:
 class MirrorSettings:
     """A mirror as its config describes it, durations in seconds; `root` is the real path of `given`.
 
-    `document_settings` gives a path's own settings for the target; `fingerprint` changes whenever one of them
-    does. `location`: see `MirrorIdentity`.
+    `document_settings` returns a path's own settings for the target; `fingerprint` changes whenever one of
+    them does. `location`: see `MirrorIdentity`.
     """
 
     name: str
@@ -83,7 +82,7 @@ class MirrorSettings:
 
     @property
     def identity(self) -> MirrorIdentity:
-        """What identifies it in the state."""
+        """The properties that identify the mirror in the state."""
         return MirrorIdentity(self.name, str(self.root), self.location)
 
     def resolved(self) -> MirrorSettings:
@@ -95,7 +94,7 @@ class MirrorSettings:
 class Binding:
     """The settings of a mirror, bound to one knowledge base, whose id is `base`.
 
-    `describe` says what a recipe means in the config's terms, '' if the target does not say.
+    `describe` returns the meaning of a recipe in the config's terms, '' if the target does not provide it.
     """
 
     settings: MirrorSettings
@@ -112,14 +111,14 @@ class Binding:
 
     @property
     def naming(self) -> Naming:
-        """How documents are named at the target."""
+        """The naming scheme of documents at the target."""
         return Naming(self.settings.prefix, "marked" if self.limits.marks else self.settings.names)
 
     def read(self, listed: Listed) -> Listed:
         """Return a listed document with the path and the digest from its name (ADR 12).
 
-        A target that keeps our marker has already returned both. A shortened name has no path, and a name has
-        only the beginning of the digest.
+        A target that keeps our marker has already returned both. A shortened name has no path, and any name
+        has only the beginning of the digest.
         """
         if self.limits.marks or (reading := self.naming.read_mangled(listed.name)) is None:
             return listed

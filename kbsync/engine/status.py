@@ -1,6 +1,6 @@
 """The state of a mirror as users see it: counts in constant time, and every file on request.
 
-Everything here reads in the caller's transaction; nothing is computed from the folder.
+Everything here reads in the caller's transaction; nothing reads the folder.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OUT_OF_DATE = "an older version is still searchable, out of date"
 OLD_NAME = "it is still searchable under its old name, {}"
 
 CommandLine = Callable[[str], str]
-"""Turns a command into one to paste, with the options in use."""
+"""Turns a command into one that can be pasted, with the options in use."""
 
 # -- why a mirror does nothing, in the contract's words ------------------------------------------------------
 
@@ -58,12 +58,12 @@ FOLDER_MISSING = "folder-missing"
 CREDENTIALS = "credentials"
 """A key or its account is refused."""
 BAD_CONFIG = "config"
-"""Something that the config names is unusable, but was valid or unchecked when the config was read."""
+"""The config names something unusable, which was valid or unchecked when the config was read."""
 FAILING = "failing"
 TARGET_STUCK = "target-stuck"
 """The target accepts documents, but never finishes one."""
 PASSING = (TARGET_DOWN, FAILING)
-"""Halts that need nobody: the problem goes away, or kbsync retries anyway."""
+"""Halts that need no user: the problem goes away, or kbsync retries anyway."""
 
 HALT_WORDS = {
     FOLDER_MISSING: "folder not readable",
@@ -83,37 +83,40 @@ HALT_WORDS = {
 """The contract's words for people."""
 
 RELEASED = ("target-rejects", TARGET_STUCK)
-"""Halts over documents that no pass retries by itself: a person has to release them."""
+"""Halts about documents that no pass retries by itself; a user has to release them."""
 
 
 def going_on(halt: Halt, name: str, write: Callable[[str], str], *, at_work: bool) -> Halt:
     """Return the halt of mirror `name` with the command that continues once its cause is gone.
 
-    The command depends on when the halt is read. Next to a kbsync that is `at_work` no second one may run, so
-    `retry` tells it to try at once. Without one nobody would read that message, so the command is a pass.
+    The command depends on when the halt is read. While a kbsync is `at_work`, no second one may run, so the
+    command is `retry`, which makes the running one try at once. Without one, nobody would read that message,
+    so the command is a pass.
     """
     retry, once = f"retry --mirror {name}", f"--once --mirror {name}"
     if halt.reason in RELEASED or not halt.cure.startswith((f"kbsync {retry}", f"kbsync {once}")):
         return halt
-    return replace(halt, cure=write(retry if at_work else once))  # with the options of the reading command
+    # with the options of the command that reads the halt
+    return replace(halt, cure=write(retry if at_work else once))
 
 
 def only_goes_on(halt: Halt) -> bool:
-    """Return whether the command fixes nothing, but continues after a user has fixed what the detail says."""
+    """Return whether the command fixes nothing, but continues after a user has fixed the cause in the
+    detail."""
     return halt.reason not in RELEASED and halt.cure.startswith(("kbsync retry", "kbsync --once"))
 
 
 def in_words(halt: Halt) -> str:
-    """Detail and command of a halt as text."""
+    """Return the detail and command of a halt as text."""
     if not halt.cure:
         return halt.detail
     return f"{halt.detail}; {'then run' if only_goes_on(halt) else 'fix'}: {halt.cure}"
 
 
 def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
-    """Return the halt of mirror `name` to show; `write` turns a command of ours into one to paste.
+    """Return the halt of mirror `name` to show; `write` turns a kbsync command into one that can be pasted.
 
-    An error without its own fix gets the command that retries once a person has acted.
+    An error without a fix of its own gets the command that retries once a user has acted.
     """
     cure = error.cure or f"kbsync retry --mirror {name}"
     ours = cure.startswith("kbsync ")
@@ -125,7 +128,7 @@ def as_halt(error: Halted, name: str, write: Callable[[str], str]) -> Halt:
 
 @dataclass(frozen=True, slots=True)
 class DocumentCounts:
-    """How many files are in each state; `failed` includes directories that cannot be listed."""
+    """Number of files in each state; `failed` includes directories that cannot be listed."""
 
     ready: int = 0
     indexing: int = 0
@@ -157,7 +160,7 @@ class FileStatus:
     may_succeed: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's item."""
+        """Return the contract's item."""
         return {
             "path": self.path,
             "state": self.state.word,
@@ -168,7 +171,7 @@ class FileStatus:
 
 
 class Items:
-    """Every file to show, one at a time; can be iterated again while its transaction lasts."""
+    """Every file to show, one at a time; can be iterated repeatedly while its transaction lasts."""
 
     def __init__(self, tx: Tx, record: MirrorRecord, halt: Halt | None) -> None:
         self._tx = tx
@@ -192,14 +195,14 @@ class Items:
         return islice(chain(folders, map(self.of, entries)), limit)
 
     def unlisted(self) -> Iterator[FileStatus]:
-        """Directories that cannot be listed."""
+        """Yield the directories that cannot be listed."""
         for folder in self._tx.folders.problems(self._record.id):
             if not folder.is_excluded:
                 label = folder_label(folder.path)
                 yield FileStatus(label, Status.FAILED, None, None, folder.problem, may_succeed=True)
 
     def of(self, entry: FileRow) -> FileStatus:
-        """One file of this mirror."""
+        """Return the status of one file of this mirror."""
         binding, uploads = self._record.binding, list[Upload]()
         is_skipped = entry.verdict.choice is FileChoice.SKIPPED and entry.status is not Status.KEPT
         if binding is not None and not is_skipped:
@@ -240,7 +243,7 @@ class Items:
 
 
 def why_old(tx: Tx, record: MirrorRecord, entry: FileRow) -> str:
-    """Return why searches find something else than the file's current content; "" if they don't."""
+    """Return why searches find something other than the file's current content; "" if they don't."""
     why = ""
     match entry.status:
         case Status.READY:
@@ -271,7 +274,7 @@ CAUSES = {
 }
 """Why a file should have no document, as a sentence."""
 
-UNSEEN = "kbsync can't tell if the file exists"
+UNSEEN = "kbsync can't tell whether the file exists"
 
 
 def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
@@ -280,9 +283,8 @@ def awaits_renewal(entry: FileRow, server: Upload | None) -> bool:
 
 
 def refusal(path: Path, uploads: Sequence[Upload]) -> str:
-    """Return the target's last message about the file at `path`; for a scan, also the command that would read
-    it.
-    """
+    """Return the target's last message about the file at `path`; for a scanned PDF, also the command that
+    adds text."""
     last = next((u for u in reversed(uploads) if u.state is UploadState.FAILED), None)
     if last is None:
         return ""
@@ -296,9 +298,9 @@ def refusal(path: Path, uploads: Sequence[Upload]) -> str:
 class MirrorStatus:
     """A mirror's state. `last_pass`: epoch seconds of the last whole comparison, None before the first.
 
-    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: nothing is
-    done for now, because a person said so. `note`: worth knowing, but no halt. `unkept`: promises that its
-    target does not keep, by number, with what holds instead. `items`: None unless requested.
+    `oldest_pending_s`: how long the longest waiting file has waited, 0.0 if none waits. `pause`: set while a
+    user has paused the mirror. `note`: worth knowing, but no halt. `unkept`: promises that its target does
+    not keep, by number, with what holds instead. `items`: None unless requested.
     """
 
     name: str
@@ -349,17 +351,17 @@ class MirrorStatus:
 
 
 def halt_json(halt: Halt) -> dict[str, str]:
-    """The contract's `halt`."""
+    """Return the contract's `halt`."""
     return {"reason": halt.reason, "detail": halt.detail, "cure": halt.cure}
 
 
 def pause_json(pause: Pause) -> dict[str, str | None]:
-    """Return `since` and `until` in ISO 8601; `until` is null if only a person ends the pause."""
+    """Return `since` and `until` in ISO 8601; `until` is null if only a user ends the pause."""
     return {"since": iso(pause.since), "until": None if pause.until is None else iso(pause.until)}
 
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
-    """Return the contract's `running`: the daemon that holds the state. None if none does."""
+    """Return the contract's `running`: the daemon that holds the state; None if there is none."""
     if holder is None or not holder.stays:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
@@ -432,9 +434,9 @@ def never_ran(
 
 
 def forgotten_bases(tx: Tx, name: str) -> Sequence[ForgottenBase]:
-    """Return where a forgotten mirror left documents; our searches find none of them.
+    """Return where a forgotten mirror left documents; kbsync's searches find none of them.
 
-    Empty for a mirror that works again.
+    Empty for a mirror that was added again.
     """
     return tx.forgotten.bases(name) if tx.mirrors.named(name) is None else ()
 
@@ -448,7 +450,7 @@ def describe_forgotten(base: ForgottenBase, command_line: CommandLine) -> str:
 
 
 def _find_held(tx: Tx, record: MirrorRecord, command_line: CommandLine) -> Halt | None:
-    """Return deletions and renewals that nobody has approved."""
+    """Return the deletions and renewals that await approval."""
     details = []
     deletions = sum(tx.removals.count(hold, held=True) for hold in unapproved(tx, record.id))
     if deletions:
@@ -493,12 +495,12 @@ def waiting_renewals(tx: Tx, mirror: int) -> WaitingRenewals:
 
 
 def unapproved(tx: Tx, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-    """Unapproved holds of this kind."""
+    """Return the holds of this kind that nobody has approved."""
     return [hold for hold in tx.holds.current(mirror, kind) if hold.approved_at is None]
 
 
 CLOCKS_DIFFER = 60.0
-"""Seconds by which clocks are routinely corrected."""
+"""Maximum number of seconds of a routine clock correction."""
 
 
 def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
@@ -506,19 +508,20 @@ def is_fresh(status: MirrorStatus, max_age: float, now: float) -> bool:
     if status.last_pass is None:
         return False
     age = now - status.last_pass
-    # A time in the future comes from a clock that ran ahead, and proves nothing.
+    # A time in the future comes from a clock that ran ahead, so it proves nothing.
     return -CLOCKS_DIFFER <= age <= max_age and status.oldest_pending_s <= max_age
 
 
-# -- what the last audit of a mirror left for people to see; durable -------------------------------------
+# -- the result of a mirror's last audit, kept in the state -------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LastAudit:
-    """`ended`: epoch seconds when the last audit of this binding ended, or when the first was set.
+    """The result of the last audit. `ended`: epoch seconds when the last audit of this binding ended, or when
+    the first was scheduled.
 
     duplicate, orphaned: how many documents it found and left alone. mended: how many it repaired. is_audit:
-    an audit did end, and this is its result.
+    whether an audit has ended, so that this is its result.
     """
 
     binding: int
@@ -530,7 +533,7 @@ class LastAudit:
 
     @property
     def sentence(self) -> str:
-        """What a user should know; '' for nothing."""
+        """Return what a user should know about it; '' for nothing."""
         counts = ((self.duplicate, "duplicate"), (self.orphaned, "orphaned document"))
         findings = " and ".join(f"{n} {problem}{'s' if n > 1 else ''}" for n, problem in counts if n)
         return f"the last audit found {findings}" if findings else ""
@@ -548,7 +551,7 @@ def keep_last_audit(tx: Tx, mirror: int, audit: LastAudit) -> None:
 
 
 def clear_last_audit(tx: Tx, mirror: int) -> None:
-    """Clear its findings, which a person has handled; the time stays."""
+    """Clear its findings, which a user has handled; the time stays."""
     last = last_audit(tx, mirror)
     if last is not None:
         keep_last_audit(tx, mirror, LastAudit(last.binding, last.ended))

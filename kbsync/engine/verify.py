@@ -1,8 +1,8 @@
-"""`kbsync verify`: compares the folder, the state and the target's own list. It changes nothing.
+"""`kbsync verify` compares the folder, the state and the target's own list. It changes nothing.
 
 The audit of engine/audit.py reads what the target has, and a private pass (engine/plan.py) finds files newer
-than their documents. Folder and target change meanwhile, so everything that seems wrong is checked a second
-time, in the state and at the target, before it is reported.
+than their documents. The folder and the target change meanwhile, so everything that seems wrong is checked a
+second time, in the state and at the target, before it is reported.
 """
 
 from __future__ import annotations
@@ -34,19 +34,20 @@ T = TypeVar("T")
 KINDS = ("missing", "stale", "orphaned", "duplicate")
 
 GRACE = 5.0
-"""Seconds beyond `settle` in which a running kbsync may not have handled a change yet."""
+"""Number of seconds beyond `settle` that a running kbsync may need to handle a change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What is wrong, each list by path. `foreign`: how many documents at the target are not ours.
+    """The problems found, each list ordered by path. `foreign`: how many documents at the target are not
+    ours.
 
     missing: recorded documents that are gone at the target. stale: the folder is newer than the document and
-    nothing is pending. orphaned: ours, and the file is gone. duplicate: a second document for one file. With
-    a `halt` the folder could not be compared and only what does not need it is reported. kept: documents that
-    stay without their file, as the config says (`deletions: never`); None if it does not.
-    detached: how many documents are left of mirrors that the config no longer has, by mirror. base: the id of
-    the knowledge base, to which all ids of documents belong.
+    nothing is pending. orphaned: ours, but the file is gone. duplicate: a second document for one file. With
+    a `halt`, the folder could not be compared, so only problems that don't need it are reported. kept:
+    documents that stay without their file, as the config says (`deletions: never`); None without that
+    setting. detached: how many documents are left of mirrors that the config no longer has, by mirror. base:
+    the id of the knowledge base that all ids of documents belong to.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Nothing is wrong."""
+        """Whether nothing is wrong."""
         return self.halt is None and not any(getattr(self, kind) for kind in KINDS)
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def repair_request(verification: Verification) -> dict[str, Any]:
 
     base: the audited knowledge base. missing: ids of documents to send again. strays: documents proven ours
     that nothing needs. stale: paths to check again, including those of serving documents whose file is gone,
-    so that their deletion is weighed with the others.
+    so that their deletion is decided about with the others.
     """
     strays = (*verification.orphaned, *verification.duplicate)
     request: dict[str, Any] = {
@@ -133,13 +134,13 @@ async def verify_mirror(
             stale, served, kept = await asyncio.to_thread(
                 _check_folder, private, state, clock.wall(), context.at_work
             )
-        # A lagging list still shows documents deleted a moment ago.
+        # A lagging list still has documents deleted a moment ago.
         rows = [stray.row for stray in audit.strays]
         deletion_times = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
         lag = private.binding.limits.list_lag
         remaining = max(deletion_times, default=0.0) + lag - clock.wall()
         if remaining > 0.0:
-            await clock.sleep(min(remaining, lag))  # no longer than that, if the clock was set back
+            await clock.sleep(min(remaining, lag))  # limits the wait if the clock was set back
         strays = await audit.recheck_strays(audit.strays)
         orphaned, duplicate = await audit.compare(strays, with_folder=halt is None)
         if private.binding.abilities.keeps:  # documents that a lost state left behind are kept like the rest
@@ -177,11 +178,11 @@ def _by_path(findings: Iterable[Discrepancy]) -> tuple[Discrepancy, ...]:
 def _check_folder(
     private: PrivatePass, state: ReadOnlyState, now: float, is_watched: bool
 ) -> tuple[list[Discrepancy], list[Discrepancy], list[Discrepancy]]:
-    """Return stale files, and documents of missing files, that a pass would handle and nobody has started on.
+    """Return stale files, documents of missing files that a pass would delete and nobody has started on, and
+    documents that a pass would keep.
 
-    Last those that it would keep. Each of the others is checked a second time, since it may have been handled
-    after the private pass began. `is_watched`: a kbsync runs, and gets time for changes that are only seconds
-    old.
+    The first two are checked a second time, since a document may have been handled after the private pass
+    began. `is_watched`: a kbsync runs, and gets time for changes that are only seconds old.
     """
     plan, binding = private.list_changes(), private.binding
     stale, orphaned = list[Discrepancy](), list[Discrepancy]()
@@ -211,13 +212,13 @@ def _check_folder(
         return server, row
 
     def is_overdue(line: Planned, row: FileRow) -> bool:
-        """Return whether the file's document should have been deleted, and not only just now."""
+        """Return whether the file's document should have been deleted by now, with some tolerance."""
         if line.cause != "gone":
             return True
         [(_, stat)] = stat_exactly(binding.settings.root, [line.path], private.root)
         if not stat.lacks_file:
             return False
-        if is_watched:  # only its directory shows when a file was deleted
+        if is_watched:  # only the directory's time shows when a file was deleted
             parent = stat_path(binding.settings.root, split(line.path)[0], private.root)
             is_young = parent.stamp is None or parent.stamp.newest > young
             return not is_young and row.presence is not Presence.MISSING

@@ -1,7 +1,8 @@
-"""Carries out what the journal says: sends, lists, polls, renames and deletes.
+"""Carries out the journal's decisions: sends, lists, polls, renames and deletes.
 
 The worker decides nothing. It takes due rows by rank, records what it is about to do, does it, and records
-the answer. It can be killed anywhere: the next start finds every announced effect in the journal (promise 3).
+the response. It can be killed anywhere: the next start finds every announced request in the journal (promise
+3).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from kbsync.engine.mirror import Mirror, Rechecks
 
 KEPT = 64
-"""Bodies kept for files that keep changing; each may hold a descriptor."""
+"""Maximum number of bodies kept for files that keep changing; each may hold a descriptor."""
 
 LONGEST_REST = 30.0
 BUSY_REST = 1.0
@@ -48,7 +49,7 @@ LONGEST_LIST_REST = 15.0
 SUSPECT_AFTER = 2
 """Lost answers in a row."""
 CLOCK_STEP = 30.0
-"""Seconds: if a clock was set back by more, rows are due too late."""
+"""If the clock was set back by more seconds than this, rows would be due too late."""
 
 log = structlog.get_logger("kbsync")
 
@@ -57,7 +58,7 @@ log = structlog.get_logger("kbsync")
 class Batch:
     """Opened bodies by upload id, and the uploads whose files no longer have the intended bytes.
 
-    `addresses`: of the web pages of link files, if the target lists them by address.
+    `addresses`: the addresses of the web pages of link files, if the target lists pages by address.
     """
 
     bodies: Mapping[int, Spooled]
@@ -68,9 +69,9 @@ class Batch:
 class Bodies:
     """Opens the bytes of the uploads of one mirror.
 
-    Bytes of a file that keeps changing are kept from the read that decided about them, until they are sent: a
-    later read would return other bytes. The reconciler keeps bodies and sends take them, each in its own
-    thread, while the loop may close all.
+    Bytes of a file that keeps changing are kept from the read that decided about them until they are sent,
+    because a later read would return other bytes. The reconciler keeps bodies and sends take them, each in a
+    thread of its own, while the loop may close all.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -113,7 +114,7 @@ class Bodies:
                 def release(_: asyncio.Future[Batch]) -> None:
                     stack.close()
                     if not _.cancelled():
-                        _.exception()  # nobody waits for it any more
+                        _.exception()  # nothing waits for it any more
 
                 # We are cancelled and the thread continues; what it opens is closed when it ends.
                 reading.add_done_callback(release)
@@ -131,7 +132,7 @@ class Bodies:
         if self._binding.limits.links and not self._binding.limits.marks:
             for row in rows:
                 if row.id in bodies and is_link(row.path or ""):
-                    # A file without an address is sent as it is: the target reports the error.
+                    # A file without an address is sent unchanged; the target reports the error.
                     with suppress(NoLink), bodies[row.id].open() as stream:
                         addresses[row.id] = address_from(row.path or "", stream)
         return Batch(bodies, unsendable, addresses)
@@ -153,7 +154,7 @@ class Worker:
     """The worker of one mirror.
 
     The mirror's `halts` decide whether anything may be sent. `rechecks` gets files that no longer have the
-    bytes to send, and missing ones that returned; `on_event` gets what was done.
+    bytes to send, and missing ones that returned; `on_event` gets the finished work.
     """
 
     def __init__(
@@ -191,20 +192,21 @@ class Worker:
         self._stopping = False
         self._has_read = False
         self.rested = asyncio.Event()
-        """Set whenever the last running task has ended."""
+        """Set whenever no task is running any more."""
 
     def wake(self) -> None:
         """Wake the worker, because there may be something to do."""
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`; retries a failed round after a pause, whatever the error."""
+        """Work until `stop`. After a failed round, wait and try again, whatever the error was."""
         is_begun = False
         while not self._stopping:
             self._wake.clear()
             try:
                 if not is_begun:
-                    with contextlib.suppress(StateError):  # an earlier run may have found the account full
+                    # an earlier run may have found that the account is full
+                    with contextlib.suppress(StateError):
                         found_none, _ = await self._store.read(self._room)
                         self._halts.is_full = found_none
                     is_begun = True
@@ -218,17 +220,17 @@ class Worker:
             await rest(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Start no requests; those in flight get `grace` seconds, then they are cancelled."""
+        """Stop starting requests; those in flight get `grace` seconds, then they are cancelled."""
         self._stopping = True
         self.wake()
         try:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=grace)
-        finally:  # also if this is cancelled meanwhile: no request may outlive its target
+        finally:  # also if this call is cancelled: no request may outlive its target
             cut = list(self._tasks)
             await end_tasks(cut)
         if cut:
-            # Rows in the state without this were interrupted by a kill, which their document may have caused.
+            # Rows without this mark were interrupted by a kill, which their document may have caused.
             with contextlib.suppress(StateError):
                 await self._store.write(partial(self._journal.recover, spent=False))
 
@@ -245,8 +247,8 @@ class Worker:
     async def is_settled(self) -> bool:
         """Return whether a paused mirror has nothing left to wait for.
 
-        Nothing runs, and every upload that was sent is searchable in place of its predecessor, or failed and
-        may be retried later.
+        That is so if nothing runs and every upload that was sent is searchable in place of its predecessor,
+        or failed and may be retried later.
         """
         if self._busy or self._tasks or self._lost != self._recovered:
             return False
@@ -274,7 +276,7 @@ class Worker:
         )
 
     async def _round(self) -> float:
-        """Start due work as far as possible; returns the time until more is due."""
+        """Start as much due work as possible. Returns the time until more is due."""
         if self._halts.halted is not None:
             return LONGEST_REST
         now = self._clock.steady()
@@ -308,12 +310,12 @@ class Worker:
         due, self._is_paused = await self._store.read(find)
         if not self._is_paused:
             self._polls.left.clear()
-        # How many documents may check whether the account has space again; None: it has.
+        # How many documents may check whether the account has space again; None if it has.
         tries = None
         if self._halts.is_full:
             _, is_trying = await self._store.read(self._room)
             tries = 0 if is_trying else 1
-        # One list at a time: uploads lost meanwhile share the next.
+        # One list at a time; uploads lost meanwhile share the next.
         is_listing = self._start(due.unsure, self._list_lost)
         self._is_listing = self._is_listing or is_listing
         is_polling = may_poll and self._slots > 0 and self._start(due.polls, partial(self._poll, tries=tries))
@@ -323,7 +325,7 @@ class Worker:
         waiting = {**due.sends, Lane.PROVE: due.proofs}
         if isinstance(self._target, Renames):
             waiting[Lane.RENAME] = due.renames
-        # The root is checked before every delete: an absent folder is not empty (promise 1).
+        # The root is checked before every delete, because a missing folder isn't an empty one (promise 1).
         if due.deletes and await self._mirror.trusted_identity() is not None:
             waiting[Lane.DELETE] = due.deletes
         is_working = self._start_turns(waiting, tries)
@@ -333,7 +335,7 @@ class Worker:
         return seconds
 
     async def _catch_up(self) -> None:
-        """Handle what a failed task left behind, or a clock that was set back."""
+        """Handle rows that a failed task left behind, and a clock that was set back."""
         ahead, lost = self._clock.wall() - self._clock.steady(), self._lost
         if lost != self._recovered or ahead < self._ahead - CLOCK_STEP:
             busy = frozenset(self._busy)
@@ -350,10 +352,10 @@ class Worker:
         ahead = self._clock.wall() - self._clock.steady()
         due = await self._read_next(self._next_list + ahead, self._next_poll + ahead)
         if not self._busy and (due is None or due > self._clock.wall() + LONGEST_REST):
-            self._halts.jobs = 0  # what failed is gone
+            self._halts.jobs = 0  # the failure is over
         if due is None:
             return LONGEST_REST
-        # a busy row may be due, and its task wakes us; one held back may always be due
+        # a busy row may be due, but its task wakes us; a row held back may always be due
         least = BUSY_REST if self._busy or held_back else 0.02
         return min(LONGEST_REST, max(least, due - self._clock.wall()))
 
@@ -363,7 +365,7 @@ class Worker:
         return max(0, limits.concurrency + limits.ahead - len(self._tasks))
 
     def _start(self, rows: Sequence[Upload], work: Callable[[Sequence[Upload]], Awaitable[None]]) -> bool:
-        """Run `work` on rows as a task of its own; they are busy until it ends."""
+        """Run `work` on rows in a task of its own; the rows are busy until it ends."""
         if not rows or self._stopping:
             return False
         numbers = {row.id for row in rows}
@@ -386,7 +388,7 @@ class Worker:
     async def _guarded(
         self, work: Callable[[Sequence[Upload]], Awaitable[None]], rows: Sequence[Upload]
     ) -> bool:
-        """Run it; return False if the outcome of the rows could not be recorded."""
+        """Run the work. Returns False if the outcome of the rows could not be recorded."""
         try:
             await work(rows)
             self._halts.job_ended()
@@ -399,23 +401,23 @@ class Worker:
 
     def _failed(self, error: Exception, *, of_round: bool) -> float:
         """Handle an error of kbsync: start nothing for a while, longer each time. Returns that time in
-        seconds.
-        """
+        seconds."""
         seconds = self._halts.failed(error, self._clock.steady(), of_round=of_round)
         log.exception("worker.failed", mirror=self._journal.binding.settings.name, again_in=seconds)
         return seconds
 
     def _state_failed(self, error: StateError) -> None:
-        """Send nothing until the journal can be written; logged once, not at every try."""
+        """Send nothing until the journal can be written. Logs that once, not at every try."""
         if self._halts.state_failed(error, self._clock.steady()):
             log.error("state.failed", mirror=self._journal.binding.settings.name, reason=str(error))
 
     # -- turns -----------------------------------------------------------------------------------------
 
     def _start_turns(self, waiting: Mapping[Lane, Sequence[Upload]], tries: int | None) -> bool:
-        """Start the lanes in turn while slots are free; sends at most `tries`, None: all.
+        """Start one piece of work from each lane in turn while slots are free; sends at most `tries` (None:
+        all).
 
-        Nothing bypasses the lanes: 400 deletions would block all slots for a file just saved.
+        Nothing bypasses the lanes, so that 400 deletions can't block all slots for a file just saved.
         """
         remaining = {lane: list(rows) for lane, rows in waiting.items()}
         shares = {lane: self._share(lane, remaining) for lane in remaining}
@@ -436,7 +438,7 @@ class Worker:
         return started
 
     def _share(self, lane: Lane, waiting: Mapping[Lane, Sequence[Upload]]) -> int:
-        """Return how many documents one turn takes: those of one request."""
+        """Return how many documents one turn takes: as many as fit in one request."""
         limits = self._journal.binding.limits
         if lane in (Lane.RENAME, Lane.PROVE) and not limits.embedded:
             return 1
@@ -447,7 +449,7 @@ class Worker:
     def _fitting(self, rows: Sequence[Upload]) -> int:
         """Return how many of these rows, from the first, fit in one request by their bytes; at least one.
 
-        A document sent several times without an answer goes alone: it may make the others fail.
+        A document sent several times without a response goes alone, because it may make the others fail.
         """
         suspect = next((index for index, row in enumerate(rows) if row.losses >= SUSPECT_AFTER), len(rows))
         rows = rows[: max(1, suspect)]
@@ -472,14 +474,15 @@ class Worker:
         async with self._bodies.open_bodies(rows) as batch:
 
             def announce(tx: Tx) -> list[tuple[Upload, str | None]]:
-                """Record what is sent before the first byte leaves, each with the remote id it replaces."""
+                """Record the documents to send before the first byte leaves, each with the remote id it
+                replaces."""
                 if self._journal.is_paused(tx):
                     return []
                 for number in batch.unsendable:
                     journal.unsendable(tx, number)
                 claimed = []
                 for upload in journal.claim(tx, list(batch.bodies), batch.addresses):
-                    # If the target updates in place, this writes to the serving document.
+                    # If the target updates in place, the request changes the serving document.
                     needs_old = binding.abilities.updates or binding.texts_once
                     is_update = needs_old and upload.predecessor is not None
                     rows_there = journal.uploads(tx, upload.path or "") if is_update else []
@@ -517,7 +520,8 @@ class Worker:
             except TargetError as error:
                 outcomes = [error] * len(documents)
             except Exception as error:
-                # A bug in a target: bytes may have left, so search for it before sending it again.
+                # A bug in a target: bytes may have been sent, so search for the document before sending it
+                # again.
                 log.exception("target.failed", mirror=binding.settings.name)
                 outcomes = [Unsure(f"unexpected {type(error).__name__}: {error}")] * len(documents)
         await self._record_puts([upload for upload, _ in claimed], outcomes)
@@ -557,7 +561,7 @@ class Worker:
         await self._report_progress(happened)
         await self._note_trouble([a for a in outcomes if isinstance(a, TargetError)], len(outcomes))
 
-    # -- looking for lost answers, polling, deleting, renaming -----------------------------------------
+    # -- searching for lost uploads, polling, deleting, renaming -----------------------------------------
 
     async def _list_lost(self, rows: Sequence[Upload]) -> None:
         started, started_at = self._clock.steady(), self._clock.wall()
@@ -595,7 +599,8 @@ class Worker:
             await self._note_trouble([error], 1)
         finally:
             self._polling -= 1
-            # The slot stays free for as long as the poll took: a single slot must serve saved files too.
+            # Leave the slot free for as long as the poll took, because a single slot must serve saved files
+            # too.
             now = self._clock.steady()
             pause = min(now - started, self._journal.binding.limits.poll_first)
             self._next_poll = max(self._next_poll, now + pause)
@@ -640,7 +645,7 @@ class Worker:
         await self._note_trouble([a for a in outcomes.values() if a is not None], len(outcomes))
 
     async def _query_statuses(self, rows: Sequence[Upload]) -> Mapping[str, DocStatus]:
-        """Return what the target says about these documents; nothing if it does not answer."""
+        """Return what the target reports about these documents; nothing if it does not answer."""
         if not rows:
             return {}
         try:
@@ -652,7 +657,7 @@ class Worker:
         return statuses
 
     async def _rename(self, rows: Sequence[Upload]) -> None:
-        """Rename documents and record that at the end: a repeated rename changes nothing."""
+        """Rename documents and record that at the end, since a repeated rename changes nothing."""
         assert isinstance(self._target, Renames)
         journal = self._journal
         paths = [row.path or row.label for row in rows]
@@ -704,7 +709,7 @@ class Worker:
                 self._on_event(event)
 
     async def _report_progress(self, happened: Sequence[Happened | None]) -> None:
-        """Note that the target works: puts and polls made documents searchable. A rename does not count."""
+        """Record that the target works: puts or polls made documents searchable. A rename does not count."""
         self._report(happened)
         self._halts.went_well(happened)
         await self._halts.end_if_over()

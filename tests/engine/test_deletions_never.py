@@ -344,7 +344,7 @@ async def test_a_kept_document_of_which_a_look_told_nothing_has_a_reason(world: 
     world.change(lambda tx: tx.entries.set_presence(world.run.id, "f0.md", Presence.UNKNOWN))
     assert told(world)["f0.md"] == (
         "kept",
-        "kbsync can't tell if the file exists; its document is kept",
+        "kbsync can't tell whether the file exists; its document is kept",
     )
     assert (await verified(world)).ok
 

@@ -64,7 +64,7 @@ NONSENSE = {"sub/.kbsyncignore": "[[:nonsense:]]\n", "sub/a.md": "x"}
 
 
 SECRET = {"sub/.kbsyncignore": "# comment\n\nsecret*.md\n", "sub/secret1.md": "x"}
-WHY = "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3)"
+WHY = "It is not searchable because it is excluded by secret*.md (sub/.kbsyncignore:3)"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ WHY = "It is not found because it is excluded by secret*.md (sub/.kbsyncignore:3
         (NONSENSE, "sub/a.md", ["sub/.kbsyncignore:1", "correct that line"]),
         ({"a.md": "x"}, "a.md", ["no pass has picked it up yet", "kbsync --once --folder docs"]),
         ({"sub/a.md": "x"}, "sub", ["It is a directory; the files in it"]),
-        ({"node_modules/b.md": "x"}, "node_modules", ["whose files are not found because"]),
+        ({"node_modules/b.md": "x"}, "node_modules", ["Files in this directory are not searchable because"]),
     ],
 )
 async def test_before_a_pass_it_says_why_a_file_is_not_found_and_what_to_do(
@@ -98,8 +98,8 @@ Change = Callable[[World], object]
 @pytest.mark.parametrize(
     ("change", "is_found", "words"),
     [
-        (lambda w: w.write("a.md", "newer"), True, "It is found in an older version because"),
-        (lambda w: w.write(".kbsyncignore", "a.md\n"), True, "still found although it is excluded by a.md"),
+        (lambda w: w.write("a.md", "newer"), True, "It is searchable in an older version because"),
+        (lambda w: w.write(".kbsyncignore", "a.md\n"), True, "still searchable although it is excluded by a.md"),
         (lambda w: w.base.lose(*w.base.documents), False, "kbsync verify --repair --mirror docs --folder"),
     ],
 )
@@ -204,7 +204,7 @@ async def test_a_folder_that_vanished_is_the_reason(world: World, is_told: bool)
     assert "the folder is missing" in found.answer and "kbsync --once --mirror docs" in found.answer
     assert "older version" not in found.answer
     found = await explained(world, "never.md")
-    assert "not found because the mirror is halted" in found.answer and "is missing" in found.answer
+    assert "not searchable because the mirror is halted" in found.answer and "is missing" in found.answer
     away.rename(world.root)
     assert (await explained(world, "a.md")).answer == "It is searchable."
 
