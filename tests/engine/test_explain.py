@@ -99,7 +99,11 @@ Change = Callable[[World], object]
     ("change", "is_found", "words"),
     [
         (lambda w: w.write("a.md", "newer"), True, "It is searchable in an older version because"),
-        (lambda w: w.write(".kbsyncignore", "a.md\n"), True, "still searchable although it is excluded by a.md"),
+        (
+            lambda w: w.write(".kbsyncignore", "a.md\n"),
+            True,
+            "still searchable although it is excluded by a.md",
+        ),
         (lambda w: w.base.lose(*w.base.documents), False, "kbsync verify --repair --mirror docs --folder"),
     ],
 )
