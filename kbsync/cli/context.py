@@ -1,4 +1,4 @@
-"""What a command works on: its config, folder and state, targets opened for reading, and the inbox.
+"""Opens what a command works on: its config, folder and state, targets opened for reading, and the inbox.
 
 It also decides which file a user means by a path.
 """
@@ -43,11 +43,11 @@ def resolve(
     roots: Mapping[str, Path],
     is_known: Callable[[str, str], bool] = lambda mirror, path: False,
 ) -> list[MirrorPath]:
-    """Return the places that a user may mean by `typed`; the same for all commands that take a path.
+    """Return the places that a user may mean by `typed`. All commands that take a path use this.
 
     Tries it below the working directory, then below each root (`roots`: real paths by mirror). Paths that
-    exist or are in the state come before others; if several mirrors have the path, all of them count. Empty:
-    it is in no mirror.
+    exist or are in the state come before others; if several mirrors have the path, it returns all of them.
+    Empty if it is in no mirror.
     """
     absolute = _real(cwd / typed)
     from_cwd = [
@@ -74,13 +74,13 @@ def is_known(tx: Tx, mirror: int, path: str) -> bool:
 
 
 def _real(path: Path) -> Path:
-    # Follows symlinks of directories, but not of the file itself: the symlink may be meant.
+    # Follows symlinks of directories, but not of the file itself, since the user may mean the symlink.
     folder, name = os.path.split(os.path.normpath(path))
     return Path(os.path.realpath(folder), name)
 
 
 def _below(root: Path, path: Path) -> str | None:
-    """Return the path below `root`, '' for the root and for a symlink that leads to it; None outside."""
+    """Return the path below `root`; '' for the root and for a symlink to it, None outside."""
     if path == root or (not path.is_relative_to(root) and Path(os.path.realpath(path)) == root):
         return ""
     return str(path.relative_to(root)) if path.is_relative_to(root) else None
@@ -100,10 +100,10 @@ def choose(
     """Return the config and state that options, environment and the usual places name. Creates nothing.
 
     `here`: without a config and `--folder`, use the known folder around the working directory.
-    `with_secrets`: require keys; a command that calls no service needs none.
-    `with_bases`: require ids of knowledge bases; commands that list or create one need none.
-    `mistyped`: accept a `--folder` that does not exist and never was mirrored. Raises `UsageError` if
-    nothing names a folder, for a bad config and for an unknown `--mirror`.
+    `with_secrets`: require keys; a command that calls no service needs none. `with_bases`: require ids of
+    knowledge bases; commands that list or create one need none. `mistyped`: accept a `--folder` that does not
+    exist and never was mirrored. Raises `UsageError` if nothing names a folder, for an invalid config and for
+    an unknown `--mirror`.
     """
     if choices.folder is None and _folder_options(choices) != FolderOptions():
         raise UsageError("--target, --url, --base and --exclude need --folder DIR; a config has its own")
@@ -122,13 +122,13 @@ def choose(
         )
     else:
         raise UsageError(_nothing_found(choices, here))
-    # Raises for an unknown name before anything is done.
+    # Raise for an unknown name before anything is done.
     _ = chosen.mirrors
     return chosen
 
 
 def choose_all(choices: Choices) -> list[Installation]:
-    """Return what `choose` names; where that is nothing, every folder of earlier `--folder` runs.
+    """Return what `choose` names or, if nothing is named, every folder of earlier `--folder` runs.
 
     Each of these has a state of its own. Raises `UsageError` like `choose`.
     """
@@ -152,9 +152,9 @@ def choose_all(choices: Choices) -> list[Installation]:
 def _of_folder(
     choices: Choices, folder: Path, *, with_secrets: bool, with_bases: bool, mistyped: bool
 ) -> Installation:
-    """Return the mirror of this folder, or of a folder around it; else a new one.
+    """Return the mirror of this folder, or of a folder around it; otherwise a new one.
 
-    One folder is one mirror, whichever symlink leads there: its real path counts.
+    One folder is one mirror, whichever symlink leads to it, because its real path identifies it.
     """
     from kbsync.installation import Installation
 
@@ -176,7 +176,8 @@ def _of_folder(
     mirror = apply_options(mirror, options, os.environ, with_secrets=with_secrets)
     config = dataclasses.replace(config, mirrors=(mirror,))
     chosen = Installation(config, state_dir, flags, choices.mirrors)
-    # A folder that was mirrored before may return: its mirror halts. Any other is a mistake (exit 2).
+    # A missing folder that was mirrored before may return, so its mirror halts. Any other is a mistake (exit
+    # 2).
     if not mistyped and not chosen.state_file.exists() and not os.path.lexists(real):
         raise UsageError(f"no such folder: {printable(str(real))}")
     return chosen
@@ -206,7 +207,7 @@ def _of_config(choices: Choices, file: Path, *, with_secrets: bool, with_bases: 
             f"\nor create one: {choices.typed('kb create NAME')}"
         ) from error
     state_dir = places.state_dir(environ, explicit=choices.state_dir, config=config)
-    # A command to paste names the config and state only if they are not in their usual places.
+    # A command to paste contains the config and state only if they are not in their usual places.
     named = choices.config is not None or environ.get("KBSYNC_CONFIG")
     elsewhere = choices.state_dir
     if elsewhere is None and environ.get("STATE_DIRECTORY"):
@@ -230,7 +231,7 @@ def _nothing_found(choices: Choices, here: bool) -> str:
         is_in_none = f"{Path.cwd()} is not in any known folder: {names}"
         lines.append(is_in_none if folders else "no earlier run used --folder")
     elif (mirrored := _folder_here()) is not None:
-        # A pass never guesses a folder, as the working directory may be anything; the message offers it.
+        # A pass never guesses a folder, as the working directory may be anything; the message suggests it.
         command = dataclasses.replace(choices, folder=mirrored).typed("--once")
         lines.append(f"for one pass over the folder you are in, run: {command}")
     lines.append("name a folder with --folder DIR, or write a config with: kbsync init DIR")
@@ -265,7 +266,7 @@ def reload(installation: Installation) -> Installation:
 def prepare(installation: Installation, choices: Choices | None = None) -> None:
     """Prepare the state directory for a pass. Raises `UsageError` if it cannot hold a state.
 
-    `choices`: what the command line says about the folder is remembered for later commands.
+    `choices`: its options about the folder are stored for later commands.
     """
     _refuse_bad_places(installation)
     if "--folder" in installation.flags:
@@ -273,7 +274,7 @@ def prepare(installation: Installation, choices: Choices | None = None) -> None:
         places.note_folder(installation.state_dir, installation.config.mirrors[0].folder)
         earlier = recall(installation.state_dir)
         options = earlier if choices is None else _folder_options(choices).over(earlier)
-        # Not beside a running kbsync: it has the earlier ones, and the run that would follow is refused.
+        # Not while kbsync runs: it uses the earlier options, and this run will be refused.
         if options != earlier and not lock.is_held(installation.state_dir):
             remember(installation.state_dir, options)
 
@@ -290,7 +291,8 @@ def read_state(installation: Installation, read: Callable[[Tx], T], *, must_exis
 
 
 def reader(installation: Installation) -> ReadsState:
-    """Return `read_state` for a loop: each read runs in a thread, with a connection that is closed there.
+    """Return `read_state` for an event loop: each read runs in a thread, with a connection that is closed
+    there.
 
     So a read that never returns, as on a dead mount, may outlive a caller that stopped waiting.
     """
@@ -324,7 +326,7 @@ def open_state(installation: Installation, *, must_exist: bool = False) -> Itera
 
 
 def list_damaged(installation: Installation) -> list[Path]:
-    """Damaged state files and built-in knowledge bases that were set aside."""
+    """Return the damaged state files and built-in knowledge bases that were set aside."""
     from kbsync.state.db import list_set_aside
 
     bases = (installation.embedded_base(mirror) for mirror in installation.config.mirrors)
@@ -333,9 +335,8 @@ def list_damaged(installation: Installation) -> list[Path]:
 
 
 def not_yet(installation: Installation) -> UsageError:
-    """Return the error that nothing was mirrored yet, with the command to run: no pass while kbsync is
-    running.
-    """
+    """Return the error that nothing was mirrored yet, with the command to run; while kbsync is running,
+    without one."""
     from kbsync.engine.status import describe_forgotten, forgotten_bases
 
     def find_forgotten(tx: Tx) -> list[str]:
@@ -388,7 +389,7 @@ def set_up_logs(choices: Choices) -> None:
 
 
 def command_context(installation: Installation) -> CommandContext:
-    """Return what the engine's plan, verify and explain need to know about the installation."""
+    """Return the properties of the installation that the engine's plan, verify and explain need."""
     from kbsync.engine.plan import CommandContext
     from kbsync.once import identities_of
 
@@ -400,7 +401,8 @@ async def for_each_mirror(
     installation: Installation,
     view: Callable[[MirrorSettings, Target, ReadOnlyState, Clock, CommandContext], Awaitable[T]],
 ) -> list[T]:
-    """Plan or verify every requested mirror, with its target and the state opened for reading."""
+    """Run `work` (plan or verify) on every requested mirror, with its target and the state opened for
+    reading."""
     from kbsync.engine.clock import SystemClock
     from kbsync.once import settings_of
 
@@ -439,7 +441,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
     import time
 
     def leave(tx: Tx) -> None:
-        # In one transaction: half of the request is worse than none.
+        # In one transaction, because half of the request is worse than none.
         for verb, mirror, arguments in messages:
             tx.inbox.post(verb, mirror, arguments, time.time())
 
@@ -447,7 +449,7 @@ def post(installation: Installation, messages: Sequence[tuple[str, str | None, M
 
 
 def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
-    """Run `change` on the state, beside a kbsync that may be running, and wake that.
+    """Run `change` on the state, even while kbsync runs, and wake that kbsync.
 
     Only for what commands own: messages and pauses. Raises `UsageError` if the state cannot be written.
     """
@@ -463,7 +465,8 @@ def change_state(installation: Installation, change: Callable[[Tx], T]) -> T:
 
 @contextmanager
 def unless_running(installation: Installation, instead: str) -> Iterator[None]:
-    """Say in a `LockedError` that a kbsync is running already, and since when; `instead`: what to do then."""
+    """Turn a `LockedError` inside into one that says since when kbsync is running and, with `instead`, what
+    to do."""
     try:
         yield
     except LockedError as error:
@@ -489,8 +492,8 @@ def find_paused(installation: Installation) -> list[str]:
 
 
 def request_reload(installation: Installation, otherwise: str) -> str:
-    """Make a running kbsync reload the changed config, and return that as text; `otherwise` if none is seen
-    running."""
+    """Make a running kbsync reload the changed config, and return that as text; `otherwise` if none seems to
+    be running."""
     from kbsync.state.inbox import RELOAD
 
     try:
@@ -505,7 +508,7 @@ def request_reload(installation: Installation, otherwise: str) -> str:
 
 
 def when_done(installation: Installation) -> str:
-    """Who carries out such messages, as text."""
+    """Return, as text, who carries out such messages and when."""
     if paused := find_paused(installation):
         are = "is" if len(paused) == 1 else "are"
         resume = installation.command_line(f"resume {paused[0]}" if len(paused) == 1 else "resume")

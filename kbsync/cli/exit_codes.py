@@ -1,4 +1,4 @@
-"""Exit codes: what each means and which wins if several apply; the code and message of an error."""
+"""Exit codes: what each means, which one wins if several apply, and the code and message of an error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def worst(codes: Iterable[Code]) -> Code:
 
 
 class MirrorError(KbsyncError):
-    """An error of one mirror: `str()` names it, `code` is that of the cause."""
+    """An error of one mirror: `str()` names the mirror, `code` is that of the cause."""
 
     def __init__(self, mirror: str, cause: Exception, code: Code) -> None:
         message = sentence_of(cause)
@@ -60,7 +60,7 @@ class MirrorError(KbsyncError):
 
 @contextmanager
 def concerning(mirror: str) -> Iterator[None]:
-    """Make an error inside that a user can cause name this mirror."""
+    """Convert an error inside that a user can cause into one that names this mirror."""
     try:
         yield
     except MirrorError:
@@ -119,7 +119,7 @@ def code_of(error: Exception) -> Code | None:
         case Halted():
             return Code.PERSON
         case NotOffered():
-            # The service lacks this call: a retry will not help.
+            # The service lacks this call, so a retry will not help.
             return Code.USAGE
         case TargetError():
             return Code.PASSING

@@ -1,6 +1,6 @@
-"""A quick scan of a folder: what would be mirrored, what is excluded, what cannot be read.
+"""Scans a folder quickly: what would be mirrored, what is excluded, what cannot be read.
 
-`kbsync init` shows it as a preview; `kbsync doctor` reports unreadable files and counts folders.
+`kbsync init` shows the result as a preview; `kbsync doctor` reports unreadable files and counts folders.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ KINDS_NAMED, REASONS_NAMED = 8, 20
 class FolderContents:
     """The contents of a folder. Excluded folders are not scanned, symlinks not followed.
 
-    `selected`, `bytes`: what would be mirrored, by extension. `left_out`: by reason; `example`: one of each.
-    `unreadable`: selected files and folders that cannot be read. `unread_gitignores`: ignore files of
-    git without one of ours beside them. `is_complete`: the scan finished in time.
+    `selected`, `bytes`: what would be mirrored, by extension. `left_out`: number of excluded entries by
+    reason; `example`: one of each. `unreadable`: selected files and folders that cannot be read.
+    `unread_gitignores`: folders' .gitignore files without a .kbsyncignore beside them. `is_complete`: the
+    scan finished in time.
     """
 
     folders: int = 1
@@ -61,7 +62,7 @@ class FolderContents:
 
 
 def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderContents:
-    """Scan a folder for at most that many seconds. Raises OSError if it cannot be listed."""
+    """Scan a folder for at most this many seconds. Raises OSError if it cannot be listed."""
     contents, until = FolderContents(), time.monotonic() + seconds
     os.scandir(folder).close()
     remaining = [("", rules)]
@@ -80,7 +81,7 @@ def scan_folder(folder: Path, rules: Rules, seconds: float = SECONDS) -> FolderC
 
 
 def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -> Iterator[tuple[str, Rules]]:
-    """Count the entries of a folder; yields the folders in it to scan, each with its rules."""
+    """Count the entries of a folder. Yields the folders in it to scan, each with its rules."""
     with os.scandir(root / below) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     names = {entry.name for entry in listed}

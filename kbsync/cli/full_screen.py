@@ -1,6 +1,6 @@
-"""Programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
+"""Runs programs that fill a terminal (`search -i`, `status --watch`), drawn by prompt_toolkit.
 
-The terminal is restored whether a program ends by a key, a signal, an error or a closed window.
+It restores the terminal, whether a program ends by a key, a signal, an error or a closed window.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def full_screen(content: AnyContainer, keys: KeyBindings) -> Application[Any]:
 async def show(screen: Application[Any], work: Coroutine[Any, Any, None]) -> Any:
     """Show the screen until it exits, and return its result; None if the terminal is gone.
 
-    `work` runs beside it and stops with it. An error in `work` ends both and is raised here; SIGTERM and
-    SIGHUP raise `SystemExit`.
+    `work` runs at the same time and stops with the screen. An error in `work` ends both and is raised here;
+    SIGTERM and SIGHUP raise `SystemExit`.
     """
 
     def end(error: BaseException) -> None:

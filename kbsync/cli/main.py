@@ -82,11 +82,11 @@ class LazyCommands(click.Group):
     """Loads one command at a time: `search` must not wait for imports that only the daemon needs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names."""
+        """Return all names."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """Return the command of this name."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"kbsync.cli.commands.{MODULES.get(cmd_name, cmd_name)}")
@@ -143,7 +143,7 @@ class LazyCommands(click.Group):
             raise _unknown(ctx, args[0])
         name, resolved, rest = super().resolve_command(ctx, args)
         if any(ctx.params.get(flag) for flag in ("once", "as_json", "dry_run")) and resolved is not None:
-            # A wrong option of the command is reported before a misplaced one of ours.
+            # Report a wrong option of the command before a misplaced option of the program.
             resolved.make_context(name, list(rest), parent=ctx, resilient_parsing=True)
         return name, resolved, rest
 
@@ -221,13 +221,14 @@ def _refuse(ctx: click.Context, flags: dict[str, bool], command: str) -> None:
 
 
 def run_cli(arguments: Sequence[str]) -> int:
-    """Run a command line and return its exit code. Raises nothing but `SystemExit` of click's completion."""
+    """Run a command line and return its exit code. Raises nothing except `SystemExit` from click's
+    completion."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        # The next file that is opened would replace a closed stream (`2>&-`).
+        # Otherwise the next opened file would replace a closed stream (`2>&-`).
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (for the process's life)
     for stream in (sys.stdout, sys.stderr):
-        # A document may contain a character that the locale lacks.
+        # A document may contain a character that the locale can't encode.
         if isinstance(stream, io.TextIOWrapper):
             with contextlib.suppress(ValueError):
                 stream.reconfigure(errors="backslashreplace")
@@ -237,7 +238,7 @@ def run_cli(arguments: Sequence[str]) -> int:
             with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
         except OSError as error:
-            # Such as a full disk: a script would read truncated output.
+            # For example on a full disk, where a script would read truncated output.
             print_message(sentence_of(error))
             code = Code.PASSING
         finally:
@@ -256,7 +257,7 @@ def _run(arguments: Sequence[str]) -> int:
         )
         return int(code_or_none or 0)
     except click.UsageError as error:
-        # On one line, even where click would print a list below it.
+        # On one line, even if click would print a list below it.
         message = " ".join(error.format_message().split()).rstrip(".")
         print_message(message if error.ctx is None else f"{message}; see: {error.ctx.command_path} --help")
         return Code.USAGE

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MirroredFolder:
-    """A folder with its mirrors: those of a `config`, or the one of an earlier `--folder`.
+    """A folder with its mirrors: those of a `config`, or the one of an earlier `--folder` run.
 
     `root`: the folder's real path. `names`: the mirrors in the config.
     """
@@ -30,8 +30,8 @@ class MirroredFolder:
 
 
 def find_mirrored(folder: Path, environ: Mapping[str, str]) -> MirroredFolder | None:
-    """Return the innermost mirrored folder that is `folder`, a real path, or whose mirrors scan it."""
-    # The first of equal ones wins: a config comes before the trial that it replaced.
+    """Return the innermost mirrored folder that is `folder` (a real path), or whose mirrors scan it."""
+    # The first of equal ones wins, so a config comes before the trial that it replaced.
     candidates = [*_find_configured(folder, environ), *_find_known(folder, environ)]
     return max(candidates, key=lambda each: (len(each[1].root.parts), each[0]), default=(False, None))[1]
 
@@ -90,7 +90,7 @@ def _is_mirrored(
     except PermissionError:
         return None
     except (KbsyncError, OSError):
-        # The command itself says what is wrong with it.
+        # The command itself reports what is wrong with it.
         return True
 
 

@@ -1,6 +1,6 @@
-"""Options that several commands share, above all those of every command.
+"""Options that several commands share.
 
-The latter may come before or after the command's name.
+Those that every command has may come before or after the command's name.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ class Choices:
 
 
 class PathArgument(click.Path):
-    """A path. An empty one, for example from an unset variable, is an error, not the working directory."""
+    """A path as an option's or argument's value. An empty one, for example from an unset variable, is an
+    error, not the working directory."""
 
     def __init__(self, *, is_folder: bool) -> None:
         super().__init__(path_type=Path, file_okay=not is_folder, readable=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path as typed."""
+        """Return the path as typed."""
         text = os.fsdecode(value)
         if not text or "\0" in text:
             self.fail("is empty" if not text else "contains a NUL character", param, ctx)
@@ -80,7 +81,7 @@ pass_choices = click.make_pass_decorator(Choices, ensure=True)
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Store a value. Except for paths, the option after the command comes later and wins."""
+    """Store a value. Except for paths, an option given after the command overrides one given before it."""
     choices = ctx.ensure_object(Choices)
     assert parameter.name is not None
     if parameter.name in ONCE:
@@ -213,7 +214,8 @@ _FOLDER_OPTIONS = (
 
 
 def folder_options(function: Callable[..., Any]) -> Any:
-    """Give a command that mirrors the options for a folder without a config; they go into its `Choices`."""
+    """Give a command that mirrors the options for a folder without a config; their values go into its
+    `Choices`."""
     for option in reversed(_FOLDER_OPTIONS):
         function = option(function)
     return function
@@ -255,7 +257,7 @@ class ParsedOption(click.ParamType):  # type: ignore[type-arg]  # generic since 
         self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """A number, such as of seconds."""
+        """Return the parsed value, such as a number of seconds."""
         if isinstance(value, float):
             return value
         try:

@@ -25,7 +25,7 @@ Style = Callable[[str], str]
 
 
 class Output:
-    """Stdout. Once its reader is gone (`… | head`), writes are dropped."""
+    """Standard output. Once its reader is gone (`… | head`), writes are dropped."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -39,7 +39,7 @@ class Output:
 
     @property
     def columns(self) -> int:
-        """How wide a line may be, in cells."""
+        """The maximum width of a line, in cells."""
         if not self.is_terminal:
             return PLAIN_COLUMNS
         import shutil
@@ -58,15 +58,15 @@ class Output:
                 self._stream.flush()
 
     def json(self, value: Any, *, on_one_line: bool = False) -> None:
-        """Write a JSON document, on a terminal indented unless `on_one_line`."""
+        """Write a JSON document, indented on a terminal unless `on_one_line`."""
         indent = 2 if self.is_terminal and not on_one_line else None
-        # The stream would replace characters it cannot encode by escapes that JSON does not know.
+        # The stream would replace characters that it cannot encode with escapes that JSON doesn't allow.
         is_utf8 = (self._stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
         text = json.dumps(value, ensure_ascii=not is_utf8, indent=indent)
         self.line(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     def path(self, path: str, end: bytes = b"\n") -> None:
-        """Write a path's own bytes and `end`; on a terminal escape what could move its cursor."""
+        """Write a path's own bytes and `end`; on a terminal, escape what could move its cursor."""
         if self.is_terminal and end == b"\n":
             self.line(printable(path))
             return
@@ -75,31 +75,31 @@ class Output:
             self._stream.buffer.write(os.fsencode(path) + end)
 
     def bold(self, text: str) -> str:
-        """For what should stand out."""
+        """Return the text in bold, for what should stand out."""
         return self._style(text, "1")
 
     def dim(self, text: str) -> str:
-        """For what matters less."""
+        """Return the text dimmed, for what matters less."""
         return self._style(text, "2")
 
     def red(self, text: str) -> str:
-        """For errors and deletions."""
+        """Return the text in red, for errors and deletions."""
         return self._style(text, "31")
 
     def green(self, text: str) -> str:
-        """For success and new documents."""
+        """Return the text in green, for success and new documents."""
         return self._style(text, "32")
 
     def yellow(self, text: str) -> str:
-        """For what waits."""
+        """Return the text in yellow, for what waits."""
         return self._style(text, "33")
 
     def cyan(self, text: str) -> str:
-        """For renames and marks."""
+        """Return the text in cyan, for renames and marks."""
         return self._style(text, "36")
 
     def link(self, text: str, path: Path) -> str:
-        """Return `text` as a link to a file (OSC 8), where the terminal is styled."""
+        """Return `text` as a link to a file (OSC 8), if the terminal is styled."""
         return f"\x1b]8;;{path.as_uri()}\x1b\\{text}\x1b]8;;\x1b\\" if self._styled else text
 
     def _style(self, text: str, number: str) -> str:
@@ -118,7 +118,7 @@ def route_messages(log: WriteMessage | None) -> None:
 
 
 def print_message(text: str, error: BaseException | None = None) -> None:
-    """Print a message on stderr: each line begins with our name, or is a line of the log (`route_messages`).
+    """Print a message on stderr. Each line begins with our name, or is a line of the log (`route_messages`).
 
     `error`: a bug of ours, shown with its traceback.
     """
@@ -138,8 +138,7 @@ def print_message(text: str, error: BaseException | None = None) -> None:
 @contextlib.contextmanager
 def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """Drop later writes if the reader of `stream` is gone. Messages that cannot be written stop no work;
-    results that cannot be written are an error.
-    """
+    results that cannot be written are an error."""
     try:
         yield
     except OSError as error:
@@ -170,7 +169,8 @@ SHORTEST_PATH = 12
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading and a text for each row. `is_number`: aligned right; `is_path`: may lose its beginning.
+    """A column: a heading and a text for each row. `is_number`: aligned right; `is_path`: may lose its
+    beginning.
 
     `blank`: the text of a row without a value. `is_key`: the column is never omitted.
     """
@@ -184,7 +184,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """In cells."""
+        """Return the width in cells."""
         return max(map(cells, (self.head, *self.texts)))
 
     def padded(self) -> list[str]:
@@ -226,7 +226,7 @@ def _width(columns: Sequence[Column]) -> int:
 
 
 def elided(path: str, room: int) -> str:
-    """Return the end of a path, from the start of a name if that fits: `…/handbook/guides`."""
+    """Return the end of a path, if possible from the start of a name: `…/handbook/guides`."""
     if cells(path) <= room:
         return path
     end = path
@@ -237,7 +237,7 @@ def elided(path: str, room: int) -> str:
 
 
 def _blocks(columns: Sequence[Column]) -> list[str]:
-    """`head text` in lines below the key, without blank values."""
+    """Yield each row as a block of lines (`head text`) below its key, without blank values."""
     key, *others = columns
     lines = []
     for number, name in enumerate(key.texts):

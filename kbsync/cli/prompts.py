@@ -1,4 +1,4 @@
-"""Questions to a user at a terminal, on stderr, as stdout is for results."""
+"""Asks a user at a terminal questions, on stderr because stdout is for results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kbsync.errors import UsageError
 
 PROMPT = "> "
 INTERRUPT_EVERY = 0.05
-"""Seconds before kbsync raises a signal again that did not end the wait."""
+"""Seconds after which kbsync raises a signal again that did not end the wait."""
 
 
 def ask(question: str, default: str | None = None) -> str:
@@ -57,7 +57,7 @@ def confirm_by_typing(
 ) -> None:
     """Require the typed name, now or with `--yes`. Raises `UsageError` for another, or without a terminal.
 
-    `called`: what to type if not a name; `metavar`: in the help of `--yes`.
+    `called`: what to type if it isn't a name; `metavar`: its name in the help of `--yes`.
     """
     printable_name = printable(name)
     if typed is None:
@@ -70,7 +70,7 @@ def confirm_by_typing(
 
 @contextlib.contextmanager
 def _eof_as_error() -> Iterator[None]:
-    # click raises Abort for an interrupt and for the end of the input; its context tells them apart.
+    # click raises Abort for an interrupt and for the end of the input; only the context shows which.
     try:
         with interruptible():
             yield
@@ -84,7 +84,7 @@ def _eof_as_error() -> Iterator[None]:
 def questions(first: str, *, on_stdout: bool) -> Iterator[str]:
     """Yield questions that are not empty: `first`, then lines from the terminal or stdin.
 
-    `on_stdout`: the prompt may go to stdout like the answers. While it waits for a key, a signal raises
+    `on_stdout`: the prompt may go to stdout like the answers. While this waits for a key, a signal raises
     `KeyboardInterrupt` or `SystemExit`.
     """
     if first:

@@ -1,4 +1,4 @@
-"""What kbsync reports about mirrors: at the end of a pass, in `status`, and by the exit code.
+"""Reports on mirrors at the end of a pass, in `status`, and by the exit code.
 
 A problem is a line of text, or an event if stderr is a log.
 """
@@ -72,7 +72,7 @@ class MirrorReport(Freshness):
 
     @property
     def settled_code(self) -> Code:
-        """The exit code of a pass that left the mirror so, apart from waiting documents."""
+        """Return the exit code of a pass that left the mirror in this state, apart from waiting documents."""
         documents, halt = self.status.documents, self.status.halt
         needs_person = (halt is not None and not self.is_troubled) or documents.held
         return worst(
@@ -85,13 +85,13 @@ class MirrorReport(Freshness):
 
     @property
     def code(self) -> Code:
-        """The exit code of a pass that left the mirror so."""
+        """Return the exit code of a pass that left the mirror in this state."""
         waits = self.trouble or self.busy or self.waiting or self.is_troubled or self._ends(by_itself=True)
         return worst([self.settled_code, Code.PASSING if waits else Code.MIRRORED])
 
     @property
     def checked_code(self) -> Code:
-        """The same for `status --check`: a mirror without a recent pass is not up to date."""
+        """Return the exit code for `status --check`: a mirror without a recent pass is not up to date."""
         is_kept_up = self.has_passed and not self.is_forsaken
         return worst([self.code, Code.MIRRORED if is_kept_up else Code.PASSING])
 
@@ -126,7 +126,7 @@ def mirror_reports(
 
 
 def running_line(installation: Installation, reports: Sequence[MirrorReport]) -> str:
-    """Return whether a kbsync runs, since when and as which process; else when it last made a pass."""
+    """Return whether a kbsync runs, since when and as which process; otherwise when the last pass was."""
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
@@ -166,7 +166,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     def documents(state: str) -> int:
         return sum(getattr(each.status.documents, state) for each in reports)
 
-    # Held documents serve in their old version and kept ones unchanged: both are searchable.
+    # Held documents are searchable in their old version, and kept ones unchanged.
     searchable = sum(map(documents, ("ready", "held", "kept")))
     parts = [f"{counted(searchable, 'document')} searchable"]
     changes = [
@@ -177,7 +177,7 @@ def _line(name: str, counts: Sequence[Counter[str]], reports: Sequence[MirrorRep
     stopped = [each.status.halt.reason for each in reports if each.status.halt and not each.is_held]
     paused = ["paused"] if any(each.status.pause for each in reports) else []
     parts += [*changes, *paused, *(f"halted ({reason})" for reason in dict.fromkeys(stopped))]
-    # Nobody knows whether a halted mirror changed, and held documents would change it.
+    # Whether a halted mirror's folder changed is unknown, and held documents would be changes.
     if len(parts) == 1 and not documents("held"):
         parts.append("nothing changed")
     for state in ("held", "kept", "failed", "pending", "indexing", "skipped"):
@@ -300,7 +300,7 @@ def failures(installation: Installation, reports: Sequence[MirrorReport]) -> Ite
 
 @dataclass(slots=True)
 class LoggedEvents:
-    """What this process has logged, so that the final report does not repeat it.
+    """The events that this process has logged, so that the final report does not repeat them.
 
     `keys`: event, mirror and path of each.
     """
@@ -309,7 +309,8 @@ class LoggedEvents:
     keys: set[tuple[str, str, str]] = field(default_factory=set)
 
     def listen(self, fields: Fields) -> bool:
-        """Return whether to log an event: not about held documents, of which the report knows more."""
+        """Return whether to log an event. Events about held documents are left to the report, which has more
+        details."""
         event = fields.get("event")
         if self.has_report and event in HELD.values():
             return False
@@ -360,11 +361,11 @@ def late(
 ) -> Iterator[str]:
     """Explain why a mirror lags behind its folder though nothing failed, with the command to run.
 
-    With `check` everything that makes `status --check` fail. `max_age`: the age in seconds that waiting files
-    and the last pass may have; None: no file may wait.
+    `check`: explain everything that makes `status --check` fail. `max_age`: the maximum age in seconds of
+    waiting files and of the last pass; None: no file may wait.
     """
     if report.status.pause is not None:
-        return  # that says all
+        return  # that explains everything
     name, run = report.status.name, f"run: {installation.command_line('--once')}"
     oldest = f"the oldest for {lasting(report.status.oldest_pending_s)}"
     is_old = max_age is not None and report.since_pass > max_age

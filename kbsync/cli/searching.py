@@ -57,7 +57,7 @@ class CommandMirrors:
         yield self._targets[mirror.name]
 
     async def take_new_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing: a command has just read them."""
+        """Do nothing, since a command has just read the keys."""
         return False
 
     async def search(self, query: Query, *, images: bool = False) -> SearchReply:
@@ -91,7 +91,7 @@ class CommandMirrors:
 
 
 def search_once(installation: Installation, query: Query, *, images: bool) -> SearchReply:
-    """Return the reply of all mirrors, as in `CommandMirrors.search`."""
+    """Search all mirrors once, with targets that are closed afterwards. Returns the reply."""
 
     async def run() -> SearchReply:
         async with CommandMirrors(installation) as mirrors:
@@ -120,7 +120,8 @@ def unmatched_options(installation: Installation, query: Query) -> list[str]:
 
 
 def options_in_words(query: Query, unmatched: Unmatched) -> list[str]:
-    """Return the options that no document matches, as typed; all in one if each alone matches something."""
+    """Return the options that no document matches, as typed: all together if each one alone matches
+    something."""
     if unmatched.alone:
         return [_options(one) for one in unmatched.alone]
     return [_options(query)] if unmatched.together else []
@@ -154,9 +155,8 @@ def print_hits(output: Output, hits: Sequence[FoundDocument], query: str, *, sev
 
 
 def _heading(output: Output, document: FoundDocument, several: bool) -> str:
-    """Return path, headings, position and score; for a document of another machine also its mirror and
-    time.
-    """
+    """Return path, headings, position and score; for a document of another machine, also its mirror and
+    time."""
     path = output.bold(printable(document.path))
     if document.is_here:
         path = output.link(path, document.absolute)
@@ -188,8 +188,7 @@ def excerpt(
     output: Output, document: FoundDocument, query: str, *, unfinished: bool = False
 ) -> Iterator[str]:
     """Yield the snippet of the best passage on at most two lines, with matching words in bold. `unfinished`:
-    the user is still typing.
-    """
+    the user is still typing."""
     room = max(20, output.columns - len(INDENT) - 1)
     passage = document.hit.passages[0]
     text = without_markup(passage.text, document.path, passage.headings or [document.hit.title or ""])
@@ -211,7 +210,7 @@ def excerpt(
 
 
 def _broken(text: str, room: int) -> list[tuple[int, int]]:
-    """Return where each line starts and ends; broken at a space if one is near."""
+    """Return where each line starts and ends. Lines break at a space if one is near."""
     lines, start = list[tuple[int, int]](), 0
     while start < len(text) and len(lines) < LINES:
         end, width = start, 0

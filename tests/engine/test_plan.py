@@ -58,7 +58,7 @@ async def test_a_lost_answer_is_listed_with_a_note(world: World) -> None:
     world.base.faults.append(Fault("list", error=lambda: Unavailable("busy"), nth=2, times=10_000))
     await world.mirrored(1)
     plan = await planned(world)
-    assert paths(plan.upload) == ["f0.md"] and "got no answer" in plan.upload[0].note
+    assert paths(plan.upload) == ["f0.md"] and "got no response" in plan.upload[0].note
 
 
 @pytest.mark.parametrize("target", [MemoryTarget, UpdatingMemory, AbleMemory])

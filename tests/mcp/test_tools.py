@@ -275,9 +275,9 @@ async def test_beyond_the_end_of_a_document_there_is_nothing(client: Client) -> 
         ("torn.pdf", "torn.pdf has no document"),
         ("empty.md", "empty.md has no document"),
         ("guides", "guides has no document"),
-        ("/etc/passwd", "it is in no mirrored folder"),
-        ("../home/.config", "it is in no mirrored folder"),
-        ("guides/../../../etc/passwd", "it is in no mirrored folder"),
+        ("/etc/passwd", "no mirrored folder contains it"),
+        ("../home/.config", "no mirrored folder contains it"),
+        ("guides/../../../etc/passwd", "no mirrored folder contains it"),
         ("~/x", "there is no such file"),
     ],
 )

@@ -27,7 +27,7 @@ LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class HeldDocuments:
-    """What is held in a mirror: documents to `delete` and to `reindex`, by path, under `holds` by number.
+    """The documents held in a mirror: those to `delete` and to `reindex`, by path, under `holds` by number.
 
     `folder`: the root, if another folder replaced it.
     """

@@ -1,4 +1,4 @@
-"""`kbsync ask`: asks a mirror's target a question; prints the answer as it arrives, then its files.
+"""`kbsync ask`: asks a mirror's target a question; prints the answer as it arrives, then the files it cites.
 
 It imports heavy packages only when there is a question, so that `--help` answers at once.
 """
@@ -67,8 +67,8 @@ def command(
 ) -> None:
     """Answer QUESTION from the mirrored documents, and list the files it was answered from.
 
-    Without --app and --model, kbsync asks the only application that answers from the mirror's knowledge
-    base. Where the service has no applications, a model gets the passages that a search finds. With -i,
+    Without --app and --model, kbsync asks the only application that answers from the mirror's knowledge base.
+    If the service has no applications, a model answers from the passages that a search finds. With -i,
     questions come from the terminal or from the lines of stdin; Ctrl-C stops an answer.
     """
     if app is not None and model is not None:
@@ -144,7 +144,8 @@ def _search_instead(installation: Installation, question: str, *mirrors: MirrorC
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The outcome of a question. `answerer`: None if nobody was asked. `error`: why it is incomplete."""
+    """The outcome of a question. `answerer`: None if nothing was asked. `error`: why the answer is
+    incomplete."""
 
     mirror: str
     question: str
@@ -193,7 +194,8 @@ class Asker:
         self._has_printed_notes = False
 
     async def ask(self, question: str, turns: Sequence[Turn] = (), *, output: Output | None) -> Reply:
-        """Print the answer on `output` as it arrives; None: return it with images, for a program."""
+        """Print the answer on `output` as it arrives; if that is None, return the answer with images, for a
+        program."""
         from kbsync.cli.searching import unmatched_options
         from kbsync.engine.search import MOST_NAMED, locate, selected_ids, with_images
 
@@ -220,7 +222,7 @@ class Asker:
             answerer = Answerer(model=self._answering.model)
             text, sources = await self._answer(question, answerer, turns, ids, output)
         await self._print_notes()
-        # By the state: other people's documents aren't cited (promise 6).
+        # Mapped by the state, so other people's documents aren't cited (promise 6).
         hits = sources.hits if sources is not None and sources.hits is not None else ()
         cited = await locate([self._searched], hits, Query(""))
         if output is None:
@@ -228,9 +230,8 @@ class Asker:
         return Reply(self._mirror.name, question, text, answerer, sources, cited)
 
     async def _choose_answerer(self) -> Answerer:
-        """Return the only application that answers from the mirror's base; a model if the service has
-        none.
-        """
+        """Return the only application that answers from the mirror's base, or a model if the service has no
+        applications."""
         # The last part is the service's id of the base, which the applications use, too.
         *_, base_id = self._mirror.target.base_key(self._mirror.name)
         model, applications = self._answering.model, self._answering.applications

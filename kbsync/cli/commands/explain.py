@@ -1,4 +1,4 @@
-"""`kbsync explain`: shows shows why search finds a file or doesn't."""
+"""`kbsync explain`: shows why search finds a file or doesn't."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def command(choices: Choices, path: str, text: bool, as_json: bool) -> int:
 
 
 async def explain_file(installation: Installation, path: str, cwd: Path, *, text: bool) -> PathExplanation:
-    """Explain what a user in `cwd` means by `path`, also if it is in no mirror.
+    """Explain the file that a user in `cwd` means by `path`, even if no mirror contains it.
 
-    `text`: with the extracted text. Raises `KbsyncError`, also where several mirrors have the path.
+    `text`: include the extracted text. Raises `KbsyncError`, also if several mirrors have the path.
     """
     import asyncio
 
@@ -72,7 +72,7 @@ async def explain_file(installation: Installation, path: str, cwd: Path, *, text
     from kbsync.engine.explain import explain_path, outside
     from kbsync.once import settings_of
 
-    # In a thread: on a dead mount a disk access may never return.
+    # In a thread, because a disk access on a dead mount may never return.
     def resolve_path() -> tuple[dict[str, MirrorSettings], list[MirrorPath], CommandContext]:
         settings = {mirror.name: settings_of(mirror) for mirror in installation.mirrors}
         with open_state(installation) as state:
@@ -118,4 +118,4 @@ def _print(output: Output, explanation: PathExplanation, *, text: bool) -> None:
         output.line()
         output.line(printable_lines(explanation.text))
     elif text and explanation.status is not None and not explanation.is_lost:
-        output.line("  The knowledge base does not show the text it extracted from the document.")
+        output.line("  The knowledge base doesn't return the text that it extracted from the document.")

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stake:
-    """A mirror in the state. `record`: None if it was forgotten; `leftovers`: what it left behind."""
+    """A mirror in the state. `record`: None if the mirror was forgotten; `leftovers`: the documents it left
+    behind."""
 
     name: str
     record: MirrorRecord | None
@@ -48,7 +49,7 @@ class Stake:
 
 
 class UnreachableBase(UsageError):
-    """No mirror in the config leads to the knowledge base."""
+    """No mirror in the config uses the knowledge base, so it can't be opened."""
 
 
 @click.command(
@@ -104,7 +105,7 @@ def command(choices: Choices, mirror: str, delete_documents: bool, left_behind: 
 
 
 def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
-    """Return the installation whose state has the mirror: the one the options choose, else a known one.
+    """Return the installation whose state has the mirror: the one that the options choose, else a known one.
 
     Raises `UsageError` if none or several have it.
     """
@@ -135,7 +136,7 @@ def _find(choices: Choices, name: str) -> tuple[Installation, Stake]:
 
 
 def _others(choices: Choices) -> list[Installation]:
-    """Return states that may have the mirror though no config leads there any more."""
+    """Return states that may have the mirror although no config uses them any more."""
     from kbsync.config.model import Config
     from kbsync.installation import Installation
 
@@ -160,7 +161,7 @@ def read_stake(installation: Installation, name: str) -> Stake | None:
             leftovers = leftovers or _find_unknown_base(installation, name)
             return Stake(name, None, None, Belongings(), leftovers) if leftovers else None
         binding = None if record.binding is None else tx.mirrors.binding(record.binding)
-        # Only documents count that a row proves ours (promise 6).
+        # Count only documents that a row proves ours (promise 6).
         return Stake(name, record, binding, belongings(tx, record), leftovers)
 
     return read_state(installation, read_stake)
@@ -178,7 +179,7 @@ def _find_unknown_base(installation: Installation, name: str) -> list[ForgottenB
     folder = installation.state_dir / BASES / name
     others = (each for each in installation.config.mirrors if each.name != name)
     used = [base for each in others if (base := installation.embedded_base(each)) is not None]
-    # A name is one folder and leads nowhere else.
+    # Accept a name only if it is a single folder, which can't point elsewhere.
     if Path(name).name != name or any(places.is_inside(base, folder) for base in used):
         return []
     try:
@@ -198,7 +199,7 @@ def _names(installation: Installation) -> list[str]:
 
 
 def show_stake(stake: Stake, delete_documents: bool) -> None:
-    """Show what would be forgotten or deleted, on stderr like the question."""
+    """Print what would be forgotten or deleted, on stderr like the question."""
     name, owned = stake.name, stake.owned
     if stake.record is not None:
         fate = "will be deleted" if delete_documents else "will stay"
@@ -213,7 +214,7 @@ def show_stake(stake: Stake, delete_documents: bool) -> None:
         count = counted(leftover.documents, "document")
         print_message(f"{name}: {count} left in {printable(leftover.base.location)} {fate}")
     if owned.unsure:
-        print_message(f"{name}: {counted(owned.unsure, 'upload')} may or may not have reached the target")
+        print_message(f"{name}: {counted(owned.unsure, 'upload')} may have reached the target or not")
 
 
 def forget_mirror(
@@ -222,7 +223,7 @@ def forget_mirror(
     deleting: Choices | None,
     then: Callable[[], object] = lambda: None,
 ) -> tuple[int, list[ForgottenBase]]:
-    """Forget it under the lock; returns how many documents were deleted, and what is left.
+    """Forget the mirror under the lock. Returns how many documents were deleted, and what is left.
 
     `then` is called at the end, while no other kbsync can start.
     """
@@ -244,7 +245,7 @@ def forget_mirror(
         remaining = store.read_now(lambda tx: tx.forgotten.bases(stake.name))
         then()
         if _is_of_folder_option(installation) and not store.read_now(lambda tx: tx.mirrors.all()):
-            # While the state directory has this note, its folder is known.
+            # While the state directory has this note, other commands know its folder.
             places.forget_folder(installation.state_dir)
             if not store.read_now(lambda tx: tx.forgotten.bases()):
                 shutil.rmtree(installation.state_dir)
@@ -252,7 +253,7 @@ def forget_mirror(
 
 
 def _delete_left_behind(installation: Installation, stake: Stake, choices: Choices, *, yes: bool) -> None:
-    """Delete what the mirror has in former knowledge bases; the mirror continues."""
+    """Delete the mirror's documents in former knowledge bases; the mirror continues."""
     import asyncio
 
     from kbsync.engine.forget import delete_left, release
@@ -320,7 +321,7 @@ async def _end(installation: Installation, store: StateStore, stake: Stake, dele
 async def _open_base(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> AsyncIterator[Target]:
-    """Yield the target that leads to a base that the mirror `name` used. Raises `UsageError` if none does."""
+    """Yield a target that opens a base that the mirror `name` used. Raises `UsageError` if there is none."""
     import asyncio
 
     from kbsync.engine.forget import leads_to
@@ -342,22 +343,23 @@ async def _open_base(
 def _mirrors_leading_to(
     installation: Installation, choices: Choices, name: str, base: BindingRecord
 ) -> Iterator[MirrorConfig]:
-    """Configs of the mirror `name` that may lead to the base."""
+    """Return configs of the mirror `name` that may open the base."""
     from kbsync.config.model import MirrorConfig
     from kbsync.index.sqlite.schema import FILE
     from kbsync.targets.registry import DEFAULT_TARGET, TARGETS
 
     if base.target == DEFAULT_TARGET:
-        # Where it was, and where it is if the state directory moved. Opening a base would create it.
+        # Look where the base was, and where it is if the state directory moved. Opening a missing base would
+        # create it.
         folders = filter(None, (base.folder, installation.state_dir / BASES / name))
         named = (each.target.path for each in installation.config.mirrors if each.name == name)
         for folder in dict.fromkeys([*folders, *filter(None, named)]):
             if (folder / FILE).exists():
                 yield MirrorConfig(name, installation.state_dir, target=TARGETS[DEFAULT_TARGET](path=folder))
         return
-    # Keys are needed only from here on.
+    # Only from here on are keys needed.
     chosen = choose(dataclasses.replace(choices, mirrors=()), here=True)
     mirrors = [each for each in chosen.config.mirrors if each.target.type == base.target]
     for mirror in sorted(mirrors, key=lambda each: each.name != name):
-        # A mirror with another name leads to the same base.
+        # A mirror with another name may use the same base.
         yield dataclasses.replace(mirror, name=name, prefix=base.prefix)

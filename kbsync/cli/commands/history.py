@@ -1,4 +1,4 @@
-"""`kbsync history`: what happened to documents in the last 30 days."""
+"""`kbsync history`: shows what happened to documents in the last 30 days."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MOST_SHOWN = 100
 
 
 def _read_since(text: str) -> float:
-    """Epoch seconds: so long ago, or a date."""
+    """Return the epoch seconds of a date, or of a duration before now."""
     try:
         return time.time() - parse_duration(text)
     except ValueError:
@@ -57,7 +57,7 @@ def _read_since(text: str) -> float:
     type=ParsedOption("time", _read_since),
     metavar="TIME",
     default=0.0,
-    help="Only since then: so long ago, such as 1d, or a date.",
+    help="Only events since then: a duration such as 1d, or a date.",
 )
 @click.option(
     "--limit",

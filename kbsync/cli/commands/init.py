@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The locked state directory that `--folder` made. `destination`: where it can move to, locked too."""
+    """The locked state directory of earlier `--folder` runs. `destination`: where it can move to, locked
+    too."""
 
     state_dir: Path
     destination: Path | None
@@ -50,9 +51,9 @@ class Trial:
 
 @contextmanager
 def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -> Iterator[Trial | None]:
-    """Yield what `--folder` made for `folder`, locked; None if it made nothing.
+    """Yield the state directory of earlier `--folder` runs for `folder`, locked; None if there is none.
 
-    Also locks `state_dir`, the one of the config, if the trial can move there. That needs a built-in
+    Also locks `state_dir`, the config's state directory, if the trial can move there. That needs a built-in
     knowledge base for the mirror `name` that does not exist yet. Both are locked before anything is written,
     so that the user can repeat a refused command. Raises `LockedError` while a kbsync works on one of them,
     and `UsageError` for an unusable state directory.
@@ -73,11 +74,11 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
 
 
 def find_trial(folder: Path, state_dir: Path) -> Path | None:
-    """Return the state directory that `--folder` made for `folder`, unless `state_dir` is in it."""
+    """Return the state directory of earlier `--folder` runs for `folder`, unless `state_dir` is in it."""
     from kbsync.installation import STATE_FILE
 
     try:
-        # As `--folder` does, whichever symlink leads there.
+        # Resolved as `--folder` does, so that any symlink to the folder works.
         trial_dir = places.folder_state_dir(Path(os.path.realpath(folder)), places.state_home(os.environ))
     except UsageError:
         # No home directory is known.
@@ -131,11 +132,11 @@ def explain_kept_trial(trial_dir: Path, folder: Path, why: str) -> str:
 Value = TypeVar("Value")
 
 PLACEHOLDER = "user=not-the-key"
-"""Stands in for a key or dsn while kbsync checks a new config; the environment variable may not be set yet.
-"""
+"""Placeholder for a key or dsn while kbsync checks a new config: the environment variable may not be set
+yet."""
 
 UNNAMED = "not-named-yet"
-"""Stands in for the knowledge base until the user chooses one."""
+"""Placeholder for the knowledge base until the user chooses one."""
 
 MOST = 50
 """Maximum number of listed knowledge bases; the user can name any other by its id."""
@@ -186,7 +187,7 @@ def command(
     if os.path.lexists(path):
         raise ConfigExists(path)
     folder = _folder(directory)
-    # With a folder given, nothing is asked about the target: the built-in one needs no answers.
+    # If a folder is given, ask nothing about the target: the built-in one needs no answers.
     kind = _kind(target if target is not None or directory is None else DEFAULT_TARGET)
     if base is not None and create is not None:
         raise UsageError("--base and --create cannot be used together")
@@ -210,7 +211,8 @@ def start_config(
 ) -> None:
     """Write a config with one mirror to `path`, and print what to do next. Raises `ConfigExists`.
 
-    `describe_target` returns the lines of a service's block and where its key is; None: the built-in one.
+    `describe_target` returns the lines of a service's block and where its key is; None for the built-in
+    knowledge base.
     """
     from kbsync.installation import Installation
 
@@ -228,7 +230,7 @@ def start_config(
 
 
 class ConfigExists(UsageError):
-    """The path of a new config already has a file."""
+    """A file exists at the path of the new config."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} exists; edit it, or name another file with --config FILE")
@@ -244,9 +246,10 @@ def _state_dir(path: Path, choices: Choices, environ: Mapping[str, str]) -> Path
 
 
 def _needs_state_dir(path: Path, state_dir: Path) -> bool:
-    """Return whether the config at `path` leads there only with the current $STATE_DIRECTORY.
+    """Return whether a config at `path` would have that state directory only while $STATE_DIRECTORY is set.
 
-    A service gets it from systemd each time; every other command has to find it in the config.
+    A service gets the variable from systemd each time; every other command has to find the directory in the
+    config.
     """
     usual = {name: value for name, value in os.environ.items() if name != "STATE_DIRECTORY"}
     try:
@@ -261,7 +264,7 @@ def _is_interactive() -> bool:
 
 
 def _ask_until_valid(value: str | None, question: str, default: str, fault: Callable[[str], str]) -> str:
-    """What was given, or what the user answers; asks again while `fault` has a complaint.
+    """Return the given value, or the user's answer; ask again while `fault` returns a complaint.
 
     Without a terminal it uses `default`, and a complaint is a `UsageError`.
     """
@@ -316,7 +319,7 @@ def _key(kind: str, env: str | None, file: Path | None) -> KeySource | None:
         return KeySource(file=os.path.abspath(file))  # noqa: PTH100
 
     def fault(answer: str) -> str:
-        # Without repeating the answer: it may be the key.
+        # Don't repeat the answer, which may be the key.
         if "/" in answer:
             is_there = os.path.isfile(os.path.expanduser(answer))  # noqa: PTH111, PTH113
             return "" if is_there else f"no such file; it must contain the {noun} and nothing else"

@@ -1,4 +1,4 @@
-"""`kbsync list`: the folders in the config, without anything of the state."""
+"""`kbsync list`: lists the folders in the config, without reading the state."""
 
 from __future__ import annotations
 

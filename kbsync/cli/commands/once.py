@@ -1,4 +1,4 @@
-"""`kbsync --once`: one pass with its progress, and the report at its end."""
+"""`kbsync --once`: runs one pass, shows its progress, and prints a report at its end."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ OFTEN, SELDOM = 0.25, 15.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of all mirrors: files that are searchable or failed, out of all selected ones.
+    """The progress of all mirrors: how many of the selected files are searchable or failed.
 
-    `bytes_left`: bytes left in the account with the least space; None if no account reports it.
+    `bytes_left`: free space in bytes of the account with the least; None if no account reports it.
     """
 
     settled: int
@@ -86,7 +86,7 @@ async def _bar(store: StateStore, mirrors: Mapping[str, Mirror]) -> None:
 
     await asyncio.sleep(PATIENCE)
     first = await _count_progress(store, mirrors)
-    # Drawn by this task alone: tqdm needs neither its monitor thread nor a lock shared by processes.
+    # Only this task draws the bar, so tqdm needs neither its monitor thread nor a lock shared by processes.
     tqdm.monitor_interval = 0
     tqdm.set_lock(threading.RLock())
     bar: tqdm[NoReturn] = tqdm(
@@ -133,7 +133,7 @@ REPORTED = ("document.failed", "mirror.halted", "deletions.held", "recipe.held")
 
 
 def once(choices: Choices, *, as_json: bool) -> int:
-    """Run one full pass of every requested mirror; the exit code says how it ended."""
+    """Run one full pass of every requested mirror. The exit code says how it ended."""
     installation = choose(choices)
     prepare(installation, choices)
     level = choices.log_level or ("error" if choices.quiet else "warning")
@@ -170,7 +170,7 @@ def once(choices: Choices, *, as_json: bool) -> int:
         except LockedError:
             if not choices.quiet:
                 raise
-            # It goes away by itself; nobody needs to act.
+            # The problem goes away by itself; nobody needs to act.
             return Code.PASSING
 
 
@@ -209,7 +209,7 @@ def _to_json(end: OnceEnd, reports: Sequence[MirrorReport]) -> dict[str, Any]:
 
     return {
         "version": __version__,
-        "running": None,  # this pass held the state, so no daemon can have it
+        "running": None,  # this pass held the state, so no daemon runs
         "mirrors": [each.status.to_json() for each in reports],
         **{change: count_changes(change) for change in ("uploaded", "replaced", "renamed", "deleted")},
         "held": sum(each.status.documents.held for each in reports),

@@ -1,4 +1,4 @@
-"""`kbsync pause`: have mirrors do nothing, until a time or until `resume`."""
+"""`kbsync pause`: stops the work on mirrors, until a given time or until `resume`."""
 
 from __future__ import annotations
 

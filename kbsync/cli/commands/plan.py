@@ -50,7 +50,7 @@ def command(choices: Choices, as_json: bool, all_lines: bool, limit: int) -> int
 def plan(choices: Choices, *, as_json: bool, limit: int | None = LIMIT) -> int:
     """Plan a pass of every requested mirror, and show at most `limit` lines of each kind.
 
-    PERSON if a mirror is halted, PASSING if a target doesn't respond.
+    Returns PERSON if a mirror is halted, PASSING if a target doesn't respond.
     """
     import asyncio
 
@@ -112,7 +112,7 @@ def _lines(output: Output, plan: MirrorPlan, limit: int | None, work: str, every
         yield f"  {printable(in_words(plan.halt))}"
         return
     if plan.note:
-        # First, since many lines would bury it.
+        # Printed first, since many lines would bury it.
         yield output.red(f"{plan.name}: {printable(plan.note)}")
     plus, tilde, minus, held = output.green("+"), output.yellow("~"), output.red("-"), output.red("!")
     yield from section(plus, [_with_size(item) for item in plan.upload])
@@ -156,7 +156,7 @@ def _renamed(item: Planned) -> str:
     upload_note = f"{sized(item.size)} sent again" if item.sends else ""
     remarks = ", ".join(filter(None, [upload_note, item.note]))
     if item.source in (None, item.path):
-        # The file keeps its path; only the prefix of its name is new.
+        # The file keeps its path; only the prefix of its name changes.
         return printable(f"{item.path}  ({', '.join(filter(None, ['under another prefix', remarks]))})")
     return printable(f"{item.source} → {item.path}" + (f"  ({remarks})" if remarks else ""))
 

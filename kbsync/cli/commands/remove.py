@@ -50,7 +50,9 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
     installation = choose(replace(choices, mirrors=()), with_secrets=False, with_bases=False)
     config_path = installation.config.path
     if config_path is None:
-        raise UsageError(f"{name} is in no config; to end it: {installation.command_line(f'forget {name}')}")
+        raise UsageError(
+            f"{name} is in no config; to forget it: {installation.command_line(f'forget {name}')}"
+        )
     stake = read_stake(installation, name)
     if stake is None or name in [mirror.name for mirror in installation.config.mirrors]:
         # Raises for an unknown name, and if the config can't be edited, before anything is deleted.
@@ -90,7 +92,8 @@ def command(choices: Choices, name: str, keep: bool, delete: bool, as_json: bool
 
 
 def _count(stake: Stake) -> int:
-    """Return documents of the mirror in its knowledge base, or left there by an earlier one of this name."""
+    """Return how many documents the mirror has in its knowledge base, or an earlier one of this name left
+    there."""
     return stake.owned.documents + sum(base.documents for base in stake.leftovers)
 
 
@@ -118,7 +121,7 @@ def _edit(installation: Installation, name: str, *, writes: bool = True) -> None
             raise UsageError(
                 f"{name} is the only mirror in {config_path}, and a config needs one; "
                 "add another folder first, "
-                f"or end this mirror with: {installation.command_line(f'forget {name}')}"
+                f"or forget this mirror with: {installation.command_line(f'forget {name}')}"
             )
         index = names.index(name)
         lines = lines_of(text, index)

@@ -1,4 +1,4 @@
-"""`kbsync resume`: end the pause of mirrors."""
+"""`kbsync resume`: ends the pause of mirrors."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ class Failed:
 
     @property
     def is_worth_asking(self) -> bool:
-        """Whether something failed or may fail soon, or the mirror is halted and should retry."""
+        """Whether to send a request: something failed or may fail soon, or the mirror is halted and should
+        retry."""
         return bool(self.paths) or (self.is_whole and (self.record.halt is not None or self.under_way > 0))
 
 
@@ -107,12 +108,11 @@ def find_failed(installation: Installation, paths: Sequence[str], tx: Tx) -> lis
 
 def _failed_in(tx: Tx, record: MirrorRecord, path: str) -> tuple[str, ...]:
     """Return the failed file at `path`, or all that failed below it, including directories that cannot be
-    listed.
-    """
+    listed."""
     entry = tx.entries.get(record.id, path) if path else None
     if entry is not None:
         has_no_text = entry.status is Status.SKIPPED and entry.verdict.choice is FileChoice.SELECTED
-        # A web page is fetched again only on request.
+        # Fetch a web page again only on request.
         is_page = entry.status is Status.READY and is_link(path)
         return (path,) if entry.status is Status.FAILED or has_no_text or is_page else ()
     inside = f"{path}/" if path else ""

@@ -36,7 +36,8 @@ from kbsync.installation import Installation
 from kbsync.search import SearchReply
 
 PAUSE, PAUSE_AT_SERVICES = 0.08, 0.5
-"""Seconds to wait after a key before searching: nobody wants results for half a word, or to pay for them."""
+"""Seconds to wait after a key before searching, because results for half a word are useless and may cost
+money."""
 
 Search = Callable[[Query], Awaitable[SearchReply]]
 
@@ -44,7 +45,8 @@ HELP = "enter opens · ↑ ↓ choose · esc ends"
 
 
 def search_live(installation: Installation, query: Query) -> None:
-    """Open, or print, the hit that the user chooses. Raises `UsageError` without a terminal."""
+    """Show the search, then open or print the hit that the user chooses. Raises `UsageError` without a
+    terminal."""
     if not (sys.stdin.isatty() and Output().can_move_cursor):
         raise UsageError("search -i needs a terminal; omit -i, or add --json for a program")
     chosen = asyncio.run(_run(installation, query))
@@ -58,7 +60,8 @@ def open_or_print(path: Path, environ: Mapping[str, str] = os.environ) -> None:
     has_display = bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal and has_display and opener is not None:
-        # In its own session, and without waiting: some openers run as long as their window is open.
+        # In its own session, without waiting for it, because some openers run as long as their window is
+        # open.
         nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
         os.posix_spawn(opener, [opener, str(path)], dict(environ), file_actions=nowhere, setsid=True)
     elif is_terminal and (editor := shlex.split(environ.get("VISUAL") or environ.get("EDITOR") or "")):
@@ -83,7 +86,8 @@ async def _run(installation: Installation, query: Query) -> Path | None:
 
 
 def pause_for(mirrors: Sequence[MirrorConfig]) -> float:
-    """Seconds of rest before a search: longer if a service makes vectors, ranks, or does the whole search."""
+    """Return the seconds of rest before a search: longer if a service makes vectors, ranks, or does the whole
+    search."""
     return PAUSE_AT_SERVICES if any(mirror.target.services for mirror in mirrors) else PAUSE
 
 
@@ -147,7 +151,7 @@ class LiveSearch:
             self.redraw()
 
     def lines(self, output: Output) -> Iterator[str]:
-        """The lines below the input."""
+        """Return the lines below the input."""
         if self._trouble:
             yield output.dim(printable(self._trouble))
         else:

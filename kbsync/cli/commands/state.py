@@ -1,4 +1,4 @@
-"""`kbsync state`: backs up the state, or discards files that were set aside as damaged."""
+"""`kbsync state`: backs up the state, or deletes files that were set aside as damaged."""
 
 from __future__ import annotations
 

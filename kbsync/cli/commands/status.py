@@ -102,7 +102,8 @@ def command(
 
 
 def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
-    """Return the code a pass would exit with. A mirror without a pass fails; `max_age` excuses waiting files.
+    """Return the code that a pass would exit with. A mirror without a pass fails; waiting files fail only
+    beyond `max_age`.
 
     `report.late`, given the same `max_age`, prints the reasons.
     """
@@ -118,7 +119,7 @@ def _checked(reports: Sequence[MirrorReport], max_age: float | None) -> Code:
 
 
 def _print_json(output: Output, installations: Sequence[Installation], *, documents: bool) -> None:
-    """Print the contract's JSON piece by piece: there may be very many documents.
+    """Print the contract's JSON piece by piece, since there may be very many documents.
 
     With several installations, each mirror says whether kbsync is running for it.
     """

@@ -1,4 +1,4 @@
-"""What `kbsync status` prints: problems first, then a line for each mirror and document."""
+"""Prints `kbsync status`: problems first, then a line for each mirror and document."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def problems(
 
 
 def speed(report: MirrorReport) -> str:
-    """Return how fast a working mirror is, and how long it will take; '' for others."""
+    """Return how fast a working mirror is and how long it will take; '' for others."""
     if report.status.pause is not None:
         return ""
     is_moving = report.waiting and report.rate > 0 and not report.is_unattended
     words = [f"{report.rate:.1f} documents/s"] if is_moving else []
     if report.is_in_first_pass:
-        # With no files so far, the running kbsync may not have started this mirror, or not know of it.
+        # If there are no files yet, the running kbsync may not have started this mirror, or may not have it.
         total = sum(report.status.documents.to_json().values())
         first = f"first pass under way, {total:,} found so far" if total else "the first pass has not started"
         words.insert(0, first)
     elif is_moving and report.has_passed:
-        # During the first pass nobody knows how many documents there are.
+        # During the first pass, the number of documents is unknown.
         words.append(f"about {lasting(report.waiting / report.rate)} left")
     return f"{report.status.name}: {', '.join(words)}" if words else ""
 
 
 def unkept(reports: Sequence[MirrorReport]) -> Iterator[str]:
-    """Yield which promises the mirrors' targets can't keep, and what happens instead."""
+    """Yield the promises that the mirrors' targets can't keep, and what happens instead."""
     for each in reports:
         for subject, sentence in promises.describe_unkept(each.status.unkept):
             yield f"{each.status.name}: {subject} {sentence}"
@@ -82,7 +82,7 @@ def table_lines(output: Output, reports: Sequence[MirrorReport]) -> Iterator[str
     ]
     head, *rows = table(columns, output.columns if output.is_terminal else None)
     if len(rows) != len(ordered):
-        # Too narrow for a table: a block of lines for each mirror.
+        # Too narrow for a table, so print a block of lines for each mirror.
         yield from (head, *rows)
         return
     yield output.dim(head)
@@ -105,7 +105,7 @@ def print_documents(output: Output, installation: Installation, mirror: MirrorCo
     def write(tx: Tx) -> None:
         at_work = lock.is_held(installation.state_dir)
         items = status_in(tx, mirror, installation.command_line, at_work=at_work, documents=True).items or ()
-        # Read twice rather than kept: there may be a million of them.
+        # Read twice rather than kept, because there may be a million of them.
         for are_fine in (False, True):
             for item in items:
                 if (item.state in (Status.READY, Status.KEPT, Status.SKIPPED)) is are_fine:

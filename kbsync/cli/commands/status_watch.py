@@ -1,4 +1,5 @@
-"""`kbsync status --watch`: the table on a full screen; without a terminal a line for each change."""
+"""`kbsync status --watch`: shows the table on a full screen; without a terminal, prints a line for each
+change."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def watch(installation: Installation) -> None:
-    """Until Ctrl-C."""
+    """Show the status until Ctrl-C."""
     output, read_reports = Output(), partial(mirror_reports, installation)
     if output.can_move_cursor and sys.stdin.isatty():
         asyncio.run(_on_screen(installation, output, read_reports))
@@ -43,13 +44,12 @@ class Frame:
     status: str
 
     def all_lines(self) -> list[str]:
-        """Return everything in the order of `status`: above a prompt the end stays visible."""
+        """Return all lines in the order of `status`, so that the end stays visible above a prompt."""
         return [*self.wrong, *([""] if self.wrong else []), *self.table]
 
     def within(self, columns: int, rows: int) -> list[str]:
-        """Return as much as fits, the table first, with an empty row at the end; says how many lines do not
-        fit.
-        """
+        """Return as many lines as fit, the table first, with an empty row at the end; the last one says how
+        many do not fit."""
         wrong = [wrapped(line, columns) for line in self.wrong]
         whole = [*self.table, *([""] if wrong else []), *chain.from_iterable(wrong), ""]
         if len(whole) <= rows:
@@ -85,7 +85,7 @@ def wrapped(line: str, columns: int) -> list[str]:
 
 
 def framed(output: Output, installation: Installation, reports: Sequence[MirrorReport]) -> Frame:
-    """Return whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
+    """Return a screen: whether kbsync runs, the table, how fast each mirror is, and what is wrong."""
     speeds = list(filter(None, map(speed, reports)))
     running = running_line(installation, reports)
     table = [running, *table_lines(output, reports), *([""] if speeds else []), *speeds]
@@ -128,7 +128,7 @@ def changes(
     sleep: Callable[[float], None],
     wall: Callable[[], float],
 ) -> Iterator[str]:
-    """Yield a line for each mirror, and another whenever it changes. `wall`: epoch seconds."""
+    """Yield a line for each mirror, and another whenever it changes. `wall` returns epoch seconds."""
     before: dict[str, str] = {}
     while True:
         for each in read_reports():
@@ -140,7 +140,7 @@ def changes(
 
 
 def in_one_line(report: MirrorReport) -> str:
-    """Counts and halt of a mirror."""
+    """Return the counts and the halt of a mirror in one line."""
     status = report.status
     counts = [f"{number:,} {state}" for state, number in status.documents.to_json().items() if number]
     halt = "" if status.halt is None else f"; {status.halt.reason}: {in_words(status.halt)}"

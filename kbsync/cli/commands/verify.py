@@ -1,4 +1,4 @@
-"""`kbsync verify`: an audit of folder, state and knowledge base."""
+"""`kbsync verify`: compares folder, state and knowledge base."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def command(choices: Choices, repair: bool, as_json: bool) -> int:
         clock: Clock,
         context: CommandContext,
     ) -> Verification:
-        # Without a state and a base nothing was mirrored; a base has a list to compare.
+        # Without a state and a base, nothing was mirrored. A base alone has a list to compare.
         if not state.exists and not (await target.base()).id:
             raise not_yet(installation)
         return await verify_mirror(settings, target, state, clock, context)

@@ -42,7 +42,8 @@ BAD = ("warning", "error", "exception", "critical")
 
 
 class Foreground:
-    """Turns events into lines, or drops them. `mirrors`: how many; with one, lines omit its name."""
+    """Turns events into lines, or drops them. `mirrors`: how many there are; if there is one, lines omit its
+    name."""
 
     def __init__(self, mirrors: int) -> None:
         self._mirrors = mirrors
@@ -96,7 +97,7 @@ class Foreground:
 
 
 def _trouble(fields: logs.Fields) -> str:
-    """Return the mirror, what happened, and what to do; below it the traceback of a bug of ours."""
+    """Return the mirror, what happened, and what to do; for a bug of ours, with the traceback below."""
     reasons = [str(fields[name]) for name in ("reason", "detail") if fields.get(name)]
     parts = [str(fields["mirror"])] if fields.get("mirror") else []
     parts += reasons or [str(fields["event"]).replace(".", " ")]

@@ -1,1 +1,1 @@
-"""`kbsync doctor`: the checks, grouped by what they check."""
+"""`kbsync doctor`: its checks, grouped by subject."""

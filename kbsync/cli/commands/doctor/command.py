@@ -37,7 +37,7 @@ class Grade(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line. `fix`: a command to paste, or what to change; `code`: the exit code it calls for."""
+    """One result. `fix`: a command to paste, or what to change; `code`: the exit code that it calls for."""
 
     subject: str
     detail: str
@@ -57,7 +57,7 @@ def wrong(subject: str, detail: str, fix: str, code: Code) -> CheckResult:
 
 
 def failed_check(subject: str, error: Exception) -> CheckResult:
-    """Return the result of a check that raised; an error that no user can cause is a bug of ours."""
+    """Return the result of a check that raised an error. An error that no user can cause is a bug of ours."""
     code = code_of(error)
     if code is None:
         return wrong(subject, f"could not be checked ({type(error).__name__}: {error})", "", Code.BROKEN)
@@ -149,7 +149,7 @@ def _checks(choices: Choices) -> list[Check]:
     try:
         return [*_checks_of(choose(choices, here=True, mistyped=True)), *general]
     except UsageError as error:
-        # A bad config error has a problem per line; any other error is one problem.
+        # The error for an invalid config has one problem per line; any other error is one problem.
         lines = str(error).splitlines()
         problems = lines if isinstance(error, ConfigError) else ["; ".join(lines)]
     refused = Check("config", lambda: [failed_check("config", UsageError(line)) for line in problems])

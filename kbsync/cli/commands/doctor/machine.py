@@ -1,4 +1,5 @@
-"""Checks of this machine: config, state, copies, folders, listener, disk, watches, versions, credentials."""
+"""Checks of this machine: config, state, leftover copies, folders, listener, disk, watches, versions,
+credentials."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def _may_hold_secrets(file: Path) -> bool:
     if file.suffix not in (".yaml", ".yml"):
         return True
     text = file.read_text("utf-8", "replace")
-    # As `password=…` or in a URL as `//user:…@host`.
+    # Written as `password=…`, or in a URL as `//user:…@host`.
     if re.search(r"(?m)^[^#\n]*\bdsn\s*:.*(?:\bpassword\s*=|://[^\s/@:]*:)\s*(?!\$\{)[^\s@]", text):
         return True
     keys = re.findall(r"(?m)^[^#\n]*\b(?:api_key|token|proxy|url)\s*:\s*(\S+)", text)
@@ -136,7 +137,7 @@ def copies(installation: Installation) -> Iterator[CheckResult]:
         *_bases_of_former_mirrors(installation, served, mirrored),
     ]
     for file in list_damaged(installation):
-        # It may hold the text of files deleted since then.
+        # It may contain the text of files deleted since then.
         detail = f"{file} is damaged and was set aside for inspection"
         results.append(warning("copies", detail, installation.command_line("state discard")))
     yield from results or [CheckResult("copies", "none")]
@@ -148,7 +149,8 @@ def _states_of_folder_option(
     mirrored: Collection[str],
     copied: Collection[str],
 ) -> Iterator[CheckResult]:
-    """Yield mirrors of `--folder` whose folder is missing or also in this config, and what they left.
+    """Yield mirrors of `--folder` whose folder is missing or also in this config, and the documents they
+    left.
 
     `copied`: folders whose documents are in a knowledge base of this config.
     """
@@ -192,15 +194,14 @@ def _documents_in(
             continue
         held_note = f", {counted(held, 'deletion')} waiting for approval" if held else ""
         detail = f"{why}: {counted(documents, 'document')} in {other.state_dir}{held_note}"
-        # Held documents exist nowhere else.
+        # The text of held documents may exist nowhere else.
         fix = other.command_line(f"forget {record.name} --delete-documents") if may_end and not held else ""
         yield warning("copies", detail, fix)
 
 
 def _is_surely_gone(record: MirrorRecord) -> bool:
-    """Return whether the mirror's folder is missing for good: its parent is readable, and no disk is
-    unmounted.
-    """
+    """Return whether the mirror's folder is gone for good: its parent is readable, and no disk is
+    unmounted."""
     parent, root = Path(record.folder).parent, record.root
     if not parent.is_dir() or not os.access(parent, os.R_OK | os.X_OK):
         return False
@@ -228,11 +229,11 @@ def _forgotten(installation: Installation) -> Iterator[CheckResult]:
 def _bases_of_former_mirrors(
     installation: Installation, served: Sequence[Path], mirrored: Collection[str]
 ) -> Iterator[CheckResult]:
-    """Built-in knowledge bases that no mirror of this config uses.
+    """Yield built-in knowledge bases that no mirror of this config uses.
 
     Another config may use them, and a mirror that returns to its config continues with its own.
     """
-    # Other files there, such as the proof of which documents in a database are ours, are not copies.
+    # Other files there are not copies, such as the record of which documents in a database are ours.
     bases = sorted({file.parent for file in (installation.state_dir / BASES).glob("*/index.db*")})
     unused = [base for base in bases if not any(places.is_inside(each, base) for each in served)]
     if not unused:
@@ -289,7 +290,7 @@ def _holds_documents(base: Path) -> bool:
 
 
 def user() -> str:
-    """The user who runs this."""
+    """Return the name of the user who runs this."""
     from kbsync.state.lock import user_name
 
     return user_name(os.geteuid())
@@ -358,7 +359,7 @@ def listener(installation: Installation) -> Iterator[CheckResult]:
         why = system_reason(error)
         fix = "restart the daemon that holds the state"
         if process:
-            # A daemon listens after it reloads its config; a pass never listens.
+            # A daemon starts to listen after it reloads its config; a pass never listens.
             fix = f"if process {process} is the daemon, reload its config: kill -HUP {process}"
         yield warning("listener", f"kbsync is running, but does not listen on {address} ({why})", fix)
 
@@ -438,7 +439,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
     if limits.watches is None:
         yield warning("inotify", "the limits cannot be read; kbsync may poll folders")
     elif needed * 1.2 >= limits.watches:
-        # A fifth is left for other programs of the user.
+        # Reserve a fifth for other programs of the user.
         detail = (
             f"{limits.watches:,} watches are allowed, {needed:,} folders need one each; kbsync may poll some"
         )
@@ -451,7 +452,7 @@ def inotify(mirrors: Sequence[MirrorConfig]) -> Iterator[CheckResult]:
 
 
 def credentials(environ: Mapping[str, str]) -> Iterator[CheckResult]:
-    """Yield names of the credentials that systemd passes on (`LoadCredential=`), if any."""
+    """Yield the names of the credentials that systemd passes on (`LoadCredential=`), if any."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         return

@@ -63,7 +63,7 @@ def service(installation: Installation, mirror: MirrorConfig) -> Iterator[CheckR
 
 
 def promises(mirror: MirrorConfig) -> Iterator[CheckResult]:
-    """Yield the promises that the mirror's target can't keep. Nobody can fix them."""
+    """Yield the promises that the mirror's target can't keep. No user can fix them."""
     for subject, sentence in describe_unkept(mirror.target.unkept):
         yield CheckResult(f"{mirror.name}: {subject}", sentence)
 
@@ -113,14 +113,14 @@ def _check_route(mirror: MirrorConfig, endpoint: Endpoint) -> Iterator[CheckResu
     addresses = sorted({str(address[0]) for *_, address in resolved})
     yield CheckResult(subject, f"{host} is {', '.join(addresses[:3])}")
     if not proxy:
-        # Behind a proxy only a request by the target can show it.
+        # Behind a proxy, only a request by the target shows whether it can be reached.
         yield from _check_connection(endpoint, trust, mirror)
 
 
 def _check_connection(
     endpoint: Endpoint, trust: ssl.SSLContext, mirror: MirrorConfig
 ) -> Iterator[CheckResult]:
-    """Check the connection and its certificate, without a request: that would need a URL the service
+    """Check the connection and its certificate, without a request, which would need a URL that the service
     knows."""
     from kbsync.targets.http import connection
 
@@ -191,9 +191,7 @@ async def _check_base(
 
 
 def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted) -> CheckResult:
-    """Return the halt, with the fix that a pass would name; for a refused key also where the key comes
-    from.
-    """
+    """Return the halt with the fix that a pass would name; for a refused key, also with its source."""
     from kbsync.engine.status import as_halt, going_on
 
     write, at_work = installation.command_line, lock.is_held(installation.state_dir)
@@ -207,7 +205,7 @@ def _halt_result(installation: Installation, mirror: MirrorConfig, error: Halted
 def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
     """Return where the key comes from, such as `api_key is the variable ZHIPU_API_KEY`; "" if unknown.
 
-    It does not read the key itself.
+    The key itself is not read.
     """
     from kbsync.config.yaml import UnreadableConfig, read_yaml
 
@@ -227,7 +225,7 @@ def _key_setting(installation: Installation, mirror: MirrorConfig) -> str:
 
 
 async def _check_quota(mirror: MirrorConfig, target: Target, address: str) -> AsyncIterator[CheckResult]:
-    """Report how full the account is, if the service says so."""
+    """Check how full the account is, if the service reports it."""
     try:
         room = await target.capacity()
     except Rejected:

@@ -114,7 +114,7 @@ def open_account(choices: Choices, *, needs_own: bool = False) -> Iterator[OpenA
 
     `needs_own`: the config must name the mirror's knowledge base. Creating one can't require its id.
     """
-    # Without `here`: the working directory must never decide which account changes.
+    # Without `here`, because the working directory must never decide which account changes.
     installation = choose(choices, with_bases=needs_own)
     mirror = only_remote(installation)
     with open_target(installation, mirror) as account, as_usage_error(mirror):
@@ -139,7 +139,7 @@ def open_target(installation: Installation, mirror: MirrorConfig) -> Iterator[Op
 
 @contextmanager
 def as_usage_error(mirror: MirrorConfig) -> Iterator[None]:
-    """Turn a refusal inside into an error of the command line (exit 2), not of a document."""
+    """Convert a refusal by the service into an error of the command line (exit 2), not of a document."""
     with concerning(mirror.name):
         try:
             yield

@@ -140,7 +140,7 @@ def delete(choices: Choices, application: str, yes: str | None, as_json: bool) -
 
 
 def to_json(application: ApplicationInfo) -> dict[str, Any]:
-    """An application as `--json` has it."""
+    """Return an application's JSON for `--json`."""
     return {
         "id": application.id,
         "name": application.name,

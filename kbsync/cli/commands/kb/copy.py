@@ -47,7 +47,8 @@ def command(choices: Choices, source_dir: Path | None, as_json: bool) -> None:
     """Copy a mirror's built-in knowledge base into its database, with passages and vectors.
 
     Stop kbsync, change the mirror's target to type postgres, copy, and start it again. kbsync doesn't read,
-    split or embed any document again. If interrupted, run it again to continue. The built-in one stays.
+    split or embed any document again. If interrupted, run it again to continue. The built-in knowledge base
+    stays.
     """
     installation = choose(choices)
     mirror = _only_database(installation)
@@ -206,7 +207,7 @@ async def _into_target(
 
 @asynccontextmanager
 async def _printing_progress(name: str, copied: Copied, total: int, *, quiet: bool) -> AsyncIterator[None]:
-    """Print a progress line now and then."""
+    """Print progress lines while the copy runs."""
     import asyncio
 
     async def print_lines() -> None:

@@ -1,4 +1,4 @@
-"""`kbsync mcp`. Imports the protocol's package only when it is needed."""
+"""`kbsync mcp`: serves assistants. Imports the protocol's package only when it is needed."""
 
 from __future__ import annotations
 

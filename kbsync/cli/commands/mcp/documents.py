@@ -1,4 +1,4 @@
-"""Documents as the state records them: which one serves a file, which have an id, which files exist."""
+"""Reads documents from the state: which document serves a file, which have an id, which files exist."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         )
         paths = [*tx.entries.folders_with(record.id, page.states), *(status.path for status in failed)]
         folders = [folder for folder in folders if any(_is_in(path, folder) for path in paths)]
-        # Folders have no position among the files, so the first page lists all of them.
+        # The first page lists all folders, because they have no position among the files.
         unlisted = failed if page.after is None else []
     notes = []
     if len(folders) > MOST_FOLDERS:

@@ -39,10 +39,10 @@ BODY_SECONDS = 10.0
 
 
 class AssistantApp:
-    """Answers every POST in the loop of the first one."""
+    """Serves every POST in the event loop of the first one."""
 
     def __init__(self, server: Server[Any]) -> None:
-        # No sessions: nothing stays behind for a client that never returns, and nobody can hijack one.
+        # No sessions, so nothing is left of a client that never returns, and nobody can hijack one.
         self._manager = StreamableHTTPSessionManager(
             server, stateless=True, max_request_body_size=LARGEST_BODY
         )
@@ -84,7 +84,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 @dataclass(frozen=True, slots=True)
 class McpEndpoint:
-    """Where `kbsync mcp` listens. `token`: the token that clients must send now, or None."""
+    """The address at which `kbsync mcp` listens. `token`: the token that clients must send now, or None."""
 
     http: HttpConfig
     token: Callable[[], Secret | None]

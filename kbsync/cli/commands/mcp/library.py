@@ -1,4 +1,4 @@
-"""What an assistant can read: hits, texts, lists, states. Independent of the protocol.
+"""The data that an assistant can read: hits, texts, lists, states. Independent of the protocol.
 
 Like `kbsync search`, `status` and `explain`, it takes no lock and writes nothing. So it works the same
 whether this process mirrors, another one does, or none.
@@ -64,7 +64,7 @@ SCAN_PAUSE = 4.0
 """Pause between two comparisons of a folder, as a multiple of the time that one takes."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
-"""Receives the number of finished files, the total, and a message with both."""
+"""Called with the number of finished files, the total, and a message with both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Library:
         reading = asyncio.to_thread(_read_text, located)
         return await apart(name, reading)
 
-    # -- what there is ------------------------------------------------------------------------------------
+    # -- lists ------------------------------------------------------------------------------------
 
     async def list_files(self, page: PageRequest, mirror: str | None) -> dict[str, Any]:
         """Return the mirrors, and a page of one mirror's files. Lists files only if it is clear which mirror
@@ -193,7 +193,7 @@ class Library:
             lambda tx: searchable_files(tx, names, after, limit)
         )
 
-    # -- whether it is so ---------------------------------------------------------------------------------
+    # -- freshness ---------------------------------------------------------------------------------
 
     async def status(self, mirror: str | None, path: str | None) -> dict[str, Any]:
         """Return the state of each mirror; with `path`, also why search finds that file or doesn't."""
@@ -215,10 +215,10 @@ class Library:
         }
 
     async def wait(self, mirror: str | None, seconds: float, report_progress: ReportProgress) -> list[str]:
-        """Wait up to this many seconds until everything now in the folders is indexed.
+        """Wait up to this many seconds until all files now in the folders are indexed.
 
         Returns notes on what may be missing. Doesn't wait for mirrors that are halted or that no kbsync works
-        on. 0 seconds: report the progress and return.
+        on. With 0 seconds it reports the progress and returns.
         """
         chosen, clock = self.open_mirrors.installation.narrow(mirror), asyncio.get_running_loop().time
         until, last, has_moved, is_compared = clock() + seconds, -1, False, False
@@ -259,7 +259,8 @@ class Library:
     async def _find_unseen(
         self, chosen: Installation, reports: Sequence[MirrorReport], seconds: float
     ) -> list[str]:
-        """Return the mirrors whose folders have changes that the state lacks, or take too long to compare."""
+        """Return the mirrors whose folders have changes that the state lacks, or that take too long to
+        compare."""
         is_over = threading.Event()
 
         async def compare(name: str) -> bool:
@@ -273,7 +274,7 @@ class Library:
         finally:
             is_over.set()
 
-    # -- what these share ---------------------------------------------------------------------------------
+    # -- shared parts ---------------------------------------------------------------------------------
 
     async def _explain(self, chosen: Installation, path: str) -> PathExplanation:
         names = [mirror.name for mirror in chosen.mirrors]
@@ -287,7 +288,8 @@ class Library:
         return await asyncio.to_thread(mirror_reports, chosen)
 
     def _notes(self, reports: Sequence[MirrorReport]) -> list[str]:
-        """Return what a response may lack; [] if everything is searchable and a kbsync watches."""
+        """Return what a response may lack; [] if everything is searchable and a kbsync watches the
+        folders."""
         return [note.text for note in notes_on(reports, self.open_mirrors)]
 
 

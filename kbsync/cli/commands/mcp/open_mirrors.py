@@ -1,5 +1,5 @@
 """The current config and the open targets that serve an assistant. A mirror with a hanging folder or service
-doesn't delay answers about other mirrors."""
+doesn't delay responses about other mirrors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kbsync.state.read_only import ReadsState
 T = TypeVar("T")
 
 OPEN_SECONDS = 10.0
-"""Seconds for a knowledge base to open. If it takes longer, a later call can use it."""
+"""Maximum number of seconds to wait for a knowledge base to open. After that, a later call can use it."""
 
 READ_SECONDS = 5.0
-"""Seconds to read a config: it resolves paths, and a network mount may hang."""
+"""Maximum number of seconds to read a config, which resolves paths: a network mount may hang."""
 
 
 class OpenInstallation:
@@ -86,7 +86,7 @@ class OpenInstallation:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """Yield the mirror's target, which stays open. Raises `Unavailable` if it hangs."""
+        """Yield the mirror's target, which stays open. Raises `Unavailable` if opening it hangs."""
         while (entry := self._targets.get(mirror.name)) is None or entry[0] != mirror:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
@@ -109,7 +109,7 @@ class OpenInstallation:
 
 
 async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str, T]:
-    """Run the jobs of several mirrors at once; returns the results of those that finish in time."""
+    """Run the jobs of several mirrors at once. Returns the results of those that finish in time."""
     tasks = {name: asyncio.ensure_future(apart(name, job)) for name, job in jobs.items()}
     try:
         if tasks:
@@ -121,7 +121,7 @@ async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str
 
 
 async def query_folders(chosen: Installation, query: Callable[[Installation], list[T]]) -> list[T]:
-    """Run `query` on each mirror and return the results, without mirrors whose folder hangs.
+    """Run `query` on each mirror and return the results, except for mirrors whose folder hangs.
 
     Raises `Unavailable` if such mirrors exist and the others have no result.
     """

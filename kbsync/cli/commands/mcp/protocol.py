@@ -1,7 +1,7 @@
-"""The library for an assistant: four tools, and documents as resources.
+"""Serves the library to an assistant: four tools, and documents as resources.
 
 Arguments are checked against the tool's schema. Failures become tool errors, in a sentence that a model can
-act on. Each response comes twice: as JSON that follows a schema, and as text.
+act on. Each response has two forms: JSON that follows a schema, and text.
 """
 
 from __future__ import annotations
@@ -484,7 +484,7 @@ class _Handlers:
         )
 
 
-# -- what is asked ---------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------
 
 TEXTS = ("query", "around")
 """Arguments with free text; the others are identifiers."""
@@ -518,7 +518,7 @@ def _validate(tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _explain_length(violation: jsonschema.ValidationError) -> str:
-    """Return the length of a value over a limit, and the limit; '' for any other mistake."""
+    """Return the length of a value over a limit, and the limit; '' for any other error."""
     unit = {"maxLength": "characters", "maxItems": "items"}.get(str(violation.validator), "")
     return (
         f"{len(violation.instance):,} {unit}; at most {violation.validator_value:,} are allowed"
@@ -556,7 +556,7 @@ def _decode_cursor(text: str) -> str:
         raise UsageError("`cursor` must be the `next` of the previous page, unchanged") from error
 
 
-# -- what is answered ------------------------------------------------------------------------------------
+# -- responses ------------------------------------------------------------------------------------
 
 
 def _describe_error(error: Exception) -> str:

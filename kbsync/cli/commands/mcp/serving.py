@@ -1,8 +1,8 @@
 """One run of `kbsync mcp`: it answers its client, and mirrors meanwhile unless another kbsync does.
 
 The process that holds the state's lock mirrors. This process takes the lock when it is free, and releases it
-at its end; answering never depends on the lock. So several assistants may each start one of these processes
-for the same folder, with or without a daemon.
+at its end; answering never needs the lock. So several assistants may each start such a process for the same
+folder, with or without a daemon.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ log = structlog.get_logger("kbsync")
 
 CHECK_LOCK_EVERY = 5.0
 READ_CONFIG_EVERY = 30.0
-"""Seconds between checks of the config and its key files: an assistant sends no SIGHUP."""
+"""Seconds between checks of the config and its key files, since an assistant sends no SIGHUP."""
 
 FREE_FOR = 4
-"""Consecutive checks that must find the lock free before this process takes it: a daemon may be restarting.
-"""
+"""Number of consecutive checks that must find the lock free before this process takes it: a daemon may be
+restarting."""
 
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
@@ -66,7 +66,7 @@ async def _run(
         error = client.exception() if client.done() else None
         if error is not None and (not isinstance(error, Exception) or code_of(error) is None):
             log.error("answering.failed", exc_info=error)
-        # The process ends here, whatever its threads do: one may wait for a line of stdin forever.
+        # End the process here, whatever its threads do, because one may wait for a line of stdin forever.
         end.arm(_code_after(error))
         following.cancel()
         await mirroring.end(keeping)
@@ -77,7 +77,7 @@ async def _run(
 
 
 def _code_after(error: BaseException | None) -> Code:
-    """Return the exit code for the way in which answering ended."""
+    """Return the exit code for the way in which the server ended."""
     if error is None:
         return Code.MIRRORED
     return (code_of(error) if isinstance(error, Exception) else None) or Code.BROKEN
@@ -91,7 +91,7 @@ class Mirroring:
         self._daemon: Daemon | None = None
 
     async def keep(self) -> None:
-        """Mirror until `end`."""
+        """Mirror until `end` is called."""
         open_mirrors = self._open_mirrors
         free_checks, failures = FREE_FOR, 0  # no wait at the start
         while True:
@@ -118,7 +118,7 @@ class Mirroring:
             state_dir = open_mirrors.installation.state_dir
             last_taken = lock.taken_at(state_dir)
             await asyncio.sleep(CHECK_LOCK_EVERY)
-            # A daemon in a restart loop may hold the lock only between checks.
+            # A daemon in a restart loop may hold the lock only between two checks.
             has_run = lock.is_held(state_dir) or lock.taken_at(state_dir) != last_taken
             free_checks = 0 if has_run else free_checks + 1
 
@@ -173,7 +173,7 @@ class Mirroring:
 
 
 class _Lines(io.TextIOWrapper):
-    """Lines of JSON from a client."""
+    """The lines of JSON that a client sends."""
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
         """Return the next line, without halves of surrogate pairs."""

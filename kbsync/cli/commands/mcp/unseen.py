@@ -1,7 +1,7 @@
-"""Detects changes in a folder that the state doesn't know yet.
+"""Detects changes in a folder that the state doesn't have yet.
 
 An event takes up to a second to arrive, and a file must be unchanged for a while before its row is written.
-Until then the state says that nothing is pending.
+Until then the state shows nothing as pending.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
     """Return whether the folder of the only mirror has other files or other bytes than its state. Reads the
     disk.
 
-    Stops at the first difference, and returns True once `is_given_up`.
+    Stops at the first difference. Returns True if `is_given_up` becomes true.
     """
     [mirror] = alone.mirrors
     root = Path(os.path.realpath(mirror.folder))
@@ -38,7 +38,7 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
         if record is None:
             return True
         comparison = _Comparison(root, state, record.id, is_given_up)
-        # Limits decide what is sent, not what a scan finds.
+        # Limits affect what is sent, not what a scan finds.
         rules = Rules(mirror.include, mirror.exclude, Formats())
         with closing(Scan(root, StateTree(comparison.read, record.id), rules)) as scan:
             try:
@@ -48,11 +48,11 @@ def has_unseen_changes(alone: Installation, is_given_up: Callable[[], bool]) -> 
 
 
 class _GivenUpError(Exception):
-    """Raised when nobody waits for the comparison any more."""
+    """Nobody waits for the comparison any more."""
 
 
 class _Comparison:
-    """Finds real differences between disk and state, not those that no event reports."""
+    """Compares the disk with the state, and ignores differences that no event reports."""
 
     def __init__(
         self, root: Path, state: ReadOnlyState, mirror: int, is_given_up: Callable[[], bool]
@@ -87,8 +87,7 @@ class _Comparison:
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
         """Return whether the file is new, or differs in more than its times and mode, which no event
-        reports.
-        """
+        reports."""
         if entry.stamp == NO_STAMP:
             return False
         row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
