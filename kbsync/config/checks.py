@@ -19,7 +19,7 @@ from kbsync.targets.registry import TARGETS
 
 
 def conflicts(config: Config) -> Iterator[Conflict]:
-    """Yield all conflicts in `config`. Checks the disk if a setting has a path."""
+    """Yield all conflicts in `config`. Reads the disk if a setting has a path."""
     for index, mirror in enumerate(config.mirrors):
         yield from mirror_conflicts(mirror, ("mirrors", index))
     yield from name_conflicts(config.mirrors)
@@ -31,9 +31,8 @@ def conflicts(config: Config) -> Iterator[Conflict]:
 
 
 def listener_conflicts(config: Config) -> Iterator[Conflict]:
-    """Report a listener open to other machines without a token, and callbacks without a listener or
-    unencrypted.
-    """
+    """Yield conflicts of the listener: open to other machines without a token, or callbacks without a
+    listener or encryption."""
     http = config.http
     if http is not None and http.token is None and not is_loopback(http.host):
         message = (
@@ -77,7 +76,7 @@ def mirror_conflicts(mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
 
 
 def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Report names used by two mirrors, at the later mirror."""
+    """Yield names that two mirrors have, at the later mirror."""
     first: dict[str, int] = {}
     for index, mirror in enumerate(mirrors):
         earlier = first.setdefault(mirror.name, index)
@@ -87,7 +86,7 @@ def name_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
 
 
 def base_conflicts(mirrors: Sequence[MirrorConfig]) -> Iterator[Conflict]:
-    """Report mirrors that conflict in one knowledge base, at the later mirror."""
+    """Yield mirrors that conflict in one knowledge base, at the later mirror."""
     users: dict[tuple[str, ...], list[int]] = {}
     for index, mirror in enumerate(mirrors):
         users.setdefault(mirror.target.base_key(mirror.name), []).append(index)
@@ -128,7 +127,8 @@ def overlap(one: Path, other: Path) -> bool:
 
 
 def folder_conflicts(config: Config) -> Iterator[Conflict]:
-    """Report state or knowledge bases inside mirrored folders, and the reverse: writing would wake kbsync."""
+    """Yield state directories or knowledge bases inside mirrored folders, and the reverse, because writing
+    there would wake kbsync."""
     our_paths: list[tuple[Loc, Path, str]] = []
     if config.state_dir is not None:
         description = f"the state directory {format_path(config.state_dir)}"
@@ -140,7 +140,7 @@ def folder_conflicts(config: Config) -> Iterator[Conflict]:
             our_paths.append(
                 (("mirrors", index, "target", "path"), Path(os.path.realpath(path)), description)
             )
-    # Real paths on both sides: a symlink would hide that one is inside the other.
+    # Compare real paths, because a symlink would hide that one is inside the other.
     for index, mirror in enumerate(config.mirrors):
         mirrored = Path(os.path.realpath(mirror.folder))
         folder_loc, folder_description = (

@@ -51,7 +51,8 @@ class NotEditable(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A mirror in the text, without comments around it. `dash`: where its `-` is; None in `[ ]`."""
+    """A mirror in the text, without the comments around it. `dash`: the position of its `-`; None in `[
+    ]`."""
 
     start: int
     end: int
@@ -65,7 +66,7 @@ def with_mirror(text: str, settings: Mapping[str, str]) -> str:
     values = {key: quoted(value) for key, value in settings.items()}
     if last.dash is not None:
         indent, gap, end = _indent(text, last.dash), text[last.dash + 1 : last.start], _block_end(text, last)
-        # A tab or a line end after the dash says nothing about the columns of the keys.
+        # If a tab or a line end follows the dash, the columns of the keys are unknown.
         gap = gap if gap.strip(" ") == "" else " "
         lines = f"{newline}{indent} {gap}".join(f"{key}: {value}" for key, value in values.items())
         edited = f"{text[:end]}{newline}{indent}-{gap}{lines}{text[end:]}"
@@ -101,7 +102,7 @@ def lines_of(text: str, index: int) -> tuple[int, int]:
 
 
 def _items(text: str) -> list[_Item]:
-    """The mirrors, in order."""
+    """Return the mirrors, in order."""
     events = yaml.parse(text, yaml.SafeLoader)
     root = next(event for event in events if isinstance(event, yaml.NodeEvent))
     mirrors: yaml.Event | None = None
@@ -115,7 +116,7 @@ def _items(text: str) -> list[_Item]:
             break
         _end_of(value, events)
     if not isinstance(mirrors, yaml.SequenceStartEvent):
-        # An alias, or merged from another block.
+        # It is an alias, or merged from another block.
         raise NotEditable
     # An item's own dash is the last one before it.
     dashes = [_span(token)[0] for token in yaml.scan(text) if isinstance(token, yaml.BlockEntryToken)]
@@ -150,7 +151,7 @@ def _span(part: yaml.Event | yaml.Token) -> tuple[int, int]:
 
 
 def _after(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Return the position after the match of `pattern` at `at`. Raises `NotEditable`."""
+    """Return the position after the match of `pattern` at `at`. Raises `NotEditable` if there is none."""
     if (match := pattern.match(text, at)) is None:
         raise NotEditable
     return match.end()
@@ -165,9 +166,8 @@ def _indent(text: str, at: int) -> str:
 
 
 def _block_end(text: str, item: _Item) -> int:
-    """Return the end of the item's last line; comments that are indented deeper than its dash belong to
-    it.
-    """
+    """Return the end of the item's last line. Comments that are indented deeper than its dash belong to
+    it."""
     assert item.dash is not None
     # A block scalar includes its line end.
     value_end = len(text[: item.end].rstrip("\r\n"))
@@ -209,14 +209,15 @@ def _without_flow_item(text: str, items: list[_Item], index: int) -> str:
         end += len(text[end:]) - len(text[end:].lstrip(" "))
     head = text[:start]
     if not comma and index:
-        # The comma before the last mirror goes too: JSON has none there.
+        # Remove the comma before the last mirror too, because JSON allows none there.
         previous = items[index - 1].end
         head = text[:previous] + text[_after(_COMMA, text, previous) : start].rstrip(" ")
     return head + text[end:]
 
 
 def _checked(text: str, edited: str, change: Callable[[list[Value]], list[Value]]) -> str:
-    """Return `edited`, if its values are those of `text` with changed mirrors. Raises `NotEditable`."""
+    """Return `edited` if it differs from `text` only in the changed mirrors. Raises `NotEditable`
+    otherwise."""
     before = read_yaml(text).value
     try:
         after = read_yaml(edited).value
@@ -241,9 +242,9 @@ def edit_config(
 ) -> Config:
     """Replace the text of the config at `path`, and return the new config.
 
-    `change` gets the config and its text, and is called again if somebody else changes the file meanwhile.
+    `change` gets the config and its text, and is called again if another process changes the file meanwhile.
     Without `writes` it only checks whether that is possible. Raises `NotEditable`, `LockedError`, and
-    `UsageError` for a config that is refused before or after the change; then the file is unchanged.
+    `UsageError` for a config that is invalid before or after the change; then the file is unchanged.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     # A missing or unreadable file is reported before anything else.
@@ -275,15 +276,15 @@ def _load_edited(file: Path, edited: bytes, environ: Mapping[str, str]) -> Confi
     try:
         return load_content(file, edited, environ, with_secrets=False, with_bases=False)
     except ConfigError as error:
-        # Without lines: they are in a text that nobody sees.
+        # Without line numbers, because they refer to a text that the user doesn't see.
         raise UsageError("; ".join(f"{each.key}: {each.message}" for each in error.problems)) from None
 
 
 def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
     """Write a new config to `path`, and return it.
 
-    Raises `UsageError` for a config that is refused, and then writes nothing; FileExistsError if there is
-    something at `path`, and other OSErrors.
+    Raises `UsageError` for an invalid config, and then writes nothing; FileExistsError if something exists at
+    `path`, and other OSErrors.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     make_private_folder(file.parent)
@@ -301,10 +302,10 @@ def create_config(path: Path, environ: Mapping[str, str], text: str) -> Config:
 def _held(file: Path) -> Iterator[Path]:
     """Yield the file behind `file`, while no other process edits a config in its directory.
 
-    Raises `LockedError` if another one does for too long.
+    Raises `LockedError` if another process edits for too long.
     """
     real = Path(os.path.realpath(file))
-    # The directory, because the file is replaced: that needs no lock file.
+    # Lock the directory, because the file is replaced; this needs no lock file.
     folder = os.open(real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         deadline = time.monotonic() + PATIENCE
@@ -326,10 +327,9 @@ def _held(file: Path) -> Iterator[Path]:
 
 @contextmanager
 def _written(real: Path, content: bytes, like: Path | None = None) -> Iterator[Path]:
-    """Yield a new file next to `real`, with mode, owner and attributes of `like`; removed unless it replaces
-    it.
-    """
-    # One name: what a killed process left is written again.
+    """Yield a new file next to `real`, with mode, owner and attributes of `like`. It is removed unless it
+    replaces `real`."""
+    # Always the same name, so the file of a killed process is overwritten.
     fresh = real.with_name(f".{real.name}.new")
     fresh.unlink(missing_ok=True)
     # The user may add a key to a new config later.

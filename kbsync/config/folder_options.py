@@ -1,7 +1,7 @@
-"""What the command line says about a folder without a config: its target and its exclude patterns.
+"""The command line's options for a folder without a config: its target and its exclude patterns.
 
-kbsync remembers that in the folder's state directory, so that later commands need only `--folder`. It never
-stores a key: that comes from the environment each time.
+kbsync stores them in the folder's state directory, so that later commands need only `--folder`. It never
+stores a key, which comes from the environment each time.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ class FolderOptions:
 
     @property
     def names_target(self) -> bool:
-        """Whether they say anything about the knowledge base."""
+        """Whether the options say anything about the knowledge base."""
         return (self.target, self.url, self.base) != (None, None, None)
 
     def over(self, earlier: FolderOptions) -> FolderOptions:
-        """These, completed by earlier ones: a target is one thing, and so are the patterns."""
+        """Return these options, completed from earlier ones. The options of the target count as one, and so
+        do the patterns."""
         target = self if self.names_target else earlier
         exclude = earlier.exclude if self.exclude is None else self.exclude
         return replace(target, exclude=exclude)
 
 
 def recall(state_dir: Path) -> FolderOptions:
-    """Return the options that the state directory remembers. Raises `UsageError` if they can't be read."""
+    """Return the options stored in the state directory. Raises `UsageError` if they can't be read."""
     file = state_dir / _FILE
     try:
         fields = json.loads(file.read_bytes())
@@ -54,7 +55,8 @@ def recall(state_dir: Path) -> FolderOptions:
 
 
 def remember(state_dir: Path, options: FolderOptions) -> None:
-    """Remember the options in `state_dir`, which exists; a kill leaves these or the earlier ones."""
+    """Store the options in `state_dir`, which exists. After a kill, it has either these or the earlier
+    ones."""
     replace_private(state_dir / _FILE, json.dumps(asdict(options)).encode())
 
 
@@ -64,7 +66,7 @@ def apply_options(
     """Return the mirror with this target and these patterns. Raises `UsageError` that names the option."""
     if options == FolderOptions():
         return mirror
-    # The same as a config with these lines, with the same checks.
+    # Read as a config with these lines, with the same checks.
     from kbsync.config.problems import ConfigError
     from kbsync.config.reader import load_content
     from kbsync.config.template import quoted

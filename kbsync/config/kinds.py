@@ -51,7 +51,7 @@ def write_duration(seconds: float) -> str:
 
 
 class RefusedValue(ValueError):
-    """An invalid value; `str()` says why and what is allowed."""
+    """An invalid value; `str()` says why, and which values are allowed."""
 
 
 class Substituted(str):
@@ -118,8 +118,8 @@ def not_among(value: object, words: Iterable[str], noun: str = "") -> str:
 
 @dataclass(frozen=True, eq=False)
 class Described:
-    """Base of all marks. `about` describes the key in Markdown; links start in docs/. At its end,
-    `; default: …` says what happens without the key, if the default itself doesn't."""
+    """The base of all marks. `about` describes the key in Markdown; its links are relative to docs/. `;
+    default: …` at its end describes the effect of a missing key, if the default value doesn't."""
 
     about: str
 
@@ -131,7 +131,7 @@ class Described:
 
 @dataclass(frozen=True, eq=False)
 class ValueKind(Described):
-    """Base of all kinds of single values."""
+    """The base of all kinds of single values."""
 
     about: str = ""
 
@@ -148,9 +148,8 @@ class ValueKind(Described):
         return value
 
     def limits(self) -> str:
-        """Return the allowed values, to continue the description in the docs; "" if there is little to
-        say.
-        """
+        """Return the allowed values, as the docs append them to the description; "" if the description
+        suffices."""
         return ""
 
 
@@ -163,7 +162,7 @@ class Duration(ValueKind):
 
     def read(self, value: object, where: PathBase) -> float:
         """Seconds."""
-        # Not guessed: 5 could mean seconds or minutes.
+        # Don't guess: 5 could mean seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
         try:
@@ -216,7 +215,7 @@ class Bytes(Whole):
     """A size in bytes."""
 
     def limits(self) -> str:
-        """Nothing: the default is the useful hint."""
+        """Return nothing, because the default is the more useful hint."""
         return ""
 
 
@@ -251,8 +250,8 @@ class Fraction(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class Choice(ValueKind):
-    """One of `words`; without them, those of the annotated `Literal`. `noun` names the choice if the key
-    alone doesn't."""
+    """One of `words`, by default those of the annotated `Literal`. `noun` names the choice if the key alone
+    doesn't."""
 
     words: tuple[str, ...] = ()
     noun: str = ""
@@ -368,7 +367,7 @@ class Address(ValueKind):
 
 @dataclass(frozen=True, eq=False)
 class About(Described):
-    """Describes a key whose value is a list or a block; `empty` says why an empty list is refused.
+    """Describes a key whose value is a list or a block. `empty` explains why an empty list is invalid.
 
     `words`: words allowed in place of a block, with the block that each means.
     """
@@ -379,7 +378,7 @@ class About(Described):
 
 @dataclass(frozen=True, eq=False)
 class OneOf(Described):
-    """A block whose key `type` selects one of `choices`; `default` without the key."""
+    """A block whose key `type` selects one of `choices`; without the key, `default`."""
 
     noun: str
     default: str
@@ -395,8 +394,8 @@ class OneOf(Described):
 
 @dataclass(frozen=True, eq=False)
 class Others(Described):
-    """A field for a block's other keys: for each of `names`, the `known` settings. `about` describes the
-    block, `noun` says what the keys are."""
+    """A field for a block's other keys, which are `names`, each with its `known` settings. `about` describes
+    the block, and `noun` is the word for its keys."""
 
     noun: str
     names: Collection[str]

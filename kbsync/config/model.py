@@ -1,6 +1,6 @@
-"""The settings as values: what a config may contain, with the defaults. Nothing here reads a file.
+"""The settings as values: the keys that a config may contain, with the defaults. Nothing here reads a file.
 
-Each key is described once, in its annotation; `settings_of` and `blocks` make validation, the JSON schema
+Each key is described once, in its annotation; `settings_of` and `blocks` derive validation, the JSON schema
 and the list of known keys from these classes. Durations are seconds. Paths are absolute, with `~` expanded
 and symlinks kept.
 """
@@ -78,7 +78,8 @@ class DocumentRule:
 
 @dataclass(frozen=True, slots=True)
 class DeletionRules:
-    """When deletions need approval: more than both limits within the window. `never`: delete nothing."""
+    """The limits beyond which deletions need approval: more than both within the window. `never`: delete
+    nothing."""
 
     hold_fraction: Annotated[float, Fraction("hold deletions of more than this share of the documents")] = 0.2
     hold_count: Annotated[int, Whole("… and of more than this number of documents")] = 5
@@ -116,7 +117,7 @@ class PrepareConfig:
 
     @property
     def cluster(self) -> Cluster:
-        """The cluster for the target."""
+        """Return the cluster for the target."""
         return Cluster(self.dask, self.folder, self.bytes_in_flight)
 
 
@@ -252,12 +253,12 @@ class HttpConfig:
 
     @property
     def host(self) -> str:
-        """The host without brackets."""
+        """Return the host without brackets."""
         return self.listen.rpartition(":")[0].strip("[]")
 
     @property
     def port(self) -> int:
-        """The port, 1 to 65535."""
+        """Return the port, 1 to 65535."""
         return int(self.listen.rpartition(":")[2])
 
 
@@ -332,17 +333,16 @@ def settings_for(mirror: MirrorConfig, path: str, target_type: str) -> Mapping[s
 
 
 def folder_name(folder: Path) -> str:
-    """Return the name of a mirror of `folder`: the basename in lower case, with `-` for other characters,
-    none at the ends.
-    """
-    # Not resolved: the mirror gets the name that the user typed, not that of a symlink's target.
+    """Return the name for a mirror of `folder`: its basename in lower case, with `-` for other characters,
+    but none at the ends."""
+    # Not resolved, so that the mirror gets the name that the user typed, not that of a symlink's target.
     basename = os.path.basename(os.path.abspath(folder)).lower()  # noqa: PTH100, PTH119
     return re.sub(r"[^a-z0-9]", "-", basename).strip("-")[:LONGEST_NAME].rstrip("-") or "folder"
 
 
 def folder_config(folder: Path) -> Config:
     """Return the config for `--folder DIR`: one mirror of `folder` in the built-in knowledge base."""
-    # Not the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
+    # Not with the methods of Path: absolute keeps `..`, expanduser raises for an unknown user.
     absolute = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     return Config(mirrors=(MirrorConfig(name=folder_name(absolute), folder=absolute),))
 
@@ -377,7 +377,7 @@ def bare(hint: Any) -> tuple[Any, Any]:
         hint, mark = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(one for one in get_args(hint) if one is not type(None))
-    # The words of a choice are in its type, once.
+    # The words of a choice are only in its type.
     if isinstance(mark, Choice) and get_origin(hint) is Literal:
         mark = replace(mark, words=get_args(hint))
     return hint, mark

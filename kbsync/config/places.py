@@ -1,4 +1,4 @@
-"""Where config and state are, which folders earlier runs used, and which file systems are on the network."""
+"""Finds the config and the state, the folders of earlier runs, and network file systems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def network_file_system(path: Path, mountinfo: Path | None = None) -> str | None
     except OSError:
         return None
     real = os.path.realpath(path)
-    # The innermost mount around the path counts; at one mount point the last mount covers the others.
+    # Use the innermost mount around the path; at one mount point, the last mount covers the others.
     around = [mount for mount in mounted if holds(mount.point, real)]
     innermost = max(reversed(around), key=lambda mount: len(mount.point), default=None)
     return innermost.fs_type if innermost is not None and is_network(innermost.fs_type) else None
@@ -57,7 +57,7 @@ def home(environ: Mapping[str, str]) -> Path | None:
 
 
 def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
-    """Return an XDG base directory; a relative one is ignored, as the specification asks."""
+    """Return an XDG base directory. A relative one is ignored, as the specification requires."""
     named = environ.get(variable, "")
     if named.startswith("/"):
         return Path(named)
@@ -67,7 +67,8 @@ def _user_dir(environ: Mapping[str, str], variable: str, below_home: str) -> Pat
 
 def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return where kbsync searches for a config without `--config`, in order."""
-    # Never the working directory: the config of a stranger's repository must not aim our keys.
+    # Never search the working directory: the config of a stranger's repository must not decide where our keys
+    # are sent.
     if environ.get("KBSYNC_CONFIG"):
         return (Path(environ["KBSYNC_CONFIG"]),)
     user = _user_dir(environ, "XDG_CONFIG_HOME", ".config")
@@ -77,7 +78,8 @@ def config_places(environ: Mapping[str, str]) -> tuple[Path, ...]:
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the config to use; None if there is none in `config_places`.
 
-    Returns one named by `--config` or `$KBSYNC_CONFIG` even if it is missing: no other config may replace it.
+    A config named by `--config` or `$KBSYNC_CONFIG` is returned even if it is missing, because no other
+    config may replace it.
     """
     if explicit is not None:
         return explicit
@@ -88,7 +90,7 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """`$XDG_STATE_HOME/kbsync`. Raises UsageError if no home is known."""
+    """Return `$XDG_STATE_HOME/kbsync`. Raises UsageError if no home directory is known."""
     user = _user_dir(environ, "XDG_STATE_HOME", ".local/state")
     if user is None:
         raise UsageError("no home directory is known to keep the state in; pass --state-dir DIR")
@@ -102,14 +104,15 @@ def state_dir(
     config: Config | None = None,
     folder: Path | None = None,
 ) -> Path:
-    """Return the state directory, absolute; nothing is created. Raises UsageError if no home is known.
+    """Return the absolute path of the state directory; creates nothing. Raises UsageError if no home
+    directory is known.
 
-    `explicit` is `--state-dir`, `folder` is `--folder` (which has its own state directory under the state
-    home, whatever else is set).
+    `explicit` is `--state-dir`. `folder` is `--folder`, which has a state directory of its own under the
+    state home, whatever else is set.
     """
     if explicit is not None:
         return Path(os.path.abspath(explicit))  # noqa: PTH100 (Path.absolute keeps `..`)
-    if folder is not None:  # its own state, which never mixes with a service's
+    if folder is not None:  # its own state, separate from a service's
         return folder_state_dir(folder, state_home(environ))
     if config is not None and config.state_dir is not None:
         return config.state_dir
@@ -124,7 +127,7 @@ def state_dir(
 
 
 def folder_state_dir(folder: Path, below: Path) -> Path:
-    """`folders/<name>-<8 hex of sha256(realpath)>` under the state home `below`."""
+    """Return `folders/<name>-<8 hex of sha256(realpath)>` under the state home `below`."""
     import hashlib
 
     digest = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
@@ -134,11 +137,11 @@ def folder_state_dir(folder: Path, below: Path) -> Path:
 def check_state_dir(
     path: Path, folders: Iterable[Path] = (), *, create: bool = True, mountinfo: Path | None = None
 ) -> None:
-    """Make sure that `path` can hold the state; creates a missing directory, 0700.
+    """Make sure that `path` can hold the state; creates a missing directory with mode 0700.
 
-    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders` (or one
-    of them inside it) or on a network file system; and if it isn't writable. With `create` False, for
-    read-only commands, it checks only the location.
+    Raises UsageError, before it creates anything, if the path is inside one of the mirrored `folders`,
+    contains one or is on a network file system; also if it isn't writable. Without `create`, for read-only
+    commands, it checks only the location.
     """
     elsewhere = "choose another with --state-dir, or with state_dir: in the config"
     for folder in folders:
@@ -205,18 +208,16 @@ def note_folder(state_dir: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):
         if note.read_bytes() == content:
             return
-    replace_private(note, content)  # a truncated note would name another folder
+    replace_private(note, content)  # a truncated file would name another folder
 
 
 def is_of_folder_option(state_dir: Path, below: Path) -> bool:
-    """Return whether `--folder` made this state directory under the state home `below`, for one folder
-    only.
-    """
+    """Return whether this is the state directory of a `--folder` run, under the state home `below`."""
     return state_dir.parent == below / _FOLDERS
 
 
 def forget_folder(state_dir: Path) -> None:
-    """Forget the folder that this state directory belongs to. Raises OSError."""
+    """Delete the record of the folder that this state directory belongs to. Raises OSError."""
     (state_dir / _FOLDER_NOTE).unlink(missing_ok=True)
 
 

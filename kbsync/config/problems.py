@@ -28,13 +28,14 @@ def format_path(path: Path) -> str:
 
 
 def key_of(loc: Loc) -> str:
-    """Return `loc` as people write it: `mirrors[0].settle`; empty for the whole file."""
+    """Return `loc` as users write it: `mirrors[0].settle`; empty for the whole file."""
     parts = (f"[{step}]" if isinstance(step, int) else f".{shorten(step)}" for step in loc)
     return "".join(parts).removeprefix(".")
 
 
 def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | None:
-    """Return the known word most similar to `word`, or None. `alike`: the least similarity; 1.0 is equal."""
+    """Return the known word most similar to `word`, or None. `alike`: the minimum similarity, where 1.0 means
+    equal."""
     import difflib  # imported late: only a mistake needs it
 
     plain = word[:_LONGEST_SHOWN].lower().replace("-", "_")
@@ -44,7 +45,8 @@ def nearest(word: str, known: Iterable[str], *, alike: float = 0.5) -> str | Non
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to fix. `line` is 1-based, None for the whole file; `key` is empty without a key."""
+    """One problem to fix. `line` is 1-based, None for the whole file; `key` is empty if no key is
+    concerned."""
 
     file: Path
     line: int | None
@@ -57,7 +59,7 @@ class Problem:
 
 
 class ConfigError(UsageError):
-    """A refused config. `str()` lists every problem, one per line."""
+    """The config is invalid. `str()` lists every problem, one per line."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -66,7 +68,7 @@ class ConfigError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Settings that are each valid but conflict, reported at `loc`. `rests_on`: the others."""
+    """A conflict between settings that are each valid, reported at `loc`. `rests_on`: the other settings."""
 
     loc: Loc
     message: str

@@ -1,7 +1,7 @@
 """Reads a config file: from YAML to a `Config`, or to all problems at once.
 
 The file becomes a `Draft`. One walk over the model reads it, including values from the environment and secret
-files, and `checks` compares settings with each other. A refused value becomes None, which no file can
+files, and `checks` compares settings with each other. An invalid value becomes None, which no file can
 contain, so that the rest can still be checked and all problems appear at once.
 """
 
@@ -50,7 +50,7 @@ from kbsync.targets.registry import TARGETS
 
 
 class Draft:
-    """One config file on its way to a `Config`."""
+    """A config file while it is being read."""
 
     def __init__(self, file: Path, tree: Tree) -> None:
         self.file = file
@@ -78,20 +78,20 @@ class Draft:
         self._refused.add(loc)
 
     def withdraw(self, loc: Loc) -> None:
-        """Drop the problems of the value at `loc`: another one replaces it."""
+        """Drop the problems of the value at `loc`, because another value replaces it."""
         self._refused.discard(loc)
         self._problems = {one: None for one in self._problems if one.key != key_of(loc)}
 
     def note_conflict(self, loc: Loc, message: str, rests_on: Iterable[Loc] = ()) -> None:
         """Record a conflict, unless one of its values was already refused."""
-        # A stand-in replaced a refused value; a problem with the stand-in is nobody's fault.
+        # A placeholder replaced a refused value, so the user can't fix a problem with it.
         for one in (loc, *rests_on):
             if any(one[: len(bad)] == bad or bad[: len(one)] == one for bad in self._refused):
                 return
         self._note(loc, message)
 
     def raise_problems(self) -> None:
-        """Raise ConfigError if there was any problem."""
+        """Raise ConfigError if any problem was recorded."""
         if self._problems:
             # In file order, so that the user goes through the file once.
             raise ConfigError(sorted(self._problems, key=lambda problem: problem.line or 0))
@@ -138,10 +138,10 @@ def read_secret(value: Value, where: PathBase) -> str:
     if not isinstance(value, str) or not value.strip():
         raise RefusedValue("is not a path; allowed: the path of a file that contains the text")
     path = where.absolute(value)
-    # A substituted path may be the secret itself, by mistake: no message repeats it.
+    # A substituted path may be the secret itself, by mistake, so no message repeats it.
     named = "the file that ${…} names" if isinstance(value, Substituted) else format_path(path)
     try:
-        # Without blocking: a FIFO at this path would hang every command.
+        # Without blocking, because a FIFO at this path would hang every command.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise RefusedValue(f"{named} is not a file")
@@ -179,14 +179,14 @@ _STAND_INS: dict[type, dict[str, Any]] = {
     MirrorConfig: {"name": "unnamed", "folder": Path("/")},
     DocumentRule: {"match": "*"},
 }
-"""Stand in for rejected values, so that the other checks can run; kbsync drops conflicts that depend on them.
-"""
+"""Placeholders for refused values, so that the other checks can run; conflicts that depend on them are
+dropped."""
 
 _LIST = "a list, each item on its own line after `- `, or all in [ ]"
 
 
 class _Reader:
-    """Reads valid values; returns None for others, which it has refused and reported."""
+    """Reads valid values. Returns None for others, after reporting them."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class _Reader:
         self._unnamed = None if with_bases else itertools.count()
 
     def block(self, value: Value, block: type, loc: Loc) -> Any:
-        """Return a `block` from `value` and stand-ins; None if they do not suffice."""
+        """Return a `block` made of `value` and placeholders; None if they do not suffice."""
         arguments: dict[str, Any] = dict(_STAND_INS.get(block, {}))
         if isinstance(value, dict):
             arguments |= self._settings(value, block, loc)
@@ -277,9 +277,8 @@ class _Reader:
             self._substitute(value, loc)
 
     def _replace_missing(self, loc: Loc, reason: RefusedValue, *, is_secret: bool) -> Absent | None:
-        """Return the replacement of an unavailable value, which is refused unless it is a secret not needed
-        yet.
-        """
+        """Return the placeholder for an unavailable value, which is refused unless it is a secret not needed
+        yet."""
         if is_secret and not self._with_secrets:
             return Absent(self._draft.problem(loc, str(reason)))
         self._draft.refuse(loc, str(reason))
@@ -362,13 +361,13 @@ class _Reader:
             self._draft.refuse((*loc, key), unknown_key((*loc, key), known))
 
     def _refuse_form(self, value: Value, allowed: str, loc: Loc) -> None:
-        """Refuse a value of the wrong form, without its text: in place of a block it may be a secret."""
+        """Refuse a value of the wrong form, without its text, which may be a secret in place of a block."""
         self._check_references(value, loc)
         form = "text" if isinstance(value, str) else format_value(value)
         self._draft.refuse(loc, f"{form} is not valid; allowed: {allowed}")
 
 
-# Far more than any config needs: a log or database named by mistake is not read into memory.
+# Far more than any config needs: so a log or database named by mistake isn't read into memory.
 _LARGEST_FILE = 262_144
 _UNNAMED = "not-named-yet-"
 
@@ -379,9 +378,9 @@ def load(
     """Return the config in `path`, references substituted from `environ`. Raises ConfigError with all
     problems.
 
-    Without `with_secrets` keys and tokens may be missing until they are used, such as those that only a
-    service's own environment has. Without `with_bases` ids of knowledge bases may be missing and get
-    stand-ins: a base that does not exist yet has no id.
+    Without `with_secrets`, keys and tokens may be missing until they are used, for example if only a
+    service's environment has them. Without `with_bases`, ids of knowledge bases may be missing and get
+    placeholders, since a base that does not exist yet has no id.
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 (Path.absolute keeps `..`)
     content = read_content(file)
@@ -396,7 +395,7 @@ def load_content(
     with_secrets: bool = True,
     with_bases: bool = True,
 ) -> Config:
-    """Like `load`, for `content` that may not be in `file`, an absolute path, yet."""
+    """Read a config like `load`, but from `content`, which may not be in `file` (an absolute path) yet."""
     try:
         tree = read_yaml(_decode(content))
     except UnreadableConfig as error:
@@ -406,7 +405,7 @@ def load_content(
     if not isinstance(tree.value, dict):
         form = "is empty" if tree.value is None else "is not a block of keys"
         draft.refuse((), f"{form}; begin with `mirrors:`; `kbsync init` writes an example")
-    # A refused value has its default or a stand-in here, so that the rest can be checked.
+    # A refused value has its default or a placeholder here, so that the rest can be checked.
     reader = _Reader(draft, environ, where, with_secrets=with_secrets, with_bases=with_bases)
     config: Config = reader.block(tree.value, Config, ())
     for finding in conflicts(config):

@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, from the model. `python -m kbsync.config.reference FILE` renews them.
+"""Generates the tables of docs/configuration.md from the model: `python -m kbsync.config.reference FILE`.
 
 The page marks each table with `<!-- keys of NAME -->` and `<!-- end -->`. NAME is `config`, `mirror`,
 `service` (the keys that all services share) or a target type.
@@ -31,7 +31,7 @@ _TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def renewed(page: str) -> str:
-    """Return the page with every table as the model has it."""
+    """Return the page with every table generated from the model."""
     return _TABLE.sub(lambda match: f"{match[1]}\n{table(match[2])}\n", page)
 
 
@@ -57,9 +57,8 @@ def _named(name: str) -> Rows:
 
 
 def _rows(block: type, prefix: str = "") -> Rows:
-    """Return the keys of `block` and the blocks in it, except mirrors and targets, which have their own
-    tables.
-    """
+    """Yield the keys of `block` and the blocks in it, except mirrors and targets, which have tables of their
+    own."""
     for name, setting in settings_of(block).items():
         key, mark = f"{prefix}{name}", setting.mark
         if isinstance(mark, Others):

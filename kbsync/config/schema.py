@@ -28,7 +28,7 @@ def schema() -> Schema:
 
 def _block(block: type, about: str = "") -> Schema:
     required = _required(block)
-    # A secret is in the config or in its own file, which `required` alone cannot express.
+    # A secret is in the config or in a file of its own, which `required` alone cannot express.
     forms = [
         {"oneOf": [{"required": [key]}, {"required": [f"{key}_file"]}]}
         for key in secret_keys(block)
@@ -50,7 +50,8 @@ def _object(about: str, properties: Iterator[tuple[str, Schema]]) -> Schema:
 
 
 def _required(block: type) -> list[str]:
-    """Required keys without secrets, which have two forms; with the type if it is not the default."""
+    """Return the required keys that aren't secrets, which have two forms; with the type if it is not the
+    default."""
     required = [key for key, one in settings_of(block).items() if one.is_required]
     return [
         *(["type"] if needs_type(block) else []),
@@ -115,7 +116,7 @@ def _single(kind: ValueKind) -> Schema:
 
 
 def text() -> str:
-    """Return the schema as it is stored in the repository."""
+    """Return the schema as text, as the repository contains it."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Secrets of a config: where each comes from (`${ENV}`, `*_file`), and how it stays hidden."""
+"""The secrets of a config: where each comes from (`${ENV}`, `*_file`), and how it stays hidden."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kbsync.errors import UsageError
 class Secret:
     """A key, a token, or a URL that contains one. Printing, formatting or logging it shows `***`.
 
-    Only `reveal` returns it. `absent`: why there is no text, in a config read without its secrets.
+    Only `reveal` returns it. `absent`: why the text is missing, in a config read without its secrets.
     """
 
     __slots__ = ("_text", "absent")
@@ -23,7 +23,8 @@ class Secret:
         self.absent = absent
 
     def reveal(self) -> str:
-        """Return the text itself, for the request that needs it, never for a message. Raises `UsageError`."""
+        """Return the secret's text for the request that needs it, never for a message. Raises `UsageError` if
+        it is missing."""
         if self.absent:
             raise UsageError(self.absent)
         return self._text
@@ -52,13 +53,13 @@ class Secret:
 
 @dataclass(frozen=True, eq=False)
 class Confidential(ValueKind):
-    """Text held as `Secret`; the key with `_file` appended reads the text from a file instead."""
+    """A text held as a `Secret`. The key with `_file` appended reads the text from a file instead."""
 
     pattern: str = ""
     allowed: str = ""
 
     def read(self, value: object, where: PathBase) -> Secret:
-        """The secret; no message repeats it."""
+        """Return the secret. No message repeats it."""
         if isinstance(value, Absent):
             return Secret("", absent=str(value))
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
@@ -70,5 +71,5 @@ class Confidential(ValueKind):
         return {"type": "string", "minLength": 1, "writeOnly": True}
 
     def written(self, value: Secret) -> object:
-        """Nothing: a secret has no default."""
+        """Return nothing, because a secret has no default."""
         return None

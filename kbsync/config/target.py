@@ -1,4 +1,4 @@
-"""The config block of a target: what every type has, and what all types at a service add."""
+"""The config block of a target: the keys of every type, and the further keys of all types at a service."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _ALLOWED = "a URL that begins with https:// or http://, such as https://kb.examp
 
 def _parts(url: str) -> SplitResult:
     """Split the URL. Raises `RefusedValue` for an invalid one."""
-    # No message repeats the URL: it may contain a key by mistake.
+    # No message repeats the URL, which may contain a key by mistake.
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
@@ -95,15 +95,15 @@ def is_in_the_clear(url: str) -> bool:
     import ipaddress
 
     host = parts.hostname or ""
-    # Plain http within a private network is common: gateways there have no certificate.
+    # Plain http within a private network is common, because gateways there have no certificate.
     try:
         return ipaddress.ip_address(host.partition("%")[0]).is_global
-    except ValueError:  # a name: does only a private network know it?
+    except ValueError:  # a host name: check whether it can exist only in a private network
         return "." in host and not host.endswith(_PRIVATE_DOMAINS)
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or address (without brackets) means this machine wherever it is used."""
+    """Return whether a name or address (without brackets) means this machine on every host."""
     import ipaddress
 
     if host == "localhost" or host.endswith(".localhost"):
@@ -116,7 +116,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class BaseId(ValueKind):
-    """The id of a knowledge base, with an `example` of the service."""
+    """The id of a knowledge base, with an `example` of an id at the service."""
 
     example: str = ""
 
@@ -136,13 +136,12 @@ class BaseId(ValueKind):
 _AN_ID = "[A-Za-z0-9_-]{1,64}"
 
 KEY_ALLOWED = r"[\x21-\x7e]+", "the key alone, without `Bearer` or spaces"
-"""What a key may contain, as a pattern and in words."""
+"""The characters that a key may contain, as a pattern and in words."""
 
 
 def chat_model(answers: str, otherwise: str) -> Text:
-    """Return the key of services that have chat completions: "the model that `answers`"; `otherwise` without
-    one.
-    """
+    """Return the key `chat_model` of services that have chat completions. `answers`: what the model does;
+    `otherwise`: the effect of ""."""
     return Text(
         f'the model that {answers}; `""`: {otherwise}',
         r"[!-~]*",
@@ -175,7 +174,7 @@ class ServiceAddress:
 
 @dataclass(frozen=True, slots=True)
 class VectorizationConfig:
-    """How to wait for a remote target's own work on a document."""
+    """How to wait until a service has indexed a document."""
 
     poll_first: Annotated[float, Duration("first poll after an upload …", least=0.01, most=3600.0)] = 1.0
     poll_longest: Annotated[
@@ -206,7 +205,7 @@ class TargetConfig(ABC):
     """Whether several mirrors may put their documents into one knowledge base of this type."""
 
     searches_all: ClassVar[bool] = False
-    """Whether a search also finds documents of other hosts in it."""
+    """Whether a search of this type also finds documents of other hosts."""
 
     keeps_index: ClassVar[bool] = False
     """Whether kbsync itself reads, splits and embeds the documents of this type."""
@@ -219,18 +218,18 @@ class TargetConfig(ABC):
 
     @abstractmethod
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors exactly if they use one knowledge base."""
+        """Return a key that two mirrors share exactly if they use one knowledge base."""
 
     @abstractmethod
     def open(self, surroundings: Surroundings) -> Target:
-        """Return the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
+        """Open the target of a mirror. Raises `TargetError`, `UsageError` or `StateError` if it cannot be
         opened.
 
-        Heavy imports belong in here: every command reads configs, few open a target.
+        Import heavy packages only in here: every command reads configs, few open a target.
         """
 
     def open_for_plan(self, surroundings: Surroundings) -> Target:
-        """Return the target, read-only; if it does not exist yet, an empty one that creates nothing."""
+        """Open the target read-only; if it does not exist yet, return an empty one that creates nothing."""
         return self.open(surroundings)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
@@ -239,7 +238,8 @@ class TargetConfig(ABC):
 
     @classmethod
     def rule_conflicts(cls, match: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Yield the same for the settings of a rule for the documents that `match`: key and sentence."""
+        """Yield conflicts in the settings of a rule for the documents that `match`, each as a key and a
+        sentence."""
         yield from ()
 
     def folder(self, state_dir: Path, mirror: str) -> Path | None:
@@ -248,22 +248,22 @@ class TargetConfig(ABC):
 
     @property
     def path(self) -> Path | None:
-        """The path on this machine that the config sets for it."""
+        """Return the path on this machine that the config sets for the target."""
         return None
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """The services that a search of this target calls."""
+        """Return the services that a search of this target calls."""
         return ()
 
     @property
     def callback_base(self) -> str | None:
-        """The listener's public URL for the service; None without callbacks."""
+        """Return the listener's public URL for the service; None without callbacks."""
         return None
 
     @property
     def vectorization(self) -> VectorizationConfig:
-        """How to wait for the target's own work on a document."""
+        """How to wait until the target has indexed a document."""
         return VectorizationConfig()
 
 
@@ -293,23 +293,23 @@ class RemoteTargetConfig(TargetConfig):
     """Minimum number of bytes that a prefix leaves for the path, if the service stores only a name."""
 
     def base_key(self, mirror: str) -> tuple[str, ...]:
-        """Return a key that is equal for two mirrors exactly if they would use one knowledge base."""
+        """Return a key that two mirrors share exactly if they would use one knowledge base."""
         base_id = (getattr(self, self.id_setting),) if self.id_setting else ()
         return (self.type, canonical(self.base_url), *base_id)
 
     def open(self, surroundings: Surroundings) -> Target:
-        """Return the knowledge base at the service, without sending a request yet."""
+        """Open the knowledge base at the service, without sending a request yet."""
         from kbsync.targets.registry import open_at_service
 
         return open_at_service(self, surroundings)
 
     @property
     def services(self) -> Sequence[ServiceAddress]:
-        """The target's own service."""
+        """Return the target's own service."""
         return (ServiceAddress(self.base_url, self.ca_file, self.proxy),)
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts; a type that overrides this yields these as well."""
+        """Yield conflicts; a type that overrides this must yield these as well."""
         from kbsync.core.names import Naming  # imported late: few configs need it
 
         if is_in_the_clear(self.base_url):
@@ -358,7 +358,7 @@ def callback_url(mirror: MirrorConfig) -> str | None:
 
     _, *base = target.base_key(mirror.name)
     about = "\0".join(("kbsync callback", mirror.name, *base))
-    # Derived, not stored: the same after the state was lost, and different with another key.
+    # Derived, not stored: it survives the loss of the state, and changes with the key.
     secret = hmac.digest(target.api_key.reveal().encode(), about.encode(), hashlib.sha256).hex()
     return f"{target.callback_base}{CALLBACK_PATH}{secret[:40]}"
 

@@ -19,7 +19,7 @@ from kbsync.errors import UsageError
 from kbsync.targets.registry import TARGETS
 
 SHIPPED_SCHEMA = Path(__file__).with_name("schema.json")
-"""The installed JSON schema, so that editors complete a config without a network."""
+"""The path of the installed JSON schema, so that editors can complete a config without a network."""
 
 _HEAD = """\
 # yaml-language-server: $schema={schema}
@@ -52,7 +52,7 @@ _MIRROR_EXAMPLES = {
     "deletions": "{hold_fraction: 0.2, hold_count: 5, hold_window: 1h}",
     "adopt": "content",
 }
-"""The keys to show, and a value of each: the default, if there is a plain one."""
+"""The keys to show, each with a value: the default, if there is a plain one."""
 
 _LOCAL = """\
     # The knowledge base: the built-in one, in the state directory.
@@ -79,9 +79,9 @@ def commented_config(
 ) -> str:
     """Return a config that mirrors `folder`, with every default. `schema`: the schema's URL for editors.
 
-    `target`: the lines of its target's block (see `target_block`); None: the built-in knowledge base.
-    `state_dir`: where the state is, absolute; None: in `usual_state_dir`. Raises UsageError for a path that
-    isn't UTF-8, which a YAML file can't contain. `name`: of the mirror; None: that of the folder.
+    `target`: the lines of its target's block (see `target_block`); None for the built-in knowledge base.
+    `state_dir`: the absolute path of the state; None for `usual_state_dir`. `name`: the mirror's name; None
+    for the folder's. Raises UsageError for a path that isn't UTF-8, which a YAML file can't contain.
     """
     absolute = os.path.abspath(folder)  # noqa: PTH100 (Path.absolute keeps `..`)
     block = _LOCAL if target is None else _SERVICE + "".join(f"{line}\n" for line in target)
@@ -113,7 +113,7 @@ def quoted(text: str) -> str:
             f"the name of {os.fsencode(text)!r} is not UTF-8, so a config can't contain it; use "
             "--folder instead"
         ) from None
-    # Double quotes: the only YAML style for every character.
+    # Use double quotes, the only YAML style that can hold every character.
     return '"' + "".join(map(_escaped, text.replace("${", "$${"))) + '"'
 
 
@@ -129,7 +129,7 @@ _INDENT, _COMMENT = " " * 6, 38
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """Where a key comes from: an environment variable or a file, never the config itself."""
+    """The source of a key: an environment variable or a file, never the config itself."""
 
     env: str = ""
     file: str = ""
@@ -141,7 +141,7 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True)
 class RequiredKey:
-    """A required key. `about`: what it is, in a sentence."""
+    """A required key. `about` describes it in a sentence."""
 
     key: str
     about: str
@@ -190,7 +190,7 @@ def _defaults(target: str, values: Mapping[str, str]) -> Iterator[str]:
 
 
 def _settings(target: str) -> Iterator[tuple[str, Field, ValueKind]]:
-    """Yield the single values; the docs describe the blocks."""
+    """Yield the keys with single values; the docs describe the blocks."""
     for name, one in settings_of(TARGETS[target]).items():
         if isinstance(one.mark, ValueKind) and name != "type":
             yield name, one, one.mark

@@ -1,4 +1,4 @@
-"""YAML text as plain values, each with its line.
+"""Reads YAML text as plain values, each with its line.
 
 Plain scalars are read as in YAML 1.2 (`on`, `no` and dates are strings), like in editors. Anchors, aliases
 and merges (`<<`) work; documents that would grow too large are refused.
@@ -17,7 +17,7 @@ from kbsync.dataclass import dataclass
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
-# Aliases count each time they are used: a few lines can mean billions of values.
+# Count an alias each time it is used, because a few lines can mean billions of values.
 _MOST_VALUES = 20_000
 _DEEPEST = 30
 _TAG = "tag:yaml.org,2002:"
@@ -25,7 +25,8 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(slots=True)
 class Tree:
-    """`value` is the document; `refused` are unusable values, `notes` other problems, by line."""
+    """A parsed document: `value` is the document; `refused` are unusable values and `notes` other problems,
+    by line."""
 
     value: Value = None
     lines: dict[Loc, int] = field(default_factory=dict)
@@ -34,7 +35,7 @@ class Tree:
 
 
 class UnreadableConfig(ValueError):
-    """The text is not usable YAML; `line` is 1-based, None for the whole file."""
+    """The text is not usable YAML. `line` is 1-based, None for the whole file."""
 
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
@@ -112,7 +113,7 @@ _CAUSES = (
 
 
 _VARIABLE = re.compile(r"\$\{\w{0,60}\}?", re.ASCII)
-"""A variable inside brackets, up to the point where YAML stops: there, `{` begins another block."""
+"""Matches a variable inside brackets, where YAML reads its `{` as another block."""
 
 
 def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> str:
@@ -128,7 +129,7 @@ def _cause(error: yaml.MarkedYAMLError, text: str, mark: yaml.Mark | None) -> st
 
 
 class _TreeBuilder:
-    """Builds one tree; counts its values, so that aliases of aliases end."""
+    """Builds the tree, and counts its values so that aliases of aliases can't grow without bound."""
 
     def __init__(self) -> None:
         self.tree = Tree()
@@ -182,7 +183,7 @@ class _TreeBuilder:
         return self.build(child, (*loc, key.value))
 
     def _named(self, node: yaml.MappingNode, loc: Loc) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
-        """The entries whose keys are words."""
+        """Yield the entries whose keys are words."""
         for key, child in node.value:
             if isinstance(key, yaml.ScalarNode) and _is_text(key.value):
                 yield key, child

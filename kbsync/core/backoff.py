@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Computes how long to wait before trying again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ FIRST, LONGEST = 1.0, 300.0
 def pause(
     tries: int, chance: Callable[[], float], *, first: float = FIRST, longest: float = LONGEST
 ) -> float:
-    """Return the seconds before try number `tries + 1`, doubled each time; `chance` (0..1) varies the upper
-    half.
-    """
-    # Chance spreads the retries of a thousand documents that failed together.
+    """Return the seconds before try number `tries + 1`, doubled each time. `chance` (0..1) randomizes the
+    upper half."""
+    # Randomness spreads the retries of a thousand documents that failed together.
     whole = min(longest, first * 2.0 ** max(0, min(tries - 1, 30)))
     return whole * (0.5 + 0.5 * chance())
 
 
 def check_pause(checks: int) -> float:
-    """Return seconds before the next check for an unsure upload."""
+    """Return the seconds before the next check of an unsure upload."""
     return CHECK_PAUSES[min(checks, len(CHECK_PAUSES) - 1)]

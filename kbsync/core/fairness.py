@@ -1,8 +1,8 @@
-"""Whose turn it is: lanes that share the slots' time, and the order within a lane. Pure.
+"""Divides the slots' time between lanes of work, and orders the work within a lane. Pure.
 
 A single priority can't order all work fairly: work that always goes first starves the rest, and work that
-rises as it ages ends up ahead of the file that somebody has just saved. So each kind of work has a lane, and
-each lane a share of the time. The other lanes use that share while the lane is empty.
+rises as it ages overtakes the file that somebody has just saved. So each kind of work has a lane, and each
+lane a share of the time. The other lanes use that share while the lane is empty.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ LARGE_BYTES = 8 * 1024 * 1024
 BACKLOG_PENALTY = 600.0
 HUGE_PENALTY = 600.0
 LONGEST_COST = 120.0
-"""Maximum number of seconds that one turn counts: one slow request doesn't hold its lane back for long."""
+"""Maximum number of seconds that one turn counts, so that one slow request doesn't hold its lane back for
+long."""
 
 LEAST_COST = 0.001
 _NEWEST = 0.2  # weight of the last turn in the usual length of a turn
 
 _WIDTH = 1e10
-"""Ranks are epoch seconds within a lane; lanes are this far apart."""
+"""Distance between the ranks of two lanes; within a lane, ranks are epoch seconds."""
 
 
 class Lane(enum.IntEnum):
-    """The kind of work. An upload's rank holds its lane."""
+    """The kind of work. An upload's rank contains its lane."""
 
     FRESH = 0  # somebody has just saved it
     BACKLOG = 1
@@ -47,12 +48,13 @@ WEIGHTS = {
     Lane.RENAME: 4,
     Lane.PROVE: 2,
 }
-"""How the lanes that have work share the time."""
+"""Share of the time for each lane that has work."""
 
 
 def rank(now: float, size: int, *, fresh: bool) -> float:
-    """Return the rank of an upload of `size` bytes intended at `now` (epoch seconds): smaller goes first."""
-    # Within a lane the rank is a deadline: small goes before huge, and everything gets its turn.
+    """Return the rank of an upload of `size` bytes intended at `now` (epoch seconds). Smaller ranks go
+    first."""
+    # Within a lane, the rank is a deadline: small files go before huge ones, but each gets its turn.
     if size >= LARGE_BYTES:
         lane, late = Lane.LARGE, 0.0 if fresh else BACKLOG_PENALTY
     else:
@@ -61,20 +63,20 @@ def rank(now: float, size: int, *, fresh: bool) -> float:
 
 
 def rank_again(before: float) -> float:
-    """Return the rank of a retry: first attempts don't wait for it."""
+    """Return the rank of a retry, for which first attempts don't wait."""
     return Lane.AGAIN * _WIDTH + before % _WIDTH
 
 
 def reach_of(lane: Lane) -> tuple[float, float]:
-    """Return the ranks of a lane: lower bound, upper bound (exclusive)."""
+    """Return the range of ranks of a lane: lower bound, upper bound (exclusive)."""
     return lane * _WIDTH, (lane + 1) * _WIDTH
 
 
 class FairTurns:
     """Picks the next lane, so that each lane with work gets its share of time.
 
-    Every lane has a clock. A turn advances it by the turn's length divided by the lane's weight, and the
-    lane that is furthest behind goes next. Slow work never takes all slots.
+    Every lane has a clock. A turn advances it by the turn's length divided by the lane's weight, and the lane
+    that is furthest behind goes next. Slow work never takes all slots.
     """
 
     def __init__(self) -> None:
@@ -83,22 +85,22 @@ class FairTurns:
         self._usual = LEAST_COST
 
     def next(self, waiting: Collection[Lane], slots: int) -> Lane | None:
-        """Return the next lane among `waiting`, those that have work; None if none may start now.
+        """Return the next lane among `waiting` (the lanes that have work); None if none may start now.
 
-        `slots`: how many requests the target gets at a time.
+        `slots`: how many requests the target may get at a time.
         """
         able = [lane for lane in waiting if self._has_room(lane, slots)]
         if not able:
             return None
         chosen = min(able, key=lambda lane: (self._clocks[lane], lane))
-        # An empty lane saves up no time, or its next files would take all slots for a while.
+        # An empty lane can't save up time, or its next files would take all slots for a while.
         for lane in Lane:
             if lane not in waiting and not self._under_way[lane]:
                 self._clocks[lane] = max(self._clocks[lane], self._clocks[chosen])
         return chosen
 
     def begin(self, lane: Lane) -> float:
-        """Start a turn, charged at the usual length until it ends. Pass the result to `end` as `counted`."""
+        """Start a turn, charged at the usual length until it ends. Pass the result to `end` as `charge`."""
         self._under_way[lane] += 1
         self._charge(lane, self._usual)
         return self._usual
@@ -114,9 +116,8 @@ class FairTurns:
         self._clocks[lane] += seconds / WEIGHTS[lane]
 
     def _has_room(self, lane: Lane, slots: int) -> bool:
-        """Return whether a lane may start: slow work leaves one slot free, and retries leave half of the
-        slots free.
-        """
+        """Return whether a lane may start. Slow work must leave one slot free, and retries half of the
+        slots."""
         slow = sum(self._under_way[slow_lane] for slow_lane in (Lane.LARGE, Lane.AGAIN, Lane.PROVE))
         match lane:
             case Lane.LARGE | Lane.PROVE:

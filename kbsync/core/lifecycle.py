@@ -1,8 +1,8 @@
 """The steps in the life of an upload.
 
-docs/internals/architecture.md lists every step, with who takes it and why: tests check every row they save
+docs/internals/architecture.md lists every step, with who takes it and why; tests check every saved row
 against it. Each function changes a row, and never acts: `planner.decide` runs again after every step and
-finds what must follow at the same path (a successor takes over, a fresh upload is wanted). Times are seconds
+finds what must follow at the same path (a successor takes over, a fresh upload is needed). Times are seconds
 since the epoch.
 """
 
@@ -19,16 +19,17 @@ from kbsync.dataclass import dataclass
 
 PRESUMED_LOST_KEPT = 7 * 86400.0
 LATER_CHECKS = (60.0, 600.0, 3600.0, 6 * 3600.0, 86400.0)
-"""Seconds between checks for an upload that was given up: it may turn up late and must not stay as a copy."""
+"""Seconds between checks for an upload that was given up, which may still appear and must not stay as a
+copy."""
 
 LONGEST_AFTER_LOSS = 900.0
-"""The longest wait in seconds before a document is sent again after a lost answer."""
+"""Maximum wait in seconds before a document is sent again after a lost response."""
 
 MOST_LOSSES = 8
-"""How often in a row a document is sent without an answer before it fails (promise 9)."""
+"""Number of consecutive sends without a response after which a document fails (promise 9)."""
 
 NOT_ANSWERED = "unanswered"
-"""Code of a document that failed because the answers to its uploads were lost."""
+"""Failure code of a document if the responses to its uploads were lost."""
 
 PATIENT_TRIES = 3
 """After this many attempts a document queues behind those that were never tried."""
@@ -37,10 +38,11 @@ LONGEST_BLINK = 60.0
 """Maximum number of seconds between two polls that count as indexing time."""
 
 POLL_SHARE = 0.25
-"""Share of the indexing time so far to wait before the next poll: slow documents are polled less often."""
+"""The wait before the next poll, as a share of the indexing time so far, so that slow documents are polled
+less often."""
 
 CONFIRMED_AFTER = 86400.0
-"""Seconds after a deletion when kbsync lists the base to confirm it, unless another list came first."""
+"""Seconds after a deletion before kbsync lists the base to confirm it, unless another list came first."""
 
 UNDELETABLE_PAUSE = 7 * 86400.0
 """Seconds between checks of a document that no deletion removes."""
@@ -49,7 +51,7 @@ RETIRE_TRIES = 3
 REJECTED_DELETE_PAUSE = 3600.0
 
 LONGEST_LAG = 600.0
-"""The longest list lag in seconds that kbsync believes, whatever it observed."""
+"""Maximum list lag in seconds that kbsync assumes, even if it observed a longer one."""
 
 LONGEST_PAUSES = {
     UploadState.INTENDED: LONGEST_AFTER_LOSS,
@@ -61,17 +63,15 @@ LONGEST_PAUSES = {
     UploadState.TOMBSTONE: UNDELETABLE_PAUSE,
     UploadState.ADOPTING: REJECTED_DELETE_PAUSE,
 }
-"""The longest pause of each state, in seconds. A later due time comes from a clock that ran ahead.
-
-Lists every state in which a row can be due.
-"""
+"""Maximum pause in seconds of every state in which a row can be due. A later due time comes from a clock that
+ran ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The input of a step besides the row: the time, chance (0..1), the target's limits.
+    """The input of a step besides the row: the time, randomness (0..1), the target's limits.
 
-    `absent_after` and `lag`, the longest list lag so far, make the horizon; all in seconds.
+    `absent_after` and `lag`, the longest list lag so far, add up to the horizon; all in seconds.
     """
 
     now: float
@@ -82,15 +82,15 @@ class Timing:
 
     @property
     def lists_needed(self) -> int:
-        """How many complete lists must lack a document before it counts as absent."""
+        """Return how many complete lists must lack a document before it counts as absent."""
         return 2 if self.limits.list_lag > 0 else 1
 
     @property
     def horizon(self) -> float:
-        """Seconds after which absent means absent."""
+        """Return the seconds after which a document that lists lack counts as absent."""
         if self.limits.list_lag <= 0:
             return 0.0
-        # May be short: a resend that comes too early costs one embedding and a copy that is retired later.
+        # This may be too short: then a resend costs one embedding and a copy that is deleted later.
         return max(self.absent_after, 2 * max(self.limits.list_lag, self.lag))
 
 
@@ -103,7 +103,7 @@ _RESET_COUNTERS: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
 
 def send(upload: Upload, timing: Timing) -> Upload:
     """Move from INTENDED to SENDING, and count the attempt before the first byte leaves."""
-    # Counts the loss too, and any answer takes it back: a killed process can't count afterwards.
+    # Count the loss in advance, because a killed process can't; any response takes it back.
     return replace(
         upload,
         state=UploadState.SENDING,
@@ -116,7 +116,7 @@ def send(upload: Upload, timing: Timing) -> Upload:
 
 
 def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Upload:
-    """The target accepted the document."""
+    """Record that the target accepted the document."""
     if is_ready and upload.purpose is Purpose.SERVE:
         return serve(upload, remote_id=remote_id, accepted_at=timing.now)
     accepted = replace(
@@ -135,7 +135,8 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
-    """Adopt a document proven ours: it serves if the target lists it as searchable, else it is polled."""
+    """Adopt a document proven ours: it serves if the target lists it as searchable, otherwise it is
+    polled."""
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     accepted = accept(upload, upload.remote_id or "", False, timing)
@@ -143,7 +144,7 @@ def take_over(upload: Upload, timing: Timing) -> Upload:
 
 
 def serve(upload: Upload, **changes: Any) -> Upload:
-    """The document is searchable and serves its path. `changes`: other columns to change."""
+    """Record that the document is searchable and serves its path. `changes`: other columns to change."""
     return replace(
         upload,
         **changes,
@@ -159,7 +160,7 @@ def serve(upload: Upload, **changes: Any) -> Upload:
 
 
 def reject(upload: Upload, reason: str, code: str) -> Upload:
-    """Quarantine the document, which is to blame, until an edit or `retry`."""
+    """Quarantine the document, which caused its failure, until an edit or `retry`."""
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
     failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
@@ -187,15 +188,14 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
-    """Don't count this attempt: the mirror halts, or the target gets a break."""
+    """Take back the count of this attempt: the mirror halts, or the target gets a break."""
     spent = replace(upload, attempts=max(0, upload.attempts - 1), sent_at=None)
     return put_off(spent, reason, wait, timing)
 
 
 def answered(upload: Upload) -> Upload:
     """Record that the target answered the last send, or that the document didn't cause the loss of the
-    response.
-    """
+    response."""
     if upload.state is not UploadState.SENDING:
         return upload
     return replace(upload, losses=max(0, upload.losses - 1))
@@ -212,7 +212,7 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         state=UploadState.UNSURE,
         reason=reason,
         **_RESET_COUNTERS,
-        # A clock set back must not make the document older than its request.
+        # If the clock was set back, the document must not seem older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
         looked_at=timing.now,
         next_look_at=timing.now + wait,
@@ -220,10 +220,9 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
-    """Record that a complete list lacks an unsure upload. Past the horizon, absent means absent (promise
-    3).
-    """
-    # Reading a list takes minutes, and its first page shows the base as of `began`.
+    """Record that a complete list lacks an unsure upload. Beyond the horizon it counts as absent (promise
+    3)."""
+    # Reading a list takes minutes, and its first page has the base's state at `began`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
     checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
@@ -247,15 +246,17 @@ def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
-    """Do the same as `_add_elapsed`, but count only the time between regular polls."""
-    # The target gets its full time even if this machine slept, halted or had its clock set forward.
+    """Add the time since the last check like `_add_elapsed`, but only if it is the time between regular
+    polls."""
+    # So the target gets its full time even if this machine slept, halted or had its clock set forward.
     most = upload.elapsed + max(LONGEST_BLINK, 2 * timing.limits.poll_longest)
     aged = _add_elapsed(upload, timing)
     return replace(aged, elapsed=min(aged.elapsed, most))
 
 
 def still_lost(upload: Upload, timing: Timing) -> Upload:
-    """Check less and less often, for a week, because a later list lacks it too."""
+    """Schedule the next check of a lost upload: less and less often, for a week, because a later list may
+    have it."""
     if upload.next_look_at is not None and timing.now < upload.next_look_at:
         return upload  # the list was read for other uploads, before this one was due
     aged = _add_elapsed(upload, timing)
@@ -266,7 +267,7 @@ def still_lost(upload: Upload, timing: Timing) -> Upload:
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
-    """Create a new intent in place of an upload that was given up: its tries carry over, and pauses grow.
+    """Create a new intent in place of an upload that was given up. Its tries carry over, and pauses grow.
 
     After `MOST_LOSSES` in a row it fails instead, until an edit or `retry`.
     """
@@ -304,17 +305,18 @@ def wait_on(
     least: float = 0.0,
     reason: str = "",
 ) -> Upload:
-    """Still indexing: poll again later, with growing pauses.
+    """Record that the document is still being indexed; poll again later, with growing pauses.
 
-    `is_working`: the target says so itself. `is_queued`: the target indexes others first, so the document's
-    time restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if not empty.
+    `is_working`: the target itself reports so. `is_queued`: the target indexes others first, so the
+    document's time restarts. `least`: the minimum pause in seconds. `reason`: replaces the stored one if not
+    empty.
     """
     aged = _add_watched_time(upload, timing)
     if is_queued:
         aged = replace(aged, elapsed=min(aged.elapsed, timing.limits.poll_longest / POLL_SHARE))
     limits = timing.limits
     wait = max(least, min(limits.poll_longest, max(limits.poll_first, POLL_SHARE * aged.elapsed)))
-    # A failure that the target shows after this is a new one.
+    # A failure that the target reports after this is a new one.
     is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
     phase = Phase.PLAIN if is_answered else aged.phase
     polled = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
@@ -322,15 +324,14 @@ def wait_on(
 
 
 def may_be_hurried(upload: Upload) -> bool:
-    """Return whether it waits for the target's work. An upload that waits for room or for a new cut has its
-    own pauses.
-    """
+    """Return whether the document waits for the target's work. Documents that wait for room or to be split
+    again have pauses of their own."""
     return upload.state is UploadState.INDEXING and upload.phase not in (Phase.NO_ROOM, Phase.TO_CUT)
 
 
 def hurried(upload: Upload, timing: Timing) -> Upload:
-    """News is likely: poll soon."""
-    # At least `poll_first` between two polls, however often a service calls back.
+    """Poll soon, because a change is likely."""
+    # Keep at least `poll_first` between two polls, however often a service calls back.
     since = timing.now if upload.looked_at is None else upload.looked_at
     soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
     due_at = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
@@ -338,7 +339,7 @@ def hurried(upload: Upload, timing: Timing) -> Upload:
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
-    """Return whether a failure that the target shows may predate the last request to index again."""
+    """Return whether a failure that the target reports may predate the last request to index again."""
     return (
         upload.phase is Phase.ASKED_AGAIN
         and _add_elapsed(upload, timing).elapsed < timing.limits.reembed_grace
@@ -369,17 +370,17 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
 
 
 def forgive(upload: Upload) -> Upload:
-    """Reset the failure counts: the user says that the cause is fixed."""
+    """Reset the failure counts, because the user says that the cause is fixed."""
     return replace(upload, repairs=0, losses=1 if upload.state in UNANSWERED else 0)
 
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
-    """Ask again once there is room, at no cost of a try: the account has no room to index it."""
+    """Try again once the account has room to index the document; this costs no try."""
     return replace(upload, reason=reason, phase=Phase.NO_ROOM, next_look_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
-    """Move from FAILED to INDEXING: the target cuts the document again; its bytes stay the same."""
+    """Move from FAILED to INDEXING: the target splits the document again; its bytes stay the same."""
     return replace(
         upload,
         state=UploadState.INDEXING,
@@ -395,7 +396,7 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
 
 
 def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upload:
-    """Intend the upload again under another name, because its name is taken at the target."""
+    """Intend the upload again under another name, because the target already has one with its name."""
     return replace(
         answered(upload),
         state=UploadState.INTENDED,
@@ -407,7 +408,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
 
 
 def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -> Upload:
-    """Create a fresh intent in place of an upload that failed to index; its tries carry over.
+    """Create a fresh intent in place of an upload that failed to index. Its tries carry over.
 
     `spent`: the document was to blame.
     """
@@ -435,9 +436,8 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
 
 
 def vanished(upload: Upload, timing: Timing) -> Upload:
-    """Record that a document is missing while it should be indexing: absent twice, a horizon apart, means
-    gone.
-    """
+    """Record that a document is missing while it should be indexing: two checks, a horizon apart, found it
+    absent."""
     checked = _add_elapsed(upload, timing)
     checked = replace(checked, absences=checked.absences + 1, looks=checked.looks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
@@ -465,7 +465,7 @@ def retire(upload: Upload, timing: Timing) -> Upload:
 
 
 def begin_delete(upload: Upload) -> Upload:
-    """Count the attempt before the request: after this the retirement can't be called off."""
+    """Count the attempt before the request. From now on the deletion can't be called off."""
     return replace(upload, attempts=upload.attempts + 1)
 
 
@@ -478,8 +478,8 @@ def deleted(upload: Upload, timing: Timing) -> Upload:
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
-    """Delete the document again, a few times: a list past the horizon still has it."""
-    # Lists lag: one that started soon after the delete proves nothing.
+    """Delete the document again, a few times, because a list beyond the horizon still has it."""
+    # Lists lag, so one that started soon after the delete proves nothing.
     deleted_at = timing.now if upload.looked_at is None else min(upload.looked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
         due_at = deleted_at + timing.horizon
@@ -491,14 +491,14 @@ def still_there(upload: Upload, timing: Timing) -> Upload:
 
 
 def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Upload:
-    """Retry a refused delete a few times, then seldom, and keep the reason for the user."""
+    """Retry a refused delete a few times, then rarely, and keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
     return replace(upload, reason=reason, code=code, next_look_at=timing.now + wait)
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
-    """Record that the delete may or may not have happened; repeating it is safe."""
+    """Record that the delete may have happened or not; repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     return replace(upload, reason=reason, next_look_at=timing.now + seconds)
 
@@ -509,19 +509,19 @@ def await_successor(upload: Upload, timing: Timing) -> Upload:
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Don't send its delete while nobody knows whether the file is back, which may take long."""
+    """Don't send its delete while it is unknown whether the file is back, which may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, next_look_at=timing.now + wait)
 
 
 def awaits_file(upload: Upload) -> bool:
-    """`await_file` postponed its delete."""
+    """Return whether `await_file` postponed the document's delete."""
     return upload.state is UploadState.RETIRING and upload.postponed > 0
 
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
-    """Make the delete due: another document serves now, whatever happens to the file."""
+    """Make the delete due, because another document serves now, whatever happens to the file."""
     return replace(upload, postponed=0, next_look_at=timing.now)
 
 
@@ -536,28 +536,30 @@ def gone(upload: Upload) -> Upload:
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
-    """Poll until its state is known: it served, and may have been removed for a successor that is missing."""
+    """Poll a document that served until its state is known, since it may have been removed for a missing
+    successor."""
     changes: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, **changes)
 
 
 def hold(upload: Upload) -> Upload:
-    """Hold its deletion until the user decides; it keeps serving."""
+    """Hold the document's deletion until the user decides; it keeps serving."""
     return replace(upload, state=UploadState.HELD, next_look_at=None)
 
 
 def unwant(upload: Upload) -> Upload:
-    """Retire it once its outcome is known."""
+    """Retire the upload once its outcome is known."""
     return replace(upload, purpose=Purpose.RETIRE)
 
 
 def want(upload: Upload) -> Upload:
-    """It is wanted again."""
+    """Record that the upload is wanted again."""
     return replace(upload, purpose=Purpose.SERVE)
 
 
 def rename_refused(upload: Upload) -> Upload:
-    """Keep it serving until another document does: the target can't rename it to its new path."""
+    """Keep the document serving until another one does, because the target can't rename it to its new
+    path."""
     return replace(upload, phase=Phase.UNRENAMED, next_look_at=None, attempts=0, reason="")
 
 

@@ -31,7 +31,7 @@ Sections = Mapping[str, Mapping[str, str]]
 
 
 class NoLink(ValueError):
-    """The file holds no address that a service could fetch; `str()` says why."""
+    """The file contains no address that a service could fetch; `str()` says why."""
 
 
 def is_link(path: str) -> bool:
@@ -40,7 +40,7 @@ def is_link(path: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Return whether it begins like a web address; no document name of ours does."""
+    """Return whether the text begins like a web address; no document name of ours does."""
     return text[:8].lower().startswith(("http://", "https://"))
 
 
@@ -63,7 +63,7 @@ def read_address(path: str, content: bytes) -> str:
 
 
 def checked(text: str) -> str:
-    """Return an http(s) address in ASCII, as it may be sent. Raises NoLink."""
+    """Return the http(s) address in ASCII, as it may be sent. Raises NoLink."""
     text = text.strip()
     if not text:
         raise NoLink("holds no address")
@@ -73,9 +73,9 @@ def checked(text: str) -> str:
     if parts.scheme not in _PORTS:
         raise NoLink(f"its address begins with {parts.scheme or 'no scheme'}:, but only http and https work")
     if not parts.hostname:
-        raise NoLink("its address names no host")
+        raise NoLink("its address has no host")
     if "@" in parts.netloc:
-        raise NoLink("its address holds a user name or password, which the service would receive")
+        raise NoLink("its address contains a user name or password, which the service would receive")
     return _in_ascii(parts)
 
 
@@ -131,7 +131,7 @@ def _from_desktop(sections: Sections) -> str:
         raise NoLink("has no section [Desktop Entry]")
     kind = section.get("type", "")
     if kind != "Link":
-        raise NoLink(f"is no link: its Type is {kind[:40] or 'missing'}")
+        raise NoLink(f"is not a link: its Type is {kind[:40] or 'missing'}")
     return section.get("url", "")
 
 
@@ -139,7 +139,7 @@ def _from_plist(content: bytes) -> str:
     try:
         value = plistlib.loads(content)
     except Exception as error:
-        # loads() lets through whatever its parsers raise; it refuses entities itself.
+        # loads() raises whatever its parsers raise; it refuses entities itself.
         raise NoLink("is not a readable property list") from error
     address = value.get("URL") if isinstance(value, dict) else None
     if not isinstance(address, str):
@@ -148,10 +148,9 @@ def _from_plist(content: bytes) -> str:
 
 
 def _sections(content: bytes) -> Sections:
-    """Return the sections with keys in lower case; the first of equal keys counts, and lines without a key
-    don't.
-    """
-    # configparser refuses what Windows and desktops accept: equal keys, lines without a key.
+    """Return the sections, with keys in lower case. Of equal keys the first counts; lines without a key are
+    ignored."""
+    # configparser refuses files that Windows and desktops accept: with equal keys, or lines without a key.
     sections: dict[str, dict[str, str]] = {}
     current: dict[str, str] = {}
     for line in _text(content).splitlines():
@@ -166,8 +165,8 @@ def _sections(content: bytes) -> Sections:
 
 def _text(content: bytes) -> str:
     """Return the text of the file, in any encoding."""
-    # Other lines may use some machine's code page. In an address such bytes become lone surrogates, and the
-    # address is refused.
+    # Other lines may use some machine's code page. In an address, such bytes become lone surrogates, so it is
+    # refused.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", "replace")
     return content.decode("utf-8-sig", "surrogateescape")

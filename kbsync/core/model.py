@@ -1,8 +1,8 @@
 """The vocabulary of a mirror: files, uploads and documents as values.
 
-Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 are carried
-as surrogate escapes, as `os.fsdecode` makes them. Digests are lower-case hex SHA-256. Times are seconds since
-the epoch (float) unless the name says `_ns`.
+Paths are `str`, relative to the mirror's root, with `/` between parts; bytes that are not UTF-8 become
+surrogate escapes, as from `os.fsdecode`. Digests are lower-case hex SHA-256. Times are seconds since the
+epoch (float) unless the name ends in `_ns`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kbsync.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """A file's content as `stat` shows it; compare for equality only, never for order."""
+    """A file's metadata from `stat`, to detect changes. Compare stamps only for equality, never for order."""
 
     # `dev` is left out because it may change with every mount.
     size: int
@@ -26,17 +26,17 @@ class Stamp:
 
     @property
     def newest(self) -> float:
-        """The later of mtime and ctime in seconds: the age of the last change."""
+        """The later of mtime and ctime in seconds, which is the time of the last change."""
         return max(self.mtime_ns, self.ctime_ns) / 1e9
 
 
 NO_STAMP = Stamp(-1, 0, 0, 0)
-"""A stamp that no file has, so that the next scan checks the row."""
+"""A stamp that no file has, so that the next scan checks the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RootIdentity:
-    """Identifies a root folder. `dev` holds only until the next mount, the rest across runs."""
+    """Identifies a root folder. `dev` is stable only until the next mount, the rest across runs."""
 
     dev: int
     ino: int
@@ -73,7 +73,7 @@ class FileChoice(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to "is this file mirrored?", with the reason a person reads.
+    """The decision whether a file is mirrored, with the reason for users.
 
     `rule` names the deciding rule, such as `docs/.kbsyncignore:3` or `exclude[0]`.
     """
@@ -87,7 +87,7 @@ SELECTED = Verdict(FileChoice.SELECTED)
 
 
 class Status(enum.IntEnum):
-    """The state of a file that people see (contract, JSON)."""
+    """The state of a file that users see (contract, JSON)."""
 
     READY = 0
     INDEXING = 1
@@ -123,7 +123,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def is_final(self) -> bool:
-        """No work is left for it."""
+        """Whether no work is left for the upload."""
         return self in FINAL
 
     @property
@@ -133,7 +133,7 @@ class UploadState(enum.IntEnum):
 
     @property
     def in_flight(self) -> bool:
-        """Whether the target may hold it, although it doesn't serve yet."""
+        """Whether the target may have the document, although it doesn't serve yet."""
         return self in IN_FLIGHT
 
 
@@ -141,33 +141,33 @@ UNANSWERED = (UploadState.SENDING, UploadState.UNSURE)
 """Sent, outcome unknown."""
 
 OUTCOME_OPEN = (*UNANSWERED, UploadState.PRESUMED_LOST)
-"""Uploads that may have become a document that no row records."""
+"""States of uploads that may have created a document that no row records."""
 
 TO_BE_SENT = (UploadState.INTENDED, *UNANSWERED)
-"""The target is not known to have it."""
+"""States in which the target is not known to have the document."""
 
 IN_FLIGHT = (*UNANSWERED, UploadState.INDEXING)
-"""The target may have the document, but it doesn't serve yet. At most one upload of a version is in flight
-(invariant 2).
-"""
+"""States in which the target may have the document, but it doesn't serve yet. At most one upload of a version
+is in flight (invariant 2)."""
 
 ON_THE_WAY = (UploadState.INTENDED, *IN_FLIGHT)
 """States on the way to being searchable, in order."""
 
 SERVING = (UploadState.SERVING, UploadState.HELD)
-"""It answers searches for its path. At most one upload of a path does (invariant 1)."""
+"""States in which the document serves its path. At most one upload of a path does (invariant 1)."""
 
 SEARCHABLE = (*SERVING, UploadState.INDEXING)
-"""A search may find it: services list a document as searchable later than searches find it."""
+"""States in which a search may find the document: services list it as searchable only after searches find
+it."""
 
 PROVEN = (*SERVING, UploadState.INDEXING, UploadState.RETIRING, UploadState.FAILED)
-"""A row with a remote id in one of these states proves a document ours, and it may exist (invariant 3)."""
+"""States in which a row with a remote id proves a document ours, and the document may exist (invariant 3)."""
 
 LOOKED_FOR = (UploadState.PRESUMED_LOST, UploadState.TOMBSTONE)
-"""Presumed absent; any later list may show otherwise."""
+"""States in which the document is presumed absent, although a later list may have it."""
 
 WITHOUT_FILE = (*LOOKED_FOR, UploadState.ADOPTING)
-"""Doesn't keep a file's row alive."""
+"""States of uploads that don't keep a file's row alive."""
 
 TO_BE_DONE = (
     UploadState.INTENDED,  # to be sent
@@ -179,7 +179,7 @@ TO_BE_DONE = (
 """States in which `next_look_at` is the time to act. Checks and polls have lists of their own."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
-"""No work is left; the row stays for a while as proof of what was ours."""
+"""States without work left. The row stays for a while as proof of what was ours."""
 
 
 class Purpose(enum.IntEnum):
@@ -190,7 +190,7 @@ class Purpose(enum.IntEnum):
 
 
 class Phase(enum.StrEnum):
-    """More about an upload in its state; the words are stored, and `explain` shows them."""
+    """The phase of an upload within its state. The state stores the words, and `explain` shows them."""
 
     PLAIN = ""
     ASKED_AGAIN = "reembedding"  # INDEXING: asked to index again, may still show the old failure
@@ -207,30 +207,30 @@ TAG = "tag:"
 
 
 def by_tag(tag: str) -> str:
-    """Return what stands in for a digest when only the tag in a name is known; '' for no tag."""
+    """Return a substitute for a digest when only the tag in a name is known; '' for no tag."""
     return TAG + tag if tag else ""
 
 
 SCANNED, NO_TEXT = "scanned", "no-text"
-"""Codes of a target that found no text in a document: scanned pages, or nothing at all."""
+"""A target's codes for a document without text: scanned pages, or nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One row of the journal: one remote object, or the intent to make one.
+    """One row of the journal: one remote object, or the intent to create one.
 
-    `id` is 0 until the store assigns one. `label` is the path under which the target knows it; `path`
-    is where its file is now (None when it belongs to no file any more). `predecessor` is the upload
-    it replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs`
-    counts failures of its document and carries over to the upload that is sent instead. `names_tried` counts
-    names that were taken at the target, `postponed` how often its delete waited for a check of the file,
-    `reappeared` how often a list had it after its delete. `losses` counts sends in a row without an answer
-    and carries over as `repairs` does. `looks` counts the lists and polls since its last step, `absences`
-    those without it. `code` is the target's code for a failure, or ours (`NO_TEXT`). For a document found at
-    the target, `digest` holds what is known: nothing (''), the tag in its name (`by_tag`), or that its bytes
-    can't be read (`UNREADABLE`). `recipe` is '' if nobody knows how the document is cut. `wanted_recipe` is
-    the recipe its file wants while it serves the same bytes under another recipe and indexing costs money;
-    '' otherwise.
+    `id` is 0 until the store assigns one. `label` is the path under which the target has the document; `path`
+    is where its file is now (None when it belongs to no file any more). `predecessor` is the upload it
+    replaces once ready. `attempts` counts the requests of its state: sends, deletes, reads. `repairs` counts
+    failures of its document and carries over to the upload that is sent instead. `names_tried` counts names
+    that were taken at the target, `postponed` how often its delete waited for a check of the file,
+    `reappeared` how often a list had it after its delete. `losses` counts consecutive sends without a
+    response and carries over as `repairs` does. `looks` counts the lists and polls since its last step,
+    `absences` those without it. `code` is the target's code for a failure, or ours (`NO_TEXT`). For a
+    document found at the target, `digest` has the known part: nothing (''), the tag in its name (`by_tag`),
+    or that its bytes can't be read (`UNREADABLE`). `recipe` is '' if it is unknown how the document is split.
+    `wanted_recipe` is the recipe that its file needs while the document serves the same bytes under another
+    recipe and indexing costs money; '' otherwise.
     """
 
     id: int
@@ -268,18 +268,18 @@ class Upload:
 
     @property
     def is_marked(self) -> bool:
-        """Whether it was found at the target and proven ours by more than its path and bytes."""
+        """Whether the document was found at the target and is proven ours by more than its path and bytes."""
         return self.state is UploadState.ADOPTING and self.phase in (Phase.MARKED, Phase.MARKED_READY)
 
     @property
     def is_listed_ready(self) -> bool:
-        """Whether it was found at the target, whose list called it searchable."""
+        """Whether the document was found at the target, whose list reported it as searchable."""
         ready_phases = (Phase.LISTED_READY, Phase.MARKED_READY)
         return self.state is UploadState.ADOPTING and self.phase in ready_phases
 
     @property
     def is_without_text(self) -> bool:
-        """Whether the target found no text to search in it, which is nobody's fault."""
+        """Whether the target found no text to search in the document, which is no error."""
         return self.state is UploadState.FAILED and self.code in (SCANNED, NO_TEXT)
 
 
@@ -304,10 +304,10 @@ class Desired:
     by_person: bool = True
     """Whether the user excluded it; if an upgrade of kbsync excluded it, its document stays."""
     may_renew: bool = True
-    """kbsync may index its document again with another recipe, because that is free or the user allowed it.
-    """
+    """Whether kbsync may index its document again with another recipe: that is free, or the user allowed
+    it."""
     keeps: bool = False
-    """The document that serves the path stays, whatever happens to its file."""
+    """Whether the document that serves the path stays, whatever happens to its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +327,11 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Formats:
-    """What a target accepts. Sizes are in bytes; the number after a description is that of the promise it
-    serves.
-    """
+    """The documents that a target accepts. Sizes are in bytes; the number after a description is that of the
+    promise it serves."""
 
     extensions: frozenset[str] = frozenset()
-    """Extensions to send, in lower case without the dot: other files would fail each time (9)."""
+    """Extensions to send, in lower case without the dot; other files would fail each time (9)."""
 
     names: frozenset[str] = frozenset()
     """Exact names of files without an extension to send (9)."""
@@ -346,19 +345,21 @@ class Formats:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How long to wait for a target's work. Times are in seconds, promise numbers as in `Formats`."""
+    """How long to wait until a target has done its work. Times are in seconds, promise numbers as in
+    `Formats`."""
 
     list_lag: float = 15.0
-    """How long an accepted upload may be missing from the list; 0: one check decides an unsure upload (3)."""
+    """How long an accepted upload may be missing from the list; 0: a single check decides about an unsure
+    upload (3)."""
 
     reembed_tries: int = 3
     """How often kbsync retries a failed document before it quarantines it (9)."""
 
     give_up: float = 1800.0
-    """A document that is not searchable after this time has failed (9)."""
+    """Time after which a document that is not searchable has failed (9)."""
 
     poll_first: float = 1.0
-    """From an upload to the first poll of its state; until then the old version serves (2)."""
+    """Time from an upload to the first poll of its state; until then the old version serves (2)."""
 
     poll_longest: float = 15.0
     """Maximum time between two polls (2)."""

@@ -1,12 +1,13 @@
-"""Names of documents at targets that keep no marker of ours: readable, and proof of the file they come from.
+"""Names documents at targets that keep no marker of ours. A name is readable, and proves which file it comes
+from.
 
 `guides/intro.md` becomes `guides__intro~mfrggzdf.md`: the flattened path, then a tag of the bytes. So a
-replacement never takes a name in use, and a name alone proves what its document is. Every name is in
-Unicode's normal form C and no two are equivalent, so a service may normalise them.
+replacement never takes a name in use, and the name alone identifies the document. Every name is in Unicode's
+normal form C and no two are equivalent, so a service may normalise them.
 
-Each UTF-8 byte that would be ambiguous or unsafe in a file name becomes `~XX`. A path may be followed by
-`~d` (the path is in normal form D). A path that is too long ends in `~~` and a hash of the whole path
-(ADR 12). Pure.
+Each UTF-8 byte that would be ambiguous or unsafe in a file name becomes `~XX`. A path may be followed by `~d`
+(the path is in normal form D). A path that is too long ends in `~~` and a hash of the whole path (ADR 12).
+Pure.
 """
 
 from __future__ import annotations
@@ -59,9 +60,8 @@ _MISREAD_AS = ("latin-1", "cp1252", "gbk", "gb18030")
 
 
 def tag_of(digest: str) -> str:
-    """Return 8 lower-case base32 characters (40 bits) of the SHA-256 given as hex. Raises ValueError for no
-    hex.
-    """
+    """Return the tag: 8 lower-case base32 characters (40 bits) of a SHA-256 given as hex. Raises ValueError
+    if it isn't hex."""
     return _base32(bytes.fromhex(digest), _TAG)
 
 
@@ -81,11 +81,11 @@ class ParsedName:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a mirror names its documents. `prefix` comes before every path and is escaped like one.
+    """How a mirror names its documents. `prefix` precedes every path and is escaped like one.
 
-    `style`: `marked` (the target keeps our marker: the name is the path), `tagged`, or `plain` (no tag).
-    Different (path, tag, number) give different names, also after NFC or NFD. Raises ValueError for
-    another style.
+    `style`: `marked` (the target keeps our marker, so the name is the path), `tagged`, or `plain` (no tag).
+    Different (path, tag, number) give different names, also after NFC or NFD. Raises ValueError for another
+    style.
     """
 
     prefix: str = ""
@@ -96,18 +96,17 @@ class Naming:
             raise ValueError(f"{self.style!r} is not a style of names; allowed: {', '.join(_STYLES)}")
 
     def name(self, path: str, digest: str, number: int = 0) -> str:
-        """Return the name of the document of `path` with these bytes. `number`: for an equal name that is
-        taken.
-        """
+        """Return the name for the document of `path` with these bytes. `number`: distinguishes it from an
+        equal name in use."""
         if self.style == "marked":
             return self.prefix + path
         return self._compose_name(path, tag_of(digest) if self.style == "tagged" else "", number)
 
     def read(self, name: str) -> ParsedName | None:
-        """Parse `name`; None for a name that is not ours.
+        """Parse `name`. Returns None for a name that is not ours.
 
-        Undoes a folder before it, percent-encoding and another normal form. A name with anything added to it
-        is not ours.
+        Undoes a folder before the name, percent-encoding and another normal form. A name with anything added
+        to it is not ours.
         """
         if self.style == "marked":
             is_ours = name.startswith(self.prefix) and name != self.prefix
@@ -125,24 +124,23 @@ class Naming:
             is_ours = is_ours and len(text.encode()) <= LONGEST
             return ParsedName(None, tag, number, shortened["short"]) if is_ours else None
         path = self._path(body, ext)
-        # A name that we would write differently is not ours, however similar it looks (promise 6).
+        # A name that kbsync would write differently is not ours, however similar (promise 6).
         if path is None or self._compose_name(path, tag, number) != text:
             return None
         return ParsedName(path, tag, number)
 
     def read_mangled(self, name: str) -> ParsedName | None:
         """Parse `name` as `read` does, but also accept a name with a number added, or decoded with the wrong
-        encoding.
-        """
+        encoding."""
         bare = _normalise(name)
         guesses = (name, _strip_added(bare), *_redecode(bare))
         return next((parsed for guess in guesses if (parsed := self.read(guess)) is not None), None)
 
     def key(self, name: str) -> str:
-        """Return a key that is equal for a name and every form a service gives it: the tag, "" (plain), the
-        name (marked).
+        """Return a key that is equal for a name and for every form that a service gives it: the tag, ""
+        (plain), the name (marked).
 
-        Names of others may have any key.
+        Names that aren't ours may have any key.
         """
         if self.style == "marked":
             return name
@@ -178,7 +176,7 @@ class Naming:
         return flat + _ending(flat + ext, tag, number) + ext
 
     def _flat(self, path: str) -> tuple[str, str]:
-        """Return the prefixed path, flattened and without its extension, and the extension."""
+        """Return the prefixed and flattened path without its extension, and the extension."""
         composed = unicodedata.normalize("NFC", path)
         is_decomposed = composed != path and unicodedata.is_normalized("NFD", path)
         text = self.prefix + (composed if is_decomposed else path)
@@ -186,7 +184,7 @@ class Naming:
         return _flatten(text[: len(text) - len(ext)]) + ("~d" if is_decomposed else ""), ext
 
     def _room(self, ext: str) -> int:
-        """Bytes for the flat path."""
+        """Return the number of bytes available for the flat path."""
         tag = 1 + _TAG if self.style == "tagged" else 0
         return LONGEST - tag - _COUNTER - len(ext)
 
@@ -199,7 +197,7 @@ class Naming:
         return {**match.groupdict(), "ext": ext} if match else None
 
     def _path(self, body: str, ext: str) -> str | None:
-        """Return the original path; None if its prefix is another, or if no folder can have such a path."""
+        """Return the original path; None if it has another prefix, or can't exist in any folder."""
         text = _unflatten(body.removesuffix("~d"))
         if text is None or not (text + ext).startswith(self.prefix):
             return None
@@ -235,7 +233,7 @@ def _short(path: str) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    """Return the bytes of a path, as `os.fsencode` gives them on a system of UTF-8."""
+    """Return the bytes of a path, as `os.fsencode` returns them on a system that uses UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -266,7 +264,7 @@ def _safe(match: re.Match[str]) -> str:
 
 def _escape_unstable(flat: str) -> str:
     """Return `flat` with every character escaped that normal form C would change."""
-    # A service may normalise names: ours stay the same.
+    # Services may normalise names, which leaves ours unchanged.
     if unicodedata.is_normalized("NFC", flat):
         return flat
     pieces, cluster = [], ""  # the cluster begins with ASCII, which joins nothing before it
@@ -292,9 +290,8 @@ def _unflatten(flat: str) -> str | None:
 
 
 def _normalise(name: str) -> str:
-    """Return `name` without a folder before it, percent-decoded, in normal form C. Our names need none of
-    that.
-    """
+    """Return `name` without a folder before it, percent-decoded, in normal form C, which leaves our names
+    unchanged."""
     bare = _SLASH.split(name)[-1]
     if "%" in bare:
         spaced = bare if "%20" in bare else bare.replace("+", " ")  # as forms encode it
@@ -309,7 +306,7 @@ def _strip_added(name: str) -> str:
 
 
 def _redecode(name: str) -> Iterator[str]:
-    """Yield what the name was if a service decoded its UTF-8 with another encoding."""
+    """Yield the possible originals of a name if a service decoded its UTF-8 with another encoding."""
     for codec in _MISREAD_AS:
         with contextlib.suppress(UnicodeError):
             yield name.encode(codec).decode("utf-8")
@@ -336,9 +333,8 @@ def _legible(text: str) -> str:
 
 
 def _has_dropped_characters(sent_name: str, listed_name: str) -> bool:
-    """Return whether `listed_name` is `sent_name` with `?`, `_`, U+FFFD or nothing for characters beyond
-    ASCII.
-    """
+    """Return whether `listed_name` is `sent_name` with `?`, `_`, U+FFFD or nothing in place of characters
+    beyond ASCII."""
     survivors = {character for character in listed_name if not character.isascii()} - {"\ufffd"}
     missing = {character for character in sent_name if not character.isascii()} - survivors
     if not missing or _LOST.sub(

@@ -3,26 +3,27 @@
 Each rule has a row in `tests/core/test_planner.py`:
 
 - A path that can't be checked, or is being written, is left alone.
-- A file that is gone or deselected loses its document; if the document serves, only after it was weighed.
-- With `deletions: never` the file keeps the document that serves it, and uploads on their way finish.
+- A file that is gone or deselected loses its document. If the document serves, its deletion is weighed with
+  the others first.
+- With `deletions: never` the file keeps the document that serves it, and uploads in flight finish.
   Documents replaced by a newer version or a new name are still deleted. A document whose delete failed is
   kept if the target still has it.
 - A document that serves equal bytes under an equal recipe stays.
-- A retirement is called off while its delete was not sent and nothing else serves the path. A delete that
+- A retirement is called off if its delete was not sent and nothing else serves the path. A delete that
   was sent and not answered is not repeated before a successor serves: searches may still find the document.
-- The target knows a web page by its address, whatever its file is called.
+- The target identifies a web page by its address, whatever the name of its file is.
 - A change is sent as a successor; the document that serves keeps serving until the successor is ready.
-- Where indexing costs money, the same bytes under another recipe keep their document until that recipe is
-  allowed (ADR 23). Uploads that are needed anyway, for bytes or name, go at once.
-- Newer work supersedes: an older version on its way is retired and never waited for. Three exceptions. A
-  target that updates in place has a single document, which must not be written twice at once. While
-  nothing serves the path, an older version stays: it may be searchable already, and serves until the
+- If indexing costs money, the same bytes under another recipe keep their document until that recipe is
+  allowed (ADR 23). Uploads needed for other bytes or another name are sent at once.
+- A newer version supersedes an older one in flight, which is retired without waiting for it. Three
+  exceptions. A target that updates in place has a single document, which must not be written twice at once.
+  While nothing serves the path, an older version stays: it may already be searchable, and serves until the
   newer one does. The same version under a name that is no longer wanted finishes first, because nothing is
   sent twice at once.
-- A quarantined version is not sent again; an edit or `retry` makes a new one. Under another recipe the
-  target cuts it again in place, if it can: the document serves nothing.
-- A document that the target refused to rename is replaced, as where nothing can be renamed.
-- A renamed file whose upload was refused has failed, though searches still find its bytes by its old name.
+- A quarantined version is not sent again; an edit or `retry` makes a new one. Under another recipe the target
+  splits it again in place, if it can, because the document serves nothing.
+- A document that the target refused to rename is replaced, as at targets that can't rename.
+- A renamed file whose upload was refused has failed, though searches still find its bytes under its old name.
 - A document found at the target is adopted when its bytes prove it ours; if its name doesn't tell, kbsync
   reads it before it sends anything. A document that a mark or its base proves ours serves its path at once,
   whatever its bytes: an old one is replaced, one without a file is deleted, and a second one is retired. Of
@@ -54,14 +55,14 @@ from kbsync.core.names import tag_of
 from kbsync.dataclass import dataclass
 
 GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
-"""Why a path must no longer have a document; users see these words."""
+"""Reasons why a path must no longer have a document, as users see them."""
 
 UNKNOWN_SIZE = -1
-"""The size of a document at the target whose length the target doesn't give."""
+"""The size of a document whose length the target doesn't report."""
 
 
 class Step(enum.Enum):
-    """Something to do about an upload of a path."""
+    """A step to take for an upload of a path."""
 
     SEND = enum.auto()  # send the wanted bytes; this upload, if any, serves until the new one is ready
     DROP = enum.auto()  # it never reached the target: forget it
@@ -78,7 +79,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step for one upload, given by its id. `cause`: why its deletion is weighed."""
+    """One step for one upload, given by its id. `cause`: why its deletion needs a decision."""
 
     step: Step
     upload: int | None
@@ -100,16 +101,16 @@ def decide(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) ->
 
 
 def _newest_marked(uploads: Sequence[Upload], desired: Desired) -> Upload | None:
-    """Return the document to serve, among those found at the target and proven ours: the file's own, or the
-    newest.
-    """
+    """Return the document to serve, among those at the target that are proven ours: the file's own, else the
+    newest."""
     marked = [upload for upload in uploads if upload.is_marked]
     return max(marked, key=lambda u: (u.is_listed_ready, proves(u, desired), u.id), default=None)
 
 
 def is_undecided(desired: Desired) -> bool:
     """Return whether it is still unknown which document the path needs, if any."""
-    # A file that a person leaves out loses its document even if it can't be checked: nobody checks it now.
+    # A file that a user excludes loses its document even if it can't be checked, since excluded files aren't
+    # checked.
     if desired.presence is Presence.UNKNOWN:
         return removal_cause(desired) != DESELECTED
     if desired.presence is Presence.MISSING:
@@ -126,7 +127,7 @@ def removal_cause(desired: Desired) -> str:
     if desired.presence is Presence.GONE:
         return GONE
     match desired.verdict.choice:
-        # An upgrade of the program deselects nothing: its document stays.
+        # A file that only an upgrade of kbsync excludes keeps its document.
         case FileChoice.EXCLUDED:
             return DESELECTED if desired.by_person else ""
         case FileChoice.SKIPPED:
@@ -142,7 +143,7 @@ def _remove_all(uploads: Iterable[Upload], cause: str, abilities: Abilities) -> 
 
 
 def _keep_without_file(uploads: Sequence[Upload]) -> tuple[Action, ...]:
-    """Keep the document that serves, without asking; remove uploads that were never sent or failed."""
+    """Keep the document that serves, without approval; remove uploads that were never sent or failed."""
     server = serving(uploads)
     if server is None and (returning := next((u for u in uploads if _can_return(u)), None)):
         return (Action(Step.SERVE, returning.id),)
@@ -186,7 +187,7 @@ def _keep(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> 
     chosen = _choose(desired, uploads, server, abilities)
     if chosen is not None:
         return (*restored, *_supersede(desired, uploads, chosen, abilities), *_advance(chosen, server))
-    # The one document is being written, or one that may serve has the wanted content under another name.
+    # The only document is being written, or one that may serve has the wanted content under another name.
     if abilities.updates and any(u.state.in_flight for u in uploads):
         return restored
     if server is None and any(_may_serve(u) and _same_content(u, desired) for u in uploads):
@@ -203,13 +204,13 @@ def _keep(desired: Desired, uploads: Sequence[Upload], abilities: Abilities) -> 
 
 
 def only_recipe_differs(server: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether nothing else would require sending its bytes."""
+    """Return whether only the recipe differs, so that nothing else requires sending its bytes."""
     same = server.digest == desired.digest and server.recipe != desired.recipe
     return same and _relabel(server, desired, abilities) is not None
 
 
 def _can_return(upload: Upload) -> bool:
-    """Return whether it served before and its delete was not sent."""
+    """Return whether the document served before and its delete was not sent."""
     return upload.state is UploadState.RETIRING and upload.purpose is Purpose.SERVE and upload.attempts == 0
 
 
@@ -218,9 +219,8 @@ def _same_content(upload: Upload, desired: Desired) -> bool:
 
 
 def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Action, ...] | None:
-    """Return nothing or `RELABEL` if the server's path is right or can be corrected; None if it needs a
-    successor.
-    """
+    """Return nothing or `RELABEL` if the server's path is right or can be corrected; None if the file needs a
+    successor."""
     can_rename = abilities.renames and server.phase is not Phase.UNRENAMED
     if server.label == desired.path or (not can_rename and abilities.rename_policy == "keep"):
         return ()
@@ -232,9 +232,9 @@ def _relabel(server: Upload, desired: Desired, abilities: Abilities) -> tuple[Ac
 def _choose(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return the upload that will serve the desired version, if there is one already."""
+    """Return the existing upload that will serve the desired version; None if there is none."""
     fitting = [u for u in uploads if _same_content(u, desired) and not u.state.serves]
-    # The furthest along first: it is searchable soonest.
+    # The one that is furthest along comes first, because it will be searchable soonest.
     for state in reversed(ON_THE_WAY):
         for upload in fitting:
             if upload.state is state and upload.label == desired.path:
@@ -254,9 +254,11 @@ def _choose(
 def _adoptable(
     desired: Desired, uploads: Sequence[Upload], server: Upload | None, abilities: Abilities
 ) -> Upload | None:
-    """Return a document at the target that is proven ours: by its bytes, or by name if `adopt` allows that.
+    """Return a document at the target that is proven ours: by its bytes, or by its name if `adopt` allows
+    that.
 
-    While a document with other bytes serves, only bytes prove anything: the state may be older than it.
+    While a document with other bytes serves, only bytes prove anything, because the state may be older than
+    that document.
     """
     candidates = [u for u in uploads if u.state is UploadState.ADOPTING]
     proven = [u for u in candidates if proves(u, desired)]
@@ -271,7 +273,7 @@ def _adoptable(
 
 
 def proves(document: Upload, desired: Desired) -> bool:
-    """Return whether the known part of a document's digest shows that its bytes are the wanted ones."""
+    """Return whether the known part of a document's digest proves that its bytes are the wanted ones."""
     return desired.digest is not None and digests_match(
         document.digest, document.size, desired.digest, desired.size
     )
@@ -286,7 +288,7 @@ def digests_match(known_digest: str, known_size: int | None, digest: str, size: 
 
 
 def _is_unread(upload: Upload, desired: Desired, abilities: Abilities) -> bool:
-    """Return whether it may be this file, and kbsync hasn't read it yet."""
+    """Return whether the document may be this file's, and kbsync hasn't read it yet."""
     could_be = upload.state is UploadState.ADOPTING and upload.digest == ""
     return abilities.reads and could_be and upload.size in (desired.size, UNKNOWN_SIZE)
 
@@ -298,7 +300,7 @@ def _can_be_cut_again(upload: Upload, desired: Desired, abilities: Abilities) ->
         and upload.remote_id is not None
         and upload.digest == desired.digest
         and upload.recipe != desired.recipe
-        # Cutting again changes nothing that a target writes after a `!` in its recipe.
+        # Splitting again doesn't change what a target writes after a `!` in its recipe.
         and upload.recipe.partition("!")[2] == desired.recipe.partition("!")[2]
     )
 
@@ -320,7 +322,7 @@ def _advance(chosen: Upload, server: Upload | None) -> tuple[Action, ...]:
 def _supersede(
     desired: Desired, uploads: Sequence[Upload], chosen: Upload | None, abilities: Abilities
 ) -> tuple[Action, ...]:
-    """Remove all uploads but the server and `chosen`. While nothing serves, other versions stay."""
+    """Remove all uploads except the server and `chosen`. While nothing serves, other versions stay."""
     is_served = any(u.state.serves for u in uploads)
     superseded = (u for u in uploads if u is not chosen and not u.state.serves)
     removed = (u for u in superseded if is_served or not _may_serve(u) or _same_content(u, desired))
@@ -328,14 +330,13 @@ def _supersede(
 
 
 def _may_serve(upload: Upload) -> bool:
-    """Return whether it may be or become searchable: it was sent, and not given up."""
+    """Return whether the upload may be or become searchable: it was sent, and not given up."""
     return upload.state.in_flight and upload.purpose is Purpose.SERVE
 
 
 def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Return whether a delete was sent without effect and its path is wanted again; then wait until another
-    upload serves.
-    """
+    """Return whether a delete was sent without effect and its path is wanted again. It then waits until
+    another upload serves."""
     if removal_cause(desired) or retiring.purpose is not Purpose.SERVE or retiring.attempts == 0:
         return False
     states = {upload.state for upload in uploads if upload.purpose is Purpose.SERVE}
@@ -344,7 +345,7 @@ def must_stay(retiring: Upload, desired: Desired, uploads: Iterable[Upload]) -> 
 
 
 def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
-    """Return the file's status as people see it."""
+    """Return the file's status as users see it."""
     server = serving(uploads)
     if server is not None and server.state is UploadState.HELD:
         return Status.HELD
@@ -363,14 +364,14 @@ def status_of(desired: Desired, uploads: Sequence[Upload]) -> Status:
         return Status.FAILED if is_stuck_under_old_name(desired, server, uploads) else Status.READY
     is_same = server is not None and server.digest == desired.digest
     if server is not None and is_same and server.wanted_recipe == desired.recipe and not desired.may_renew:
-        return Status.HELD  # a person is asked before it costs money (ADR 23)
+        return Status.HELD  # a user is asked before it costs money (ADR 23)
     if server is None and is_without_text(desired, uploads):
         return Status.SKIPPED  # while an older version serves, the file is out of date and has failed
     return _progress(desired, uploads)
 
 
 def is_without_text(desired: Desired, uploads: Iterable[Upload]) -> bool:
-    """Return whether these bytes were sent and the target last said that they contain no text."""
+    """Return whether these bytes were sent and the target last reported that they contain no text."""
     fitting = [u for u in uploads if _same_content(u, desired)]
     return bool(fitting) and fitting[-1].is_without_text
 

@@ -1,6 +1,6 @@
 """Decides when a path is quiet, by the clock that it is given. Pure.
 
-Quiet is measured: the same stamp at two checks one settle apart (promise 8). The age of a file is only a
+A path is quiet if two checks one settle apart give the same stamp (promise 8). The age of a file is only a
 shortcut, because its stamps come from other clocks.
 """
 
@@ -10,7 +10,7 @@ from kbsync.core.model import Stamp
 from kbsync.dataclass import dataclass
 
 EMPTY_FACTOR = 3
-"""An empty file needs this many times the quiet time: most often it is about to be filled."""
+"""An empty file needs this many times the quiet time, because it usually is about to be filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def quiet_time(stamp: Stamp, settle: float) -> float:
 def is_old_enough(stamp: Stamp, wall_now: float, settle: float) -> bool:
     """Return whether the last change is so old that no wait is needed. `wall_now`: epoch seconds.
 
-    A stamp from the future has a negative age: it proves nothing and is never old enough.
+    A stamp from the future has a negative age, so it is never old enough.
     """
     return wall_now - stamp.newest >= quiet_time(stamp, settle)
 
@@ -59,26 +59,25 @@ class Settling:
         """`settle`: seconds of quiet a path needs; `longest`: seconds after which it is due in any case."""
         self._settle = settle
         self._longest = longest
-        self._waits: dict[str, _Wait] = {}  # the longest tracked first
+        self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking
 
     def touch(self, path: str, stamp: Stamp, now: float) -> None:
-        """Record that a check at `now` saw `stamp`. The first check starts the path's clock, a new stamp its
-        quiet time.
-        """
+        """Record that a check at `now` returned `stamp`. The first check starts the path's clock, a new stamp
+        its quiet time."""
         wait = self._waits.get(path)
         if wait is None:
             wait = self._waits[path] = _Wait(stamp, since=now)
         elif stamp == wait.stamp:
-            return  # the quiet goes on
+            return  # still quiet
         wait.stamp = stamp
         wait.quiet_at = now + quiet_time(stamp, self._settle)
-        # A log that never stops growing is read too; the reader proves that its bytes are whole.
+        # A log that never stops growing is due too; the reader makes sure that its bytes are consistent.
         wait.due_at = min(wait.quiet_at, wait.since + self._longest)
 
     def restart(self, path: str, now: float) -> None:
-        """Begin both waits again, as after a forced read that found it being written.
+        """Restart both waits, for example after a forced read that found the file being written.
 
-        A path that isn't tracked stays so.
+        A path that isn't tracked stays untracked.
         """
         wait = self._waits.pop(path, None)
         if wait is not None:
@@ -95,7 +94,7 @@ class Settling:
         They stay tracked, and are due again, until `forget`, `restart` or a touch with another stamp.
         """
         quiet, overdue = list[DueFile](), list[DueFile]()
-        # Going through 100,000 young files takes milliseconds, and `limit` quiet ones end it early.
+        # Iterating over 100,000 young files takes milliseconds, and `limit` quiet ones end it early.
         for path, wait in self._waits.items():
             if wait.due_at <= now:
                 due_file = DueFile(path, wait.stamp, wait.quiet_at <= now, wait.since + self._longest <= now)

@@ -1,15 +1,16 @@
-"""Which files are mirrored: include, exclude, ignore files, the defaults and the target's limits. Pure.
+"""Decides which files are mirrored: include, exclude, ignore files, the defaults and the target's limits.
+Pure.
 
-Only the path relative to the mirror's root counts, so a mirror may itself be below `.cache` or in `foo~`.
-The first of these that matches an entry decides: `exclude` of the config, the nearest ignore file, the
-ones above it, the defaults. In each, the last matching line wins, `!` re-includes, and kbsync doesn't enter
-an excluded folder. An entry that none excludes must match `include`, if that is given.
+Only the path relative to the mirror's root counts, so a mirror may itself be below `.cache` or in `foo~`. The
+first of these that matches an entry decides: `exclude` of the config, the nearest ignore file, the ones above
+it, the defaults. In each, the last matching line wins, `!` re-includes, and kbsync doesn't enter an excluded
+folder. An entry that none excludes must match `include`, if that is given.
 
 Patterns are gitignore's: one line becomes one regular expression. The code is our own because the usual
-libraries match a path together with everything above it and fail on names that contain a newline. Here a
-line is matched against one entry only. Two differences from git: `?` and `[…]` match one character, not one
-byte, and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash) is an
-error, because its author meant something by it.
+libraries match a path together with everything above it and fail on names that contain a newline. Here a line
+is matched against one entry only. Two differences from git: `?` and `[…]` match one character, not one byte,
+and a line that could never match (an unclosed bracket, a range from z to a, a lone backslash) is an error,
+because it must be a mistake.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class PatternLine:
     above: re.Pattern[str]
 
     def matches(self, path: str, is_folder: bool) -> bool:
-        """Return whether it matches the entry `path` itself, relative to where the line applies."""
+        """Return whether the line matches the entry `path` itself, relative to where the line applies."""
         if self.folders_only and not is_folder:
             return False
         subject = path.rpartition("/")[2] if self.by_name else path
@@ -97,7 +98,7 @@ def parse_list(items: Sequence[str], key: str) -> tuple[PatternLine, ...]:
 
 
 def decide(lines: Iterable[PatternLine], path: str, is_folder: bool) -> PatternLine | None:
-    """Return the line that decides about the entry `path`, or None; `lines` come last one first."""
+    """Return the line that decides about the entry `path`, or None. The last of `lines` comes first."""
     return next((line for line in lines if line.matches(path, is_folder)), None)
 
 
@@ -105,7 +106,8 @@ def decide_upwards(lines: Sequence[PatternLine], path: str, is_folder: bool) -> 
     """Return the line that decides about `path`, or else about the nearest folder above it that any line
     matches.
 
-    Makes a list of patterns select files: `docs/` means everything in it, `!docs/draft.md` all but this file.
+    This makes a list of patterns select files: `docs/` selects everything in it, `!docs/draft.md` all but
+    this file.
     """
     while path:
         if line := decide(lines, path, is_folder):
@@ -125,7 +127,8 @@ def path_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def plain_part(pattern: str) -> str:
-    """Return the longest text in every path that a gitignore pattern matches; "" if it has no plain part."""
+    """Return the longest text that occurs in every path that the pattern matches; "" if the pattern has no
+    plain part."""
     is_plain = pattern.isascii() and not set(pattern) & set("[\\!#")
     parts = pattern.replace("?", "*").split("*") if is_plain else []
     return max((part.strip("/ \t\n") for part in parts), key=len, default="")
@@ -173,8 +176,8 @@ def _without_trailing_spaces(text: str) -> str:
 def _path(segments: Sequence[str]) -> str:
     """Return the expression for a whole path.
 
-    A part between two `**` is matched at the first place where it fits (an atomic group): that is enough
-    for a correct answer, and a hostile line can't make it slow.
+    A part between two `**` is matched at the first place where it fits (an atomic group). That suffices for a
+    correct result, and a hostile line can't make it slow.
     """
     first, *remaining = _chunks(segments)
     if not remaining:
@@ -186,7 +189,7 @@ def _path(segments: Sequence[str]) -> str:
 
 
 def _chunks(segments: Sequence[str]) -> list[list[str]]:
-    """The segments, cut at each `**`."""
+    """Yield the segments, split at each `**`."""
     chunks: list[list[str]] = [[]]
     for segment in segments:
         if segment == "**":
@@ -226,7 +229,7 @@ def _name(segment: str) -> str:
 
 
 def _elements(segment: str) -> Iterator[str]:
-    """Yield each element of a name as an expression for exactly one character; `*` stands for itself."""
+    """Yield each element of a name as an expression for exactly one character; `*` is yielded unchanged."""
     index = 0
     while index < len(segment):
         match segment[index]:
@@ -253,7 +256,7 @@ def _character(segment: str, index: int, problem: str = "a bracket that is not c
 
 
 def _bracket(segment: str, index: int) -> tuple[str, int]:
-    """Return the expression for `[…]` whose inside starts at `index`, and the place after its end."""
+    """Return the expression for `[…]` whose inside starts at `index`, and the position after its end."""
     is_negated = _character(segment, index) in "!^"
     start = index = index + is_negated
     members = ""
@@ -274,7 +277,7 @@ def _bracket(segment: str, index: int) -> tuple[str, int]:
 
 
 def _member(segment: str, index: int) -> tuple[str, int]:
-    """Return one letter or one range inside a bracket, and the place after it."""
+    """Return one letter or one range inside a bracket, and the position after it."""
     low, index = _letter(segment, index)
     if segment[index : index + 1] != "-" or _character(segment, index + 1) == "]":
         return re.escape(low), index
@@ -304,9 +307,10 @@ def _with_random_end(beginning: str) -> tuple[str, ...]:
 
 HIDDEN = ".*"
 
-# Traces of programs, never documents. Each is one name in gitignore syntax. A person re-includes one with a
-# negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names it. To re-include a name
-# that is only hidden, `include` needs a name or pattern for it that begins with a dot.
+# Files that programs leave behind, never documents. Each is one name in gitignore syntax. A person
+# re-includes one with a negation in `exclude` or an ignore file (`!*.bak`), or with an `include` that names
+# it. To re-include a name that is only hidden, `include` needs a name or pattern for it that begins with a
+# dot.
 DEFAULTS = (
     # version control
     *(".git", ".hg/", ".svn/", ".bzr/", "CVS/", "_darcs/", ".jj/", ".pijul/"),
@@ -338,7 +342,7 @@ DEFAULTS = (
 
 
 _REVISION = "2"
-"""Change this when the module decides differently for equal rules, so that kbsync renews stored decisions."""
+"""Change this if the module decides differently for equal rules, so that kbsync renews stored decisions."""
 
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""
@@ -350,7 +354,7 @@ _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "incl
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Lines, last one first, that apply below the folder `base` ("" is the root)."""
+    """Lines that apply below the folder `base` ("" is the root), the last one first."""
 
     base: str
     lines: tuple[PatternLine, ...]
@@ -362,9 +366,9 @@ class _Layer:
 class Rules:
     """The rules that apply in one folder of a mirror; `below` gives those of a folder with an ignore file.
 
-    `include` and `exclude` are gitignore patterns from the config (`include` None: every format the
-    target takes). Raises ValueError that names the item, as in `include[2]`, for a pattern that could
-    never match.
+    `include` and `exclude` are gitignore patterns from the config (`include` None: every format that the
+    target accepts). Raises ValueError that names the item, as in `include[2]`, for a pattern that could never
+    match.
     """
 
     __slots__ = ("_defaults", "_gate", "_include", "_layers", "_limits", "_named", "_named_hidden",
@@ -396,7 +400,7 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """Equal versions give equal decisions in a folder; one string holds both parts."""
+        """A string that differs for rules with different decisions in a folder; it has both parts."""
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:
@@ -412,7 +416,7 @@ class Rules:
         return rules
 
     def enters(self, folder: str) -> Verdict:
-        """Return whether kbsync enters `folder`; call it only for folders whose parent is entered."""
+        """Return whether kbsync enters `folder`. Call it only for folders whose parent is entered."""
         if not folder:
             return SELECTED
         decisive = self._decisive(folder, is_folder=True)
@@ -428,9 +432,8 @@ class Rules:
         return SELECTED if is_above else _NOT_INCLUDED
 
     def verdict(self, path: str, size: int, kind: FileKind) -> Verdict:
-        """Return whether the entry `path` of `size` bytes is mirrored; its folder must be one that is
-        entered.
-        """
+        """Return whether the entry `path` of `size` bytes is mirrored. Its folder must be one that kbsync
+        enters."""
         if kind is FileKind.FOLDER:
             return self.enters(path)
         name = path.rpartition("/")[2]
@@ -442,7 +445,7 @@ class Rules:
         included = decide_upwards(self._include or (), path, is_folder=False)
         if self._include is not None and (included is None or included.is_negated):
             return _NOT_INCLUDED if included is None else _exclusion(included)
-        # No rule of a person excludes it; only limits remain.
+        # No rule of a user excludes it; only limits remain.
         if kind is FileKind.SYMLINK:
             return Verdict(FileChoice.SKIPPED, "symlink (not followed)")
         if kind is FileKind.SPECIAL:
@@ -451,9 +454,9 @@ class Rules:
             return Verdict(FileChoice.SKIPPED, "empty")
         extension = extension_of(name)
         if extension not in self._limits.extensions and name.lower() not in self._names:
-            problem = f"the target does not take .{extension} files"
+            problem = f"the target doesn't accept .{extension} files"
             if not extension:
-                problem = "the target does not take files without an extension"
+                problem = "the target doesn't accept files without an extension"
             if included is None:
                 return Verdict(FileChoice.SKIPPED, problem, "formats")
             # A person named it, so its absence is a failure (exit 1).
@@ -472,7 +475,7 @@ class Rules:
         for layer in self._layers:
             if line := layer.decide(path, is_folder):
                 return line
-        # Each default is one name, so a single expression for all of them settles nearly every file.
+        # Each default is one name, so a single expression for all of them decides about nearly every file.
         name = path.rpartition("/")[2]
         if name in self._named or not self._gate.fullmatch(name):
             return None

@@ -1,7 +1,8 @@
-"""Text for people and protocols: make it printable, quote it for a shell, put sizes and spans in words. Pure.
+"""Formats text for people and protocols: makes it printable, quotes it for a shell, writes sizes and
+durations. Pure.
 
-Strangers write most of the text that kbsync shows: file names, answers of services. None of it may move a
-terminal's cursor, forge a line of the log or hide what it says.
+Strangers write most of the text that kbsync shows: file names, responses of services. None of it may move a
+terminal's cursor, forge a line of the log or hide its own content.
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ def extension_of(path: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line: controls and unseen characters as escapes, bytes that are not UTF-8 as `\\xff`."""
+    """Return `text` on one line: controls and invisible characters as escapes, bytes that are not UTF-8 as
+    `\\xff`."""
     return text if text.isprintable() else _HARMFUL.sub(_escape, text)
 
 
 def printable_lines(text: str) -> str:
-    """Return `text` with its line ends and tabs kept, otherwise as `printable`."""
+    """Return `text` with its line ends and tabs kept, otherwise as `printable` does."""
     return _HARMFUL_IN_LINES.sub(_escape, text)
 
 
 def shell_word(text: str) -> str:
-    """Return `text` quoted for a shell; if it isn't printable, in the form of bash and zsh."""
+    """Return `text` quoted for a shell; if it isn't printable, in the form that bash and zsh read."""
     if printable(text) == text:
         return shlex.quote(text)
     plain = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -55,7 +57,7 @@ def shell_command(words: Iterable[str]) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    """Escape as C and shells do: `\\x` for a byte, `\\u` for a character."""
+    """Escape a character as C and shells do: `\\x` for a byte, `\\u` for a character."""
     number = ord(match[0])
     if 0xDC80 <= number <= 0xDCFF:
         return f"\\x{number - 0xDC00:02x}"
@@ -65,7 +67,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 document`, `2 documents`, `1,204 documents`."""
+    """Return a number with its noun: `1 document`, `2 documents`, `1,204 documents`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -80,7 +82,7 @@ def sized(size: int) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """Return a span of time for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    """Return a duration for people: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
@@ -96,7 +98,7 @@ def number_in(text: str) -> int | None:
 
 
 def cursor(path: str) -> str:
-    """Return a path as a query can carry it: it may be no Unicode."""
+    """Return a path in a form that a query can carry, since it may not be valid Unicode."""
     return base64.urlsafe_b64encode(os.fsencode(path)).decode()
 
 
@@ -109,5 +111,5 @@ _FIT = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def fits_header(value: str) -> bool:
-    """Printable ASCII, not empty, no spaces at either end."""
+    """Return whether the text is printable ASCII, not empty, without spaces at either end."""
     return _FIT.fullmatch(value) is not None

@@ -265,6 +265,6 @@ def test_every_reason_to_leave_files_out_is_named(place: Place) -> None:
     place.write("empty.md", "")
     out = place.run("init", "docs").out
     for extension in ("exe", "bin", "iso", "dll", "o"):
-        assert f"the target does not take .{extension} files" in out
+        assert f"the target doesn't accept .{extension} files" in out
     for reason in ("*~", "*.tmp", "*.bak", "hidden", "empty"):
         assert reason in out

@@ -149,7 +149,7 @@ def test_empty_files_symlinks_and_special_files_are_skipped(size: int, kind: Fil
 
 
 def test_a_format_that_is_not_taken_is_skipped_unless_it_was_asked_for() -> None:
-    assert rules().verdict("a.exe", 5, FileKind.FILE).reason == "the target does not take .exe files"
+    assert rules().verdict("a.exe", 5, FileKind.FILE).reason == "the target doesn't accept .exe files"
     assert choice(rules(), "a.exe") is FileChoice.SKIPPED
     assert choice(rules(), "Makefile") is FileChoice.SKIPPED
     refused = rules(["*.md", "*.exe"]).verdict("a.exe", 5, FileKind.FILE)

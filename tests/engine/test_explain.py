@@ -307,7 +307,7 @@ async def test_verify_plan_and_explain_say_the_same_of_a_refused_rename(renamed:
     [stale] = (await verified(renamed)).stale
     assert stale.path == NEW and f"was {OLD} when" in stale.why and "too large" in stale.why
     assert (
-        f"found by its old name, {OLD}, because the target refused it (too large)"
+        f"searchable by its old name, {OLD}, because the target refused it (too large)"
         in (await explained(renamed, NEW)).answer
     )
     plan = await planned(renamed)
