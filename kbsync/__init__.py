@@ -7,8 +7,7 @@ __version__ = "0.1.0"
 
 def revision() -> str:
     """Return the commit that this was built from; "" for an editable install or if the build did not know
-    it.
-    """
+    it."""
     place = os.path.join(os.path.dirname(__file__), "REVISION")  # noqa: PTH120 (pathlib takes long to load)
     try:
         with open(place, encoding="utf-8") as file:
@@ -18,13 +17,13 @@ def revision() -> str:
 
 
 def version_and_revision() -> str:
-    """Such as `0.1.0 (5c343f7d01ab)`."""
+    """Return version and commit, such as `0.1.0 (5c343f7d01ab)`."""
     built_from = revision()
     return f"{__version__} ({built_from})" if built_from else __version__
 
 
 def install_command(*packages: str, reinstall: bool = False) -> str:
-    """Return a command to paste that installs these packages in the versions this kbsync requires.
+    """Return a command to paste that installs these packages in the versions that this kbsync requires.
 
     `reinstall`: they are installed but damaged.
     """

@@ -38,16 +38,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kbsync")
 
 CHECK_STATE_EVERY = 5.0
-"""Seconds between two checks that the state is still the file that was opened."""
+"""Seconds between two checks that the state file is still the one that was opened."""
 
 STOP_SECONDS = 0.9
-"""Seconds for a mirror to end by itself: half a second for requests in flight, the rest to record them."""
+"""Seconds that a mirror gets to end by itself: half a second for requests in flight, the rest to record
+them."""
 
 RELOAD_SECONDS = 5.0
 """Maximum number of seconds for reading a config: resolving its paths may hang on a network mount."""
 
 HAS_DOCUMENT = (Status.READY, Status.INDEXING, Status.PENDING, Status.HELD, Status.KEPT)
-"""Files that have or will have a document."""
+"""Statuses of files that have or will have a document."""
 
 Reload = Callable[[], Installation]
 """Reloads the config; raises `UsageError` if it is invalid."""
@@ -131,7 +132,7 @@ class Daemon:
         self._stop.set()
 
     def read_config(self) -> None:
-        """Reload the config like SIGHUP."""
+        """Reload the config, as on SIGHUP."""
         self._hangup.set()
 
     def _receive(self, number: int) -> None:
@@ -169,7 +170,7 @@ class Daemon:
             await asyncio.wait(waiting, timeout=CHECK_STATE_EVERY, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
-            # Somebody may have deleted or replaced the state: writes to the old file would be lost.
+            # Somebody may have deleted or replaced the state, so that writes to the old file would be lost.
             if not store.is_there and not self._state_lost.is_set():
                 detail = f"{store.path} was removed or replaced; restarting with the file now there"
                 log.error("state.lost", detail=detail)
@@ -182,7 +183,8 @@ class Daemon:
         await self._end(list(self._mirrors))
 
     async def _log_watching(self, store: StateStore) -> None:
-        """Log what is watched once every folder was compared: before that, documents are not counted."""
+        """Log what is watched once every folder was compared, because before that, documents are not
+        counted."""
         for mirror in list(self._mirrors.values()):
             await mirror.loop.compared.wait()
         http, mirrors = self._installation.config.http, list(self._running.values())
@@ -243,7 +245,7 @@ class Daemon:
     # -- the config and its secrets, read again ---------------------------------------------------------
 
     async def _take_reload_message(self, store: StateStore) -> None:
-        """Handle messages of commands that changed the config like SIGHUP, also at a terminal."""
+        """Handle the messages of commands that changed the config like SIGHUP, also at a terminal."""
         with contextlib.suppress(StateError):
             if not (numbers := await store.read(lambda tx: tx.inbox.reloads())):
                 return
@@ -257,7 +259,7 @@ class Daemon:
             self._hangup.set()
 
     async def _reload_requested(self, store: StateStore) -> None:
-        """Reload what SIGHUP or halted mirrors ask for. The whole config includes the secrets."""
+        """Reload what SIGHUP or halted mirrors request. The whole config includes the secrets."""
         requests = self._reloads.take()
         if self._hangup.is_set() or any(request.scope is ReloadScope.CONFIG for request in requests):
             self._hangup.clear()
@@ -306,7 +308,7 @@ class Daemon:
             self._on_config(new.config)
 
     async def _read(self) -> Installation:
-        """Raises `UsageError` or `OSError`."""
+        """Read the config. Raises `UsageError` or `OSError`."""
         self._reading = asyncio.create_task(run_detached(self._reload))
         try:
             async with asyncio.timeout(RELOAD_SECONDS):

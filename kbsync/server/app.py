@@ -4,8 +4,8 @@ It runs in its own thread and loop, so each query to a mirror goes through `_ask
 Imported only if the config has `http:`, because it imports Starlette.
 
 A GET reads. A POST puts a message in the inbox, like a command. Another site's page can make a browser send
-requests, so a POST must come from our own page, and prove it with a header that has a value only our page can
-read.
+requests, so a POST must prove that it comes from our own page, by a header with a value that only our page
+can read.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
 
 
 class AssistantRoute:
-    """The application for assistants, made at the first request, because importing the protocol is slow."""
+    """The application for assistants, created at the first request, because importing the protocol is
+    slow."""
 
     def __init__(self, make: MakeAssistants | None, opened: OpenMirrors, ask: Ask) -> None:
         self._make = make and partial(make, opened, ask)
@@ -147,11 +148,11 @@ class RunningMirrors:
 
 
 class ListenerApp:
-    """The application for one start of the listener. Made in the mirrors' loop.
+    """The application for one start of the listener. Created in the mirrors' loop.
 
-    `installation`: that of the mirrors. `runs`: the running mirrors by name, updated as they start and end.
-    `assistants` makes the application for assistants. `token` may change at any time; `csrf_token` differs
-    at each start.
+    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
+    start and end. `assistants` creates the application for assistants. `token` may change at any time;
+    `csrf_token` differs at each start.
     """
 
     def __init__(
@@ -307,7 +308,7 @@ class ListenerApp:
         return json_answer(await self.views.history(names, _path_in(given, "key"), limit))
 
     async def events(self, _request: Request) -> EventStream:
-        """The event stream."""
+        """Return the event stream."""
         client = self.hub.join()
         if client is None:
             raise HTTPException(503, "too many pages are open")
@@ -403,8 +404,8 @@ class ListenerApp:
         await asyncio.to_thread(wake, self._state_dir)
 
     async def _hurry(self, mirror: str, ids: Collection[str]) -> None:
-        """Poll these documents soon: a service called back about them. If that fails, the usual polling
-        covers them."""
+        """Schedule an early poll of documents that a service called back about. If that fails, the usual
+        polling covers them."""
         run = self._runs.get(mirror)
         if run is None or run.bound is None:
             return
@@ -419,7 +420,7 @@ class ListenerApp:
 
 @cache
 def content(name: str) -> bytes:
-    """Return one of `TYPES`."""
+    """Return the content type for a file: one of `TYPES`."""
     return files("kbsync.server").joinpath("static", name).read_bytes()
 
 

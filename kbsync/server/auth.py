@@ -18,7 +18,7 @@ ASSETS = "/assets/"
 ASSISTANTS = "/mcp"
 
 OPEN = ("/healthz", CALLBACK_PATH)
-"""Paths that need no token: the health check for load balancers, and paths that are secrets themselves."""
+"""Paths that need no token: the health check for load balancers, and paths that are themselves secrets."""
 
 CONTENT_SECURITY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -68,7 +68,7 @@ class AccessControl:
         if path.startswith(OPEN):
             return None
         is_api, token, host = path.startswith(API), self._token(), headers.get("host", "")
-        # Allow requests from our page or typed by a person. An image on another page could start costly
+        # Allow requests from our page or typed by a user. An image on another page could start costly
         # searches.
         if is_api and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return refusal("the request comes from another site", 403)

@@ -34,11 +34,11 @@ _EVENT = "knowledge_construction"
 _LONGEST_ID = 64
 
 Deliver = Callable[[str, Collection[str]], Awaitable[None]]
-"""Receives a mirror's name and document ids, in the mirrors' loop."""
+"""Called with a mirror's name and document ids, in the mirrors' loop."""
 
 
 class CallbackQueue:
-    """Passes the ids of called documents to `loop`, at most once in `EVERY` seconds.
+    """Passes the ids from callbacks to `loop`, at most once every `EVERY` seconds.
 
     A service may call separately for each of thousands of documents.
     """

@@ -1,7 +1,7 @@
 """The event stream: sends the state of all mirrors to each open page whenever it changes.
 
 Each event has the whole state, so a page may miss some: a slow page gets the latest event, and a page that
-reads nothing for `SLOWEST` seconds is disconnected. It delays no mirror and no other page.
+reads nothing for `SLOWEST` seconds is disconnected. The stream delays no mirror and no other page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ ANYWAY_EVERY = 30.0
 """Seconds after which an event is sent even without changes, in case a page is out of date."""
 
 HEARTBEAT = 1.0
-"""Maximum number of seconds between two messages: without one, a page assumes that kbsync is gone."""
+"""Maximum number of seconds between two messages; after a longer silence, a page assumes that kbsync is
+gone."""
 
 SLOWEST = 10.0
 ABORT = "kbsync.abort"

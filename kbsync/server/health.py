@@ -1,5 +1,5 @@
-"""/healthz: whether the mirrors' loop runs. /readyz: whether each mirror has finished its first pass and none
-is halted.
+"""/healthz reports whether the mirrors' loop runs, /readyz whether each mirror has finished its first pass
+and none is halted.
 
 Nothing here waits longer than `PATIENCE` for a mirror.
 """
@@ -25,7 +25,7 @@ from kbsync.state.mirrors import Halt
 
 PATIENCE = 2.0
 FRESH = 1.0
-"""Seconds for which a result is cached, however many clients ask."""
+"""Seconds for which a result is cached, however many clients request it."""
 UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 
@@ -37,7 +37,7 @@ class MirrorReadiness:
     obstacle: Halt | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The JSON for `/readyz`."""
+        """Return the JSON for `/readyz`."""
         why = asdict(self.obstacle) if self.obstacle else {}
         return {"name": self.name, "ready": not why, **why}
 
@@ -60,7 +60,8 @@ class Readiness:
             halt = await run.store.read(lambda tx: find_halt(tx, run))
             if halt is None and run.is_paused:
                 return MirrorReadiness(run.settings.name)
-            # One whole comparison, carried out, is enough; later changes don't make the mirror unready again.
+            # One whole comparison whose work is done is enough; later changes don't make the mirror unready
+            # again.
             is_open = halt is None and run.has_compared and run not in self._passed
             if is_open and run.bound is not None and await run.bound.is_done():
                 self._passed.add(run)
@@ -85,7 +86,7 @@ class HealthRoutes:
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
-        """200 while the mirrors' loop runs."""
+        """Return 200 while the mirrors' loop runs."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)

@@ -1,7 +1,7 @@
 """The daemon's HTTP listener: opened, moved and closed according to the config.
 
-It serves from its own thread and loop. So no request delays a mirror, a stuck mirror delays no response, and
-/healthz can report that the mirrors' loop is stuck.
+It serves from a thread and loop of its own, so no request delays a mirror, a stuck mirror delays no response,
+and /healthz can report that the mirrors' loop is stuck.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class ServerThread:
         self._thread = threading.Thread(target=self._run, name="kbsync-http", daemon=True)
 
     def start(self) -> None:
-        """Start, and return when it serves. Raises `UsageError` after `START_SECONDS`."""
+        """Start the thread, and return when it serves. Raises `UsageError` after `START_SECONDS`."""
         self._thread.start()
         if not self._server.up.wait(START_SECONDS):
             self.stop()
@@ -124,11 +124,11 @@ class ServerThread:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it serves."""
+        """Return whether the thread still serves."""
         return self._thread.is_alive()
 
     def wait(self) -> None:
-        """Return when it has ended."""
+        """Return when the thread has ended."""
         self._thread.join()
 
     def stop(self) -> None:
@@ -169,7 +169,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
         sockets = []
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in addresses):
             try:
-                # An IPv6 socket doesn't bind the IPv4 port, which has its own socket.
+                # An IPv6 socket doesn't bind the IPv4 port, which has a socket of its own.
                 one = socket.create_server(address, family=family, backlog=BACKLOG)
             except OSError as error:
                 shown, number = str(address[0]), str(address[1])
@@ -185,8 +185,8 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 class HttpListener:
     """The current listener. Call its methods in the mirrors' loop, once that runs.
 
-    `installation`: that of the mirrors. `runs`: the running mirrors by name, updated as they start and end.
-    `assistants` makes the application for assistants, if any.
+    `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
+    start and end. `assistants` creates the application for assistants, if any.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Counts events since the daemon started, for Prometheus and for the latest changes on the page.
 
-The counts exist only in memory, in the mirrors' loop; a finished document costs a few additions. Each request
-renders the text for Prometheus. `LoopMonitor` tells other threads whether the loop still runs.
+The counts exist only in memory, in the mirrors' loop; counting a finished document costs a few additions.
+Each request renders the text for Prometheus. `LoopMonitor` shows other threads whether the loop still runs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LAST_CHANGES = 30
 class CounterSnapshot:
     """The counts at one moment. Requests are by target, all else by mirror.
 
-    `uploaded`: bytes of documents. `changes`: as the page shows them, oldest first.
+    `uploaded`: bytes of documents. `changes`: the latest changes as the page shows them, oldest first.
     """
 
     requests: Mapping[str, Meter] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class MetricFigures:
             "Time of the last comparison of the whole folder; absent before the first.",
             labels=("mirror",),
         )
-        paused = GaugeMetricFamily("kbsync_paused", "1 while a person paused the mirror.", labels=("mirror",))
+        paused = GaugeMetricFamily("kbsync_paused", "1 while a user paused the mirror.", labels=("mirror",))
         for one in self.mirrors:
             paused.add_metric((one.name,), float(one.pause is not None))
             for state, n in one.documents.to_json().items():
@@ -145,7 +145,7 @@ class Counters:
         self._changes: deque[dict[str, object]] = deque(maxlen=LAST_CHANGES)
 
     def attend(self, run: Mirror) -> None:
-        """Count this mirror from now on."""
+        """Count this mirror's events from now on."""
         self._runs.add(run)
         self._freshness.setdefault(run.settings.name, Histogram(FRESHNESS))
         run.on_event = partial(self._note, run, run.on_event)
@@ -194,11 +194,11 @@ class Counters:
 BEAT_EVERY = 1.0
 STALLED_AFTER = 10.0
 """Seconds without a heartbeat after which the loop counts as stuck. Even a long step, such as opening a large
-state, takes less time."""
+state, takes less."""
 
 
 class LoopMonitor:
-    """Tells other threads whether the mirrors' loop still runs. `steady` is a clock in seconds."""
+    """Shows other threads whether the mirrors' loop still runs. `steady` is a clock in seconds."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady

@@ -33,7 +33,7 @@ from kbsync.state.mirrors import Halt
 NO_HALT = Halt("", "", "")
 
 GATHER = 5.0
-"""Seconds from the first failure to its notification: a pass may have many failures."""
+"""Seconds from the first failure to its notification, because a pass may have many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
 """Seconds between two notifications of one mirror and kind, and the maximum while delivery fails."""
@@ -166,7 +166,7 @@ class PendingNotices:
                 if news.shown.reason and "halted" in on:
                     yield Notice("halted", name, news.shown_at, news.shown)
                 elif not news.shown.reason and "recovered" in on:
-                    # The detail and the fix would ask for something that is already done.
+                    # The detail and the fix would ask for something that the user has already done.
                     yield Notice("recovered", name, news.shown_at, Halt(news.notified.reason, "", ""))
             if news.count and now >= news.failures.not_before and "quarantined" in on:
                 documents = tuple(news.documents)
@@ -188,7 +188,7 @@ class PendingNotices:
 
 
 class Undelivered(Exception):
-    """A notification could not be delivered; `str()` gives the reason, without arguments or URL."""
+    """A notification could not be delivered; `str()` says why, without arguments or URL."""
 
 
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
@@ -203,7 +203,7 @@ async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT)
         )
     )
     try:
-        # Shielded: a command whose start is cancelled half-way would keep running.
+        # Shielded, because a command whose start is cancelled half-way would keep running.
         process = await asyncio.shield(starting)
     except asyncio.CancelledError:
         with contextlib.suppress(OSError):
@@ -265,7 +265,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
 
 
 def body_of(notice: Notice) -> bytes:
-    """One JSON document on one line."""
+    """Return the notification as one JSON document on one line."""
     return (json.dumps(notice.to_json(), ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 

@@ -34,5 +34,5 @@ def json_answer(payload: Any, status: int = 200, headers: dict[str, str] | None 
 
 
 def refusal(why: str, status: int) -> Response:
-    """The response `{"error": why}`."""
+    """Return the response `{"error": why}`."""
     return json_answer({"error": why}, status)

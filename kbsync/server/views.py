@@ -1,6 +1,7 @@
-"""What the page, the API and the metrics show: read from the state, and counted in the mirrors' loop.
+"""Builds the data for the page, the API and the metrics: read from the state, and counted in the mirrors'
+loop.
 
-It reads the state on its own connection and thread, so that no mirror waits for a reader.
+It reads the state on a connection and thread of its own, so that no mirror waits for a reader.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 
 class StateReader:
-    """The current state file; an empty state if it doesn't exist yet, or is just being created."""
+    """Reads the current state file; an empty state if it doesn't exist yet, or is just being created."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -112,8 +113,8 @@ class HeldList:
 
 
 def held_list(tx: Tx, name: str, kind: str) -> HeldList:
-    """Return a mirror's held documents that aren't approved yet. Reads all of them, so call it only for a
-    person."""
+    """Return a mirror's held documents that aren't approved yet. This reads all of them, so call it only if a
+    user asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
     # The version changes with anything in the list, so a user approves only what was shown (promise 5).
@@ -145,9 +146,8 @@ class DocumentPage:
 
 
 class MirrorView:
-    """Views of one mirror in one consistent state. Each view takes constant time, however many files it
-    has.
-    """
+    """Builds views of one mirror in one consistent state. Each takes constant time, however many files the
+    mirror has."""
 
     def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
         """Prepare the views. `cure` writes a command that can be pasted; `now` is in epoch seconds."""

@@ -1,4 +1,4 @@
-"""Hints: which paths to check again. A hint claims nothing about a file (ADR 10).
+"""Hints: paths to check again. A hint claims nothing about a file (ADR 10).
 
 Paths are relative to the mirror's root with `/` between parts; the root itself is `""`.
 """
@@ -39,7 +39,7 @@ def ancestors(path: str) -> Iterator[str]:
 
 
 class HintSet:
-    """Waiting hints, oldest first, each once. A full set is dropped: then everything must be checked.
+    """Waiting hints, oldest first, each once. A full set is dropped, and then everything must be checked.
 
     A waiting TREE covers every FILE and TREE at or below it, a GONE_TREE every GONE_TREE below it.
     """

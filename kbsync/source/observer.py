@@ -1,7 +1,8 @@
-"""One observer of a tree: the kernel's events as hints, signs that some are lost, and inotify's limits.
+"""Observes a tree: turns the kernel's events into hints, notices when some are lost, and reads inotify's
+limits.
 
-Nothing here waits on the event loop. Making, starting and stopping an observer may take seconds and belongs
-in its own thread.
+Nothing here waits on the event loop. Creating, starting and stopping an observer may take seconds and belongs
+in a thread of its own.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class InotifyLimits:
 
 
 def read_limits(folder: Path = _SYSCTL) -> InotifyLimits:
-    """The limits in force now."""
+    """Return the current limits."""
 
     def number(name: str) -> int | None:
         try:
@@ -133,7 +134,7 @@ def too_few_watches(watches: int | None, directories: int) -> Obstacle:
 
 
 def start_obstacle(error: OSError, limits: InotifyLimits, directories: int) -> Obstacle:
-    """Why watching couldn't start."""
+    """Return why watching couldn't start."""
     if error.errno == errno.ENOSPC:
         return too_few_watches(limits.watches, directories)
     if error.errno != errno.EMFILE:
@@ -163,10 +164,12 @@ EVENTS: list[type[FileSystemEvent]] = [
     DirDeletedEvent,
     DirMovedEvent,
 ]
-"""Without this filter the kernel also queues every open, our own reads included (promise 4)."""
+"""Without this filter, the kernel also queues an event for every open, including our own reads (promise
+4)."""
 
 OWN_EVENTS: list[type[FileSystemEvent]] = [FileClosedEvent]
-"""In the state directory only closed files count: kbsync writes the state file there all the time."""
+"""In the state directory, only closing a file counts, because kbsync writes the state file there all the
+time."""
 
 Ignores = Callable[[str], bool]
 Post = Callable[[tuple[Hint, ...]], object]
@@ -190,14 +193,14 @@ class TroubleKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WatchTrouble:
-    """One problem, with a sentence for a person."""
+    """One problem, with a sentence for users."""
 
     kind: TroubleKind
     text: str
 
     @property
     def is_of_root(self) -> bool:
-        """The folder itself can't be checked now."""
+        """Whether the trouble is that the folder itself can't be checked now."""
         return self.kind in (
             TroubleKind.ROOT_MISSING,
             TroubleKind.ROOT_UNREADABLE,
@@ -206,9 +209,9 @@ class WatchTrouble:
 
 
 class KernelReader(InotifyFD):
-    """The thread that reads the kernel's events. It records what the library only logs or swallows.
+    """The thread that reads the kernel's events. It records errors that the library only logs or swallows.
 
-    Set by this thread, or the one that starts the observer; read by the watcher.
+    Set by this thread, or by the one that starts the observer; read by the watcher.
     """
 
     def __init__(self) -> None:
@@ -218,7 +221,7 @@ class KernelReader(InotifyFD):
         super().__init__()
 
     def run(self) -> None:
-        """Read until stopped; an exception ends the thread and is kept as `crash`."""
+        """Read events until stopped. An exception ends the thread and is stored as `crash`."""
         try:
             super().run()
         except Exception as error:
@@ -227,8 +230,8 @@ class KernelReader(InotifyFD):
     def handle_event(self, event: InotifyEvent) -> None:
         """Forward an event, except an overflow.
 
-        After an overflow the library sets every watch again, which queues an event for each: in a large tree
-        one overflow leads to the next. The watcher starts another observer instead.
+        After an overflow, the library sets every watch again, which queues an event for each, so in a large
+        tree one overflow leads to the next. The watcher starts another observer instead.
         """
         if event.is_queue_overflow:
             self.overflowed = True
@@ -238,7 +241,8 @@ class KernelReader(InotifyFD):
     def add_callback(
         self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
     ) -> WatchDescriptor:
-        """Watch a directory. Raises OSError, which the library ignores for all directories but the root."""
+        """Watch a directory. Raises OSError, which the library ignores for all directories except the
+        root."""
         try:
             return super().add_callback(path, mask, callback, id_)
         except OSError as error:
@@ -290,7 +294,7 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
     wanted_hints = []
     for name, kind in hints:
         path = os.fsdecode(name)
-        # The root's identity shows what happens to the root itself.
+        # Changes of the root itself are detected by its identity.
         below = path[len(prefix) :] if path.startswith(prefix) else ""
         if below and not ignores(below):
             wanted_hints.append(Hint(below, kind))
@@ -298,7 +302,7 @@ def hints_of(event: FileSystemEvent, root: str, ignores: Ignores) -> tuple[Hint,
 
 
 class TreeEvents(FileSystemEventHandler):
-    """Posts hints from the library's thread. Never raises: an exception would end that thread."""
+    """Passes hints on from the library's thread. Never raises, because an exception would end that thread."""
 
     def __init__(self, root: str, ignores: Ignores, post: Post) -> None:
         self.heard = 0

@@ -1,7 +1,7 @@
 """Stable reads (promise 8): bytes count only if the file is the same before, during and after the read.
 
 The bytes are kept from the moment they were hashed until they are sent. A read can't detect a writer that
-pauses in the middle; the quiet time before the read is for that.
+pauses in the middle; that is why a file must be quiet before it is read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IN_MEMORY = 256 * 1024
 
 
 class Spooled:
-    """A `contract.Body` with the digest and the stamp of its bytes; close it, or use `with`."""
+    """The bytes of a file, with their digest and stamp, as a `contract.Body`. Close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
         """`content`: the bytes, or a descriptor of a file without a name; `close` closes it."""
@@ -62,7 +62,8 @@ class Spooled:
 
 
 class Spool:
-    """Hashes the pieces of one file and, given a folder, keeps them; `finish` makes a `Spooled` of them."""
+    """Hashes the pieces of one file and, given a folder, stores them; `finish` returns them as a
+    `Spooled`."""
 
     def __init__(self, path: str, folder: Path | None = None, mark: int = -1, room: int = 0) -> None:
         """Prepare to collect the bytes. Errors name `path`. `mark`: see `prefix`. Without `folder`, writes
@@ -123,7 +124,7 @@ class Spool:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Discard what was not handed over."""
+        """Discard the bytes that `finish` has not returned."""
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -162,7 +163,7 @@ class StableDigest:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first bytes of a growing file, as an earlier read saw them."""
+    """The first bytes of a growing file, as an earlier read returned them."""
 
     size: int
     digest: str
@@ -170,7 +171,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Unstable:
-    """The file changed during the read: try again later. `sample` is from the last read that held still."""
+    """The file changed during the read: try again later. `sample` is from the last read without a change."""
 
     reason: str
     sample: Sample | None = None
@@ -185,7 +186,7 @@ class UnreadableFile:
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
-    """Nothing is at that path."""
+    """Nothing exists at that path."""
 
 
 ReadProblem = Unstable | UnreadableFile | Vanished
@@ -243,11 +244,11 @@ def copy_growing(
     previous: Sample | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Spooled | ReadProblem:
-    """Return a copy of a file that never gets quiet, if it only grows or holds still for a moment.
+    """Return a copy of a file that never gets quiet, if it only grows or pauses for a moment.
 
     Accepts the bytes of a stable read that begin with an earlier sample: `previous`, or that of a read
-    `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise Unstable,
-    with a sample for the next time. Raises StateError as `copy_stable` does.
+    `BETWEEN_READS` before, whose digest is the same if nothing was written in between. Otherwise raises
+    Unstable, with a sample for the next time. Raises StateError as `copy_stable` does.
     """
     sample = previous
     for attempt in range(_TRIES):
@@ -290,7 +291,7 @@ def _read(
                 return _NO_FILE
             before = stamp_of(status)
             if expected not in (None, before) or size not in (None, before.size):
-                return Unstable("changed since it was looked at")
+                return Unstable("changed since it was checked")
             remaining = before.size + 1  # one byte beyond its size, so that reading a growing file ends
             buffer = memoryview(bytearray(min(PIECE, remaining)))
             while remaining and (count := os.readv(fd, [buffer[:remaining]])):
@@ -313,7 +314,8 @@ def _read(
 
 
 def _has_stamp(stamp: Stamp, status: os.stat_result) -> bool:
-    """Return whether both are equal; cheaper than another stamp, and called twice for each file."""
+    """Return whether both stamps are equal; cheaper than creating another stamp, and called twice for each
+    file."""
     return (
         status.st_mtime_ns == stamp.mtime_ns
         and status.st_ctime_ns == stamp.ctime_ns

@@ -1,4 +1,4 @@
-"""The root of a mirror: which folder it is, its mounts, and how folders below it are opened.
+"""The root of a mirror: how it is identified, its mounts, and how folders below it are opened.
 
 A file system is called shared if others can change it without this kernel: on the network, on the host of a
 virtual machine, in FUSE. The kernel doesn't report every change there.
@@ -25,7 +25,7 @@ def mounts_below(root: Path) -> frozenset[str]:
 
 
 def mount_of(fd: int) -> Mount | None:
-    """Return the mount that `fd` was opened through: right even if one mount hides another."""
+    """Return the mount through which `fd` was opened, which is right even if one mount hides another."""
     match = re.search(r"^mnt_id:\s*(\d+)", Path(f"/proc/self/fdinfo/{fd}").read_text(), re.MULTILINE)
     number = int(match[1]) if match else -1
     return next((mount for mount in mounts() if mount.id == number), None)
@@ -85,17 +85,18 @@ _FIXES = {
 }
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that say nothing about the file to open."""
+"""Errors that are not about the file to open."""
 
 
 class RootTrouble(KbsyncError):
-    """The root of a mirror can't be used now; `halt` is the contract's word for it."""
+    """The root of a mirror can't be used now. `halt` is the contract's word for it."""
 
     halt = "folder-missing"
 
 
 def identify(root: Path) -> RootIdentity:
-    """Identify `root`, through a symlink as well; raises RootTrouble: missing, not a directory, unreadable.
+    """Identify `root`, through a symlink as well. Raises RootTrouble if it is missing, not a directory or
+    unreadable.
 
     Also raises ShortageError, which says nothing about the root.
     """
@@ -122,7 +123,7 @@ def compare(stored: RootIdentity, current: RootIdentity, *, within_run: bool = F
 
     The device number is compared only `within_run`, because it may change with every mount.
     """
-    # Unmounting a disk leaves an empty folder: all files would look deleted (promise 5).
+    # Unmounting a disk leaves an empty folder, so all files would look deleted (promise 5).
     if stored.is_mount != current.is_mount:
         return (
             "it was a mount point and no longer is one" if stored.is_mount else "something is mounted over it"
@@ -167,10 +168,10 @@ def descend(root_fd: int, folder: str) -> int:
 
 
 class FolderStack:
-    """Open folders from a root down to one folder, a bounded number of them at any depth.
+    """Open folders from a root down to one folder; the number of descriptors is bounded at any depth.
 
-    `enter` moves it, depth first. A folder closed on the way down is opened again on the way up, name by
-    name, and must then be the same folder.
+    `enter` moves to another folder, depth first. A folder closed on the way down is opened again on the way
+    up, name by name, and must then be the same folder.
     """
 
     HELD = 64
@@ -186,7 +187,8 @@ class FolderStack:
         return "/".join([*self._names[: depth - 1], name]) if depth else ""
 
     def enter(self, depth: int, name: str) -> int:
-        """Go to `name` in the folder at `depth` - 1 of the current path; return its descriptor, kept here.
+        """Go to `name` in the folder at `depth` - 1 of the current path. Returns its descriptor, which stays
+        open here.
 
         Depth 0 is the root. Raises OSError, and then stays in the folder at `depth` - 1.
         """
@@ -225,7 +227,7 @@ class FolderStack:
         """Return the descriptor at `depth`; opens the folders on the way to it again if needed."""
         if self._fds[depth] < 0:
             above = next(level for level in range(depth, -1, -1) if self._fds[level] >= 0)
-            # Another folder of that name has other files, which must not be taken for those of the first.
+            # Another folder of that name has other files, which must not be mistaken for those of the first.
             for level in range(above + 1, depth + 1):
                 fd = os.open(self._names[level - 1], FOLDER, dir_fd=self._fds[level - 1])
                 status = os.fstat(fd)

@@ -1,8 +1,8 @@
 """Finds the differences between a folder on disk and its stored rows, one directory at a time.
 
 A directory is listed through its descriptor and compared, as one set of rows, with its stored rows; only
-differences leave this module. Memory holds one directory and the names of those still to visit. It runs in a
-single thread: one `stat` a file takes most of the time, and more threads only contend.
+differences leave this module. Memory holds one directory and the names of those still to visit. A scan runs
+in a single thread: `stat` takes most of the time, and more threads would only contend.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class FolderListing:
     With a `problem` it couldn't be listed: everything below is unknown, and `version` and all other fields
     are empty. `changed`: entries that are new or have another stamp, or all entries if the directory is
     `new`, stored under another version (`reselect`), or at or below one that had a problem before.
-    `gone_folders`: no longer there. `excluded_folders`: there, but the rules no longer enter them. `rules`
-    apply in it.
+    `gone_folders`: no longer on disk. `excluded_folders`: on disk, but the rules no longer enter them.
+    `rules` apply in it.
     """
 
     path: str
@@ -96,7 +96,7 @@ class ScanSummary:
 class _Folder:
     """A folder to list, and its content once it was listed.
 
-    Very many may wait, so the fields of the second part don't exist before.
+    Very many folders may wait, so the fields of the second part are set only when it is listed.
     """
 
     depth: int  # below the root
@@ -152,7 +152,8 @@ class _RacedAway(Exception):
 
 
 class Scan(Iterator[FolderListing]):
-    """Compares a folder, and everything below it, with the stored rows. `summary` counts as it goes."""
+    """Compares a folder, and everything below it, with the stored rows. `summary` counts the results so
+    far."""
 
     def __init__(
         self, root: Path, stored: StoredTree, rules: Rules, *, start: str = "", deep: bool = False
@@ -161,7 +162,7 @@ class Scan(Iterator[FolderListing]):
 
         `rules` are those of the config; the scan reads ignore files on the way. `deep`: report every
         directory, with every regular file in `changed`, to be hashed again. A `start` that doesn't exist, or
-        that the rules don't enter, gives nothing: a scan of its parent would report it.
+        that the rules don't enter, yields nothing, because a scan of its parent would report it.
         """
         self.summary = ScanSummary()
         self._root = root
@@ -229,7 +230,7 @@ class Scan(Iterator[FolderListing]):
         return [folder]
 
     def _enter(self, folder: _Folder) -> None:
-        """Open a folder and read its rules. Raises _RacedAway and _Blocked; may then be tried again."""
+        """Open a folder and read its rules. If it raises _RacedAway or _Blocked, it may be called again."""
         folder.path = self._stack.path_to(folder.depth, folder.name)
         try:
             folder.fd = self._stack.enter(folder.depth, folder.name)

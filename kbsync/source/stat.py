@@ -58,7 +58,7 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
                 finally:
                     os.close(fd)
             except (NotADirectoryError, FileNotFoundError):
-                # Only here, where the root could be entered, may a path be called gone (promise 5).
+                # Only here, after the root could be entered, may a path count as gone (promise 5).
                 return PathStat(Presence.MISSING)
             except OSError as error:
                 return _unknown(error_words_at(error))
@@ -70,9 +70,8 @@ def stat_path(root: Path, path: str, identity: RootIdentity | None = None) -> Pa
 def stat_exactly(
     root: Path, paths: Iterable[str], identity: RootIdentity | None = None
 ) -> list[tuple[str, PathStat]]:
-    """Return `stat_path` for paths that should be gone: a path that exists only in another spelling is
-    MISSING.
-    """
+    """Check a path that should be gone, as `stat_path` does; a path that exists only in another spelling is
+    MISSING."""
     results = [(path, stat_path(root, path, identity)) for path in paths]
     aliases = find_aliases(root, [path for path, result in results if result.presence is Presence.PRESENT])
     return [(path, PathStat(Presence.MISSING) if path in aliases else result) for path, result in results]
@@ -122,7 +121,7 @@ def _aliases_in(fd: int, names: Collection[str]) -> set[str]:
                 spellings.setdefault(spelling, []).append(entry.name)
 
     def is_alias(name: str) -> bool:
-        # A late listing, as on a network, proves nothing: the listing must contain the entry itself.
+        # A late listing, as on a network, proves nothing, so the listing must contain the entry itself.
         listed_names = spellings.get(fold(name))
         if not listed_names:
             return False
@@ -166,7 +165,8 @@ def _check_mounts(root: Path, mount_points: Collection[str]) -> PathStat | None:
 
 
 class RulesUnknown(KbsyncError):
-    """An ignore file can't be used: what it excludes is unknown, so its folder stays as it is."""
+    """An ignore file can't be used. What it excludes is unknown, so the documents of its folder stay
+    unchanged."""
 
 
 def with_ignore_file(rules: Rules, folder: str, fd: int) -> Rules:
@@ -217,7 +217,7 @@ def stamp_of(status: os.stat_result) -> Stamp:
 
 
 def kind_of(mode: int) -> FileKind:
-    """Return the kind of entry that a stat's mode gives."""
+    """Return the kind of entry that a stat's mode describes."""
     if stat.S_ISREG(mode):
         return FileKind.FILE
     if stat.S_ISDIR(mode):

@@ -29,7 +29,8 @@ def wake(state_dir: Path) -> None:
 
 
 class WakeFile:
-    """The daemon's end of `wake`: calls `on_wake` on its event or, without events, when its times change."""
+    """Calls `on_wake` in the daemon on an event from `wake` or, without events, when the file's times
+    change."""
 
     def __init__(self, state_dir: Path, on_wake: Callable[[], None]) -> None:
         self._file = os.path.join(state_dir, WAKE)
@@ -49,7 +50,7 @@ class WakeFile:
             self.touched()
 
     def touched(self) -> None:
-        """The file was touched: call `on_wake`."""
+        """Call `on_wake`, because the file was touched."""
         self._last_times = self._times()
         self._on_wake()
 

@@ -1,9 +1,8 @@
-"""Watches one folder: gives hints of what to check, and notices when hints can't be trusted.
+"""Watches one folder: yields hints about what to check, and notices when hints can't be trusted.
 
-Events are hints only (ADR 10). The watcher doesn't promise that none is lost but that it notices a loss:
-then it starts another observer and asks for a full rescan. Without events it polls: `rescan_every` gets
-shorter. Promises 1 and 5 depend on this: while the root can't be checked, or is another folder, nothing is
-deleted.
+Events are hints only (ADR 10). The watcher doesn't promise that none is lost but that it notices a loss: then
+it starts another observer and asks for a full rescan. Without events it polls: `rescan_every` gets shorter.
+Promises 1 and 5 depend on this: while the root can't be checked, or is another folder, nothing is deleted.
 """
 
 from __future__ import annotations
@@ -61,13 +60,13 @@ POLL_SHARE = 20.0
 TRY_AGAIN = 600.0
 """Seconds until events are tried again after a limit was reached."""
 ON_THE_WAY = 2.0
-"""Seconds that an event may take; the library delays each by half a second."""
+"""Maximum number of seconds that an event takes to arrive; the library delays each by half a second."""
 
 LOOK_SECONDS = 5.0
-"""Time limit of a check of the folder: a dead network mount never answers."""
+"""Time limit of a check of the folder, because a dead network mount never answers."""
 
 FREE_FAILURES = 3
-"""Failures after which another observer starts at once; after more, the pauses grow."""
+"""Number of failures after which another observer starts at once; after more, the pauses grow."""
 FAILURE_COUNTS = 600.0
 """Seconds for which a failure counts, and the longest pause after one."""
 
@@ -76,7 +75,8 @@ _JOIN_SECONDS = 5.0
 
 
 async def run_detached(call: Callable[[], T]) -> T:
-    """Run `call` in its own thread, because a dead network mount may block it; return or raise its outcome.
+    """Run `call` in a thread of its own, because a dead network mount may block it; return or raise its
+    outcome.
 
     If the caller is cancelled, the call continues and its outcome is dropped.
     """
@@ -112,7 +112,8 @@ class WatchReport:
 
 
 def device_and_inode(folder: Path) -> tuple[int, int]:
-    """Return what identifies the folder now at this path. Raises OSError, also if it may not be read."""
+    """Return the device and inode of the folder now at this path. Raises OSError, also if it may not be
+    read."""
     with opened_root(folder) as fd:
         status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -196,7 +197,7 @@ class Watch:
             await asyncio.wait_for(run_detached(self._close), _STOP_SECONDS)
 
     def _open(self) -> None:
-        # Each warning is unique and holds every watched path: megabytes on stderr about a harmless race.
+        # Each warning is unique and contains every watched path: megabytes on stderr about a harmless race.
         warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
         with self._lock:
             try:
@@ -220,7 +221,7 @@ class Watch:
                 observer.join(_JOIN_SECONDS)
 
     def trouble(self) -> WatchTrouble | None:
-        """Return what is wrong, the likeliest cause first; cheap."""
+        """Return the problem, the likeliest cause first; cheap."""
         observer = self._observer
         if observer is not None and observer.reader.overflowed:
             kind, words = TroubleKind.OVERFLOW, "more changed at once than the kernel queues"
@@ -235,17 +236,17 @@ class Watch:
         return WatchTrouble(kind, f"{self._folder}: {words}")
 
     def scan_started(self) -> None:
-        """A full scan begins."""
+        """Record that a full scan begins."""
         self._scan_began = self.heard
 
     def scan_ended(self) -> None:
-        """The last scan that began has finished."""
+        """Record that the last full scan has finished."""
         self._was_silent = self._last_scan_began == self._scan_began
         self._last_scan_began = self._scan_began
 
     @property
     def heard(self) -> int:
-        """Number of events of the folder that have arrived so far."""
+        """Return the number of events of the folder that have arrived so far."""
         return self._tree.heard
 
     @property
@@ -255,10 +256,10 @@ class Watch:
 
 
 class RootCheck:
-    """Checks whether the folder is still the same: it can vanish or be replaced without any event.
+    """Checks whether the folder is still the same, since it can vanish or be replaced without any event.
 
-    While `is_local` is set, checks at once (some microseconds); otherwise in a thread, because a dead network
-    mount never answers. At most one check is open.
+    While `is_local` is set, it checks at once (some microseconds); otherwise in a thread, because a dead
+    network mount never answers. At most one check is open.
     """
 
     def __init__(self, folder: Path, stat: Callable[[Path], tuple[int, int]]) -> None:
@@ -268,9 +269,8 @@ class RootCheck:
         self._open_check: asyncio.Task[tuple[int, int]] | None = None
 
     async def trouble(self, identity: RootIdentity | None) -> WatchTrouble | None:
-        """Return what is wrong with the folder now; None if it can be read and is that of `identity`, if
-        given.
-        """
+        """Return the problem with the folder now; None if it can be read and is that of `identity`, if
+        given."""
         folder = self._folder
         try:
             current = await self._check()
@@ -311,8 +311,8 @@ class RootCheck:
 class Watcher:
     """The watch on one folder. Call all methods in the loop's thread, and `check` every 1 to 2 seconds.
 
-    The order that loses nothing: `start`, `scan_started`, the scan, `scan_ended`; after that take hints, and
-    scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
+    The order that loses no change: `start`, `scan_started`, the scan, `scan_ended`; after that take hints,
+    and scan again when `rescan_wanted`, at the latest after `rescan_every` seconds.
     """
 
     def __init__(
@@ -370,13 +370,13 @@ class Watcher:
 
     @property
     def rescan_every(self) -> float:
-        """Seconds after which to scan the folder even without any event."""
+        """Return the seconds after which to scan the folder even without any event."""
         return self._rescan if self.report.mode is Mode.NATIVE else self._polling_pause()
 
     async def start(self, directories: int = 0) -> WatchReport:
-        """Start to watch; `directories`: how many the folder had when last scanned (0: unknown).
+        """Start to watch. `directories`: how many directories the folder had when last scanned (0: unknown).
 
-        Raises nothing about the folder or the kernel: the report says why there are no events.
+        Raises nothing about the folder or the kernel; the report says why there are no events.
         """
         async with self._lock:
             await self._close()
@@ -394,9 +394,9 @@ class Watcher:
             await self._close()
 
     async def check(self) -> list[WatchTrouble]:
-        """Check whether hints can be trusted; fixes what it can before it returns.
+        """Check whether hints can be trusted, and fix what is possible before returning.
 
-        Reports troubles of the root at every check while they last, others once. Cheap when all is well.
+        Reports problems of the root at every check while they last, others once. Cheap if there are none.
         """
         self._wake.check()
         async with self._lock:
@@ -432,7 +432,7 @@ class Watcher:
             return []
 
     def want_rescan(self, reason: str) -> None:
-        """Ask for a full rescan, as when a scan couldn't finish."""
+        """Request a full rescan, for example when a scan couldn't finish."""
         self.rescan_reason = self.rescan_reason or reason
 
     def scan_started(self) -> None:
@@ -469,11 +469,12 @@ class Watcher:
         elif not watch.is_silent:
             self._silent_since = None
         elif self._silent_since is not None and self._machine.clock() - self._silent_since >= ON_THE_WAY:
-            # With another observer: this one may be deaf although its threads run.
+            # Use another observer, because this one may be deaf although its threads run.
             await self._close()
             await self._open()
             missed = "a scan found changes that no event had reported"
-            # `native` wants events only, so there the next scan that finds changes raises the next doubt.
+            # With `native`, which only uses events, the next scan that finds changes restarts the watch
+            # again.
             if self._choice == "auto" and self.report.mode is Mode.NATIVE:
                 self._poll_as_well(Obstacle(missed, lasts=True))
             self.want_rescan(self.report.why or f"{self._root}: {missed}")

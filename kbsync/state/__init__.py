@@ -1,1 +1,1 @@
-"""The state file: all SQL about mirrors, files and uploads lives here."""
+"""The state file: all SQL about mirrors, files and uploads is in here."""

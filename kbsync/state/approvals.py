@@ -1,7 +1,7 @@
-"""What waits for the user's decision: deletions over the limits (see `removals`), and documents to index
-again because settings changed.
+"""Decisions that the user must make: about deletions over the limits (see `removals`), and about documents to
+index again because settings changed.
 
-Recipes that cost money are allowed, asked about or undecided, one row each (ADR 23).
+Recipes that cost money have one row each: allowed, awaiting an answer, or undecided (ADR 23).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ DELETIONS, RENEWALS = "deletions", "renewals"
 """Kinds of holds."""
 
 COLLECTING, RELEASED, ASKED = "collecting", "released", "asked"
-"""States of a hold: deletions still join it, go without approval, or wait for it."""
+"""States of a hold: deletions still join it, are carried out without approval, or wait for approval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A batch of deletions, or a question about renewals. `detail`: explains it to the user."""
+    """A batch of deletions, or a question about renewals. `detail` explains it to the user."""
 
     id: int
     mirror: int
@@ -41,7 +41,7 @@ class Holds(Table):
         return self._db.last_insert_rowid()
 
     def batch(self, mirror: int, now: float) -> int:
-        """Return the hold that deletions join until it is weighed."""
+        """Return the hold that deletions join until the batch is decided about."""
         if collecting := self.batches(mirror, weighed=False):
             return collecting[0].id
         # Holds without deletions have ended.
@@ -53,20 +53,18 @@ class Holds(Table):
         return self.open(mirror, now, DELETIONS, COLLECTING)
 
     def weigh(self, hold: int, state: str, now: float) -> None:
-        """Release all its deletions, or ask the user about them."""
+        """Release all deletions of the hold, or ask the user about them."""
         self._db.execute("UPDATE hold SET state = ?, made_at = ? WHERE id = ?", (state, now, hold))
 
     def batches(self, mirror: int, *, weighed: bool) -> list[Hold]:
-        """Return batches with deletions that aren't held or carried out yet: the weighed ones, or the
-        others.
-        """
+        """Return the batches with deletions that aren't held or carried out yet: those decided about, or the
+        others."""
         is_open = "EXISTS(SELECT 1 FROM removal WHERE hold = hold.id AND held = 0)"
         return self._select(f"(state <> '{COLLECTING}') = ? AND {is_open}", mirror, DELETIONS, weighed)
 
     def current(self, mirror: int, kind: str = DELETIONS) -> list[Hold]:
-        """Return questions of this kind, oldest first; one about deletions counts once all of them are
-        held.
-        """
+        """Return the questions of this kind, oldest first. One about deletions counts once all of them are
+        held."""
         is_whole = "(SELECT min(held) FROM removal WHERE hold = hold.id)"
         return self._select(f"state = '{ASKED}' AND (kind <> '{DELETIONS}' OR {is_whole})", mirror, kind)
 
@@ -86,7 +84,7 @@ class Holds(Table):
         self._db.execute("UPDATE hold SET approved_at = ? WHERE id = ?", (now, hold))
 
     def unapprove_before(self, mirror: int, before: float) -> None:
-        """Void approvals given before `before` and not used."""
+        """Void approvals that were given before `before` and not used."""
         sql = "UPDATE hold SET approved_at = NULL WHERE mirror = ? AND approved_at < ?"
         self._db.execute(sql, (mirror, before))
 
@@ -101,7 +99,7 @@ class Extent:
 
 
 class Recipes(Table):
-    """Recipes that files of serving documents want: allowed, asked about in a hold, or undecided."""
+    """Recipes that files of serving documents need: allowed, awaiting an answer in a hold, or undecided."""
 
     def wanted(self, mirror: int) -> dict[str, int]:
         """Return how many serving documents need each recipe that isn't their own."""
@@ -143,7 +141,7 @@ class Recipes(Table):
         self._db.execute("DELETE FROM recipe_change WHERE mirror = ? AND hold IS NULL", (mirror,))
 
     def forget_all(self, mirror: int) -> None:
-        """Void questions and permissions: the mirror has another base now."""
+        """Void questions and permissions, because the mirror has another base now."""
         self.stop_asking(mirror)
         self.forget_allowed(mirror)
         self._db.execute(
@@ -166,7 +164,7 @@ class Recipes(Table):
             yield unbind(path), int(number), recipe
 
     def extent(self, hold: Hold) -> Extent:
-        """The size of a hold."""
+        """Return the size of a hold."""
         sums = f"SELECT count(*), coalesce(sum(u.size), 0) {_HELD}"
         documents, size = self._db.execute(sums, (hold.mirror, hold.id)).get
         pairs = f"SELECT DISTINCT u.recipe, u.wanted_recipe {_HELD} ORDER BY 1, 2 LIMIT 20"
@@ -178,4 +176,4 @@ _HELD = (
     "FROM recipe_change c JOIN upload u ON u.mirror = c.mirror AND u.wanted_recipe = c.recipe"
     " AND u.wanted_recipe <> '' AND u.state = 5 WHERE c.mirror = ? AND c.hold = ?"
 )
-"""Serving documents that a hold of recipes covers."""
+"""The serving documents that a hold of recipes covers."""

@@ -20,7 +20,7 @@ from kbsync.permissions import open_private
 BUSY_MS = 10_000
 TEMPORARY_CACHE_KIB = 32 * 1024
 _EMPTYING_MS = 500
-"""How long to wait for readers while writes wait for us: longer than a search reads on a slow machine."""
+"""How long to wait for readers while other writes wait: longer than a search reads on a slow machine."""
 
 _NOT_FOR_ALL = 0o027
 
@@ -44,14 +44,13 @@ def bind(text: str) -> str | bytes:
 
 
 def unbind(value: str | bytes) -> str:
-    """The inverse of `bind`."""
+    """Return the inverse of `bind`."""
     return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
 def open_writer(path: Path) -> apsw.Connection:
     """Return the only writing connection: WAL, synchronous=FULL, mode 0600, WAL files kept for later
-    readers.
-    """
+    readers."""
     _make_private(path)
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MS)
@@ -69,7 +68,7 @@ def open_writer(path: Path) -> apsw.Connection:
 def _make_private(path: Path) -> None:
     """Create the file if it is missing; remove access for everybody."""
     # SQLite creates -wal and -shm with the mode of the file and, as root, with its owner. Group access was
-    # granted by a person, for `status` and `search`.
+    # granted by a user, for `status` and `search`.
     os.close(open_private(path, os.O_RDWR))
     for file in (path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))):
         with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -94,8 +93,9 @@ def transaction(connection: apsw.Connection, begin: str = "BEGIN") -> Iterator[N
 
 
 def empty_wal(connection: apsw.Connection) -> bool:
-    """Copy the WAL of a writer into the file and empty it; False if a reader or a full disk is in the way."""
-    # Deleted data is overwritten in the file at once (`secure_delete`), but in the WAL only here.
+    """Copy the WAL of a writer into the file and empty it. Returns False if a reader or a full disk prevents
+    that."""
+    # SQLite overwrites deleted data in the file at once (`secure_delete`), but in the WAL only here.
     connection.set_busy_timeout(_EMPTYING_MS)
     try:
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -116,11 +116,11 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def open_temporary() -> apsw.Connection:
-    """Return a private database that ends with this process; small ones stay in memory.
+    """Return a private database that ends with this process; a small one stays in memory.
 
-    SQLite unlinks the file when it creates it. If no directory takes one, all of it stays in memory.
+    SQLite unlinks the file when it creates it. If no directory accepts a file, all of it stays in memory.
     """
-    # The folders where SQLite puts temporary files, in its order.
+    # The directories that SQLite tries for temporary files, in its order.
     folders = (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp")  # noqa: S108
     has_folder = any(folder and os.access(folder, os.W_OK | os.X_OK) for folder in folders)
     connection = apsw.Connection("" if has_folder else ":memory:")
@@ -169,7 +169,7 @@ def state_errors(path: Path) -> Iterator[None]:
 
 
 def _fix_for_closed(path: Path) -> str:
-    """Return what the user can do if the file doesn't open."""
+    """Return what the user can do if the file can't be opened."""
     # SQLite doesn't report that it ran out of descriptors, or the disk out of inodes.
     try:
         os.close(os.dup(2))
@@ -216,20 +216,20 @@ def list_set_aside(folder: Path) -> list[Path]:
 
 
 def forget_set_aside(path: Path) -> None:
-    """Delete the set-aside copies of a database: they may hold text that must not be kept."""
+    """Delete the set-aside copies of a database, which may contain text that must not be kept."""
     for aside in path.parent.glob(f"{path.name}.damaged-*"):
         aside.unlink(missing_ok=True)
 
 
 class Table:
-    """One table of the state, or a few that belong together, on one connection."""
+    """One table of the state, or a few related ones, on one connection."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._db = connection
 
 
 class DamagedError(StateError):
-    """The file isn't a sound database, or no longer is; `damage` says which and why, without the fix."""
+    """The file isn't a valid database, or no longer is; `damage` says which and why, without the fix."""
 
     def __init__(self, damage: str) -> None:
         super().__init__(f"{damage}; the next start of kbsync sets it aside and makes a new one")

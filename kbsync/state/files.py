@@ -1,5 +1,4 @@
-"""The directories of a mirror, as a tree of rows, and its files, one row each, including skipped and
-excluded ones.
+"""The rows of a mirror's directories, as a tree, and of its files, including skipped and excluded ones.
 
 Subtrees are walked by `parent`, not by path prefix: a path that is not UTF-8 is a BLOB, and BLOBs don't sort
 among TEXT.
@@ -28,7 +27,7 @@ _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')
 
 @dataclass(frozen=True, slots=True)
 class FolderRow:
-    """One stored directory. `is_excluded`: selection no longer enters it."""
+    """One stored directory. `is_excluded`: the rules no longer enter it."""
 
     id: int
     path: str
@@ -45,7 +44,7 @@ def split(path: str) -> tuple[str, str]:
 
 
 def join(folder: str, name: str) -> str:
-    """The inverse of `split`."""
+    """Return the inverse of `split`."""
     return f"{folder}/{name}" if folder else name
 
 
@@ -57,7 +56,7 @@ class Folders:
         self._ids: dict[tuple[int, str], int] = {}
 
     def id(self, mirror: int, path: str) -> int | None:
-        """Return the row's id, queried once for each directory in a transaction."""
+        """Return the row's id. It is queried once for each directory in a transaction."""
         number = self._ids.get((mirror, path))
         if number is None:
             row = self._db.execute(
@@ -74,7 +73,7 @@ class Folders:
         return None if row is None else _read_folder(row)
 
     def ensure(self, mirror: int, path: str) -> int:
-        """Return the row's id; creates the row and its ancestors if they are new."""
+        """Return the row's id; create the row and its ancestors if they are new."""
         number = self.id(mirror, path)
         if number is not None:
             return number
@@ -96,14 +95,14 @@ class Folders:
         return number
 
     def trouble(self, mirror: int, path: str, problem: str) -> None:
-        """Record that the directory couldn't be listed: everything below it is unknown."""
+        """Record that the directory couldn't be listed, so that everything below it is unknown."""
         number = self.ensure(mirror, path)
         self._db.execute("UPDATE folder SET problem = ? WHERE id = ?", (bind(problem), number))
 
     def mark_undecided(self, mirror: int, path: str) -> None:
-        """Mark its files undecided before other rules are applied: if that is interrupted, all are decided
-        again."""
-        # Keep the person's part of the version: it tells whether a person or an upgrade changed the rules.
+        """Mark its files undecided before other rules are applied, so that after an interruption all are
+        decided about again."""
+        # Keep the user's part of the version, which shows whether a user or an upgrade changed the rules.
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def mark_tree_undecided(self, mirror: int, path: str) -> None:
@@ -112,8 +111,8 @@ class Folders:
         self._db.execute(sql, (mirror, bind(path)))
 
     def exclude(self, mirror: int, path: str) -> None:
-        """Record that selection no longer enters the directory; if it is entered again, everything in it is
-        decided again."""
+        """Record that the rules no longer enter the directory. If they enter it again, everything in it is
+        decided about again."""
         sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
@@ -124,7 +123,7 @@ class Folders:
         return [row.path for row in rows if row is not None and row.is_mount]
 
     def below(self, mirror: int, path: str) -> list[FolderRow]:
-        """Return the stored directories directly below one, except shut ones."""
+        """Return the stored directories directly below one, except excluded ones."""
         sql = (
             "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.shut FROM folder c"
             " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.shut = 0"
@@ -132,7 +131,7 @@ class Folders:
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
 
     def problems(self, mirror: int) -> list[FolderRow]:
-        """Directories that couldn't be listed."""
+        """Return the directories that couldn't be listed."""
         rows = self._db.execute(_FOLDER + "problem <> '' ORDER BY path", (mirror,))
         return [_read_folder(row) for row in rows]
 
@@ -148,7 +147,7 @@ class Folders:
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def remove_gone(self, mirror: int) -> None:
-        """Forget absent directories that hold nothing known any more."""
+        """Remove absent directories that contain nothing known any more."""
         sql = (
             "DELETE FROM folder WHERE mirror = ? AND gone = 1 AND parent IS NOT NULL"
             " AND NOT EXISTS(SELECT 1 FROM entry WHERE folder = folder.id)"
@@ -166,7 +165,7 @@ def _read_folder(row: tuple[Any, ...]) -> FolderRow:
 
 
 def folder_label(path: str) -> str:
-    """Return the name of a directory for a list of paths, distinguishable from a file."""
+    """Return the name of a directory as lists of paths show it, distinguishable from a file's."""
     return f"{path}/" if path else "./"
 
 
@@ -174,7 +173,7 @@ def folder_label(path: str) -> str:
 class FileRow:
     """A file as last recorded. `digest` belongs to `stamp`; `since` is when `status` last changed.
 
-    `racy`: the stamp was so fresh when the bytes were read that it may hide a later change.
+    `racy`: the bytes were read so soon after the stamp's time that the stamp may hide a later change.
     """
 
     path: str
@@ -235,7 +234,7 @@ class Entries:
         self._folders = folders
 
     def get(self, mirror: int, path: str) -> FileRow | None:
-        """The row of a file."""
+        """Return the row of a file."""
         folder, name = split(path)
         number = self._folders.id(mirror, folder)
         if number is None:
@@ -276,7 +275,7 @@ class Entries:
         self._update(mirror, path, "presence = ?, missed_at = NULL, missed_by_scan = NULL", (int(presence),))
 
     def doubt(self, mirror: int, path: str) -> None:
-        """Have the next scan check this file, whatever its stamp."""
+        """Let the next scan check this file, whatever its stamp."""
         self._update(mirror, path, "size = -1, presence = 0, missed_at = NULL, missed_by_scan = NULL", ())
 
     def _update(self, mirror: int, path: str, assignments: str, values: tuple[object, ...]) -> None:
@@ -287,7 +286,7 @@ class Entries:
         )
 
     def remove(self, mirror: int, path: str) -> None:
-        """Remove the row: the file is gone and so is its document."""
+        """Remove the row, because the file is gone and so is its document."""
         folder, name = split(path)
         self._db.execute(
             "DELETE FROM entry WHERE folder = ? AND name = ?", (self._folders.id(mirror, folder), bind(name))
@@ -318,7 +317,7 @@ class Entries:
         )
 
     def forget_first_misses(self, mirror: int) -> None:
-        """A new process makes both checks itself."""
+        """Discard the times of first checks, because a new process makes both checks itself."""
         # Check pending files again whatever their stamp: no work starts for a missed file.
         self._db.execute(
             "UPDATE entry SET presence = 0, missed_at = NULL, missed_by_scan = NULL,"
@@ -328,7 +327,8 @@ class Entries:
         )
 
     def scans_ended(self, mirror: int, scans: Iterable[int], now: float) -> None:
-        """Record that these scans ended without finding some files anywhere: those are missed since `now`."""
+        """Record that these scans ended without finding some files anywhere; the files are missed since
+        `now`."""
         self._db.executemany(
             "UPDATE entry INDEXED BY entry_missing SET missed_at = ?, missed_by_scan = NULL"
             " WHERE presence = 1 AND missed_by_scan = ? AND missed_at IS NULL"
@@ -337,7 +337,7 @@ class Entries:
         )
 
     def miss_from(self, mirror: int, path: str, now: float) -> None:
-        """Count the first check without a missed file from `now`."""
+        """Let the first check without a missed file count from `now`."""
         self._update(mirror, path, "missed_at = iif(presence = 1, ?, NULL), missed_by_scan = NULL", (now,))
 
     def missed_before(self, mirror: int, deadline: float, limit: int) -> list[tuple[str, int, float]]:
@@ -360,7 +360,7 @@ class Entries:
         return self._db.execute(sql, (mirror,)).fetchone() is not None
 
     def first_missed(self, mirror: int) -> float | None:
-        """Return when the earliest first check without a file was, of those that wait for the second.
+        """Return the time of the earliest first check of files that wait for the second.
 
         Ignores files missed by running scans (`is_missed_by_scan`).
         """
@@ -427,7 +427,7 @@ class Entries:
     ) -> Iterator[FileRow]:
         """Yield files in a status, by directory. Sorting takes memory for all rows.
 
-        An index finds those in `NOTED` statuses; for others every row is read.
+        An index finds those in `NOTED` statuses; for others, every row is read.
         """
         if status not in NOTED:
             order = " ORDER BY f.path, e.name" if in_order else ""
@@ -450,7 +450,7 @@ class Entries:
     def _select(
         self, source: str, where: str, values: tuple[object, ...], limit: int = -1
     ) -> Iterator[FileRow]:
-        """At most `limit` rows; -1: all."""
+        """Return at most `limit` rows; -1: all."""
         sql = f"SELECT f.path, {_FIELDS} FROM {source} WHERE {where} LIMIT ?"  # noqa: S608
         rows = self._db.execute(sql, (*values, limit))
         return (_read_entry(unbind(row[0]), row[1:]) for row in rows)
@@ -473,7 +473,7 @@ class Entries:
         """Yield (name, size, mtime_ns, ctime_ns, ino) of every file directly in a directory, in SQLite's
         types.
         """
-        # Skip deleted files: one that returns unchanged, say with its mount, is a new event.
+        # Skip deleted files, because the return of one, even unchanged with its mount, is a change.
         return self._db.execute(
             "SELECT name, size, mtime_ns, ctime_ns, ino FROM entry WHERE presence <> 2"
             " AND folder = (SELECT id FROM folder WHERE mirror = ? AND path = ?)",
@@ -486,7 +486,8 @@ class Entries:
         return [join(folder, unbind(row[0])) for row in self._db.execute(sql, (mirror, bind(folder)))]
 
     def oldest_since(self, mirror: int) -> float | None:
-        """Return since when the longest waiting file has been pending or indexing; None if none waits."""
+        """Return the time since which the longest waiting file has been pending or indexing; None if none
+        waits."""
         sql = (
             "SELECT e.since FROM entry e INDEXED BY entry_open CROSS JOIN folder f ON e.folder = f.id"
             " WHERE e.status IN (1, 2) AND f.mirror = ? ORDER BY e.since LIMIT 1"

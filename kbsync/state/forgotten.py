@@ -1,7 +1,7 @@
 """Documents that forgotten mirrors left in their knowledge bases.
 
-Only ids and bases are kept: they prove which documents kbsync may still delete (promise 6), and name no
-file.
+The state keeps only ids and bases. They prove which documents kbsync may still delete (promise 6), and
+contain no file name.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ _UNCLAIMED = (
     " WHERE b.target = f.target AND b.address = f.address AND b.base = f.base"
     f" AND u.state IN ({', '.join(str(int(state)) for state in PROVEN)}))"
 )
-"""Rows that no mirror has adopted since: only its mirror's row proves an adopted document."""
+"""Rows that no mirror has adopted since. Only its mirror's row proves that an adopted document is ours."""
 
 
 class Forgotten(Table):
-    """Remnants of forgotten mirrors, on one connection."""
+    """The remaining documents of forgotten mirrors, on one connection."""
 
     def keep(self, mirror: int, name: str, states: Iterable[UploadState], binding: int | None = None) -> None:
-        """Keep the ids of a mirror's documents in these states, under its `name`; of one binding, or all."""
+        """Keep the ids of a mirror's documents in these states under its `name`: those of one binding, or of
+        all."""
         listed = ", ".join(str(int(state)) for state in states)
         owned = f"u.mirror = :mirror AND u.remote_id IS NOT NULL AND u.state IN ({listed})"
         owned += " AND (:binding IS NULL OR u.binding = :binding)"
@@ -69,7 +70,7 @@ class Forgotten(Table):
         )
 
     def bases(self, name: str | None = None) -> list[ForgottenBase]:
-        """Return the bases that still hold documents, by name; those of one mirror, or of all."""
+        """Return the bases that still have documents, by name: those of one mirror, or of all."""
         rows = self._db.execute(
             "SELECT f.id, f.name, f.target, f.address, f.base, f.prefix, count(*)"  # noqa: S608
             " FROM forgotten f JOIN forgotten_document d ON d.forgotten = f.id"
@@ -91,7 +92,7 @@ class Forgotten(Table):
         return [remote_id for (remote_id,) in rows]
 
     def remove(self, base: int, remote_ids: Iterable[str]) -> None:
-        """Remove these ids: the documents were deleted."""
+        """Remove these ids, because the documents were deleted."""
         self._db.executemany(
             "DELETE FROM forgotten_document WHERE forgotten = ? AND remote_id = ?",
             ((base, remote_id) for remote_id in remote_ids),
@@ -99,7 +100,7 @@ class Forgotten(Table):
         self._remove_empty()
 
     def take_over(self, name: str, binding: int, *, whole: bool) -> None:
-        """Remove ids of documents that a mirror adopted: it works on this base now.
+        """Remove the ids of documents that a mirror adopted, because it works on this base now.
 
         `whole`: it adopts everything that a mirror of its name left there.
         """

@@ -1,4 +1,4 @@
-"""What kbsync did to the documents of each mirror: no text of documents, bounded in time and rows.
+"""The history of each mirror's documents: what kbsync did, without their text, bounded in time and rows.
 
 Each entry is written in the transaction of its change, so a crash neither loses nor invents one.
 """
@@ -14,14 +14,14 @@ from kbsync.dataclass import dataclass
 from kbsync.state.db import Table, bind, unbind
 
 MOST_ENTRIES = 100_000
-"""How many entries a state keeps."""
+"""Maximum number of entries in a state."""
 
 RETENTION = 30 * 86400.0
-"""Seconds to keep an entry."""
+"""Number of seconds to keep an entry."""
 
 
 class HistoryEvent(StrEnum):
-    """What happened; the words are stored."""
+    """The kind of an event. The state stores the words."""
 
     UPLOADED = "uploaded"
     REPLACED = "replaced"
@@ -36,8 +36,8 @@ class HistoryEvent(StrEnum):
 class HistoryEntry:
     """One event `at` a time, in epoch seconds.
 
-    `path`: of the file; '' if it is about many. `former`: its path before a rename. `reason`: why it failed,
-    is held or was approved. `by`: what approved it, `command` or `page`.
+    `path`: the path of the file; '' if it is about several. `former`: its path before a rename. `reason`: why
+    it failed, is held or was approved. `by`: what approved it, `command` or `page`.
     """
 
     at: float
@@ -89,9 +89,10 @@ class History(Table):
     def newest(
         self, mirrors: Collection[int], since: float, limit: int, places: Collection[tuple[int, str]] = ()
     ) -> list[HistoryEntry]:
-        """Return at most `limit` entries of these mirrors since a time, the newest, in the order of events.
+        """Return at most `limit` of the newest events of these mirrors since a time, in chronological order.
 
-        `places`: only about these files, or files below these folders, by mirror and path; '' is the root.
+        `places`: only events about these files, or about files below these folders, by mirror and path; '' is
+        the root.
         """
         where, values = ["at >= ?", f"h.mirror IN ({', '.join('?' * len(mirrors))})"], [since, *mirrors]
         condition = (
@@ -111,7 +112,7 @@ class History(Table):
         return [_read(row) for row in reversed(rows)]
 
     def has(self, mirror: int, path: str) -> bool:
-        """Return whether an entry is about this file, or about one below this folder."""
+        """Return whether an entry is about this file, or about a file below this folder."""
         return bool(self.newest((mirror,), 0.0, 1, ((mirror, path),)))
 
 

@@ -1,4 +1,4 @@
-"""Requests from commands to the process that holds the lock, and small facts by name."""
+"""Requests from commands to the process that holds the lock, and small named facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kbsync.state.db import Table
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One request of the user: approve, retry, repair, audit, rescan or, to no mirror, reload.
+    """One request of the user: approve, retry, repair, audit, rescan or, without a mirror, reload.
 
     `problem`: why its arguments can't be read; '' if they can.
     """
@@ -30,7 +30,7 @@ RELOAD = "reload"
 """The request to reload the config after a command changed it. The daemon handles it, not one of its mirrors.
 """
 
-# As bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
+# Read as bytes: SQLite stores any value, and text that is not UTF-8 couldn't be read otherwise.
 _SELECT = "SELECT id, CAST(verb AS BLOB), CAST(mirror AS BLOB), CAST(args AS BLOB) FROM inbox "
 
 
@@ -48,7 +48,7 @@ def _read(row: tuple[int, bytes, bytes | None, bytes]) -> Message:
 
 
 class Messages(Table):
-    """Messages of one connection."""
+    """The requests of one connection."""
 
     def post(self, verb: str, mirror: str | None, args: Mapping[str, Any], now: float) -> None:
         """Send a request."""
@@ -58,18 +58,18 @@ class Messages(Table):
         )
 
     def waiting(self, mirror: str) -> list[Message]:
-        """Messages for this mirror, oldest first."""
+        """Return the messages for this mirror, oldest first."""
         rows = self._db.execute(_SELECT + "WHERE mirror = ? ORDER BY id", (mirror,))
         return [_read(row) for row in rows]
 
     def find_unknown(self, configured: Collection[str]) -> list[Message]:
-        """Messages for mirrors that are in neither the state nor the config, oldest first."""
+        """Return the messages for mirrors that are in neither the state nor the config, oldest first."""
         where = "WHERE verb <> ? AND (mirror IS NULL OR mirror NOT IN (SELECT name FROM mirror)) ORDER BY id"
         messages = (_read(row) for row in self._db.execute(_SELECT + where, (RELOAD,)))
         return [message for message in messages if message.mirror not in configured]
 
     def reloads(self) -> list[int]:
-        """The requests to reload the config."""
+        """Return the requests to reload the config."""
         return [number for (number,) in self._db.execute("SELECT id FROM inbox WHERE verb = ?", (RELOAD,))]
 
     def done(self, message: int) -> None:
@@ -101,10 +101,10 @@ class BindingFact(StrEnum):
 
 
 class Meta(Table):
-    """Small facts about mirrors and bindings, by their numbers. They end with the mirror or binding."""
+    """Small facts about mirrors and bindings, by their ids. They are deleted with the mirror or binding."""
 
     def get(self, fact: MirrorFact | BindingFact, owner: int) -> str:
-        """The fact, or ''."""
+        """Return the fact, or ''."""
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (f"{fact}:{owner}",)).fetchone()
         return "" if row is None else str(row[0])
 
@@ -114,6 +114,6 @@ class Meta(Table):
         self._db.execute("INSERT OR REPLACE INTO meta(key, value) VALUES(?, ?)", (key, value))
 
     def forget(self, facts: type[MirrorFact] | type[BindingFact], owner: int) -> None:
-        """Delete all facts about a mirror or a binding: its number may be reused."""
+        """Delete all facts about a mirror or a binding, because its id may be reused."""
         keys = ((f"{fact}:{owner}",) for fact in facts)
         self._db.executemany("DELETE FROM meta WHERE key = ?", keys)

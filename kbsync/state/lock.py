@@ -1,4 +1,4 @@
-"""One process at a time holds a state directory, and only its user works with the files in it.
+"""Lets one process at a time hold a state directory, and only its user work with the files in it.
 
 The second half finds files there that its user can't use, and the command that fixes that.
 """
@@ -22,16 +22,17 @@ from kbsync.permissions import open_private
 LOCKS = Path("/proc/locks")
 NAMESPACE = Path("/proc/self/ns/pid")
 _OF_THE_MACHINE = str(0xEFFFFFFC)
-"""The first process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>): all others are below it."""
+"""The inode of the first process namespace, PROC_PID_INIT_INO (<linux/proc_ns.h>), which contains all
+others."""
 
 
 _TASK = "task"
-"""Written into the lock by a process that holds it for one task only, such as a single pass."""
+"""The text that a process writes into the lock if it holds it for one task only, such as a single pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that holds the lock. `pid`: as seen from here; `since`: epoch seconds.
+    """The process that holds the lock. `pid`: its id as seen from here; `since`: epoch seconds.
 
     `stays`: it mirrors until it is stopped, as a daemon does.
     """
@@ -43,9 +44,10 @@ class Holder:
 
 @contextmanager
 def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
-    """Hold the lock of a state directory; the kernel releases it when the process ends in any way.
+    """Hold the lock of a state directory; the kernel releases it however the process ends.
 
-    `stays`: the holder mirrors until it is stopped. Raises `LockedError` naming the process that has it.
+    `stays`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process that has
+    it.
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -63,7 +65,7 @@ def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
 
 
 def is_held(state_dir: Path) -> bool:
-    """Return whether kbsync sees a process hold the lock now."""
+    """Return whether a process visibly holds the lock now."""
     return bool(holding(state_dir))
 
 
@@ -107,17 +109,17 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
     except OSError:
         return None
     for *_, process, inode, _, _ in locks:
-        # Btrfs shows files under another device than the kernel's locks: then inode and process decide.
+        # Btrfs reports another device for files than for the kernel's locks, so inode and process decide.
         if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
             return Holder(int(process), note.since, stays=not note.is_task)
-    # `/proc/locks` omits locks held in another container; the machine itself sees all.
+    # `/proc/locks` omits locks held in another container; on the host it lists all.
     namespace = _namespace()
     return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """A lock file: its inode, its device and inode as the kernel writes them, and its last holder's note."""
+    """A lock file: its inode, its device and inode in the kernel's notation, and its last holder's note."""
 
     number: int
     kernel_id: str
@@ -142,7 +144,7 @@ def _namespace() -> str:
 
 
 NOT_OURS = ("lost+found",)
-"""Names at the top that don't belong to kbsync: those of a disk mounted there."""
+"""Names at the top that don't belong to kbsync, but to a disk mounted there."""
 
 
 def user_of(state_dir: Path) -> str:
@@ -161,8 +163,8 @@ def user_name(number: int) -> str:
 def unusable_paths(state_dir: Path) -> Iterator[Path]:
     """Yield files and folders in the directory that its user can't use, parents first.
 
-    Root can use all of them; then the result has those of another user than the directory's owner, unless
-    that is root.
+    Root can use all of them, so for root this yields those that belong to another user than the directory's
+    owner, unless that is root.
     """
     owner = state_dir.stat().st_uid
     for path in _inside(state_dir):

@@ -15,7 +15,7 @@ from kbsync.state.inbox import BindingFact, Meta, MirrorFact
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Why a mirror is halted: the reason in the contract, a sentence, and a command that may fix it."""
+    """Why a mirror is halted: the contract's reason, a sentence, and a command that may fix it."""
 
     reason: str
     detail: str
@@ -24,7 +24,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class MirrorRecord:
-    """One mirror as stored; `root` is the one of its last run.
+    """One mirror as stored; `root` is the folder of its last run.
 
     `hold_all`: the next pass asks before every deletion. `location`: the bound base as its config names it.
     """
@@ -62,7 +62,7 @@ class BindingRecord:
 
     @property
     def location(self) -> str:
-        """The location, for a person."""
+        """Return the location as text for users."""
         return str(self.folder or f"{self.target} {self.base} at {self.address}")
 
 
@@ -105,7 +105,7 @@ class Mirrors(Table):
         return _read(row)
 
     def named(self, name: str) -> MirrorRecord | None:
-        """The mirror with this name."""
+        """Return the mirror with this name."""
         row = self._db.execute(_SELECT + "WHERE name = ?", (name,)).fetchone()
         return None if row is None else _read(row)
 
@@ -177,7 +177,7 @@ class Mirrors(Table):
         )
 
     def set_prefix(self, binding: int, prefix: str) -> None:
-        """Give the same documents names with another prefix."""
+        """Record that the same documents get names with another prefix."""
         self._db.execute("UPDATE binding SET prefix = ? WHERE id = ?", (prefix, binding))
 
     def binding_for(self, target: str, address: str, base: str, prefix: str) -> int | None:
@@ -189,7 +189,7 @@ class Mirrors(Table):
         return None if row is None else int(row[0])
 
     def binding(self, binding: int) -> BindingRecord | None:
-        """The binding with this id."""
+        """Return the binding with this id."""
         row = self._db.execute(
             "SELECT id, target, address, base, prefix FROM binding WHERE id = ?", (binding,)
         ).fetchone()
@@ -197,8 +197,8 @@ class Mirrors(Table):
 
     def remove_unused_bindings(self) -> None:
         """Forget bindings that no mirror and no upload uses."""
-        # A leftover row would say that its base was already adopted: a mirror created again would then send
-        # everything a second time.
+        # A leftover row would mark its base as adopted, so a mirror created again would send everything a
+        # second time.
         rows = self._db.execute(
             "SELECT id FROM binding WHERE id NOT IN (SELECT binding FROM mirror WHERE binding IS NOT NULL)"
             " AND id NOT IN (SELECT DISTINCT binding FROM upload)"

@@ -12,7 +12,7 @@ from kbsync.state.db import open_writer, state_errors, transaction
 from kbsync.state.store import StateStore
 
 _NUMBERED = ("binding", "mirror", "folder", "hold")
-"""Tables whose rows get new numbers: each number rises by the highest one already in use."""
+"""Tables whose rows get new ids: each id rises by the highest one already in use."""
 
 _COPIED_TABLES: dict[str, dict[str, str]] = {
     "binding": {"id": "id + :binding"},
@@ -25,16 +25,13 @@ _COPIED_TABLES: dict[str, dict[str, str]] = {
     "recipe_change": {"mirror": "mirror + :mirror", "hold": "hold + :hold"},
     "deletion_log": {"id": "NULL", "mirror": "mirror + :mirror"},
 }
-"""Tables in the order in which they are copied, and the new values of their numbers.
-
-Uploads keep their numbers, which are marks at the target and start at a random number in each state. Triggers
-fill `tally` and `serving`.
-"""
+"""Tables in the order in which they are copied, and the new values of their ids. Uploads keep their ids,
+which are marks at the target and start at a random number in each state. Triggers fill `tally` and
+`serving`."""
 
 
 def obstacle(source: Path, state: Path, name: str) -> str:
-    """Return why the mirror of the state `source`, to be called `name`, can't move into `state`; '' if it
-    can.
+    """Return why the mirror of the state `source`, to be named `name`, can't move into `state`; '' if it can.
 
     The caller holds the locks of both. Raises `StateError`.
     """
@@ -64,7 +61,7 @@ def move_mirror(source: Path, state: Path) -> None:
 
 @contextmanager
 def _both(source: Path, state: Path) -> Iterator[apsw.Connection]:
-    """Yield one connection to both; `source` is attached under that name."""
+    """Yield one connection to both states; `source` is attached under that name."""
     for path in (source, state):
         StateStore(path).close()  # upgrades both to the current tables
     with state_errors(state), closing(open_writer(state)) as connection:

@@ -1,4 +1,4 @@
-"""Pauses of mirrors that users asked for.
+"""Pauses of mirrors that users requested.
 
 The row in the state is the only copy. Commands write it, whether or not a kbsync runs. Each transaction that
 begins an upload or a deletion reads it, so that none begins after the pause is on disk.
@@ -16,14 +16,15 @@ from kbsync.state.inbox import Meta, MirrorFact
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """When a pause began and when it ends by itself, epoch seconds. `until` None: only a person ends it."""
+    """A pause: when it began and when it ends by itself, in epoch seconds. `until` None: only a user ends
+    it."""
 
     since: float
     until: float | None = None
 
 
 class Pauses(Table):
-    """The pauses of one connection. They end with the mirror."""
+    """The pauses of one connection. They are deleted with the mirror."""
 
     def begin(self, mirror: int, pause: Pause) -> None:
         """Pause the mirror; replaces an earlier pause."""

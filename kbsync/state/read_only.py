@@ -42,7 +42,8 @@ class Tx:
 
 
 class ReadsState(Protocol):
-    """Runs a function on a consistent snapshot: a command's read-only state, or the store of a daemon.
+    """Runs a function on a consistent snapshot; implemented by a command's read-only state and by a daemon's
+    store.
 
     Raises `StateError`.
     """
@@ -80,18 +81,18 @@ class ReadOnlyState:
 
     @property
     def is_made(self) -> bool:
-        """Whether its tables exist; during its first run they may still be missing."""
+        """Whether the tables exist; during the first run they may still be missing."""
         return schema.version_of(self._reader) > 0
 
     @property
     def version(self) -> int:
-        """A number that changes whenever somebody else writes."""
+        """Return a number that changes whenever another connection writes."""
         with state_errors(self.path):
             return int(self._reader.pragma("data_version"))
 
     @property
     def is_there(self) -> bool:
-        """Whether the path still names the open file; False for a copy."""
+        """Return whether the path still names the open file; False for a copy."""
         return self._identity is not None and identity(self.path) == self._identity
 
     def read(self, work: Callable[[Tx], T]) -> T:
@@ -109,7 +110,7 @@ class ReadOnlyState:
 
 
 def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
-    """Return the state itself, or a copy in memory with current tables if an upgrade had no pass yet."""
+    """Return the state itself or, if no pass has upgraded it yet, a copy in memory with current tables."""
     if not schema.is_older(reader):
         return reader
     copy = apsw.Connection(":memory:")
@@ -120,7 +121,7 @@ def _as_of_now(reader: apsw.Connection) -> apsw.Connection:
 
 
 class EmptyState(ReadOnlyState):
-    """The state before there is one: every table is empty, and nothing is on disk."""
+    """The state before one exists: every table is empty, and nothing is on disk."""
 
     exists = False
 

@@ -1,15 +1,16 @@
-"""May the document of a path be deleted? One row for each deletion that is not carried out yet.
+"""Decides whether the document of a path may be deleted: one row for each deletion that is not carried out
+yet.
 
     missed ──▶ waiting ──▶ released ──▶ the document goes
                        └─▶ asked ──▶ held ──▶ approved: the document goes
 
-- missed: a check of the disk lacks the file. That is a fact about the disk, also while its deletion is held:
-  the file's own row says so (`Presence.MISSING`). One check is not enough (promise 1).
-- waiting: two checks lack the file, or a person deselected or emptied it. All that wait are of one batch and
+- missed: a check of the disk lacks the file. That is a fact about the disk, even while its deletion is held,
+  and is recorded in the file's own row (`Presence.MISSING`). One check is not enough (promise 1).
+- waiting: two checks lack the file, or a user deselected or emptied it. All that wait are one batch and
   weighed together (promise 5).
-- released or asked: the batch was weighed. One row of `hold` says so before anything follows, so a kill
-  leaves no part of it undecided. Page by page, its documents are deleted or held.
-- held: the document serves until a person approves, who is asked once all of the batch are held.
+- released or asked: the batch was weighed. One row of `hold` records that first, so a kill leaves no part of
+  it undecided. Then its documents are deleted or held, page by page.
+- held: the document serves until a user approves; the user is asked once all of the batch are held.
 
 The row ends and the document stays when the file is back, another document serves the path, or the mirror
 has another base (promise 2). An upload that replaces a document in place inherits its deletion, except one
@@ -36,14 +37,14 @@ class Removal:
 
 
 class Removals(Table):
-    """Removals, and the log of those that nobody was asked about."""
+    """Removals, and the log of those carried out without approval."""
 
     def nominate(self, mirror: int, path: str, upload: int, cause: str, now: float, batch: int) -> None:
-        """Weigh the deletion of this document with this batch; the time of the first nomination stays."""
+        """Add the deletion of this document to this batch; the time of the first nomination stays."""
         self._db.execute(
             "INSERT INTO removal(mirror, path, upload, cause, at, hold) VALUES(?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET upload = excluded.upload, cause = excluded.cause, held = 0,"
-            # A deletion that a person is to be asked about stays so, whatever version serves (promise 5).
+            # A deletion that needs approval still needs it if another version serves (promise 5).
             " hold = iif(held OR upload <> excluded.upload AND"
             " (SELECT state FROM hold WHERE id = removal.hold) = 'released', excluded.hold, hold)",
             (mirror, bind(path), upload, cause, now, batch),
@@ -55,7 +56,7 @@ class Removals(Table):
         self._db.execute(sql, (missed, mirror, bind(path)))
 
     def forget_first_misses(self, mirror: int) -> None:
-        """Forget the monotonic times of an earlier process: they mean nothing."""
+        """Discard the monotonic times of an earlier process, which mean nothing here."""
         self._db.execute("UPDATE removal SET missed_at = NULL WHERE mirror = ? AND held = 0", (mirror,))
 
     def drop(self, mirror: int, path: str) -> None:
@@ -67,7 +68,7 @@ class Removals(Table):
         self._db.execute("DELETE FROM removal WHERE upload = ? AND held = 1", (upload,))
 
     def drop_all(self, mirror: int) -> None:
-        """Drop all removals: the mirror has another base now."""
+        """Drop all removals, because the mirror has another base now."""
         self._db.execute("DELETE FROM removal WHERE mirror = ?", (mirror,))
 
     def inherit(self, old_upload: int, new_upload: int) -> None:
@@ -83,7 +84,7 @@ class Removals(Table):
         return next(self._select("mirror = ? AND path = ?", (mirror, bind(path))), None)
 
     def page(self, hold: Hold, after: str = "", limit: int = -1, *, held: bool) -> list[Removal]:
-        """Return removals of a batch that are held, or not yet, by path, starting after `after`."""
+        """Return a page of a batch's removals, held ones or others, by path, starting after `after`."""
         where = "hold = ? AND held = ? AND mirror = ? AND path > ? ORDER BY path LIMIT ?"
         return list(self._select(where, (hold.id, held, hold.mirror, bind(after), limit)))
 
@@ -92,14 +93,13 @@ class Removals(Table):
         return (Removal(unbind(path), *columns) for path, *columns in self._db.execute(sql, values))
 
     def count(self, hold: Hold, *, held: bool) -> int:
-        """Return how many removals of a batch are held, or not yet."""
+        """Return how many removals of a batch are held, or how many are not."""
         sql = "SELECT count(*) FROM removal WHERE hold = ? AND held = ?"
         return int(self._db.execute(sql, (hold.id, held)).get)
 
     def times(self, mirror: int) -> tuple[int, float, float]:
-        """Return how many are neither held nor carried out, and the first and last nomination (0.0 for
-        none).
-        """
+        """Return how many removals are neither held nor carried out, and the first and last nomination (0.0
+        for none)."""
         sql = (
             "SELECT count(*), coalesce(min(at), 0.0), coalesce(max(at), 0.0) FROM removal"
             " WHERE mirror = ? AND held = 0"
@@ -108,18 +108,17 @@ class Removals(Table):
         return n, first, last
 
     def began(self, hold: Hold, ahead: float) -> float:
-        """Return the monotonic time when the first file of a batch went missing; `ahead`: how far the wall
-        clock is ahead of it.
-        """
+        """Return the monotonic time at which the first file of a batch went missing. `ahead`: wall time minus
+        monotonic time."""
         sql = "SELECT min(coalesce(missed_at, at - ?)) FROM removal WHERE hold = ?"
         return float(self._db.execute(sql, (ahead, hold.id)).get)
 
     def log(self, mirror: int, now: float, n: int) -> None:
-        """Log that `n` deletions were released without asking."""
+        """Record that `n` deletions were released without approval."""
         self._db.execute("INSERT INTO deletion_log(mirror, at, n) VALUES(?, ?, ?)", (mirror, now, n))
 
     def logged_since(self, mirror: int, since: float) -> int:
-        """Return the number of deletions released without asking since `since`; forgets older ones."""
+        """Return the number of deletions released without approval since `since`; discard older entries."""
         # Kept on disk, so that a restart doesn't reopen the window (promise 5).
         self._db.execute("DELETE FROM deletion_log WHERE mirror = ? AND at < ?", (mirror, since))
         sql = "SELECT coalesce(sum(n), 0) FROM deletion_log WHERE mirror = ?"

@@ -1,7 +1,7 @@
-"""The tables of `state.db`, migrations from older schemas, and files that kbsync refuses.
+"""The tables of `state.db`, migrations from older schemas, and checks for files that kbsync refuses.
 
-Paths and names are TEXT where they are valid Unicode and BLOB where they are not (see `db.bind`).
-Enumerations are stored as the integers of `core.model`, phases as words.
+Paths and names are TEXT if they are valid Unicode and BLOB if they are not (see `db.bind`). Enumerations are
+stored as the integers of `core.model`, phases as words.
 """
 
 from __future__ import annotations
@@ -178,17 +178,18 @@ VERSION = OLDEST + len(MIGRATIONS)
 
 
 def version_of(connection: apsw.Connection) -> int:
-    """Return the schema of the file (0: an empty file)."""
+    """Return the schema version of the file (0: an empty file)."""
     return int(connection.pragma("user_version"))
 
 
 def is_older(connection: apsw.Connection) -> bool:
-    """Return whether an older kbsync created the tables, so that this one upgrades them."""
+    """Return whether an older kbsync created the tables, so that this one must upgrade them."""
     return 0 < version_of(connection) < VERSION
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Upgrade the file to `VERSION`, one transaction for each step: a crash leaves a whole older schema."""
+    """Upgrade the file to `VERSION`, one transaction for each step, so that a crash leaves a complete older
+    schema."""
     if not version_of(connection):
         with transaction(connection):
             connection.execute(TABLES)
@@ -202,7 +203,7 @@ def migrate(connection: apsw.Connection) -> None:
 
 def choose_next_upload(connection: apsw.Connection) -> None:
     """Start upload ids at a random number in each state."""
-    # They are marks at a target: other documents must never get the ids of a lost state (promise 6).
+    # Upload ids are marks at a target, so other documents must never get the ids of a lost state (promise 6).
     import secrets
 
     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'upload'")
@@ -212,13 +213,14 @@ def choose_next_upload(connection: apsw.Connection) -> None:
 
 
 CHECK_UP_TO = 256 * 1024 * 1024
-"""The largest file in bytes that is checked for damage at the start: larger ones take too long."""
+"""Maximum size in bytes of a file that is checked for damage at the start; a larger one takes too long."""
 
 _CREATED_NAMES = re.compile(r"CREATE (?:TABLE|INDEX|UNIQUE INDEX|TRIGGER) (\w+)")
 
 
 def refuse_no_file(path: Path) -> None:
-    """Raise `DamagedError` for anything but a file: it must be set aside, and a pipe would block."""
+    """Raise `DamagedError` for anything except a file, because it must be set aside, and a pipe would
+    block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -244,10 +246,10 @@ def refuse_unfit(connection: apsw.Connection, path: Path) -> None:
 
 
 def _names_in(version: int) -> set[str]:
-    """Return names of tables, indexes and triggers that a file of this schema must have."""
+    """Return the names of tables, indexes and triggers that a file of this schema must have."""
     if not version:
         return set()
-    # Of other schemas only these are certain.
+    # In other schemas only these are certain.
     return set(_CREATED_NAMES.findall(TABLES)) if version == VERSION else {"meta", "mirror", "upload"}
 
 
@@ -268,7 +270,7 @@ def is_turned_back(path: Path) -> bool:
 
 
 def catch_up(connection: apsw.Connection) -> None:
-    """Prepare a restored file: changes since it was written are missing."""
+    """Prepare a restored file, which lacks the changes since it was written."""
     # Adopt the bases' documents again, and give no upload a number used since.
     with transaction(connection):
         connection.execute("UPDATE binding SET adopted = 0")

@@ -2,8 +2,8 @@
 
 One thread makes all writes. Writes that arrive close together share one commit, each in its own savepoint,
 and `write` returns only after its commit is on disk: then the caller may act on it (promise 3). Reads run on
-another connection and in another thread: they wait neither for a writer nor for threads that wait for a slow
-disk.
+another connection and in another thread, so they wait neither for a writer nor for threads that wait for a
+slow disk.
 """
 
 from __future__ import annotations
@@ -46,11 +46,8 @@ class _Job:
 
 
 class StateStore:
-    """The state of all mirrors.
-
-    `check`: the caller holds the lock, so check for damage first. Tests stop the program in
-    `on_commit("before"|"after")`.
-    """
+    """The state of all mirrors. `check`: whether the caller holds the lock, so that the file is first checked
+    for damage. Tests stop the program in `on_commit("before"|"after")`."""
 
     def __init__(
         self, path: Path, *, check: bool = True, on_commit: Callable[[str], None] | None = None
@@ -94,7 +91,7 @@ class StateStore:
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction and return its result once it is on disk.
 
-        Raises what `work` raises (its changes are undone, others' are not), or `StateError`.
+        Raises the exception that `work` raises (only its own changes are undone), or `StateError`.
         """
         return await asyncio.wrap_future(self.submit(work))
 
@@ -178,7 +175,7 @@ class StateStore:
     def _commit_waiting(self) -> None:
         """Commit all waiting writes; called once for each write, so later calls may find none."""
         waiting = [self._waiting.popleft() for _ in range(min(GROUP, len(self._waiting)))]
-        # A caller cancelled before its turn no longer wants it; after this it can't be cancelled.
+        # A caller that was cancelled before its turn no longer wants it. After this it can't be cancelled.
         jobs = [job for job in waiting if job.done.set_running_or_notify_cancel()]
         if jobs:
             self._commit_group(jobs)
@@ -228,7 +225,7 @@ class StateStore:
 
 
 class StateCopy(StateStore):
-    """A private copy of a state to write to and discard. One call at a time; no lock, no thread."""
+    """A private copy of a state, to write to and discard. One call at a time; no lock, no thread."""
 
     # SQLite's own temporary database: in memory while it is small, else in a file that is unlinked at once,
     # so nothing remains however the process ends.

@@ -37,12 +37,13 @@ UNSURE_BATCH = 10_000
 SMALL_BATCH = 100
 
 FIXED = ("id", "mirror", "binding", "path", "digest", "size", "recipe", "predecessor", "created_at")
-"""Columns that `save` skips: they never change (`path`: only by `move` and `give`); most are indexed."""
+"""Columns that `save` skips, because they never change (`path`: only by `move` and `give`); most are
+indexed."""
 
 _CHANGING = tuple(i for i, column in enumerate(COLUMNS) if column not in FIXED)
 _UPDATE = f"UPDATE upload SET {', '.join(f'{COLUMNS[i]} = ?' for i in _CHANGING)} WHERE id = ?"  # noqa: S608
 _TEXTS = tuple(COLUMNS.index(c) for c in ("path", "label", "name", "reason", "code"))
-"""Columns filled by the disk or a service: they may hold anything."""
+"""Columns whose values come from the disk or a service, so that they may contain anything."""
 
 _ENUMS: tuple[tuple[int, Mapping[Any, Any]], ...] = tuple(
     (COLUMNS.index(column), {member.value: member for member in kind})
@@ -70,7 +71,7 @@ def _row(upload: Upload) -> list[object]:
 
 
 def _in(states: Iterable[UploadState]) -> str:
-    """Return a condition written as in the indexes, so that SQLite sees which one fits."""
+    """Return a condition written as in the indexes, so that SQLite recognizes which one fits."""
     return f"IN ({', '.join(str(int(state)) for state in states)})"
 
 
@@ -86,23 +87,22 @@ class DueWork:
     sends: Mapping[Lane, list[Upload]]
 
     def of_sent(self, left: Collection[int], replaced: list[Upload]) -> DueWork:
-        """Return only the work that settles uploads that were sent, without those in `left`, and deletes
-        `replaced` ones.
-        """
+        """Return only the work that settles uploads already sent, without those in `left`, and deletes
+        `replaced` ones."""
         unsure = [row for row in self.unsure if row.state is UploadState.UNSURE]
         polls = [row for row in self.polls if row.phase not in _NOT_IN_WORK and row.id not in left]
         return DueWork(replaced, unsure, [], polls, [], {})
 
 
 _NOT_IN_WORK = (Phase.TO_CUT, Phase.NO_ROOM)
-"""Phases of INDEXING in which the target does nothing for the document until kbsync asks it to."""
+"""Phases of INDEXING in which the target does nothing for the document until kbsync requests it."""
 
 
 class Uploads(Table):
     """Upload rows of one connection."""
 
     def get(self, upload: int) -> Upload | None:
-        """The row with this id."""
+        """Return the row with this id."""
         return next(self._select("WHERE id = ?", (upload,)), None)
 
     def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
@@ -111,7 +111,7 @@ class Uploads(Table):
         return list(self._select(where, (mirror, bind(path), binding)))
 
     def add(self, upload: Upload) -> Upload:
-        """Insert; the returned row has its id."""
+        """Insert the row; return it with its id."""
         values = _row(upload)
         values[0] = None
         self._db.execute(_INSERT, values)
@@ -129,7 +129,7 @@ class Uploads(Table):
             (digest, recipe, upload),
         )
 
-    # -- what is due -----------------------------------------------------------------------------------
+    # -- due rows -----------------------------------------------------------------------------------
 
     def due(
         self,
@@ -140,9 +140,8 @@ class Uploads(Table):
         limit: int,
         ranks: tuple[float, float] = (0.0, math.inf),
     ) -> list[Upload]:
-        """Return rows of a state that are due, smaller rank first. `ranks`: lower and upper bound
-        (excluded).
-        """
+        """Return rows of a state that are due, smallest rank first. `ranks`: lower and upper bound
+        (exclusive)."""
         where = (
             "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
             " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
@@ -175,7 +174,7 @@ class Uploads(Table):
 
         unsure_or_lost: list[Upload] = []
         if lists and due(UploadState.UNSURE, 1):
-            # One list covers all: if one unsure upload is due, check for every other one too.
+            # One list covers all, so if one unsure upload is due, check for every other one too.
             unsure = self.in_states(mirror, binding, (UploadState.UNSURE,), limit=UNSURE_BATCH)
             unsure_or_lost = [row for row in unsure if row.id not in busy]
         elif lists:
@@ -198,10 +197,11 @@ class Uploads(Table):
     def next_due(
         self, mirror: int, binding: int, earliest_list: float = 0.0, earliest_poll: float = 0.0
     ) -> float | None:
-        """Return when the next row is due, with no check and no poll before these times; None: nothing waits.
+        """Return when the next row is due, with no check and no poll before these times; None if nothing
+        waits.
 
-        Wall seconds. Rows that wait for nothing are not read: nearly every document serves, and this is
-        called all the time.
+        Wall seconds. Rows that wait for nothing are not read, because nearly every document serves, and this
+        is called all the time.
         """
 
         def first(*states: UploadState) -> float | None:
@@ -216,13 +216,14 @@ class Uploads(Table):
         times = (
             None if lost is None else max(lost, earliest_list),
             None if polls is None else max(polls, earliest_poll),
-            # Nothing wakes for uploads given up or deleted: other checks cover them.
+            # Uploads given up or deleted cause no wake-up, because other checks cover them.
             first(*TO_BE_DONE),
         )
         return min((time for time in times if time is not None), default=None)
 
     def room(self, mirror: int, binding: int) -> tuple[bool, bool]:
-        """Return whether documents found no room in the account, and whether a test for room is running."""
+        """Return whether documents failed because the account was full, and whether a document is testing for
+        space."""
         full = f"state = {int(UploadState.INDEXING)} AND phase = '{Phase.NO_ROOM}'"
         sql = (
             f"SELECT coalesce(max({full}), 0), coalesce(max(NOT ({full})), 0) FROM upload"  # noqa: S608
@@ -232,9 +233,10 @@ class Uploads(Table):
         return bool(found_none), bool(is_trying)
 
     def bring_forward(self, mirror: int, binding: int, now: float) -> None:
-        """Make rows due now that are due later than their state's longest pause: a clock was set back."""
+        """Make rows due now that are due later than their state's longest pause, because a clock was set
+        back."""
         pauses = {int(state): str(seconds) for state, seconds in LONGEST_PAUSES.items()}
-        # A deletion without a response yet waits for nothing, a postponed one for at most a short pause.
+        # A deletion without a response yet is due at once, a postponed one after at most a short pause.
         refused = LONGEST_PAUSES[UploadState.RETIRING]
         little = f"iif(reason <> '', {LONGEST}, 0)"
         pauses[int(UploadState.RETIRING)] = f"iif(attempts >= {RETIRE_TRIES}, {refused}, {little})"
@@ -250,7 +252,7 @@ class Uploads(Table):
     # -- by state --------------------------------------------------------------------------------------
 
     def count(self, mirror: int, binding: int, states: Iterable[UploadState]) -> int:
-        """How many rows are in these states."""
+        """Return how many rows are in these states."""
         sql = f"SELECT count(*) FROM upload WHERE mirror = ? AND binding = ? AND state {_in(states)}"  # noqa: S608
         return int(self._db.execute(sql, (mirror, binding)).get)
 
@@ -297,7 +299,7 @@ class Uploads(Table):
         return self._db.execute(f"{sql} AND digest = ? LIMIT 1", (mirror, binding, digest)).get is not None
 
     def highest(self) -> int:
-        """The highest id."""
+        """Return the highest id."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM upload").get)
 
     def owned(self, mirror: int, states: Iterable[UploadState]) -> dict[int, int]:
@@ -314,7 +316,7 @@ class Uploads(Table):
         return int(self._db.execute(sql, (mirror, binding)).get or 0)
 
     def standing_in(self, mirror: int, binding: int) -> int:
-        """Return documents on their way whose predecessors, with the same bytes, no longer serve."""
+        """Return documents in flight whose predecessors, with the same bytes, no longer serve."""
         sql = (
             "SELECT count(*) FROM upload u JOIN upload p ON p.id = u.predecessor AND p.digest = u.digest"  # noqa: S608
             f" WHERE u.mirror = ? AND u.binding = ? AND u.state {_in(ON_THE_WAY)}"
@@ -328,9 +330,8 @@ class Uploads(Table):
         return {int(binding_id): int(n) for binding_id, n in self._db.execute(sql, (mirror, binding))}
 
     def rate(self, mirror: int, binding: int, now: float) -> float:
-        """Return documents per second that became searchable lately, by the newest uploads; 0.0 if too few to
-        tell.
-        """
+        """Return the documents per second that became searchable lately, by the newest uploads; 0.0 if there
+        are too few."""
         newest = (
             "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
@@ -340,7 +341,7 @@ class Uploads(Table):
         return len(recent) / max(1.0, now - min(recent)) if len(recent) >= FEWEST else 0.0
 
     def relabelled(self, mirror: int, binding: int) -> Iterator[Upload]:
-        """Yield documents that serve a file under another path than the target has."""
+        """Yield documents that serve a file under a path other than the one at the target."""
         return self._select(
             "WHERE mirror = ? AND binding = ? AND state = 5 AND label <> path", (mirror, binding)
         )
@@ -348,14 +349,13 @@ class Uploads(Table):
     # -- by remote id and by name ----------------------------------------------------------------------
 
     def by_remote(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return rows that hold this remote id, newest first."""
+        """Return rows that have this remote id, newest first."""
         where = "WHERE binding = ? AND remote_id = ? ORDER BY id DESC"
         return list(self._select(where, (binding, remote_id)))
 
     def holders(self, binding: int, remote_id: str) -> list[Upload]:
-        """Return rows that hold this remote id in the base of this binding, whatever the prefix, newest
-        first.
-        """
+        """Return rows that have this remote id in the base of this binding, whatever the prefix, newest
+        first."""
         where = (
             "WHERE binding IN (SELECT other.id FROM binding mine JOIN binding other ON"
             " other.target = mine.target AND other.address = mine.address AND other.base = mine.base"
@@ -364,12 +364,12 @@ class Uploads(Table):
         return list(self._select(where, (binding, remote_id)))
 
     def serving_among(self, binding: int, ids: Iterable[str]) -> int:
-        """How many of these documents serve."""
+        """Return how many of these documents serve."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND remote_id = ? AND state {_in(SERVING)} LIMIT 1"  # noqa: S608
         return sum(self._db.execute(sql, (binding, remote_id)).get is not None for remote_id in ids)
 
     def is_named(self, binding: int, name: str) -> bool:
-        """Return whether a row that isn't final has this name, though its path or label differs."""
+        """Return whether a row that isn't final has this name, although its path or label differs."""
         sql = f"SELECT 1 FROM upload WHERE binding = ? AND name = ? AND {_NAMED} LIMIT 1"  # noqa: S608
         return self._db.execute(sql, (binding, bind(name))).get is not None
 
@@ -381,10 +381,11 @@ class Uploads(Table):
         )
         return self._db.execute(sql, (bind(name),)).get is not None
 
-    # -- many at once ----------------------------------------------------------------------------------
+    # -- several rows at once
+    # ----------------------------------------------------------------------------------
 
     def unlabel(self, mirror: int, binding: int) -> None:
-        """Record that the target has no document under its right name any more; drops intended uploads."""
+        """Record that the target has no document under its right name any more; drop intended uploads."""
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
@@ -408,13 +409,13 @@ class Uploads(Table):
         self._db.execute("UPDATE upload SET path = ? WHERE id = ?", (bind(path), upload))
 
     def unhold(self, mirror: int, binding: int) -> bool:
-        """Stop asking about deletions in this binding; return whether anybody was asked."""
+        """Withdraw the questions about deletions in this binding. Returns whether there were any."""
         sql = "UPDATE upload SET state = 5 WHERE mirror = ? AND binding = ? AND state = 6"
         self._db.execute(sql, (mirror, binding))
         return self._db.changes() > 0
 
     def take_over(self, previous: int, mirror: int, binding: int) -> bool:
-        """Give the rows of a former mirror in this binding to `mirror`; return whether there were any.
+        """Give the rows of a former mirror in this binding to `mirror`. Returns whether there were any.
 
         None of them is held (`unhold`). If both serve a path, the new owner's document stays and the other is
         deleted.
@@ -470,7 +471,7 @@ _TWICE = (
         f"purpose = {int(Purpose.RETIRE)}",
     ),
 )
-"""States that a path may have only once, and how to change the former mirror's row."""
+"""States that a path may have only once, and the change to the former mirror's row."""
 
 _NAMED = f"(name <> label OR path <> label) AND state NOT {_in(FINAL)}"
 """The condition of the index `upload_named`, repeated literally, so that SQLite uses it."""

@@ -31,7 +31,7 @@ def test_explain_shows_the_extracted_text(mirrored: Place) -> None:
 def test_explain_says_that_a_service_does_not_show_the_text(zhipu: ZhipuPlace) -> None:
     zhipu.write("install.md", "Run the installer.")
     assert zhipu.run("--once").code == 0
-    sentence = "The knowledge base does not show the text it extracted from the document."
+    sentence = "The knowledge base doesn't return the text that it extracted from the document."
     assert sentence in zhipu.run("explain", "install.md", "--text").out
     assert sentence not in zhipu.run("explain", "install.md").out
 

@@ -314,11 +314,11 @@ def test_the_only_mirror_stays(place: Place, more: Path) -> None:
     before = place.config.read_bytes()
     ran = place.run("remove", "handbook", "--delete")
     assert (ran.code, place.config.read_bytes()) == (2, before)
-    assert paste(place, f"{after(ran.err, 'end this mirror with: ')} --yes").code == 0
+    assert paste(place, f"{after(ran.err, 'forget this mirror with: ')} --yes").code == 0
     assert place.run("--once", "--folder", more).code == 0
     ran = place.run("remove", "more-notes", "--keep", "--folder", str(more))
     assert ran.code == 2
-    assert paste(place, f"{after(ran.err, 'to end it: ')} --yes").code == 0
+    assert paste(place, f"{after(ran.err, 'to forget it: ')} --yes").code == 0
 
 
 def test_documents_are_deleted_only_while_no_other_kbsync_runs(both: Place) -> None:

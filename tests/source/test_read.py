@@ -94,7 +94,7 @@ def test_a_file_with_another_stamp_than_expected_is_not_read(
     expected = stamp(root, "a.md")
     (root / "a.md").write_bytes(b"another")
     refuse(monkeypatch, "readv", "anything", errno.EIO)
-    assert digest(root, "a.md", expected) == Unstable("changed since it was looked at")
+    assert digest(root, "a.md", expected) == Unstable("changed since it was checked")
 
 
 @pytest.mark.parametrize(
