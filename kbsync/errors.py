@@ -1,4 +1,4 @@
-"""Errors, by what the caller must do: four kinds of target errors, and those of this machine.
+"""Errors, distinguished by what the caller must do: four kinds of target errors, and those of this machine.
 
 A target translates its vendor's codes into these, in its own folder and nowhere else.
 """
@@ -9,9 +9,8 @@ from typing import Any
 
 
 def system_reason(error: Exception) -> str:
-    """Return the operating system's words for its errors, such as `permission denied`; the text of any
-    other.
-    """
+    """Return the operating system's words for its errors, such as `permission denied`; for other errors,
+    their text."""
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
@@ -20,7 +19,7 @@ class KbsyncError(Exception):
 
 
 class UsageError(KbsyncError):
-    """Wrong usage or config (exit 2): the message names file, line or key, and the fix."""
+    """Wrong usage or config (exit 2). The message names the file, line or key, and the fix."""
 
 
 class UnmadeError(UsageError):
@@ -36,7 +35,7 @@ class StateError(KbsyncError):
 
 
 class ForeignError(StateError):
-    """Another user owns files in the state directory (exit 2): the message has the command."""
+    """Another user owns files in the state directory (exit 2). The message has the command that fixes it."""
 
 
 class ShortageError(StateError):
@@ -46,8 +45,8 @@ class ShortageError(StateError):
 class TargetError(KbsyncError):
     """A request to a target failed; `code` is the vendor's own code.
 
-    `has_removed`: a failed put deleted the document that it should replace. `is_answer`: the target itself
-    reported the error, and didn't crash on the document.
+    `has_removed`: the failed put deleted the document that it should replace. `is_answer`: the target itself
+    reported the error, so the document didn't crash it.
     """
 
     def __init__(self, reason: str, *, code: str = "") -> None:
@@ -58,7 +57,7 @@ class TargetError(KbsyncError):
         self.is_answer = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle it, because it may come from another machine. Each kind has other arguments."""
+        """Pickle the error, because it may come from another machine. Each kind has other arguments."""
         return _made_again, (type(self), self.__dict__)
 
 
@@ -95,9 +94,8 @@ class Unsure(TargetError):
 
 
 def untried(error: TargetError) -> TargetError:
-    """Return the outcome of documents that are not sent, since they would fail for the same reason as
-    `error`.
-    """
+    """Return the outcome of documents that are not sent because they would fail for the same reason as
+    `error`."""
     if isinstance(error, Unavailable | Unsure):
         wait = error.retry_after if isinstance(error, Unavailable) else None
         return Unavailable(error.reason, code=error.code, retry_after=wait, untried=True)
@@ -107,8 +105,8 @@ def untried(error: TargetError) -> TargetError:
 class Rejected(TargetError):
     """The document is to blame; wait for an edit or `retry`.
 
-    `may_pass`: the target may accept it later, so it is first sent again a bounded number of times, with
-    growing pauses (promise 9).
+    `may_pass`: the target may accept the document later, so it is first sent again a bounded number of times,
+    with growing pauses (promise 9).
     """
 
     def __init__(self, reason: str, *, code: str = "", may_pass: bool = False) -> None:
@@ -117,22 +115,22 @@ class Rejected(TargetError):
 
 
 class NameTaken(Rejected):
-    """The target already has a document with this name: the same bytes can be sent under another."""
+    """The target already has a document with this name; the same bytes can be sent under another."""
 
 
 class Unfit(Rejected):
-    """Only the document is to blame: even many of these in a row say nothing about the target."""
+    """Only the document is to blame: even many such errors in a row say nothing about the target."""
 
 
 class NotOffered(Rejected):
-    """The target doesn't have this call; the caller does without it."""
+    """The target doesn't support this call; the caller continues without it."""
 
 
 class Halted(TargetError):
     """Nothing works until the user acts; `halt` is the reason in the contract (credentials, quota, …).
 
-    `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). The options in
-    use are added to a command of kbsync later.
+    `cure` says what to do or to run; '' means to retry the mirror (`engine.status.as_halt`). If it is a
+    kbsync command, the options in use are added later.
     """
 
     def __init__(self, halt: str, reason: str, *, cure: str = "", code: str = "") -> None:

@@ -1,7 +1,6 @@
-"""What is mounted where, and which file systems others can change without this kernel. File locks are
-unreliable there, and the kernel does not report every change, so they cannot hold a state, and kbsync polls a
-folder there. One list serves both.
-"""
+"""Lists mounts, and the file systems that others can change without this kernel. File locks are unreliable on
+those, and the kernel does not report every change, so they cannot hold a state, and kbsync polls a folder on
+them. One list serves both."""
 
 from __future__ import annotations
 
@@ -33,18 +32,15 @@ _NETWORK_FUSE = frozenset((
 
 
 def is_network(fs_type: str) -> bool:
-    """Return whether file locks are unreliable there: not in every FUSE, since ntfs-3g is local and sshfs is
-    not.
-    """
+    """Return whether file locks are unreliable on it. FUSE differs: ntfs-3g is local, sshfs is not."""
     name = fs_type.removeprefix("fuse.")
     return name in SHARED or name in _NETWORK_FUSE
 
 
 def is_shared(fs_type: str) -> bool:
-    """Return whether others can change it: file systems of the network, of virtual machines' hosts and in
-    FUSE.
-    """
-    # Not `fuseblk`, a disk of this machine behind FUSE: this kernel sees all its changes.
+    """Return whether others can change it: file systems on the network, on the host of a virtual machine, or
+    in FUSE."""
+    # Not `fuseblk`, a disk of this machine behind FUSE, because this kernel sees all its changes.
     return fs_type in SHARED or fs_type.startswith("fuse.")
 
 
@@ -91,5 +87,5 @@ def _unescaped(field: bytes) -> bytes:
 
 
 def holds(folder: str, path: str) -> bool:
-    """Return true if `path` is `folder` or is inside it."""
+    """Return whether `path` is `folder` or is inside it."""
     return f"{path.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

@@ -1,5 +1,5 @@
-"""What searches can find in a mirror, as of when, and what a reply may lack: for commands, the listener and
-assistants. It reads the state while another process may mirror."""
+"""Tells commands, the listener and assistants how fresh a mirror's search results are: what a search can
+find, as of when, and what a reply may lack. It reads the state while another process may mirror."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ from kbsync.state import lock
 from kbsync.state.read_only import Tx
 
 LONGEST_PAUSE = 7200.0
-"""Seconds between passes that need no warning: the systemd timer that comes with kbsync fires every hour."""
+"""Number of seconds between passes that need no warning, since the systemd timer that comes with kbsync fires
+every hour."""
 
 LOOK_SECONDS = 0.5
-"""Maximum number of seconds that a search waits for a check of the folder: a dead network mount never
-responds.
-"""
+"""Maximum number of seconds that a search waits for a check of the folder, because a dead network mount never
+responds."""
 
 ReadFreshness = Callable[[Tx], "list[Freshness]"]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a reply may lack. `is_minor`: only for assistants, because a user just started kbsync or ran the
-    last pass, or gets a notification. `explains_hits`: to be read before them."""
+    """One note on what a reply may lack. `is_minor`: only for assistants, because a user at a terminal knows
+    it: they just started kbsync, ran the last pass, or get a notification. `explains_hits`: shown before the
+    hits."""
 
     text: str
     is_minor: bool = False
@@ -53,9 +54,9 @@ class Note:
 class Freshness:
     """A mirror's status `at` a time (epoch seconds), and who keeps it up to date.
 
-    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when one last took it, epoch
-    seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a folder
-    without a running kbsync cannot be mirrored now, if it was checked.
+    `is_worked_on`: a kbsync holds the state; None if unknown. `worked_on_since`: when one last took it, in
+    epoch seconds. `rescan`: seconds after which a daemon compares the whole folder. `root_trouble`: why a
+    folder without a running kbsync cannot be mirrored now, if it was checked.
     """
 
     status: MirrorStatus
@@ -67,7 +68,7 @@ class Freshness:
 
     @property
     def waiting(self) -> int:
-        """Documents that are pending or being indexed."""
+        """The number of documents that are pending or being indexed."""
         return self.status.documents.pending + self.status.documents.indexing
 
     @property
@@ -83,23 +84,23 @@ class Freshness:
 
     @property
     def since_pass(self) -> float:
-        """Seconds since the whole folder was last compared; 0.0 before the first time."""
+        """Return the seconds since the whole folder was last compared; 0.0 before the first time."""
         last = self.status.last_pass
         return 0.0 if last is None else max(0.0, self.at - last)
 
     @property
     def is_in_first_pass(self) -> bool:
-        """Whether the first pass runs and needs nothing but time."""
+        """Whether the first pass is running and needs nothing but time."""
         return bool(self.is_worked_on) and not self.has_passed and self.status.halt is None
 
     @property
     def is_unattended(self) -> bool:
-        """Whether certainly no kbsync runs."""
+        """Whether it is certain that no kbsync runs."""
         return self.is_worked_on is False
 
     @property
     def is_held(self) -> bool:
-        """Whether it only waits for a decision and continues with everything else."""
+        """Whether the mirror only waits for a decision and continues with everything else."""
         return self.status.halt is not None and self.status.halt.reason in (DELETIONS_HELD, RECIPE_HELD)
 
     @property
@@ -109,12 +110,12 @@ class Freshness:
 
     @property
     def is_troubled(self) -> bool:
-        """Whether it halted over a temporary problem, such as a target that does not answer."""
+        """Whether the mirror halted because of a temporary problem, such as a target that does not answer."""
         return self.status.halt is not None and self.status.halt.reason in PASSING
 
     @property
     def as_of(self) -> float | None:
-        """The time at which the searchable documents match the folder, except for the notes."""
+        """The time as of which the searchable documents match the folder, except for the notes."""
         stops = self.status.halt or self.status.pause
         is_current = self.is_worked_on and self.is_compared and stops is None
         return self.at if is_current else self.status.last_pass
@@ -167,7 +168,7 @@ class Freshness:
 
     @property
     def waits(self) -> str:
-        """How many documents wait, in words."""
+        """Return how many documents wait, in words."""
         return f"{counted(self.waiting, 'document')} {'waits' if self.waiting == 1 else 'wait'}"
 
 
@@ -179,7 +180,7 @@ def freshness_reader(
     look_at_folders: bool = False,
 ) -> ReadFreshness:
     """Return a reader of these mirrors' freshness; `look_at_folders`: check folders without a kbsync too."""
-    # Before the rows are read: a kbsync that ends in between must not seem to work.
+    # Read this before the rows, so that a kbsync that ends in between doesn't seem to work.
     is_worked_on, since = lock.holding(state_dir), lock.taken_at(state_dir)
 
     def read_one(tx: Tx, mirror: MirrorConfig) -> Freshness:
@@ -203,7 +204,7 @@ def freshness_reader(
 
 
 def find_root_trouble(folder: Path) -> str:
-    """Return why the folder cannot be mirrored now; "" if it can, and if its disk does not answer."""
+    """Return why the folder cannot be mirrored now; "" if it can, or if its disk does not answer."""
     trouble = list[str]()
 
     def check() -> None:

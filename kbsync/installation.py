@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.db"
 SPOOL = "spool"
 BASES = "kb"
-"""The folder in the state directory for embedded knowledge bases without a path of their own."""
+"""The folder in the state directory for built-in knowledge bases without a path of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Installation:
 
     @property
     def mirrors(self) -> Sequence[MirrorConfig]:
-        """The requested mirrors. Raises `UsageError` for a name that is not in the config."""
+        """Return the requested mirrors. Raises `UsageError` for a name that is not in the config."""
         _check_names(self.only, self.config.mirrors)
         return [m for m in self.config.mirrors if not self.only or m.name in self.only]
 
@@ -43,9 +43,8 @@ class Installation:
         return next(mirror for mirror in self.mirrors if mirror.name == name)
 
     def narrow(self, name: str | None) -> Installation:
-        """Return the same with only this mirror; None: unchanged. Raises `UsageError` if it is not
-        requested.
-        """
+        """Return the same installation with only this mirror; None: unchanged. Raises `UsageError` if it is
+        not requested."""
         if name is None:
             return self
         _check_names([name], self.mirrors)
@@ -66,11 +65,12 @@ class Installation:
         return shell_command(["kbsync", *shlex.split(command), *self.flags])
 
     def command_line_for_mirrors(self, command: str) -> str:
-        """Return the same, limited to the requested mirrors, since several mirrors would be ambiguous."""
+        """Return a command line as `command_line` does, limited to the requested mirrors, since several would
+        be ambiguous."""
         return self.command_line(" ".join([command, *(f"--mirror {name}" for name in self.only)]))
 
     def rename_base(self, old: str, new: str) -> None:
-        """Move an embedded knowledge base without a path of its own to its mirror's new name. Repeatable.
+        """Move a built-in knowledge base without a path of its own to its mirror's new name. Repeatable.
 
         Raises `StateError`.
         """
@@ -83,17 +83,17 @@ class Installation:
             raise StateError(f"cannot rename {source} to {new}: {reason}") from error
 
     def default_base(self, mirror: MirrorConfig) -> Path:
-        """Return the folder of a mirror's embedded knowledge base that has no path of its own."""
+        """Return the folder of a mirror's built-in knowledge base if it has no path of its own."""
         return self.state_dir / BASES / mirror.name
 
     def embedded_base(self, mirror: MirrorConfig) -> Path | None:
-        """Return the folder of a mirror's embedded knowledge base; None for a mirror of a service."""
+        """Return the folder of a mirror's built-in knowledge base; None for a mirror at a service."""
         return mirror.target.folder(self.state_dir, mirror.name)
 
     def surroundings(
         self, mirror: MirrorConfig, *, read_only: bool, is_listening: bool = False
     ) -> Surroundings:
-        """Return what the mirror's target learns about its surroundings."""
+        """Return the surroundings of a mirror that its target needs."""
         from kbsync.config.target import callback_url
         from kbsync.contract.target import Surroundings
 

@@ -2,8 +2,8 @@
 
 A stream has one format: if log lines are JSON, so are the report, the last error (`log_event`) and the logs
 of libraries. Secrets never reach a log line because no module gets one to log. Text from a folder or target
-is escaped, so that a file name cannot forge a line or move a terminal's cursor. A log that cannot be written
-stops no work.
+is escaped, so that a file name can't forge a line or move a terminal's cursor. If the log can't be written,
+the work continues.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def is_for_a_person(*log_options: str | None) -> bool:
 
 
 def log_event(level: str, event: str, **fields: Any) -> None:
-    """Log a line that no level and no `wanted` drops, such as the result of a run."""
+    """Log a line that neither the level nor `wanted` drops, such as the result of a run."""
     config = structlog.get_config()
     log = structlog.wrap_logger(
         config["logger_factory"](),
@@ -136,7 +136,7 @@ class _Relay(logging.Handler):
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return true when systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
+    """Return whether systemd connected this stream to the journal (`$JOURNAL_STREAM`, systemd.exec(5))."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(stream.fileno())
@@ -154,7 +154,7 @@ def _printable(_logger: Any, _method: str, fields: Fields) -> Fields:
 
 
 def _without_empty(_logger: Any, _method: str, fields: Fields) -> Fields:
-    """Return the fields without empty ones, for a person; programs get every key."""
+    """Return the fields without empty ones, for people; programs get every key."""
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -192,11 +192,11 @@ def _prioritised(_logger: Any, method: str, rendered: str) -> str:
 
 
 def is_debugging() -> bool:
-    """Return whether the log is at level debug; at other levels debug lines cost nothing."""
+    """Return whether the log is at level debug. At other levels, debug lines cost nothing."""
     return _debug_log.isEnabledFor(logging.DEBUG)
 
 
 def log_debug(event: str, **fields: object) -> None:
-    """One line of the log, at level debug."""
+    """Log a line at level debug."""
     if is_debugging():
         _debug_log.debug(event, extra={"event": event, "fields": fields})

@@ -1,7 +1,8 @@
-"""One full pass: compare, carry out, wait until every document is searchable or has failed, audit if due.
+"""Runs one full pass: compare, carry out, wait until every document is searchable or has failed, audit if
+due.
 
-`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. Below is what the daemon shares
-with it: preparing a mirror, and locking and opening the state.
+`once` runs the passes of all mirrors in parallel, `run_once` the pass of one. The rest of the module is
+shared with the daemon: preparing a mirror, and locking and opening the state.
 """
 
 from __future__ import annotations
@@ -38,14 +39,13 @@ from kbsync.state.store import StateStore
 
 DOWN_BUDGET = 60.0
 SHORTEST, LONGEST = 0.02, 1.0
-"""Minimum and maximum of the seconds between two checks for completion, which are a fifth of the pass's time
-so far.
-"""
+"""Minimum and maximum number of seconds between two checks for completion; in between, a fifth of the pass's
+time so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassEnd:
-    """How the pass ended, beyond what the state records. `busy`: files still being written.
+    """How a pass ended, beyond what the state records. `busy`: files that are still being written.
 
     `reason`: the halt to show for its `trouble` until the next pass; '' for none. A paused mirror has no
     complete pass and no trouble.
@@ -58,7 +58,7 @@ class PassEnd:
 
 
 async def run_once(mirror: Mirror, *, budget: float = DOWN_BUDGET) -> PassEnd:
-    """Run the pass of one mirror; `budget`: seconds a target may be down before the pass gives up.
+    """Run the pass of one mirror. `budget`: the seconds that a target may be down before the pass gives up.
 
     Never raises for errors of the folder or the target.
     """
@@ -95,7 +95,7 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
         return end
     await bound.compared()
     await mirror.first_pass_over()
-    # Last, so that it sees a base at rest. What it wants sent again is part of this pass.
+    # Last, so that the base is at rest. Documents that it sends again are part of this pass.
     await bound.audits.run_due()
     if (end := await _finish(bound, budget)) is not None:
         return end
@@ -103,9 +103,8 @@ async def _run_pass(bound: BoundMirror, budget: float) -> PassEnd:
 
 
 async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
-    """Take turns until the work of the scan is done; return how the pass ends if it halts or gives up
-    earlier.
-    """
+    """Take turns until the work of the scan is done. Returns how the pass ends if it halts or gives up
+    earlier."""
     mirror, worker, binding, halts = bound.mirror, bound.worker, bound.journal.binding, bound.mirror.halts
     started = mirror.clock.steady()
     while mirror.halt is None:
@@ -142,7 +141,7 @@ log = structlog.get_logger("kbsync")
 
 @dataclass(frozen=True, slots=True)
 class OnceEnd:
-    """How the passes ended, by mirror name; `signal`: the one that interrupted them."""
+    """How the passes ended, by mirror name; `signal`: the signal that interrupted them."""
 
     ends: dict[str, PassEnd]
     mirrors: dict[str, Mirror]
@@ -157,7 +156,7 @@ ShowProgress = Callable[[StateStore, Mapping[str, Mirror]], Awaitable[None]]
 async def once(
     installation: Installation, watch: ShowProgress | None = None, signals: Signals | None = None
 ) -> OnceEnd:
-    """Make one pass of every mirror, in parallel; the first of the `signals` interrupts it.
+    """Make one pass of every mirror, in parallel; the first of the `signals` interrupts them.
 
     Raises `LockedError`, `UsageError` or `StateError` at the start.
     """
@@ -293,7 +292,7 @@ def identities_of(config: Config) -> list[MirrorIdentity]:
 
 @contextlib.contextmanager
 def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]:
-    """Let the loop receive each of `signals` inside."""
+    """Let the loop receive each of `signals` inside the block."""
     if signals is None:
         yield
         return
@@ -311,7 +310,7 @@ def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]
 def open_state(
     installation: Installation, notify: Callable[[str], None], *, stays: bool = False
 ) -> Iterator[StateStore]:
-    """Yield the state, locked and ready to write. `stays`: for a process that keeps mirroring.
+    """Yield the state, locked and ready to write. `stays`: the process keeps mirroring, like a daemon.
 
     `notify` gets a message when a damaged state was set aside. That may be at the end, for damage found
     during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
@@ -352,7 +351,7 @@ def _empty_spool(state_dir: Path, spool: Path) -> None:
 
 
 def open_or_set_aside(path: Path, notify: Callable[[str], None]) -> StateStore:
-    """Return the state, or an empty one that replaces a damaged one; then `notify` gets a message."""
+    """Return the state, or an empty one that replaces a damaged one; in that case `notify` gets a message."""
     try:
         return StateStore(path)
     except DamagedError as error:

@@ -1,7 +1,7 @@
 """Keeps memory, environment, folders and files from other users and processes.
 
-What root creates gets the owner of the folder around it: one `sudo kbsync …` must not lock a service out of
-its own state.
+A file or folder that root creates gets the owner of the folder around it, so that one `sudo kbsync …` can't
+lock a service out of its own state.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ def replace_private(path: Path, content: bytes) -> None:
 
 
 def hand_over(descriptor: int, folder: Path) -> None:
-    """Give a file or folder just created in `folder` to the owner of that folder, as root.
+    """As root, give a file or folder just created in `folder` to the owner of that folder.
 
-    In a container root may lack that right; then it stays root's.
+    In a container, root may lack that right; then the file stays root's.
     """
     if os.geteuid() != 0:
         return
@@ -93,7 +93,7 @@ def hand_over(descriptor: int, folder: Path) -> None:
 
 def _hand_over_folder(folder: Path) -> None:
     if os.geteuid() == 0:
-        # By its descriptor: another user may have replaced it with a link meanwhile.
+        # By its descriptor, because another user may have replaced it with a link meanwhile.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             hand_over(descriptor, folder.parent)

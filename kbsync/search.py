@@ -68,8 +68,8 @@ class SearchReply:
 
     `fresh`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
-    empty if there are hits. `guesses`: words searched for instead of those that no document has.
-    `query`: as searched, without operators in its text.
+    empty if there are hits. `guesses`: words that were searched for instead of words that no document has.
+    `query`: the query as searched, without operators in its text.
     """
 
     hits: Sequence[FoundDocument]
@@ -143,7 +143,7 @@ async def search(
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
-    """Return the words that none of these targets has, each with what was searched for instead, or ""."""
+    """Return the words that none of these targets has, each with its replacement in the search, or ""."""
     return {
         word: next((each.instead[word] for each in unknown if each.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
@@ -152,7 +152,8 @@ def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
 
 
 def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords]) -> list[Note]:
-    """Return notes on words that no document has. `unknown`: of each target; empty if there are no hits."""
+    """Return notes on words that no document has. `unknown`: those of each target; empty if there are no
+    hits."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
     if not lines and unknown and all(each.are_all for each in unknown):
         if translation := list(dict.fromkeys(word for each in unknown for word in each.translation)):
@@ -238,8 +239,9 @@ def _expected(error: BaseException) -> Exception:
 async def _find(
     opened: OpenMirrors, mirrors: Sequence[MirrorConfig], query: Query, *, images: bool, soon: bool
 ) -> tuple[Sequence[FoundDocument], dict[str, Exception], list[str], list[UnknownWords], list[Note]]:
-    """Return the hits, why mirrors couldn't be searched, those that responded, for each target the words that
-    it lacks ([] if one of them can't tell), and what services don't know of the query."""
+    """Run the searches. Returns the hits, why mirrors couldn't be searched, the mirrors that responded, the
+    words that each target lacks ([] if one of them can't tell), and the parts of the query that services
+    don't support."""
     async with AsyncExitStack() as stack:
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
@@ -277,7 +279,7 @@ def _refuse_rerank(searched: Sequence[SearchedMirror], query: Query) -> None:
 
 
 def _with_state(tx: Tx, hit: FoundDocument, as_of: Mapping[str, float | None]) -> FoundDocument:
-    """The hit with its file's state."""
+    """Return the hit with its file's state."""
     record = None if hit.is_foreign else tx.mirrors.named(hit.mirror)
     row = None if record is None else tx.entries.get(record.id, hit.path)
     known_at = None if hit.is_foreign else as_of.get(hit.mirror)

@@ -1,4 +1,5 @@
-"""Receives signals from the start: none is lost before the loop runs, and none waits for a busy loop."""
+"""Receives signals from the start, so that none is lost before the loop runs, and none waits for a busy
+loop."""
 
 from __future__ import annotations
 
@@ -14,16 +15,15 @@ from collections.abc import Callable, Collection, Iterator
 ENDING = (signal.SIGTERM, signal.SIGINT)
 
 STOP_LATEST = 1.3
-"""Seconds; SIGTERM allows two in all. A thread that parses or embeds can't be stopped, but the process can
-end: the journal makes that safe.
-"""
+"""Seconds until the process ends at the latest; SIGTERM allows two in all. A thread that parses or embeds
+can't be stopped, but the journal makes it safe to end the process."""
 
 ReceiveSignal = Callable[[int], None]
-"""Receives the number of a signal, in a thread that only listens."""
+"""Called with the number of a signal, in a thread that only listens."""
 
 
 def find_terminal() -> int | None:
-    """Return the stream that is a terminal; None if this process has none or should outlive it.
+    """Return the stream that is a terminal; None if this process has none, or should outlive it.
 
     A process started with SIGHUP ignored, as by `nohup`, should continue.
     """
@@ -60,7 +60,7 @@ def hangup_with(terminal: int) -> Iterator[None]:
 
 
 class HardEnd:
-    """Lets the process end whatever its threads do; it does nothing before `arm`."""
+    """Ends the process whatever its threads do, once `arm` was called."""
 
     def __init__(self) -> None:
         self._code: int | None = None
@@ -75,7 +75,8 @@ class HardEnd:
             self._timer.start()
 
     def now(self) -> None:
-        """End the process now if `arm` was called: everything is recorded, and it waits for no thread."""
+        """End the process now if `arm` was called, without waiting for threads, because everything is
+        recorded."""
         if self._code is not None:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
@@ -92,7 +93,7 @@ class HardEnd:
 
 
 class Signals:
-    """Only reports signals of these `numbers` inside, in order.
+    """Inside the block, signals of these `numbers` are only reported, in order.
 
     `at_once` is called even while the main thread is in a long call, such as one that opens a large state.
     Enter it in the main thread, before other threads or a loop listen for signals.

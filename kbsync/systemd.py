@@ -18,17 +18,17 @@ from kbsync.state.read_only import Tx
 from kbsync.state.store import StateStore
 
 PATIENCE = 0.5
-"""Seconds an important message waits for a manager whose queue is full."""
+"""Seconds that an important message waits for a manager whose queue is full."""
 
 READY_LATEST = 30.0
-"""Seconds until READY no longer waits for a mirror, such as one with a slow service."""
+"""Maximum number of seconds that READY waits for a mirror, such as one with a slow service."""
 
 LEAST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Minimum and maximum number of seconds between two reads of the counts."""
 
 
 class ServiceManager:
-    """Sends messages to `$NOTIFY_SOCKET`; without one, or if nobody listens, they are dropped.
+    """Sends messages to `$NOTIFY_SOCKET`. Without one, or if nobody listens, they are dropped.
 
     `watchdog`: the longest pause between two pings, in seconds, or None (sd_watchdog_enabled(3)).
     """
@@ -46,7 +46,7 @@ class ServiceManager:
 
     @property
     def is_heard(self) -> bool:
-        """Whether there is a manager that wants messages."""
+        """Whether a manager wants messages."""
         return self._socket is not None
 
     def tell(self, *words: str, patience: float = PATIENCE) -> None:
@@ -80,7 +80,7 @@ class ServiceReports:
         self._said = ""
 
     def nudge(self) -> None:
-        """The counts have changed."""
+        """Send the counts soon, because they have changed."""
         self._news.set()
 
     async def ready_after(self, begun: Collection[asyncio.Event]) -> None:
@@ -115,7 +115,7 @@ class ServiceReports:
                 self.manager.tell("READY=1")
 
     def stopping(self) -> None:
-        """STOPPING; nothing is sent after it."""
+        """Send STOPPING; nothing is sent after it."""
         if not self.is_stopping:
             self.is_stopping = True
             self.manager.tell("STOPPING=1", "STATUS=stopping")
@@ -140,7 +140,7 @@ class ServiceReports:
             self.manager.tell("WATCHDOG=1", patience=0.0)
 
     async def _feed(self, store: StateStore, every: float) -> None:
-        """Ping while the loop runs and the writer answers, even if with an error."""
+        """Ping while the loop runs and the writer responds, even if with an error."""
         while True:
             started = self.clock.steady()
             with contextlib.suppress(StateError):

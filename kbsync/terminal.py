@@ -1,4 +1,4 @@
-"""What the terminal can do."""
+"""Detects what the terminal supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tokens of a question, as the library makes those of documents.
+"""Makes the tokens of a question, equal to those that the library makes of documents.
 
 Loading the library and its form of the vocabulary takes longer than a search. A question is short, so
 byte-pair encoding in Python is fast enough; tests compare its tokens with the library's.
@@ -11,7 +11,7 @@ import re
 from itertools import pairwise
 
 LONGEST = 300
-"""Maximum number of characters of a text: for longer ones the library is faster."""
+"""Maximum number of characters of a text; for a longer one the library is faster."""
 
 _SPACE = "\u2581"  # stands for a space in the vocabulary
 _PIECE = re.compile(f"{_SPACE}*[^{_SPACE}]*")  # no token has a space behind another character
@@ -34,16 +34,15 @@ class Vocabulary:
         return [number for piece in _PIECE.findall(normalized) for number in self._encode_piece(piece)]
 
     def rank(self, left: str, right: str) -> Rank | None:
-        """Return when the two become one token, the lowest first; None if never. The order is that of the
-        file's merges: by the number of the token that results, and runs of spaces last.
-        """
+        """Return the rank at which the two become one token, the lowest first; None if never. The order is
+        that of the file's merges: by the number of the resulting token, and runs of spaces last."""
         both = self._ids.get(left + right)
         if both is None:
             return None
         return not (left + right).strip(_SPACE), both, self._ids[left], self._ids[right]
 
     def _encode_piece(self, piece: str) -> list[int]:
-        """Join the pair of the lowest rank, the first of equals, until none is left."""
+        """Join the pair with the lowest rank (the first of equal ones) until no pair can be joined."""
         parts = [part for character in piece for part in self._parts(character)]
         ranks = [self.rank(*pair) for pair in pairwise(parts)]
         while known := [rank for rank in ranks if rank is not None]:

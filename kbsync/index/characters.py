@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-"""Thai, Lao, Burmese and Khmer: only a zero-width space marks the end of a word."""
+"""Matches Thai, Lao, Burmese and Khmer, where only a zero-width space marks the end of a word."""
 
 _UNSEEN = f"[\u00ad\u2060\ufeff]|\u200b(?![{_UNSPACED}])"  # soft hyphen, word joiner, BOM, zero-width space
 _UNSEEN_IN_TEXT = re.compile(_UNSEEN)
@@ -25,7 +25,7 @@ _RADICALS = str.maketrans(  # Unicode's EquivalentUnifiedIdeograph: of this bloc
     "⺁⺌⺍⺒⺓⺛⺜⺝⺞⺠⺧⺩⺫⺬⺶⺻⺼⻁⻃⻄⻅⻆⻉⻋⻏⻑⻒⻓⻔⻗⻘⻙⻚⻛⻜⻝⻢⻣⻤⻥⻦⻧⻨⻩⻪⻫⻬⻭⻮⻯⻰⻱⻲",
     "厂小小巳幺旡日月歺民牛王目示羊聿肉虎覀西见角贝车邑長镸长门雨青韦页风飞食马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀",
 )
-"""Radicals that are whole characters: PDF programs write them for these."""
+"""Radicals that are whole characters, which PDF programs write instead of the characters."""
 _RADICAL = re.compile("[\u2e81-\u2ef3]")
 
 # Not everything that NFKC changes: it also rewrites 。 ， and …, which mark where to cut a text.
@@ -40,14 +40,14 @@ _ANY = re.compile(  # all of these and of the unseen: one set is ten times as fa
     "０-９Ａ-Ｚａ-ｚ\uff66-\uff9f\uffa1-\uffdc\u309b\u309c]"
 )
 _MARKS = re.compile(r"([^\w\x00-\x7f]{64})")
-"""More combining marks than any script puts on a letter (it also matches other signs, which is harmless)."""
+"""Matches more combining marks than any script puts on a letter (and other signs, which is harmless)."""
 _VOICED = ("\u309b", "\u3099"), ("\u309c", "\u309a")  # alone they compose with nothing
 _HALF_WIDTH = ("\uff9e", "\u3099"), ("\uff9f", "\u309a")  # letters to `_MARKS`, and marks to NFKC
 _APART = ("™", " "), ("℠", " ")  # as letters they would become part of the name before them
 
 
 def legible(text: str) -> str:
-    """Return `text` as shown and embedded: composed, without unseen characters, its lines unchanged.
+    """Return `text` as it is shown and embedded: composed, without invisible characters, its lines unchanged.
 
     Lone surrogates, which neither a hash nor a database accepts, become U+FFFD.
     """
@@ -65,7 +65,7 @@ def _compose(match: re.Match[str]) -> str:
 
 
 def folded(text: str) -> str:
-    """Return `text` for comparing words, whatever width, form or composition its characters have."""
+    """Return `text` in a form to compare words, whatever the width, form or composition of its characters."""
     if text.isascii():
         return text
     if _RADICAL.search(text):
@@ -81,13 +81,14 @@ def simplified(text: str) -> str:
 
 @functools.cache
 def _simplified() -> Mapping[int, int]:
-    """Return OpenCC's TSCharacters; of several characters, the first (see NOTICE)."""
+    """Return OpenCC's TSCharacters. If there are several characters for one, use the first (see NOTICE)."""
     traditional, *rest = Path(__file__).with_name("simplified.txt").read_text("utf-8").split()
     return str.maketrans(traditional, *rest)
 
 
 def _normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Return `text` in one of Unicode's forms. Python needs quadratic time for a run of combining marks."""
+    """Return `text` in one of Unicode's forms. Avoids the quadratic time that Python takes for a run of
+    combining marks."""
     return "".join(unicodedata.normalize(form, piece) for piece in _MARKS.split(text))
 
 

@@ -1,13 +1,13 @@
 """Cuts a text into chunks by its content, so that an edit changes only the chunks around it. Pure.
 
-First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a stretch of text
+First the text is split into blocks: headings, paragraphs, fences, tables, rows. A block is a piece of text
 that a reader sees as one thing. Blocks follow each other, cover every character that is not white space, and
 never overlap.
 
-Then blocks are gathered into chunks. A hash of the opening of the next block decides where a chunk may end,
+Then blocks are gathered into chunks. A hash of the beginning of the next block decides where a chunk may end,
 never a count from the top. Sizes are rounded to coarse steps before they are compared with the limits. So
-editing the middle of a paragraph, at about its length, moves no cut; rewriting one moves at most the cuts
-next to it.
+editing the middle of a paragraph without much change of its length moves no cut; rewriting one moves at most
+the cuts next to it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`text[start:end]`; `level` (1 = outermost) and `title` of a heading.
+    """The block `text[start:end]`; `level` (1 = outermost) and `title` if it is a heading.
 
     The chunker sets `size` (in tokens), divides large blocks into parts, and repeats `lead` in a chunk that
     begins with the block.
@@ -83,7 +83,7 @@ def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
 
 
 def _lines(text: str) -> Iterator[_Line]:
-    """Yield the lines of `text`, one at a time; of consecutive empty ones only the first."""
+    """Yield the lines of `text`, one at a time, and only the first of consecutive empty ones."""
     start = 0
     while start <= len(text):
         end = text.find("\n", start)
@@ -131,9 +131,9 @@ def _code(text: str) -> Iterator[Block]:
 class _Grammar:
     """How a flavour marks headings, fences and tables.
 
-    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark, otherwise its length
-    does. `underlines` are the characters that turn the line above into a heading. `fence` opens a fence;
-    `_closes` decides where it ends.
+    `heading` has the groups `mark` and `title`; `levels` gives the depth of a mark; without it, the mark's
+    length does. `underlines` are the characters that turn the line above into a heading. `fence` opens a
+    fence; `_closes` decides where it ends.
     """
 
     heading: re.Pattern[str] | None = None
@@ -204,7 +204,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*|[{}]|\\(?=[&%$#_{}])")
 
 
 def _plain_tex(title: str) -> str:
-    """Return the text in the braces opened before `title`, on one line, without commands."""
+    """Return the text in the braces that open before `title`, on one line, without commands."""
     depth = 1
     for brace in _BRACE.finditer(title):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -224,7 +224,7 @@ def _without_closing(title: str, mark: str) -> str:
 
 
 class _MarkupReader:
-    """Reads a marked-up text line by line, gathering lines into the open block."""
+    """Reads a marked-up text line by line, and gathers lines into the open block."""
 
     def __init__(self, text: str, flavour: Flavour) -> None:
         self._text = text
@@ -269,7 +269,7 @@ class _MarkupReader:
             self._is_table = is_table
 
     def _close_block(self) -> Iterator[Block]:
-        """The open block, if there is one."""
+        """Yield the open block, if there is one."""
         if self._open:
             shape = Shape.TABLE if self._is_table else Shape.TEXT
             yield Block(self._open[0].start, self._open[-1].end, shape)
@@ -277,7 +277,7 @@ class _MarkupReader:
         self._is_table = False
 
     def _heading(self, line: _Line) -> Block | None:
-        """The heading in `line` alone."""
+        """Return the heading in `line` alone."""
         match = self._grammar.heading and self._grammar.heading.match(line.text)
         if not match:
             return None
@@ -286,7 +286,7 @@ class _MarkupReader:
         return Block(line.start, line.end, Shape.HEADING, level, plain_title(match["title"], self._flavour))
 
     def _underlined_heading(self, line: _Line) -> Block | None:
-        """Return the heading that `line` makes of the one line above it (and of an overline before that)."""
+        """Return the heading that `line` makes of the line above it (and of an overline before that)."""
         if not self._open or not self._is_rule(line) or self._is_rule(self._open[-1]):
             return None
         title, rule = plain_title(self._open[-1].text, self._flavour), line.text.rstrip()
@@ -317,21 +317,21 @@ def _closes(line: str, mark: str) -> bool:
 
 
 CHUNKER = "blocks-3"
-"""Names the result of `chunk`; a new name makes a new recipe."""
+"""The version of the results of `chunk`; a new one makes a new recipe."""
 
 LONGEST = 400
 """Number of tokens above which a block is split, and no block is added to a chunk."""
 
 _LONGEST_HEADING = 200
 _MOST_HEADINGS = 8
-"""Maximum number of characters of a heading above a chunk, and of headings: every chunk below repeats them.
-"""
+"""Maximum number of characters of one heading above a chunk, and of all of them, because every chunk below
+repeats them."""
 
 _WIDEST_GAP = LONGEST * 4
-"""Characters of white space that end a chunk."""
+"""Number of white space characters that end a chunk."""
 
 _OPENING = 32
-"""Characters of a block that decide whether a chunk may end before it."""
+"""Number of a block's first characters that decide whether a chunk may end before it."""
 
 _WIDE = re.compile("[⺀-\uffff\U00020000-\U0003ffff]+")
 _NEWLINE = re.compile(r"\n")
@@ -345,21 +345,21 @@ _AFTER_PART = ((288, 192), (128, 64))  # rows, lines and sentences: many of them
 
 
 def weight(text: str) -> int:
-    """Return the approximate number of tokens of `text` in an embedding model: a CJK character 1, any other
-    1/4.
-    """
+    """Return the approximate number of tokens of `text` in an embedding model: 1 for a CJK character, 1/4 for
+    any other."""
     wide = 0 if text.isascii() else sum(run.end() - run.start() for run in _WIDE.finditer(text))
     return wide + (len(text) - wide + 3) // 4
 
 
 MOST_CHARACTERS = 256 * 1024 * 1024
-"""Maximum characters in all chunks of a document with their headings, which are in memory together."""
+"""Maximum number of characters in all chunks of a document with their headings, which are in memory
+together."""
 
 
 def chunk(parsed: Parsed) -> list[Chunk]:
-    """Return the chunks of `parsed` in order; together they hold every character that is not white space.
+    """Return the chunks of `parsed` in order; together they contain every character that is not white space.
 
-    A chunk has at most about twice `LONGEST` tokens. Keys contain no path: a rename changes none. Memory
+    A chunk has at most about twice `LONGEST` tokens. Keys contain no path, so a rename changes none. Memory
     beyond the text and its chunks doesn't grow with the text. Raises `Rejected` over `MOST_CHARACTERS`.
     """
     parsed = make_legible(parsed)
@@ -406,7 +406,8 @@ def chunk(parsed: Parsed) -> list[Chunk]:
 
 
 def make_legible(parsed: Parsed) -> Parsed:
-    """Return `parsed` as shown (`kbsync.index.characters`); pages still begin at the same text."""
+    """Return `parsed` with the text as shown (`kbsync.index.characters`); pages still begin at the same
+    text."""
     boundaries = [*parsed.page_starts, len(parsed.text)]
     pages = [legible(parsed.text[start:end]) for start, end in itertools.pairwise([0, *boundaries])]
     starts = list(itertools.accumulate(map(len, pages)))[:-1]
@@ -421,7 +422,7 @@ def make_legible(parsed: Parsed) -> Parsed:
 
 
 def _groups(pieces: Iterable[Block], text: str) -> Iterator[list[Block]]:
-    """Yield pieces gathered into chunks. No group ends with a heading unless it is all headings."""
+    """Yield pieces gathered into chunks. No group ends with a heading unless it has only headings."""
     group: list[Block] = []
     size = headings = 0  # `headings`: how many end the group
     for piece in pieces:
@@ -473,7 +474,7 @@ def _pieces(parsed: Parsed) -> Iterator[Block]:
 
 
 def _spans(whole: str, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the stretches between `ends` that are not blank, none longer than `LONGEST` tokens."""
+    """Yield the parts between `ends` that are not blank, none longer than `LONGEST` tokens."""
     start = 0
     for end in ends:
         # A very long stretch is too long by its length alone.

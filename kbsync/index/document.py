@@ -1,4 +1,4 @@
-"""A document on its way into the index: its text, its chunks, and the entry to store."""
+"""A document while it is indexed: its text, its chunks, and the entry to store."""
 
 from __future__ import annotations
 

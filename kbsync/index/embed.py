@@ -1,9 +1,9 @@
-"""Vectors of one model: the built-in one, the user's own in ONNX form, or that of a service.
+"""Makes vectors with one model: the built-in one, the user's own in ONNX form, or that of a service.
 
 The built-in model is the mean of static token vectors, read from the files that the wordllama package ships.
-Only its two data files are used. The package itself is not imported: its loader looks in a folder that its
-own wheel lacks and would then download. The user's own model is a sentence-transformer as an ONNX graph with
-its tokenizer. Encoders that use a service are in the services' clients.
+Only its two data files are used. The package itself is not imported, because its loader looks in a folder
+that its own wheel lacks and would then download. The user's own model is a sentence-transformer as an ONNX
+graph with its tokenizer. Encoders that use a service are in the services' clients.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> str:
-        """Names weights and version, without loading them; a new name makes a new recipe."""
+        """Return the name of weights and version, without loading them; a new name makes a new recipe."""
 
     @property
     def takes_pictures(self) -> bool:
-        """Whether pictures have vectors too."""
+        """Whether the model also makes vectors of pictures."""
 
     @property
     def at_once(self) -> int:
@@ -57,7 +57,7 @@ class Encoder(Protocol):
 
     @property
     def least_cosine(self) -> float:
-        """Texts below this cosine are unrelated, as far as that is known."""
+        """The cosine below which texts are unrelated, as far as that is known."""
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
         """Start making vectors. The result raises `TargetError` if the service itself is to blame."""
@@ -91,7 +91,7 @@ class LocalEncoder:
 
     @property
     def least_cosine(self) -> float:
-        """Measured for the built-in model; unknown for the user's own."""
+        """The limit measured for the built-in model; unknown for the user's own."""
         return LEAST_COSINE if self._onnx is None else 0.0
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
@@ -109,7 +109,7 @@ class LocalEncoder:
         return self._loaded().embed_query(text)
 
     def close(self) -> None:
-        """Does nothing: no connections."""
+        """Do nothing, because there are no connections."""
 
     def _loaded(self) -> BuiltinEmbedder | OnnxEmbedder:
         with self._loading:
@@ -124,7 +124,7 @@ WEIGHTS = Path("weights/l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers/l2_supercat_tokenizer_config.json")
 WEIGHTS_SHA256 = "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5"
 BEGINNING_SHA256 = "1f38c548221bb49a90b075ccf6b0df49c8a8bd7a0ee0ea5c62659b9f7d2e4c88"
-"""Digest of the first `_BEGINNING` bytes of the weights: enough to recognise another model's file."""
+"""Digest of the first `_BEGINNING` bytes of the weights, which suffices to recognise another model's file."""
 TOKENIZER_SHA256 = "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83"
 """Digest of the file without trailing white space, in which the wheels 0.2.2.post0 and 0.4 differ."""
 
@@ -132,11 +132,11 @@ MODEL = f"wordllama-l2-supercat-256-{WEIGHTS_SHA256[:12]}/1"
 """Identity of the built-in vectors, known without loading them."""
 
 LEAST_COSINE = 0.2
-"""Minimum similarity with the built-in vectors: unrelated English texts have 0.1."""
+"""Minimum similarity of related texts with the built-in vectors; unrelated English texts have 0.1."""
 
 DIMENSIONS = 256
 MOST_TOKENS = 1024
-"""A text's vector ignores tokens beyond this number."""
+"""Maximum number of a text's tokens that its vector includes."""
 
 _BATCH = 64  # texts whose token vectors are in memory at one time
 _BEGINNING = 65_536
@@ -148,8 +148,8 @@ _SPECIAL = ("<unk>", "<s>", "</s>")
 class BuiltinEmbedder:
     """Reads the wordllama files in `folder` (default: the installed package's).
 
-    A question needs a few rows of the weights, and a check of their beginning only. The first passage loads
-    and checks all, and the library that makes tokens.
+    A question needs a few rows of the weights, and a check of the file's beginning only. The first passage
+    loads and checks everything, and loads the library that makes tokens.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -202,7 +202,7 @@ class BuiltinEmbedder:
         return content
 
     def _read_table(self) -> NDArray[np.float32]:
-        """All weights, shape (tokens, 256)."""
+        """Return all weights, shape (tokens, 256)."""
         import numpy as np
 
         with _reading(self._weights):
@@ -237,7 +237,7 @@ _loaded: WeakSet[BuiltinEmbedder] = WeakSet()
 
 
 def shared() -> BuiltinEmbedder:
-    """Return the embedder of the installed package: one for all mirrors, while any of them uses it.
+    """Return the embedder of the installed package; all mirrors share it while any of them uses it.
 
     Raises `UsageError` if its files are missing or not the expected ones.
     """
@@ -267,7 +267,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _expect(path: Path, digest: hashlib._Hash, sha256: str) -> None:
-    """Raise `UsageError` if it is not the file that made the vectors in the index."""
+    """Raise `UsageError` if the file is not the one that made the vectors in the index."""
     found = digest.hexdigest()
     if found != sha256:
         raise UsageError(
@@ -282,7 +282,8 @@ def _fix() -> str:
 # -- the user's own model ----------------------------------------------------------------------------------
 
 ONNX_TOKENS = 512
-"""Longest input unless the tokenizer's file says less; most such models were trained with it."""
+"""Maximum number of tokens of an input, unless the tokenizer's file sets less; most such models were trained
+with it."""
 
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
 _ONNX_BATCH = 4  # measured: 16 takes four times the memory of 1 and is no faster on two cores
@@ -336,7 +337,7 @@ class OnnxEmbedder:
         return vector
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Batches texts of similar length."""
+        """Return the vectors, made in batches of texts of similar length."""
         import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
@@ -347,7 +348,7 @@ class OnnxEmbedder:
         return vectors
 
     def _run(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One pass through the graph."""
+        """Run one batch through the graph."""
         import numpy as np
 
         encodings = self._tokenizer.encode_batch(list(texts))
@@ -389,7 +390,7 @@ def _weighted_mean(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDA
 
 
 def _greatest(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The maximum of each dimension."""
+    """Return the maximum of each dimension."""
     import numpy as np
 
     tokens = np.where(mask[:, :, None] > 0, vectors, -np.inf).max(axis=1, initial=-np.inf)
@@ -404,7 +405,7 @@ def _last(vectors: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.f
     return _mean(vectors, mask * (mask.cumsum(axis=1) == mask.sum(axis=1, keepdims=True)))
 
 
-# By their names in sentence-transformers. At length 1 its square-root kind equals the mean.
+# By their names in sentence-transformers. At length 1, its kind with the square root equals the mean.
 _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]] = {
     "mean": _mean,
     "mean_tokens": _mean,
@@ -421,7 +422,7 @@ _POOLINGS: Mapping[str, Callable[[NDArray[np.float32], NDArray[np.int64]], NDArr
 
 @dataclass(frozen=True, slots=True)
 class _Usage:
-    """How a model was trained to be used, which its graph doesn't say."""
+    """How to use a model as it was trained, which its graph doesn't say."""
 
     pooling: str = "mean"
     query_prompt: str = ""
@@ -517,7 +518,7 @@ def _onnx_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _session(graph: Path) -> Any:
-    """An inference session on the CPU."""
+    """Return an inference session on the CPU."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -15,7 +15,7 @@ from kbsync.state.db import lacks_inodes
 
 
 def no_space(what: str, place: Path | str) -> Halted:
-    """Return the error of a disk that is full, or can hold no more files."""
+    """Return the error for a disk that is full, or can hold no more files."""
     resource, option = ("free inode", "-i") if lacks_inodes(Path(place)) else ("space", "-h")
     return Halted(
         "disk-full",
@@ -25,9 +25,8 @@ def no_space(what: str, place: Path | str) -> Halted:
 
 
 def dimensions_changed(model: str, before: int, now: int) -> Halted:
-    """Return the error of a service that now returns vectors of another length, which can't be compared with
-    earlier ones.
-    """
+    """Return the error for a service that now returns vectors of another length, which can't be compared with
+    earlier ones."""
     return Halted(
         "embedding-dimensions",
         f"the model {model} returned vectors of {before} numbers until now, and now returns {now}",
@@ -36,9 +35,8 @@ def dimensions_changed(model: str, before: int, now: int) -> Halted:
 
 
 def scratch_error(error: OSError, spool: Path | None = None, failed: str = "") -> TargetError:
-    """Return the error, with the fix, for a file or scratch folder that can't be read or written; `failed`:
-    the failed work.
-    """
+    """Return the error, with the fix, for a file or scratch folder that can't be read or written. `failed`:
+    what could not be done."""
     path = os.fsdecode(error.filename) if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         from tempfile import gettempdir
@@ -64,5 +62,5 @@ def storage_error(folder: Path, error: apsw.Error | OSError | KbsyncError) -> Ta
             "of that folder",
             cure=shlex.join(["ls", "-ld", str(folder)]),
         )
-    reason = f"the index in {folder} cannot be used just now ({system_reason(error)})"
+    reason = f"the index in {folder} cannot be used at the moment ({system_reason(error)})"
     return Unavailable(reason, code=type(error).__name__)

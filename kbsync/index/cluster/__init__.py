@@ -1,1 +1,1 @@
-"""Reads, cuts and embeds documents on a Dask cluster of the user's (ADR 28)."""
+"""Reads, cuts and embeds documents on the user's Dask cluster (ADR 28)."""

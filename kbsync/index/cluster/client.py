@@ -1,8 +1,9 @@
 """The host's side of a Dask cluster: sends documents and passages, and waits for the results.
 
 A task is one document that needs a parser, or a few passages. If its worker ends, Dask runs it again
-elsewhere; if the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
-again. So no failure of the cluster is a document's fault, except several workers in a row that end over it.
+elsewhere. If the scheduler is lost, all tasks end with `Unavailable`, and the engine sends the documents
+again. So no failure of the cluster counts against a document, unless several workers in a row end while they
+work on it.
 """
 
 from __future__ import annotations
@@ -47,16 +48,16 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PASSAGES_AT_ONCE = 8
-"""Number of passages in an embedding task: a heavy model takes half a second, so all workers finish together.
-"""
+"""Number of passages in an embedding task. A heavy model takes half a second for them, so all workers finish
+together."""
 
 CONNECT_WITHIN = 10.0
 LOOK_EVERY = 5.0
 ANSWER_WITHIN = 30.0
-"""Seconds. A suspended scheduler keeps its connections, so it is polled now and then."""
+"""Seconds between two polls of the scheduler, because a suspended one keeps its connections."""
 WORKERS_WITHIN = 600.0
-"""Seconds without any worker until the documents are postponed. An adaptive cluster starts workers for tasks,
-which may take minutes, and cancels them with the tasks."""
+"""Seconds without any worker until the documents are postponed. An adaptive cluster starts workers when there
+are tasks, which may take minutes, and stops starting them when the tasks are cancelled."""
 
 AWAY_FOR = 60.0
 """Seconds for which this host does the work of a lost cluster, before it tries the cluster again."""
@@ -64,19 +65,20 @@ AWAY_FOR = 60.0
 _AWAY = ("no-scheduler", "scheduler-lost", "no-workers")
 
 _FAILED_FOR = 1.0
-"""Seconds before kbsync tries an unresponsive scheduler again: other threads wait for it, too."""
+"""Seconds before kbsync tries an unresponsive scheduler again, since other threads wait for the attempt,
+too."""
 
 _HARMLESS = worker.Sent("kbsync.html", 4, hashlib.sha256(b"word").hexdigest(), b"word")
-"""A document that can't crash any worker."""
+"""A document that can't crash any worker, to test whether workers are the cause."""
 
 _Document = tuple[Entry, Body]
 _CutTask = tuple[int, Future[Cut | TargetError], asyncio.Event]
-"""A document's bytes, its outcome, and an event that requests it: until then the outcome stays on the worker.
-"""
+"""A document's bytes, its outcome, and the event that requests the outcome, which stays on the worker until
+then."""
 
 
 class KilledWorkers(Exception):
-    """Dask gave up a task, because every worker that had it ended. `str()` says how many."""
+    """Dask gave up a task, because every worker that ran it ended. `str()` says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class _Room:
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, size: int, *, wait: bool) -> bool:
-        """Return whether there was room. `wait`: wait for room, which only a caller that holds none may do.
+        """Take room for bytes. Returns whether there was enough. `wait`: wait for room, which only a caller
+        that has taken none may do.
 
         A size over the whole limit goes through alone. Nobody overtakes a waiting caller.
         """
@@ -144,7 +147,7 @@ class DaskCluster:
     """The cluster of one mirror. Connects on the first document. Safe to use from several threads."""
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
-        """Makes no connection. Raises `UsageError` if distributed is not installed."""
+        """Prepare, without connecting. Raises `UsageError` if distributed is not installed."""
         from importlib.util import find_spec
 
         if find_spec("distributed") is None:
@@ -172,14 +175,13 @@ class DaskCluster:
 
     @property
     def note(self) -> str:
-        """A note for the user while the cluster can't be reached; otherwise ""."""
+        """Return a note for the user while the cluster can't be reached; otherwise ""."""
         away = self._away
         return "" if away is None else f"{away.reason}; this host does its work meanwhile"
 
     def is_away(self) -> bool:
         """Return whether this host does the work, because the cluster was lost and no check has found it
-        again.
-        """
+        again."""
         if self._away is None or time.monotonic() < self._away_until:
             return self._away is not None
         if self._trying.acquire(blocking=False):  # other threads continue here while one checks
@@ -209,7 +211,7 @@ class DaskCluster:
     def cut_or(self, here: Cutter) -> Cutter:
         """Cut documents that need a parser on the cluster, unless it is lost; `here` cuts all others.
 
-        A text is cut in less time than Dask needs for a task.
+        Cutting a text takes less time than Dask needs for a task.
         """
 
         def cut(documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
@@ -232,7 +234,8 @@ class DaskCluster:
     # -- called from threads of the mirror ---------------------------------------------------------------
 
     def cut(self, documents: Sequence[_Document]) -> Generator[Cut | TargetError]:
-        """Act as a `pipeline.Cutter`: send all documents that fit while it waits for the first outcome."""
+        """Cut documents as a `pipeline.Cutter` does: send all documents that fit while waiting for the first
+        outcome."""
         number = self._put.number = next(self._numbers)
         self._puts.add(number)
         waiting, under_way, held_bytes = deque(documents), deque[_CutTask](), 0
@@ -256,10 +259,10 @@ class DaskCluster:
             self._room.give(held_bytes)
 
     def vectors(self, recipe: bytes, model: str, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors, made by the encoder that a worker makes from the pickled `recipe`."""
+        """Return pending vectors, made by the encoder that a worker creates from the pickled `recipe`."""
         texts = [(item.key, item.embed_text) for item in chunks]
         number = getattr(self._put, "number", 0)
-        # Ranked among current puts only, so that old work of a mirror gives it no precedence.
+        # Ranked among current puts only, so that earlier work of a mirror gives it no precedence.
         rank = sum(item < number for item in list(self._puts))
         return self._begin(self._vectors(recipe, model, texts, -1 - rank))
 
@@ -268,7 +271,7 @@ class DaskCluster:
         return _result(self._begin(self._survey()))
 
     def close(self) -> None:
-        """Give up the work under way, with `Unavailable`, and close the connection; repeatable."""
+        """Give up the current work, with `Unavailable`, and close the connection; repeatable."""
         self._closed = True
         self._room.close()
         self._loop.close(self._aclose())
@@ -445,7 +448,7 @@ class DaskCluster:
                 reason = f"no Dask scheduler answers at {self._config.address} ({_error_text(error)})"
                 failure = Unavailable(reason, code="no-scheduler")
                 self._failed = (asyncio.get_running_loop().time() + _FAILED_FOR, failure)
-                # A copy: its traceback would keep everything that was to be sent.
+                # Raise a copy, because the traceback of the original would keep all unsent data in memory.
                 raise copy(failure) from error
             self._failed = None
             session = self._session = _Session(client, asyncio.get_running_loop().create_future())
@@ -546,34 +549,34 @@ class DaskCluster:
 
 
 class ClusterEncoder:
-    """`Encoder` that makes vectors of passages on the cluster, and those of questions here."""
+    """An `Encoder` that makes vectors of passages on the cluster, and those of questions on this host."""
 
     at_once = PASSAGES_AT_ONCE
 
     def __init__(self, cluster: DaskCluster, local: Encoder, recipe: Callable[[], Encoder]) -> None:
-        """`recipe` makes the encoder `local` on a worker; it can be pickled."""
+        """Store the local encoder. `recipe` creates the same encoder on a worker; it can be pickled."""
         self._cluster, self._local, self._recipe = cluster, local, pickle.dumps(recipe)
         self.takes_pictures = local.takes_pictures
 
     @property
     def model(self) -> str:
-        """The same name here and on the workers; workers with another are refused."""
+        """The name of the model, the same here and on the workers; workers with another are refused."""
         return self._local.model
 
     @property
     def least_cosine(self) -> float:
-        """That of the local encoder."""
+        """The local encoder's limit."""
         return self._local.least_cosine
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
-        """Return pending vectors of the cluster, or vectors made here while it is lost."""
+        """Return pending vectors of the cluster, or vectors made on this host while the cluster is lost."""
         if self._cluster.is_away():
             return self._local.begin(chunks)
         remote = self._cluster.vectors(self._recipe, self.model, chunks)
         return _VectorsOrHere(remote, self._cluster, partial(self._local.begin, chunks))
 
     def query(self, text: str) -> NDArray[np.float32]:
-        """Return the vector of a question, made here: no search waits for the cluster."""
+        """Return the vector of a question, made on this host, because no search waits for the cluster."""
         return self._local.query(text)
 
     def close(self) -> None:
@@ -591,7 +594,7 @@ class _VectorsOrHere(Future[Vectors]):
         self._remote, self._cluster, self._make_local = remote, cluster, make_local
 
     def result(self, timeout: float | None = None) -> Vectors:
-        """Return the vectors; making them here takes long, and blocks the waiting thread."""
+        """Return the vectors. Making them on this host takes long, and blocks the waiting thread."""
         try:
             return self._remote.result(timeout)
         except Unavailable as error:
@@ -610,7 +613,7 @@ async def _client(address: str, within: float) -> Client:
     import distributed
 
     _quieten()
-    # A document is one task, however large: Dask would warn about each large one.
+    # A document is one task, however large, and Dask would warn about each large one.
     dask.config.set({"distributed.admin.large-graph-warning-threshold": "8 GiB"})
     # Dask reads TLS and all other settings from its own files and variables.
     client = distributed.Client(

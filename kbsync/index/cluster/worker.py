@@ -1,7 +1,7 @@
 """The work of a Dask worker for a mirror: it reads and cuts documents, and makes vectors of passages.
 
-It keeps only models and parsers, and knows neither mirror nor target. Messages are `bytes` beside the
-versions of the host that sends them: a worker of other versions unpickles none of it.
+It keeps only models and parsers, and has neither mirror nor target. Messages are `bytes` together with the
+versions of the host that sends them: a worker with other versions unpickles none of it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from kbsync.index.fence.parser import Parser
 
 Versions = Mapping[str, str]
-"""Versions that must be equal on the host and on a worker, by the names that users know."""
+"""The versions that must be equal on the host and on a worker, under the names that users know."""
 
 DONE, FAILED, DIFFERS = "done", "failed", "differs"
-"""First item of an answer; a pickled result follows, a pickled error, or the address and versions."""
+"""The first item of a response; a pickled result follows, a pickled error, or the address and versions."""
 
 SECONDS_EACH = 120.0
-"""For a document or a passage: a parser gives up after 60 s, and a model may have to be loaded first."""
+"""Maximum number of seconds for a document or a passage: a parser gives up after 60 s, and a model may have
+to be loaded first."""
 
 Answer = tuple[Any, ...]
 
@@ -52,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
-    """The versions on this machine."""
+    """Return the versions on this machine."""
     readers = {extension: version for extension, (*_, version) in READERS.items()} | {"texts": TEXTS}
     digest = hashlib.sha256(repr(sorted(readers.items())).encode()).hexdigest()[:8]
     return {"kbsync": __version__, "readers": digest, "chunker": CHUNKER}
@@ -61,8 +62,8 @@ def versions() -> dict[str, str]:
 class Call:
     """Unpickles to the result of `function(*arguments)`, a function of this module.
 
-    So a task is `pickle.loads` of bytes: only the workers need kbsync, the scheduler doesn't, and a worker
-    without it says so in the result of the task.
+    So a task is `pickle.loads` of bytes. Only the workers need kbsync, the scheduler doesn't, and if a worker
+    lacks it, the result of the task says so.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
@@ -87,7 +88,7 @@ class Sent:
 def cut(host_versions: Versions, payload: bytes) -> Answer:
     """Return the `Cut` of a `Sent`, or the `TargetError` that is its outcome.
 
-    None if the named file is missing or doesn't hold the bytes that the host read.
+    None if the named file is missing or doesn't contain the bytes that the host read.
     """
     own_versions = versions()
     if own_versions != host_versions:
@@ -97,9 +98,8 @@ def cut(host_versions: Versions, payload: bytes) -> Answer:
 
 
 def _run_with_limit(count: int, make: Callable[[], object]) -> Answer:
-    """Return the result of `make` for `count` items; an error if it doesn't end, so that the host doesn't
-    wait forever.
-    """
+    """Return the result of `make` for `count` items; an error if it takes too long, so that the host doesn't
+    wait forever."""
     future = Future[object]()
 
     def run() -> None:
@@ -128,13 +128,13 @@ def _cut(document: Sent) -> Cut | TargetError | None:
         outcome = scratch_error(error)
     except Exception as error:
         outcome = _reject_unexpected(error)
-    if isinstance(outcome, Unavailable | Halted):  # a machine is to blame: name it
+    if isinstance(outcome, Unavailable | Halted):  # a machine is to blame, so name it
         outcome.reason = f"worker {_address()}: {outcome.reason}"
     return outcome
 
 
 def embed(host_versions: Versions, payload: bytes) -> Answer:
-    """`Vectors` of the texts, given with their keys, by the encoder that the given recipe makes."""
+    """Return `Vectors` of the texts, given with their keys, by the encoder that the given recipe creates."""
     own_versions = versions()
     if own_versions == {name: host_versions[name] for name in host_versions if name != "model"}:
         recipe, texts = pickle.loads(payload)  # noqa: S301 (see above)
@@ -162,9 +162,8 @@ def _vectors(encoder: Encoder, texts: Sequence[tuple[str, str]]) -> Vectors:
 
 
 def _reject_unexpected(error: Exception) -> Rejected:
-    """Turn an unexpected error into a failure of this document alone, as on the host. The machine may be to
-    blame, too.
-    """
+    """Turn an unexpected error into a failure of this document alone, as on the host, although the machine
+    may be to blame, too."""
     _log.exception("a document could not be prepared")
     reason = f"worker {_address()} could not prepare it ({type(error).__name__}: {error})"
     return Rejected(reason, code="unprepared", may_pass=True)
@@ -186,7 +185,7 @@ def _read(document: Sent) -> bytes | None:
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode) and status.st_size == document.size:
                 content = file.read(document.size + 1)
-                # Only the bytes that the host read count (promise 8).
+                # Accept only the bytes that the host read (promise 8).
                 if hashlib.sha256(content).hexdigest() == document.digest:
                     return content
     return None
@@ -210,7 +209,8 @@ def _parser() -> Iterator[Parser]:
     try:
         parser = idle.get_nowait()
     except Empty:
-        # A spool folder for each: a parser removes folders that it takes for those of dead programs.
+        # Each gets a spool folder of its own, because a parser removes folders that seem to belong to dead
+        # programs.
         parser = Parser(folder / f"kbsync-{next(_numbers)}")
     try:
         yield parser

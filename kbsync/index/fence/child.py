@@ -1,12 +1,13 @@
 """The parser's own process, and the frames that it exchanges with its parent.
 
-Started as a script, `child.py PARENT MEMORY SECONDS PATHS` (the pid it dies with, its address space in
-bytes, the CPU seconds a document may take, a JSON list of import paths), it reads requests from stdin and
-answers on stdout, one at a time, until stdin ends. Imports of kbsync come late: they need PATHS.
+Started as a script, `child.py PARENT MEMORY SECONDS PATHS` (the pid of the process with which it ends, its
+address space in bytes, the CPU seconds a document may take, a JSON list of import paths), it reads requests
+from stdin and answers on stdout, one at a time, until stdin ends. Imports of kbsync come late, because they
+need PATHS.
 
 A frame is a length of eight bytes, big-endian, and that many bytes. A request is a frame of JSON with the
 name and the document's size, then the document. An answer is one frame: a line of JSON, then the text.
-Nothing is ever unpickled: the process has read a stranger's file, which may have taken it over.
+Nothing is ever unpickled, because a stranger's file may have taken over the process.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _LONGEST_WORDS = 500
 
 
 def pack(message: dict[str, Any], text: str = "") -> bytes:
-    """Return a frame of one line of JSON and a text; inside the JSON the text would be copied twice."""
+    """Return a frame of one line of JSON and a text, which is outside the JSON because it would be copied
+    twice inside."""
     line = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     encoded = text.encode("utf-8", "replace")
     return b"".join([LENGTH.pack(len(line) + 1 + len(encoded)), line, b"\n", encoded])
@@ -165,7 +167,7 @@ def outcome(loaded_readers: Readers, name: str, document: bytes) -> tuple[dict[s
 
 
 def _resident() -> int:
-    """Return bytes of memory in use; 0 if unknown."""
+    """Return the bytes of memory in use; 0 if unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

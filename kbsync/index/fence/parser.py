@@ -1,8 +1,8 @@
-"""From the bytes of a file to its text: decodes short texts here, and reads all else behind the fence.
+"""Turns the bytes of a file into text: decodes short texts itself, and reads all else behind the fence.
 
-A parser reads documents in its own process (ADR 8), which may neither open files nor talk to anyone. The
-process starts with the first document, gets documents over pipes, is killed when it takes too long, replaced
-when it is worn and ended when it is idle.
+A parser reads documents in a process of its own (ADR 8), which may neither open files nor use the network.
+The process starts with the first document and gets documents over pipes. It is killed if it takes too long,
+replaced after many documents and ended when it is idle.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ LARGEST_TEXT = 64 * 1024 * 1024
 """Maximum number of bytes of a text file."""
 
 SHORT_TEXT = 2 * 1024 * 1024
-"""Bytes of a text that is read without a separate process; reading takes up to thirty times as much."""
+"""Maximum number of bytes of a text that is read without a separate process; reading takes up to thirty times
+as much memory."""
 
 CHILD = Path(__file__).with_name("child.py")
 _MIB = 1024 * 1024
@@ -48,8 +49,8 @@ _ERROR_TAIL = 4096
 _START_SECONDS = 60.0
 _OUT_OF_MEMORY = (b"memory allocation of", b"MemoryError", b"bad_alloc", b"out of memory", b"Out of memory")
 
-# A process costs some tenths of a second to start and some 60 MB while it lives. Parsers leak, and one that
-# a document has taken over should not see many others.
+# A process takes some tenths of a second to start and some 60 MB of memory. Parsers leak, and one that a
+# document has taken over should not get many others.
 DOCUMENTS_EACH = 200
 RESIDENT_EACH = 400 * 1024 * 1024
 IDLE_SECONDS = 60.0
@@ -82,13 +83,13 @@ class Ended(Exception):
 
 
 class TimedOut(Exception):
-    """No answer in time."""
+    """The process didn't answer in time."""
 
 
 class ParserProcess:
-    """A running parser, for one thread at a time. After any exception it is unusable: `end` it.
+    """A running parser, for one thread at a time. After any exception it is unusable: call `end`.
 
-    The kernel ends the process with the *thread* that made it.
+    The kernel ends the process when the *thread* that started it ends.
     """
 
     def __init__(self, home: Path, bounds: Bounds, child: Path = CHILD) -> None:
@@ -97,7 +98,8 @@ class ParserProcess:
         self._errors = bytearray()
         self.documents = 0
         self.resident = 0
-        # From our environment only the loader's path: a parser needs no credentials and no other home.
+        # From our environment it gets only the loader's path, because a parser needs no credentials and no
+        # other home.
         home_names = ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
                       "XDG_STATE_HOME", "XDG_RUNTIME_DIR")  # fmt: skip
         environment = {**dict.fromkeys(home_names, str(self._home)), "LANG": "C.UTF-8"}
@@ -140,7 +142,8 @@ class ParserProcess:
         return self._process.poll() is None
 
     def wait_until_ready(self) -> tuple[str, ...]:
-        """Return the fences it raised. Raises `Ended` or `TimedOut` if it can't start."""
+        """Wait until the process is ready, and return the fences it raised. Raises `Ended` or `TimedOut` if
+        it can't start."""
         try:
             self.resident, fences = unpack_ready(self._exchange(iter(()), time.monotonic() + _START_SECONDS))
         except ValueError as error:
@@ -148,7 +151,8 @@ class ParserProcess:
         return fences
 
     def read(self, name: str, document: BinaryIO, size: int) -> Parsed | Rejected:
-        """Have a document read. Raises `Ended`, `TimedOut`, `Rejected` for an answer over the limit."""
+        """Let the process read a document. Raises `Ended`, `TimedOut`, `Rejected` for an answer over the
+        limit."""
         self.documents += 1
 
         def request() -> Iterator[bytes]:
@@ -177,7 +181,7 @@ class ParserProcess:
                 self._process.kill()  # it hasn't created its own group yet
 
     def end(self) -> None:
-        """Kill it, wait for it, close the pipes, remove its folder."""
+        """Kill the process, wait for it, close the pipes, remove its folder."""
         self.kill()
         self._process.wait()
         for stream in (self._stdin, self._stdout, self._stderr):
@@ -230,7 +234,7 @@ class ParserProcess:
         return bytes(received[LENGTH.size :])
 
     def _describe_end(self) -> Ended:
-        """Return how it ended: with its pipes closed it is dying or dead, or gets killed."""
+        """Describe how the process ended: with its pipes closed it is dying or dead, or gets killed."""
         try:
             self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -248,7 +252,7 @@ class ParserProcess:
 class Parser:
     """Makes `Parsed` of files, one document at a time. Thread-safe and synchronous.
 
-    Writes nothing to disk but an empty home for the parser's process below `spool_dir`.
+    Writes nothing to disk except an empty home for the parser's process below `spool_dir`.
     """
 
     def __init__(
@@ -262,8 +266,8 @@ class Parser:
         self._spool, self._bounds, self._idle_seconds, self._child = spool_dir, bounds, idle_seconds, child
         self._home: Path | None = None
         self._home_lock = -1
-        # Its one thread lives as long as the process does: the kernel kills a process whose making thread
-        # ends.
+        # Its only thread lives as long as the process, because the kernel kills a process when the thread
+        # that started it ends.
         self._making = ThreadPoolExecutor(1, "parser-maker")
         # Held while a document is read, and while the process is started or ended.
         self._in_use = threading.Lock()
@@ -307,12 +311,12 @@ class Parser:
             raise Rejected(reason, code="crash") from ended
 
     def pids(self) -> list[int]:
-        """The running processes."""
+        """Return the ids of running processes."""
         process = self._process
         return [] if process is None else [process.pid]
 
     def close(self) -> None:
-        """End the process, even at work: the document being read ends with `Unavailable`."""
+        """End the process, even at work; the document being read then ends with `Unavailable`."""
         # In this order, opposite to `_start`: one of the two sees a process that is just being created.
         self._closed = True
         process = self._process
@@ -376,7 +380,7 @@ class Parser:
             raise Unavailable("the parser was stopped", code="parser-closed")
 
     def _start(self) -> ParserProcess:
-        """Return a process that is ready. Raises `TargetError` if none can be started just now."""
+        """Return a process that is ready. Raises `TargetError` if none can be started at the moment."""
         failed = "the parser cannot be started"
         try:
             process = self._process = self._making.submit(self._make).result()
@@ -402,7 +406,7 @@ class Parser:
         return process
 
     def _make(self) -> ParserProcess:
-        """Return a process in the shared home for cache and temporary files, which always stays empty.
+        """Start a process in the shared home for cache and temporary files, which always stays empty.
 
         The home is locked while in use, so that the next run can tell a dead program's folder from a live
         one's.

@@ -1,7 +1,7 @@
-"""Restrictions of a parser, set by its process on itself before it loads any parser.
+"""Restrictions of a parser, which its process sets on itself before it loads any parser.
 
-Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which leaves a few
-paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere only the
+Three fences of Linux: an empty network namespace, Landlock (landlock(7), Linux 5.13), which allows only a few
+paths of the file system, and seccomp(2) with classic BPF, which refuses system calls. Elsewhere, only the
 refusal inside Python is in force. Fences that aren't available (an old kernel, a container that forbids
 namespaces) are skipped, and `raise_fences` returns those in force.
 """
@@ -104,7 +104,8 @@ def _refuse_calls(calls: Mapping[str, int], action: int = _REFUSE) -> tuple[Step
 def _only(
     call: str, argument: int, test: tuple[int, int], yes: int = _ALLOW, no: int = _REFUSE
 ) -> tuple[Step, ...]:
-    """Return `yes` if the low half of an argument passes the test, otherwise `no`; other calls go on."""
+    """Return `yes` if the low half of an argument passes the test, otherwise `no`; other calls continue to
+    the next rule."""
     if call not in _JUDGED:
         return ()
     operator, value = test
@@ -124,8 +125,8 @@ class _Program(ctypes.Structure):
 
 
 def _install(*rules: Step) -> bool:
-    """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. False if the kernel or the machine has
-    no filters.
+    """Install the filter for all threads; needs PR_SET_NO_NEW_PRIVS. Returns False if the kernel or the
+    machine has no filters.
 
     Refuses another architecture's calls, then applies the rules, and allows the rest.
     """
@@ -201,7 +202,7 @@ _KERNEL = ("/dev/null", "/dev/urandom", "/proc/self", "/proc/cpuinfo", "/proc/me
 
 _FOR_PACKAGES = ("site-packages", "dist-packages", "lib-dynload")
 _NEEDED = ("kbsync", "pypdfium2", "pypdfium2_cfg", "pypdfium2_raw", "python_calamine")
-"""Packages that the readers import; each may be in its own folder."""
+"""Packages that the readers import; each may be in a folder of its own."""
 
 _IS_LINUX = sys.platform == "linux"
 
@@ -215,7 +216,8 @@ def die_with(parent: int) -> None:
 
 
 def limit(memory_bytes: int) -> None:
-    """Bound address space and descriptors; allow no core dump; be the first to go when memory runs out."""
+    """Limit address space and descriptors, allow no core dump, and be the first process to be killed when
+    memory runs out."""
     if _IS_LINUX:
         # Of all processes, let the kernel kill the one that can be restarted. Not possible in every
         # container.
@@ -236,7 +238,7 @@ def forbid_writing() -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """Bound the CPU time from now on; SIGXCPU ends the process."""
+    """Limit the CPU time from now on; SIGXCPU ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(usage.ru_utime + usage.ru_stime + seconds) + 1
@@ -244,7 +246,8 @@ def limit_cpu(seconds: float) -> None:
 
 
 def raise_fences() -> tuple[str, ...]:
-    """Cut this process off the network, from other processes and from all files but its code and its home.
+    """Isolate this process from the network, from other processes and from all files except its code and its
+    home.
 
     Returns which of "namespace", "landlock", "seccomp" and "python" are in force.
     """
@@ -265,9 +268,9 @@ def raise_fences() -> tuple[str, ...]:
 def _code() -> Iterable[str]:
     """Return the paths of the interpreter, the parsers and their libraries, and nothing else.
 
-    An import path may be anything: a checkout, a home, the folder of a project. Only folders for packages
-    are opened whole; elsewhere each package that a parser needs, by itself. Finding one lists every folder
-    before it, and Python caches that: once the fences are up they are not listed.
+    An import path may be anything: a checkout, a home, the folder of a project. Only folders for packages are
+    opened as a whole; in others, only each package that a parser needs. Finding one lists every folder before
+    it, and Python caches that, so it lists none once the fences are up.
     """
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     installed = {path for path in sys.path if Path(path).name in _FOR_PACKAGES}
