@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbsync.contract.target import Limits
 from kbsync.core.model import FileChoice, FileKind
 from kbsync.core.selection import IGNORE_FILE, Rules
-from kbsync.core.text import counted, printable, sized
+from kbsync.core.text import counted, printable, shell_command, shell_word, sized
 from kbsync.dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ SECONDS = 5.0
 
 KINDS_NAMED, REASONS_NAMED = 8, 20
 
+VAULT, MOST_SETTINGS = ".obsidian", 1_000_000
+"""The folder that makes its parent a vault, and the most bytes of a file of settings in it."""
+
 
 @dataclass(slots=True)
 class FolderContents:
@@ -35,8 +39,9 @@ class FolderContents:
 
     `selected`, `bytes`: what would be mirrored, by extension. `left_out`: number of excluded entries by
     reason; `example`: one of each. `unreadable`: selected files and folders that cannot be read.
-    `unread_gitignores`: folders' .gitignore files without a .kbsyncignore beside them. `is_complete`: the
-    scan finished in time.
+    `unread_gitignores`: folders' .gitignore files without a .kbsyncignore beside them. `vaults`: of Obsidian,
+    by path, each with the folders that its search excludes or that hold templates. `is_complete`: the scan
+    finished in time.
     """
 
     folders: int = 1
@@ -48,6 +53,7 @@ class FolderContents:
     unreadable: int = 0
     first_unreadable: str = ""
     unread_gitignores: list[str] = field(default_factory=list)
+    vaults: dict[str, list[str]] = field(default_factory=dict)
     is_complete: bool = True
 
     def leave_out(self, path: str, reason: str) -> None:
@@ -93,6 +99,8 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
             contents.leave_out(f"{below}/", str(error))
     elif ".gitignore" in names:
         contents.unread_gitignores.append(f"{below}/.gitignore" if below else ".gitignore")
+    if VAULT in names and (root / below / VAULT).is_dir():
+        contents.vaults[below] = _unsearched_folders(root / below)
     for entry in listed:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
@@ -119,6 +127,29 @@ def _look_into(contents: FolderContents, root: Path, below: str, rules: Rules) -
                 contents.count_unreadable(entry.path)
 
 
+def _unsearched_folders(vault: Path) -> list[str]:
+    """Return the folders of a vault that its own settings exclude from search, and that of its templates.
+
+    Obsidian's settings may have patterns as well; only folders that exist are returned.
+    """
+
+    def settings(name: str) -> dict[str, Any]:
+        file = vault / VAULT / name
+        try:
+            is_small = file.is_file() and file.stat().st_size < MOST_SETTINGS
+            value = json.loads(file.read_bytes()) if is_small else {}
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    excluded = settings("app.json").get("userIgnoreFilters")
+    named = [*(excluded if isinstance(excluded, list) else []), settings("templates.json").get("folder")]
+    folders = [each.strip("/") for each in named if isinstance(each, str)]
+    # A name with such a character would need an escape in gitignore syntax.
+    plain = [each for each in folders if each and not set(each) & set("*?[]\\!#\n") and each == each.strip()]
+    return sorted({each for each in plain if (vault / each).is_dir()})
+
+
 def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
     """Return what the target accepts, without using the network. Raises `KbsyncError`."""
     import asyncio
@@ -133,8 +164,8 @@ def limits_of(installation: Installation, mirror: MirrorConfig) -> Limits:
     return asyncio.run(read_limits())
 
 
-def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
-    """Yield the contents as lines: totals, extensions, what is excluded, and what is known about the cost."""
+def describe(name: str, folder: Path, contents: FolderContents, *, is_paid: bool) -> Iterator[str]:
+    """Yield the contents of `folder` as lines: totals, extensions, what is excluded, vaults and the cost."""
     so_far = "" if contents.is_complete else " so far; the scan ran out of time"
     files, size = contents.selected.total(), sized(contents.bytes.total())
     yield f"{name}: {counted(files, 'document')}, {size} to mirror{so_far}"
@@ -151,5 +182,15 @@ def describe(name: str, contents: FolderContents, *, is_paid: bool) -> Iterator[
     if contents.unread_gitignores:
         example = printable(contents.unread_gitignores[0])
         yield f"  {example} is not read; to exclude what it lists, copy it to {IGNORE_FILE}"
+    for path, unsearched in contents.vaults.items():
+        vault = folder / path
+        which = f"{path}/ is" if path else "this is"
+        yield printable(
+            f"  {which} an Obsidian vault: aliases, tags, properties and links are words to search for"
+        )
+        if unsearched:
+            command = shell_command(["printf", "%s\\n", *(f"/{each}/" for each in unsearched)])
+            command += f" >> {shell_word(str(vault / IGNORE_FILE))}"
+            yield printable(f"  to leave out {', '.join(unsearched)} as Obsidian's search does: {command}")
     if is_paid and files:
         yield f"  cost: {counted(files, 'document')} with {size}, at the service's prices"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kbsync.core.selection import Rules
 from kbsync.state import lock
 from kbsync.targets.registry import TARGETS
 from kbsync_standin.zhipu import HOME_ID
+from tests.cli.pasting import paste
 from tests.cli.place import Place
 from tests.cli.vendor import KEY, ZhipuPlace
 
@@ -138,7 +140,7 @@ def test_a_look_at_a_folder_keeps_the_rules_of_the_folder(tmp_path: Path) -> Non
     assert contents.example["excluded folders"] == "drafts/"
     (tmp_path / "a.\x1b[2J").write_text("alpha")
     contents = scan_folder(tmp_path, Rules(None, (), MARKDOWN), seconds=-1)
-    lines = list(describe("docs", contents, is_paid=True))
+    lines = list(describe("docs", tmp_path, contents, is_paid=True))
     assert not contents.is_complete and "so far" in lines[0]
     assert not any("\x1b" in line for line in lines)
 
@@ -147,7 +149,7 @@ def test_ignore_files_of_git_that_are_not_read_are_told(tmp_path: Path) -> None:
     for name in ("both/.gitignore", "both/.kbsyncignore", "git/.gitignore", "none/a.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("*.log\n")
-    lines = describe("docs", scan_folder(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
+    lines = describe("docs", tmp_path, scan_folder(tmp_path, Rules(None, (), MARKDOWN)), is_paid=False)
     [line] = [line for line in lines if "not read" in line]
     assert line == "  git/.gitignore is not read; to exclude what it lists, copy it to .kbsyncignore"
 
@@ -268,3 +270,20 @@ def test_every_reason_to_leave_files_out_is_named(place: Place) -> None:
         assert f"the target doesn't accept .{extension} files" in out
     for reason in ("*~", "*.tmp", "*.bak", "hidden", "empty"):
         assert reason in out
+
+
+def test_a_vault_is_recognised_with_what_its_own_search_leaves_out(place: Place) -> None:
+    settings = {"userIgnoreFilters": ["old stuff/", "/^x.*/", "gone/", 7, "a*b"]}
+    place.write("vault/.obsidian/app.json", json.dumps(settings))
+    place.write("vault/.obsidian/templates.json", '{"folder": "Templates"}')
+    place.write("other/.obsidian/app.json", "{")
+    for path in ("vault/note.md", "vault/old stuff/b.md", "vault/Templates/daily.md", "other/c.md", "d.md"):
+        place.write(path, "text")
+    lines = place.run("init", "docs").out.splitlines()
+    words = " an Obsidian vault: aliases, tags, properties and links are words to search for"
+    assert {f"  vault/ is{words}", f"  other/ is{words}"} <= set(lines)
+    [told] = [line for line in lines if "to leave out" in line]
+    assert told.startswith("  to leave out Templates, old stuff as Obsidian's search does: printf ")
+    assert paste(place, told.partition("does: ")[2]).code == 0
+    assert place.once()["uploaded"] == 3
+    assert place.found("text") == ["d.md", "other/c.md", "vault/note.md"]

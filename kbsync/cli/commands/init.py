@@ -515,7 +515,7 @@ def _print_next_steps(
     try:
         limits = limits_of(installation, mirror)
         contents = scan_folder(mirror.folder, Rules(None, (), limits))
-        for line in describe(mirror.name, contents, is_paid=limits.paid):
+        for line in describe(mirror.name, mirror.folder, contents, is_paid=limits.paid):
             output.line(line)
     except (OSError, KbsyncError) as error:
         print_message(f"{mirror.folder} cannot be read: {system_reason(error)}")
