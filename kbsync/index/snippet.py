@@ -1,4 +1,5 @@
-"""The part of a passage that shows why it matches, as people read it, with matching words marked. Pure."""
+"""Finds the part of a passage that shows why it matches, as people read it, and marks matching words.
+Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ _AFTER_HEADING = " ·"
 
 
 def without_markup(text: str, path: str, above: Sequence[str]) -> str:
-    """Return a passage of the document at `path` as people read it: no marks of headings, fences and tables.
+    """Return a passage of the document at `path` as people read it, without marks of headings, fences and
+    tables.
 
     `above`: the headings shown above the passage, which are omitted from it.
     """
@@ -70,7 +72,7 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     `unfinished`: words that begin with the last one of `query` count too.
     """
     line = " ".join(text.split())
-    stems = set[str]()  # stems of words, and CJK pairs (single characters where a run is one)
+    stems = set[str]()  # stems of words, and CJK pairs (a single character if a run has only one)
     for match in _WORD.findall(with_forms(simplified(readable(query)))):
         pairs = [match[index : index + 2] for index in range(len(match) - 1)] or [match]
         stems.update(pairs if _CJK.match(match) else [_stem(match)])
@@ -84,7 +86,8 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
 
 
 def _stem(word: str) -> str:
-    """Return `word` folded and without a common English ending; rough, because it only marks words."""
+    """Return `word` folded and without a common English ending; rough, because it only serves to mark
+    words."""
     folded = word.casefold()
     if folded in STOP_WORDS:
         return folded
@@ -120,7 +123,7 @@ def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int,
 
 
 def _window(line: str, matches: Sequence[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Return the stretch of `line` to show, cut at nearby spaces if there are any."""
+    """Return the part of `line` to show, cut at nearby spaces if there are any."""
     if len(line) <= width or width <= 0:
         return 0, min(len(line), max(0, width))
     left, right = _best(matches, width)

@@ -1,6 +1,6 @@
-"""Words of a question that no document has, and the words of the documents that were probably meant.
+"""Finds words of a question that no document has, and the words of the documents that were probably meant.
 
-Other spellings are made and looked up: a store can't list its words in good time. Pure.
+Makes other spellings and looks them up, because a store can't list its words fast enough. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ONE_SLIP, TWO_SLIPS = 5, 8
 """Minimum number of letters of a word that may have one typo, and two."""
 
 LONGEST_WORD = 30
-"""Maximum number of letters: longer strings aren't words, and have too many spellings."""
+"""Maximum number of letters; longer strings aren't words, and have too many spellings."""
 
 MOST_GUESSED = 8
 """Maximum number of unknown words of a question for which to look up similar ones; a pasted text may have
@@ -25,17 +25,17 @@ many.
 _RIGHT = 3  # letters at the beginning of a word that two slips leave alone
 
 Occurring = Callable[[Iterable[str]], Mapping[str, int]]
-"""Which of these stems occur, each with the number of passages or names that have it."""
+"""Returns which of these stems occur, each with the number of passages or names that have it."""
 
 Beginning = Callable[[str, int, int], Iterable[tuple[str, int]]]
-"""The stems that start with a prefix and have a length in a range, each with the same number."""
+"""Returns the stems that start with a prefix and have a length in a range, each with the same number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A word of a question that no document has, and the stem of a similar one that occurs, or "".
 
-    `written`: the similar word as a document has it.
+    `written`: the similar word as it is written in a document.
     """
 
     word: str
@@ -57,19 +57,19 @@ def _nearest(term: Term, occurring: Occurring, beginning: Beginning) -> str:
     is_word = term.surface.isalpha() and not is_unspaced(term.surface)
     if not is_word or not ONE_SLIP <= len(term.surface) <= LONGEST_WORD:
         return ""
-    # The stem of a misspelt word may end elsewhere.
+    # A misspelt word may be stemmed differently.
     found = occurring({each.stem for each in stemmed(" ".join(set(_slips(term.surface))))})
     if not found and len(term.surface) >= TWO_SLIPS:
         # All spellings with two slips are too many to look up.
         similar = beginning(term.stem[:_RIGHT], len(term.stem) - 2, len(term.stem) + 2)
         found = {stem: count for stem, count in similar if slips_between(term.stem, stem) == 2}
-    # The first letter is seldom wrong, and many a short word differs from another by it.
+    # The first letter is seldom wrong, and many short words differ only in it.
     found = {stem: n for stem, n in found.items() if stem[0] == term.stem[0] or len(stem) >= ONE_SLIP}
     return max(found, key=lambda stem: (stem[0] == term.stem[0], found[stem], stem), default="")
 
 
 def _slips(word: str) -> Iterator[str]:
-    """Yield all spellings that differ by one letter, or by two that changed places."""
+    """Yield all spellings that differ by one letter, or by two adjacent letters swapped."""
     letters = string.ascii_lowercase if word.isascii() else "".join(set(word))
     for at in range(len(word) + 1):
         before, after = word[:at], word[at:]
@@ -81,7 +81,8 @@ def _slips(word: str) -> Iterator[str]:
 
 
 def slips_between(one: str, other: str) -> int:
-    """Return the minimum number of letters left out, added or wrong, and of neighbours swapped."""
+    """Return the minimum number of slips between two words: letters left out, added or wrong, and neighbours
+    swapped."""
     last, row = [0] * (len(other) + 1), list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
         before, last, row = last, row, [i]

@@ -1,7 +1,7 @@
 """The interface of an index store: documents go in, and candidates for a question come out.
 
-There are two, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search` scores
-the candidates, so that both rank alike.
+There are two stores, `kbsync.index.sqlite.store` and `kbsync.index.postgres.store`. `kbsync.index.search`
+scores the candidates, so that both rank alike.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class CandidateChunk:
 
     @property
     def score(self) -> float:
-        """Half words, half meaning; more for the name of the file, less for one chunk of very many."""
+        """The score: half words, half meaning; more for the name of the file, less for one chunk of very
+        many."""
         content = LEXICAL * self.words + (1 - LEXICAL) * max(0.0, self.meaning)
         return content * weight_of_size(self.size) + EXACT_NAME * self.is_named
 
@@ -88,7 +89,7 @@ class StoredPassage:
 
 
 class StoreSnapshot(Protocol):
-    """The store as of one commit. While one is open, files keep deleted text (promise 11)."""
+    """The store as of one commit. While a snapshot is open, files keep deleted text (promise 11)."""
 
     def has_vectors(self, model: str) -> bool:
         """Return whether any document has vectors of that model."""
@@ -102,7 +103,7 @@ class StoreSnapshot(Protocol):
         least: float = 0.0,
     ) -> Sequence[CandidateChunk]:
         """Return the best chunks by words and the best by meaning, of at least `query.top_k` documents, or of
-        all if there are fewer, at the same cost.
+        all if there are fewer; both queries cost the same.
 
         Only documents that the filters of `query` admit. By meaning alone, chunks below the cosine `least`
         are omitted. Raises `UsageError` for an invalid path pattern.
@@ -116,44 +117,47 @@ class StoreSnapshot(Protocol):
 
 
 class Store(Protocol):
-    """Keeps documents. Calls block and may come from any thread.
+    """Stores documents. Calls block and may come from any thread.
 
     Raises `Unavailable` or `Halted` if the store itself is to blame, never a document.
     """
 
     @property
     def address(self) -> str:
-        """Its location, as a URL without user and password."""
+        """The store's location, as a URL without user and password."""
 
     @property
     def writers(self) -> tuple[str, str]:
-        """This opening's own name as a writer ('' if it only reads), and that of the last writer before."""
+        """Return this opening's own name as a writer ('' if it only reads), and that of the last writer
+        before."""
 
     def check(self) -> tuple[str, int]:
         """Return the identity and number of documents of this store. Replaces a store that is gone or
-        damaged.
-        """
+        damaged."""
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> Sequence[int | TargetError]:
-        """Store each document and show it, in place of the one it replaces; return its id, or why not.
+        """Store each document and show it, in place of the one it replaces. Returns its id, or why it wasn't
+        stored.
 
-        If all go into one transaction, raises errors of the store. Otherwise a document that was kept out
-        gets the error, and one that may be stored gets `Unsure`.
+        If all go into one transaction, this raises errors of the store. Otherwise a document that was not
+        stored gets the error, and one that may be stored gets `Unsure`.
 
         `encoder` makes vectors that existed when the entry was made and have vanished since.
         """
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove those that exist; False if `purge` still has to erase the last traces."""
+        """Remove the documents that exist. Returns False if `purge` still has to erase the last traces."""
 
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time; repeatable. Raises `Rejected` for an unknown document."""
 
     def leave(self) -> None:
-        """The mirror that stored documents here has ended: if none are left, forget it. Repeatable."""
+        """Handle the end of the mirror that stored documents here: if none are left, forget the mirror.
+        Repeatable."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Up to `limit` documents with ids greater than `after`, in order: those with all their passages."""
+        """Return up to `limit` documents with ids greater than `after`, in order: those with all their
+        passages."""
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
         """Return those of `documents` that exist with all their passages."""
@@ -168,10 +172,10 @@ class Store(Protocol):
         """Return a snapshot for a search. Raises `UnmadeError` if nothing was mirrored yet."""
 
     def tidy(self) -> bool:
-        """Do one step of the work that an interrupted change left; return whether there may be more."""
+        """Do one step of the work that an interrupted change left. Returns whether there may be more."""
 
     def purge(self) -> bool:
-        """Finish all remaining work, so that no file holds deleted text; False: try again later."""
+        """Finish all remaining work, so that no file contains deleted text. False: try again later."""
 
     def stop(self) -> None:
         """Start no further step of long work."""

@@ -1,4 +1,4 @@
-"""The weights of words in every store, so that all find the same: BM25 over three fields."""
+"""The weights of words, the same in every store so that all rank alike: BM25 over three fields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRANSLATED = 0.6
 translations displace hits in the question's own language."""
 
 DEPTH = 150
-"""Chunks to fetch by words and by meaning; more if they belong to few documents."""
+"""Number of chunks to fetch by words and by meaning; more if they belong to few documents."""
 
 NAMED_CHUNKS = 1_000
 """Maximum number of chunks to score because of the names of their documents."""
@@ -43,7 +43,8 @@ MOST_ROWS = 6_000
 class Frequency:
     """How many documents have a term in their texts, how many in their names, and how many chunks have it.
 
-    Documents, not chunks: a large one would make a word common that few others have.
+    The idf counts documents, not chunks, because a large document would make a word common that few others
+    have.
     """
 
     texts: int = 0
@@ -71,22 +72,24 @@ class TermWeights:
 
 
 FEW_DOCUMENTS = 20
-"""With so few documents, the share of chunks that have a term says as much as that of documents."""
+"""With at most this many documents, the share of chunks that have a term says as much as that of
+documents."""
 
 
 LARGE = 1_000
-"""Chunks of a document from which on one of them is likely to match by chance."""
+"""Number of chunks of a document above which one of them is likely to match by chance."""
 
 _CHANCE = 0.5  # 0.1 left the log of benchmarks/big_log.py first for 54 of 600 queries, 0.5 for none but 6
 
 
 def weight_of_size(chunks: int) -> float:
-    """Return what a match is worth in a document of so many chunks: a long log has one for any two words."""
+    """Return the weight of a match in a document of this many chunks, since a long log has one for any two
+    words."""
     return 1 / (1 + _CHANCE * math.log(max(1, chunks / LARGE)))
 
 
 def _idf(total: int, count: int) -> float:
-    """Return the idf as SQLite's bm25() has it."""
+    """Return the idf as SQLite's bm25() computes it."""
     count = min(total, count)
     return max(1e-6, math.log((total - count + 0.5) / (count + 0.5)))
 
@@ -94,7 +97,7 @@ def _idf(total: int, count: int) -> float:
 def select_terms(
     terms: Sequence[Term], frequencies: Mapping[Term, Frequency], documents: int, chunks: int
 ) -> TermWeights:
-    """Return the weights of the terms. `documents` and `chunks`: their numbers in all."""
+    """Return the weights of the terms. `documents` and `chunks`: their total numbers."""
     share = documents / (documents + FEW_DOCUMENTS)
     prefixes = {term.stem for term in terms if term.goes_on}
     # The last word of an unfinished question counts as a whole word only if some document has it.
@@ -118,7 +121,7 @@ def select_terms(
 class NameScores:
     """The documents whose names have some terms of a question.
 
-    `chunks` are those that have them, too. `exact`: the documents whose file has the question for its name.
+    `chunks`: those that have the terms, too. `exact`: the documents whose file name equals the question.
     """
 
     def __init__(self, idf: Mapping[Term, float]) -> None:

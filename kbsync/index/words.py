@@ -1,14 +1,14 @@
-"""What counts as a word, in a text to index and in a question.
+"""Defines what counts as a word, in a text to index and in a question.
 
-Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a
-word here, and so is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and
-accents and stems English. Before that, variants of a character become the one they compare as, and
-traditional Chinese characters simplified ones (`kbsync.index.characters`). Names in code, codes and long
-numbers are followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999` by
-`8999`.
+Chinese, Japanese and Korean are written without spaces between words, so each of their characters is a word
+here, and so is each pair of neighbours. SQLite's `porter unicode61` does the rest: it folds case and accents
+and stems English. Before that, variants of a character become the one as which they are compared, and
+traditional Chinese characters become simplified ones (`kbsync.index.characters`). Names in code, codes and
+long numbers are followed by their other forms: `readTimeout` by `read Timeout`, `E-4471` by `E4471`, `8,999`
+by `8999`.
 
-The index keeps no copy of the words: to remove a text it makes the same words again. So a version of `words`
-never changes; a new version follows it.
+The index keeps no copy of the words: to remove a text, it makes the same words again. So a version of `words`
+never changes; a change makes a new version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENISER = 3
 """The version of `words` for new documents."""
 
 SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
-"""SQLite's treatment of the words; part of the schema of the index."""
+"""SQLite's tokenizer for the words, part of the schema of the index."""
 
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
 """Characters written without spaces, as the inside of a regular expression's brackets."""
@@ -37,7 +37,8 @@ _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
 def words(text: str, version: int = TOKENISER) -> str:
-    """Return `text` as words divided by spaces, for SQLite's tokeniser. Raises KeyError: unknown version.
+    """Return `text` as words separated by spaces, for SQLite's tokeniser. Raises KeyError for an unknown
+    version.
 
     CJK runs become single characters and pairs.
     """
@@ -62,7 +63,7 @@ _PARTS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 
 
 def with_forms(text: str) -> str:
-    """Return `text` with the other forms of names in code, codes and long numbers behind each."""
+    """Return `text`, with names in code, codes and long numbers each followed by their other forms."""
     return _FORMS.sub(_append_forms, text)
 
 
@@ -106,7 +107,7 @@ _AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
 class Term:
     """A word as written (`surface`, case and accents folded) and as the index has it (`stem`).
 
-    `goes_on`: matches any word with this beginning. `is_guess`: it stands for a word of the question that no
+    `goes_on`: matches any word with this beginning. `is_guess`: it replaces a word of the question that no
     document has.
     """
 
@@ -153,7 +154,7 @@ class Tokeniser:
         return self.tokens(words(text))
 
     def tokens(self, text: str) -> list[str]:
-        """Return what SQLite makes of words divided by spaces."""
+        """Return the tokens that SQLite makes of words separated by spaces."""
         tokens = self._tokeniser(
             text.encode(), apsw.FTS5_TOKENIZE_DOCUMENT, None, include_offsets=False, include_colocated=False
         )
@@ -161,9 +162,9 @@ class Tokeniser:
 
 
 def phrase_parts(phrase: str) -> list[str]:
-    """Return the parts of a phrase, each as words divided by spaces that follow each other in the index.
+    """Return the parts of a phrase, each as words separated by spaces that follow each other in the index.
 
-    Behind a run of CJK characters the index has its pairs: a phrase that goes on there has several parts.
+    After a run of CJK characters the index has its pairs, so a phrase that continues there has several parts.
     """
     text = with_forms(simplified(folded(legible(phrase))))
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
@@ -191,9 +192,8 @@ def phrase_test(phrase: str) -> Callable[[str], bool]:
 
 
 def naming_text(title: str | None, tags: Sequence[str], path: str) -> str:
-    """Return the text that finds a document besides its content: title, tags and the stem of its file
-    name.
-    """
+    """Return the text that finds a document in addition to its content: title, tags and the stem of its file
+    name."""
     stem = path.rpartition("/")[2].rpartition(".")[0] or path.rpartition("/")[2]
     return "\n".join([title or "", *tags, stem.encode("utf-8", "replace").decode()]).strip()
 
@@ -203,9 +203,8 @@ LONGEST_NAME = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the words of the names that the question may be, with an extension and without; [] if too
-    long.
-    """
+    """Return the words of the names that the question may be, with an extension and without; [] if it is too
+    long."""
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])
@@ -213,7 +212,7 @@ def names_sought(question: str) -> list[str]:
 
 
 def name_test(question: str) -> Callable[[str], bool]:
-    """Return a test for paths whose file has the question for its name, with its extension or without."""
+    """Return a test for paths whose file name equals the question, with its extension or without."""
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
     asked = tokeniser.words(question)
 
@@ -227,13 +226,14 @@ def name_test(question: str) -> Callable[[str], bool]:
 def last_word(question: str) -> str:
     """Return the word at the very end of `question`, if it may be the beginning of one; "" otherwise.
 
-    Shorter words than three characters begin too many; scripts without spaces need no word end.
+    Words shorter than three characters are the beginning of too many; in scripts without spaces every word is
+    complete.
     """
     match = _AT_THE_END.search(readable(question))
     return match[0] if match else ""
 
 
 def readable(question: str) -> str:
-    """Return the part of `question` that is read, made legible as texts are; "" if it holds no word."""
+    """Return the part of `question` that is used, made legible as texts are; "" if it contains no word."""
     text = legible(question[:LONGEST])
     return text if _WORD.search(text) else ""

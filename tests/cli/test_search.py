@@ -356,7 +356,7 @@ def test_without_its_services_a_search_still_finds_and_says_so(place: Place, ser
     assert (refused.code, "target.rerank" in refused.err) == (2, True)
     for embedding, rerank, says in (
         (AWAY, server.url, "searched by words alone"),
-        (server.url, AWAY, "the order kbsync finds by itself"),
+        (server.url, AWAY, "in kbsync's own order"),
     ):
         aim(place, embedding, rerank)
         ran = place.go("search", "tax return", "--json")  # a process: its log is not set up by other tests

@@ -1,7 +1,7 @@
-"""Connections to the database, and transactions that bring all their settings.
+"""Connections to the database, and transactions that set everything they need.
 
-Behind a pooler in transaction mode each transaction may get another session of the server. So a session keeps
-nothing: settings are local, locks end with the transaction, and statements are not prepared.
+Behind a pooler in transaction mode, each transaction may get another session of the server. So a session
+keeps nothing: settings are local, locks end with the transaction, and statements are not prepared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kbsync.index.postgres.errors import (
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 ASLEEP = 30
-"""Seconds that a transaction may wait for its client, which may be stopped or cut off and holds locks."""
+"""Seconds that a transaction may wait for its client, which holds locks and may be stopped or cut off."""
 
 _WAITING = 2 * ASLEEP  # for a lock: longer than a stopped client can hold it
 
@@ -38,7 +38,7 @@ _PARAMETERS: dict[str, Any] = {
     "application_name": "kbsync",
     "client_encoding": "utf8",
     "connect_timeout": 10,
-    # A server whose machine is gone sends nothing; by default the kernel waits two hours.
+    # A server whose machine is gone sends nothing, and by default the kernel waits two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -62,10 +62,10 @@ LEFT JOIN pg_extension ON extname = 'vector' LEFT JOIN pg_namespace n ON n.oid =
 
 
 class Connections:
-    """Makes connections on demand and keeps the idle ones. Calls may come from any thread.
+    """Opens connections on demand and keeps idle ones. Calls may come from any thread.
 
-    psycopg_pool is not used: it connects in its own threads, and a waiting caller learns that there is no
-    connection, but not why.
+    psycopg_pool is not used, because it connects in its own threads, and a waiting caller learns that there
+    is no connection, but not why.
     """
 
     def __init__(self, dsn: str, *, read_only: bool = False) -> None:
@@ -106,7 +106,7 @@ class Connections:
             began.nextset()
             *_, home, is_open, extension, is_made = began.fetchone() or (None,) * 4
             self._require_extension(extension)
-            if not is_open:  # its types would be unknown, whatever else the user may do
+            if not is_open:  # its types would be unknown, even if the user may do all else
                 user, home = self.database.user or "kbsync", identifier(home)
                 reason = f"{self.database} does not let {user} use the schema {home} of its extension vector"
                 grant = self.database.psql(f"GRANT USAGE ON SCHEMA {home} TO {identifier(user)}")
@@ -159,7 +159,7 @@ class Connections:
             reason = f"{self.database} is PostgreSQL {version}; kbsync needs {OLDEST_SERVER} or newer"
             return Halted("unsuitable-server", reason, cure=self.database.psql("SELECT version()"))
         if encoding not in (None, "UTF8"):
-            # Others can't hold every text; in SQL_ASCII a filter would compare bytes, not letters.
+            # Other encodings can't store every text; in SQL_ASCII a filter would compare bytes, not letters.
             reason = (
                 f"{self.database} is in {encoding}; kbsync needs UTF8: create "
                 "another database and name that one"
@@ -195,9 +195,8 @@ class Connections:
 
 
 def _has_ended(connection: Connection) -> bool:
-    """Return whether the server has closed it, or announced that: an idle connection receives nothing
-    else.
-    """
+    """Return whether the server has closed the connection, or announced that; an idle connection receives
+    nothing else."""
     if connection.closed:
         return True
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""Connection strings, read as libpq does, without loading psycopg: every command reads configs."""
+"""Reads connection strings as libpq does, without loading psycopg, because every command reads configs."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def read_dsn(dsn: str) -> dict[str, str]:
 
 
 def may_show_password(dsn: str, parameters: Mapping[str, object]) -> bool:
-    """Return whether part of the password would look like host, port or database, which are shown. This
-    happens with a `/` or `@` in it that is not written as %2F or %40. `parameters` as libpq has them.
-    """
+    """Return whether a part of the password would seem to be the host, port or database, which are shown.
+    This happens if the password has a `/` or `@` that is not written as %2F or %40. `parameters` as libpq has
+    them."""
     url = _URL.fullmatch(dsn)
     if not _PORTS.fullmatch(str(parameters.get("port") or "")):
         return True

@@ -16,7 +16,8 @@ from psycopg import sql
 from kbsync.errors import Halted, Rejected, TargetError, Unavailable
 
 OLDEST_SERVER, OLDEST_EXTENSION = 15, (0, 8)
-"""pgvector 0.7 has `halfvec`, and 0.8 index scans that continue when a filter removes hits."""
+"""Minimum versions: pgvector 0.7 adds `halfvec`, and 0.8 index scans that continue when a filter removes
+hits."""
 
 _INDEX_GONE = ("42P01", "3F000", "42703")  # a missing table, schema or column
 _RIGHTS = ("42501", "28000", "28P01")
@@ -25,8 +26,8 @@ CANCELED = "57014"
 _NEEDS_NO_QUOTES = re.compile("[a-z_][a-z0-9_]*")
 _UNSTORABLE = ("22", "54")  # classes: a value with a wrong form, and one beyond a limit
 
-# libpq has no code for an error during connect, so the message must do. A server with another language is
-# tried again, and its message shown.
+# libpq has no code for an error during connect, so kbsync reads the message. If the server uses another
+# language, kbsync tries again and shows the message.
 _NO_DATABASE = re.compile(r'database "[^"]*" does not exist')
 _REFUSED = re.compile(
     r'authentication failed|no password supplied|role "[^"]*" does not exist|no pg_hba.conf entry'
@@ -35,7 +36,7 @@ _REFUSED = re.compile(
 
 
 class Database:
-    """The database in messages and commands, never with its password."""
+    """The database as shown in messages and commands, never with its password."""
 
     def __init__(self, parameters: Mapping[str, Any], *, read_only: bool = False) -> None:
         """`parameters` as libpq has them. `read_only`: kbsync changes nothing there."""
@@ -50,17 +51,17 @@ class Database:
 
     @property
     def address(self) -> str:
-        """A URL, equal for two spellings of one database."""
+        """Return a URL, equal for two spellings of one database."""
         return f"postgresql://{self._host.lower()}:{self._port or 5432}/{self.name}"
 
     @property
     def role(self) -> str:
-        """The role that connects, as an identifier."""
+        """Return the role that connects, as an identifier."""
         return identifier(self.user or os.environ.get("PGUSER") or getpass.getuser())
 
     @property
     def longer_statements(self) -> str:
-        """A command that lets statements take longer."""
+        """Return a command that lets statements take longer."""
         database = identifier(self.name)
         return self.psql(f"ALTER ROLE {self.role} IN DATABASE {database} SET statement_timeout = '10min'")
 
@@ -80,12 +81,12 @@ class Database:
 
 
 def identifier(name: str) -> str:
-    """Quote a name for a statement that is shown."""
+    """Return a name, quoted for a statement that is shown."""
     return name if _NEEDS_NO_QUOTES.fullmatch(name) else '"' + name.replace('"', '""') + '"'
 
 
 def literal(text: str) -> str:
-    """Quote a text for a statement that is shown."""
+    """Return a text, quoted for a statement that is shown."""
     return sql.Literal(text).as_string(None)
 
 
@@ -134,7 +135,7 @@ def statement_error(database: Database, error: psycopg.Error) -> TargetError:
         return Unavailable(f"{reason}: {database.longer_statements}", code=state)
     if state[:2] in _UNSTORABLE or isinstance(error, psycopg.DataError):
         return Rejected(f"it cannot be stored in the index: {words}", code="unstorable")
-    return Unavailable(f"{database} cannot be used just now ({words})", code=state or "disconnected")
+    return Unavailable(f"{database} cannot be used at the moment ({words})", code=state or "disconnected")
 
 
 def index_gone(database: Database) -> Unavailable:
@@ -146,7 +147,7 @@ def message_of(error: psycopg.Error) -> str:
     """Return the server's message on one line, without its hints."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = lines[0] if lines else type(error).__name__
-    # If several addresses were tried, the last one's answer says most.
+    # If several addresses were tried, the last one's response is the most useful.
     fatal = [line for line in lines if "FATAL:" in line]
     words = fatal[-1].partition("FATAL:")[2].strip() if fatal else words
     return words.removeprefix("connection failed: ").removeprefix("connection is bad: ")

@@ -1,4 +1,4 @@
-"""The tables of the index (ADR 27): the first process to connect creates or upgrades them."""
+"""The tables of the index (ADR 27). The first process that connects creates or upgrades them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ WHERE schemaname = 'kbsync' AND NOT pg_has_role(tableowner, 'USAGE') LIMIT 1
 
 
 def make(connection: Connection, database: Database) -> None:
-    """Create the tables if they are missing, upgrade those of an older layout. Call inside a transaction.
+    """Create the tables if they are missing, and upgrade those of an older layout. Call inside a transaction.
 
-    Raises `Halted` if the role may not, and for tables of a newer kbsync.
+    Raises `Halted` if the role isn't allowed to, and for tables of a newer kbsync.
     """
-    # If two come at once, the second waits here and finds the tables.
+    # If two processes connect at once, the second waits here and finds the tables.
     connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
     # Query the catalogue itself: `to_regclass` may have cached their absence before the wait.
     if connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'kbsync'").fetchone() is None:

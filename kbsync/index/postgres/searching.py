@@ -1,4 +1,4 @@
-"""Candidates for a question, from one transaction that sees one commit."""
+"""Fetches the candidates for a question, in one transaction that sees one commit."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HNSW_FROM = 50_000
-"""Passages of the base above which vectors get an index: comparing all takes 0.5 ms for a thousand."""
+"""Number of passages in the base above which vectors get an index; comparing all takes 0.5 ms for a
+thousand."""
 
 FEW = 20_000
-"""Maximum number of passages whose vectors a search compares one by one. With more, the vector index reads
-near ones until enough of them pass the filter.
-"""
+"""Maximum number of passages whose vectors a search compares one by one. With more, it reads near ones from
+the vector index until enough of them pass the filter."""
 
 MOST_WEIGHED = 10_000
 """Maximum number of passages to score by words. `select_terms` keeps at most one commoner term."""
 
 MOST_ADMITTED = 5_000
-"""Maximum number of documents that a filter names to the server; above it, the server checks each passage."""
+"""Maximum number of documents that a filter lists for the server; above it, the server checks each
+passage."""
 
 MOST_CHECKED = 20_000
 """Maximum number of passages with all words of a phrase whose texts are checked for it."""
 
 LONGEST_PATH = 4_096
-"""Maximum number of characters of a path filter, as of a path: the server refuses long patterns."""
+"""Maximum number of characters of a path filter, the same as of a path, because the server refuses long
+patterns."""
 
 _COUNTED = 2_000
-"""Maximum number of passages of a term to count; for commoner terms, server statistics give the number."""
+"""Maximum number of passages of a term to count; for commoner terms, use the server's statistics."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -58,7 +60,7 @@ _Row = tuple[int, int, float]
 class _Scope:
     """The scope of a search: a condition on rows of `words` and of `vector`, with its values; "" for all.
 
-    `of_names`: the same of rows of `document`. `documents`: their number, if it may be less than a search
+    `of_names`: the same for rows of `document`. `documents`: their number, if it may be less than a search
     asks for. `passages`: those that have the phrases, with their documents; None: no phrases.
     """
 
@@ -72,7 +74,8 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """Who searches a base. `owner`: the row that its mirror's prefix or token leads to, if any.
+    """The owner for whom a base is searched. `owner`: the row that its mirror's prefix or token identifies,
+    if any.
 
     `is_own`: that row is not another machine's or folder's. `nothing`: the message if there is no row.
     `has_names`: the words of names are in `document`; an older layout has them in those of each passage.
@@ -87,10 +90,11 @@ class Viewpoint:
 
 
 class PostgresSnapshot:
-    """The documents of all owners as of one commit, or only the own ones if the query asks for that."""
+    """The documents of all owners as of one commit, or only the mirror's own ones if the query asks for
+    that."""
 
     def __init__(self, connection: Connection, viewpoint: Viewpoint) -> None:
-        """Read inside a transaction of `REPEATABLE READ`."""
+        """Use `connection` inside a transaction of `REPEATABLE READ`."""
         self._connection, self._viewpoint = connection, viewpoint
 
     def has_vectors(self, model: str) -> bool:
@@ -114,10 +118,10 @@ class PostgresSnapshot:
         scope = self._scope(query)
         document_count = min(
             query.top_k, scope.documents
-        )  # with fewer it would go through all passages for more
+        )  # with fewer, it would read all passages to find more
         nearest = list[_Row]()
         stored_model = None if vector is None else self._model(model)
-        # A service may have changed the length of its vectors: old and new ones can't be compared.
+        # A service may have changed the length of its vectors; old and new ones can't be compared.
         if vector is not None and stored_model is not None and len(vector) == stored_model[1]:
             nearest = self._by_meaning(stored_model, vector, scope, document_count, least)
         near = [passage for passage, *_ in nearest]
@@ -159,8 +163,7 @@ class PostgresSnapshot:
 
     def unknown(self, terms: Sequence[Term]) -> list[Unknown]:
         """Return the terms that no document has. Words are stored as hashes, so similar ones can't be
-        found.
-        """
+        found."""
         whole = [term for term in terms if not term.goes_on]
         frequencies = self._frequencies(whole)[0]
         return [Unknown(term.surface, "") for term in whole if not frequencies[term].documents]
@@ -196,7 +199,7 @@ class PostgresSnapshot:
         return None if row is None else (row[0], row[1])
 
     def _scope(self, query: Query) -> _Scope:
-        """Return the filters, phrases and excluded words of `query`, including the owner."""
+        """Return the filters, phrases and excluded words of `query`, and the owner, as conditions."""
         having, lacking = list[set[int]](), set[int]()
         passages, whole = set[int](), set[int]()
         for phrase in query.phrases:
@@ -241,7 +244,8 @@ class PostgresSnapshot:
         return passages, named
 
     def _filter_scope(self, query: Query, contents: set[int] | None, lacking: set[int]) -> _Scope:
-        """Return the filters of `query`, of these contents only (None: all) and none of `lacking`."""
+        """Return the filters of `query` as a scope: only these contents (None: all), and none of
+        `lacking`."""
         owner = self._viewpoint.owner if query.own else None
         own_condition, own_row, values = "", "", dict[str, Any]()
         if owner is not None:
@@ -260,8 +264,8 @@ class PostgresSnapshot:
             {**values, "most": MOST_ADMITTED + 1},
         ).fetchall()
         if len(rows) > MOST_ADMITTED:
-            # Checked for each row found. The planner would read all admitted documents first if it could: it
-            # doesn't for a subquery in the place of a value.
+            # Checked for each row found. The planner would read all admitted documents first if it could; it
+            # can't for a subquery in place of a value.
             subquery = "SELECT p.id FROM passage p JOIN document USING (content) WHERE p.id = passage"
             return _Scope(f"AND passage = ({subquery} AND {where})", f"AND {where}", values, sys.maxsize)
         admitted = {"contents": [content for (content,) in rows]}
@@ -320,7 +324,7 @@ class PostgresSnapshot:
         return rows, by_name, name_scores, total
 
     def _named(self, question: str, scope: _Scope) -> set[int]:
-        """Return the documents whose file name is the question."""
+        """Return the documents whose file name equals the question."""
         question = readable(question)
         named, is_name = set[int](), name_test(question)
         for name in names_sought(question):
@@ -347,7 +351,7 @@ class PostgresSnapshot:
         return dict(self._connection.execute(_OF_NAMES, (name_scores.best(), NAMED_CHUNKS)).fetchall())
 
     def _find_named_words(self, name_scores: NameScores, documents: Mapping[int, int]) -> None:
-        """Find which of the passages have a word of their documents' names themselves."""
+        """Find which of the passages themselves have a word of their documents' names."""
         by_number = {term_of(t.stem): t for terms in name_scores.documents.values() for t in terms}
         if passages := [p for p, document in documents.items() if document in name_scores.documents]:
             for number, passage in self._connection.execute(_HAVING, (list(by_number), passages)):
@@ -400,7 +404,7 @@ class PostgresSnapshot:
 _COUNT_NAMES = """
 (SELECT count(*) FROM (SELECT FROM document d WHERE d.terms @> ARRAY[q.term] LIMIT 20000) AS named)
 """
-# Of common terms the server knows the share of passages: it stands for that of documents, too.
+# For common terms the server's statistics have the share of passages; use it as that of documents, too.
 _FREQUENCIES = """
 SELECT q.term, coalesce((common.share * n.documents)::bigint, counted.documents), @names,
   coalesce((common.share * n.passages)::bigint, counted.passages), n.documents, n.passages, n.words
@@ -421,7 +425,7 @@ LEFT JOIN LATERAL (
 ) counted ON true
 """
 
-# Term by term: checking all terms in each passage that has any takes four times as long.
+# Term by term, because checking all terms in each passage that has any takes four times as long.
 _MATCH = f"""
 SELECT passage, sum(
     idf * 2.2::float8 * n / (n + 1.2::float8 * (0.25::float8 + 0.75::float8 * length / %(length)s))) AS score
@@ -463,7 +467,7 @@ SELECT p.id, d.id FROM passage p JOIN document d USING (content)
 WHERE (p.id = ANY(%s::bigint[]) AND content = ANY(%s::bigint[])) OR content = ANY(%s::bigint[])
 """
 
-# Counted: a base of the first layout has no column for that, and readers don't upgrade it.
+# Counted here, because a base of the first layout has no column for it, and readers don't upgrade it.
 _SIZES = """
 SELECT id, (SELECT count(*) FROM (SELECT FROM passage p WHERE p.content = d.content LIMIT 100000) counted)
 FROM document d WHERE id = ANY(%s::bigint[])
@@ -534,9 +538,8 @@ def _conditions(
 
 
 def _storable(text: str) -> str:
-    """Return the user's input as PostgreSQL accepts it: `shown` has paths that are not UTF-8 in the same
-    form.
-    """
+    """Return the user's input in a form that PostgreSQL accepts; `shown` has paths that are not UTF-8 in the
+    same form."""
     return clean(_SURROGATE.sub("\ufffd", text))
 
 
@@ -554,7 +557,7 @@ def _pattern(path: str) -> str:
         line = one_pattern(path)
     except ValueError as error:
         raise UsageError(f"--path {path!r} is not a gitignore pattern: {error}") from error
-    # PostgreSQL has no atomic groups, and needs none: its matcher doesn't backtrack.
+    # PostgreSQL has no atomic groups, and needs none, because its matcher doesn't backtrack.
     name = line.expression.pattern.replace("(?>", "(?:")
     begin, end = "(?:^|/)" if line.by_name else "^", "/" if line.folders_only else "(?:/|$)"
     return _storable(f"{begin}(?:{name}){end}")

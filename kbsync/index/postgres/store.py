@@ -34,8 +34,8 @@ from kbsync.index.words import TOKENISER
 SNAPSHOT = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 QUIET = 10.0
-"""Seconds without a put after which the initial fill counts as finished, and kbsync creates the vector index.
-"""
+"""Number of seconds without a put after which the initial fill counts as finished, and kbsync creates the
+vector index."""
 
 _MOST_DIMENSIONS = 4_000  # limit of an index of `halfvec`
 _MAKING = (0x6B62_7379, 2)  # advisory lock held while an index of vectors is made; 1 is that of the schema
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of documents: a mirror, by its token, or by its prefix if the token is unknown.
+    """The owner of documents: a mirror, identified by its token or, if that is unknown, by its prefix.
 
     A reader may be on a machine without the mirror's state, and then `token` is None. `mirror` and `folder`:
     as in its config.
@@ -60,7 +60,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class _OwnerRow:
-    """A row of `owner`; `seen` in UTC, for a person."""
+    """A row of `owner`; `seen` in UTC, for messages."""
 
     id: int
     token: UUID
@@ -72,25 +72,25 @@ class _OwnerRow:
     seen: str
 
     def is_of(self, owner: Owner) -> bool:
-        """Return whether it is the owner's own row, or that of a lost state on the same machine."""
+        """Return whether the row is the owner's own, or that of a lost state on the same machine."""
         own_location = (owner.host, bind(owner.folder))
         return owner.token == self.token or (self.host, bytes(self.folder)) == own_location
 
     def is_open_to(self, owner: Owner) -> bool:
-        """Return whether it is the owner's, or was released."""
+        """Return whether the row is the owner's, or was released."""
         return self.is_of(owner) or not self.host
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """This process's right to write for its owner. Another claim raises the generation."""
+    """This process's right to write for its owner. Another claim increases the generation."""
 
     uuid: str
     generation: int
 
 
 class PostgresStore:
-    """`Store` in the database that `dsn` names, for the documents of one owner."""
+    """A `Store` in the database that `dsn` names, for the documents of one owner."""
 
     def __init__(
         self,
@@ -107,7 +107,8 @@ class PostgresStore:
         self._claiming = threading.Lock()
         self._claim: _Claim | None = None
         self._former = ""
-        self._is_gone = False  # until the next `check`: a document put meanwhile would go into another base
+        # until the next `check`, since a document put meanwhile would go into another base
+        self._is_gone = False
         self._unanswered, self._settled = 0, 0  # commits whose answer was lost; those that are over
         self._is_stopping = False
         self._building: Connection | None = None
@@ -124,7 +125,7 @@ class PostgresStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Token and generation of the claim, and those of the claim before it."""
+        """Return token and generation of the claim, and those of the claim before it."""
         claim = self._claim
         return ("", "") if claim is None else (f"{self._owner.token}:{claim.generation}", self._former)
 
@@ -151,7 +152,7 @@ class PostgresStore:
         return claim.uuid, base.documents if base and base.uuid == claim.uuid else 0
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | TargetError]:
-        """Store each document in its own transaction; return its id, or why not."""
+        """Store each document in a transaction of its own. Returns its id, or why it wasn't stored."""
         outcomes = list[int | TargetError]()
         failed: TargetError | None = None
         for entry in entries:
@@ -188,7 +189,7 @@ class PostgresStore:
                 )
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Documents by id."""
+        """Return documents by id."""
         self._settle()
         rows = self._rows(
             "SELECT id, upload_id, path, name, digest, size, recipe, created FROM document d"
@@ -208,7 +209,7 @@ class PostgresStore:
         return {number for (number,) in rows}
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """Return the keys that have a vector, whoever stored it."""
+        """Return those keys that have a vector, whoever stored it."""
         rows = self._rows(
             "SELECT DISTINCT key FROM vector WHERE model = (SELECT id FROM model WHERE name = %(model)s)"
             " AND key = ANY(%(keys)s::bytea[])",
@@ -218,7 +219,7 @@ class PostgresStore:
         return {bytes(key).hex() for (key,) in rows}
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """The texts of a document."""
+        """Return the texts of a document."""
         if not self.find_existing([document]):
             return None
         rows = self._rows(
@@ -229,7 +230,7 @@ class PostgresStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
-        """The store as of one commit."""
+        """Return the store as of one commit."""
         if not self._read_only and self._claim is None:
             self._make_claim()
         with self._transaction(SNAPSHOT) as (connection, is_made):
@@ -246,10 +247,10 @@ class PostgresStore:
             )
 
     def tidy(self) -> bool:
-        """Make the vector index if comparing all vectors takes long; return whether `purge` must do so.
+        """Create the vector index if comparing all vectors takes long. Returns whether `purge` must do so.
 
-        The first call makes it and waits, because a single pass has no later moment. Later calls leave it to
-        `purge`, so that no mirror waits for it.
+        The first call creates it and waits, because a single pass has no later moment. Later calls leave it
+        to `purge`, so that no mirror waits for it.
         """
         if self._has_begun:
             return self._has_old_words is not False or self._find_unindexed_model() is not None
@@ -260,10 +261,10 @@ class PostgresStore:
         return self._has_old_words is not False
 
     def purge(self) -> bool:
-        """Finish remaining work. Deleted text is out of reach at once; the server's own vacuum removes it.
+        """Finish remaining work. Deleted text is unreachable at once; the server's own vacuum removes it.
 
-        First gives documents with older words today's, some in each transaction.
-        False: the index of vectors waits for the end of a fill, which it would slow down at each passage.
+        First it gives documents with older words today's, some in each transaction. Returns False while the
+        index of vectors waits for the end of a fill, which it would slow down at each passage.
         """
         while self._reword():
             pass
@@ -275,7 +276,7 @@ class PostgresStore:
         return True
 
     def stop(self) -> None:
-        """Start no further document, and cancel making an index."""
+        """Start no further document, and cancel the creation of an index."""
         self._is_stopping = True
         if (building := self._building) is not None:
             with suppress(psycopg.Error):
@@ -287,7 +288,7 @@ class PostgresStore:
         self._connections.close()
 
     def _reword(self) -> bool:
-        """Replace the outdated words of some documents; return whether there may be more."""
+        """Replace the outdated words of some documents. Returns whether there may be more."""
         if self._claim is None or self._is_stopping or self._has_old_words is False:
             return False
         if self._has_old_words is None:  # a read: a writing transaction needs more statements
@@ -320,10 +321,10 @@ class PostgresStore:
         return model
 
     def _index(self) -> bool:
-        """Make one index; False if another process is making one, or none may be made.
+        """Create one index. Returns False if another process is creating one, or none may be created.
 
-        One at a time in the whole base: another transaction holds the lock meanwhile. It has touched no table
-        and ends its snapshot, so making the index doesn't wait for it.
+        One at a time in the whole base: another transaction holds the lock meanwhile. That transaction has
+        touched no table and ends its snapshot, so creating the index doesn't wait for it.
         """
         try:
             with self._transaction() as (guard, _):
@@ -362,10 +363,11 @@ class PostgresStore:
             raise
 
     def _settle(self) -> None:
-        """Wait until commits whose answer was lost have ended.
+        """Wait until commits without a response have ended.
 
-        The server may still be working on them, and a list from before counts as absent (promise 3). They
-        hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock ends.
+        The server may still be working on them, and a document that a list lacks counts as absent (promise
+        3). They hold the owner's row. Raises `Unavailable` if one is still open when the wait for a lock
+        ends.
         """
         unanswered = self._unanswered
         if unanswered != self._settled:
@@ -376,7 +378,7 @@ class PostgresStore:
 
     @contextmanager
     def _repeatable(self) -> Iterator[None]:
-        """Run work again if the response to COMMIT was lost; it must be safe to run twice."""
+        """Run the work again if the response to COMMIT was lost; it must be safe to run twice."""
         try:
             yield
         except Unsure as error:
@@ -387,17 +389,18 @@ class PostgresStore:
         with self._transaction(SNAPSHOT) as (connection, is_made):
             if not is_made:
                 return []
-            # A writer's own rows are its token's alone: another may have taken the prefix since.
+            # A writer's own rows are only those of its token, because another may have taken the prefix
+            # since.
             named = self._owner_values() | ({} if self._claim is None else {"prefix": None})
             if "@whole" in statement:
                 [(version,)] = connection.execute("SELECT version FROM base")
-                # A reader can't upgrade older tables, which don't tell how many passages there were.
+                # A reader can't upgrade older tables, which don't have the number of passages.
                 statement = statement.replace("@whole", "true" if version < 2 else WHOLE)
             return connection.execute(statement.replace("@own", _OWN), named | values).fetchall()
 
     @contextmanager
     def _writing(self) -> Iterator[Writing]:
-        """Yield a transaction that begins with the owner's row, locked and checked to be still ours."""
+        """Yield a transaction that first locks the owner's row and checks that it is still ours."""
         if self._read_only:
             raise Halted("read-only", f"{self._connections.database} was opened for reading only")
         if self._is_stopping:
@@ -414,7 +417,8 @@ class PostgresStore:
             writing.count()
 
     def _make_claim(self, before: _Claim | None = None) -> _Claim:
-        """Return a claim on the owner's row in database of `before`, unless another thread has made one."""
+        """Return a claim on the owner's row in the database, in place of `before`, unless another thread has
+        made one."""
         with self._claiming:
             if self._claim is not None and self._claim is not before:
                 return self._claim
@@ -434,7 +438,7 @@ class PostgresStore:
                 values = (owner.token, owner.prefix, owner.mirror, bind(owner.folder), owner.host)
                 if rows:
                     connection.execute(_END_THE_SLEEPER, (f"{ASLEEP + 5}s", rows[0].id, ASLEEP))
-                    # A released row gets the prefix that we leave: its documents stay its own.
+                    # A released row gets the prefix that we leave, so its documents stay its own.
                     for released in rows[1:]:
                         connection.execute(_PUT_ASIDE, (released.id,))
                     claimed = connection.execute(_CLAIM_AGAIN, (*values, rows[0].id)).fetchone()
@@ -448,9 +452,10 @@ class PostgresStore:
             return self._claim
 
     def _refuse_overlap(self, connection: Connection, own_row: _OwnerRow | None) -> None:
-        """Raise `Halted` if the prefix begins another owner's, or the reverse: names could be equal.
+        """Raise `Halted` if the prefix is the beginning of another owner's, or the reverse, since names could
+        be equal.
 
-        If an earlier kbsync admitted two, the older one continues.
+        If an earlier kbsync allowed both, the older one continues.
         """
         is_kept = own_row is not None and own_row.prefix == self._owner.prefix
         values = {
@@ -462,7 +467,7 @@ class PostgresStore:
             raise self._prefix_taken(_OwnerRow(*row))
 
     def _lost(self, connection: Connection, claim: _Claim, *, is_made: bool) -> TargetError:
-        """Return why the owner's row is not as we left it."""
+        """Return why the owner's row is not as this process left it."""
         base = self._find_base(connection) if is_made else None
         if base is None or base.row is None or base.uuid != claim.uuid or self._is_gone:
             self._is_gone = True
@@ -482,8 +487,7 @@ class PostgresStore:
 
     def _prefix_taken(self, row: _OwnerRow) -> Halted:
         """Return the error if the prefix is another machine's or folder's, and nothing here proves that this
-        owner is gone.
-        """
+        owner is gone."""
         prefix, owner = row.prefix, f"the mirror {row.mirror} on {row.host} ({unbind(row.folder)})"
         reason = (
             f"the prefix {prefix!r} in {self._connections.database} belongs to {printable(owner)}, last seen "
@@ -494,7 +498,8 @@ class PostgresStore:
                 f"the prefixes {self._owner.prefix!r} and {prefix!r} clash in one knowledge base; {reason}, "
                 "such as guides/ and faq/"
             )
-        # The generation: pasted late, the command takes nothing from a mirror that has come back since.
+        # With the generation, so that the command, if pasted late, takes nothing from a mirror that has come
+        # back since.
         release = (
             f"UPDATE kbsync.owner SET host = '' WHERE prefix = {literal(prefix)}"  # noqa: S608
             f" AND host = {literal(row.host)} AND generation = {row.generation}"
@@ -503,7 +508,7 @@ class PostgresStore:
         return Halted("prefix-taken", f"{reason}, or release this one if that mirror has ended", cure=command)
 
     def _record_seen(self, claim: _Claim) -> None:
-        """Record that this host is at work, for readers who want to know how old its documents are."""
+        """Record that this host is at work, for readers that show how old its documents are."""
         with self._repeatable(), self._transaction() as (connection, is_made):
             if is_made:
                 connection.execute(_SEEN, (self._owner.token, claim.generation))
@@ -522,7 +527,7 @@ class PostgresStore:
                         reason = f"{reason} {database}; to raise it: {database.longer_statements}"
                         raise Rejected(reason, code="statement-timeout", may_pass=True) from error
             except VectorsLackingError as lacking:
-                # Outside of the transaction: a service may answer slowly.
+                # Outside of the transaction, because a service may answer slowly.
                 for key, vector in encoder.begin(lacking.chunks).result().items():
                     if isinstance(vector, Rejected):
                         raise vector from None
@@ -539,7 +544,7 @@ class PostgresStore:
         return _Base(uuid, documents, is_to_be_seen, own_row, has_names)
 
     def _owner_values(self) -> dict[str, Any]:
-        """The values of `_OWN`."""
+        """Return the values of `_OWN`."""
         return {"token": self._owner.token, "prefix": self._owner.prefix}
 
 
@@ -574,7 +579,7 @@ SELECT o.id FROM owner o, base b WHERE token = %s AND generation = %s AND uuid =
 _HAS_OLD_WORDS = """
 SELECT EXISTS(SELECT 1 FROM document WHERE owner = (SELECT id FROM owner WHERE token = %s) AND tokeniser < %s)
 """
-# Stores nothing, so it waits for no disk or standby, as a commit with a lost answer may have done.
+# Stores nothing, so it waits for no disk or standby, for which a commit without a response may be waiting.
 _WAIT_FOR_OWN = """
 SELECT set_config('synchronous_commit', 'off', true) FROM owner WHERE token = %s FOR UPDATE
 """
@@ -584,7 +589,7 @@ WHERE (starts_with(prefix, %(prefix)s) OR starts_with(%(prefix)s, prefix)) AND p
   AND host <> '' AND id <> %(id)s AND (id < %(id)s OR NOT %(is_kept)s)
 ORDER BY id LIMIT 1
 """  # noqa: S608
-# The generation tells a writer that still had it. A token is nobody's prefix.
+# The generation tells a writer that still had the row. A token is never a prefix.
 _PUT_ASIDE = "UPDATE owner SET prefix = token::text, generation = generation + 1 WHERE id = %s"
 _RENAME = "UPDATE owner SET prefix = %s WHERE id = %s"
 _CLAIM = """
@@ -610,7 +615,7 @@ SELECT set_config('lock_timeout', %s, true), (
 """
 
 # A killed host leaves the server at work on its index. Not every role may see whose it is, but every role may
-# see that one is being made, and on which table.
+# see that one is being created, and on which table.
 _UNINDEXED_MODEL = """
 SELECT m.id, m.dimensions, quote_ident(nspname), i.indexrelid IS NOT NULL
 FROM model m
@@ -627,7 +632,7 @@ LIMIT 1
 
 
 def _make_index(connection: Connection, model: int, dimensions: int, home: str, is_broken: bool) -> None:
-    """Make the index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
+    """Create the index of all vectors of `model`, while others read and write. `home`: pgvector's schema."""
     # An interrupted one leaves an index that is unused and blocks another.
     if is_broken:
         connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS kbsync.vector_hnsw_{model}")
@@ -640,5 +645,5 @@ def _make_index(connection: Connection, model: int, dimensions: int, home: str, 
 
 
 def _is_id(number: int) -> bool:
-    """Return whether it may be the id of a document: no id has more digits."""
+    """Return whether the text may be the id of a document, since no id has more digits."""
     return number < 2**63

@@ -1,4 +1,4 @@
-"""Changes in one transaction: a document put, renamed or deleted, with its passages, words and vectors."""
+"""Changes in one transaction: puts, renames or deletes a document with its passages, words and vectors."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kbsync.index.weights import FIELDS
 from kbsync.index.words import TOKENISER, Tokeniser, naming_text
 
 NUMBER_BYTES = 2
-"""Bytes of one number of a vector: float16."""
+"""Number of bytes of one number of a vector (float16)."""
 
 UNIT = 0.5
-"""The weight of one in `counts`: half a word in a text."""
+"""The unit of `counts`, as a weight: half a word in a text."""
 
 _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passage
 
 
 class VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted with another document since it was cut."""
+    """Vectors that a document needs were deleted with another document after it was cut."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -63,19 +63,19 @@ WHOLE = """(
   d.passages = (
     SELECT count(*) FROM passage p JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id
     WHERE p.content = d.content))"""
-"""A condition on a row `d` of `document`: all its passages are present."""
+"""Condition on a row `d` of `document`: all its passages are present."""
 
 
 class Writing:
     """The changes of one owner in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
-        """The owner's row is locked. `state`: its token."""
+        """The owner's row is locked already. `state`: its token."""
         self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 
     def put(self, entry: Entry, model: str, vectors: Mapping[str, bytes]) -> int:
-        """Store a document and show it, in place of the one it replaces; return its id.
+        """Store a document and show it, in place of the one it replaces. Returns its id.
 
         Raises `VectorsLackingError`.
         """
@@ -118,9 +118,8 @@ class Writing:
             self._add(-1, -passages, -words)
 
     def rename(self, document: int, path: str, name: str, modified: float) -> bool:
-        """Change path, name and time, and the words of the name; return whether the document exists and is
-        ours.
-        """
+        """Change path, name and time, and the words of the name. Returns whether the document exists and is
+        ours."""
         self._free(bind(path), document)
         row = self._connection.execute(
             f"SELECT {_REWORDED} FROM document WHERE owner = %s AND id = %s",  # noqa: S608
@@ -141,7 +140,7 @@ class Writing:
         return True
 
     def reword(self) -> bool:
-        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages; return
+        """Replace the outdated words of documents with up to about `_REWORDED_TOGETHER` passages. Returns
         whether any had them.
 
         Their texts and vectors stay.
@@ -202,15 +201,15 @@ class Writing:
     def _find_old(self, entry: Entry, label: bytes) -> tuple[list[_Document], int | None]:
         """Return the documents that one put replaces, and the id that it keeps from an earlier try.
 
-        They are: the one left by an earlier try of the same upload, the one it replaces, and one at its path
-        that this state doesn't know. The first of them gives its passages.
+        They are the one left by an earlier try of the same upload, the one that the put names, and one at its
+        path that this state doesn't have. The first of them provides the passages to keep.
         """
         rows = [
             _Document(*columns)
             for columns in self._connection.execute(
                 "SELECT id, content, tokeniser, passages, words,"
-                # The number alone proves nothing: a new state starts the numbers again. A document of a
-                # former state keeps its place and loses the number.
+                # The upload id alone proves nothing, because a new state may use the ids again. A document of
+                # a former state keeps its place and loses the upload id.
                 " coalesce(upload_id = %s AND digest = %s AND label = %s, false)"
                 " FROM document WHERE owner = %s AND (id = %s OR upload_id = %s)",
                 (entry.upload_id, entry.digest, label, self._owner, entry.replaces, entry.upload_id),
@@ -222,10 +221,10 @@ class Writing:
         return old_documents, next((row.id for row in old_documents if row.is_earlier), None)
 
     def _free(self, path: bytes, *but: int) -> None:
-        """Let only the documents in `but` have this path.
+        """Leave this path only to the documents in `but`.
 
         A document that this state stored stays searchable until the state renames or deletes it, which will
-        happen. One that the state can't know, or that lost passages, nobody would ever delete (promise 3).
+        happen. One that the state can't have, or that lost passages, would never be deleted (promise 3).
         """
         occupants = self._connection.execute(
             f"SELECT id, state IS NOT DISTINCT FROM %s AND {WHOLE} FROM document d"  # noqa: S608
@@ -241,7 +240,7 @@ class Writing:
     # -- passages
 
     def _passages_of(self, content: int) -> dict[bytes, list[_Passage]]:
-        """Return the searchable passages, by digest; of equal ones the last comes first."""
+        """Return the searchable passages by digest; of equal ones, the last comes first."""
         rows = self._connection.execute(
             "SELECT p.id, digest, place, page, line FROM passage p"
             " JOIN words w ON w.passage = p.id JOIN vector v ON v.passage = p.id"
@@ -254,7 +253,7 @@ class Writing:
         return by_digest
 
     def _move(self, moved: Sequence[tuple[_Passage, int, Chunk]]) -> None:
-        """Update the place of unchanged passages in the document."""
+        """Update the position of unchanged passages in the document."""
         if not moved:
             return
         self._connection.execute(
@@ -305,7 +304,7 @@ class Writing:
         old_documents: Sequence[_Document],
         label: bytes,
     ) -> int:
-        """Turn the first of `old_documents` into the document's and delete the others; return its id."""
+        """Give the first of `old_documents` to the document and delete the others. Returns its id."""
         self.delete([document.id for document in old_documents[1:]])
         self._connection.execute(
             "UPDATE document SET upload_id = NULL WHERE owner = %s AND upload_id = %s",
@@ -327,12 +326,12 @@ class Writing:
             *(TOKENISER, entry.modified, time.time()),
             *(len(entry.chunks), words, self._state, True),
         )
-        # No number is reused: the id of a deleted document names no other one (promise 6). A restored base
-        # has its sequence restored too, but not the clock.
+        # No id is reused, so that of a deleted document names no other one (promise 6). In a restored base
+        # the sequence is restored too, but not the clock.
         number = f"coalesce(%s, {_NEW_ID})"
         blanks = ", ".join(["%s"] * len(values))
         if old_documents:
-            # The passages that stay belong to this row: deleting it would delete them.
+            # The passages that stay belong to this row, and deleting it would delete them.
             self._add(0, len(entry.chunks) - old_documents[0].passages, words - old_documents[0].words)
             [(document_id,)] = self._connection.execute(
                 f"UPDATE document SET ({_COLUMNS}) = ({number}, {blanks}) WHERE id = %s RETURNING id",  # noqa: S608
@@ -453,7 +452,7 @@ def _wire(vector: bytes) -> bytes:
 
 
 def term_of(word: str) -> int:
-    """Return a word in the index: 32 bits with a sign, so that no text outlives its document."""
+    """Return a word's number in the index: 32 bits with a sign, so that no text outlives its document."""
     number = zlib.crc32(word.encode())
     return number - 2**32 if number >= 2**31 else number
 
@@ -464,12 +463,12 @@ def _terms_of_name(title: str | None, tags: Sequence[str], path: str) -> list[in
 
 
 def bind(text: str) -> bytes:
-    """Return a path or name, which may hold bytes that are not UTF-8."""
+    """Return a path or name, which may contain bytes that are not UTF-8, as the database stores it."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def unbind(value: bytes) -> str:
-    """The inverse of `bind`."""
+    """Return the inverse of `bind`."""
     return value.decode("utf-8", "surrogateescape")
 
 

@@ -1,1 +1,1 @@
-"""Readers of formats: bytes in, Markdown and pieces out."""
+"""Readers of formats, which turn bytes into Markdown and pieces."""

@@ -1,4 +1,5 @@
-"""Calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350): a section for each entry. They share a syntax."""
+"""Reads calendars (.ics, RFC 5545) and contacts (.vcf, RFC 6350), which share a syntax: a section for each
+entry."""
 
 from __future__ import annotations
 
@@ -27,12 +28,12 @@ _PROSE = ("DESCRIPTION", "COMMENT", "NOTE")
 
 
 def read_ics(raw: bytes) -> Parsed:
-    """Return the entries of a calendar. Raises `Rejected` if it is none."""
+    """Return the entries of a calendar. Raises `Rejected` if the file isn't a calendar."""
     return read_calendar(decode(raw))
 
 
 def read_vcf(raw: bytes) -> Parsed:
-    """Return the contacts of a file. Raises `Rejected` if it holds none."""
+    """Return the contacts of a file. Raises `Rejected` if it contains none."""
     return read_contacts(decode(raw))
 
 
@@ -68,14 +69,14 @@ class _Line:
 
 @dataclass(slots=True)
 class _Component:
-    """What is between BEGIN and END."""
+    """The content between BEGIN and END."""
 
     kind: str
     lines: dict[str, list[_Line]] = field(default_factory=dict)
     parts: list[_Component] = field(default_factory=list)
 
     def first(self, *names: str) -> str:
-        """Return the first of these properties on one line; "" without any."""
+        """Return the first of these properties, on one line; "" if there is none."""
         values = (one_line(line.value) for name in names for line in self.lines.get(name, ()))
         return next(filter(None, values), "")
 
@@ -104,7 +105,7 @@ def _read(text: str, what: str) -> _Component:
         elif name:
             opened[-1].lines.setdefault(name, []).append(_Line(_plain(value, parameters), parameters))
     if not root.parts:
-        raise damaged(f"it holds no {what}, or its beginning is missing")
+        raise damaged(f"it contains no {what}, or its beginning is missing")
     return root
 
 
@@ -126,7 +127,7 @@ def _unfold(text: str) -> Iterator[str]:
 
 
 def _split(line: str) -> tuple[str, dict[str, str], str]:
-    """Return the name, the parameters and the value of a content line; "" as name if it is none."""
+    """Return the name, the parameters and the value of a content line; "" as name if it isn't one."""
     head, quoted = list[str](), False
     start = 0
     for position, character in enumerate(line[:2000]):
@@ -180,7 +181,7 @@ def _section(entry: _Component, title: str, labels: Mapping[str, str]) -> Iterat
 
 
 def _shown(name: str, line: _Line) -> str:
-    """A property in words."""
+    """Return a property in words."""
     value = one_line(line.value)
     if name in ("DTSTART", "DTEND", "DUE", "BDAY"):
         return _date(value)

@@ -1,4 +1,5 @@
-"""Canvases of Obsidian (JSON Canvas 1.0): cards from top to bottom, group by group, and labels of lines."""
+"""Reads canvases of Obsidian (JSON Canvas 1.0): cards from top to bottom, group by group, and the labels of
+lines."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from kbsync.index.read.text import deepened, one_line, tidied, unlinked
 from kbsync.index.read.zip import damaged
 
 _MOST_GROUPS = 200
-"""Groups whose cards are read below them; each card is compared with each of these."""
+"""Maximum number of groups whose cards are read below them, since each card is compared with each group."""
 
 
 def read_canvas(raw: bytes) -> Parsed:
-    """Return the canvas as markdown. Raises `Rejected` if it is none."""
+    """Return the canvas as markdown. Raises `Rejected` if the file isn't a canvas."""
     try:
         canvas = json.loads(decode(raw))
         nodes = [_Node.of(each) for each in canvas.get("nodes") or () if isinstance(each, Mapping)]
@@ -51,7 +52,7 @@ class _Node:
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> _Node:
-        """From the JSON of a node."""
+        """Return the node of its JSON."""
         y, x, height, width = (
             float(value) if isinstance(value := node.get(key), int | float) else 0.0
             for key in ("y", "x", "height", "width")
@@ -70,7 +71,7 @@ class _Node:
 
     @property
     def area(self) -> float:
-        """Of its rectangle."""
+        """Return the area of its rectangle."""
         return self.height * self.width
 
     def surrounds(self, other: _Node) -> bool:

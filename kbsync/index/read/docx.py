@@ -1,6 +1,6 @@
-"""Word documents: the text that a person sees in Word, with notes and comments.
+"""Reads Word documents: the text that a person sees in Word, with notes and comments.
 
-Deleted and hidden text is left out, and so is the table of contents: a search would find it instead of the
+It leaves out deleted and hidden text, and the table of contents, which a search would find instead of the
 chapters.
 """
 
@@ -33,7 +33,7 @@ _OMITTED = word_set(
     tblPrEx tcPr trPr
     """
 )
-"""Deleted text, second versions of shapes, and properties."""
+"""Elements not to read: deleted text, second versions of shapes, and properties."""
 
 _MATHS = {"den": "/", "sup": "^", "sub": "_"}
 _WIDEST_SPAN = 100
@@ -52,13 +52,13 @@ def read_docx(raw: bytes) -> Parsed:
 
 
 class _Document:
-    """What the parts of a document share: styles, numbering and notes."""
+    """The parts that a document shares: styles, numbering and notes."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         root = archive.xml(main)
         body = None if root is None else root.find("body")
         if root is None or body is None:
-            raise damaged("the archive holds no Word document, or its main part is missing")
+            raise damaged("the archive contains no Word document, or its main part is missing")
         self.archive, self._main, self._root, self._body = archive, main, root, body
         self._parts = archive.related(main)
         self.styles = _Styles(self._xml("styles"))
@@ -129,9 +129,8 @@ class _Part:
                     self.read(element, blocks)
 
     def _row(self, row: Element) -> list[Blocks]:
-        """Return the cells, with an empty one for each column that another cell covers. Empty if it was
-        deleted.
-        """
+        """Return the cells, with an empty one for each column that another cell covers; empty if the row was
+        deleted."""
         properties = row.find("trPr")
         if properties is not None and properties.find("del") is not None:
             return []
@@ -159,10 +158,11 @@ class _Part:
             else:
                 blocks.add("\n".join(filter(None, map(one_line, text.split("\n")))))
         blocks.extend(apart)
-        self._fields = [each for each in self._fields if each.is_shown]  # a lost end hides no other paragraph
+        # a missing end must not hide other paragraphs
+        self._fields = [each for each in self._fields if each.is_shown]
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
-        """The pieces of a paragraph's text."""
+        """Yield the pieces of a paragraph's text."""
         for element in parent:
             match element.tag:
                 case "t":
@@ -210,14 +210,14 @@ class _Part:
 
 @dataclass(slots=True)
 class _Field:
-    """A field: first its instruction, then the text it shows."""
+    """A field: first its instruction, then the text that it shows."""
 
     instruction: str = ""
     has_result: bool = False
 
     @property
     def is_shown(self) -> bool:
-        """Whether searches shall find the text that follows."""
+        """Whether searches should find the text that follows."""
         return self.has_result and not self.instruction.strip().startswith(PAGE_NUMBERS)
 
 
@@ -247,7 +247,7 @@ def _number(properties: Element | None, path: str, usual: int, largest: int = 10
 
 @dataclass(frozen=True, slots=True)
 class _Style:
-    """How a paragraph looks. `level` is that of a heading, from 1; `numbering` its list and depth."""
+    """The style of a paragraph. `level` is that of a heading, from 1; `numbering` its list and depth."""
 
     level: int = 0
     numbering: tuple[str, int] | None = None
@@ -286,7 +286,7 @@ class _Styles:
 
 
 def _changed(style: _Style, properties: Element | None) -> _Style:
-    """Return the style with what these properties say about outline and numbering."""
+    """Return the style, changed by what these properties say about outline and numbering."""
     if properties is None:
         return style
     if (level := _number(properties, "outlineLvl", -1)) >= 0:
@@ -310,7 +310,7 @@ class _Level:
 
 
 class _Numbering:
-    """Counts the items of all lists, as Word does to show their numbers."""
+    """Counts the items of all lists, as Word does, to show their numbers."""
 
     def __init__(self, root: Element | None) -> None:
         kinds = (

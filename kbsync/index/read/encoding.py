@@ -1,16 +1,16 @@
-"""From bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
+"""Decodes bytes to text: BOM, UTF-16 by its NULs, UTF-8, then the likeliest legacy encoding.
 
 A wrong decoder seldom fails on East Asian text; it produces rare characters. So the commonest characters of
 each script, which make up well over half of any real text, score high, and all others low or negative. A
 wrong single-byte decoder produces letters too, but not those of one language, and not where letters belong.
 
 Of the 117 samples of the tests (26 languages), which served for tuning, chardet 7.7 (3.6 MB) reads 104 right
-and charset-normalizer 3.5 58. Of 34 sentences not used for tuning, this module reads 33 right, chardet 29. Of
-39 older samples, mostly short and Chinese, this module reads all, chardet 34.
+and charset-normalizer 3.5 reads 58. Of 34 sentences not used for tuning, this module reads 33 right, chardet
+29. Of 39 older samples, mostly short and Chinese, this module reads all, chardet 34.
 
 A text may be damaged: a byte missing, doubled or wrong, a character cut in two. So a candidate encoding may
-fail on a few bytes, and each lowers its score. Of 930 damaged samples 10 are read as another language; 209
-without this tolerance.
+fail on a few bytes, and each lowers its score. Of 930 damaged samples, 10 are read as another language;
+without this tolerance, 209.
 
 For ASCII text with a few signs or accents, the western encoding is likelier than rarer Latin ones, and signs
 score where English has them. Tables in Chinese, Japanese or Korean often contain only a few names in these
@@ -107,7 +107,8 @@ _HANDICAPS = {
     **dict.fromkeys(("cp850", "mac_roman", "cp852"), 0.35),
 }
 _HANDICAP = 0.25
-"""How much better a rarer encoding has to score: two bytes of Chinese look like two letters of Greek."""
+"""By how much a rarer encoding must score better, since two bytes of Chinese look like two letters of
+Greek."""
 
 _NO_MARKS = dict.fromkeys(map(ord, _LATIN_MARKS))
 _FOREIGN = re.compile(r"[^\x00-\x7f]+")
@@ -123,7 +124,8 @@ _SIGN_IN_PLACE = re.compile(
     )(?![^\x00-\x7f])""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Signs beyond ASCII in English; the Š, Ł and ą of the same bytes are parts of words."""
+"""Signs beyond ASCII in English; in other encodings the same bytes are letters in words, such as Š, Ł and
+ą."""
 _BETWEEN_LETTERS = re.compile(  # except Catalan l·l and the dash of two names
     r"(?<=[^\W\d_])(?!(?<=[lL])·[lL]|(?<=[a-zA-Z])–[a-zA-Z])[^\w\s\x00-\x7f’\u0e31-\u0e4e]+(?=[^\W\d_])"
 )
@@ -140,9 +142,8 @@ _ENGLISH = re.compile(r"\b(?:the|and|with|from|this|that|you|for)\b", re.IGNOREC
 
 
 def _faults(text: str) -> int:
-    """Return characters in impossible words: with capitals or signs inside, of two scripts, with rows of
-    accents.
-    """
+    """Return characters in impossible words: with capitals or signs inside, of two scripts, or with rows of
+    accents."""
     faults = sum(map(len, _BETWEEN_LETTERS.findall(text)))
     faults += len(_ASTRAY.findall(text)) + len(_TOUCHING.findall(text))
     for run, times in Counter(_FOREIGN.findall(text)).items():
@@ -208,7 +209,7 @@ _LEAST_WIDE = 0.3  # texts score 0.7 and more, any other bytes 0.1: they are nea
 
 
 def _score_wide(text: str) -> float:
-    """Score UTF-16 without a BOM or a NUL, which is text without a single ASCII character."""
+    """Score UTF-16 without a BOM or a NUL, that is, text without a single ASCII character."""
     score = _mean_weight(_wide)(text)
     return score if score >= _LEAST_WIDE else -2.0
 
@@ -222,7 +223,8 @@ def _wide(character: str) -> float:
 
 
 _TWO_BYTES = ("gb18030", "big5hkscs", "cp932", "euc_jis_2004", "cp949")
-"""The supersets of real files' encodings: Big5 with 裏 or Cantonese, Korean and Japanese with rare ones."""
+"""Supersets of the encodings, as in real files: Big5 with 裏 or Cantonese, Korean and Japanese with rare
+characters."""
 
 _FLAWLESS = 0.2  # two names in a table of ASCII
 
@@ -240,7 +242,8 @@ _SCORES: tuple[tuple[str, Callable[[str], float]], ...] = (
     ("utf-16-le", _score_wide),
     ("utf-16-be", _score_wide),
 )
-"""Legacy encodings in the order that settles a tie, each with its score of a text decoded by it."""
+"""Legacy encodings in the order that decides a tie, each with its function that scores a text decoded by
+it."""
 
 
 _BOMS = (
@@ -262,13 +265,14 @@ _HARMLESS = frozenset("\t\n\r\f\v\b\x1b")  # back-space and escape: manual pages
 _FROM_FOREIGN = re.compile(rb"[\x80-\xff][^\n]*\n?")
 _STRAY = re.compile("[\x00\b\x1b\x7f]")
 _SEPARATOR = re.compile("[\x01-\x07\x0b\x0c\x0e-\x1a\x1c-\x1f]")
-"""Form feeds, vertical tabs and others separate two words; other controls have no meaning and no width."""
+"""Form feeds, vertical tabs and others, which separate two words; other controls have no meaning and no
+width."""
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,30})["']""", re.IGNORECASE)
 _META = re.compile(rb"""<meta\b[^>]{0,200}?\bcharset\s*=\s*(?:["']\s*)?([\w.:-]{2,30})""", re.IGNORECASE)
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "shift_jis": "cp932", "x-sjis": "cp932",
           "iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ks_c_5601-1987": "cp949",
           "euc-kr": "cp949", "big5": "big5hkscs", "euc-jp": "euc_jis_2004"}  # fmt: skip
-"""Declared labels and actual encodings: all programs decode these labels by the superset."""
+"""Declared labels and actual encodings, since all programs decode these labels with the superset."""
 
 
 _NEVER_DECLARED = frozenset(
@@ -278,7 +282,7 @@ _NEVER_DECLARED = frozenset(
 
 
 def decode(raw: bytes) -> str:
-    """The text of `raw` with `\\n` line ends and no BOM; drops a character cut off at the end.
+    """Return the text of `raw` with `\\n` line ends and no BOM; drop a character cut off at the end.
 
     Raises `Rejected` if it is not text.
     """
@@ -297,7 +301,8 @@ def decode(raw: bytes) -> str:
 
 
 def decode_declared(raw: bytes, label: str | None = None) -> str:
-    """Like `decode` for HTML, XML and mail, which may declare their encoding: `label`, or their first lines.
+    """Decode like `decode`, for HTML, XML and mail, which may declare their encoding: in `label`, or in their
+    first lines.
 
     A BOM and valid UTF-8 override the declaration, which is often left over from a template.
     """
@@ -337,7 +342,8 @@ def _lenient(raw: bytes, encoding: str) -> str | None:
 
 
 def _looks_wide(raw: bytes) -> str | None:
-    """Detect UTF-16 without a BOM: the NULs of its ASCII characters are always on the same side."""
+    """Return whether it is UTF-16 without a BOM: the NULs of its ASCII characters are always on the same
+    side."""
     sample = raw[:_SAMPLE]
     if 0 not in sample:
         return None
@@ -362,7 +368,7 @@ def _as_utf8(raw: bytes) -> str | None:
         good = len(text) - len(text.encode("ascii", "ignore")) - bad
         return text if good >= 9 * bad else None
     tail = decoder.getstate()[0]
-    # One high byte after only ASCII is rather the é of a Latin-1 "café" than half a character.
+    # One high byte after only ASCII is more likely the é of a Latin-1 "café" than half a character.
     return None if len(tail) == 1 and text.isascii() else text
 
 
@@ -392,9 +398,8 @@ _COMMON = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 
 
 def _has_only_common(text: str) -> bool:
-    """Return whether it is printable ASCII and common white space, as most texts are: bytes show that
-    fastest.
-    """
+    """Return whether the bytes are printable ASCII and common white space, as in most texts; quick to check
+    in bytes."""
     return text.isascii() and not text.encode().translate(None, _COMMON)
 
 
@@ -434,9 +439,8 @@ def separate_controls(text: str) -> str:
 
 
 def _codec(label: str | None) -> str | None:
-    """Return the codec for a declared label; None for none, unknown ones and those that are no text
-    encoding.
-    """
+    """Return the codec for a declared label; None without one, and for labels that are unknown or no text
+    encoding."""
     if not label:
         return None
     name = _WIDER.get(label.strip().lower(), label.strip())

@@ -1,4 +1,4 @@
-"""Books in HTML (EPUB): the chapters in reading order, with the titles in the table of contents."""
+"""Reads books in HTML (EPUB): the chapters in reading order, with their titles from the table of contents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_epub(raw: bytes) -> Parsed:
 
 
 class _Book:
-    """The parts that hold chapters in the order of the spine, and the chapters' titles."""
+    """The parts that contain chapters in the order of the spine, and the chapters' titles."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
@@ -62,7 +62,7 @@ class _Book:
         return f"# {title}\n\n{rest if first == title else text}".rstrip()
 
     def _part(self, name: str) -> str:
-        """Return the part of an item, or of the first one to fall back to; "" if kbsync can read none."""
+        """Return the part of an item, or of the first fallback that kbsync can read; "" if there is none."""
         for _ in range(_MOST_FALLBACKS):
             if (item := self._items.get(name)) is None:
                 break
@@ -93,5 +93,5 @@ def _attribute(element: Element | None, name: str) -> str | None:
 
 
 def _resolve(main: str, address: str) -> str:
-    """Return the name of a part from its address in another one."""
+    """Return the name of a part from its address in another part."""
     return posixpath.normpath(posixpath.join(posixpath.dirname(main), unquote(address)))

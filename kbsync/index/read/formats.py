@@ -1,8 +1,8 @@
-"""The supported files and their readers: to support one more format, begin here.
+"""Lists the supported files and their readers. To support one more format, begin here.
 
 A text needs a line in `_FLAVOURS`. A document needs a reader, a function of its bytes in a module of this
 folder, and a line in `READERS`. Raise its version, `MARKDOWN` or `TEXTS`, whenever files are read
-differently: it is part of the recipes of these files alone, which are then read again.
+differently: the version is part of the recipes of these files alone, which are then read again.
 
 Pictures are documents too, searchable by their content if a service makes vectors of them.
 """
@@ -45,11 +45,11 @@ READERS: Mapping[str, tuple[str, str, str]] = {
     "canvas": ("canvas", "read_canvas", "2"),
     "ipynb": ("notebook", "read_ipynb", "5"),
 }
-"""By extension, the module of this folder, its function and the version of that. All run behind the fence
+"""By extension: the module of this folder, its function and the function's version. All run behind the fence
 (ADR 8)."""
 
 DOCUMENTS = frozenset(READERS)
-"""Extensions of files that are not text for kbsync to decode itself."""
+"""Extensions of files that are not text that kbsync decodes itself."""
 
 _CODE = _words(
     """
@@ -102,7 +102,7 @@ def flavour_of(path: str) -> Flavour:
 
 
 def reader_version(path: str) -> str:
-    """The version of what reads `path`."""
+    """Return the version of the reader of `path`."""
     if needs_parser(path):
         return READERS[extension_of(path)][2]
     return MARKDOWN if flavour_of(path) is Flavour.MARKDOWN else TEXTS
@@ -117,7 +117,7 @@ MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "w
 """Media types by extension."""
 
 LARGEST = 10_000_000
-"""Maximum number of bytes of a picture; a request holds it a third larger, and in memory."""
+"""Maximum number of bytes of a picture; in a request it takes a third more, and is in memory."""
 
 _BEGINNINGS = {"image/png": b"\x89PNG\r\n\x1a\n", "image/jpeg": b"\xff\xd8\xff", "image/webp": b"RIFF"}
 _PIECE = 65_536
@@ -129,9 +129,8 @@ def is_picture(path: str) -> bool:
 
 
 def picture_chunk(path: str, body: Body) -> Chunk:
-    """Return the only chunk of a picture, shown by its name. Raises `Rejected` if it is no picture, or too
-    large.
-    """
+    """Return the only chunk of a picture, shown by its name. Raises `Rejected` if it isn't a picture, or is
+    too large."""
     media_type = MEDIA_TYPES[extension_of(path)]
     if body.size > LARGEST:
         raise Rejected(f"{body.size} bytes, over the limit for pictures of {LARGEST}", code="too-large")

@@ -1,4 +1,4 @@
-"""HTML as markdown: headings, lists, tables and code, without navigation, scripts and styles."""
+"""Reads HTML as markdown: headings, lists, tables and code, without navigation, scripts and styles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kbsync.index.read.text import document_title, fenced, pipe_table, tidied, w
 _UNSEEN = word_set(
     "script style nav noscript template svg iframe object canvas audio video datalist map rt rp"
 )
-"""Never drawn, or not text of the page. Readings above Chinese characters would cut words in two."""
+"""Elements that are never drawn, or not text of the page. Readings above Chinese characters would cut words
+in two."""
 
 _BLOCKS = word_set(
     """
@@ -25,14 +26,15 @@ _BLOCKS = word_set(
 _RAW = word_set("script style")  # they never contain text, closed or not
 _OPEN_ENDED = word_set("p option summary legend body html")
 _CONTAINERS = _UNSEEN | _BLOCKS - _OPEN_ENDED | word_set("table tr td th ruby")
-"""Stay open until their own end or that of an outer element. The body's end ends nothing else."""
+"""Elements that stay open until their own end or that of an outer element. The body's end ends nothing
+else."""
 
 _APART = word_set("button label textarea output meter progress text")
-"""Inline, but drawn apart from its neighbours; `text` is a line in a drawing."""
+"""Inline elements that are drawn apart from their neighbours; `text` is a line in a drawing."""
 
 _LISTS = ("ul", "ol", "menu", "dir")
 _PARTS = {"td": ("table",), "th": ("table",), "tr": ("table",), "li": _LISTS}
-"""Each starts a new part of an open element, and so ends elements left open in the part before."""
+"""Elements that start a new part of an open element, and so end elements left open in the part before."""
 
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
@@ -52,7 +54,7 @@ class _Table:
     nested: bool = False
 
     def blocks(self) -> list[str]:
-        """Return one pipe table; just the cells in order if the table only laid out the page."""
+        """Return one pipe table, or just the cells in order if the table only laid out the page."""
         rows = [row for row in self.rows if any(row)]
         cells = [cell for row in rows for cell in row]
         is_layout = self.nested or max(map(len, rows), default=0) < 2
@@ -85,7 +87,7 @@ class _Page(HTMLParser):
         self._links: list[tuple[str, int]] = []
 
     def result(self) -> str:
-        """All blocks read."""
+        """Return all blocks read."""
         self.close()
         while self._tables:
             self._end_table()
@@ -94,7 +96,7 @@ class _Page(HTMLParser):
 
     @property
     def left_open(self) -> frozenset[str]:
-        """The unseen elements that were never closed: they hide the rest of the page."""
+        """Return the invisible elements that were never closed, which hide the rest of the page."""
         return frozenset(self._open[self._hidden :] if self._hidden is not None else ()) & self._unseen - _RAW
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -147,14 +149,14 @@ class _Page(HTMLParser):
         return self.parse_bogus_comment(i)
 
     def handle_data(self, data: str) -> None:
-        """Text between tags."""
+        """Handle text between tags."""
         if self._in_title:
             self.title += data
         elif self._hidden is None:
             self._inline.append(data)
 
     def _starts_new_part(self, tag: str) -> bool:
-        """Return whether `tag` can only belong outside of the unseen element, which was left open."""
+        """Return whether `tag` can only be outside of the invisible element, which was left open."""
         if tag == "main":  # never inside navigation
             return True
         parents = _PARTS.get(tag, ())
@@ -228,7 +230,8 @@ class _Page(HTMLParser):
                 self._inline.append(" ")
 
     def _end_link(self) -> None:
-        """Keep an address elsewhere, which may be the answer; one within the page or site is noise."""
+        """End a link. Keep an address elsewhere, which may be the answer; one within the page or site is
+        noise."""
         if not self._links:
             return
         target, start = self._links.pop()
@@ -254,7 +257,8 @@ class _Page(HTMLParser):
 
 def read_html(text: str) -> Parsed:
     """Return the markdown of a decoded page; its title is the page's own or the first heading."""
-    # What opens and never closes is text. The library would look for the end again from each of them.
+    # A mark that opens and never closes is text. The library would search for the end again from each of
+    # them.
     end = text.rfind("-->") + 1
     text = text[:end] + text[end:].replace("<!--", " ")
     end = text.rfind(">") + 1
@@ -274,5 +278,5 @@ def read_html(text: str) -> Parsed:
 
 
 def read_page(raw: bytes) -> Parsed:
-    """The markdown of a file in HTML."""
+    """Return the markdown of a file in HTML."""
     return read_html(decode_declared(raw))

@@ -1,7 +1,7 @@
-"""E-mails, mailboxes and saved web pages: the headers that people look for, texts, and attachments.
+"""Reads e-mails, mailboxes and saved web pages: the headers that people search for, texts, and attachments.
 
-An attachment is read by the reader of its format, below a heading with its name. Attachments have bounds of
-their own, over which only their names are read: they cost no message its text.
+An attachment is read by the reader of its format, below a heading with its name. Attachments have limits of
+their own. Beyond these only their names are read, and the message keeps its text.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIELDS = ("From", "To", "Cc", "Date")
 _KNOWN = (*_FIELDS, "Subject", "Message-ID", "Received", "Return-Path")
 
 DEEPEST = 6
-"""The level of headings from which messages inside others have no headers and attachments."""
+"""The heading level from which messages inside others are read without headers and attachments."""
 
 _LARGEST_ATTACHMENT = 32 * 1024 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
@@ -42,7 +42,7 @@ MOST_SECONDS = 20.0
 
 @dataclass(slots=True)
 class _Allowance:
-    """What the attachments of a file may still cost together."""
+    """The limits that remain for the attachments of a file together."""
 
     characters: int = _MOST_CHARACTERS
     attachments: int = _MOST_ATTACHMENTS
@@ -50,13 +50,14 @@ class _Allowance:
     is_timed: bool = False
 
     def allows(self, size: int) -> bool:
-        """Return whether one more of that many bytes may be read."""
+        """Return whether one more attachment of this size may be read."""
         self.attachments -= 1
         return self.seconds > 0 and self.attachments >= 0 and 0 < size <= _LARGEST_ATTACHMENT
 
     @contextmanager
     def timer(self) -> Iterator[None]:
-        """Raise TimeoutError in the block after the seconds of computing that are left. Main thread only."""
+        """Raise TimeoutError inside the block when the remaining seconds of computing are over. Main thread
+        only."""
         if self.is_timed:  # in a message inside another
             yield
             return
@@ -116,7 +117,8 @@ def _is_mail(message: Message) -> bool:
 
 
 def _split(raw: bytes) -> Iterator[Message]:
-    """Yield the messages of a mailbox: below a blank line each begins with a line `From …`, then headers."""
+    """Yield the messages of a mailbox. Each begins, below a blank line, with a line `From …` and then
+    headers."""
     first, *pieces = (b"\n\n" + raw.replace(b"\r\n", b"\n")).split(b"\n\nFrom ")
     lines = list[bytes]() if not _begins_mail(first.lstrip()) else [first.lstrip()]
     for piece in pieces:
@@ -132,7 +134,7 @@ def _split(raw: bytes) -> Iterator[Message]:
 
 
 def _begins_mail(content: bytes) -> bool:
-    """Return whether it begins with the name of a header."""
+    """Return whether the text begins with the name of a header."""
     name, colon, _ = content[:100].partition(b":")
     return bool(colon) and name.replace(b"-", b"").isalnum()
 
@@ -166,7 +168,7 @@ def _attachments(message: Message) -> Iterator[Message]:
 def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> Iterator[str]:
     """Yield a heading and the text of an attachment; nothing if kbsync can't read it."""
     text = ""
-    # A stranger's file may raise anything; the message is fine without it.
+    # A stranger's file may raise anything; the message is complete without it.
     with suppress(Exception), allowance.timer():
         text = _read_attachment(name, content, level, allowance)
     if text.strip() and len(text) <= allowance.characters:
@@ -176,7 +178,7 @@ def _attached(name: str, content: bytes, level: int, allowance: _Allowance) -> I
 
 
 def _read_attachment(name: str, content: bytes, level: int, allowance: _Allowance) -> str:
-    """Return its text with headings below `level`; "" if kbsync can't read its format."""
+    """Return the attachment's text with headings below `level`; "" if kbsync can't read its format."""
     extension = extension_of(name)
     if extension in _MAILS:
         letter = _letter(_parse(content), level + 1, allowance) if level <= DEEPEST else ()
@@ -205,7 +207,7 @@ def _header(message: Message, name: str) -> str:
 
 
 def _plain_header(value: str) -> str:
-    """Return a header with its encoded words decoded; guesses an undeclared charset."""
+    """Return a header with its encoded words decoded; guess an undeclared charset."""
     try:
         pieces = decode_header(value)
     except (ValueError, email.errors.HeaderParseError):
@@ -222,7 +224,7 @@ def _plain_header(value: str) -> str:
 
 
 def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str]:
-    """Yield the texts of a message, and the messages inside it: one that is forwarded, say."""
+    """Yield the texts of a message, and the messages inside it, such as a forwarded one."""
     payload = message.get_payload()
     children = [m for m in payload if isinstance(m, Message)] if isinstance(payload, list) else []
     if message.get_content_type() == "multipart/alternative":
@@ -241,7 +243,7 @@ def _bodies(message: Message, level: int, allowance: _Allowance) -> Iterator[str
 
 
 def _is_shown(part: Message) -> bool:
-    """Return whether mail programs show it as text of the message."""
+    """Return whether mail programs show the part as text of the message."""
     return part.get_content_maintype() == "text" and part.get_content_disposition() != "attachment"
 
 

@@ -1,4 +1,4 @@
-"""Jupyter notebooks: prose, code, and the text of the outputs."""
+"""Reads Jupyter notebooks: prose, code, and the text of the outputs."""
 
 from __future__ import annotations
 

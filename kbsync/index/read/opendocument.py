@@ -1,6 +1,7 @@
-"""OpenDocument texts and presentations: the text that a person sees in LibreOffice, with notes and comments.
+"""Reads OpenDocument texts and presentations: the text that a person sees in LibreOffice, with notes and
+comments.
 
-Deleted and hidden text is left out, and so are the tables of contents.
+It leaves out deleted and hidden text, and the tables of contents.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _OMITTED = word_set(
     tracked-changes
     """
 )
-"""Deleted text, indexes, page numbers and what is not shown."""
+"""Elements not to read: deleted text, indexes, page numbers and elements that are not shown."""
 
 _SHAPES = word_set(
     "caption circle connector control custom-shape ellipse frame g line measure path polygon polyline rect"
@@ -32,16 +33,15 @@ _FORMS = {"a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upper
 
 
 def read_opendocument(raw: bytes) -> Parsed:
-    """Return the document as markdown, a presentation a page for each slide. Raises `Rejected` if it has no
-    text.
-    """
+    """Return the document as markdown, with a page for each slide of a presentation. Raises `Rejected` if it
+    has no text."""
     archive = Archive(raw)
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
     content, styles = archive.xml("content.xml"), archive.xml("styles.xml")
     body = None if content is None else content.find("body")
     if content is None or body is None:
-        raise damaged("the archive holds no OpenDocument text, or its main part is missing")
+        raise damaged("the archive contains no OpenDocument text, or its main part is missing")
     reader = _Reader(archive, [content] if styles is None else [styles, content])
     starts: tuple[int, ...] = ()
     if (presentation := body.find("presentation")) is not None:
@@ -88,7 +88,7 @@ class _Reader:
         return blocks.text
 
     def slide(self, page: Element, number: int) -> str:
-        """One slide with its notes."""
+        """Return one slide with its notes."""
         title, blocks, notes = "", Blocks(), Blocks()
         for shape in page:
             kind = shape.get(":class")
@@ -115,7 +115,7 @@ class _Reader:
         return [text for text in dict.fromkeys(texts) if any(map(str.isalpha, text))]
 
     def read(self, parent: Element, blocks: Blocks) -> None:
-        """Add what is inside `parent`."""
+        """Add the content of `parent`."""
         for element in parent:
             self._read_one(element, blocks)
 
@@ -160,7 +160,7 @@ class _Reader:
         blocks.extend(apart)
 
     def _texts(self, parent: Element, apart: Blocks) -> Iterator[str]:
-        """The pieces of a paragraph's text."""
+        """Yield the pieces of a paragraph's text."""
         yield parent.text or ""
         for element in parent:
             match element.tag:

@@ -1,7 +1,8 @@
-"""PDF through pdfium: headings by letter size, paragraphs, code and table rows by where the lines are.
+"""Reads PDF through pdfium: headings by letter size; paragraphs, code and table rows by the position of
+lines.
 
-pdfium gives the text of a page in drawing order, which is nearly always the reading order, and the place and
-font of any letter. Asking for each letter takes too long: three letters of each line tell enough.
+pdfium gives the text of a page in drawing order, which is nearly always the reading order, and the position
+and font of any letter. Querying every letter takes too long, and three letters of each line suffice.
 """
 
 from __future__ import annotations
@@ -219,7 +220,8 @@ def _upright(box: tuple[float, float, float, float], turn: int) -> tuple[float, 
 
 
 def _order(lines: list[_Line]) -> list[_Line]:
-    """Return the lines of a page; a run that is drawn after what is below it is moved before that."""
+    """Return the lines of a page in order; a run that is drawn after the lines below it is moved before
+    them."""
     runs = list[list[_Line]]()
     for line in lines:
         above = runs[-1][-1] if runs else None
@@ -267,7 +269,8 @@ def _overlap(line: _Line, other: _Line) -> bool:
 
 
 def _leave_out_furniture(pages: list[list[_Line]]) -> None:
-    """Remove page headers and footers from all pages but the first that has them, and page numbers from all.
+    """Remove page headers and footers from all pages except the first that has them, and page numbers from
+    all.
 
     They are near an edge, at one height and with the same words on three pages; a number in them may count
     the pages.
@@ -288,7 +291,7 @@ def _leave_out_furniture(pages: list[list[_Line]]) -> None:
 
 
 def _without_page_number(text: str, page: int) -> Iterator[str]:
-    """Yield the words themselves, and with each number in turn as its distance from the page's."""
+    """Yield the words themselves, and with each number in turn as its distance from the page's number."""
     yield text
     for match in list(_NUMBER.finditer(text))[:4]:
         if len(match[0]) < 6:
@@ -296,7 +299,8 @@ def _without_page_number(text: str, page: int) -> Iterator[str]:
 
 
 def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
-    """Return the text of all pages, and the start of each (of a page without text: the next one's)."""
+    """Return the text of all pages, and the start of each (for a page without text, the start of the
+    next)."""
     sizes = Counter[float]()
     for line in (line for lines in pages for line in lines):
         sizes[round(line.size * 2) / 2] += len(line.text)
@@ -322,7 +326,7 @@ def _write(pages: Sequence[list[_Line]]) -> tuple[str, tuple[int, ...]]:
 
 
 def _levels(sizes: set[float]) -> dict[float, int]:
-    """Return the level of each letter size of headings; nearly equal sizes share one."""
+    """Return the heading level of each letter size; nearly equal sizes share one."""
     levels, level, before = dict[float, int](), 0, math.inf
     for size in sorted(sizes, reverse=True):
         if size < before * 0.93:
@@ -349,7 +353,7 @@ def _blocks(lines: list[_Line], levels: dict[float, int], hyphenated: set[str]) 
 
 
 def _begins(group: list[_Line], line: _Line, spacing: float, margin: float) -> bool:
-    """Return whether `line` begins another block than the lines before it."""
+    """Return whether `line` begins a new block."""
     last = group[-1]
     if last.is_hyphenated:
         return False
@@ -388,7 +392,7 @@ def _block(group: list[_Line], levels: dict[float, int], hyphenated: set[str]) -
 
 
 def _join(group: list[_Line], hyphenated: set[str]) -> str:
-    """Return the lines of a paragraph as one: Chinese and Japanese have no space between them."""
+    """Join the lines of a paragraph. Chinese and Japanese have no space between them."""
     text = group[0].text
     for last, line in pairwise(group):
         if last.is_hyphenated:

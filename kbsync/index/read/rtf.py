@@ -1,4 +1,4 @@
-"""Rich texts (RTF): the text that a person sees, with notes and comments.
+"""Reads rich texts (RTF): the text that a person sees, with notes and comments.
 
 A group in braces inherits the state of the group around it. A destination is a group whose text goes
 elsewhere: into a footnote, the header of the pages, the table of fonts, or nowhere.
@@ -45,7 +45,7 @@ _IGNORED = word_set(
     nonesttables nonshppict objclass objdata pict private rxe shprslt sp tc template txe upr xe
     """
 )
-"""Destinations whose text is not shown; so are unknown ones after \\*."""
+"""Destinations whose text is not shown, like that of unknown ones after \\*."""
 
 _INSIDE_IGNORED = word_set("keywords title ud")
 _KNOWN = _ELSEWHERE | word_set("cs do nesttableprops shpinst")
@@ -137,7 +137,7 @@ class _Flow:
         self.rows, self.cells, self.cell = [], [], Blocks()
 
     def end(self, state: _State) -> str:
-        """The whole text."""
+        """Return the whole text."""
         self.end_paragraph(state)
         self.end_table()
         return self.blocks.text
@@ -145,7 +145,8 @@ class _Flow:
 
 @dataclass(slots=True)
 class _State:
-    """What a group inherits. `level` is that of a heading, from 1; `unicode_skip` as of \\uc."""
+    """The state that a group inherits. `level` is that of a heading, from 1; `unicode_skip` is the number of
+    \\uc."""
 
     flow: _Flow
     destination: str = ""

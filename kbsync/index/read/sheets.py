@@ -1,4 +1,4 @@
-"""Spreadsheets through calamine: each sheet as a heading and a table, hidden ones too."""
+"""Reads spreadsheets through calamine: each sheet as a heading and a table, hidden ones too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_xlsx(raw: bytes) -> Parsed:
     main = archive.main_part("xl/workbook.xml")
     workbook = archive.xml(main)
     if workbook is None:
-        raise damaged("the archive holds no workbook, or its main part is missing")
+        raise damaged("the archive contains no workbook, or its main part is missing")
     relations = archive.related(main)
     parts = {
         sheet.get("name", ""): relations.get(sheet.get(":id", ""), ("", ""))[1]
@@ -47,7 +47,7 @@ def read_ods(raw: bytes) -> Parsed:
     if b"encryption-data" in archive.read("META-INF/manifest.xml"):
         raise encrypted()
     if archive.xml("content.xml") is None:
-        raise damaged("the archive holds no OpenDocument spreadsheet, or its main part is missing")
+        raise damaged("the archive contains no OpenDocument spreadsheet, or its main part is missing")
     text = _read(archive.for_parser())
     if not text:
         raise without_text(pictures=archive.has_pictures())

@@ -1,4 +1,5 @@
-"""PowerPoint presentations: the slides in the order of the show, hidden ones too, with notes and comments."""
+"""Reads PowerPoint presentations: the slides in the order of the show, hidden ones too, with notes and
+comments."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _MAIN = "ppt/presentation.xml"
 _TITLES = ("title", "ctrTitle")
 _NUMBERS = ("sldNum", "sldImg")
 _REPEATED = ("dt", "ftr", "hdr")
-"""Placeholders of what is the same on many slides."""
+"""Placeholders whose text is the same on many slides."""
 
 
 def read_pptx(raw: bytes) -> Parsed:
@@ -44,7 +45,7 @@ def read_pptx(raw: bytes) -> Parsed:
 
 
 def join_slides(slides: Iterable[str]) -> tuple[str, tuple[int, ...]]:
-    """Return the text of all slides, and where each begins."""
+    """Return the text of all slides, and the position at which each begins."""
     text, starts = "", list[int]()
     for slide in slides:
         starts.append(len(text))
@@ -62,7 +63,7 @@ def slide_text(number: int, title: str, blocks: Sequence[str], notes: Sequence[s
 
 
 class _Show:
-    """What the slides share: the names of who comments, and the texts that many slides repeat."""
+    """The data that the slides share: the names of commenters, and the texts that many slides repeat."""
 
     def __init__(self, archive: Archive, main: str) -> None:
         self._archive = archive
@@ -73,7 +74,7 @@ class _Show:
         self._templates = set[str]()
 
     def slide(self, part: str, number: int) -> str:
-        """The text of one slide."""
+        """Return the text of one slide."""
         root = self._archive.xml(part)
         if root is None:
             return ""
@@ -94,7 +95,7 @@ class _Show:
         return slide_text(number, title, [*blocks, *self._template(part)], notes)
 
     def _shape(self, shape: Element, addresses: Mapping[str, str]) -> Iterator[str]:
-        """Yield the text of a shape, and what its picture shows."""
+        """Yield the text of a shape, and the description of its picture."""
         kind = _placeholder(shape)
         if kind in _NUMBERS:
             return
@@ -165,9 +166,8 @@ def parts_of(archive: Archive, part: str, kind: str) -> Iterator[Element]:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the twins of newer
-    shapes.
-    """
+    """Yield shapes, pictures and tables in drawing order, with groups expanded, without the copies of newer
+    shapes for older programs."""
     for child in root:
         if child.tag in ("sp", "graphicFrame", "pic", "cxnSp"):
             yield child

@@ -1,8 +1,9 @@
-"""Files that are already text, Markdown among them, and the markdown that every reader writes.
+"""Reads files that are already text, including Markdown, and writes the markdown of every reader.
 
 The metadata block of notes and blog posts (YAML between ---, TOML between +++) is read outside of the fence,
-so nothing in it may cost more than its length. It has a bound, YAML's merge keys are not followed (each line
-of them can double all before it), and TOML's dotted keys, whose cost is the cube of their parts, are limited.
+so nothing in it may take more time than its length justifies. It has a limit, YAML's merge keys are not
+followed (each line of them can double all before it), and TOML's dotted keys, whose cost is the cube of their
+parts, are limited.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ _REFERRED = re.compile("&#(?:([0-9]{3,7})|x([0-9a-fA-F]{2,6}));")
 
 
 def _without_escapes(text: str, extension: str) -> str:
-    """`text` with its escapes decoded."""
+    """Return `text` with its escapes decoded."""
     if extension in _ESCAPING and "\\" in text:
         return _ESCAPED.sub(_decode_escape, text)
     if extension in _REFERRING and "&#" in text:
@@ -95,19 +96,18 @@ def _decode_reference(reference: re.Match[str]) -> str:
 
 
 def _letter(code: int, escape: str) -> str:
-    """Return the character of that code; `escape` if the format gives it a meaning, or it is not
-    printable.
-    """
+    """Return the character of that code; `escape` if it has a meaning in the format, or isn't printable."""
     character = chr(code) if 0x7F < code <= sys.maxunicode else ""
     return character if character and character.isprintable() else escape
 
 
 _LONGEST_COLUMNS = 1_000
-"""Maximum number of characters of a header; a longer one is not repeated above each chunk."""
+"""Maximum number of characters of a header line; a longer one is not repeated above each chunk."""
 
 
 def _columns(text: str, extension: str) -> str:
-    """Return the header line; "" if the first line is a record: it holds a number, or is one cell."""
+    """Return the header line; "" if the first line is a record, because it contains a number or is one
+    cell."""
     line, newline, _ = text[: _LONGEST_COLUMNS + 1].partition("\n")
     if not newline and len(text) > _LONGEST_COLUMNS:
         return ""
@@ -144,7 +144,7 @@ _TAG_KEYS = ("tags", "tag", "keywords", "categories", "category")
 
 
 def split_front_matter(text: str) -> Parsed:
-    """Split the front matter off `text`. If it can't be read it stays in the text, so nothing is lost."""
+    """Split the front matter off `text`. If it can't be read, it stays in the text, so nothing is lost."""
     pattern = _BLOCK.get(text[:3])
     match = pattern.match(text, 0, _LONGEST) if pattern else None
     if match is None:
@@ -177,7 +177,7 @@ def split_front_matter(text: str) -> Parsed:
 _WIKI_LINK = re.compile(
     r"(`+[^`\n]*`+)|(?<!\w)!?\[\[(?![-\s$\"'!])([^\[\]|\n]{1,200})(?:\|([^\[\]\n]{1,200}))?\]\]"
 )
-"""Code in a line, or a link of a note: its name, and the words shown for it."""
+"""Matches code in a line, or a link of a note: its name, and the words shown for it."""
 
 
 def unlinked(text: str) -> str:
@@ -208,7 +208,7 @@ _NAMING_KEYS = frozenset(
         *("subtitle", "summary", "teaser"),
     }
 )
-"""Keys whose value counts as prose whatever it is."""
+"""Keys whose value always counts as prose."""
 
 _TECHNICAL_KEYS = word_set(
     """
@@ -224,7 +224,7 @@ _NO_WORDS = word_set("true false yes no on off null none")
 
 
 def _prose_of(block: str, has_title: bool) -> Iterator[str]:
-    """Yield the lines of front matter; lines that people didn't write to be read become blank."""
+    """Yield the lines of front matter; lines that aren't meant for readers become blank."""
     segments = list[list[str]]()
     for line in block.split("\n")[:-1]:
         if segments and (not line[:1].strip() or line[0] in "-#]})"):
@@ -249,7 +249,7 @@ def _is_value(key: str, lines: Sequence[str]) -> bool:
 
 
 def _is_prose(text: str) -> bool:
-    """Return whether it has two adjacent words, or some in a script without spaces."""
+    """Return whether the value has two adjacent words, or some in a script without spaces."""
     words = [word.strip(".,;:!?()[]\"'’“”") for word in text.split()]
     are_words = [len(word) > 1 and word.isalpha() for word in words]
     return any(map(operator.and_, are_words, are_words[1:])) or _CJK_WORD.search(text) is not None
@@ -262,7 +262,7 @@ def _yaml(block: str) -> object:
         """Leaves merge keys (`<<`) as they are, and then has no value for them: YAMLError."""
 
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Merges nothing."""
+            """Merge nothing."""
 
     try:
         return yaml.load(block, Loader)  # noqa: S506 # a SafeLoader all the same
@@ -335,9 +335,8 @@ def pipe_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def style_of(name: str) -> tuple[int, bool]:
-    """Return, by the name of Word's style, the level of a heading (0: none) and whether it belongs to the
-    contents.
-    """
+    """Return, for the name of a Word style, the level of its heading (0: none) and whether it is of the table
+    of contents."""
     name = one_line(name).lower()
     heading = _HEADING_STYLE.match(name)
     return int(heading[1] or 1) if heading else 0, _CONTENTS_STYLE.match(name) is not None
@@ -363,7 +362,7 @@ class Blocks:
 
     @property
     def text(self) -> str:
-        """The markdown."""
+        """Return the markdown."""
         return "".join(part for block in self._blocks for part in block).lstrip("\n")
 
     def add(self, block: str) -> None:
@@ -402,7 +401,7 @@ class Blocks:
 
     @property
     def _lays_out(self) -> bool:
-        """Whether a cell with these is more than a datum."""
+        """Return whether a cell with these blocks is more than a value."""
         texts = [text for _, text in self._blocks]
         return (
             self._has_table
@@ -421,9 +420,8 @@ def one_line(text: str) -> str:
 
 
 def linked(text: str, address: str) -> str:
-    """Return `text` with an address elsewhere, which may be the answer; one within the page or site is
-    noise.
-    """
+    """Return `text` with an address elsewhere, which may be the answer; an address within the page or site is
+    noise."""
     text, address = one_line(text), address.strip()
     is_elsewhere = address.startswith(("http://", "https://", "mailto:")) and len(address) < _LONGEST_ADDRESS
     return f"[{text}]({address})" if text and is_elsewhere and address not in text else text
@@ -442,8 +440,7 @@ _KEYWORD_END = re.compile("[,;，；、\n]")
 
 def is_description(text: str) -> bool:
     """Return whether a picture's description was written for people; programs put the name of a file
-    there.
-    """
+    there."""
     return " " in text.strip() and not {"/", "\\"} & set(text)
 
 
@@ -464,7 +461,8 @@ def document_title(stated: str | None, text: str) -> str | None:
 
 
 def deepened(text: str, levels: int) -> str:
-    """Return markdown with its headings that many levels deeper, to stand below a heading of that level."""
+    """Return markdown with its headings that many levels deeper, so that it can follow a heading of that
+    level."""
     parts, end = list[str](), 0
     for block in blocks(text, Flavour.MARKDOWN):
         if block.is_heading:

@@ -1,6 +1,6 @@
-"""Documents that are zip archives: opened with bounds, their XML read without entities.
+"""Opens documents that are zip archives, within limits, and reads their XML without entities.
 
-Pictures, sound and films are not read, so they may have any size and count for no bound.
+Pictures, sound and films are not read, so they may have any size and count for no limit.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ Element = ElementTree.Element
 
 
 def damaged(detail: str) -> Rejected:
-    """The file is not what its extension says."""
+    """Return the error for a file that is not what its extension says."""
     return Rejected(f"cannot be read: {detail}; open it in its own program and save it again", code="damaged")
 
 
 def encrypted() -> Rejected:
-    """The file needs a password."""
+    """Return the error for a file that needs a password."""
     return Rejected("it is protected by a password; save a copy without one", code="encrypted")
 
 
 def without_text(*, pictures: bool) -> Rejected:
-    """Return the error of a document without text; if it has pictures, they are probably scans."""
+    """Return the error for a document without text; if it has pictures, they are probably scans."""
     if not pictures:
         return Rejected("no text in it", code="no-text")
     return Rejected(
@@ -87,7 +87,7 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
-        """The names of all parts, in the archive's order."""
+        """Return the names of all parts, in the archive's order."""
         return self._zip.namelist()
 
     def has_pictures(self) -> bool:
@@ -98,9 +98,8 @@ class Archive:
         )
 
     def for_parser(self) -> bytes:
-        """Return the archive for a parser that unpacks everything: pictures, sounds and films become
-        empty.
-        """
+        """Return the archive for a parser that unpacks everything; pictures, sounds and films become
+        empty."""
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as target:
             for name in self.names:
@@ -140,7 +139,7 @@ class Archive:
         return relations
 
     def addresses(self, name: str) -> dict[str, str]:
-        """Return the external relations of an Office part: id → address."""
+        """Return the external relations of an Office part, by id: their addresses."""
         rows = self._relations(name)
         return {row.get("Id", ""): target for row, target in rows if row.get("TargetMode") == "External"}
 
@@ -172,7 +171,7 @@ def parse_xml(raw: bytes) -> Element:
     """Return the root of an XML text. Raises `Rejected` for damaged XML and for a document type with
     declarations.
 
-    So nothing can expand. Old books name a document type elsewhere, which is never fetched.
+    So no entity can expand. Old books name a document type elsewhere, which is never fetched.
     """
     if len(raw) > _LARGEST_XML:
         raise Rejected(f"a part of it is larger than {_LARGEST_XML >> 20} MiB", code="too-large")
@@ -195,7 +194,7 @@ def _refuse_declarations(name: str, system_id: str | None, public_id: str | None
 
 
 def _local(tag: str) -> str:
-    """Return the name without its namespace: strict and transitional documents differ only in that."""
+    """Return the name without its namespace, in which alone strict and transitional documents differ."""
     return tag.rpartition("}")[2]
 
 

@@ -1,6 +1,6 @@
-"""The tables of the index, and opening its file: a sound one is used, any other is set aside.
+"""The tables of the index, and how its file is opened: a sound one is used, any other is set aside.
 
-`index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and holds no
+`index.db` is one SQLite file. `chunk` has the texts; `words` is the full-text index over them and contains no
 text of its own; `names` has the words of each document's name; `block` has the vectors, many to a row, so
 that reading all of them takes few steps (100,000 rows take ten times as long as 400 blocks).
 """
@@ -26,7 +26,7 @@ NAMED = 4
 
 READABLE = (2, 3, VERSION)  # layout 2 lacks `run.digest`, which only writing needs
 INCREMENTAL = 2
-"""SQLite's number for `auto_vacuum` on request."""
+"""SQLite's number for incremental `auto_vacuum`."""
 
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ _FROM_2 = "ALTER TABLE run ADD COLUMN digest BLOB;"
 # Not a new layout: an older kbsync keeps the index up to date.
 _BY_PATH = "CREATE INDEX IF NOT EXISTS document_path ON document(path)"
 
-# Count in small indexes, not in the large one that holds the texts.
+# Count in small indexes, not in the large table with the texts.
 _LOST = """
 SELECT coalesce(nullif(runs - (SELECT count(*) FROM chunk), 0), runs - (SELECT count(*) FROM words_docsize))
 FROM (SELECT coalesce(sum(chunks), 0) AS runs FROM run)
@@ -139,9 +139,8 @@ def open_index(folder: Path) -> apsw.Connection:
 
 
 def _open_sound(path: Path) -> apsw.Connection | None:
-    """Return the connection to `path` if it is an index of ours or empty; otherwise None, and `path` is
-    free.
-    """
+    """Return the connection to `path` if it is an index of ours or empty; otherwise None, and then `path` is
+    free."""
     if not path.exists():
         return None
     connection = None
@@ -185,7 +184,7 @@ def newer(path: Path, version: int) -> StateError:
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Make room for a new index and log it."""
+    """Set the file aside to make room for a new index, and log that."""
     aside = files.set_aside(path)
     fields = {"event": "index.set_aside"}
     _log.error("index set aside as %s, a new one is built: %s", aside, reason, extra=fields)
@@ -197,7 +196,7 @@ def is_empty(connection: apsw.Connection) -> bool:
 
 
 def _create(connection: apsw.Connection) -> None:
-    """Create all tables of a new index, or none; SQLite can return space that is freed later."""
+    """Create all tables of a new index, or none. SQLite can then return space that is freed later."""
     connection.pragma("auto_vacuum", INCREMENTAL)
     connection.execute("VACUUM")  # applies the setting: the file already has its first page
     with transaction(connection):

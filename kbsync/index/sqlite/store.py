@@ -1,6 +1,6 @@
 """The store in one SQLite file: one connection writes, one looks documents up, one searches.
 
-Lookups and searches leave no trace on the disk, and a search doesn't wait for a listing.
+Lookups and searches leave nothing on the disk, and a search doesn't wait for a listing.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ _Row = tuple[int, int, int | None, float]
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """What a search may return: chunks of `documents`, and of these the `chunks`; None: all.
+    """The scope of a search: chunks of `documents`, and of these the `chunks`; None: all.
 
-    `whole`: the documents whose chunks it may all return.
+    `whole`: the documents all of whose chunks are in scope.
     """
 
     documents: set[int] | None
@@ -69,7 +69,7 @@ class _Scope:
     whole: set[int] = field(default_factory=set)
 
     def admits(self, document: int, chunk: int) -> bool:
-        """Whether it may return this chunk."""
+        """Whether the search may return this chunk."""
         if self.documents is not None and document not in self.documents:
             return False
         return self.chunks is None or chunk in self.chunks or document in self.whole
@@ -78,7 +78,7 @@ class _Scope:
 class Reader:
     """A reading connection to the index in `folder`. Calls may come from any thread; one runs at a time.
 
-    A replaced file is opened again, so every read is of the current index.
+    A replaced file is opened again, so every read uses the current index.
     """
 
     _connection: apsw.Connection
@@ -109,7 +109,7 @@ class Reader:
 
     @contextmanager
     def snapshot(self) -> Iterator[apsw.Connection]:
-        """Let all calls and reads inside see one commit."""
+        """Let all calls and reads inside the block see one commit."""
         with self._guard, state_errors(self._folder / FILE):
             if self._is_closed:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -215,7 +215,8 @@ class Reader:
     def _score_words(self, weights: TermWeights) -> dict[int, float]:
         """Return the chunks with some of the terms, scored by all: BM25 with the given idf.
 
-        Of common terms only the first chunks of each document count as found, and those that have all.
+        For common terms, only the first chunks of each document count as found, and those that have all of
+        them.
         """
         scores = dict[int, float]()
         for term, idf in weights.rare.items():
@@ -274,7 +275,7 @@ class Reader:
         return name_scores
 
     def _named(self, question: str, admitted: set[int] | None) -> set[int]:
-        """Return the documents whose file name is the question."""
+        """Return the documents whose file name equals the question."""
         question = readable(question)
         if not (names := names_sought(question)):
             return set()
@@ -293,7 +294,7 @@ class Reader:
             room -= len(rows)
 
     def _with_owners(self, matches: Iterable[tuple[int, float]], selection: _Selection) -> Iterator[_Row]:
-        """Yield each match with its document, without most of those that `selection` has no room for."""
+        """Yield each match with its document, without most of those for which `selection` has no room."""
         firsts, lasts = list[int](), dict[int, int]()
         for chunk, score in matches:
             at = bisect_right(firsts, chunk) - 1
@@ -330,7 +331,8 @@ class Reader:
             self._data_version = version
 
     def _written(self, stem: str) -> str:
-        """Return a word with this stem as a document has it; the stem itself if none is found soon."""
+        """Return a word with this stem as it is written in a document; the stem itself if none is found
+        soon."""
         for statement in (_A_TEXT_WITH, *([_A_NAME_WITH] if "names" in self._word_tables else [])):
             for (text,) in self._connection.execute(statement, (f'"{stem}"',)):
                 for term in stemmed(text):
@@ -456,7 +458,7 @@ class Reader:
         return round(documents * self._documents / max(1, covered))
 
     def _count_wanted(self, admitted: set[int] | None, top_k: int) -> int:
-        """Return how many documents a search can find: a search for more would read all chunks."""
+        """Return how many documents a search can find, because a search for more would read all chunks."""
         if admitted is not None:
             return min(top_k, len(admitted))
         some = "SELECT count(*) FROM (SELECT 1 FROM document LIMIT ?)"
@@ -501,7 +503,7 @@ class Reader:
         ]
 
     def _nearest(self, cosines: Cosines, least: float) -> Iterator[_Row]:
-        """All chunks, nearest first."""
+        """Yield all chunks, nearest first."""
         start, stop = 0, DEPTH
         while slots := cosines.best(start, stop, least):
             for slot in slots:
@@ -511,10 +513,10 @@ class Reader:
 
 
 _BATCH, _BATCHES = 128, 12
-"""Chunks with a common term to read at once, and how often."""
+"""Number of chunks with a common term to read at once, and how often."""
 
 _FINDING = 2
-"""Common terms that find chunks which have no rarer one."""
+"""Number of common terms that find chunks without a rarer one."""
 
 _VOCABULARY = """
 PRAGMA query_only = 0;  -- it forbids temporary tables as well; the file itself is open for reading only
@@ -588,17 +590,18 @@ _SHOWN = (
 
 
 _VISITED = 4 * DEPTH
-"""Nearest chunks to read before trying anything else."""
+"""Number of nearest chunks to read before trying anything else."""
 
 _FEW_DOCUMENTS, _FEW_CHUNKS = 1_000, 10_000
 """Up to this number of chunks, checking one by one takes about as long as reading chunks by nearness."""
 
 
 class _Selection:
-    """Rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
+    """Collects rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
-        """At least `document_count` documents are in the scope. `share`: rows of one document."""
+        """At least `document_count` documents are in the scope. `share`: maximum number of rows of one
+        document."""
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document
@@ -610,12 +613,13 @@ class _Selection:
         return not self._wanted or (len(self.rows) >= DEPTH and not is_short)
 
     def is_full(self, document: int) -> bool:
-        """Return whether it takes no more rows of this document: a large one leaves room for others."""
+        """Return whether it takes no more rows of this document, so that a large one leaves room for
+        others."""
         count = self.documents.get(document, 0)
         return count >= PASSAGES and (len(self.rows) >= DEPTH or count >= self._share)
 
     def take(self, rows: Iterable[_Row]) -> None:
-        """Add the first of these rows, best first, as many as needed."""
+        """Add as many of these rows, best first, as are needed."""
         if self.is_enough:
             return
         for row in rows:
@@ -645,10 +649,10 @@ SELECT text, headings, page + pages, line + lines, slot.key, slot.id, slot.model
 
 
 class SqliteStore:
-    """`Store` in `folder`."""
+    """A `Store` in `folder`."""
 
     def __init__(self, folder: Path, *, writer: Callable[[Path], Writer] | None = Writer) -> None:
-        """Open or create it. Without a `writer` nothing is locked or written.
+        """Open or create the store. Without a `writer` nothing is locked or written.
 
         Raises `UnmadeError` if there is nothing to read yet, `StateError` if another process writes or the
         file can't be used, and `TargetError` if the folder can't be written.
@@ -669,7 +673,7 @@ class SqliteStore:
 
     @property
     def writers(self) -> tuple[str, str]:
-        """Written with the first change."""
+        """Return the writers; written with the first change."""
         return ("", "") if self._writer is None else (self._writer.name, self._writer.former)
 
     def check(self) -> tuple[str, int]:
@@ -706,10 +710,10 @@ class SqliteStore:
             self._current_writer().rename(document, path, name, modified)
 
     def leave(self) -> None:
-        """Does nothing: the index names no owner."""
+        """Do nothing, because the index names no owner."""
 
     def page(self, after: int, limit: int) -> Sequence[Stored]:
-        """Documents by id."""
+        """Return documents by id."""
         with self._open_snapshot() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM document WHERE id > ? AND {WHOLE} ORDER BY id LIMIT ?",  # noqa: S608
@@ -718,7 +722,7 @@ class SqliteStore:
             return [Stored(row[0], row[1], unbind(row[2]), unbind(row[3]), *row[4:]) for row in rows]
 
     def find_existing(self, documents: Iterable[int]) -> set[int]:
-        """The documents that exist."""
+        """Return the documents that exist."""
         with self._open_snapshot() as connection:
             find = f"SELECT id FROM document WHERE id = ? AND {WHOLE}"  # noqa: S608
             return {
@@ -726,7 +730,7 @@ class SqliteStore:
             }
 
     def find_embedded(self, model: str, keys: Iterable[str]) -> set[str]:
-        """The keys that have a vector."""
+        """Return the keys that have a vector."""
         with self._open_snapshot() as connection:
             stored_model = vectors.find_model(connection, model)
             raw = (bytes.fromhex(key) for key in keys)
@@ -737,7 +741,7 @@ class SqliteStore:
             )
 
     def texts(self, document: int) -> Sequence[str] | None:
-        """The texts of a document."""
+        """Return the texts of a document."""
         with self._open_snapshot() as connection:
             if connection.execute("SELECT 1 FROM document WHERE id = ?", (document,)).get is None:
                 return None
@@ -779,7 +783,7 @@ class SqliteStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
-        """The store as of one commit."""
+        """Return the store as of one commit."""
         with self._target_errors():
             with self._opening:
                 if self._finder is None:
@@ -788,7 +792,7 @@ class SqliteStore:
                 yield self._finder
 
     def tidy(self) -> bool:
-        """One step of remaining work."""
+        """Do one step of remaining work."""
         with self._target_errors():
             return self._writer is not None and self._writer.tidy()
 

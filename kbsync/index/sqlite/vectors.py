@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SLOTS = 256
 NUMBER_BYTES = 2
-"""Bytes of one number of a vector: float16."""
+"""Number of bytes of one number of a vector (float16)."""
 
 _KEYS_AT_ONCE = 64
 _FIND_SLOTS = f"SELECT key, id FROM slot WHERE model = ? AND key IN ({', '.join('?' * _KEYS_AT_ONCE)})"  # noqa: S608
@@ -47,7 +47,7 @@ class Model:
 
     @property
     def width(self) -> int:
-        """Bytes of a vector."""
+        """The number of bytes of a vector."""
         return self.dimensions * NUMBER_BYTES
 
 
@@ -169,10 +169,10 @@ def _stretches(vectors: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
 _MOST_BYTES = 512 * 2**20  # of cached vectors; with more than fit as int8, every scan reads the file
 
 _COMPARED_AGAIN = 600
-"""Nearest slots of int8 vectors whose cosines are computed from the stored vectors."""
+"""Number of nearest slots of int8 vectors whose cosines are computed from the stored vectors."""
 
 _AT_ONCE = 4_096
-"""int8 vectors to convert at once: they stay in the processor's cache."""
+"""Number of int8 vectors to convert at once, so that they stay in the processor's cache."""
 
 
 class Cosines:
@@ -262,7 +262,7 @@ class Matrix:
         return values
 
     def _corrected(self, cosines: Cosines, model: Model, vector: NDArray[np.float32]) -> Cosines:
-        """Return the cosines with those of the nearest slots as of the stored vectors."""
+        """Return the cosines, with those of the nearest slots computed from the stored vectors."""
         import numpy as np
 
         nearest = read(self._connection, model, cosines.best(0, _COMPARED_AGAIN))

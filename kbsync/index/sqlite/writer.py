@@ -1,4 +1,4 @@
-"""The writing side of the index file: one process, one connection, every change all or nothing.
+"""Writes the index file: one process, one connection, every change all or nothing.
 
 Short documents are committed together, because each commit waits for the disk. A long one is stored over
 several transactions and shown by the last, so that short ones get in between and readers see the old text or
@@ -39,7 +39,8 @@ from kbsync.state.db import DamagedError, bind, empty_wal, forget_set_aside, tra
 LOCK = "index.lock"
 
 STEP = 512
-"""Chunks in the longest run, and in one transaction that adds or removes: at most about a second."""
+"""Maximum number of chunks in a run, and in one transaction that adds or removes, which then takes at most
+about a second."""
 
 # A run ends after a chunk whose key says so, once it has a few: 1 in 64 gives runs of about 80 chunks. Longer
 # runs make an appended line more expensive; shorter ones give a long text too many rows in `run`.
@@ -47,7 +48,7 @@ _SHORTEST_RUN = 16
 _ENDS_RUN = 64
 
 _UNSTORABLE = (apsw.TooBigError, apsw.ConstraintError, apsw.MismatchError, ValueError, OverflowError)
-"""Errors of SQLite and its binding about a value; any other is a problem of the disk."""
+"""Errors of SQLite and its binding about a value; any other is a problem with the disk."""
 
 _CACHE_KIB = 32_000
 _WAL_PAGES = 4_000  # 16 MB between checkpoints: a first index of many files syncs less often
@@ -79,17 +80,17 @@ class Run:
 
     @property
     def is_stale(self) -> bool:
-        """Whether its words are not those that a new run would get."""
+        """Whether its words differ from those that a new run would get."""
         return (self.named, self.tokeniser) != ("", TOKENISER)
 
     @property
     def last(self) -> int:
-        """The last of its chunks."""
+        """Return the last of its chunks."""
         return self.first + self.chunks - 1
 
 
 class FairLock:
-    """A reentrant lock that goes to the thread that waits longest.
+    """A reentrant lock that goes to the thread that has waited longest.
 
     `threading.RLock` nearly always goes back to the thread that has just released it, so a long document in
     many steps would block all others until its end.
@@ -115,7 +116,7 @@ class FairLock:
 
 
 class _VectorsLackingError(Exception):
-    """Vectors that a document needs were deleted with another document since it was cut."""
+    """Vectors that a document needs were deleted with another document after it was cut."""
 
     def __init__(self, document: _Incoming, chunks: Sequence[Chunk]) -> None:
         super().__init__("vectors went away")
@@ -139,7 +140,8 @@ class _Incoming:
 
 
 def _cut_into_runs(chunks: Sequence[Chunk]) -> Iterator[Sequence[Chunk]]:
-    """Runs that end where a chunk's own content says so, so that an edit moves few of the ends."""
+    """Cut chunks into runs that end where a chunk's own content says so, so that an edit moves few of the
+    ends."""
     start = 0
     for index, chunk in enumerate(chunks, 1):
         size = index - start
@@ -166,9 +168,8 @@ class Writer:
     """Changes the index in `folder`. Calls block and may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create it. Raises `StateError` if another process writes or the file can't be used, and
-        `TargetError` if the folder can't be written.
-        """
+        """Open or create the index. Raises `StateError` if another process writes or the file can't be used,
+        and `TargetError` if the folder can't be written."""
         self._folder = folder
         self._guard = FairLock()
         self._lock = _lock_folder(folder)
@@ -186,21 +187,21 @@ class Writer:
         self._is_merging = False
         self._staged = set[int]()  # runs without an owner whose document is being stored
         self.uuid: str = self._connection.execute("SELECT value FROM meta WHERE key = 'uuid'").get
-        # Two states that write here in turn must each notice the other.
+        # Two states that write here in turn must notice each other.
         self.name, self._is_named = os.urandom(8).hex(), False
         self.former: str = self._connection.execute("SELECT value FROM meta WHERE key = 'writer'").get or ""
         self.scrub()
 
     @property
     def is_current(self) -> bool:
-        """Whether the folder still holds the open file."""
+        """Whether the open file is still the one in the folder."""
         return self._is_open and identity(self._folder) == self._identity
 
     def put(self, entries: Sequence[Entry], encoder: Encoder) -> list[int | Rejected]:
         """Store each document; return its id, or why not. `encoder` makes vectors that vanished meanwhile."""
         documents = [_Incoming(entry, encoder.model) for entry in entries]
         obsolete = list[int]()
-        # Short ones first: a note just saved must not wait for a book of the same batch.
+        # Short ones first, because a note just saved must not wait for a book of the same batch.
         for group in _groups(sorted(documents, key=lambda document: document.is_long)):
             try:
                 self._put_together(group, encoder, obsolete)
@@ -221,8 +222,8 @@ class Writer:
     def rename(self, document: int, path: str, name: str, modified: float) -> None:
         """Change path, name and time, and the words of the name. Raises `Rejected`.
 
-        The passages of an older kbsync, which have the name in their words, first lose it over several
-        transactions: the caller repeats an interrupted rename.
+        Chunks of an older kbsync have the name in their words and first lose it, over several transactions.
+        The caller repeats an interrupted rename.
         """
         while True:
             with self._transaction():
@@ -241,7 +242,7 @@ class Writer:
         self._clear([])
 
     def delete(self, documents: Sequence[int]) -> bool:
-        """Remove the documents that exist; False if `scrub` still has to remove text from the WAL."""
+        """Remove the documents that exist. Returns False if `scrub` still has to remove text from the WAL."""
         with self._transaction() as version:
             obsolete = [run.first for document in documents for run in self._runs_of(document)]
             self._remove(documents)
@@ -252,7 +253,7 @@ class Writer:
         return self.scrub() and is_clear
 
     def tidy(self) -> bool:
-        """Do one step of the work that an interrupted change left; return whether there may be more."""
+        """Do one step of the work that an interrupted change left. Returns whether there may be more."""
         with self._guard:
             if not self._is_open or self._is_closing:
                 return False
@@ -264,7 +265,8 @@ class Writer:
             return True
 
     def scrub(self) -> bool:
-        """Copy the WAL into the database and empty it; False if a reader or a full disk prevents that."""
+        """Copy the WAL into the database and empty it. Returns False if a reader or a full disk prevents
+        that."""
         with self._guard:
             return not self._is_open or empty_wal(self._connection)
 
@@ -277,11 +279,11 @@ class Writer:
             self._release()
 
     def stop(self) -> None:
-        """Start no further step; data stored but not shown yet is removed another time."""
+        """Start no further step. Data that is stored but not shown yet is removed another time."""
         self._is_closing = True
 
     def close(self) -> None:
-        """Empty the WAL and release file and lock, whatever the disk says; repeatable."""
+        """Empty the WAL and release file and lock, even if the disk fails; repeatable."""
         self.stop()
         with self._guard:
             if self._is_open:
@@ -296,7 +298,7 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:
-        """All or nothing; yields the number of this change."""
+        """Run the block in a transaction, all or nothing; yields the number of this change."""
         with self._guard:
             if not self._is_open:
                 raise StateError(f"{self._folder / FILE} is closed")
@@ -335,8 +337,8 @@ class Writer:
                         return
                     self._refuse_if_closing()
                 except _VectorsLackingError as lacking:
-                    # Outside of the transaction: a service may answer slowly, and all writes would wait for
-                    # it.
+                    # Outside of the transaction, because a service may answer slowly, and all writes would
+                    # wait for it.
                     for key, vector in encoder.begin(lacking.chunks).result().items():
                         if isinstance(vector, Rejected):
                             raise vector from None
@@ -356,9 +358,9 @@ class Writer:
         replaced version with the same content become its own.
         """
         entry = document.entry
-        # Left by an earlier try of the same upload. The number alone doesn't prove that: a new state file
-        # starts the numbers again. A document of a former state with the same number keeps its place and
-        # loses the number.
+        # Left by an earlier try of the same upload. The upload id alone doesn't prove that, because a new
+        # state file may use the ids again. A document of a former state with the same upload id keeps its
+        # place and loses the id.
         earlier: int | None = self._connection.execute(
             "SELECT id FROM document WHERE upload_id = ? AND digest = ? AND label = ?",
             (entry.upload_id, entry.digest, bind(entry.path)),
@@ -406,7 +408,7 @@ class Writer:
                 *(entry.recipe, entry.title, _dump(entry.tags), entry.modified, time.time(), TOKENISER),
             ),
         )
-        # AUTOINCREMENT never reuses a number: the id of a deleted document names no other one (promise 6).
+        # AUTOINCREMENT never reuses a number, so the id of a deleted document names no other one (promise 6).
         document_id = self._connection.last_insert_rowid()
         self._index_name(document_id, naming_text(entry.title, entry.tags, entry.path))
         self._connection.executemany(
@@ -439,7 +441,7 @@ class Writer:
         return [Run(*row) for row in self._connection.execute(query, (document,))]
 
     def _insert_run(self, document: _Incoming, place: int, version: int) -> Run:
-        """Store the chunks of a run, which no search finds until it gets its document.
+        """Store the chunks of a run, which no search finds until the run gets its document.
 
         Raises `_VectorsLackingError`.
         """
@@ -484,7 +486,7 @@ class Writer:
         )
 
     def _unindex_words(self, run: Run, chunks: Iterable[tuple[int, str, str]]) -> None:
-        """The full-text index holds no texts, so give it the words to remove once more."""
+        """Remove words from the full-text index, which contains no texts, so it needs the words once more."""
         self._connection.executemany(
             "INSERT INTO words(words, rowid, name, headings, body) VALUES ('delete', ?, ?, ?, ?)",
             _words_of(run, chunks),
@@ -496,7 +498,8 @@ class Writer:
         )
 
     def _reword_step(self) -> bool:
-        """Give `STEP` stored chunks, of one document or several, today's words; whether there were any."""
+        """Give `STEP` stored chunks, of one document or several, today's words. Returns whether there were
+        any."""
         with self._guard:
             stale: list[Any] = self._connection.execute(_STALE, (TOKENISER, STEP)).fetchall()
             if not stale:
@@ -513,7 +516,7 @@ class Writer:
     def _reword(self, document: int, title: str | None, tags: str, path: str, room: int) -> int:
         """Give a document today's words: up to `room` of its chunks, and then its name.
 
-        Returns the room left, -1 if chunks are left.
+        Returns the remaining room, -1 if chunks are left.
         """
         stale_runs = [run for run in self._runs_of(document) if run.is_stale]
         for run in (part for stale_run in stale_runs for part in self._split_run(stale_run)):
@@ -533,9 +536,7 @@ class Writer:
         return room
 
     def _split_run(self, run: Run) -> list[Run]:
-        """Return a run longer than `STEP` chunks, made by an older kbsync, divided; the parts keep its
-        place.
-        """
+        """Divide a run longer than `STEP` chunks, made by an older kbsync; the parts keep its place."""
         parts = [
             replace(run, first=first, chunks=min(STEP, run.last + 1 - first))
             for first in range(run.first, run.last + 1, STEP)
@@ -549,10 +550,11 @@ class Writer:
         self._connection.execute("UPDATE run SET chunks = ? WHERE first = ?", (parts[0].chunks, run.first))
         return parts
 
-    # Taking out
+    # Removing
 
     def _clear(self, obsolete: list[int]) -> bool:
-        """Remove all runs in `obsolete`, step by step, and return their space; False if some has to wait."""
+        """Remove all runs in `obsolete`, step by step, and return their space. Returns False if some has to
+        wait."""
         while obsolete and not self._is_closing:
             with self._transaction() as version:
                 self._clear_step(obsolete, version)
@@ -585,7 +587,8 @@ class Writer:
                 del runs[obsolete.pop()]
 
     def _mark_if_many(self, chunks: int) -> None:
-        """If these are many of all chunks, only mark their words as deleted; `_merge` removes them."""
+        """If these are a large share of all chunks, only mark their words as deleted; `_merge` removes
+        them."""
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._mark()
 
@@ -621,7 +624,7 @@ class Writer:
         return self._connection.execute("SELECT 1 FROM meta WHERE key = 'marked'").get is not None
 
     def _merge(self) -> bool:
-        """Do one step of removing words that are only marked as deleted; return whether there was one."""
+        """Do one step of removing words that are only marked as deleted. Returns whether there was one."""
         with self._guard:
             if not self._is_open or not self._is_marked():
                 return False
@@ -643,7 +646,7 @@ class Writer:
             return True
 
     def _shrink(self) -> bool:
-        """Release one step of free space if there is much; return whether there was any."""
+        """Release one step of free space if there is much. Returns whether there was any."""
         with self._guard:
             if not self._is_open or self._connection.pragma("auto_vacuum") != INCREMENTAL:
                 return False
@@ -660,7 +663,8 @@ _MERGE = "INSERT INTO words(words, rank) VALUES ('merge', ?)"
 
 
 def _words_of(run: Run, chunks: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str, str]]:
-    """(rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and removing."""
+    """Return (rowid, name, headings, body) of chunks (rowid, headings, text), equal for adding and
+    removing."""
     name = words(run.named, run.tokeniser)
     for rowid, headings, text in chunks:
         joined = "\n".join(json.loads(headings))
@@ -671,12 +675,12 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)  # `json.dumps` would create one
 
 
 def _dump(texts: Sequence[str]) -> str:
-    """A list of texts as readable JSON."""
+    """Return a list of texts as readable JSON."""
     return _ENCODER.encode(texts)
 
 
 def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
-    """Short documents to commit together; a long one alone."""
+    """Yield short documents to commit together, and each long one alone."""
     group, chunks = list[_Incoming](), 0
     for document in documents:
         if group and (document.is_long or chunks + len(document.entry.chunks) > _TOGETHER):
@@ -689,14 +693,14 @@ def _groups(documents: Iterable[_Incoming]) -> Iterator[list[_Incoming]]:
 
 
 def _lock_folder(folder: Path) -> int:
-    """Return a descriptor that holds the lock of `folder`, which is created if missing."""
+    """Return a descriptor that holds the lock of `folder`. Create the folder if it is missing."""
     path = folder / LOCK
     try:
         make_private_folder(folder)
         descriptor = open_private(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError as error:
         raise storage_error(folder, error) from error
-    # The kernel releases its lock with the process, however that ends: nothing needs cleaning up.
+    # The kernel releases its lock with the process, however that ends, so nothing needs cleaning up.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
