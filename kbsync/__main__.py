@@ -22,6 +22,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     if given == ["--version"]:  # answered before any import
         sys.stdout.write(f"kbsync {version_and_revision()}\n")
         return 0
+    if sys.platform != "linux":  # a wheel installs anywhere
+        way = "on macOS and Windows, run it in a container: docs/platforms.md has the commands"
+        sys.stderr.write(f"kbsync: runs on Linux; {way}\n")
+        return 2
     if arguments is None:  # the process is only ours, and will hold keys
         from kbsync.permissions import keep_memory_private
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 REVISION = "kbsync/REVISION"
+ELSEWHERE = (
+    "kbsync runs on Linux; on macOS and Windows, run it in a container: docs/platforms.md has the commands"
+)
 
 
 def revision(root: Path) -> str:
@@ -31,6 +35,8 @@ class Revised(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Called before each build. `version` is "editable" for one that only points here."""
+        if sys.platform != "linux":
+            raise SystemExit(ELSEWHERE)
         root = Path(self.root)
         if version == "editable" or (root / REVISION).exists() or not (found := revision(root)):
             return

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import tomllib
+from pathlib import Path
 
+import pytest
+import yaml
+
+from kbsync.__main__ import main
+from kbsync.config.reader import load
 from tests.docs.pages import ROOT
+from tests.packaging.test_image import passes
+from tests.programs import needs
+from tests.share import long
+from tools import hatch_build
 from tools.packages import VERSIONS, platforms
 
 PAGE = (ROOT / "docs" / "platforms.md").read_text()
@@ -23,3 +35,48 @@ def test_older_platforms_that_fit_are_named_to_pip() -> None:
     assert named[:4] == ["--platform", "manylinux_2_28_aarch64", "--platform", "manylinux_2_27_aarch64"]
     assert "manylinux_2_17_aarch64" in named
     assert list(platforms("win_amd64")) == ["--platform", "win_amd64"]
+
+
+COMPOSE = ROOT / "docker" / "desktop.yaml"
+
+
+def test_an_installation_elsewhere_ends_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    hook = hatch_build.Revised(str(ROOT), {}, None, None, str(tmp_path), "wheel")  # type: ignore[arg-type]
+    for system in ("darwin", "win32"):
+        monkeypatch.setattr(sys, "platform", system)
+        with pytest.raises(SystemExit, match="run it in a container"):
+            hook.initialize("standard", {})
+        assert main(["status"]) == 2
+        assert capsys.readouterr().err == f"kbsync: {hatch_build.ELSEWHERE.removeprefix('kbsync ')}\n"
+
+
+@long
+@needs("check-jsonschema")
+def test_the_compose_file_for_them_is_one() -> None:
+    passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+def test_the_container_for_them_polls_and_is_reached_from_that_machine_only(tmp_path: Path) -> None:
+    service = yaml.safe_load(COMPOSE.read_text())["services"]["kbsync"]
+    config = load(ROOT / "docker" / "desktop.kbsync.yaml", {"HOME": str(tmp_path)})
+    [mirror] = config.mirrors
+    assert mirror.observer == "polling"
+    mounts = [mount.removesuffix(":ro").rpartition(":")[2] for mount in service["volumes"]]
+    assert mounts == [str(mirror.folder), "/var/lib/kbsync", "/etc/kbsync/config.yaml"]
+    assert str(config.state_dir).startswith("/var/lib/kbsync/")
+    port = service["command"][-1].rpartition(":")[2]
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+
+
+def test_the_page_names_the_variables_and_the_address() -> None:
+    text = COMPOSE.read_text()
+    assert all(f"{name}=" in PAGE for name in re.findall(r"\$\{(\w+):\?", text))
+    [port] = yaml.safe_load(text)["services"]["kbsync"]["ports"]
+    url = f"http://{port.rpartition(':')[0]}/mcp"
+    [block] = [json.loads(each) for each in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)]
+    assert block["servers"]["notes"]["url"] == url
+    assert f" {url} --header" in PAGE
+    assert "docker compose -f docker/desktop.yaml up" in PAGE
