@@ -1,4 +1,7 @@
-"""Every target type by its name in configs: a new one is a row here and a folder next to this file."""
+"""Lists every target type by its name in configs.
+
+A new type needs a row here and a folder next to this file.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +28,26 @@ ROWS = {
     "dify": "kbsync.targets.dify.config:DifyTargetConfig",
     "ragflow": "kbsync.targets.ragflow.config:RagflowTargetConfig",
 }
-"""Module and class of the config block, which has everything else: keys, checks, the target's class."""
+"""Module and class of each type's config block, which defines its keys and checks and opens the target."""
 
 WITH_DOCUMENT_SETTINGS = ("zhipu", "gptbots")
-"""Types whose block has `document_settings`: here, so that a config with `documents` loads no other block."""
+"""Types whose block has `document_settings`, listed here so that a config with `documents` loads no other
+block.
+"""
 
 
-# Weak: an account that no mirror uses any more is forgotten, and with it that its service was down.
+# Weak references: once no mirror uses an account, its state is dropped, including that its service was down.
 _accounts: WeakValueDictionary[tuple[str, str], Account] = WeakValueDictionary()
 
 
 def open_at_service(config: RemoteTargetConfig, surroundings: Surroundings) -> Target:
-    """Return the target of a config block; mirrors of one account share what they know of it in this
-    process.
+    """Return the target of a config block.
+
+    Mirrors with the same account share its limits and state in this process.
     """
     from kbsync.targets.http.limits import Account
 
-    # A digest, so that no key of this dictionary shows the secret in a traceback.
+    # A digest as the key, so that a traceback never shows the secret.
     key = config.base_url, hashlib.sha256(config.api_key.reveal().encode()).hexdigest()
     account = _accounts.get(key) or _accounts.setdefault(key, Account(time.monotonic))
     target: Target = _load(config.opens)(config, surroundings, account=account)
@@ -53,9 +59,9 @@ def _load(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-# Names and no imports: the config knows every type by this table, and no folder has to be loaded for that.
+# Names instead of imports, so that the config can list every type without loading its folder.
 class _Types(Mapping[str, Any]):
-    """The config classes by type, each loaded when it is asked for: a command reads the blocks it needs."""
+    """The config classes by type, each loaded on first use: a command loads only the blocks it needs."""
 
     def __getitem__(self, name: str) -> Any:
         return _load(ROWS[name])

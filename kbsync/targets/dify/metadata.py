@@ -1,7 +1,7 @@
 """Sends paths and tags of documents to Dify as metadata, by which its apps can filter.
 
-Metadata is optional: nothing here fails a document. Metadata of one document waits for others and goes with
-them in one request (api/controllers/service_api/dataset/metadata.py).
+Metadata is optional: a failure here never fails a document. One request carries the metadata of several
+documents (api/controllers/service_api/dataset/metadata.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ BATCH = 100
 """Maximum number of documents in one request."""
 
 MOST_WAITING = 1000
-"""Maximum number of documents whose metadata is waiting to be sent; beyond that, the oldest get none."""
+"""Maximum number of documents whose metadata is waiting to be sent; beyond that, kbsync drops the oldest
+metadata.
+"""
 
 PATIENCE = 15.0
 """Maximum delay of a poll, in seconds."""
@@ -34,7 +36,7 @@ PAUSE = 600.0
 
 
 class MetadataSender:
-    """The unsent metadata of the documents below `root`.
+    """Collects metadata of the documents below `root` and sends it in batches.
 
     `look`: returns the current base. `steady`: a monotonic clock in seconds.
     """
@@ -52,7 +54,7 @@ class MetadataSender:
         """Keep a document's metadata for sending."""
         with contextlib.suppress(OSError):
             values = metadata_of(document, prefix)
-            # A field has one value, and Dify no lists.
+            # A Dify field holds one value; there are no lists.
             self._waiting[remote_id] = {
                 name: ", ".join(value) if isinstance(value, list) else value for name, value in values.items()
             }
@@ -60,13 +62,15 @@ class MetadataSender:
             del self._waiting[next(iter(self._waiting))]
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Forget documents that will be deleted: a missing document makes Dify refuse the others in the
-        request."""
+        """Drop the unsent metadata of documents before their deletion.
+
+        Dify refuses a request that names a missing document.
+        """
         for one in ids:
             self._waiting.pop(one, None)
 
     async def send(self, dataset: Dataset | None) -> None:
-        """Send what is waiting, unless a request failed lately. Raises no `TargetError`."""
+        """Send the waiting metadata, unless a request failed recently. Raises no `TargetError`."""
         if dataset is None or dataset.fields is None:
             self._waiting.clear()
             return
@@ -92,16 +96,16 @@ class MetadataSender:
             values = [
                 {"id": fields[name], "name": name, "value": value}
                 for name, value in metadata.items()
-                if fields[name]  # somebody may have made it a number
+                if fields[name]  # somebody may have created the field as a number
             ]
-            if values:  # added to what a person has set meanwhile
+            if values:  # keeps the values that users have set
                 operations.append({"document_id": one, "metadata_list": values, "partial_update": True})
         if operations:
             path = f"{self._root}/documents/metadata"
             await self._client.ask("describe", "POST", path, json={"operation_data": operations})
 
     async def _field(self, name: str, known: Mapping[str, str]) -> str:
-        """Return the field with this name; creates it if it is missing."""
+        """Return the field with this name, creating it if it is missing."""
         known = {**known, **self._made}
         if name not in known:
             try:
@@ -109,7 +113,7 @@ class MetadataSender:
                 answer = await self._client.post("create-field", f"{self._root}/metadata", json=asked)
                 known = {name: require_shape("create-field", id_of(object_of(answer.body).get("id")))}
             except Rejected as error:
-                # Another mirror may have made it in this moment.
+                # Another mirror may have created it a moment ago.
                 known = {} if error.code == LIMITED else ((await self._read_dataset()).fields or {})
                 if name not in known:
                     raise

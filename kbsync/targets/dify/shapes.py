@@ -1,8 +1,9 @@
-"""The service's responses as values, and its errors as ours. Pure.
+"""Parses Dify's responses and classifies its errors, without I/O.
 
-Unknown fields are ignored; anything of another shape is None. An error is `{"code", "message", "status"}`
-(api/libs/external_api.py). One code stands for many things there, so the words decide: every refusal of a
-plan is `forbidden`, every wrong field and refused file is `invalid_param`, often without a message.
+Parsers ignore unknown fields and return None for an unexpected shape. An error is `{"code", "message",
+"status"}` (api/libs/external_api.py). Dify uses one code for many errors, so the rules check the message
+first: every plan limit is `forbidden`, and every wrong field or refused file is `invalid_param`, often
+without a message.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ from kbsync.targets.http.rules import (
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A knowledge base. `doc_form`: how its documents are cut, "" before the first.
+    """A knowledge base.
 
-    `runtime`: "" if Dify itself cuts uploaded files; otherwise what handles documents, such as
-    `rag_pipeline`. `retrieval`: its search settings, as in a request. `fields`: the fields of the documents'
-    metadata by name; None at a version without metadata.
+    `doc_form`: how Dify splits its documents; "" before the first one. `runtime`: "" if Dify itself splits
+    uploaded files; otherwise the component that does, such as `rag_pipeline`. `retrieval`: its search
+    settings, as in a request. `fields`: the fields of the documents' metadata by name; None at a version
+    without metadata.
     """
 
     card: BaseCard
@@ -91,7 +93,7 @@ def dataset_of(body: Any) -> Dataset | None:
 
 
 def _fields(value: object) -> Mapping[str, str] | None:
-    """By `DatasetDocMetadataResponse`."""
+    """Return the metadata fields by name (`DatasetDocMetadataResponse`)."""
     if not isinstance(value, list):
         return None
     return {
@@ -101,7 +103,9 @@ def _fields(value: object) -> Mapping[str, str] | None:
 
 
 def _runtime(payload: Mapping[str, Any]) -> str:
-    """api/models/enums.py, `DatasetRuntimeMode`; versions before pipelines don't have it."""
+    """Return the base's runtime (`DatasetRuntimeMode` in api/models/enums.py); versions before pipelines have
+    none.
+    """
     mode = printable(text_of(payload.get("runtime_mode")))[:40]
     if mode not in ("", "general"):
         return mode
@@ -113,7 +117,7 @@ _RETRIEVAL += ["score_threshold_enabled", "score_threshold"]
 
 
 def _retrieval(value: object, technique: str) -> Mapping[str, Any]:
-    """Return the fields of a search; the defaults if the base has none
+    """Return the base's search settings, or Dify's defaults if it has none
     (api/services/hit_testing_service.py).
     """
     method = "keyword_search" if technique == "economy" else "semantic_search"
@@ -129,7 +133,7 @@ def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def page_of(body: Any) -> ListPage[DocumentRow] | None:
-    """A page of documents."""
+    """Return a page of the list of documents."""
     return page_in(object_of(body).get("data"), object_of(body).get("total"), document_of)
 
 
@@ -159,7 +163,8 @@ def status_of(payload: Mapping[str, Any]) -> DocStatus:
             return DocStatus(DocState.FAILED, _HIDDEN.format("archived"), "archived", is_final=True)
         case "completed" if payload.get("enabled") is False:
             return DocStatus(DocState.FAILED, _HIDDEN.format("disabled"), "disabled", is_final=True)
-        # Dify calls completed what it found no passage in. Lists tell words, details segments.
+        # Dify reports a document without passages as completed. Lists have its word count, details its
+        # segment count.
         case "completed" if 0 in (
             count_of(payload.get("word_count")),
             count_of(payload.get("segment_count")),
@@ -179,7 +184,7 @@ def matches_of(body: Any) -> tuple[Match, ...] | None:
 
 def _match(record: Mapping[str, Any]) -> tuple[object, Passage]:
     segment = object_of(record.get("segment"))
-    # Questions and answers are two fields of one piece.
+    # A question-and-answer segment has its text in two fields.
     text = "\n".join(filter(None, (text_of(segment.get("content")), text_of(segment.get("answer")))))
     return segment.get("document_id"), Passage(text, score=number(record.get("score")) or 0.0)
 
@@ -214,7 +219,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
         is_error=is_error,
         is_of_document=answer.op in _TAKES_DOCUMENTS,
     )
-    # The status in the body is Dify's own, whatever HTTP says.
+    # The status in the body is Dify's own; the HTTP status may be a proxy's.
     case = replace(case, status=status) if is_error else case
     return classify(case, RULES, partial(describe_answer, sentences=SENTENCES))
 
@@ -228,47 +233,47 @@ _KEY_HINT = "set api_key to a key from Knowledge > Service API in Dify"
 _ACCESS_HINT = "check in Dify that the key's workspace may use it and that its API access is on"
 
 RULES: tuple[ErrorRule, ...] = (
-    # Uploads share the plan's requests (wraps.py): metadata that is refused must not slow them down.
+    # Uploads share the plan's request limit (wraps.py): a refused metadata request must not slow them down.
     ErrorRule(Rejected, call=_OF_METADATA, when=_limits, as_code=LIMITED),
-    # The answer to a deletion has no body.
+    # A successful deletion has an empty response body.
     ErrorRule(None, call={"delete", "delete-base"}, status={204}, reported=False),
-    # It may have been done before it failed.
+    # The server may have done the work before it failed.
     ErrorRule(Unsure, status=SERVER_ERROR, reported=True),
-    # Words of a model's vendor that pass through: an empty account, also under 429.
+    # Dify passes on the model vendor's message: an empty account, also under 429.
     ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint=_PLAN_HINT),
-    # api/controllers/service_api/wraps.py; it says forbidden of a rate limit of the plan, too.
+    # The plan's rate limit is `forbidden`, too (api/controllers/service_api/wraps.py).
     ErrorRule(Unavailable, words=_RATE, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
     # RFC 6585.
     ErrorRule(Unavailable, status={429}, reported=True, as_code=LIMITED, is_rate_limit=True, pause=_A_MINUTE),
-    # Busy, in whatever words.
+    # Any other message that the server is busy.
     ErrorRule(Unavailable, words=BUSY, reported=True, is_rate_limit=True),
-    # Full: forbidden is said of it as well.
+    # The plan's space is used up: also `forbidden`.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, reported=True, halt="quota", hint=FULL_HINT),
-    # Every refusal of a plan is forbidden or invalid_param: the words tell.
+    # Any other plan limit is `forbidden` or `invalid_param`; the message tells them apart.
     ErrorRule(Halted, words=_PLAN, reported=True, halt="quota", hint=_PLAN_HINT),
     # The model provider's quota.
     ErrorRule(Halted, code={"provider_quota_exceeded"}, halt="quota", hint=_PLAN_HINT),
     # The key.
     ErrorRule(Halted, code={"unauthorized"}, halt="credentials", hint=_KEY_HINT),
-    # Dify looks for the base before it looks for anything in it.
+    # Dify checks that the base exists before it looks for anything in it.
     ErrorRule(Halted, code=_NOT_FOUND, words=_NO_DATASET, halt="knowledge-base-missing", hint=NO_BASE_HINT),
     # Document not found, Document Not Exists.
     ErrorRule(Rejected, code={"not_found"}, words=_NO_DOCUMENT, as_code=GONE),
-    # A route: nothing of Dify's is at this address.
+    # An unknown route: this URL doesn't belong to Dify.
     ErrorRule(NotOffered, code={"not_found"}, hint=NO_CALL_HINT, as_code="404"),
-    # The API of the workspace is switched off.
+    # The workspace's API is switched off.
     ErrorRule(Halted, code={"forbidden"}, words=_API_ACCESS, halt="credentials", hint=_ACCESS_HINT),
-    # It may be said of one document.
+    # Dify may say this about a single document.
     ErrorRule(Rejected, code={"forbidden"}, when=lambda case: case.is_of_document, may_pass=True),
-    # No document was asked about.
+    # The request wasn't about a document.
     ErrorRule(Halted, code={"forbidden"}, halt="credentials", hint=_ACCESS_HINT),
-    # It is at work, or the model's vendor failed.
+    # Dify is still working on the document, or the model's vendor failed.
     ErrorRule(Unavailable, code={"document_indexing", "dataset_not_initialized", "completion_request_error"}),
-    # Of `kb create`.
+    # Only `kb create` gets this.
     ErrorRule(NameTaken, code={"dataset_name_duplicate"}),
-    # The document: api/controllers/service_api/app/error.py.
+    # The document is to blame (api/controllers/service_api/app/error.py).
     ErrorRule(Rejected, code={"file_too_large", "unsupported_file_type", "archived_document_immutable"}),
-    # Any other code is a refusal, whatever HTTP says.
+    # Any other code is a refusal, whatever the HTTP status.
     ErrorRule(Rejected, reported=True),
 )
 """Dify uses one code for many errors, so most rules check the words first."""
@@ -289,4 +294,4 @@ SENTENCES = {
     "provider_quota_exceeded": "the model provider's quota is used up",
     "completion_request_error": "the model provider failed",
 }
-"""The known codes with their meaning."""
+"""A sentence for each known code."""

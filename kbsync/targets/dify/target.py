@@ -3,7 +3,7 @@
 Dify can update a document in place, but removes its old text from the index first, and the text stays out if
 the new one fails (api/tasks/document_indexing_update_task.py). So a changed file becomes a new document, and
 the old one is deleted once the new one is searchable. Metadata needs a separate request, and would be missing
-after a crash between the two: so the name proves what a document is, and metadata is only for filters.
+after a crash between the two: so a document's name identifies it, and metadata is only for filters.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Its paths, and what this process knows about its documents."""
+        """Set the API paths and the caches of this process."""
         self._root = f"/datasets/{quote(self._config.dataset_id, safe='')}"
         self._dataset: Dataset | None = None
         ahead = self._config.concurrency // 2 + 1
@@ -87,15 +87,15 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it, with the settings that its base lacks."""
+        """Send a document, and with it the settings that an unused base lacks."""
         dataset = self._dataset or await self._read_dataset()
         cut = {"doc_form": dataset.doc_form} if dataset.doc_form else {}
-        # Versions that do not look at the base itself want its technique told.
+        # Some versions require the base's indexing technique in the request.
         return await self._send(document, {**cut, **dataset.card.settings})
 
     async def _send(self, document: Outgoing, fields: Mapping[str, object]) -> Accepted:
-        # Unless told so, Dify puts a document of a name in use in place of that one, whoever's it is, and
-        # takes its text out of the index at once (api/tasks/duplicate_document_indexing_task.py).
+        # By default Dify replaces any document with the same name, even one that kbsync didn't upload, and
+        # removes its text from the index at once (api/tasks/duplicate_document_indexing_task.py).
         data = json.dumps({"duplicate": False, **fields})
         part = FilePart("file", document.name, document.body)
         try:
@@ -109,7 +109,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
             if not missing_setting or missing_setting in fields:
                 raise
             if missing_setting == "process_rule" and fields.get("doc_form") == "hierarchical_model":
-                # The automatic rule has such a base call completed what it made no passage of.
+                # With the automatic rule, such a base reports documents without a passage as completed.
                 advice = "the knowledge base has no rule for it; add one document in Dify's console first"
                 raise Rejected(f"{error.reason}; {advice}", code=error.code) from error
             return await self._send(document, {**fields, missing_setting: REQUIRED_SETTINGS[missing_setting]})
@@ -124,24 +124,24 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         return Rejected(error.reason, code=error.code, may_pass=True)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Poll new documents soon, and together, so that they get their metadata."""
+        """Poll new documents soon and together, because metadata can be sent only after the upload."""
         states = await super()._states(ids)
         await self._metadata.send(self._dataset)
         return states
 
     async def row(self, remote_id: str) -> DocumentRow | None:
-        """Return its detail."""
+        """Return a document with its details."""
         params = {"metadata": "without"}
         answer = await self._client.ask("detail", "GET", self._path(remote_id), params=params)
         return shapes.document_of(answer.body)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete it, and drop its unsent metadata."""
+        """Delete a document, and drop its unsent metadata."""
         self._metadata.forget((remote_id,))
         await self._client.ask("delete", "DELETE", self._path(remote_id))
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Return one page of the documents whose names contain this."""
+        """Return one page of the documents whose names contain `name`."""
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def digest(self, remote_id: str) -> str | None:
@@ -149,13 +149,13 @@ class DifyTarget(ServiceTarget[DocumentRow]):
         try:
             answer = await self._client.ask("file", "GET", f"{self._path(remote_id)}/upload-file")
             url = text_of(object_of(answer.body).get("url"))
-            # An installation without FILES_URL tells the path alone (`get_signed_file_url`).
+            # An installation without FILES_URL returns only the path (`get_signed_file_url`).
             return await self._digest_at(urljoin(self._config.base_url, url)) if url else None
-        except (Rejected, ValueError):  # an address may be none
+        except (Rejected, ValueError):  # the address may be invalid
             return None
 
     async def page(self, number: int, size: int, word: str = "") -> ListPage[DocumentRow]:
-        """Newest first."""
+        """Return a page of the list, newest documents first."""
         params = {"page": str(number), "limit": str(size)} | ({"keyword": word} if word else {})
         answer = await self._client.ask("list", "GET", f"{self._root}/documents", params=params)
         return require_shape("list", shapes.page_of(answer.body))
@@ -166,7 +166,7 @@ class DifyTarget(ServiceTarget[DocumentRow]):
     # -- searches
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Search as the base is configured."""
+        """Search with the base's own search settings."""
         dataset = self._dataset or await self._read_dataset()
         text, retrieval = query.text.strip()[:LONGEST_QUERY], {**dataset.retrieval, "top_k": MOST_PASSAGES}
         body = {"query": text, "retrieval_model": retrieval}

@@ -28,12 +28,12 @@ CHUNK = 64 * 1024
 JSON = "application/json"
 
 Take = Callable[[int], Awaitable[None]]
-"""Waits until this many bytes may be sent."""
+"""Waits until that many bytes may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file in a form: the field's name, the file's name, its bytes."""
+    """A file in a multipart form: the field's name, the file's name and its bytes."""
 
     name: str
     filename: str
@@ -67,7 +67,7 @@ class RequestBody(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        """Return the next piece when it may be sent."""
+        """Wait until the next piece may be sent, then return it."""
         piece = next(self._pieces, None)
         if piece is None:
             raise StopAsyncIteration
@@ -78,13 +78,16 @@ class RequestBody(httpx.AsyncByteStream):
 
 
 def json_text(value: Any) -> bytes:
-    """JSON as bytes. A lone surrogate, which odd file names contain, becomes a question mark."""
+    """Return JSON as bytes.
+
+    Replaces lone surrogates, which occur in undecodable file names, with question marks.
+    """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8", "replace")
 
 
 def json_body(text: bytes) -> RequestBody:
-    """A body of finished JSON."""
+    """Return a request body for encoded JSON."""
     return RequestBody(JSON, len(text), [text], ExitStack())
 
 
@@ -104,7 +107,7 @@ def form_body(fields: Mapping[str, str], part: FilePart) -> RequestBody:
 
 
 def file_body(body: Body, content_type: str = "application/octet-stream") -> RequestBody:
-    """Return the bytes of one file and nothing else. Raises `BodyMissingError`."""
+    """Return a request body with the bytes of one file and nothing else. Raises `BodyMissingError`."""
     with ExitStack() as files:
         file = files.enter_context(MeasuredFile(body))
         return RequestBody(content_type, file.size, iter(file.read, b""), files.pop_all())
@@ -123,7 +126,7 @@ def json_with_files(pieces: Sequence[bytes | Body]) -> RequestBody:
 
 
 def base64_size(size: int) -> int:
-    """Return the size of `size` bytes in base64."""
+    """Return the base64 length of `size` bytes."""
     return 4 * -(-size // 3)
 
 
@@ -131,7 +134,7 @@ class MeasuredFile:
     """A document opened for sending: it has exactly the measured length, or raises an error (promise 8).
 
     Raises `BodyMissingError` if it can't be opened. httpx uses `seek` and `tell` to find a file's length;
-    they report the length that was hashed, not the current one.
+    they report the length of the hashed bytes, not the file's current one.
     """
 
     def __init__(self, body: Body) -> None:
@@ -148,11 +151,11 @@ class MeasuredFile:
         self._file.close()
 
     def tell(self) -> int:
-        """The current position."""
+        """Return the current position."""
         return self.size - self._left
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Do nothing: httpx only asks for the end, and returns to the start before it reads."""
+        """Do nothing: httpx seeks only to the end, and back to the start before it reads."""
         return self.size if whence == os.SEEK_END else offset
 
     def read(self, most: int = CHUNK) -> bytes:
@@ -180,7 +183,7 @@ def _write_parts(parts: Sequence[bytes | MeasuredFile]) -> Iterator[bytes]:
 
 
 def _base64(file: MeasuredFile) -> Iterator[bytes]:
-    """Base64 of everything: three bytes become four, however the pieces are split."""
+    """Yield the base64 text of all pieces as one stream, wherever the pieces are split."""
     rest = b""
     while piece := file.read():
         whole = rest + piece
@@ -191,7 +194,9 @@ def _base64(file: MeasuredFile) -> Iterator[bytes]:
 
 
 def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
-    """Return the same bytes in pieces of `chunk` and a last one: each piece costs a write to the network."""
+    """Yield the same bytes in pieces of `chunk`, the last one shorter: each piece costs a write to the
+    network.
+    """
     rest = bytearray()
     for piece in pieces:
         rest += piece
@@ -205,8 +210,8 @@ def _join_pieces(pieces: Iterator[bytes], chunk: int) -> Iterator[bytes]:
 async def response_pieces(response: httpx.Response, most: int) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of a response. Raises `TooLargeError` for more than `most` bytes.
 
-    Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may be a
-    bomb.
+    Raises `CompressedError` for a compressed response, which kbsync didn't request: a few bytes may unpack to
+    gigabytes.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity"):

@@ -1,7 +1,7 @@
-"""Sends requests to a target, within its limits, and with one clear outcome for each call.
+"""Sends requests to a target within its limits, and gives each call one clear outcome.
 
 A request passes through `Client._request` once: it waits at the gate, is sent, and its response is
-classified. Only `ask` repeats a request, because only there a repetition is harmless (ADR 13).
+classified. Only `ask` retries, because only its requests are safe to repeat (ADR 13).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ REDIRECTS, DOWNLOAD_REDIRECTS = 3, 5
 _LATER = (408, 425, 429)
 
 PATIENCE = 2.0
-"""Seconds: if a target requests a longer pause, the call isn't retried now."""
+"""Seconds. If the target requests a longer pause, the call fails instead of waiting for a retry."""
 
 A_SECOND = 1.0
 """The part of a second that a `Date` header omits (RFC 9110, 6.6.1)."""
@@ -81,17 +81,17 @@ _NAME_OF_SECRET = re.compile("auth|key|token|secret", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 
 HANGING = 0.5
-"""Share of the available time: a request that waited longer than that counts as unanswered."""
+"""Share of the available time after which a request without a response counts against the target."""
 
 UNANSWERED = 10.0
-"""Seconds: a request cancelled after waiting this long counts as unanswered."""
+"""Seconds after which a cancelled request without a response counts against the target."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """A caller waits for `seconds`, until `deadline`."""
+    """The time that a caller is willing to wait: `seconds`, until `deadline`."""
 
     seconds: float
     deadline: asyncio.Timeout
@@ -102,16 +102,18 @@ _PATIENCE: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 @dataclass(slots=True)
 class ClockSkew:
-    """`apart`: seconds by which the target's clock was ahead of ours at its last response; None before
-    one."""
+    """How far the target's clock is off.
+
+    `apart`: the seconds by which it was ahead of ours at the last response; None before the first.
+    """
 
     apart: float | None = None
 
     def learn(self, at: float | None, sent_at: float, heard_at: float, *, leaves_out: float = 0.0) -> None:
-        """Record a response dated `at`, received between sending and hearing: only a difference beyond that
-        interval counts.
+        """Record the date of a response.
 
-        So a slow upload never looks like a clock difference. All times are in epoch seconds.
+        Only a date outside of the interval between sending and receiving counts, so a slow upload never looks
+        like a clock difference. All times are in epoch seconds.
         """
         if at is not None:
             self.apart = max(0.0, at - heard_at) + min(0.0, at + leaves_out - sent_at)
@@ -130,8 +132,10 @@ class ClientOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One call. `body` makes the bytes to send again for each try. `is_repeatable`: repeating it is
-    harmless."""
+    """One call.
+
+    `body` makes the request body anew for each try. `is_repeatable`: the call is safe to repeat.
+    """
 
     op: str
     method: str
@@ -142,9 +146,9 @@ class HttpCall:
 
 
 class Client:
-    """The connection to one target.
+    """Sends the requests to one target.
 
-    `headers` returns the headers with the key, for each request. `classify_answer` is the vendor's.
+    `headers` returns the headers with the key for each request. `classify_answer` is the vendor's classifier.
     `steady` and `wall` are clocks in seconds, `sleep` waits by `steady`. `account`: shared with the other
     clients of the account. `skew`: how far the target's clock is off, which `classify_answer` may know
     better. Raises `UsageError` if the endpoint can't be used.
@@ -184,11 +188,11 @@ class Client:
         self._unhurried: Callable[[], Awaitable[None]] | None = None
         self._base, trust = connection.origin(endpoint), connection.trusted(endpoint)
         proxy = ""
-        with suppress(connection.UnusableProxyError):  # it is told by the request that would go through it
+        with suppress(connection.UnusableProxyError):  # the request that needs the proxy reports this error
             proxy = connection.proxy_host(endpoint, trust)
         self._proxy_note = f" (through the proxy {proxy})" if proxy and transport is None else ""
         self._http = connection.connections(endpoint, trust, transport)
-        # Signed addresses lead to other hosts: they share no connection and no header with the target.
+        # Signed URLs lead to other hosts, so they share no connection and no header with the target.
         self._downloads = connection.connections(endpoint, trust, transport)
         self._download_slots = asyncio.Semaphore(max(1, endpoint.concurrency))
 
@@ -200,8 +204,9 @@ class Client:
         return slow
 
     def at(self, address: str, classify_answer: AnswerClassifier) -> Client:
-        """Return a client with the same gate, breaker and connections, for another path of the host whose
-        responses `classify_answer` classifies."""
+        """Return a client for another path of the host, with its own `classify_answer` and the same gate,
+        breaker and connections.
+        """
         other = copy(self)
         other._base, other.classify_answer = httpx.URL(address), classify_answer
         return other
@@ -214,8 +219,7 @@ class Client:
     async def ask(
         self, op: str, method: str, path: str, *, params: Mapping[str, str] | None = None, json: Any = None
     ) -> HttpAnswer:
-        """Send an idempotent call, with at most `TRIES` tries. Raises `Unavailable`, `Rejected` or
-        `Halted`."""
+        """Send an idempotent call, at most `TRIES` times. Raises `Unavailable`, `Rejected` or `Halted`."""
         body = None if json is None else partial(json_body, json_text(json))
         call = HttpCall(op, method, path, body, params, is_repeatable=True)
         retrying = AsyncRetrying(
@@ -231,11 +235,10 @@ class Client:
 
     @asynccontextmanager
     async def soon(self, op: str, seconds: float) -> AsyncGenerator[None, None]:
-        """Yield a context for a waiting user: requests inside respond within `seconds`, including pauses and
-        retries.
+        """Limit requests inside the context to `seconds`, including pauses and retries, because a user waits.
 
-        Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A cancelled request
-        counts as a failure of the target: otherwise each search would wait for a hanging target.
+        Raises `Unavailable` otherwise, and at once if the target requests a longer pause. A request cancelled
+        by the limit counts as a failure of the target: otherwise each search would wait for a hanging target.
         """
         if (rest := self.gate.rest) > seconds:
             reason = f"{op}: {self.host} gets no requests for {math.ceil(rest)} s"
@@ -251,30 +254,30 @@ class Client:
             raise Unavailable(f"{op}: {self.host} did not answer within {seconds:g} s", code="late") from None
 
     async def send(self, op: str, path: str, *, fields: Mapping[str, str], file: FilePart) -> HttpAnswer:
-        """POST a form with one file, once, without retries.
+        """POST a form with one file, without retries.
 
         Raises `Unavailable` only if nothing can have been stored, otherwise `Unsure`; `Rejected` or `Halted`
         by the classifier, and `Rejected` for a name that isn't valid text.
         """
-        # Checked before its turn comes: httpx would raise in the middle of building the form.
+        # Check it before the request waits: httpx would raise in the middle of building the form.
         if any("\ud800" <= character <= "\udfff" for character in file.filename):
             raise Rejected(f"{op}: a name with bytes that are not UTF-8 cannot be sent; rename the file")
         return await self.deliver(op, "POST", path, partial(form_body, fields, file))
 
     async def post(self, op: str, path: str, *, json: Any) -> HttpAnswer:
-        """POST JSON once, for an effect that must not be repeated; errors as in `send`."""
+        """POST JSON without retries, for a call that is unsafe to repeat. Errors as in `send`."""
         return await self.deliver(op, "POST", path, partial(json_body, json_text(json)))
 
     async def deliver(self, op: str, method: str, path: str, body: Callable[[], RequestBody]) -> HttpAnswer:
-        """Send a body once, made when its turn comes; errors as in `send`."""
+        """Send a body without retries, made only when the request may start. Errors as in `send`."""
         return _answer_or_raise(await self._request(HttpCall(op, method, path, body)))
 
     async def stream(self, op: str, path: str, *, json: Any) -> AsyncGenerator[bytes | HttpAnswer, None]:
-        """POST JSON once; yield the bytes of an event stream as they arrive, or one whole response if it
-        isn't a stream.
+        """POST JSON without retries; yield the bytes of an event stream as they arrive, or the whole response
+        if it isn't a stream.
 
-        Close it if you leave early. Errors as in `send`, even if the connection breaks in the middle. Each
-        wait for bytes is limited, and so is their number.
+        Close the iterator if you leave early. Errors as in `send`, even if the connection breaks in the
+        middle. Limits each wait for bytes and the number of bytes.
         """
         if (rest := self.breaker.rest) is not None:
             raise self._refuse(rest).error
@@ -295,16 +298,16 @@ class Client:
                         outcome = _outcome_kind(piece)
                         yield _answer_or_raise(piece)
         finally:
-            self.breaker.withdraw(number)  # if nothing came of it
+            self.breaker.withdraw(number)  # if no bytes arrived
             self.meter.answered(op, outcome, self._steady() - begun)
             self.gate.leave()
 
     async def read(self, url: str, *, most: int) -> AsyncGenerator[bytes, None]:
-        """Read at most `most` bytes from a foreign http(s) URL, without credentials; close it if you leave
-        early.
+        """Read at most `most` bytes from a foreign http(s) URL, without credentials.
 
-        Raises `Unavailable`, or `Rejected` with code `404`, `403` and the like or `too-large`. It ignores the
-        target's limits and doesn't count towards them, but at most `concurrency` run at a time.
+        Close the iterator if you leave early. Raises `Unavailable`, or `Rejected` with code `too-large` or
+        the HTTP status, such as `404`. Downloads don't count towards the target's limits, but at most
+        `concurrency` run at a time.
         """
         if self._unhurried is not None:
             await self._unhurried()
@@ -320,10 +323,10 @@ class Client:
         await self._downloads.aclose()
 
     async def _request(self, call: HttpCall) -> HttpAnswer | FailedRequest:
-        """Send one request when its turn comes, or refuse it while the target is down."""
+        """Wait for the gate and send one request; refuse it while the target is down."""
         if self._unhurried is not None:
             await self._unhurried()
-        # Asked before the gate, so that no queue forms for a target that is down, and again behind it: the
+        # Check before the gate, so that no queue forms for a target that is down. Check again behind it: the
         # target may have gone down meanwhile, and only one call at a time probes it.
         if (rest := self.breaker.rest) is not None:
             return self._refuse(rest)
@@ -338,7 +341,7 @@ class Client:
             except BaseException as error:
                 self._record_cancelled(call, number, error, asked_at)
                 raise
-            # only what may be stored counts as uploaded; questions have bodies, too
+            # only data to store counts as uploaded; the bodies of queries don't
             uploaded = 0 if call.is_repeatable else sent_bytes
             self.meter.answered(call.op, _outcome_kind(outcome), self._steady() - begun, uploaded)
             self._learn(outcome, burst, number)
@@ -353,8 +356,10 @@ class Client:
         return FailedRequest(Unavailable(reason, retry_after=rest, untried=True), Sign.NONE)
 
     def _record_cancelled(self, call: HttpCall, number: int, error: BaseException, asked_at: float) -> None:
-        """Record a cancelled request, or an error of ours. It says only that the target made somebody
-        wait."""
+        """Record a request that was cancelled or failed in our own code.
+
+        It counts against the target only if somebody waited for the target.
+        """
         patience, waited = _PATIENCE.get(), asyncio.get_running_loop().time() - asked_at
         is_cancelled = isinstance(error, asyncio.CancelledError)
         if patience is not None and is_cancelled and patience.deadline.expired():
@@ -369,7 +374,7 @@ class Client:
         self.breaker.withdraw(number)
 
     def _learn(self, outcome: HttpAnswer | FailedRequest, burst: int, number: int) -> None:
-        """Adjust the pace of later requests to a request's outcome."""
+        """Adjust the breaker and the pace of later requests to a request's outcome."""
         match outcome:
             case FailedRequest(error=error, sign=Sign.DOWN, retry_after=retry_after):
                 self.breaker.failed(number, error.reason, retry_after)
@@ -383,7 +388,7 @@ class Client:
                 self.gate.succeeded(burst)
 
     async def _exchange(self, call: HttpCall) -> tuple[HttpAnswer | FailedRequest, int]:
-        """Send it once and read the response; also return how many bytes of its body were sent.
+        """Send a request once and read its response; also return how many bytes of its body were sent.
 
         Errors of `headers` and `classify_answer` pass through.
         """
@@ -395,13 +400,14 @@ class Client:
         try:
             async with asyncio.timeout(self._timeouts.whole) as deadline:
                 if call.body is not None:
-                    # Made only now: while it waited at the gate its file took no descriptor.
+                    # Make the body only now, so that a request waiting at the gate keeps no file open.
                     body = call.body()
                     _extend(deadline, body.size / SLOW_LINE)
                     body.start(partial(self._wait_to_send, deadline), self._upload_pace.chunk(CHUNK))
                 answer = await self._fetch(call, self._build_request(call, headers, body, trace))
         except TRANSPORT_ERRORS as error:
-            # An upload that may have arrived is unsure and looked for, never sent again (promise 3).
+            # The outcome of an upload that may have arrived is unsure: the engine looks for it instead of
+            # sending it again (promise 3).
             may_have_arrived = not call.is_repeatable and trace.may_have_arrived(error)
             outcome = self._failed_request(call, error, may_have_arrived=may_have_arrived)
         finally:
@@ -410,7 +416,7 @@ class Client:
         if answer is not None:
             outcome = self._outcome_of(call, answer, headers)
         sent_bytes = body.sent if body is not None else 0
-        log_debug(  # without the path and its parameters, which may hold what is private
+        log_debug(  # without the path and its parameters, which may be private
             "request.ended",
             call=call.op,
             host=self.host,
@@ -425,16 +431,16 @@ class Client:
     async def _stream_pieces(
         self, call: HttpCall
     ) -> AsyncGenerator[bytes | HttpAnswer | FailedRequest, None]:
-        """Yield its bytes as they arrive; a response that isn't an event stream comes whole and classified.
+        """Yield the bytes of an event stream as they arrive.
 
-        The first bytes decide: no line of an event begins like JSON or a page. A stream of JSON lines is
-        recognised by its type.
+        If the response isn't one, read and classify it whole. The first bytes decide: no event line begins
+        like JSON or a web page. The content type identifies a stream of JSON lines.
         """
         assert call.body is not None
         headers = {**_check_headers(call.op, self._headers()), "Accept": "text/event-stream"}
         trace, sent_at = SendTrace(), self._wall()
         try:
-            # Our own limit on bytes a second is for documents; a question is short.
+            # The byte rate limit is for documents; a question is short.
             request = self._build_request(call, headers, call.body(), trace)
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
             held, is_stream, kind = b"", False, response.headers.get("content-type", "").lower()
@@ -460,7 +466,7 @@ class Client:
         return failed_request(beginning, error, self._timeouts, may_have_arrived=may_have_arrived)
 
     async def _wait_to_send(self, deadline: asyncio.Timeout, size: int) -> None:
-        """Wait for our own byte rate limit, which doesn't count against the target."""
+        """Wait for our own byte rate limit; this wait doesn't count against the target."""
         rest = self._upload_pace.claim(size)
         if rest > 0:
             _extend(deadline, rest)
@@ -482,8 +488,10 @@ class Client:
         )
 
     async def _fetch(self, call: HttpCall, request: httpx.Request) -> HttpAnswer:
-        """Return the response. Follows redirects of a GET within the target's origin, where the key may be
-        sent."""
+        """Return the response.
+
+        Follows redirects of a GET only within the target's origin, because the key must not go elsewhere.
+        """
         for redirects in range(REDIRECTS + 1):
             sent_at = self._wall()
             response = await self._http.send(request, stream=True, auth=connection.NO_AUTH)
@@ -503,7 +511,7 @@ class Client:
     def _read_answer(
         self, call: HttpCall, response: httpx.Response, content: bytes, sent_at: float
     ) -> HttpAnswer:
-        # Only what is shown is redacted: a key may be a word that names and texts have in them, too.
+        # Redact only texts for messages: a key may be a word that also occurs in names and documents.
         beginning = content[: 8 * EXCERPT].decode("utf-8", "replace")
         answer = HttpAnswer(
             op=call.op,
@@ -518,12 +526,14 @@ class Client:
         return answer
 
     def redact(self, text: str) -> str:
-        """Return the target's message, safe to show and store: without the key, which it may quote."""
+        """Return a message of the target without the key, which it may quote, so that it is safe to show and
+        store.
+        """
         return _redact(text, self._headers())
 
     @contextmanager
     def redacting(self) -> Iterator[None]:
-        """Remove the key from errors raised inside, which quote the target."""
+        """Remove the key from errors raised inside the context, which may quote the target."""
         try:
             yield
         except TargetError as error:
@@ -537,13 +547,14 @@ class Client:
     def _outcome_of(
         self, call: HttpCall, answer: HttpAnswer, headers: Mapping[str, str]
     ) -> HttpAnswer | FailedRequest:
-        # A redirect says nothing of the vendor's: some gateway sent it, and the work was hardly done there.
+        # A redirect comes from a gateway and says nothing about the vendor; the request was hardly carried
+        # out.
         is_redirect = 300 <= answer.status < 400
         error = _without_key(by_status(answer) if is_redirect else self.classify_answer(answer), headers)
         if error is None:
             return answer
         retry_after = answer.retry_after
-        if isinstance(error, Unsure) and call.is_repeatable:  # asking again does no harm: nothing is unsure
+        if isinstance(error, Unsure) and call.is_repeatable:  # a repeatable call is never unsure
             error = Unavailable(error.reason, code=error.code, retry_after=retry_after)
         if not isinstance(error, Unavailable | Unsure):
             return FailedRequest(error, Sign.UP, retry_after=retry_after)
@@ -551,11 +562,11 @@ class Client:
         if isinstance(error, Unavailable):
             if error.retry_after is None:
                 error.retry_after = retry_after
-            # 429 may also mean an empty account: then the classifier gave no `Unavailable`
+            # 429 may also mean an empty account, for which the classifier doesn't return `Unavailable`
             if answer.status == 429 or error.is_rate_limit:
                 sign = Sign.BUSY
         pause = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
-        # A target that asked for fewer requests gets none at once; nor one that wants a longer pause.
+        # Don't retry at once if the target asked for fewer requests or for a longer pause.
         again = not is_redirect and sign is not Sign.BUSY and pause <= PATIENCE
         return FailedRequest(error, sign, again, retry_after)
 
@@ -584,7 +595,9 @@ def _extend(deadline: asyncio.Timeout, seconds: float) -> None:
 
 
 def _check_headers(op: str, headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers if they can be sent; errors of httpx and h11 would quote the key."""
+    """Return the headers; raise an error of ours if they can't be sent, because those of httpx and h11 would
+    quote the key.
+    """
     for name, value in headers.items():
         if not fits_header(value):
             raise Halted(
@@ -600,7 +613,7 @@ def _redact(text: str, headers: Mapping[str, str]) -> str:
     for name, value in headers.items():
         secret = value.rpartition(" ")[2]
         if _NAME_OF_SECRET.search(name) and secret[:_SHORTEST_SECRET] in text:
-            # its beginnings as well, the longest first: a text that is quoted may end in the middle of it
+            # also beginnings of the key, the longest first: a quote may end in the middle of it
             for end in range(len(secret), _SHORTEST_SECRET - 1, -1):
                 text = text.replace(secret[:end], "***")
     return text
@@ -615,10 +628,10 @@ def _without_key(error: TargetError | None, headers: Mapping[str, str]) -> Targe
 
 
 class Download:
-    """One foreign URL, such as that of a stored file, read without key or cookie.
+    """The download of one foreign URL, such as that of a stored file, without key or cookie.
 
-    Raises `Unavailable`, or `Rejected` if it has nothing for us. Reasons name the host and never the URL,
-    whose query may be a signature. Only time spent waiting for bytes counts against `timeouts`.
+    Raises `Unavailable`, or `Rejected` if the host refuses it. Reasons name the host and never the URL, whose
+    query may be a signature. Only time spent waiting for bytes counts against `timeouts`.
     """
 
     def __init__(
@@ -643,7 +656,7 @@ class Download:
                     raise Rejected(f"read: {self._host} answered {status}", code=str(status))
                 if status != httpx.codes.OK:
                     raise self._unavailable(f"answered {status}")
-                # too large by its own word: nothing of it is read
+                # too large by its Content-Length, so read nothing
                 length = response.headers.get("content-length", "")
                 if length.isdecimal() and int(length) > self._most:
                     raise self._too_large()
@@ -666,7 +679,7 @@ class Download:
         return url
 
     async def _within(self, waiting: Awaitable[T]) -> T:
-        """Await something within the remaining time."""
+        """Await `step` within the remaining time."""
         begun = self._steady()
         failure: TargetError
         try:
@@ -675,13 +688,13 @@ class Download:
         except TooLargeError:
             failure = self._too_large()
         except CompressedError as error:
-            # what is stored so is so each time, and proves nothing of the file's own bytes
+            # such a response comes every time, and doesn't prove the file's bytes
             failure = Rejected(f"read: {self._host} answered, but {error}", code="compressed")
         except TRANSPORT_ERRORS as error:
             failure = self._unavailable(describe_failure(error, self._timeouts))
         finally:
             self._left -= self._steady() - begun
-        raise failure  # outside of the handler: the error of the wire has the address in it
+        raise failure  # outside of the handler, because the transport error contains the URL
 
     def _unavailable(self, what: str) -> Unavailable:
         return Unavailable(f"read: {self._host} {what}")

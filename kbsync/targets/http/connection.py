@@ -1,4 +1,4 @@
-"""The connection to a service: URL, rate limits, trusted certificates, proxies, connection pool."""
+"""Connects to a service: URL, rate limits, trusted certificates, proxies, connection pool."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ KEEP_ALIVE = 4.0
 _USUAL_AUTHORITIES = cache(httpx.create_ssl_context)  # reading them takes some 40 ms
 
 NO_AUTH = httpx.Auth()
-"""Keeps httpx from using a name and password in a URL as credentials."""
+"""Prevents httpx from using a name and password in a URL as credentials."""
 
-for _name in ("httpx", "httpcore"):  # they log addresses with their queries, and headers
+for _name in ("httpx", "httpcore"):  # these libraries log URLs with their queries, and headers
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `read` and `write` limit each wait for bytes, `whole` limits a request from its slot to its
-    response.
+    """Timeouts in seconds.
 
-    An upload gets more than `whole`, for its size at a slow line's speed and for our own byte rate limit.
+    `read` and `write` limit each wait for bytes; `whole` limits the time from a request's slot to its
+    response. An upload gets additional time: for its size on a slow line, and for our own byte rate limit.
     """
 
     connect: float = 10.0
@@ -58,9 +58,9 @@ class Timeouts:
 class Endpoint:
     """A target's URL, without trailing slash, and its rate limits; 0 means no limit.
 
-    `concurrency`: maximum requests in flight. `is_first`: no request was sent in the last minute, as far as
-    `requests_per_minute` is concerned. `ca_file`: certificates to trust in addition to the usual ones.
-    `proxy`: None uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
+    `concurrency`: maximum requests in flight. `is_first`: assume for `requests_per_minute` that no request
+    was sent in the last minute. `ca_file`: certificates to trust in addition to the usual ones. `proxy`: None
+    uses `HTTPS_PROXY`, `NO_PROXY` and the like from the environment (see `is_direct`).
     """
 
     base_url: str
@@ -107,11 +107,11 @@ def trusted(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 class UnusableProxyError(httpx.ProxyError):
-    """The environment names a proxy that kbsync can't use for a request; `str()` says what to do."""
+    """The environment names a proxy that kbsync can't use; `str()` says what to do."""
 
 
 def proxy_host(endpoint: Endpoint, trust: ssl.SSLContext) -> str:
-    """Host and port of the proxy for this target, without its secrets; "" if there is none.
+    """Return host and port of the proxy for this target, without its secrets; "" if it needs none.
 
     Raises `UsageError` if the config's proxy can't be used, `UnusableProxyError` for the environment's.
     """
@@ -142,8 +142,10 @@ def _proxy(endpoint: Endpoint, url: httpx.URL, trust: ssl.SSLContext) -> httpx.P
 
 
 def _proxy_of_environment(url: httpx.URL) -> tuple[str, str]:
-    """`HTTPS_PROXY`, `HTTP_PROXY`, or `ALL_PROXY` if these are unset: the variable and its value. Both are ""
-    if the host needs no proxy."""
+    """Return the variable with the proxy for `url` and its value.
+
+    `HTTPS_PROXY` or `HTTP_PROXY`, else `ALL_PROXY`. Both are "" if the host needs no proxy.
+    """
     proxies = getproxies()
     if is_direct(url, proxies.get("no", "")):
         return "", ""
@@ -179,14 +181,16 @@ def is_direct(url: httpx.URL, no_proxy: str) -> bool:
             if host == domain or host.endswith(f".{domain}"):
                 return True
             continue
-        with contextlib.suppress(ValueError):  # a name is no range
+        with contextlib.suppress(ValueError):  # a name, not a range
             if address in ipaddress.ip_network(name, strict=False):
                 return True
     return False
 
 
 def _host_and_port(entry: str) -> tuple[str, str]:
-    """`[::1]:80`, `::1`, `10.0.0.0/8`, `kb:8080`; no port is ""."""
+    """Split an entry such as `[::1]:80`, `::1`, `10.0.0.0/8` or `kb:8080` into host and port; a missing port
+    is "".
+    """
     if found := re.fullmatch(r"\[([^\]]*)\](?::([0-9]+))?", entry):
         return found[1], found[2] or ""
     if entry.count(":") == 1:
@@ -196,7 +200,7 @@ def _host_and_port(entry: str) -> tuple[str, str]:
 
 
 class _NoJar(http.cookiejar.CookieJar):
-    """Stores no cookies: no service needs them."""
+    """A cookie jar that stores nothing: no service needs cookies."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Ignore them."""
@@ -220,7 +224,7 @@ class _Connections(httpx.AsyncBaseTransport):
         self._is_closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Return the response's head, as httpx does; the caller must close its stream."""
+        """Send the request; return the response before its body is read. The caller must close its stream."""
         url = request.url
         free = self._free.setdefault((url.scheme, url.host, url.port), [])
         connection = free.pop() if free else self._open_connection(url)
@@ -278,12 +282,15 @@ class _Connections(httpx.AsyncBaseTransport):
 
 
 async def _close(connection: httpx.AsyncHTTPTransport) -> None:
-    with contextlib.suppress(Exception):  # what cannot be closed is broken already
+    with contextlib.suppress(Exception):  # a connection that can't be closed is already broken
         await connection.aclose()
 
 
 class _Returning(httpx.AsyncByteStream):
-    """A response's bytes; once it is closed, `give_back` takes its connection or returns False."""
+    """The stream of a response's bytes.
+
+    When closed, it passes its connection to `give_back`, and closes it if that returns False.
+    """
 
     def __init__(
         self,
@@ -309,7 +316,8 @@ class _Returning(httpx.AsyncByteStream):
 def connections(
     endpoint: Endpoint, trust: ssl.SSLContext, transport: httpx.AsyncBaseTransport | None
 ) -> httpx.AsyncClient:
-    """Return a client that sends no header of ours except `User-Agent`; `transport` replaces the network.
+    """Return an httpx client whose only default header of ours is `User-Agent`; `transport` replaces the
+    network.
 
     It requests uncompressed bytes: a compressed response of a few kB can unpack to gigabytes.
     """

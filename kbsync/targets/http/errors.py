@@ -1,4 +1,4 @@
-"""The outcome of a request: a response, or what failed on the way, classified by what to do."""
+"""The outcomes of requests: a response, or a failure on the way, and what a caller can do about it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TITLE = re.compile(r"<title>\s*([^<]{1,100})", re.IGNORECASE)
 class HttpAnswer:
     """A complete response. `op`: the operation, such as `upload`; `host`: the service.
 
-    `headers` have lower-case names. `body` is the parsed JSON whatever the content type, or None. `text` is
+    `headers` have lower-case names. `body` is the parsed JSON, whatever the content type, or None. `text` is
     the printable beginning of the body. `sent_at`: epoch seconds.
     """
 
@@ -61,7 +61,7 @@ class HttpAnswer:
 
     @property
     def date(self) -> float | None:
-        """The time when the target sent it, by its own clock, to the second; None if unknown."""
+        """The time when the target sent the response, by its own clock, to the second; None if unknown."""
         return _date(self.headers.get("date", ""))
 
     @property
@@ -72,12 +72,12 @@ class HttpAnswer:
 
     @property
     def is_page(self) -> bool:
-        """Whether it is a web page instead of JSON, as proxies and maintenance modes send."""
+        """Whether the body is a web page instead of JSON, as proxies and maintenance modes send it."""
         return self.body is None and self.text.lstrip().startswith("<")
 
     @property
     def excerpt(self) -> str:
-        """What a message quotes of the body; of a page only its title."""
+        """The part of the body to quote in messages; for a web page, only its title."""
         if not self.is_page:
             return self.text
         title = _TITLE.search(self.text)
@@ -97,7 +97,7 @@ def _date(text: str) -> float | None:
 
 
 class AnswerLostError(Exception):
-    """A response that can't be read to its end; `str()` says why."""
+    """A response that can't be read completely; `str()` says why."""
 
 
 class TooLargeError(AnswerLostError):
@@ -109,7 +109,7 @@ class CompressedError(AnswerLostError):
 
 
 class BodyChangedError(Exception):
-    """A file to send differs from its measured length; `str()` says how."""
+    """A file to send no longer has its measured length; `str()` says how it differs."""
 
 
 class BodyMissingError(BodyChangedError):
@@ -135,7 +135,7 @@ _NO_SIGN = (*_LASTING, AnswerLostError, BodyChangedError)
 
 
 class Sign(enum.Enum):
-    """What a request's outcome says about the target itself."""
+    """What a request's outcome says about the state of the target."""
 
     UP = "up"
     DOWN = "down"
@@ -145,11 +145,11 @@ class Sign(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A request that failed. `again`: a retry may succeed in a moment. `retry_after`: the seconds of
-    the target's Retry-After, if any.
+    """A request that failed.
 
-    It is a value and not an exception, so that no transport error, with the request and its key in it, is
-    attached to `error`.
+    `again`: a retry may succeed in a moment. `retry_after`: the seconds of the target's Retry-After, if any.
+    A value instead of an exception, so that `error` has no transport error attached, which would contain the
+    request and its key.
     """
 
     error: TargetError
@@ -170,7 +170,7 @@ class SendTrace:
         self._has_left = False
 
     async def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Record one step."""
+        """Record one step that httpcore reports."""
         self._is_traced = True
         if event == "http11.send_request_headers.started":
             self._has_left = self._has_left or facts["request"].method != b"CONNECT"
@@ -185,7 +185,10 @@ class SendTrace:
 def failed_request(
     beginning: str, error: Exception, timeouts: Timeouts, *, may_have_arrived: bool
 ) -> FailedRequest:
-    """Return a request without a response. `beginning`: the start of the message, up to the host."""
+    """Return the outcome of a request without a response.
+
+    `beginning`: the start of the message, up to the host.
+    """
     kind = Unsure if may_have_arrived else Unavailable
     sign = Sign.NONE if isinstance(error, _NO_SIGN) else Sign.DOWN
     is_lasting = isinstance(error, _LASTING) or any(
@@ -209,7 +212,7 @@ def describe_failure(error: Exception, timeouts: Timeouts) -> str:
             return f"did not accept the request within {timeouts.write:g} s"
         case UnusableProxyError():
             return f"was not reached: {error}"
-        case httpx.ProxyError():  # its own status line, such as `407 Proxy Authentication Required`
+        case httpx.ProxyError():  # the proxy's status line, such as `407 Proxy Authentication Required`
             return f"was not reached: the proxy answered {printable(str(error))[:100]}"
         case httpx.ConnectError():
             return _describe_unreachable(error)
@@ -244,7 +247,7 @@ def _describe_unreachable(error: Exception) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and all its causes, each once.
 
-    httpcore raises `from None` after it stored the cause as context and as argument.
+    httpcore raises `from None`, but keeps the cause as context and as argument.
     """
     seen: set[int] = set()
     todo: list[BaseException] = [error]

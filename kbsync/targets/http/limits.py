@@ -1,4 +1,4 @@
-"""Limits requests to a service: how many at a time, at what rate, and none while it is down.
+"""Limits requests to a service: how many at a time, how many per minute, and none while it is down.
 
 All mirrors of one account share an `Account`; each has its own `Gate`, the only class here that waits.
 """
@@ -14,21 +14,24 @@ from kbsync.errors import NotOffered
 FAILURES_IN_A_ROW = 5
 FIRST_REST, LONGEST_REST = 1.0, 60.0
 PROBE_PATIENCE = 10.0
-"""Seconds after which another call may probe: the first one may be a large upload, or hang."""
+"""Seconds after which another call may probe a target that is down, because the first probe may be a large
+upload, or hang.
+"""
 
 REMEMBERED = 3600.0
-"""Seconds for which a missing call isn't sent again."""
+"""Seconds without requests for a call that the service lacks."""
 
 APART = 60.0
-"""Minimum number of seconds between two responses that prove it: a single response, or several at once, may
-come from a gateway."""
+"""Minimum seconds between two responses that prove a call missing: one response, or several at once, may come
+from a gateway.
+"""
 
 STRAY = ("404", "405", "501")
-"""Statuses that gateways and servers also return for other reasons."""
+"""HTTP statuses of a missing call that gateways and servers also return for other reasons."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 ROUNDS_TO_RISE = 4
-"""The limit rises by one after this many times its own value of successes."""
+"""The concurrency limit rises by one after this many successes times its value."""
 
 MINUTE = 60.0
 
@@ -39,8 +42,8 @@ class Breaker:
     """Stops calls to a target that is down, for longer each time; then one call probes it.
 
     Opens after `FAILURES_IN_A_ROW`, for 1 s, doubled after each failed probe, up to 60 s. Calls have numbers,
-    because one may end long after another began: only the probe itself ends the probe, and a call from before
-    the breaker opened doesn't lengthen the pause. `steady`: a monotonic clock in seconds.
+    because one may end long after others began: only the probe's own outcome ends the probe, and a call from
+    before the breaker opened doesn't lengthen the pause. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, steady: Callable[[], float]) -> None:
@@ -49,7 +52,7 @@ class Breaker:
         self._pause = FIRST_REST
         self._until: float | None = None
         self._calls = 0
-        self._last_before = 0  # the last call that began before it opened
+        self._last_before = 0  # the last call that began before the breaker opened
         self._probe: int | None = None
         self._probed_at = 0.0
         self.cause = ""
@@ -66,20 +69,24 @@ class Breaker:
         return FIRST_REST if is_awaited else None
 
     def begin(self) -> int:
-        """Start a call, if `rest` is None; returns its number, to pass back with its outcome."""
+        """Record the start of a call, allowed if `rest` is None; return its number, to pass back with its
+        outcome.
+        """
         self._calls += 1
         if self._until is not None:
             self._probe, self._probed_at = self._calls, self._steady()
         return self._calls
 
     def succeeded(self) -> None:
-        """Record that the target responds, to any call: all calls are allowed."""
+        """Record that the target responded to a call: from now on all calls are allowed."""
         self._failures, self._pause = 0, FIRST_REST
         self._until = self._probe = None
 
     def failed(self, call: int, cause: str, retry_after: float | None = None) -> None:
-        """Record that the target is down, as far as a call can tell; `cause` in words, `retry_after` its
-        Retry-After."""
+        """Record that a call found the target down.
+
+        `cause`: a sentence for messages; `retry_after`: the target's Retry-After.
+        """
         if call == self._probe:
             self._pause = min(self._pause * 2, LONGEST_REST)
         elif self._until is not None or call <= self._last_before:
@@ -93,8 +100,9 @@ class Breaker:
         self._probe = None
 
     def withdraw(self, call: int) -> None:
-        """Record that a call ended without information about the target; if it was the probe, the next call
-        probes."""
+        """Record that a call ended without showing the target's state; if it was the probe, the next call
+        probes.
+        """
         if call == self._probe:
             self._probe = None
 
@@ -107,13 +115,15 @@ class MissingCalls:
 
     def __init__(self, steady: Callable[[], float]) -> None:
         self._steady = steady
-        self._doubted: dict[str, float] = {}  # when it was missing for the first time since it last worked
+        self._doubted: dict[str, float] = {}  # the first time that the call was missing since it last worked
         self._missing: dict[str, tuple[float, NotOffered]] = {}
 
     @contextmanager
     def remembered(self, op: str) -> Iterator[None]:
-        """A context for calling `op`: it records a `NotOffered`, and once proven raises it for an hour
-        without a request."""
+        """Remember whether the service has the call `op`, made inside the context.
+
+        Once a `NotOffered` is proven, raises it for an hour without a request.
+        """
         self.check(op)
         try:
             yield
@@ -122,23 +132,23 @@ class MissingCalls:
             raise
 
     def check(self, op: str) -> None:
-        """Raise the `NotOffered` that was proven within the last hour."""
+        """Raise the `NotOffered` of a call if it was proven within the last hour."""
         if self.lacks(op):
             error = self._missing[op][1]
             raise NotOffered(error.reason, code=error.code)
 
     def lacks(self, op: str) -> bool:
-        """Return whether it was proven within the last hour."""
+        """Return whether the call was proven missing within the last hour."""
         return op in self._missing and self._steady() - self._missing[op][0] < REMEMBERED
 
     def note(self, op: str, error: NotOffered) -> NotOffered:
-        """Record that the whole call is missing, which isn't a document's fault; returns `error`.
+        """Record that the service lacks the call, which isn't a document's fault; return `error`.
 
-        The vendor's own code proves it. An HTTP status proves it the second time, `APART` from the first;
-        after that, each one does.
+        The vendor's own code proves it at once, an HTTP status only if it comes again at least `APART`
+        seconds later.
         """
-        # A gateway in trouble answers 404 for every path for a while; an hour without a call that is there
-        # would cost searches and repairs, so one such answer proves nothing.
+        # A failing gateway may return 404 for every path for a while. Believing one 404 could cost an hour of
+        # searches and repairs.
         now = self._steady()
         first = self._doubted.setdefault(op, now)
         is_vendors_word = error.code not in STRAY
@@ -149,14 +159,14 @@ class MissingCalls:
         return error
 
     def works(self, op: str) -> None:
-        """Record that the call succeeded: the call itself wasn't missing."""
+        """Record that the service has the call."""
         self._doubted.pop(op, None)
         self._missing.pop(op, None)
 
 
 class Account:
-    """State that all mirrors of an account share: whether the service is down or asks for a pause, and which
-    calls it lacks.
+    """The state that all mirrors of an account share: whether the service is down or asks for a pause, and
+    which calls it lacks.
 
     `steady`: a monotonic clock in seconds.
     """
@@ -176,9 +186,9 @@ class Account:
 class Gate:
     """Lets callers in, first come first served, at most `limit` at a time.
 
-    `concurrency`: the initial and maximum limit. `requests_per_minute`: 0 for no limit, else the maximum in
-    any minute, including a minute that an earlier process or gate began, unless this `is_first`. `steady`: a
-    monotonic clock in seconds; `sleep` waits by it.
+    `concurrency`: the initial and maximum limit. `requests_per_minute`: the maximum in any minute, even
+    across a restart of the process unless it `is_first`; 0 for no limit. `steady`: a monotonic clock in
+    seconds; `sleep` waits by it.
     """
 
     def __init__(
@@ -203,12 +213,11 @@ class Gate:
 
     @property
     def rest(self) -> float:
-        """Seconds until requests may start, because of the target or our own limit; 0 if they may start
-        now."""
+        """Seconds until the target or our own limit allows the next request; 0 if it may start now."""
         return max(0.0, max(self._account.quiet_until, self._spacing.free_at) - self._steady())
 
     async def enter(self) -> int:
-        """Wait for a slot; `leave` returns it. The result is the caller's burst number."""
+        """Wait for a slot, which `leave` frees; return the caller's burst number."""
         async with self._turnstile:  # fair: its holder is the first in line
             # Both may change while either is waited for, so both are looked at again.
             while self.in_flight >= self.limit or self.rest > 0:
@@ -222,7 +231,7 @@ class Gate:
         return self._burst
 
     def leave(self) -> None:
-        """Return a slot."""
+        """Free a slot."""
         self.in_flight -= 1
         self._freed.set()
 
@@ -230,9 +239,9 @@ class Gate:
         """The target reported "too many requests": halve the limit, and pause for `retry_after` seconds or
         our default.
 
-        Responses of one burst halve it once; a longer `retry_after` among them still counts.
+        Responses to one burst halve it only once; a longer `retry_after` among them still counts.
         """
-        # Requests that were sent together are refused together: they say one thing, once.
+        # A service refuses requests sent together all at once: count that as one refusal.
         if burst == self._burst:
             self._burst += 1
             self.limit = max(1, self.limit // 2)
@@ -243,11 +252,11 @@ class Gate:
             self._account.be_quiet(retry_after)
 
     def succeeded(self, burst: int) -> None:
-        """Record that a request of `burst` succeeded; old ones say nothing about the current pace."""
+        """Record that a request of `burst` succeeded; requests from before the last slowdown don't count."""
         if burst != self._burst:
             return
         self._pause = FIRST_PAUSE
-        # Slowly up and quickly down, as TCP does it: the service's limit is not documented, only felt.
+        # Raise the limit slowly and lower it quickly, like TCP, because services don't document their limits.
         self._successes += 1
         if self._successes >= self.limit * ROUNDS_TO_RISE:
             self._successes = 0
@@ -255,31 +264,30 @@ class Gate:
 
 
 class Spacing:
-    """Evenly spaced starts with a small burst, at most `per_minute` in any minute; 0: no limit.
+    """Spaces starts evenly after a small burst, at most `per_minute` in any minute; 0: no limit.
 
     A virtual schedule (GCRA): each start advances it by one interval, and it may run ahead of the clock by
-    the burst. `since`: an earlier schedule, which this one continues, may have used up the limit before that
-    time.
+    the burst. `since`: assume that an earlier process used up the limit before that time.
     """
 
     def __init__(self, per_minute: int, since: float | None = None) -> None:
-        burst = min(5, 1 + per_minute // 30)  # a search need not wait behind the first upload
+        burst = min(5, 1 + per_minute // 30)  # so that a search doesn't wait behind the first upload
         self._interval = MINUTE / (per_minute - burst + 1) if per_minute else 0.0
         self._ahead = (burst - 1) * self._interval
         self._due = float("-inf") if since is None else since + self._ahead + self._interval
 
     @property
     def free_at(self) -> float:
-        """The time when the next one may start, by the same clock as `count`."""
+        """The time of the next allowed start, by the same clock as `count`."""
         return self._due - self._ahead
 
     def count(self, now: float) -> None:
-        """Record one start."""
+        """Record a start."""
         self._due = max(self._due, now) + self._interval
 
 
 class Pace:
-    """At most `per_second` bytes per second for all uploads together; 0: no limit."""
+    """Limits all uploads together to `per_second` bytes per second; 0: no limit."""
 
     def __init__(self, per_second: int, steady: Callable[[], float]) -> None:
         self._per_second = per_second
@@ -287,13 +295,13 @@ class Pace:
         self._free_at = 0.0
 
     def chunk(self, most: int) -> int:
-        """Return bytes to claim at a time: fewer than `most` at a slow pace, so that no connection is silent
-        for long.
+        """Return the number of bytes to claim at a time: fewer than `most` at a slow pace, so that no
+        connection is silent for long.
         """
         return min(most, max(1024, self._per_second // 4)) if self._per_second else most
 
     def claim(self, size: int) -> float:
-        """Return the seconds to wait before `size` bytes may go; the caller waits, then sends."""
+        """Reserve `size` bytes; return the seconds to wait before sending them."""
         if not self._per_second:
             return 0.0
         now = self._steady()

@@ -1,4 +1,4 @@
-"""A document's metadata for services that store it: its path, and the tags in it."""
+"""Makes a document's metadata for services that store it: its path, and the tags in its front matter."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ _MOST_TAGS, _LONGEST_TAG = 20, 100
 
 
 def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
-    """Return `path` with the mirror's prefix; `tags` if its front matter has any."""
-    # Bytes of a name that are no text are no JSON either.
+    """Return the metadata of a document: its `path` with the mirror's prefix, and `tags` if its front matter
+    has any.
+    """
+    # JSON can't hold a file name's undecodable bytes.
     path = (prefix + document.path).encode("utf-8", "replace").decode()
     fields: dict[str, Any] = {"path": path}
     if extension_of(document.path) in _WITH_TAGS:
@@ -26,9 +28,9 @@ def metadata_of(document: Outgoing, prefix: str) -> dict[str, Any]:
 
 
 def tags_in(text: str) -> list[str]:
-    """Return the tags of front matter, a list on one line or on several; none if the front matter has no end.
+    """Return the tags in front matter, listed on one line or several; none if the front matter has no end.
 
-    Read line by line, because this runs outside the sandbox, where kbsync parses nobody's YAML.
+    Reads it line by line, because kbsync parses YAML of documents only in the sandbox, and this runs outside.
     """
     first, *lines = text.removeprefix("\ufeff").splitlines() or [""]
     if first.rstrip() != "---":

@@ -1,8 +1,8 @@
 """Reads a service's responses: single fields without trusting them, and whole lists.
 
-A field that is missing or has another type is None, "" or empty. A list may have no documented order and no
-cursor; its `total` may be wrong, missing or text, a page beyond the end may repeat the last one, and while
-others add and delete, rows move from page to page.
+A missing field, or one of another type, reads as None, "" or empty. Lists are unreliable: the order may be
+undocumented, there may be no cursor, `total` may be wrong, missing or text, a page beyond the end may repeat
+the last one, and rows move from page to page while others add and delete documents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LATEST_SECONDS = 100_000_000_000  # a larger number counts milliseconds
 
 
 def text_of(value: object) -> str:
-    """A text; "" for anything else."""
+    """Return a text; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 
@@ -46,7 +46,9 @@ def integer(value: object) -> int | None:
 
 
 def count_of(value: object) -> int | None:
-    """Return a count: an integer as above, not negative, and small enough for the state."""
+    """Return a count: an integer or digits, not negative, and small enough for SQLite; None for anything
+    else.
+    """
     count = integer(value)
     return count if count is not None and 0 <= count <= _LARGEST_COUNT else None
 
@@ -59,13 +61,14 @@ def number(value: object) -> float | None:
 
 
 def flag_of(value: object) -> bool | None:
-    """0, 1, false or true; None for anything else."""
+    """Return a boolean from 0, 1, false or true; None for anything else."""
     return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
 def seconds_of(value: object) -> float | None:
-    """Return a time in seconds, from seconds or milliseconds, number or digits, or from ISO 8601, UTC by
-    default.
+    """Return a time in epoch seconds.
+
+    Accepts seconds or milliseconds, as number or digits, and ISO 8601 (UTC by default).
     """
     if isinstance(value, str) and (count := number_in(value.strip())) is not None:
         value = count
@@ -86,7 +89,7 @@ def object_of(value: object) -> Mapping[str, Any]:
 
 
 def objects_in(value: object) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a list, without anything else in it."""
+    """Yield the objects of a list, and skip anything else in it."""
     return (item for item in value if isinstance(item, dict)) if isinstance(value, list) else iter(())
 
 
@@ -95,8 +98,9 @@ R = TypeVar("R")
 
 
 def require_document(op: str, row: R | None) -> R:
-    """Return the document that an upload created. Raises `Unsure` for None: the upload may have created
-    one.
+    """Return the document that an upload created.
+
+    Raises `Unsure` for None, because the upload may have created one.
     """
     if row is None:
         raise Unsure(f"{op}: the response doesn't name the document", code="no-id")
@@ -111,27 +115,27 @@ def require_shape(op: str, value: V | None) -> V:
 
 
 def batches(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
-    """Yield each id once, in batches for one request."""
+    """Yield the ids in batches for one request, each id once."""
     unique = tuple(dict.fromkeys(ids))
     return (unique[start : start + most] for start in range(0, len(unique), most))
 
 
 PAGE_SIZE = 100
 SWEEPS = 3
-_SMALLEST_CAP = 10  # the default page size of services; less is a page cut short for another reason
+_SMALLEST_CAP = 10  # the smallest default page size of services; shorter pages have another cause
 _ENOUGH = 0.8
 """Share of the counted documents that a list must show: counts may be slightly off."""
 
 
 def check_shown(shown: int, counted: int | None, base_id: str) -> None:
     """Raise `Unavailable` if a list shows far fewer documents than the base counts."""
-    # Believed, such a list would make documents look gone (promise 1).
+    # Trusting such a list would make documents look deleted (promise 1).
     if counted is not None and shown < counted * _ENOUGH:
         raise Unavailable(f"the list shows {shown} of {counted} documents of knowledge base {base_id}")
 
 
 class Identified(Protocol):
-    """A row of a list."""
+    """A row of a list, identified by its `id`."""
 
     @property
     def id(self) -> str:
@@ -153,9 +157,10 @@ class ListPage(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document in a service's list. `size` in bytes, `created` in epoch seconds.
+    """A document in a service's list.
 
-    `path`, `digest`, `upload_id`, `recipe`: our mark, if the service stores one. `addresses`: see `Listed`.
+    `size` is in bytes, `created` in epoch seconds. `path`, `digest`, `upload_id` and `recipe` are our marks,
+    if the service stores them. `addresses`: see `Listed`.
     """
 
     id: str
@@ -171,7 +176,7 @@ class DocumentRow:
 
     @property
     def listed(self) -> Listed:
-        """The row as the contract defines it."""
+        """The row as the contract's `Listed`."""
         mark = self.path, self.digest, self.upload_id, self.recipe, self.addresses
         return Listed(self.id, self.name, self.size, self.created, self.status.state, *mark)
 
@@ -206,14 +211,14 @@ def path_below(prefix: str, path: str) -> str | None:
 
 
 AskPage = Callable[[int, int], Awaitable[ListPage[T]]]
-"""(page number from 1, size) → that page."""
+"""Returns a page of the list: takes the page number, counted from 1, and the page size."""
 
 
 def real_size(page: ListPage[T], size: int) -> int:
-    """Return the page size that the server really uses, shown by an incomplete first page that is shorter
-    than requested.
+    """Return the page size that the server really uses: the length of an incomplete first page.
 
-    Requesting no more than that from then on reads every row, whichever size the server counts with.
+    Requesting that size from then on reads every row, whether the server pages by the requested size or by
+    its own.
     """
     count = len(page.rows)
     return size if count == page.total or not _SMALLEST_CAP <= count < size else count
@@ -222,13 +227,13 @@ def real_size(page: ListPage[T], size: int) -> int:
 class ListSweep(Generic[T]):
     """Reads the whole list, again and again until the result is reliable, at most `SWEEPS` times.
 
-    Memory: the ids. `shown` counts them.
+    Memory: the ids. `shown` is the number of ids.
     """
 
     def __init__(self, ask: AskPage[T]) -> None:
         self._ask = ask
         self._size = PAGE_SIZE
-        self._last_turns: dict[str, int] = {}  # id → the last turn that showed it
+        self._last_turns: dict[str, int] = {}  # id → the last turn that listed it
         self._last = _Turn(0)
         self._is_confirmed_empty = False
 
@@ -255,10 +260,10 @@ class ListSweep(Generic[T]):
                     yield row
             if self._last.is_complete:
                 return
-            # Rows may have slipped from page to page while others worked; what is missed would look gone.
+            # Rows may have moved between pages while others worked; a missed row would look deleted.
 
     async def _turn(self, mark: int) -> AsyncGenerator[T, None]:
-        # each further turn has smaller pages: a row that slipped past the end of one is now within another
+        # each further turn has smaller pages, so that a row missed at a page boundary is now inside a page
         turn = _Turn(mark, size=self._size - (mark - 1) * (self._size // 10))
         while True:
             page = await self._ask(turn.number, turn.size)
@@ -275,8 +280,8 @@ class ListSweep(Generic[T]):
                 yield row
             if mark == 1:
                 self._size = min(self._size, turn.size)
-            # Over: the page brought nothing new, or is the last by its length and by the count. A count that
-            # is lower than what was seen is disproved, and says nothing of the end.
+            # Done: the page had nothing new, or is the last by its length and by the count. A count lower
+            # than the number of listed rows is wrong and doesn't mark the end.
             is_last = len(page.rows) < turn.size and turn.distinct == max(turn.totals, default=0)
             if not mine or is_last:
                 break
@@ -296,5 +301,5 @@ class _Turn:
 
     @property
     def is_complete(self) -> bool:
-        """Whether there are as many documents as the count said, which stayed the same throughout."""
+        """Whether the turn listed as many documents as the count, which stayed the same throughout."""
         return len(self.totals) < 2 and self.distinct >= max(self.totals, default=0)

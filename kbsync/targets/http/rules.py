@@ -1,8 +1,8 @@
-"""Classifies responses by what to do: ordered rules, of which the first match counts.
+"""Classifies responses by what to do: in an ordered list of rules, the first match counts.
 
 Each vendor has its own table, which comes before the common one here. The order matters: certain rules come
-before likely ones, and words before an ambiguous status. One order holds in every table, because services mix
-these up: money, then busy, then full. A 429 may mean an empty account, and "too many requests, the limit is
+before likely ones, and words before an ambiguous status. Every table checks in this order: money, then busy,
+then full. Services mix these up: a 429 may mean an empty account, and "too many requests, the limit is
 exceeded, try again later" isn't about space.
 """
 
@@ -24,7 +24,7 @@ CHAT = "chat"
 """The name of the chat completion call, in metrics and messages."""
 
 GONE = "gone"
-"""The code of an error that says: this document doesn't exist, or nothing of it is in the base."""
+"""The error code for a document that doesn't exist, or of which nothing is in the base."""
 
 LONGEST_MESSAGE = 300
 """Maximum number of characters of a vendor's message that a reason quotes."""
@@ -37,7 +37,7 @@ MONEY = re.compile(
     r"exceed(?:ed)?[ _](?:your )?current[ _]quota",
     re.IGNORECASE,
 )
-"""An account without money, whatever else the message says."""
+"""Matches messages about an account without money, whatever else they say."""
 
 BUSY = re.compile(
     r"繁忙|稍后|频繁|限流|限速|并发|速率|频率|每\s?(?:分钟|秒|小时)|过载|"
@@ -46,7 +46,7 @@ BUSY = re.compile(
     r"(?:requests?|tokens?) per (?:second|minute|min|hour)|\b(?:qps|rpm|tpm)\b",
     re.IGNORECASE,
 )
-"""The service would accept the same request a little later."""
+"""Matches messages after which the service would accept the same request a little later."""
 
 FULL = re.compile(
     r"(?:空间|容量|存储)(?:已)?(?:不足|满|用尽|用完)|剩余空间|配额(?:已)?(?:不足|满|用尽|用完)|"
@@ -56,24 +56,23 @@ FULL = re.compile(
     r"\bexceed(?:s|ed|ing)?\b.{0,40}\b(?:storage|quota)\b",
     re.IGNORECASE,
 )
-"""No room left, in words that can't mean a single document."""
+"""Matches messages that no space is left, in words that can't blame a single document."""
 
 ONE_DOCUMENT = re.compile(
     r"file size|\btoo (?:large|big|long)\b|(?:per|one|each|single) (?:file|document)|\btokens?\b",
     re.IGNORECASE,
 )
-"""Limits of a single document, in words similar to those about the whole base."""
+"""Matches messages about limits of a single document, which resemble those about the whole base."""
 
 PERMISSION = re.compile(
     r"(?:insufficient|missing|lacks?|no|not have|without) (?:\w+ )?(?:permissions?|scopes?|rights?)\b|"
     r"permission denied|access denied|not (?:permitted|authorized|authorised)|无权|没有权限|权限不足",
     re.IGNORECASE,
 )
-"""The key lacks a permission."""
+"""Matches messages that the key lacks a permission."""
 
 ACCOUNT = re.compile(f"{MONEY.pattern}|{BUSY.pattern}|{FULL.pattern}", re.IGNORECASE)
-"""Words that the common rules check under every refusal: a vendor's rule for a status leaves them to these
-rules."""
+"""Words that the common rules check in every refusal, so a vendor's rule for a status must not match them."""
 
 MONEY_HINT = "check the account's balance and plan in the service's console"
 NO_BASE_HINT = "there is no such knowledge base for this api_key; correct its id or base_url in the config"
@@ -89,7 +88,10 @@ ENDINGS = frozenset((
     "xls", "xlsx", "xml", "yaml", "yml", "zip",
 ))
 # fmt: on
-"""File extensions. Not every word after a dot is one: `余额0.00元`, `Insufficient balance.Please pay`."""
+"""Matches file extensions.
+
+Not every word after a dot is one: `余额0.00元`, `Insufficient balance.Please pay`.
+"""
 
 _EMPTY_BODIES = ("", "{}", "[]", "null")
 
@@ -100,7 +102,7 @@ _APART = rf"\s，。；：、！？,;:!?<>|/\\{_OPEN}{_CLOSE}"
 
 
 def file_names(endings: Collection[str]) -> re.Pattern[str]:
-    """Find text that looks like a file name with one of these `endings`, quoted or not."""
+    """Return a pattern for text that looks like a file name with one of these `endings`, quoted or not."""
     end = rf"\.(?:{'|'.join(sorted(endings))})(?![a-z0-9])"
     return re.compile(
         rf"[{_OPEN}][^{_OPEN}{_CLOSE}]*{end}[{_CLOSE}]|(?<![^{_APART}])[^{_APART}]*{end}", re.IGNORECASE
@@ -119,12 +121,12 @@ def without_files(text: str, files: re.Pattern[str] = _FILES) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ErrorCase:
-    """What rules look at: a call, what came back, and what of it are the vendor's words.
+    """A response in the form that rules check.
 
-    `status`: of HTTP. `codes`: all that the body names as a code or kind of error, as text; `code`: the one
-    that a message tells. `message`: the vendor's words, fit to be shown; `words`: the same without names of
-    documents. `is_error`: the body reports an error, whatever the status. `is_of_document`: one document was
-    asked about, which a 403 then blames. `excerpt`: of the body, or where a redirect leads.
+    `status`: the HTTP status. `codes`: every error code and kind in the body, as text; `code`: the one to
+    quote in messages. `message`: the vendor's message, safe to show; `words`: the same without names of
+    documents. `is_error`: the body reports an error, whatever the status. `is_of_document`: the call is about
+    one document, which a 403 then blames. `excerpt`: the beginning of the body, or the target of a redirect.
     """
 
     call: str
@@ -147,8 +149,8 @@ class ErrorCase:
         return self.status in SUCCESS
 
     def gives_no_reason(self, known_codes: Collection[str] | None) -> bool:
-        """Return whether it has no message, and no code among `known_codes`: the next request may succeed.
-        Web pages count too.
+        """Return whether the response has no message, and no code among `known_codes`: the next request may
+        succeed. Web pages count too.
         """
         if self.message:
             return False
@@ -167,7 +169,7 @@ def case_of(
     is_error: bool = False,
     is_of_document: bool = True,
 ) -> ErrorCase:
-    """Return a response in the form that rules check. `words`: None means those of `message`."""
+    """Return a response in the form that rules check. `words` defaults to those of `message`."""
     shown = printable(" ".join(message.split()))[:LONGEST_MESSAGE]
     return ErrorCase(
         call=answer.op,
@@ -187,14 +189,16 @@ def case_of(
 
 
 def _destination(answer: HttpAnswer) -> str:
-    # The query is left out: it may be a secret, and no base_url has one. So is a name with its password.
+    # Omit the query, which may be secret and doesn't belong in a base_url, and any name with password.
     address = re.split(r"[?#]", answer.headers.get("location", ""))[0]
     address = re.sub(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/]*@", r"\1//", address)
     return f"to {address}" if address else "without an address"
 
 
 def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
-    """Return a response of a service without its own table: the message is where most services put it."""
+    """Return the case of a service without its own table: reads the message from where most services put
+    it.
+    """
     body = object_of(answer.body)
     error = body.get("error")
     places = [object_of(error).get("message"), error, *map(body.get, ("message", "msg", "detail"))]
@@ -205,11 +209,12 @@ def plain_case(answer: HttpAnswer, *, is_of_document: bool = True) -> ErrorCase:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRule:
-    """One row: what has to be true of a case, and the error that it is then; `means` None is success.
+    """One row of a table: conditions on a case, and the error that it means if all hold.
 
-    A condition that is left out always holds; `reported`: what `is_error` of the case has to be. `says`: our
-    sentence, `hint`: what to do. `as_code`: the error's code, the vendor's where that is "". `pause`: seconds
-    until the next try, where the answer has no Retry-After. A comment above each row has the fact behind it.
+    `means`: the error's class; None is success. An omitted condition always holds. `reported`: the required
+    `is_error` of the case. `says`: our sentence; `hint`: what to do. `as_code`: the error's code; "" uses the
+    vendor's. `pause`: seconds until the next try if the response has no Retry-After. A comment above each row
+    gives its source.
     """
 
     means: type[TargetError] | None
@@ -230,7 +235,7 @@ class ErrorRule:
     pause: float | None = None
 
     def fits(self, case: ErrorCase) -> bool:
-        """Whether all its conditions hold."""
+        """Return whether all conditions hold for the case."""
         return (
             (self.call is None or case.call in self.call)
             and (self.status is None or case.status in self.status)
@@ -242,7 +247,7 @@ class ErrorRule:
         )
 
     def error(self, case: ErrorCase, reason: str) -> TargetError | None:
-        """Return the error with `reason`, followed by the hint."""
+        """Return the error that the rule gives to a case: `reason`, followed by the hint."""
         if self.means is None:
             return None
         reason = f"{reason}; {self.hint}" if self.hint else reason
@@ -253,7 +258,8 @@ class ErrorRule:
             wait = self.pause if case.retry_after is None else case.retry_after
             return self.means(reason, code=code, retry_after=wait, is_rate_limit=self.is_rate_limit)
         if issubclass(self.means, Rejected):
-            # What blames nothing says nothing of the document (promise 9); our own words do.
+            # A refusal without a reason doesn't blame the document (promise 9), unless the rule has a
+            # sentence of ours.
             is_open = (
                 self.means is Rejected and not (self.says or self.hint) and case.gives_no_reason(self.code)
             )
@@ -264,12 +270,12 @@ class ErrorRule:
 
 
 OF_GATEWAYS = frozenset((408, 502, 504))
-"""The statuses of a target that did not respond in time, or not at all."""
+"""HTTP statuses of a target that responded too late, or not at all."""
 
 _NO_SENTENCES: Mapping[str, str] = {}
 
 Describe = Callable[[ErrorCase, ErrorRule], str]
-"""Returns the beginning of a reason: what happened, in our words and the vendor's."""
+"""Returns the beginning of a reason: what happened, in our own words and those of the vendor."""
 
 
 def describe_answer(case: ErrorCase, rule: ErrorRule, sentences: Mapping[str, str] = _NO_SENTENCES) -> str:
@@ -308,7 +314,9 @@ def first_rule(case: ErrorCase, rules: Sequence[ErrorRule]) -> ErrorRule | None:
 
 
 def by_status(answer: HttpAnswer, *, is_of_document: bool = True) -> TargetError | None:
-    """Classify a response of a service without its own table, by the common rules; None: 2xx with JSON."""
+    """Classify a response of a service without its own table by the common rules; return None for 2xx with
+    JSON.
+    """
     return classify(plain_case(answer, is_of_document=is_of_document))
 
 
@@ -319,13 +327,13 @@ def says_money(words: str) -> bool:
 
 READY, INDEXING = DocStatus(DocState.READY), DocStatus(DocState.INDEXING)
 MISSING, UNKNOWN = DocStatus(DocState.MISSING), DocStatus(DocState.UNKNOWN)
-"""The statuses of documents without a reason."""
+"""The sentence about a failed document for which the service gives no reason."""
 
 
 def failed(words: str, code: str = "failed", *, is_quota: bool = False) -> DocStatus:
-    """Return the status of a document that the service failed to index, in its words.
+    """Return the status of a document that the service failed to index, with its reason.
 
-    `is_quota`: the account is to blame, not the document. Words about money imply that by themselves.
+    `is_quota`: the account is to blame, not the document; a reason that mentions money implies it.
     """
     reason = printable(" ".join(words.split()))[:LONGEST_MESSAGE] or "the service gives no reason"
     halt = "quota" if is_quota or says_money(words) else ""
@@ -336,7 +344,7 @@ P = TypeVar("P")
 
 
 async def unless_gone(response: Awaitable[P]) -> P | None:
-    """Return the result; None if the service says that it doesn't exist."""
+    """Return the result; None if the service reports that the document doesn't exist."""
     try:
         return await response
     except Rejected as error:
@@ -346,43 +354,43 @@ async def unless_gone(response: Awaitable[P]) -> P | None:
 
 
 COMMON: tuple[ErrorRule, ...] = (
-    # A gateway answered; only a 303 says that the work was done.
+    # A gateway redirects; only a 303 means that the request was carried out.
     ErrorRule(Unsure, status=REDIRECT, hint="set base_url to the final URL"),
-    # HTTP and the body agree.
+    # HTTP and the body agree on success.
     ErrorRule(None, status=SUCCESS, when=lambda case: case.is_json and not case.is_error),
-    # A page or nothing under 200 is a proxy's, or an answer that was cut off.
+    # A web page or an empty body under 200 comes from a proxy, or is a truncated response.
     ErrorRule(Unsure, status=SUCCESS, reported=False),
-    # The server does not know the method.
+    # The server doesn't support the method.
     ErrorRule(NotOffered, status={501}, hint="it has no such call"),
-    # It may have been done before it failed, whatever the words are.
+    # The server may have done the work before it failed, whatever the message.
     ErrorRule(Unsure, status=SERVER_ERROR),
     # The words for an empty account are unmistakable, also under a 429 or 403 (new-api, SiliconFlow)
     ErrorRule(Halted, words=MONEY, halt="quota", hint=MONEY_HINT),
-    # A rate limit is told as exceeded or full as well: these words go first.
+    # Services report a rate limit as exceeded or full, too, so this rule comes before the one about space.
     ErrorRule(Unavailable, words=BUSY, is_rate_limit=True),
     # No room for any document.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, halt="quota", hint=FULL_HINT),
-    # RFC 9110, 15.5.2; a page is a gateway's and says nothing of the key.
+    # RFC 9110, 15.5.2. A web page comes from a gateway and says nothing about the key.
     ErrorRule(Halted, status={401}, when=lambda case: not case.is_page, halt="credentials", hint=KEY_HINT),
-    # Firewalls refuse a text that looks like an attack to them, and let the next one through.
+    # A firewall may refuse one text that looks like an attack, and accept the next one.
     ErrorRule(Rejected, status={403}, when=lambda case: case.is_of_document, may_pass=True),
-    # No word of the service about the key.
+    # The service itself says nothing about the key.
     ErrorRule(Unavailable, status={401, 403}, hint="a firewall or gateway may have refused it"),
-    # RFC 9110, 15.5.3: money.
+    # Payment required (RFC 9110, 15.5.3).
     ErrorRule(Halted, status={402}, halt="quota", hint=MONEY_HINT),
-    # No such path or method there.
+    # The service has no such path or method.
     ErrorRule(NotOffered, status={404, 405}, hint=NO_CALL_HINT),
-    # RFC 9110, 15.5.8.
+    # Proxy authentication required (RFC 9110, 15.5.8).
     ErrorRule(Unavailable, status={407}, hint="the proxy requires a name and password"),
-    # RFC 6585, 4: too many requests.
+    # Too many requests (RFC 6585, 4).
     ErrorRule(Unavailable, status={429}, is_rate_limit=True),
-    # The request was not waited for, or came too early.
+    # The request timed out at the server, or came too early.
     ErrorRule(Unavailable, status={408, 425}),
-    # RFC 9110, 15.5.14.
+    # Content too large (RFC 9110, 15.5.14).
     ErrorRule(Rejected, status={413}, hint="the document is too large"),
-    # Any other refusal is of this request.
+    # Any other client error blames this request.
     ErrorRule(Rejected, status=range(400, 500)),
-    # No known status.
+    # An unknown status.
     ErrorRule(Unsure),
 )
 """The rules shared by every service; one of them always matches."""

@@ -1,7 +1,8 @@
-"""The target of every service: the client made from the config, and what the contract promises of all.
+"""The base class of every target at a service: makes the client from the config and keeps the contract.
 
-Decided here: what isn't worth sending, what the refusal of one document says about others, that a list counts
-only if it is complete, that gone is gone only at a base that is there, and that no reason has our key in it.
+It decides which documents aren't worth sending and what the refusal of one document says about others. It
+accepts a list only if it is complete, believes that a document is gone only if its base still exists, and
+removes our key from every reason.
 """
 
 from __future__ import annotations
@@ -66,25 +67,26 @@ _UNHURRIED, _SHARE = 10.0, 0.1
 
 
 def endpoint(config: RemoteTargetConfig, surroundings: Surroundings, address: str = "") -> Endpoint:
-    """Return the endpoint for `base_url` ;; where the key or the proxy is a secret that could not be read =>
-    if the key or the proxy is a secret that can't be read or to an `address` behind it, under the limits of
-    the config.
+    """Return the endpoint for `address`, by default the config's `base_url`, with the limits of the config.
 
-    Raises `UsageError` where the key or the proxy is a secret that could not be read.
+    Raises `UsageError` if the secret of the proxy can't be read.
     """
     return Endpoint(
         address or config.base_url,
         concurrency=config.concurrency,
         requests_per_minute=config.requests_per_minute,
         upload_bytes_per_second=config.upload_bytes_per_second,
-        is_first=surroundings.read_only,  # a command that somebody typed
+        is_first=surroundings.read_only,  # an interactive command
         ca_file=config.ca_file,
         proxy=config.proxy.reveal() if config.proxy else None,
     )
 
 
 def key_of(config: RemoteTargetConfig) -> str:
-    """Return the API key. Raises `UsageError` for a key that no header can carry."""
+    """Return the API key.
+
+    Raises `UsageError` if it can't be read or has characters that a header can't carry.
+    """
     key = config.api_key.reveal()
     if not (key and key.isascii() and key.isprintable() and " " not in key):
         raise UsageError("api_key is empty or has characters that no key has; copy it again")
@@ -104,9 +106,10 @@ _log = logging.getLogger(__name__)
 async def search_ranked(
     ask: Callable[[bool], Awaitable[Found]], is_ranked: bool, overloaded: Collection[str]
 ) -> Found:
-    """Return what `ask` finds with the vendor's ranking model, if requested; otherwise, or if that fails,
-    without it. Without it if it may be what failed: no such model, no money or plan for it, too much work for
-    it, which the codes `overloaded` tell. Not for a refused key, nor for no answer. Raises `TargetError`.
+    """Return the result of `ask` with the vendor's ranking model if the config requests it, otherwise
+    without. If the ranking model may have failed (no such model, no money or plan for it, or one of the codes
+    `overloaded`), searches again without it; not if the key is refused or the service doesn't respond. Raises
+    `TargetError`.
     """
     if not is_ranked:
         return await ask(False)
@@ -122,10 +125,11 @@ async def search_ranked(
 
 
 def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit]:
-    """Return the hits that a query is about, best first, of a service that knows no paths, types and dates.
+    """Return the hits for a query, best first, from the passages of a service that can't filter by path, type
+    or date.
 
-    `path` is left to the engine, which knows the ids. If the engine filters by path afterwards, everything
-    found: what is cut here would be missing there.
+    The engine fills in `path`, because it knows the ids. If the engine filters by path afterwards, returns
+    all hits, so that none is missing there.
     """
     passages: dict[str, list[Passage]] = {}
     for remote_id, passage in sorted(found, key=lambda one: -one[1].score):
@@ -136,7 +140,8 @@ def hits_for(found: Iterable[tuple[str, Passage]], query: Query) -> Sequence[Hit
 
 
 def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None) -> Rejected | None:
-    """Return why a service would refuse a document, mostly after all of it was sent; None: it wouldn't.
+    """Return why a service would refuse a document, usually only after the whole upload; None if it wouldn't.
+
     `max_bytes`: the limit in the config, if any; any other limit is the service's own.
     """
     extension = extension_of(document.path)
@@ -166,14 +171,12 @@ Row = TypeVar("Row", bound=DocumentRow)
 
 
 class ServiceTarget(Target, Generic[Row]):
-    """A knowledge base at a service, from the few calls that a vendor gives; `_client` is the way to it.
+    """A knowledge base at a service.
 
-    A vendor gives `base`, `takes` and the calls up to "what follows", which is made of these. Its calls raise
-    `TargetError`, with code `GONE` where there is no such document.
-
-    `headers` gives those with the key, None: `key_header`. `address`: where
-    the paths begin, "" for `base_url`. `skew`: see `Client`. Raises `UsageError` where the settings cannot be
-    used.
+    A vendor's subclass defines `base`, `takes` and the calls up to "what follows"; the rest is built from
+    these. Its calls use `_client` and raise `TargetError`, with code `GONE` if the document doesn't exist.
+    `headers`: returns the headers with the key; None uses `key_header`. `address`: the URL in front of all
+    paths; "" for `base_url`. `skew`: see `Client`. Raises `UsageError` if the settings can't be used.
     """
 
     only_recipe: ClassVar[str]
@@ -189,16 +192,20 @@ class ServiceTarget(Target, Generic[Row]):
     """The header with the key, and what precedes the key there."""
 
     refuses_alike: ClassVar[bool] = False
-    """Whether a refused document may point to a problem with the base; kbsync then checks the base first."""
+    """Whether the refusal of a document may be due to the base; kbsync then checks the base first."""
 
     gone_proves_base: ClassVar[bool] = False
-    """Whether "gone" already proves that the base exists; otherwise kbsync checks the base."""
+    """Whether a "document not found" already proves that the base exists; otherwise kbsync checks the
+    base.
+    """
 
     most_ids: ClassVar[int] = 0
     """Maximum number of documents that one request deletes; 0: each needs its own request."""
 
     deletes_in_turn: ClassVar[bool] = False
-    """Whether the service runs one deletion at a time: waiting ids then go with the next batch."""
+    """Whether the service runs only one deletion at a time; ids that arrive meanwhile then go with the next
+    batch.
+    """
 
     shortest_query: ClassVar[int] = 1
     """Minimum length of a query in characters; non-ASCII characters count twice."""
@@ -232,13 +239,16 @@ class ServiceTarget(Target, Generic[Row]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Set what the calls need in addition to `_config` and `_client`. Sends no request."""
+        """Set the attributes that the vendor's calls need in addition to `_config` and `_client`.
+
+        Sends no request.
+        """
 
     @property
     def limits(self) -> Limits:
-        """The vendor's limits, with the config's sizes, rate limits and waiting times."""
+        """The vendor's limits, with the sizes, rate limits and waiting times from the config."""
         config, own, waiting = self._config, self.takes, self._config.vectorization
-        # Work that can wait never takes more than a tenth of the minute from what somebody waits for.
+        # Work that can wait gets at most a tenth of the requests per minute.
         unhurried = 60.0 / (_SHARE * config.requests_per_minute) if config.requests_per_minute > 0 else 0.0
         return replace(
             own,
@@ -253,7 +263,7 @@ class ServiceTarget(Target, Generic[Row]):
         )
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return the same for every document: the service has the settings for splitting."""
+        """Return the same recipe for every document, because the service decides how to split it."""
         return self.only_recipe
 
     @property
@@ -263,7 +273,7 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def access(self) -> tuple[Any, Surroundings, Client]:
-        """Config, surroundings and client, for the commands that manage the account (`kbsync.accounts`)."""
+        """Config, surroundings and client, for commands that manage the account (`kbsync.accounts`)."""
         return self._config, self._surroundings, self._client
 
     def no_base(self, base_id: str, words: str = "", code: str = "") -> Halted:
@@ -277,8 +287,10 @@ class ServiceTarget(Target, Generic[Row]):
         return Halted("knowledge-base-missing", reason, code=code)
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return the same base through the same gate; every request waits for `pace` first."""
-        # The gate, the breaker, the connections and what is known of the base stay the same.
+        """Return a target for the same base whose requests wait for `pace` first, and then at the same
+        gate.
+        """
+        # Gate, breaker, connections and the knowledge about the base are shared.
         slow = copy(self)
         slow._client = self._client.unhurried(pace)
         return slow
@@ -292,7 +304,7 @@ class ServiceTarget(Target, Generic[Row]):
         }
 
     async def _read_list(self, page: AskPage[T]) -> AsyncGenerator[T, None]:
-        """Yield every row of a list once. Raises `Unavailable` at the end if many are missing."""
+        """Yield every row of the list once. Raises `Unavailable` at the end if many are missing."""
         sweep = ListSweep(page)
         async with aclosing(sweep.rows()) as rows:
             async for row in rows:
@@ -305,12 +317,13 @@ class ServiceTarget(Target, Generic[Row]):
 
         `claimed_count`: the list's own count. Raises `Halted` if the base doesn't exist.
         """
-        # A short or empty list does not prove documents gone: the base is the second witness (promise 1).
+        # A short or empty list doesn't prove that documents are gone; compare it with the base's own count
+        # (promise 1).
         base = await self.base()
         check_shown(shown, base.documents, base.id)
 
     def _age_of(self, moment: float) -> float:
-        """Return seconds since a time by the service's clock."""
+        """Return the seconds since a time on the service's clock."""
         return self._wall() + (self.clock_apart or 0.0) - moment
 
     async def _digest_at(self, url: str) -> str:
@@ -324,7 +337,9 @@ class ServiceTarget(Target, Generic[Row]):
         return digest.hexdigest()
 
     async def _check_base_first(self, outcome: P) -> P | TargetError:
-        """Return the outcome, such as a refusal, if the base exists; else the error of checking the base."""
+        """Check the base before believing an outcome such as a refusal: return `outcome` if the base exists,
+        otherwise the error of the check.
+        """
         try:
             await self.base()
         except TargetError as missing:
@@ -334,8 +349,9 @@ class ServiceTarget(Target, Generic[Row]):
     async def _call_each(
         self, ids: Iterable[str], ask: Callable[[str], Awaitable[P]]
     ) -> dict[str, P | TargetError]:
-        """Return the result or error of each call. After a `Halted` the other documents get the same outcome,
-        without a request.
+        """Run a call for each document; return the result or error of each.
+
+        After a `Halted` the remaining documents get the same outcome, without a request.
         """
         outcomes: dict[str, P | TargetError] = {}
         halted: Halted | None = None
@@ -350,7 +366,7 @@ class ServiceTarget(Target, Generic[Row]):
                     outcomes[one] = error
                     halted = error if isinstance(error, Halted) else halted
 
-        # As many as the gate lets in: more would only wait there, and go on after a `Halted`.
+        # Start only as many calls as the gate lets in: more would wait there, and still run after a `Halted`.
         async with asyncio.TaskGroup() as group:
             for _ in range(self._config.concurrency):
                 group.create_task(ask_some())
@@ -363,23 +379,25 @@ class ServiceTarget(Target, Generic[Row]):
 
     @property
     def clock_apart(self) -> float | None:
-        """Seconds by which the vendor's clock is ahead of ours, by its last response."""
+        """Seconds by which the vendor's clock was ahead of ours at its last response."""
         return self._client.skew.apart
 
     async def aclose(self) -> None:
-        """Close the connections; repeatable."""
+        """Close the connections. May be called again."""
         await self._client.aclose()
 
     # -- what a vendor gives
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send one document, once. Raises `Unsure` if the response doesn't prove the outcome. Required unless
-        `put` is overridden."""
+        """Send one document, without retries.
+
+        Raises `Unsure` if the response doesn't prove the outcome. Required unless `put` is overridden.
+        """
         raise NotImplementedError
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page of the list, counted from 1; the newest first if `row` is defined. Required unless
-        `rows` is overridden.
+        """Return a page of the list, with page numbers from 1; the newest documents first if `row` is
+        defined. Required unless `rows` is overridden.
         """
         raise NotImplementedError
 
@@ -390,12 +408,14 @@ class ServiceTarget(Target, Generic[Row]):
         raise NotImplementedError
 
     async def remove(self, remote_id: str) -> None:
-        """Delete one document. Required unless `delete` is overridden, or `most_ids` are deleted at a
-        time."""
+        """Delete one document. Required unless `delete` is overridden or `most_ids` is set."""
         raise NotImplementedError
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Delete at most `most_ids`; True: the response proves it for each. Required with `most_ids`."""
+        """Delete at most `most_ids` documents; return True if the response proves it for each.
+
+        Required with `most_ids`.
+        """
         raise NotImplementedError
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
@@ -404,31 +424,31 @@ class ServiceTarget(Target, Generic[Row]):
 
     @abstractmethod
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Return the passages of a search, each with the id of its document. The query has a text."""
+        """Return the passages of a search, each with the id of its document. The query's text isn't empty."""
 
     def is_gone(self, error: TargetError) -> bool:
-        """Return whether the service says "not found", which counts only while its base answers (promise
+        """Return whether the service says "not found", which counts only while the base exists (promise
         1).
         """
         return isinstance(error, Rejected) and error.code == GONE
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """Return the error of an upload if the base exists but the service lacks the call."""
+        """Return the error for an upload if the base exists but the service lacks the upload call."""
         return Unavailable(error.reason, code=error.code)
 
     # -- what follows
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each in its own request, once; outcomes in the same order.
+        """Send each document in its own request, without retries; return the outcomes in the same order.
 
-        After one that has to wait for the service or the user, the others are not sent.
+        After one that has to wait for the service or the user, doesn't send the others.
         """
         outcomes: list[PutOutcome] = []
         down: TargetError | None = None
         for document in documents:
             outcome = await self._put(document) if down is None else untried(down)
             down = outcome if isinstance(outcome, Unavailable | Halted) else None
-            if isinstance(outcome, TargetError):  # which may be made of the service's words
+            if isinstance(outcome, TargetError):  # the reason may quote the service
                 outcome.reason = self._client.redact(outcome.reason)
             outcomes.append(outcome)
         return outcomes
@@ -476,7 +496,7 @@ class ServiceTarget(Target, Generic[Row]):
         """Return rows on the first pages of the list, and the ids to query one by one."""
         rows: dict[str, Row] = {}
         number, is_more = 1, True
-        # A page is worth as many requests as it spares.
+        # Read a page only if it saves more than one request.
         while is_more and len(ids) - len(rows) > number:
             page = await self._request_page(number, PAGE_SIZE)
             rows |= {row.id: row for row in page.rows if row.id in ids}
@@ -484,8 +504,8 @@ class ServiceTarget(Target, Generic[Row]):
         return rows, [one for one in ids if one not in rows]
 
     async def _read_details(self, ids: Iterable[str]) -> dict[str, Row | TargetError | None]:
-        """Return each document, or why it can't be read; None if it is gone and the base still exists."""
-        # The base is asked once for all that are gone, and after them: asked before, it could go meanwhile.
+        """Return each document, or the error of reading it; None if it is gone and the base still exists."""
+        # Check the base once for all missing documents, and after them: before, it could still disappear.
         details: dict[str, Row | TargetError | None] = {**await self._call_each(ids, self._read_detail)}
         gone = [one for one, row in details.items() if isinstance(row, TargetError) and self.is_gone(row)]
         if gone:
@@ -503,7 +523,7 @@ class ServiceTarget(Target, Generic[Row]):
         return {one: row.status for one, row in rows.items()}
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id; a missing one counts as success. After a `Halted` no batch is sent."""
+        """Delete each remote id; a missing one counts as success. Sends no batch after a `Halted`."""
         if self.deletes_in_turn:
             return await self._deletions.delete(ids, self._remove_batch)
         ids = tuple(dict.fromkeys(ids))
@@ -553,7 +573,7 @@ class ServiceTarget(Target, Generic[Row]):
                 yield row.listed
 
     async def rows(self) -> AsyncGenerator[Row, None]:
-        """The rows of the list, each once."""
+        """Yield the rows of the list, each once."""
         async with aclosing(self._read_list(self._request_page)) as rows:
             async for row in rows:
                 yield row
@@ -562,16 +582,22 @@ class ServiceTarget(Target, Generic[Row]):
         return await self._translate_refusal(self.page(number, size))
 
     async def _translate_refusal(self, page: Awaitable[P]) -> P:
-        """Return a page of the list. Raises `Unavailable` for every refusal while the base exists."""
+        """Return a page of the list.
+
+        Raises `Unavailable` for every refusal while the base exists, because a list without an error must be
+        complete.
+        """
         try:
             return await page
         except Rejected as error:
-            later = Unavailable(f"the list cannot be had: {error.reason}", code=error.code)
+            later = Unavailable(f"can't read the list: {error.reason}", code=error.code)
             raise await self._check_base_first(later) from error
 
     async def search(self, query: Query) -> Sequence[Hit]:
-        """Search; best first. Services know no paths, types and dates: with such filters, return everything
-        found.
+        """Search; return the best hits first.
+
+        Services can't filter by path, type or date: with such filters, returns all hits for the engine to
+        filter.
         """
         width = sum(1 if character.isascii() else 2 for character in query.text.strip())
         return hits_for(await self.matches(query), query) if width >= self.shortest_query else ()

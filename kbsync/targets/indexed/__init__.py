@@ -1,1 +1,1 @@
-"""Code shared by targets whose index kbsync fills and searches itself, wherever the index is."""
+"""Code shared by targets whose index kbsync fills and searches itself: `local` and `postgres`."""

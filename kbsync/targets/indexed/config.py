@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedTargetConfig(TargetConfig):
-    """How documents are read, embedded, and ranked in searches."""
+    """Settings for reading, embedding and ranking documents."""
 
     keeps_index: ClassVar[bool] = True
 
@@ -37,6 +37,6 @@ class IndexedTargetConfig(TargetConfig):
         return tuple(dict.fromkeys(addresses))
 
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
-        """Yield conflicts; a type that overrides this yields these as well."""
+        """Yield conflicts between settings of the block; overriding methods must also yield these."""
         yield from service_conflicts(self.embedding, (*loc, "embedding"))
         yield from service_conflicts(self.rerank, (*loc, "rerank"))

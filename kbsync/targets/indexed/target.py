@@ -1,6 +1,6 @@
 """A target whose index kbsync keeps itself: a document is searchable when `put` returns.
 
-The first document or question loads what it needs of parser, numpy, tokenizer and weights.
+The first document or question loads what it needs: parser, numpy, tokenizer, model weights.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PAGE = 500
 
 
 def limits_of(max_bytes: int, *, pictures: bool = False, concurrency: int = CONCURRENCY) -> Limits:
-    """Return the limits of a target with its own index."""
+    """Return the limits of a target whose index kbsync keeps itself."""
     return Limits(
         extensions=formats.EXTENSIONS | set(formats.MEDIA_TYPES) if pictures else formats.EXTENSIONS,
         names=formats.NAMES,
@@ -91,8 +91,9 @@ def _onnx_of(config: IndexedTargetConfig) -> Path | None:
 
 
 def _is_service(block: EmbeddingConfig | RerankConfig) -> bool:
-    """Return whether it names a service. Raises `UsageError` for an unreadable secret, before anything is
-    opened.
+    """Return whether the config block names a service.
+
+    Raises `UsageError` for an unreadable secret, before anything is opened.
     """
     if block.base_url is None or block.type not in SERVICES:
         return False
@@ -121,21 +122,21 @@ class IndexedTarget(Target):
         cluster: DaskCluster | None = None,
         glossary: Glossary | None = None,
     ) -> None:
-        """`parse` replaces the parser. With a `cluster`, its workers read and cut."""
+        """`parse` replaces the parser. With a `cluster`, its workers read and split the documents."""
         self._store, self._encoder, self._limits, self._ranker = store, encoder, limits, ranker
         self._search, self._glossary = Search(store, encoder, ranker, glossary), glossary
         self._cluster = cluster
         here = cut_here(parse or self._parse)
         cut = here if cluster is None else cluster.cut_or(here)
         self._pipeline = Pipeline(cut, encoder, store.find_embedded, limits.max_bytes or sys.maxsize)
-        # Threads of their own: they mostly wait for the cluster, and would block the mirror's threads.
+        # Separate threads: they mostly wait for the cluster, and would block the mirror's threads.
         self._putters = None if cluster is None else ThreadPoolExecutor(limits.concurrency, "kbsync-put")
         self._spool = spool
         self._parser: Parser | None = None
         self._starting = threading.Lock()
         self._is_to_scrub = False
         self._scrubbing: asyncio.Task[None] | None = None
-        # A thread of its own: the mirror's threads may all hang with the disk of its folder.
+        # A separate thread: the disk of the mirror's folder may hang all of the mirror's threads.
         self._scrubber = ThreadPoolExecutor(1, "kbsync-scrub")
 
     @classmethod
@@ -166,35 +167,36 @@ class IndexedTarget(Target):
 
     @property
     def limits(self) -> Limits:
-        """Its limits."""
+        """Return the size limit and the concurrency of this target."""
         return self._limits
 
     @property
     def note(self) -> str:
-        """A note while the cluster can't be reached; "" otherwise."""
+        """Return a note while the cluster is unreachable, otherwise ""."""
         return "" if self._cluster is None else self._cluster.note
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
         """Return a recipe that changes with the reader of the format, the chunker, the model and the kind of
         file.
 
-        The tokeniser isn't in it: the store gives its texts new words itself.
+        The tokenizer isn't part of it: after a change of the tokenizer, the store splits its texts into words
+        again by itself.
         """
         reader, kind = formats.reader_version(path), extension_of(path) or f"/{path.rpartition('/')[2]}"
         return _recipe(reader, self._encoder.model, kind, repr(sorted(settings.items())) if settings else "")
 
     async def base(self) -> Base:
-        """Return the index. Replaces a missing or damaged one with an empty one, which has a new id."""
+        """Return the index as a base. An empty index with a new id replaces a missing or damaged one."""
         uuid, documents = await asyncio.to_thread(self._store.check)
         base = Base(uuid, documents, self._store.address, *self._store.writers)
-        # Finish soon what a killed process left unfinished.
+        # A killed process may have left deleted text in the files: remove it soon.
         with contextlib.suppress(TargetError):
             if await asyncio.to_thread(self._store.tidy):
                 self._scrub_soon()
         return base
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document. An accepted document is searchable; until then the old version is."""
+        """Store each document. An accepted document is searchable at once; until then the old version is."""
         put = asyncio.get_running_loop().run_in_executor(self._putters, self._put, documents)
         outcomes: Sequence[PutOutcome] = await put
         self._scrub_soon()
@@ -202,20 +204,20 @@ class IndexedTarget(Target):
 
     @property
     def model(self) -> str:
-        """The name of the model of its vectors."""
+        """The name of the model that makes its vectors."""
         return self._encoder.model
 
     async def put_made(self, entry: Entry) -> PutOutcome:
-        """Store a document that is already cut and has all its vectors."""
+        """Store a document that is already split and has all its vectors."""
         [outcome] = await asyncio.to_thread(self._store.put, [entry], self._encoder)
         return Accepted(str(outcome), ready=True) if isinstance(outcome, int) else outcome
 
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """READY or MISSING."""
+        """Return READY or MISSING for each id."""
         numbers = {each: number_of(each) for each in ids}
         wanted = [number for number in numbers.values() if number is not None]
         existing = await asyncio.to_thread(self._store.find_existing, wanted)
-        # The commit that stores a document also makes it searchable: there is no other state.
+        # The commit that stores a document also makes it searchable, so there is no pending state.
         ready, missing = DocStatus(DocState.READY), DocStatus(DocState.MISSING)
         return {each: ready if number in existing else missing for each, number in numbers.items()}
 
@@ -224,11 +226,11 @@ class IndexedTarget(Target):
         numbers = [number for each in ids if (number := number_of(each)) is not None]
         if not await asyncio.to_thread(self._store.delete, numbers):
             self._scrub_soon()
-        # An id that kbsync never gave counts as deleted.
+        # An id that kbsync never assigned counts as deleted.
         return dict.fromkeys(ids)
 
     async def list(self) -> AsyncIterator[Listed]:
-        """All documents, oldest first."""
+        """Yield all documents, oldest first."""
         after = 0
         while page := await asyncio.to_thread(self._store.page, after, _PAGE):
             for row in page:
@@ -246,7 +248,7 @@ class IndexedTarget(Target):
             after = page[-1].id
 
     async def leave(self) -> None:
-        """Release what the store keeps for a mirror that has ended."""
+        """Remove what the store keeps for a mirror that has ended."""
         await asyncio.to_thread(self._store.leave)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
@@ -264,7 +266,7 @@ class IndexedTarget(Target):
 
     @property
     def scale(self) -> str:
-        """A value that is equal for targets whose scores are comparable: those with the same model and rerank
+        """A value that two targets share exactly if their scores are comparable: same type, model and rerank
         service.
         """
         return f"{self.kind} {self._encoder.model} {self._ranker.model if self._ranker is not None else ''}"
@@ -291,7 +293,8 @@ class IndexedTarget(Target):
         self._scrubber.shutdown(wait=False)
 
     def _close(self) -> None:
-        # The store before the parser: closing the parser cuts off documents, which must not be stored.
+        # Close the store before the parser: closing the parser truncates documents in progress, which must
+        # not be stored.
         for each in (
             self._store,
             self._parser,
@@ -310,11 +313,11 @@ class IndexedTarget(Target):
         try:
             self._put_batches(documents, outcomes)
         except (TargetError, UsageError) as error:
-            # UsageError: the model can't be read.
+            # UsageError means that the model can't be read.
             failed = Halted("embedding", str(error)) if isinstance(error, UsageError) else error
             if not outcomes:
                 raise failed from error
-            # Earlier batches are stored.
+            # The batches before the error are stored.
             remaining = len(documents) - len(outcomes)
             outcomes += [failed, *[untried(failed)] * (remaining - 1)]
         return outcomes
@@ -349,9 +352,9 @@ class IndexedTarget(Target):
             self._scrubbing = asyncio.create_task(self._scrub())
 
     async def _scrub(self) -> None:
-        """Finish the rest, as often as necessary if a reader is in the way.
+        """Remove the remaining deleted text, and retry while a reader blocks it.
 
-        A failing disk shows at the next put.
+        If the disk fails, the next put reports it.
         """
         loop = asyncio.get_running_loop()
         with contextlib.suppress(TargetError):
@@ -363,7 +366,7 @@ class IndexedTarget(Target):
 
 
 _FORMER_TOKENISER = 2
-"""Part of every recipe since the first version. Changing it would send every stored document again."""
+"""Part of every recipe since the first version; changing it would index every stored document again."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -386,11 +389,11 @@ def _entry(document: Outgoing) -> Entry:
 
 
 _LARGEST_ID = 2**63 - 1
-"""The largest id of both stores; they can't compare larger numbers."""
+"""The largest id that both stores can compare."""
 
 
 def number_of(remote_id: str) -> int | None:
-    """Return the number of a document; None for an id that kbsync never gave."""
+    """Return the number in a document's id; None for an id that kbsync never assigned."""
     is_number = remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= len(str(_LARGEST_ID))
     number = int(remote_id) if is_number else None
     return None if number is None or number > _LARGEST_ID else number

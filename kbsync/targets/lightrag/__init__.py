@@ -1,1 +1,1 @@
-"""The documents of a LightRAG server."""
+"""The target `lightrag`: the knowledge base of a LightRAG server."""

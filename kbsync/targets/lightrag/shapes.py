@@ -37,7 +37,7 @@ BUSY_PAUSE = 3.0
 """Minimum number of seconds before calling a busy server again."""
 
 STORED = "stored"
-"""Code of an upload whose name is in use."""
+"""The error code of an upload whose name is in use."""
 
 _KEY_REFUSED = re.compile(r"\A(?:API Key required|Invalid API Key)\Z")
 _NO_ROUTE = re.compile(r"\ANot Found\Z")
@@ -49,7 +49,7 @@ _DONE = re.compile(r"Deletion completed: ([0-9]+) successful, 0 failed")
 
 UNFINISHED = ("pending", "parsing", "analyzing", "processing", "preprocessed")
 FINISHED = ("processed", "failed")
-"""States by which documents are listed, in the server's words."""
+"""The server's document states, by which it can filter its list."""
 
 
 def _is_not_search(case: ErrorCase) -> bool:
@@ -57,9 +57,9 @@ def _is_not_search(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # Seen with 1.5.7.
+    # Observed with 1.5.7.
     ErrorRule(Halted, status={403}, words=_KEY_REFUSED, halt="credentials", hint="check api_key"),
-    # The words of its framework: the server is there, and the call is not.
+    # FastAPI's own message: the server runs but has no such call.
     ErrorRule(
         Halted,
         status={404},
@@ -68,22 +68,22 @@ RULES: tuple[ErrorRule, ...] = (
         halt="knowledge-base-missing",
         hint="there are no documents at this address; correct target.base_url",
     ),
-    # The server has these calls: something before it answers.
+    # The server has these calls, so a gateway in front of it answered.
     ErrorRule(Unavailable, status={404, 405, 501}, when=_is_not_search, says="as if it had no such call"),
-    # A document has the name.
+    # A document already has this name.
     ErrorRule(NameTaken, status={409}, words=_STORED, as_code=STORED),
-    # A file has the name.
+    # A file already has this name.
     ErrorRule(NameTaken, status={409}, words=_LEFT_BEHIND),
-    # Documents are being deleted, or files scanned: nothing was stored.
+    # The server is deleting documents or scanning files, and stored nothing.
     ErrorRule(Unavailable, status={409, 503}, reported=True, as_code="busy", pause=BUSY_PAUSE),
-    # It says so with 200, and does nothing.
+    # It reports being busy with HTTP 200, and does nothing.
     ErrorRule(Unavailable, status=SUCCESS, code={"busy"}, pause=BUSY_PAUSE),
 )
-"""The common rules come after them."""
+"""LightRAG's rules; the common rules come after them."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify the server's messages as errors; without known words the HTTP status decides."""
+    """Classify a response by the server's message; without a known message the HTTP status decides."""
     body = object_of(answer.body)
     detail = text_of(body.get("detail"))
     is_busy = answer.is_success and body.get("status") == "busy"
@@ -102,7 +102,7 @@ def document_id(remote_id: str) -> str:
     """Return the server's id of a document, which it derives from the name."""
     if _BARE_ID.fullmatch(remote_id):
         return remote_id
-    # A list may have lone surrogates: no id is made of such a name.
+    # A name in a list may contain lone surrogates, from which no id can be derived.
     name = remote_id.encode("utf-8", "surrogatepass")
     return f"doc-{hashlib.md5(name, usedforsecurity=False).hexdigest()}"
 
@@ -111,7 +111,7 @@ def document_id(remote_id: str) -> str:
 class Row(DocumentRow):
     """A document in the list; its size is in characters of the text.
 
-    `id`: the name, which searches return, unless the server's id wasn't derived from it; then that id.
+    `id`: the name, because searches return it; if the server's id isn't derived from the name, that id.
     `duplicate_of`: the server's id of a document with the same text.
     """
 
@@ -120,12 +120,15 @@ class Row(DocumentRow):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether it is not a document, but the record of a refused upload under a name in use."""
+        """Whether the row is no document but the record of an upload that was refused because its name is in
+        use.
+        """
         return self.server_id.startswith(_REFUSAL_ID)
 
     def status_among(self, others: Mapping[str, Row]) -> DocStatus:
-        """Return its state and why it failed. `others`: the other rows by the server's ids, as far as
-        known.
+        """Return the document's status, with the reason if it failed.
+
+        `others`: the other known rows by the server's ids.
         """
         if not self.duplicate_of or self.status.state is not DocState.FAILED:
             return self.status
@@ -136,7 +139,7 @@ class Row(DocumentRow):
 
 
 def page_of(answer: HttpAnswer) -> ListPage[Row]:
-    """A page of the list."""
+    """Return a page of the list."""
     rows = objects_in(object_of(answer.body).get("documents"))
     total = object_of(object_of(answer.body).get("pagination")).get("total_count")
     return ListPage(tuple(row for row in map(_row, rows) if row.server_id), count_of(total))
@@ -162,27 +165,24 @@ def _status(one: Mapping[str, Any]) -> DocStatus:
 
 
 def is_deleting(answer: HttpAnswer) -> bool:
-    """Return whether the server is deleting: from the response to the request on, while its status text may
-    be older.
+    """Return whether the server is deleting.
+
+    It reports that at once, even while its status text is still older.
     """
     return object_of(answer.body).get("destructive_busy") is True
 
 
 def all_deleted(answer: HttpAnswer, number: int) -> bool:
-    """Return whether its last message says that it deleted this many documents; otherwise the list
-    decides.
-    """
+    """Return whether the server's last message says that it deleted this many documents."""
     done = _DONE.fullmatch(text_of(object_of(answer.body).get("latest_message")))
     return done is not None and int(done[1]) == number
 
 
 def receipt(answer: HttpAnswer) -> None:
-    """Raise `Unsure` if the response to an upload doesn't say that the server has the file."""
+    """Raise `Unsure` if the response to an upload doesn't confirm that the server has the file."""
     body = object_of(answer.body)
     if body.get("status") != "success" or not text_of(body.get("track_id")):
-        raise Unsure(
-            f"upload: the answer does not say that it is stored: {answer.excerpt}", code="no-receipt"
-        )
+        raise Unsure(f"upload: the response doesn't confirm the upload: {answer.excerpt}", code="no-receipt")
 
 
 def passages(answer: HttpAnswer) -> Iterator[tuple[str, Passage]]:

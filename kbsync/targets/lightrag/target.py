@@ -33,15 +33,18 @@ EXTENSIONS = frozenset((
 """Extensions that the server reads without extra tools (1.5.7, `GET /documents/supported_file_types`)."""
 
 RECENT = 200
-"""Rows of the largest page; documents being indexed are usually among the last changed ones."""
+"""Maximum number of rows on a page. Documents being indexed are usually on the page of the latest changes."""
 
 LONGEST_REST = 10.0
-"""Maximum number of seconds between two whole lists for `status`: one for each page of the last list. Shorter
-than the 15 s after which the engine checks again for missing documents.
+"""Maximum seconds between two reads of the whole list for `status`: one second for each page of the last
+read. Shorter than the 15 s after which the engine checks missing documents again.
 """
 
 DELETION_PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
-"""Seconds before each check of a running deletion; after the last one the engine checks again later."""
+"""Seconds before each check of a running deletion.
+
+After the last one, `delete` fails and the engine retries later.
+"""
 
 PASSAGES, MOST_PASSAGES = 4, 200
 """Number of passages to request for each wanted document, and its maximum; the server returns what fits into
@@ -64,7 +67,7 @@ class LightragTarget(ServiceTarget[Row]):
     only_recipe = "server"
 
     def prepare(self) -> None:
-        """Prepare what this process knows about the documents."""
+        """Create the caches of this process."""
         self._naming = Naming(self._surroundings.prefix)
         self._next_whole = 0.0
 
@@ -73,17 +76,18 @@ class LightragTarget(ServiceTarget[Row]):
         answer = await self._client.ask("base", "GET", "/documents/status_counts")
         counts = object_of(object_of(answer.body).get("status_counts"))
         if (total := count_of(counts.get("all"))) is None:
-            raise Unavailable(f"base: {answer.host} does not count its documents: {answer.excerpt}")
+            raise Unavailable(f"base: the response of {answer.host} has no document count: {answer.excerpt}")
         return Base(self._config.base_url, total, self._config.base_url)
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it, after deleting the old document with the same text: the server would refuse a second
-        one."""
+        """Send a document, after deleting the old one with the same text: the server would refuse a second
+        one.
+        """
         old, key = document.replaces, self._naming.key
         if old is not None and key(old) != key(document.name):
-            old = None  # it has other bytes, and stays until the new one is searchable
+            old = None  # the old document has different bytes, and stays until the new one is searchable
         failure = (await self.delete([old]))[old] if old is not None else None
-        if isinstance(failure, Unsure):  # of the deletion: nothing was uploaded
+        if isinstance(failure, Unsure):  # the deletion is unsure; nothing was uploaded
             raise Unavailable(failure.reason, code=failure.code, retry_after=BUSY_PAUSE)
         if failure is not None:
             raise failure
@@ -100,7 +104,9 @@ class LightragTarget(ServiceTarget[Row]):
         shapes.receipt(await self._client.send("upload", "/documents/upload", fields={}, file=file))
 
     async def _restore(self, document: Outgoing, old: str, error: TargetError) -> TargetError:
-        """Restore the old name: the old document is deleted, and the server refused the new one."""
+        """Upload the file under its old name, because the server refused the new name after the old document
+        was deleted.
+        """
         if isinstance(error, Rejected):
             try:
                 await self._send(document, old)
@@ -109,7 +115,7 @@ class LightragTarget(ServiceTarget[Row]):
                 if other.code == shapes.STORED:
                     return error
                 reason = f"{error.reason}; the server also refuses the old name: {other.reason}"
-                if not isinstance(other, Rejected):  # both are tried again
+                if not isinstance(other, Rejected):  # the engine retries both
                     return other if isinstance(other, Halted) else Unavailable(reason, code=error.code)
                 error = Rejected(reason, code=error.code)
         error.has_removed = True
@@ -124,7 +130,7 @@ class LightragTarget(ServiceTarget[Row]):
         wanted = set(ids)
 
         async def find(most: float, words: Sequence[str] | None = None) -> bool:
-            """Return whether the pages ended before `most` of them: all rows were seen."""
+            """Read at most `most` pages; return whether that was the whole list."""
             number = 1
             while number <= most and not rows.keys() >= wanted:
                 page = await self._translate_refusal(
@@ -152,11 +158,13 @@ class LightragTarget(ServiceTarget[Row]):
         return {one: absent if one in unknown else rows[one].status_among(others) for one in ids}
 
     async def _remove_batch(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Return what the server reports when it has finished, or else what its list shows."""
+        """Delete a batch; return the result that the server reports when it has finished, or that its list
+        shows.
+        """
         body = {"doc_ids": [*map(document_id, ids)], "delete_file": True, "delete_llm_cache": True}
         answer = await self._client.ask("delete", "DELETE", "/documents/delete_document", json=body)
         if object_of(answer.body).get("status") != "deletion_started":
-            raise Unavailable(f"delete: the response does not say that the deletion began: {answer.excerpt}")
+            raise Unavailable(f"delete: the response doesn't confirm a deletion: {answer.excerpt}")
         for seconds in DELETION_PAUSES:
             await self._sleep(seconds)
             answer = await self._client.ask("deletion", "GET", "/documents/pipeline_status")
@@ -166,7 +174,7 @@ class LightragTarget(ServiceTarget[Row]):
             raise Unavailable("delete: the server is still deleting", code="busy", retry_after=BUSY_PAUSE)
         if shapes.all_deleted(answer, len(ids)):
             return dict.fromkeys(ids)
-        # It counts what was not there among the failures.
+        # The server counts missing documents as failures.
         there = {row.id async for row in self.rows()}
         return {one: Unavailable(_STILL_THERE, code="still-there") if one in there else None for one in ids}
 
@@ -178,7 +186,9 @@ class LightragTarget(ServiceTarget[Row]):
                     yield row
 
     async def page(self, number: int, size: int) -> ListPage[Row]:
-        """Return a page by id, which never changes: documents indexed meanwhile stay in place."""
+        """Return a page of the list, sorted by id, so that documents keep their place while the server
+        indexes them.
+        """
         return await self._request_sorted(number, size, "id", "asc")
 
     async def _request_sorted(
@@ -190,11 +200,11 @@ class LightragTarget(ServiceTarget[Row]):
         answer = await self._client.ask("list", "POST", "/documents/paginated", json=body)
         page = shapes.page_of(answer)
         if page.total is None:
-            raise Unavailable(f"the list cannot be had: {answer.excerpt}")
+            raise Unavailable(f"can't read the list: {answer.excerpt}")
         return page
 
     async def matches(self, query: Query) -> Iterable[tuple[str, Passage]]:
-        """Request more passages for a search filtered by paths, types or dates."""
+        """Search; request more passages if the engine will filter them by path, type or date."""
         number = MOST_PASSAGES if query.selects else min(MOST_PASSAGES, PASSAGES * query.top_k)
         body = {"query": query.text, "mode": self._config.mode, "chunk_top_k": number}
         return shapes.passages(await self._client.ask("search", "POST", "/query/data", json=body))

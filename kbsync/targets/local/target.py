@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LocalTarget(IndexedTarget):
-    """The knowledge base in one folder. Open it with `LocalTarget.open`."""
+    """A knowledge base in one folder. Open it with `LocalTarget.open`."""
 
     kind = "local"
 
@@ -27,7 +27,8 @@ class LocalTarget(IndexedTarget):
         """Open the knowledge base in the folder of `config`; creates it if it doesn't exist. Loads no model.
 
         With `surroundings.read_only` it locks and writes nothing, and raises `UsageError` if nothing was
-        mirrored yet; otherwise it raises `StateError` if another process writes or the folder isn't writable.
+        mirrored yet. Otherwise raises `StateError` if another process has opened it for writing or the folder
+        isn't writable.
         """
         folder = config.folder(surroundings.state_dir, surroundings.mirror)
         writer = None if surroundings.read_only else Writer
@@ -38,18 +39,18 @@ class Unmade(LocalTarget):
     """An empty knowledge base for `plan`, which creates none before the first pass."""
 
     def __init__(self, config: LocalTargetConfig) -> None:
-        """Sets only what `limits` and `recipe` need."""
+        """Set only what `limits` and `recipe` need."""
         self._encoder = encoder_of(config)
         self._limits = limits_of(config.max_bytes, pictures=self._encoder.takes_pictures)
 
     async def base(self) -> Base:
-        """A base without an id."""
+        """Return a base without an id."""
         return Base("", 0)
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Nothing."""
+        """Yield nothing."""
         for row in list[Listed]():
             yield row
 
     async def aclose(self) -> None:
-        """Does nothing."""
+        """Do nothing."""

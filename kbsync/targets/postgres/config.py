@@ -54,9 +54,9 @@ class PostgresTargetConfig(IndexedTargetConfig):
 
 
 def database_of(dsn: str) -> tuple[str, str, str, str]:
-    """Host, port, database and service in a connection string; "" for missing ones."""
+    """Return host, port, database and service from a connection string; "" for a missing one."""
     given = read_dsn(dsn)
     host, service = given.get("host") or given.get("hostaddr", ""), given.get("service", "")
-    # Without a name the database is that of the user's name; a service may have another one.
+    # libpq's default for the database is the user's name; a service may name another one.
     name = given.get("dbname") or ("" if service else given.get("user", ""))
     return host if host.startswith("/") else host.lower(), given.get("port") or "5432", name, service

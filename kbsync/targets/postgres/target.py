@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 OWNER_FILE = "owner"
-"""The file with the token, in `kb/<mirror>` of the state directory."""
+"""The file with the mirror's token, in `kb/<mirror>` under the state directory."""
 
 
 class PostgresTarget(IndexedTarget):
-    """The knowledge base in one database."""
+    """A knowledge base in one PostgreSQL database."""
 
     kind = "postgres"
     _dsn: Secret
@@ -44,8 +44,8 @@ class PostgresTarget(IndexedTarget):
     ) -> PostgresTarget:
         """Open the knowledge base in the database of `config`. Loads no model.
 
-        Connects only if it `has_to_be` there: `UsageError` if nothing was mirrored yet. Also raises that if
-        psycopg isn't installed or the password can't be read.
+        Connects only with `has_to_be`, which requires an existing knowledge base. Raises `UsageError` if it
+        doesn't exist then, if psycopg isn't installed or if the password can't be read.
         """
 
         def store() -> Store:
@@ -75,24 +75,28 @@ class PostgresTarget(IndexedTarget):
 
     @property
     def reach(self) -> Hashable:
-        """A search covers the whole database, with a user's rights and a model's vectors."""
+        """What one search covers: the database, as one database user, with one model's vectors.
+
+        Mirrors with an equal value share a search.
+        """
         return self.kind, self._dsn, self.scale
 
     @property
     def owner(self) -> str | None:
-        """The token."""
+        """The token that marks this mirror's documents in the database."""
         return None if self._token is None else str(self._token)
 
 
 def token_of(surroundings: Surroundings) -> UUID | None:
-    """Return what identifies the mirror in the database, even under another prefix; created if missing.
+    """Return the token that identifies the mirror in the database, even after a change of its prefix.
 
-    With `surroundings.read_only` it creates nothing. Raises `TargetError` if it can't be written.
+    Creates a missing token, except with `surroundings.read_only`. Raises `TargetError` if it can't be
+    written.
     """
     folder = surroundings.state_dir / "kb" / surroundings.mirror
     file = folder / OWNER_FILE
     try:
-        with suppress(FileNotFoundError, ValueError):  # ValueError: it was being written when all ended
+        with suppress(FileNotFoundError, ValueError):  # ValueError: the process ended while writing the file
             return UUID(file.read_text())
         if surroundings.read_only:
             return None

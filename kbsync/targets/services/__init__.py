@@ -1,3 +1,3 @@
-"""Clients of services that make vectors and rank texts, in every dialect."""
+"""Clients of embedding and rerank services, for each API dialect."""
 
 from __future__ import annotations

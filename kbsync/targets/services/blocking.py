@@ -1,6 +1,6 @@
-"""Embedding and rerank services for the index, which calls them from threads that wait for the response.
+"""Blocking clients of embedding and rerank services, which the index calls from its threads.
 
-The clients, and the HTTP library with them, are imported when the first text or query needs them.
+The first text or query imports the HTTP library.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class ServiceEncoder:
-    """An `Encoder` that uses a service. Safe to use from several threads."""
+    """An `Encoder` that calls an embedding service. Thread-safe."""
 
     least_cosine = 0.0
 
     def __init__(self, config: EmbeddingConfig, *, is_first: bool = False) -> None:
-        """Sends no request yet. `is_first`: see `Endpoint`."""
+        """Set up the encoder without sending a request. `is_first`: see `Endpoint`."""
         self._config, self._is_first = config, is_first
         self.model = identity_of(config)
         self.takes_pictures = takes_pictures(config)
@@ -40,7 +40,7 @@ class ServiceEncoder:
 
     @property
     def at_once(self) -> int:
-        """How many chunks fit into one request."""
+        """Maximum number of chunks in one request."""
         return self._service().most_items
 
     def begin(self, chunks: Sequence[Chunk]) -> Future[Vectors]:
@@ -62,7 +62,8 @@ class ServiceEncoder:
     def _service(self) -> EmbeddingService:
         from kbsync.targets.services.clients import EmbeddingService
 
-        # Late, because it loads the HTTP library; locked, because several threads index at once.
+        # Created late, because it loads the HTTP library; under a lock, because several threads index at
+        # once.
         with self._making:
             if self._made is None:
                 self._made = EmbeddingService(self._config, is_first=self._is_first)
@@ -79,7 +80,7 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
         for each in chunks
     ]
     made = await service.embed(items)
-    # Half precision: as good for comparing directions, and half the size in the store.
+    # Half precision compares directions equally well and halves the size in the store.
     return {
         each.key: vector if isinstance(vector, Rejected) else vector.astype(np.float16).tobytes()
         for each, vector in zip(chunks, made, strict=True)
@@ -87,10 +88,10 @@ async def _vectors(service: EmbeddingService, chunks: Sequence[Chunk]) -> Vector
 
 
 class ServiceRanker:
-    """Ranks texts with a service. Safe to use from several threads."""
+    """Ranks texts with a rerank service. Thread-safe."""
 
     def __init__(self, config: RerankConfig, *, is_first: bool = False) -> None:
-        """Sends no request yet. Raises `UsageError` if the URL can't be used."""
+        """Set up the ranker without sending a request. Raises `UsageError` if the URL can't be used."""
         from kbsync.targets.services.clients import RerankService
 
         self._service: RerankService = RerankService(config, is_first=is_first)
@@ -103,7 +104,7 @@ class ServiceRanker:
         return self._service.most_texts
 
     def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
-        """(index, score) of every text, best first. Raises `TargetError`."""
+        """Return (index, score) of every text, best first. Raises `TargetError`."""
         return self._loop.run(self._service.order(question, texts))
 
     def close(self) -> None:

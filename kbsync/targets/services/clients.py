@@ -1,9 +1,9 @@
-"""Clients of embedding and rerank services, and the meaning of these services' errors.
+"""Clients of embedding and rerank services, and the rules that classify these services' errors.
 
-Vectors come in batches that fit a request, several at a time; a bad item is isolated and the others are kept.
-An error blames an item, the account or a temporary problem. Sources: OpenAI's "Error codes"; the open
-platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and Jina's responses. A code
-may be a number or text, flat or inside `error`.
+Sends batches that fit a request, several at a time. If a service refuses a batch, finds the item to blame and
+keeps the other vectors. Each error blames an item, the account or a temporary problem. Sources: OpenAI's
+"Error codes"; the open platform's page of codes (zhipu); text-embeddings-inference's `ErrorType`; vLLM's and
+Jina's responses. A code may be a number or text, flat or inside `error`.
 """
 
 from __future__ import annotations
@@ -71,14 +71,13 @@ _BAD_KEY = frozenset(
     }
 )
 _NOT_SERVED = frozenset({"model_not_found", "1211", "1212", "1221", "1222"})
-"""The model doesn't exist or doesn't support this call, or the call doesn't exist, under whatever HTTP
-status."""
+"""The service has no such model or call, or the model doesn't support the call; the HTTP status varies."""
 
 _OF_THE_CONFIG = frozenset({"param=model", "param=dimensions"})
-"""Values of OpenAI's `param` that are the same in every request."""
+"""Values of OpenAI's `param` that name a setting, not a text: they are the same in every request."""
 
 FORBIDDEN = "forbidden"
-"""HTTP 403 in the service's own words, which may concern one text or the key."""
+"""The code for an HTTP 403 with the service's own message, which may blame one text or the key."""
 
 _BAD_ITEM = frozenset({"1210", "1213", "1214", "1261", "1301", "400", "413", "422"})
 _TOO_LONG = (
@@ -100,9 +99,7 @@ def _has_words(case: ErrorCase) -> bool:
 
 
 def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
-    """Return the table for one service; `kind` ("embedding", "rerank") is its config key, `path` the
-    request's path.
-    """
+    """Return the error rules of one service."""
     no_money = partial(ErrorRule, Halted, halt="quota", cure=f"top up the account behind {kind}.api_key")
     bad_key = partial(
         ErrorRule,
@@ -117,35 +114,36 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         halt=f"{kind}-missing",
         cure=f"correct {kind}.base_url (the URL before {path}) or {kind}.model",
     )
-    gone = f"the {kind} service says that money or quota is used up"
+    gone = f"the {kind} service reports that its balance or quota is used up"
     return (
         # OpenAI, new-api, zhipu: under 429 too.
         no_money(code=_NO_MONEY, says=gone),
-        # Gateways tell an empty account by words alone, under 403, 429 or 500.
+        # Gateways report an empty account only in the message, under 403, 429 or 500.
         no_money(words=MONEY, when=_reports_failure, says=gone),
         # OpenAI, zhipu.
         bad_key(code=_BAD_KEY),
-        # No such model or call, whatever the status.
+        # No such model or call, whatever the HTTP status.
         missing(code=_NOT_SERVED),
-        # OpenAI's form names the setting to blame.
+        # OpenAI's `param` names the setting to blame.
         missing(code=_OF_THE_CONFIG),
         # Rate limits.
         ErrorRule(Unavailable, code=_SLOW, is_rate_limit=True),
-        # Failed for the moment.
+        # A temporary failure.
         ErrorRule(Unavailable, code=_PASSING),
-        # Busy, in whatever words: a limit that is exceeded in a minute is no text that is too long.
+        # Any message that the service is busy. "Tokens per minute exceeded" must not count as a text that is
+        # too long.
         ErrorRule(Unavailable, status=range(400, 500), words=BUSY, when=_has_words, is_rate_limit=True),
-        # One of the texts.
+        # One of the texts is to blame.
         ErrorRule(
             Rejected, code=_BAD_ITEM, when=lambda case: case.status not in (401, 402, 403, 404, 405, 429)
         ),
         # RFC 9110, 15.5.2.
         bad_key(status={401}, when=_has_words),
-        # May concern one text, or the key: a harmless text tells.
+        # May blame one text or the key; sending a harmless text shows which.
         ErrorRule(Rejected, status={403}, when=_has_words, as_code=FORBIDDEN, may_pass=True),
         # RFC 9110, 15.5.3.
         no_money(status={402}, says=f"the {kind} service requires payment"),
-        # A wrong address, or a model that is not served.
+        # A wrong URL, or a model that the server doesn't serve.
         missing(status={404, 405}),
         # TEI: the batch is too big.
         ErrorRule(Rejected, status={413}, as_code="413"),
@@ -153,7 +151,7 @@ def rules_for(kind: str, path: str) -> tuple[ErrorRule, ...]:
         ErrorRule(Rejected, status={422}, as_code="422"),
         # TEI: its model failed.
         ErrorRule(Unavailable, status={424}, as_code="424"),
-        # An error under 200 is one all the same (promise 10).
+        # An error in the body counts even under HTTP 200 (promise 10).
         ErrorRule(Rejected, status=SUCCESS, reported=True),
     )
 
@@ -163,8 +161,8 @@ def _reports_failure(case: ErrorCase) -> bool:
 
 
 class ServiceClassifier:
-    """Classifies responses of one service; `kind` names it in messages ("embedding", "rerank"), like its
-    config key.
+    """Classifies responses of one service; `kind` ("embedding" or "rerank", like its config key) names the
+    service in messages.
 
     `path` is the request's path below `base_url`.
     """
@@ -173,7 +171,7 @@ class ServiceClassifier:
         self._rules, self._path = rules_for(kind, path), path
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """None is success."""
+        """Return the error of a response; None for success."""
         codes, message = _error_in(answer.body)
         inner = object_of(object_of(answer.body).get("error"))
         param = text_of(inner.get("param"))
@@ -194,11 +192,13 @@ class ServiceClassifier:
 
 
 def refuses_everything(error: Rejected) -> TargetError:
-    """Even our harmless text was refused: return the error that blames the key or the model, not a text."""
+    """Return the error for a service that refused even a harmless text: it blames the key or the model, not a
+    text.
+    """
     if error.code == FORBIDDEN:
         cure = "set an embedding.api_key with access to the model in the config"
         return Halted("credentials", f"the embedding service refuses the key: {error.reason}", cure=cure)
-    if error.code == "403":  # a page of a gateway or firewall, which is not the service
+    if error.code == "403":  # the web page of a gateway or firewall, not a response of the service
         return Unavailable(error.reason, code=error.code)
     return Halted(
         "embedding-missing",
@@ -215,13 +215,13 @@ def is_too_long(error: Rejected) -> bool:
 
 
 def _error_in(body: object) -> tuple[frozenset[str], str]:
-    """Lower-case codes of an error, and its message; both empty if the body reports none."""
+    """Return an error's codes in lower case, and its message; both are empty if the body reports no error."""
     if not isinstance(body, Mapping):
         return frozenset(), ""
     inner = body.get("error", body)
     if isinstance(inner, str):
         return frozenset({str(body.get("error_type", "error")).lower()}), inner
-    # vLLM's and TEI's errors stand without an envelope, so does Jina's `detail`
+    # vLLM's and TEI's errors have no envelope, nor has Jina's `detail`
     is_list = any(isinstance(body.get(key), list) for key in ("data", "results", "embeddings"))
     is_flat = not is_list and bool(body.get("message") or body.get("detail"))
     if not isinstance(inner, Mapping) or not (body.get("error") or is_flat):
@@ -234,19 +234,19 @@ def _error_in(body: object) -> tuple[frozenset[str], str]:
 
 
 PATIENCE = 5
-"""How often to send a batch again to a service that says it is busy, with growing pauses."""
+"""How often to retry a batch at a busy service, with growing pauses."""
 
 AGAIN = 4
 FIRST_PAUSE = 0.5
-"""How often to request a missing vector again for its text alone, and the seconds before the first try; they
-double. Its batch waits about seven seconds in all.
+"""How often to request a missing vector again for its text alone, and the seconds before the first try, which
+double with each further one. The batch waits about seven seconds in all.
 """
 
 HARMLESS = EmbeddingItem("dimensions")
-"""A text that no service has a reason to refuse: a service that refuses it refuses everything."""
+"""A text that no service has a reason to refuse. If a service does, the key or the model is to blame."""
 
 SOON = 5.0
-"""Seconds that a search waits for its vector, and then for the ranking, before it does without."""
+"""Seconds that a search waits for its vector, and then for the ranking, before it continues without."""
 
 SHORTEST = 200
 """Minimum length to which a text is shortened to make it fit, in characters."""
@@ -269,21 +269,23 @@ class EmbeddingService:
         self._dialect = EMBEDDINGS[config.type]
         self._dimensions = config.dimensions
         self._most_items = config.batch or self._dialect.most_items
-        # base64 has a third of the bytes; some gateways know numbers only.
+        # base64 takes a third of the bytes; some gateways accept only numbers.
         self._takes_base64: bool | None = None
         self._trying_numbers = asyncio.Lock()
         self._client = _service_client(config, "embedding", self._dialect.path, transport, is_first)
 
     @property
     def most_items(self) -> int:
-        """Maximum number of items in one request: as configured or documented, or fewer after a refusal."""
+        """Maximum number of items in one request: the configured or documented number, or fewer after a
+        refusal.
+        """
         return self._most_items
 
     async def embed(self, items: Sequence[EmbeddingItem], *, is_query: bool = False) -> Vectors:
         """Return a vector for each item, in order; `Rejected` in place of one that the service refuses.
 
-        A query gets its vector soon or not at all: a busy service is called only once. Raises `Unavailable`
-        or `Halted` if the service itself is to blame.
+        For a query, calls a busy service only once, because a user waits. Raises `Unavailable` or `Halted` if
+        the service itself is to blame.
         """
         async with self._client.soon("embed", SOON) if is_query else nullcontext():
             made = await _gather_in_order([self._batch(batch, is_query) for batch in self._batches(items)])
@@ -308,16 +310,16 @@ class EmbeddingService:
     async def _batch(
         self, items: Sequence[EmbeddingItem], is_query: bool, *, is_part: bool = False
     ) -> Vectors:
-        """Send one request; if it is refused, send halves until the bad item is alone.
+        """Send one request; if the service refuses it, send halves until the bad item is alone.
 
-        `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses more than an item.
+        `is_part`: this is part of a refused batch. Raises `Halted` if the service refuses everything.
         """
         try:
             return await self._request_complete(items, is_query)
         except Rejected as error:
             refusal = error
         if not is_part:
-            # Before any document is blamed: a service that refuses even this refuses everything.
+            # Send a harmless text before blaming a document: the service may refuse everything.
             was_compact = self._takes_base64 is not False
             try:
                 await self._request_complete([HARMLESS], is_query)
@@ -338,10 +340,11 @@ class EmbeddingService:
         return [refusal]
 
     async def _takes_numbers_only(self, is_query: bool) -> bool:
-        """Return whether to request numbers from now on: the service refused a harmless text as base64, and
-        no vector came yet.
+        """Return whether the service accepts only vectors as numbers.
+
+        That is the case if it refused a harmless text with base64 before it returned any vector.
         """
-        async with self._trying_numbers:  # others may have been refused meanwhile
+        async with self._trying_numbers:  # another request may have failed meanwhile
             if self._takes_base64 is None and asks_for_base64(self._config):
                 self._takes_base64 = False
                 try:
@@ -351,12 +354,12 @@ class EmbeddingService:
             return self._takes_base64 is False
 
     async def _request_complete(self, items: Sequence[EmbeddingItem], is_query: bool) -> Vectors:
-        """Send one request, and a few more for texts without a vector: another response may be right."""
+        """Send one request, and a few more for texts without a vector: a further response may have it."""
         made = await self._request_vectors(items, is_query)
         lacking = [place for place, vector in enumerate(made) if vector is None]
         if lacking and len(lacking) == len(items):
             [harmless] = await self._request_vectors([HARMLESS], is_query)
-            if harmless is None:  # no document is to blame, and nothing is asked text by text
+            if harmless is None:  # no document is to blame, so don't retry text by text
                 raise Unavailable("embed: the service returns no vector for any text", code="nonsense")
         again = await _gather_in_order([self._retry_alone(items[place], is_query) for place in lacking])
         found = dict(zip(lacking, again, strict=True))
@@ -391,7 +394,7 @@ class EmbeddingService:
             raise Unavailable(f"embed: {answer.host} answered with {error}", code="nonsense") from None
         length = next((len(vector) for vector in vectors if vector is not None), None)
         if length is not None:
-            # Vectors of two lengths cannot be compared, so another one than before is a wrong config.
+            # Vectors of different lengths can't be compared, so a new length means a wrong config.
             if self._dimensions is not None and length != self._dimensions:
                 raise Halted(
                     "embedding-dimensions",
@@ -402,7 +405,7 @@ class EmbeddingService:
         return vectors
 
     async def _answer(self, body: dict[str, Any], patience: int) -> HttpAnswer:
-        """Call a busy service again after the pause that it requested; the client waits."""
+        """Send one request; call a busy service again after the pause that it requested."""
         for _ in range(patience):
             try:
                 return await self._client.ask("embed", "POST", self._dialect.path, json=body)
@@ -419,11 +422,11 @@ _NO_DIRECTION = (
 
 
 async def _gather_in_order(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results in order; the first error ends the others."""
+    """Run the calls together and return their results in order; the first error cancels the others."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
-    except BaseExceptionGroup as errors:  # callers know single errors, not groups
+    except BaseExceptionGroup as errors:  # callers expect a single error, not a group
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
 
@@ -444,16 +447,16 @@ class RerankService:
 
     @property
     def most_texts(self) -> int:
-        """Maximum number of texts, because scores are comparable only within one response."""
+        """Maximum number of texts in one request; scores are comparable only within one response."""
         return self._config.batch or self._dialect.most_texts
 
     async def order(self, question: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Return (index, score) of every text, best first. Texts beyond `most_texts` keep their order at the
         end.
 
-        It responds soon or not at all, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
+        Gives up after a few seconds, because a user waits. Raises `Unavailable`, `Rejected` or `Halted`.
         """
-        # Some services refuse an empty text, and with it all the others.
+        # Some services refuse the whole request because of one empty text.
         asked = [text[: self._dialect.longest] or " " for text in texts[: self.most_texts]]
         if not asked:
             return []

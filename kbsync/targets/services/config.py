@@ -1,5 +1,6 @@
-"""The config blocks `embedding` and `rerank`: kbsync makes vectors and ranks results itself, or uses a
-service."""
+"""The config blocks `embedding` and `rerank`: what makes the vectors and ranks the results, kbsync itself or
+a service.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +101,7 @@ def service_conflicts(service: EmbeddingConfig | RerankConfig, loc: Loc) -> Iter
             message = f"has no meaning with type {service.type}; remove it"
             yield Conflict((*loc, "path"), message, rests_on)
     if service.type not in SERVICES:
-        # A key or a model beside `builtin` is a mistake that would otherwise go unnoticed.
+        # A key or a model next to `builtin` is a mistake that would otherwise go unnoticed.
         default = type(service)()
         for one in fields(service):
             if one.name not in ("type", "path") and getattr(service, one.name) != getattr(default, one.name):

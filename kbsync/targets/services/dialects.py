@@ -37,11 +37,11 @@ class EmbeddingItem:
 
     @property
     def data_uri(self) -> str:
-        """A picture as text (RFC 2397)."""
+        """The picture as a data URI (RFC 2397)."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.picture).decode()}"
 
     def shortened(self) -> EmbeddingItem:
-        """The first half of a text."""
+        """Return an item with the first half of the text."""
         return EmbeddingItem(self.text[: len(self.text) // 2])
 
 
@@ -50,15 +50,17 @@ _MULTIMODAL = ("clip", "embeddings-v4")
 
 
 def identity_of(config: EmbeddingConfig | RerankConfig) -> str:
-    """Identifies the vectors; a different identity changes the recipe. The service's location doesn't
-    matter."""
-    # This text is in every index: another form would have all texts embedded again.
+    """Return a text that identifies the vectors of this config, whatever the service's URL.
+
+    It is part of the recipe: if it changes, kbsync makes all vectors again.
+    """
+    # Every index stores this text: changing its form would embed all texts again.
     dimensions = config.dimensions if isinstance(config, EmbeddingConfig) else None
     return f"{config.type}:{config.model}:{dimensions or 'own'}/1"
 
 
 def takes_pictures(config: EmbeddingConfig) -> bool:
-    """Return whether the dialect has a form for pictures and the model's name doesn't rule them out."""
+    """Return whether the dialect can send pictures and the model's name doesn't rule them out."""
     is_multimodal = any(word in config.model for word in _MULTIMODAL)
     return config.type == "newapi" or (config.type == "jina" and is_multimodal)
 
@@ -82,7 +84,8 @@ class Rerank:
     longest: int
 
 
-# Items in one request as documented (tei: the default of --max-client-batch-size); fewer where refused.
+# Documented numbers of items in one request (tei: the default of --max-client-batch-size); kbsync sends fewer
+# after a refusal.
 EMBEDDINGS: Mapping[str, Embeddings] = {
     "openai": Embeddings("/embeddings", 256, 200_000),
     "jina": Embeddings("/embeddings", 128, 4_000_000),
@@ -102,7 +105,9 @@ RERANK: Mapping[str, Rerank] = {
 
 
 def asks_for_base64(config: EmbeddingConfig) -> bool:
-    """Return whether to request vectors as base64, which has a third of the bytes and no numbers to parse."""
+    """Return whether the dialect can return vectors as base64, which takes a third of the bytes and is faster
+    to parse.
+    """
     return config.type in ("openai", "vllm", "jina")
 
 
@@ -111,7 +116,7 @@ def embedding_body(
 ) -> dict[str, Any]:
     """Return the request for vectors of `items`. `base64`: use this form if the dialect has it."""
     texts = [item.text for item in items]
-    # Objects have one key each: both at once are refused behind the gateway, or mean something else.
+    # Each object has one key: the models behind the gateway refuse two, or combine them into one vector.
     objects = [{"image": item.data_uri} if item.picture else {"text": item.text} for item in items]
     length = {"dimensions": config.dimensions} if config.dimensions else {}
     named = {**({"model": config.model} if config.model else {}), **length}
@@ -120,7 +125,7 @@ def embedding_body(
             return {"inputs": texts, "normalize": True, "truncate": True, **length}
         case "newapi":
             return {**named, "input": objects, "normalized": True, "embedding_type": "float"}
-        case "jina":  # questions and passages are embedded differently, except by clip
+        case "jina":  # these models embed questions and passages differently; clip doesn't
             is_clip = "clip" in config.model
             task = {} if is_clip else {"task": f"retrieval.{'query' if is_query else 'passage'}"}
             inputs = objects if is_clip or any(item.picture for item in items) else texts
@@ -136,7 +141,7 @@ def rerank_body(config: RerankConfig, question: str, texts: Sequence[str]) -> di
     if config.type == "tei":
         return {"query": question, "texts": list(texts), "truncate": True}
     model = {"model": config.model} if config.model else {}
-    # The gateway's reference does not have it.
+    # The gateway's reference lacks this key.
     echo = {"return_documents": False} if config.type in ("jina", "zhipu") else {}
     return {**model, "query": question, "documents": list(texts), "top_n": len(texts), **echo}
 
@@ -152,15 +157,15 @@ class NonsenseError(Exception):
 
 
 def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
-    """Return `count` vectors of length 1, in the order of the request; None for an invalid one or one without
-    direction. All have the same length.
+    """Return `count` vectors of length 1, in the order of the request.
 
-    Raises `NonsenseError` if they can't be assigned to texts or differ in length.
+    None stands in for an invalid vector or one without direction. Raises `NonsenseError` if the vectors can't
+    be assigned to the texts or have different numbers of dimensions.
     """
     rows = _list_of(body)
     if len(rows) != count:
         raise NonsenseError(f"{len(rows)} vectors for {count} texts")
-    # By `index` where every row has another one; else as they came.
+    # In the order of `index` if each row has a different one; otherwise in the order of the response.
     by_index = {row["index"]: row for row in rows if isinstance(row, Mapping) and _is_index(row.get("index"))}
     if sorted(by_index) == list(range(count)):
         rows = [by_index[index] for index in range(count)]
@@ -173,10 +178,10 @@ def vectors_of(body: object, count: int) -> list[NDArray[np.float32] | None]:
 
 
 def order_of(body: object, count: int) -> list[tuple[int, float]]:
-    """Return (index, score) of all `count` texts, best first; those missing in the response keep their order
-    at the end.
+    """Return (index, score) of all `count` texts, best first; texts missing from the response keep their
+    order at the end.
 
-    Drops unknown indexes; of several scores the best counts. Raises `NonsenseError`.
+    Ignores unknown indexes, and uses the best of several scores for one text. Raises `NonsenseError`.
     """
     scores: dict[int, float] = {}
     for position, item in enumerate(_list_of(body)):
@@ -214,7 +219,7 @@ def _vector(row: object) -> NDArray[np.float32] | None:
     if isinstance(value, str):  # little-endian float32 as base64
         try:
             content = binascii.a2b_base64(value, strict_mode=True)
-        except ValueError:  # also binascii.Error, and what is not ASCII
+        except ValueError:  # also binascii.Error and non-ASCII text
             raise NonsenseError("a text that isn't base64") from None
         if not content or len(content) % 4 or len(content) > 4 * MOST_DIMENSIONS:
             raise NonsenseError(f"a row of {len(content)} bytes, which isn't a vector")
@@ -223,21 +228,22 @@ def _vector(row: object) -> NDArray[np.float32] | None:
         raise NonsenseError("a row that isn't a vector")
     if any(isinstance(number, list) for number in value):
         raise NonsenseError("several vectors in a row; models of that kind are not supported")
-    # null among the numbers, as JSON has no NaN: the text is asked about again rather than refused.
+    # A null among the numbers is a NaN, which JSON lacks: request the vector again instead of blaming the
+    # text.
     try:
-        with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, and no direction
+        with np.errstate(over="ignore"):  # infinity for a number too large for float32
             return np.array([math.nan if number is None else number for number in value], np.float32)
     except (ValueError, TypeError, OverflowError):
         raise NonsenseError("a value that isn't a number") from None
 
 
 def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
-    """Return the vectors at length 1; None for those without direction: all zeros, or not numbers."""
+    """Return the vectors scaled to length 1; None for those without direction (all zeros, or NaN)."""
     import numpy as np
 
     if not vectors:
         return []
-    # In double precision: the squares of large numbers overflow a float32.
+    # Compute in double precision: the squares of large numbers overflow a float32.
     wide = np.concatenate(vectors, dtype=np.float64).reshape(len(vectors), -1)
     lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     is_sound = np.isfinite(lengths) & (lengths > 0)
@@ -246,9 +252,10 @@ def _units(vectors: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] |
 
 
 def _ranked(item: object, position: int) -> tuple[int, float]:
-    """Index and score of one row; a bare row without an index has its position as index.
+    """Return index and score of one row.
 
-    An index may be text, and -1 is none; anything that isn't a number isn't a score.
+    A row without an index has its position as index. An index may be text; -1 is no index. The score is None
+    if it isn't a number.
     """
     if not isinstance(item, Mapping):
         raise NonsenseError("a row that isn't an object")
