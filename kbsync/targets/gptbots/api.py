@@ -1,9 +1,9 @@
-"""Requests to the vendor, and the search for single documents in its list, which has no filter.
+"""Makes requests to the vendor, and finds single documents in its list, which has no filter. kbsync looks for
+a document first on its last known page, then by the order of ids.
 
-A document is looked up on its last known page, else by the order of ids. Ids look like Mongo's: eight hex
-digits for the second in which they were created, and a counter in the last six. That isn't documented, so it
-only decides which page to read next, and only while the pages read so far are in that order; if a document
-isn't found that way, the whole list is read.
+Ids look like Mongo's: eight hex digits for the second in which they were created, and a counter in the last
+six. That isn't documented, so it only decides which page to read next, and only while the pages read so far
+are in that order; if a document isn't found that way, the whole list is read.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from kbsync.targets.http.bodies import RequestBody, base64_size, json_with_files
 from kbsync.targets.http.client import Client
 from kbsync.targets.http.reading import PAGE_SIZE, ListPage, require_shape
 
-# New documents in one request: 20 are documented, production refused 20 and took 10.
+# New documents in one request: the documentation allows 20, but production refused 20 and accepted 10.
 MOST_FILES = 10
 
 MOST_CHANGED = 50
-"""Maximum number of changed texts in one request, and of texts kept ready at a time (200 are documented)."""
+"""Maximum number of changed texts in one request, and of texts prepared in advance (the documentation allows
+200).
+"""
 
 MOST_BYTES = 16_000_000
 """Maximum bytes of one request with several documents; a single document may have more."""
@@ -33,8 +35,11 @@ MOST_BYTES = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class UploadItem:
-    """One document. `place`: the position of its outcome. `doc_id`: the document to update; "" for a new one.
-    `address`: the URL from which the vendor fetches it; "" for one that is sent."""
+    """One document to upload.
+
+    `place`: the position of its outcome. `doc_id`: the document to update; "" for a new one. `address`: the
+    URL from which the vendor fetches it; "" if kbsync sends the file.
+    """
 
     place: int
     document: Outgoing
@@ -46,23 +51,25 @@ class UploadItem:
 
     @property
     def size(self) -> int:
-        """Its size in a request, in bytes."""
+        """The document's size in a request, in bytes."""
         return base64_size(self.document.size)
 
 
 class RequestSize:
-    """Number of documents in one request: what was accepted so far, and twice as many the next time."""
+    """Finds the number of documents that the vendor accepts in one request: tries twice the largest accepted
+    number next.
+    """
 
     def __init__(self, most: int) -> None:
         self.now, self._most = min(most, MOST_FILES), most
 
     def taken(self, count: int) -> None:
-        """Record that a request with this many was answered."""
+        """Record that the vendor accepted a request with this many documents."""
         if count >= self.now:
             self.now = min(self._most, 2 * self.now)
 
     def refused(self, count: int) -> None:
-        """Record that this many were too many, or may have been: return to the accepted number."""
+        """Record that this many documents were, or may have been, too many: return to the accepted number."""
         self._most = max(1, count // 2)
         self.now = min(self.now, self._most)
 
@@ -70,10 +77,12 @@ class RequestSize:
 def batches_of(
     items: Iterable[UploadItem], most_files: Callable[[UploadItem], int]
 ) -> Iterator[tuple[UploadItem, ...]]:
-    """Split into requests: equal cutting, all new or all changed, each name and document once, not too large.
+    """Split documents into requests.
 
-    A document that was refused before goes alone. `notes.md` and `notes.md.txt` don't go together: a response
-    that gives names without extensions would use the first one's full name for the second.
+    The documents of a request have equal settings, are all new or all changed, have different names and ids,
+    and aren't too large together. A document that was refused before goes alone. `notes.md` and
+    `notes.md.txt` don't go together: in a response with names without extensions, the second one's name would
+    be the first one's full name.
     """
     open_batches: dict[tuple[Cutting, bool], list[UploadItem]] = {}
     for item in items:
@@ -96,7 +105,7 @@ def batches_of(
 
 
 def stream_of(batch: tuple[UploadItem, ...], base: str) -> RequestBody:
-    """The body of the request."""
+    """Return the pieces of the request's body."""
     first = batch[0]
     beginning = {"knowledge_base_id": base, **first.cutting.fields(is_update=bool(first.doc_id))}
     pieces: list[bytes | Body] = [_text(beginning)[:-1] + b',"files":[']
@@ -116,13 +125,13 @@ def _text(value: Any) -> bytes:
 
 
 async def list_bases(client: Client) -> tuple[BaseCard, ...]:
-    """Return all bases of the bot: the call has no pages, despite its name."""
+    """Return all bases of the bot: despite its name, the call doesn't page."""
     answer = await client.ask("base", "GET", "/v1/bot/knowledge/base/page")
     return require_shape("base", bases_of(answer.body))
 
 
 def _digits(text: str) -> int:
-    """Hex digits as a number; for any other text a number that sorts in the same order."""
+    """Return hex digits as a number; for any other text, a number that sorts in the same order."""
     try:
         return int(text, 16)
     except ValueError:
@@ -134,14 +143,14 @@ _AGES: Sequence[Callable[[str], int]] = (
     lambda remote_id: _digits(remote_id[:8]),
     lambda remote_id: _digits(remote_id[-6:]),
 )
-"""Fields that may show which of two documents is older; only their order matters."""
+"""Fields whose order may show which of two documents is older."""
 
 _Order = Callable[[str], int]
 
 
 @dataclass(slots=True)
 class Lookup:
-    """The pages read during one lookup. `count`: documents in the list; None: unknown."""
+    """The pages read so far during one lookup. `count`: documents in the list; None: unknown."""
 
     count: int | None = None
     rows: dict[str, MarkedRow] = field(default_factory=dict)
@@ -154,9 +163,10 @@ class Lookup:
         self.rows |= {row.id: row for row in page.rows}
 
     def next_page(self, remote_id: str, known: int | None) -> int | None:
-        """Return the page to read next for a document that wasn't found yet; None: any page is as good.
+        """Return the page to read next for a document that wasn't found yet; None if no page is more likely
+        than another.
 
-        `known`: the page it was on before. With fifty pages, bisection reads at most five pages in vain.
+        `known`: the page that had it before. With fifty pages, bisection reads at most five pages in vain.
         """
         if known is not None and known not in self._pages:
             return known
@@ -165,7 +175,9 @@ class Lookup:
         order = self._order()
         if order is None:
             return None
-        size = max(map(len, self._pages.values()), default=0) or PAGE_SIZE  # as the server gives them
+        size = (
+            max(map(len, self._pages.values()), default=0) or PAGE_SIZE
+        )  # the page size that the server really uses
         low, high, near = 1, -(-self.count // size), {known}
         mine = order(remote_id)
         for number, rows in self._pages.items():
@@ -177,14 +189,14 @@ class Lookup:
             elif mine not in (ages[0], ages[-1]):
                 return None
             else:
-                near.add(number)  # of one second with what is at its edge
+                near.add(number)  # created in the same second as a document at the page's edge
         still = [number for number in range(low, high + 1) if number not in self._pages]
         beside = [number for number in still if not near.isdisjoint({number - 1, number + 1})]
         return beside[0] if beside else still[len(still) // 2] if still else None
 
     def _order(self) -> _Order | None:
-        """Return the field that grows along the list and differs most between documents; None: there is
-        none.
+        """Return the field that grows along the list and has the most different values; None if no field
+        grows.
         """
         ids = [row.id for _, rows in sorted(self._pages.items()) for row in rows]
         fits: list[tuple[int, _Order]] = []

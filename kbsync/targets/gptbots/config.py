@@ -1,4 +1,4 @@
-"""The config block of `type: gptbots`: the knowledge API of GPTBots, and how to open it."""
+"""The config block of `type: gptbots`, and how to open that target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKER_BASE = "https://kbsync.invalid"
 
 
 RANKING_MODELS = ("BGE-Rerank", "Jina-reranker-v2-base-multilingual", "Jina-colbert-v2", "BCE-Rerank")
-"""The models on the vendor's page on searches ("vector match", `rerank_version`)."""
+"""The ranking models on the vendor's page on searches ("vector match", `rerank_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,14 @@ class GptbotsTargetConfig(RemoteTargetConfig):
 
 
 LARGEST, LARGEST_PDF = 10_000_000, 30_000_000
-"""Bytes of a document (the vendor's page "update text document": pdf 30 MB, all else 10 MB)."""
+"""Maximum bytes of a document (the vendor's page "update text document": pdf 30 MB, all others 10 MB)."""
 
-# The vendor's defaults; sent all the same, because a request without any rule is refused.
+# The vendor's defaults. kbsync sends them anyway, because the vendor refuses a request without any rule.
 CHUNK_TOKEN, HEADER_ROW = 600, 1
 
 
 class DocumentKind(enum.StrEnum):
-    """The kind decides the calls; a document can't change its kind."""
+    """The vendor's kind of a document, which decides the calls for it. A document can't change its kind."""
 
     TEXT = "text"
     SPREADSHEET = "spreadsheet"
@@ -148,7 +148,7 @@ _LETTERS = {DocumentKind.TEXT: "t", DocumentKind.SPREADSHEET: "x", DocumentKind.
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """How one document is cut: either `chunk_token` or `splitter`, and `header_row` for tables."""
+    """How to split one document: by `chunk_token` or `splitter`, and with `header_row` for tables."""
 
     kind: DocumentKind
     chunk_token: int | None = CHUNK_TOKEN
@@ -157,7 +157,7 @@ class Cutting:
 
     @property
     def recipe(self) -> str:
-        """A short text for it, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
+        """The recipe of these settings, such as `t600`, `ts1f0c9a3b` or `x600h1`."""
         rule = str(self.chunk_token)
         if self.splitter is not None:
             rule = f"s{hashlib.sha256(self.splitter.encode('utf-8', 'replace')).hexdigest()[:8]}"
@@ -166,13 +166,13 @@ class Cutting:
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the vendor's default."""
+        """Whether these settings are the vendor's default."""
         is_sheet = self.kind is not DocumentKind.TEXT
         return self == Cutting(self.kind, header_row=HEADER_ROW if is_sheet else None)
 
     def fields(self, *, is_update: bool) -> dict[str, Any]:
-        """Return the fields of a request: none when changing questions and answers, according to that call's
-        page.
+        """Return the settings as fields of a request; none for an update of questions and answers, whose call
+        has no such fields.
         """
         if is_update and self.kind is DocumentKind.QA:
             return {}
@@ -182,7 +182,7 @@ class Cutting:
 
 
 def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
-    """Return how to cut the document at `path` with these settings; ignores what doesn't fit its kind."""
+    """Return how to split the document at `path`; ignores settings that don't fit its kind."""
     extension = extension_of(path)
     is_sheet = extension in _SHEETS
     kind = (
@@ -190,7 +190,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
         if is_sheet
         else DocumentKind.TEXT
     )
-    # The route for spreadsheets has no such field; of the two rules elsewhere `splitter` would win anyway.
+    # The call for spreadsheets has no `splitter`; in other calls `splitter` takes precedence anyway.
     splitter = None if kind is DocumentKind.SPREADSHEET else settings.get("splitter")
     return Cutting(
         kind,
@@ -201,7 +201,7 @@ def cutting_of(path: str, settings: Mapping[str, Any]) -> Cutting:
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings behind a recipe; "" for a text of another form."""
+    """Return the settings that a recipe encodes, as text; "" for a text of another form."""
     found = re.fullmatch(r"([txq])(?:(\d+)|s([0-9a-f]{8}))(?:h(\d+))?", recipe)
     if found is None:
         return ""

@@ -1,9 +1,10 @@
-"""The vendor's responses as values, our marker in its documents, and its codes as errors. Pure.
+"""Parses the vendor's responses, reads and writes our marker in its documents, and classifies its errors,
+without I/O.
 
-Unknown fields are ignored; anything of another shape is None. There is no envelope on success; a failure is
+Parsers ignore unknown fields and return None for an unexpected shape. A success has no envelope; a failure is
 `{"code": 40000, "message": "…"}` under any HTTP status. The marker is in `source_url`, the only field that we
 can set and that lists return: `https://kbsync.invalid/guides/intro.md#sha256=…&u=12&r=t600&w=1699843200`
-gives the path, the digest, the upload and the recipe, and for an update the document's previous
+contains the path, the digest, the upload and the recipe, and for an update the document's previous
 `update_time`.
 """
 
@@ -59,21 +60,25 @@ from kbsync.targets.http.rules import (
 
 @dataclass(frozen=True, slots=True)
 class MarkedRow(DocumentRow):
-    """A row of the list. `updated`: `update_time`; `was`: see `Marker`; in whole seconds, None: unknown."""
+    """A row of the list.
+
+    `updated`: its `update_time`; `was`: see `Marker`. Both are in whole seconds; None: unknown.
+    """
 
     updated: int | None = None
     was: int | None = None
 
     @property
     def is_through(self) -> bool:
-        """Whether the version that wrote the marker is stored: no update wrote it, or the document has
-        changed since."""
+        """Whether the version in the marker is stored: the marker is that of a new document, or the document
+        has changed since it was written.
+        """
         return self.was is None or (self.updated is not None and self.updated != self.was)
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """What a response to an add or update says about one file; "" for what it omits."""
+    """The part of a response to an add or update that is about one file; "" for missing fields."""
 
     id: str
     name: str
@@ -81,7 +86,9 @@ class FileResult:
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
-    """Return the bases in `knowledge_base`, `data` or `data.list`, depending on the version."""
+    """Return the bases in a response: in `knowledge_base`, `data` or `data.list`, depending on the
+    version.
+    """
     rows = _first_list(body, "knowledge_base", "data", "list")
     if rows is None:
         return None
@@ -99,28 +106,29 @@ def bases_of(body: Any) -> tuple[BaseCard, ...] | None:
 
 def page_of(body: Any, base: str, prefix: str) -> ListPage[MarkedRow] | None:
     """Return a page of documents; markers are below the URL `base`, those of the mirror below `prefix`."""
-    # A count of 0 vouches for no empty list: the base is the second witness (promise 1).
+    # A count of 0 doesn't prove that the list is empty: check that the base exists (promise 1).
     total = count_of(object_of(body).get("total")) or None
     return page_in(_first_list(body, "list", "data"), total, partial(_row, base, prefix))
 
 
 def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
-    """Return a document as described by its marker, or by its name if it has none; the list has no states.
+    """Return a row of the list, with the path from its marker, or from its name if it has no marker.
 
-    Under another prefix or URL it isn't a file of this mirror, but may be an earlier upload of it.
+    The list has no states. A row under another prefix or URL isn't a file of this mirror, but may be an
+    earlier upload of it.
     """
     remote_id, url = id_of(one.get("id")), text_of(one.get("source_url"))
     if remote_id is None:
         return None
     name, extension = text_of(one.get("name")), text_of(one.get("format"))
-    # some versions tell the name without its extension, which stands in `format`
+    # some versions return the name without its extension, and the extension in `format`
     if extension and not name.lower().endswith(f".{extension.lower()}"):
         name = f"{name}.{extension}"
     created, changed = seconds_of(one.get("create_time")), seconds_of(one.get("update_time"))
     updated = None if changed is None else int(changed)
     marker = read_marker(base, url)
     if marker is None:
-        # A document with another address is not ours, whatever its name (promise 6).
+        # A document with another URL isn't ours, whatever its name (promise 6).
         reading = None if url else Naming(prefix, "plain").read_mangled(name)
         path = reading.path if reading else None
         return MarkedRow(remote_id, name, None, created, UNKNOWN, path, updated=updated)
@@ -130,7 +138,7 @@ def _row(base: str, prefix: str, one: Mapping[str, Any]) -> MarkedRow | None:
 
 
 def results_of(body: Any) -> tuple[FileResult, ...] | None:
-    """Return the outcomes of the files of a request; None if the response doesn't say."""
+    """Return the outcomes of a request's files; None if the response doesn't contain any."""
     if not isinstance(body, dict) or not (isinstance(body.get("doc"), list) or body.get("failed")):
         return None
     stored = [FileResult(_doc_id(one), _doc_name(one)) for one in objects_in(body.get("doc"))]
@@ -151,7 +159,10 @@ def _doc_name(one: Mapping[str, Any]) -> str:
 
 
 def _failure(failed: object) -> FileResult:
-    """Adds return names, updates ids, some versions objects with either."""
+    """Return the outcome of a failed file.
+
+    Adds return names, updates return ids, and some versions return objects with either.
+    """
     if isinstance(failed, dict):
         return FileResult(_doc_id(failed), _doc_name(failed), is_stored=False)
     return FileResult(id_of(failed) or "", "", is_stored=False)
@@ -179,7 +190,7 @@ def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
 
 
 def _first_list(body: Any, *keys: str) -> list[Any] | None:
-    """Return the list itself, or the first list under one of `keys`, also one level deeper."""
+    """Return the list itself, or the first list under one of `keys`, here or one level deeper."""
     if isinstance(body, list):
         return body
     if not isinstance(body, dict):
@@ -202,11 +213,12 @@ _ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """The content of a marker. `path` has the mirror's prefix; without `digest` the rest is lost.
+    """The content of a marker.
 
-    A marker without `path` is under another URL: of another mirror, or of ours before its settings changed.
-    `was`: `update_time` (whole seconds) before the update that wrote it; None: it was written with the new
-    document.
+    `path` has the mirror's prefix; without `digest` the other fields are lost, too. A marker without `path`
+    is under another URL: it belongs to another mirror, or to ours before its settings changed. `was`: the
+    document's `update_time` (whole seconds) before the update that wrote the marker; None: it was written
+    with the new document.
     """
 
     path: str
@@ -217,14 +229,17 @@ class Marker:
 
 
 def write_marker(base: str, marker: Marker) -> str:
-    """Return the URL: ASCII and well formed for any path."""
+    """Return the marker's URL, which is ASCII and well formed for any path."""
     was = "" if marker.was is None else f"&w={marker.was}"
     rest = f"sha256={marker.digest}&u={marker.upload_id}&r={marker.recipe}{was}"
     return f"{base.rstrip('/')}/{quote(marker.path.encode('utf-8', 'surrogateescape'))}#{rest}"
 
 
 def read_marker(base: str, url: str) -> Marker | None:
-    """Parse `url`; None for a URL that isn't ours. With a damaged fragment, only the path remains."""
+    """Parse a marker's URL; return None for a URL that isn't ours.
+
+    If the fragment is damaged, only the path is set.
+    """
     where, _, rest = url.partition("#")
     path = _path(base, where)
     fragment = _FRAGMENT.fullmatch(rest)
@@ -235,7 +250,7 @@ def read_marker(base: str, url: str) -> Marker | None:
 
 
 def _path(base: str, where: str) -> str:
-    """Empty if the URL is below another base."""
+    """Return the path in a marker's URL; "" if the URL is below another base."""
     written = where.removeprefix(base.rstrip("/") + "/")
     if written == where or not _ESCAPES.fullmatch(written):
         return ""
@@ -257,7 +272,7 @@ _CREDITS_HINT = "check the account's credits in the vendor's console"
 _RIGHTS_HINT = "check api_key and its rights"
 
 _OF_DOCUMENTS = frozenset({"add", "update", "delete"})
-"""Calls whose 403 may concern a document without saying anything about the key."""
+"""Calls whose 403 may be about one document only and doesn't blame the key."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
@@ -266,7 +281,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
     case = case_of(
         answer,
         codes={code} - {""},
-        code=code if number_in(code) is not None else "",  # only numbers are documented
+        code=code if number_in(code) is not None else "",  # the documentation has only numbers
         message=message,
         words=without_files(message, _FILE),
         is_error=bool(code),
@@ -276,19 +291,21 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule) -> str:
-    """Return the location and our sentence, then the vendor's code and words."""
+    """Return the call, our sentence, and the vendor's code and message."""
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
     code = "".join(case.codes)
     return f"{case.host}: {sentence} (code {code}{f': {case.message}' if case.message else ''})"
 
 
 def _is_call_missing(case: ErrorCase) -> bool:
-    """A specific code means something else than a missing call."""
+    """Return whether the service lacks the call; a specific code means something else."""
     return number_in(case.code) in (None, case.status)
 
 
 def _is_open(case: ErrorCase) -> bool:
-    """No number, a server's or gateway's error, or 200: the outcome is unknown."""
+    """Return whether the outcome is unknown: no numeric code, an error of a server or gateway, or HTTP
+    200.
+    """
     number = number_in(case.code)
     return number is None or number >= 50000 or 500 <= number < 600 or number == 200
 
@@ -298,16 +315,16 @@ def _leaves_open(case: ErrorCase) -> bool:
 
 
 def _refuses(case: ErrorCase) -> bool:
-    """Nothing was done."""
+    """Return whether the vendor refused the request and did nothing."""
     return case.is_error and (case.status in (401, 403) or not _leaves_open(case))
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # Documented; a key of another region looks like this.
+    # Documented; also returned for a key of another region.
     ErrorRule(Halted, code={_WRONG_KEY}, halt="credentials", hint=_REGION_HINT),
     # Documented.
     ErrorRule(Halted, code={_BOT_GONE}, halt="knowledge-base-missing", hint=_BOT_HINT),
-    # No page lists the codes of an empty account; only the words tell, whatever the code or status.
+    # The codes of an empty account are undocumented; only the message shows it, whatever the code or status.
     ErrorRule(
         Halted,
         words=MONEY,
@@ -316,7 +333,7 @@ RULES: tuple[ErrorRule, ...] = (
         says="the account has no credits left",
         hint=_CREDITS_HINT,
     ),
-    # Documented: a parameter or a file; more at a time than it takes.
+    # Documented: a wrong parameter or file, or more files than one request accepts.
     ErrorRule(Rejected, code={_INVALID, TOO_MANY}),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
@@ -324,27 +341,29 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Unavailable, status={429}, reported=True, is_rate_limit=True),
     # Not documented, and the same everywhere.
     ErrorRule(Unavailable, code={"408"}),
-    # The status tells of a missing route. As a code it only raises a doubt, until it is seen again.
+    # As the HTTP status it means a missing route. As a code it counts only if it comes again.
     ErrorRule(NotOffered, status={404, 405, 501}, reported=True, when=_is_call_missing),
-    # Busy, in whatever words and under whatever status.
+    # Any message that the service is busy, whatever the status.
     ErrorRule(Unavailable, words=BUSY, when=_refuses, is_rate_limit=True),
-    # A quota, unless it is one of requests.
+    # A quota, unless it limits requests.
     ErrorRule(Halted, words=_QUOTA, unless=BUSY, reported=True, halt="quota", hint=_CREDITS_HINT),
     # Full.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_refuses, halt="quota", hint=FULL_HINT),
-    # Rights of the key, in the vendor's own body; "insufficient" may also mean credits.
+    # The key lacks rights, in the vendor's own body; "insufficient" may also mean credits.
     ErrorRule(Halted, words=PERMISSION, reported=True, halt="credentials", hint=_RIGHTS_HINT),
-    # It may concern only one document.
+    # May be about one document only.
     ErrorRule(Rejected, status={403}, reported=True, when=lambda case: case.is_of_document, may_pass=True),
-    # The vendor's own body, so no firewall's page.
+    # The vendor's own body, so not the page of a firewall.
     ErrorRule(Halted, status={401, 403}, reported=True, halt="credentials", hint=_RIGHTS_HINT),
-    # 50000 and what has no known meaning: it is open what was done.
+    # 50000 and unknown codes: the request may have been carried out.
     ErrorRule(Unsure, when=_leaves_open),
     # Any other code is a failure, whatever the status.
     ErrorRule(Rejected, reported=True),
 )
-"""In this order; the common rules come after them. Five codes are documented; words and status are more
-reliable."""
+"""The vendor's rules, in order; the common rules come after them.
+
+Only five codes are documented; message and status are more reliable.
+"""
 
 
 SENTENCES = {
@@ -353,14 +372,14 @@ SENTENCES = {
     _INVALID: "the vendor calls part of it invalid",
     TOO_MANY: "too many documents in one request",
     "50000": "the vendor had an internal error",
-    "408": "the request was not waited for",
+    "408": "the request timed out at the vendor",
     "429": "too many requests",
 }
 """The known codes with their meaning."""
 
 
 def _error_in(body: Any) -> tuple[str, str]:
-    """Code and message, flat or inside `error`; "" for no code and for 0."""
+    """Return code and message of an error, flat or inside `error`; the code is "" if it is missing or 0."""
     if not isinstance(body, dict):
         return "", ""
     inner = body.get("error")

@@ -1,8 +1,8 @@
 """The knowledge API of GPTBots as a target.
 
 The vendor stores our marker, accepts several documents in a request, and updates a document in place under
-its id while the old text stays searchable. It gives no reasons: success is what a response says about each
-document, and searchable is what `data_status` says about the version that was sent.
+its id while the old text stays searchable. It gives no reasons for failures. A document is stored if the
+response says so about this document, and searchable if `data_status` says so about the version that was sent.
 """
 
 from __future__ import annotations
@@ -77,13 +77,16 @@ SMALLEST_PAGE = 10
 """Minimum page size; the vendor accepts 10 to 100, and may return fewer rows than requested."""
 
 MOST_PAGE_NUMBERS = 20_000
-"""Maximum number of documents whose page is remembered."""
+"""Maximum number of documents whose page kbsync remembers."""
 
 FEW = 12
-"""Maximum number of pages read in vain for one document; after that the whole list is read."""
+"""Maximum number of pages to read in vain for one document before reading the whole list."""
 
 MOMENT = 1.0
-"""Seconds for which one page serves several requests of a burst: `update_time` has whole seconds."""
+"""Seconds for which the rows of a page stay valid for a burst of requests.
+
+`update_time` has whole seconds.
+"""
 
 MOST_PASSAGES = 50
 """The maximum of `top_k`, in passages; several may belong to one document."""
@@ -91,21 +94,24 @@ MOST_PASSAGES = 50
 RANKING = "BGE-Rerank"
 """The default ranking model."""
 
-# An internal error, which may be that of the ranking model.
+# An internal error, which may come from the ranking model.
 OVERLOADED = frozenset({"50000"})
 
 QA_UPDATE = "update of questions and answers"
-"""A call that some installations may lack."""
+"""A call that some of the vendor's installations may lack."""
 
 _FLAT = Naming(style="plain")
-"""File names: no slash, at most 200 bytes, and they contain the path in case the marker is lost."""
+"""The form of uploaded names: no slash, at most 200 bytes.
+
+They contain the path, in case the marker is lost.
+"""
 
 _FINAL = {"AVAILABLE": DocState.READY, "FAILED": DocState.FAILED, "FAILURE": DocState.FAILED}
 _NO_REASON = "the vendor could not index it and gives no reason; see its console"
 
 
 def limits_of(config: GptbotsTargetConfig) -> Limits:
-    """What the target takes."""
+    """Return the target's limits."""
     return Limits(
         extensions=EXTENSIONS,
         max_bytes=min(config.max_bytes, LARGEST),
@@ -127,17 +133,18 @@ _composed = partial(unicodedata.normalize, "NFC")
 
 
 def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> Mapping[int, PutOutcome]:
-    """Return what an answer says of each document that was sent, by place and never by position. Pure.
+    """Return the outcome of each sent document by its `place`, from the response to the request.
 
-    The vendor's pages tell a document by the name that was sent, some versions by that without its extension;
-    an update by its id, which stays. A document in both lists or in neither is `Unsure`.
+    Does no I/O. The order of the response doesn't matter. According to the vendor's pages, the response
+    identifies a new document by the sent name and an update by its id; some versions omit the name's
+    extension. A document that the response names both as stored and as failed, or not at all, is `Unsure`.
     """
 
     def find_results(*names: str) -> list[int]:
         wanted = {_composed(name) for name in names if name}
         return [number for number, words in enumerate(words_of) if not wanted.isdisjoint(words)]
 
-    # An update's id is known beforehand and beats any name; that of a new document is not.
+    # An update's id is known in advance and takes precedence over names; a new document's id isn't known.
     is_update = bool(batch[0].doc_id)
     words_of = [
         {_composed(word) for word in (one.name, one.id)}
@@ -145,14 +152,14 @@ def outcomes_of(results: Sequence[FileResult], batch: Sequence[UploadItem]) -> M
         else {_composed(one.id if is_update and one.id else one.name)}
         for one in results
     ]
-    # Whole names and ids count first: a name without its extension is only one of what these left over.
+    # Match whole names and ids first; a name without its extension can only be one of the remaining ones.
     meant = {item.place: find_results(item.file_name, item.doc_id) for item in batch}
     taken = {number for numbers in meant.values() for number in numbers}
     for item in batch:
         if not meant[item.place]:
             bare = find_results(item.file_name.rpartition(".")[0])
             meant[item.place] = [number for number in bare if number not in taken]
-    if len(batch) == 1 and not meant[batch[0].place]:  # whatever it calls the only one
+    if len(batch) == 1 and not meant[batch[0].place]:  # the only document, whatever its name in the response
         meant[batch[0].place] = list(range(len(results)))
     own = {place: [results[number] for number in numbers] for place, numbers in meant.items()}
     holders = Counter(
@@ -166,12 +173,12 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
     ids = {one.id for one in results if one.is_stored}
     is_failed = not all(one.is_stored for one in results)
     if is_failed and not ids:
-        # Often it takes the same document a moment later.
+        # The vendor often accepts the same document a moment later.
         return Rejected("the vendor refused the document and gives no reason", code=FAILED, may_pass=True)
-    # An id given for two documents is believed for neither: one of them would never be found, and nothing
-    # would say so (promise 10).
+    # If the response has one id for two documents, trust it for neither: one of them would be missing from
+    # searches without any error (promise 10).
     if is_failed or len(ids) > 1 or any(holders.get(one, 0) > 1 for one in ids):
-        return Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
+        return Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
     if not ids:
         return Unsure(
             f"the vendor's response says neither that {name} was stored nor that it failed", code="no-receipt"
@@ -183,19 +190,19 @@ def _outcome(item: UploadItem, results: Sequence[FileResult], holders: Mapping[s
 
 
 def _format(address: str) -> str:
-    """Return the format of the file that an address leads to, by its name."""
+    """Return the format of the file at a URL, by the name in the URL."""
     return extension_of(urlsplit(address).path)
 
 
 class GptbotsTarget(ServiceTarget[MarkedRow]):
-    """One knowledge base, whose documents change in place. Raises `UsageError` for settings of no use.
+    """One knowledge base, whose documents change in place.
 
-    After an update the vendor may go on telling the state of the old version. A final state counts for the
-    new one when another state was seen in between, or when the document's `update_time` is not the one that
-    the update's marker remembers, which also works after a restart.
-
-    The target remembers on which page a document is, and its row only for a moment: others change documents,
-    too, and with an older `update_time` a change would count as searchable too early (promise 10).
+    Raises `UsageError` for unusable settings. After an update the vendor may still report the state of the
+    old version for a while. A final state counts for the new version if another state came in between, or if
+    the document's `update_time` differs from the one in the update's marker, which also works after a
+    restart. The target remembers the page of a document, but its row only for a moment: others change
+    documents, too, and with an outdated `update_time` a change would count as searchable too early (promise
+    10).
     """
 
     _config: GptbotsTargetConfig
@@ -207,42 +214,43 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
     classify_answer = staticmethod(classify_answer)
 
     def prepare(self) -> None:
-        """The vendor's limits, and what is known about its documents."""
+        """Set the vendor's limits and the caches about its documents."""
         self.takes = limits_of(self._config)
         self._base = self._config.knowledge_base_id
-        # How many documents a request may have.
+        # The number of documents in a request.
         self._new = RequestSize(MOST_FILES)
         self._changed = {kind: RequestSize(MOST_FILES) for kind in DocumentKind}
         self._changed[DocumentKind.TEXT] = RequestSize(MOST_CHANGED)
-        # Of these the next final state is that of the version sent last.
+        # For these ids the next final state is that of the version sent last.
         self._trusted: set[str] = set()
         self._update_started: dict[str, float] = {}
-        # Documents of the base by the last answer that counted them, and where the list had each.
+        # The number of documents in the base by the last response that had one, and the page of each
+        # document.
         self._count: int | None = None
         self._page_numbers: dict[str, int] = {}
         self._recent_rows: dict[str, tuple[float, MarkedRow]] = {}
         self._turn = asyncio.Lock()
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return how `path` is cut, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
+        """Return how kbsync has `path` split, such as `t600`, `ts1f0c9a3b`, `x600h1` or `q600h1`."""
         return cutting_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
-        """Describe the settings behind a recipe."""
+        """Describe the settings that a recipe encodes."""
         return describe_recipe(recipe)
 
     async def base(self) -> Base:
         """Find the base in the list of all bases. Raises `Halted("knowledge-base-missing")`."""
         card = next((one for one in await list_bases(self._client) if one.id == self._base), None)
         if card is None:
-            raise self.no_base(self._base, "the key's bot doesn't list it")
+            raise self.no_base(self._base, "it is not in the list of the key's bot")
         self._count = card.documents
         return Base(self._base, card.documents, self._config.base_url)
 
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send documents, several in each request; one that replaces another updates it in place."""
+        """Send documents, several in each request; a new version updates its document in place."""
         results: dict[int, PutOutcome] = {
             place: refusal for place, one in enumerate(documents) if (refusal := self._refusal(one))
         }
@@ -255,7 +263,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             return [results.get(place, error) for place in range(len(documents))]
         items = [self._upload_item(place, one, rows) for place, one in sendable.items()]
         results |= await self._send(items)
-        # A change may be refused because the document is gone: then it is sent as a new one.
+        # The vendor may refuse a change because the document is gone: then send it as a new one.
         refused = [one for one in items if one.doc_id and isinstance(results[one.place], Rejected)]
         try:
             statuses = await self._data_statuses([one.doc_id for one in refused]) if refused else {}
@@ -267,7 +275,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return [results[place] for place in range(len(documents))]
 
     def _refusal(self, document: Outgoing) -> Rejected | None:
-        """Refuse locally what the vendor would refuse after the whole upload."""
+        """Return why the vendor would refuse a document after the whole upload, if it would."""
         refusal = refusal_of(document, self.limits, self._most_bytes)
         if refusal or not is_link(document.path):
             return refusal
@@ -286,7 +294,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         """Look up the documents to be updated. Raises `Unavailable` for one that exists but isn't listed."""
         if not ids:
             return {}
-        async with self._turn:  # after waiting, what the last look has read can be used
+        async with self._turn:  # after waiting, the rows that the last lookup read may be usable
             now, lookup = self._steady(), Lookup(self._count)
             self._recent_rows = {
                 one: (at, row) for one, (at, row) in self._recent_rows.items() if at > now - MOMENT
@@ -294,7 +302,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             rows = {one: self._recent_rows[one][1] for one in ids if one in self._recent_rows}
             rows |= await self._find_rows([one for one in ids if one not in rows], lookup)
             self._recent_rows |= {row.id: (now, row) for row in lookup.rows.values()}
-        # Without its `update_time` a change would look like the version before it (promise 10).
+        # Without its `update_time`, a changed document would look like its previous version (promise 10).
         unlisted = [one for one in ids if one not in rows]
         if unlisted and (statuses := await self._data_statuses(unlisted)):
             raise Unavailable(
@@ -308,13 +316,17 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         changed = rows.get(document.replaces or "")
         if changed is not None:
             if cutting.kind is DocumentKind.QA:
-                # Only where the config says so, and the cutting stays: the call has no fields for it.
+                # Only if the config says so and the split settings stay the same: the call has no fields for
+                # them.
                 is_wanted = self._config.qa_update == "in_place" and not self._client.missing.lacks(QA_UPDATE)
                 may_change = is_wanted and cutting.is_usual and changed.recipe == cutting.recipe
             else:
-                may_change = kind_of_recipe(changed.recipe) in (None, cutting.kind)  # only within a kind
+                may_change = kind_of_recipe(changed.recipe) in (
+                    None,
+                    cutting.kind,
+                )  # only within the same kind
             changed = changed if may_change else None
-        # The marker of an update has the `update_time` from before it.
+        # The marker of an update contains the `update_time` from before the update.
         was = None if changed is None else changed.updated or 0
         path = self._surroundings.prefix + document.path
         marker = Marker(path, document.digest, document.upload_id, cutting.recipe, was)
@@ -338,12 +350,14 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return outcomes
 
     async def _deliver(self, batch: tuple[UploadItem, ...]) -> dict[int, PutOutcome]:
-        """Send one request, once; if it is refused as a whole, send each half separately."""
+        """Send one request without retries; if the vendor refuses it as a whole, send each half
+        separately.
+        """
         first, is_update = batch[0], bool(batch[0].doc_id)
         op, method, verb = ("update", "PUT", "update") if is_update else ("add", "POST", "add")
-        path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # a kind has routes of its own
+        path = f"/v1/bot/doc/{first.cutting.kind}/{verb}"  # each kind has its own paths
         is_qa_update = is_update and first.cutting.kind is DocumentKind.QA
-        # The request changes these documents, so their last states no longer hold.
+        # The request changes these documents, so their last states are outdated.
         ids = [one.doc_id for one in batch if one.doc_id]
         self._trusted.difference_update(ids)
         self._update_started |= dict.fromkeys(ids, self._steady())
@@ -352,51 +366,51 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             answer = await self._client.deliver(op, method, path, partial(stream_of, batch, self._base))
             results = results_of(answer.body)
             if results is None:
-                reason = f"{op}: the vendor's answer does not say what became of the files"
+                reason = f"{op}: the vendor's response doesn't say which files it stored"
                 raise Unsure(reason, code="no-receipt")
         except Rejected as error:
             return await self._retry_refused(batch, error, is_qa_update)
         except TargetError as error:
-            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # it may have choked on their number
+            if isinstance(error, Unsure) and len(batch) > MOST_FILES:  # the number may be to blame
                 self._request_size(first).refused(len(batch))
             return {one.place: error for one in batch}
         outcomes = outcomes_of(results, batch)
         self._request_size(first).taken(len(batch))
         if is_qa_update:
             self._client.missing.works(QA_UPDATE)
-        if not is_update:  # a new document has only one version
+        if not is_update:  # a new document has only one version, so its next final state counts
             self._trusted.update(one.remote_id for one in outcomes.values() if isinstance(one, Accepted))
         return dict(outcomes)
 
     async def _retry_refused(
         self, batch: tuple[UploadItem, ...], error: Rejected, is_qa_update: bool
     ) -> dict[int, PutOutcome]:
-        # The base may be gone, which is no fault of any document.
+        # The base may be gone, which is no document's fault.
         if (missing := await self._check_base_first(error)) is not error:
             return {one.place: missing for one in batch}
         if isinstance(error, NotOffered):
             if not is_qa_update:
                 return {one.place: self.missing_call_error(error) for one in batch}
-            # What cannot be changed in place is sent as a new document.
+            # A document that can't change in place becomes a new document.
             self._client.missing.note(QA_UPDATE, error)
             return await self._deliver(tuple(self._upload_item(one.place, one.document, {}) for one in batch))
         if len(batch) == 1:
             return {batch[0].place: error}
         middle = len(batch) // 2
-        if error.code == TOO_MANY:  # 20 are documented; what a bot takes shows only here
+        if error.code == TOO_MANY:  # the documentation allows 20; a refusal shows the bot's real limit
             self._request_size(batch[0]).refused(len(batch))
         return await self._deliver(batch[:middle]) | await self._deliver(batch[middle:])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """The response says nothing about single ids."""
+        """Delete a batch; return False, because the response doesn't mention single ids."""
         query = urlencode({"doc": ",".join(ids)}, safe=",")
         await self._client.ask("delete", "DELETE", f"/v1/bot/doc/batch/delete?{query}")
         return False
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """The ids that have a state."""
+        """Return those of `ids` that have a state."""
         statuses = await self._data_statuses(ids)
-        if not statuses:  # nothing at all counts only while the base is there
+        if not statuses:  # an empty response counts only while the base exists
             await self.base()
         return statuses.keys()
 
@@ -436,13 +450,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return {one: states.get(one, UNKNOWN) for one in ids}
 
     async def _data_statuses(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """`data_status` of the ids that the vendor knows; a refused request is sent again in halves."""
-        query = urlencode([("data_ids", one) for one in ids])  # each by itself, or they are one odd id
+        """Return `data_status` of the ids that the vendor knows; send a refused request again in halves."""
+        query = urlencode([("data_ids", one) for one in ids])
         try:
             answer = await self._client.ask("status", "GET", f"/v1/bot/data/detail/list?{query}")
             return require_shape("status", states_of(answer.body))
         except Rejected:
-            if len(ids) == 1:
+            if len(ids) == 1:  # the vendor refuses this id alone
                 return {}
         middle = len(ids) // 2
         return {**await self._data_statuses(ids[:middle]), **await self._data_statuses(ids[middle:])}
@@ -456,7 +470,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             if row is None:
                 return UNKNOWN
             begun = self._update_started.get(remote_id)
-            # A failure that is shown for so long must be the new one.
+            # A failure reported for so long must be that of the new version.
             is_late = begun is None or self._steady() >= begun + grace(self._config)
             if not row.is_through and not (state is DocState.FAILED and is_late):
                 return INDEXING
@@ -478,13 +492,13 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
         return page
 
     def _drop_recent(self, ids: Iterable[str]) -> None:
-        """Forget what is known about these ids."""
+        """Drop the cached rows of these ids."""
         for one in ids:
             self._recent_rows.pop(one, None)
 
     async def _find_rows(self, ids: Collection[str], lookup: Lookup) -> dict[str, MarkedRow]:
-        """Return the list's current rows of `ids`. Reads the whole list only for an unlisted id."""
-        # Those whose page is known come first: these pages show where others are.
+        """Return the current rows of `ids`. Reads the whole list only if it doesn't find an id otherwise."""
+        # Look up ids with a known page first: their pages show where the others are.
         for one in sorted(
             ids, key=lambda one: (one not in self._page_numbers, self._page_numbers.get(one, 0))
         ):
@@ -523,7 +537,7 @@ class GptbotsTarget(ServiceTarget[MarkedRow]):
             "doc_correlation": settings.doc_correlation,
             "rerank_version": ranking,
         }
-        # The base alone, never `data_ids` beside it: the vendor finds what is in either.
+        # Send only the base, without `data_ids`: the vendor would search the union of both.
         body: dict[str, object] = {"prompt": prompt, "top_k": MOST_PASSAGES, "group_ids": [self._base]}
         body |= {key: value for key, value in optional.items() if value is not None}
         answer = await self._client.ask("search", "POST", "/v1/vector/match", json=body)

@@ -1,1 +1,1 @@
-"""Knowledge bases of Open WebUI."""
+"""The target `openwebui`: a knowledge base of Open WebUI."""

@@ -1,4 +1,4 @@
-"""The config block of `type: openwebui`: a knowledge base of an Open WebUI server, and how to open it."""
+"""The config block of `type: openwebui`, and how to open that target."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ py js ts jsx tsx java go rs c h cpp hpp cs rb php sh css
 TEXTS = frozenset(_TEXTS.split())
 OFFICE = frozenset({"pdf", "docx", "xlsx", "pptx"})
 EXTENSIONS = TEXTS | OFFICE
-"""Extensions that a server reads itself; others need an extraction engine that may be missing."""
+"""Extensions that a server can read by itself; others need an extraction engine, which may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class OpenWebuiTargetConfig(RemoteTargetConfig):
     def conflicts(self, mirror: MirrorConfig, loc: Loc) -> Iterator[Conflict]:
         """Yield conflicts between the block, which is at `loc`, and its mirror."""
         yield from RemoteTargetConfig.conflicts(self, mirror, loc)
-        # Every file of the base has a path, so the files of others would be taken for ours by it.
+        # Every file of the base has a path, so by the path alone other people's files would look like ours.
         if mirror.adopt == "name":
             message = "names prove nothing at this server; remove it, or use content"
             yield Conflict((*loc[:-1], "adopt"), message)

@@ -1,8 +1,9 @@
-"""The server's responses as values, our mark in its files, and its messages as errors. Pure.
+"""Parses the server's responses, reads and writes our mark in its files, and classifies its errors, without
+I/O.
 
-A file's metadata has what the client sent with it (`meta.data`), a SHA-256 of its bytes (`meta.file_hash`)
-and, in the list of a base, its folder (`directory_path`). The mark is one text there: `12 1 guides/intro.md`,
-the upload, the recipe, and the escaped path.
+A file's metadata has the data that the client sent with it (`meta.data`), a SHA-256 of its bytes
+(`meta.file_hash`) and, in the list of a base, its folder (`directory_path`). Our mark is a text in
+`meta.data`, such as `12 1 guides/intro.md`: the upload, the recipe and the escaped path.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f"\\/\ud800-\udfff]')
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file on the server.
+    """A file on the server.
 
     `folder`: "" for none, None if unknown. `base`: the base it was sent to. `text_hash`: hash of its indexed
-    text. `collection`: where it was last indexed, the file's own collection or a base. `content`: its text,
-    if requested. `status`, `error`: the server's words. Times are in epoch seconds.
+    text. `collection`: the collection that it was last indexed into, its own or a base's. `content`: its
+    text, if requested. `status`, `error`: as the server reports them. Times are in epoch seconds.
     """
 
     id: str
@@ -78,7 +79,7 @@ class StoredFile:
 
     @property
     def path(self) -> str:
-        """Its path in the base: that of the mark, unless somebody moved or renamed the file there."""
+        """The file's path in the base: that of the mark, unless somebody moved or renamed the file there."""
         if self.mark is not None:
             sent = self.mark[2]
             is_there = self.folder is None or self.folder == safe_folder(sent)
@@ -88,28 +89,34 @@ class StoredFile:
 
     @property
     def is_in_own_collection(self) -> bool:
-        """Whether its text is indexed for the file alone and not yet for a base, which is the next step."""
+        """Whether the file's text is indexed only for the file itself, and not yet for the base, which is the
+        next step.
+        """
         return self.collection.startswith("file-")
 
     @property
     def is_searchable(self) -> bool:
-        """Whether it is searchable: a listed file has passages there; without a hash they are those of an
-        older text."""
+        """Whether searches find the file's current text.
+
+        A listed file has passages in the base; without a hash they are those of an older text.
+        """
         return bool(self.text_hash) and not self.is_in_own_collection
 
     @property
     def is_refused_copy(self) -> bool:
-        """Whether the server refused it because the base already has its text."""
+        """Whether the server refused the file because the base already has its text."""
         return self.status == "failed" and _DUPLICATE in self.error
 
     @property
     def has_own_line(self) -> bool:
-        """Whether its text has our last line, which the server stores before it indexes the text."""
+        """Whether the file's text ends with our line, which the server stores before it indexes the text."""
         return self.content.endswith(self._own_line)
 
     @property
     def with_own_line(self) -> str:
-        """Its text with that line: the file's path at that time, and something unique to the file."""
+        """Return the file's text with our line at the end: the file's current path and a part that is unique
+        to the file.
+        """
         return (
             self.content
             if self.has_own_line
@@ -121,7 +128,7 @@ class StoredFile:
         return f", {self.id[:8]})\n"
 
     def listed(self, prefix: str, state: DocState) -> Listed:
-        """Return a row of the list; it omits paths of other mirrors, under another prefix."""
+        """Return the file as a row of the list, without a path if it is under another mirror's prefix."""
         whole = self.path
         about = whole, self.size, self.created or None, state, path_below(prefix, whole), self.digest
         row = Listed(self.id, *about)
@@ -137,19 +144,20 @@ def metadata_of(upload_id: int, recipe: str, path: str, digest: str, base: str) 
 
 
 def safe(name: str) -> str:
-    """Return a name that a form can carry unchanged: the server doesn't unescape names in forms."""
+    """Return a name that survives a form unchanged: the server doesn't unescape names in forms."""
     return _UNSAFE.sub("_", name)
 
 
 def safe_folder(path: str) -> str:
-    """Return the folder of the file at `path`, "" for none; for an empty name the server would create another
-    folder each time.
+    """Return the folder of the file at `path`, "" for none.
+
+    Avoids empty names, for which the server would create another folder each time.
     """
     return "/".join(map(safe, filter(None, path.split("/")[:-1])))
 
 
 def file_of(body: Any) -> StoredFile | None:
-    """A file, in a list or alone."""
+    """Return a file, from a list or from its own response."""
     row, meta = object_of(body), object_of(object_of(body).get("meta"))
     sent, data = object_of(meta.get("data")), object_of(row.get("data"))
     remote_id = id_of(row.get("id"))
@@ -178,14 +186,14 @@ def file_of(body: Any) -> StoredFile | None:
 
 
 def page_of(body: Any, read: Callable[[Any], T | None]) -> ListPage[T] | None:
-    """Return a page of the rows that `read` returns; None also if the response has no count."""
+    """Return a page of the list, with rows parsed by `read`; None also if the response has no count."""
     page = page_in(object_of(body).get("items"), object_of(body).get("total"), read)
-    # The server answers an error of its database with an empty list and a count of 0: that proves nothing.
+    # On a database error the server returns an empty list and a count of 0, which proves nothing.
     return None if page is None or page.total is None else replace(page, is_null=not page.rows)
 
 
 def card_of(body: Any) -> BaseCard | None:
-    """Return a knowledge base; only a list counts its files."""
+    """Return a knowledge base; only lists contain its file count."""
     row = object_of(body)
     base_id, count = id_of(row.get("id")), count_of(row.get("file_count"))
     words = text_of(row.get("name")), text_of(row.get("description"))
@@ -193,7 +201,7 @@ def card_of(body: Any) -> BaseCard | None:
 
 
 def folders_of(body: Any) -> dict[str, str] | None:
-    """The folders of a base: path → id."""
+    """Return the folders of a base as path → id."""
     found = object_of(body).get("directory_map")
     if not isinstance(found, dict):
         return None
@@ -201,7 +209,9 @@ def folders_of(body: Any) -> dict[str, str] | None:
 
 
 def matches_of(body: Any) -> tuple[Match, ...] | None:
-    """Return the passages of a search, from three lists of lists for one query; None for another shape."""
+    """Return the passages of a search, which come as three parallel lists of lists; None for another
+    shape.
+    """
     texts, facts, scores = (_first(body, key) for key in ("documents", "metadatas", "distances"))
     if texts is None or facts is None or scores is None or not len(texts) == len(facts) == len(scores):
         return None
@@ -222,21 +232,21 @@ _UPLOAD_ENDED = re.compile(r"Error uploading file")
 _NOT_MADE = re.compile(r"Failed to create directory")
 
 OF_BASE = frozenset({"base", "list", "folders", "make-folder", "cleanup", "delete-base"})
-"""Calls that name a base and no file: a 404 means the base."""
+"""Calls that name only a base, so a 404 means the base."""
 
 _PAGE_HINT = "base_url must be the server's URL without a path such as /api"
 _RIGHTS = "check what the user of api_key may do"
 
 
 def _may_be_rights(case: ErrorCase) -> bool:
-    """Return whether it is a refusal in the server's words, not a firewall's page, that isn't about the
-    account.
+    """Return whether a refusal may mean missing rights: it is the server's own message, not a firewall's
+    page, and isn't about money.
     """
     return case.is_error and ACCOUNT.search(case.words) is None
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # A wrong address is answered with the page of the program, and 200.
+    # For a wrong URL the server returns its start page with 200.
     ErrorRule(Unsure, status=SUCCESS, when=lambda case: case.is_page, hint=_PAGE_HINT, as_code="page"),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(
@@ -249,11 +259,11 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     # Seen with 0.12.4: 400 or 404 by route.
     ErrorRule(Rejected, status={400, 404}, words=_NOT_FOUND, as_code=GONE),
-    # It caught an error of its own, before or after it stored the file.
+    # The server caught an internal error, before or after it stored the file.
     ErrorRule(Unsure, status={400}, call={"upload"}, words=_UPLOAD_ENDED),
-    # Rights of the key.
+    # The key lacks rights.
     ErrorRule(Halted, status={403}, when=_may_be_rights, halt="credentials", hint=_RIGHTS, as_code="403"),
-    # What else a base is refused for, whatever the status, are rights.
+    # Any other refusal of a call on a base means missing rights, whatever the status.
     ErrorRule(
         Halted,
         status={400},
@@ -263,16 +273,18 @@ RULES: tuple[ErrorRule, ...] = (
         halt="credentials",
         hint=_RIGHTS,
     ),
-    # Seen with 0.12.4: it cannot embed the question.
+    # Observed with 0.12.4: the server can't embed the question.
     ErrorRule(Unavailable, status={400}, call={"search"}, reported=True, hint="check its embedding model"),
-    # It is over, and its status has the reason.
+    # The server has finished with the file, whose status has the reason.
     ErrorRule(Unavailable, status={500}, call={"update"}, reported=True),
 )
-"""`{"detail": "…"}` under an HTTP status; a page with 200 isn't success. The common rules come after them."""
+"""The server's rules: an error is `{"detail": "…"}` under an HTTP status, and a web page with 200 isn't a
+success. The common rules come after them.
+"""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """The server's messages as errors."""
+    """Classify a response; None is success."""
     detail = object_of(answer.body).get("detail")
     message = detail[:200] if isinstance(detail, str) else ""
     case = case_of(

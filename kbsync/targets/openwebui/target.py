@@ -1,9 +1,10 @@
 """A knowledge base of Open WebUI as a target.
 
-A file is uploaded, then indexed in the background, then linked to the base. Its own status says `completed`
-even without a link, so a file counts when the base lists it (promise 10). A changed file becomes a new file,
-and the old one is removed afterwards: the server could change a text in place, but would keep the metadata
-and the original of the old bytes, and after a lost state nothing would prove the new ones.
+A file is uploaded, then indexed in the background, then linked to the base. Its status becomes `completed`
+even without a link, so a file counts as searchable only when the base lists it (promise 10). For a changed
+file kbsync uploads a new file and then removes the old one. The server could change a text in place, but
+would keep the original and the metadata of the old bytes, so after a loss of the state nothing would prove
+the new ones.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ from kbsync.targets.openwebui.config import EXTENSIONS, TEXTS, OpenWebuiTargetCo
 from kbsync.targets.openwebui.shapes import StoredFile, file_of, page_of, safe_folder
 
 PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0, 0.0)
-"""Seconds after each check of a file that is to be deleted but is being indexed."""
+"""Seconds to wait after each check of a file to delete that is still being indexed."""
 
 MOST_PASSAGES = 50
 """Number of passages that a search requests: several may belong to one document."""
 
 SOON, NOW_AND_THEN = 60.0, 90.0
-"""Seconds in which work on a copy usually ends, and seconds between two checks of a copy whose outcome is
+"""Seconds that indexing a copy usually takes, and seconds between two checks of a copy whose outcome is
 unknown.
 """
 
@@ -73,8 +74,8 @@ being added.
 
 
 async def read_inventory(client: Client, base: str) -> Mapping[str, Any]:
-    """Return the server's comparison of a base with nothing: the only response that has every folder with its
-    path, and every file.
+    """Return the server's comparison of a base with an empty folder: the only response with all folders,
+    their paths, and all files.
     """
     return object_of((await client.ask("folders", "POST", f"{base}/sync/diff", json={"manifest": []})).body)
 
@@ -90,11 +91,13 @@ class RemoteFolders:
         self._lock = asyncio.Lock()
 
     def forget(self) -> None:
-        """Read the folders again next time."""
+        """Drop the folders, so that the next call reads them again."""
         self._known = None
 
     async def id_of(self, client: Client, base: str, folder: str) -> str | None:
-        """Return the id of the folder at `folder`, None for the base itself. Raises `TargetError`."""
+        """Return the id of the folder at path `folder`, creating it if it is missing; None for the base
+        itself. Raises `TargetError`.
+        """
         if not folder:
             return None
         async with self._lock:
@@ -114,17 +117,17 @@ class RemoteFolders:
             answer = await client.post("make-folder", f"{base}/dirs/create", json=body)
             return str(require_shape("make-folder", id_of(object_of(answer.body).get("id"))))
         except TargetError as error:
-            self.forget()  # it may have been made, or its parent may be gone
+            self.forget()  # the server may have created it, or its parent may be gone
             if isinstance(error, Halted):
                 raise
             raise Unavailable(error.reason, code=error.code) from error
 
 
 class OpenWebuiTarget(ServiceTarget[DocumentRow]):
-    """The base in the config."""
+    """The knowledge base in the config."""
 
     _config: OpenWebuiTargetConfig
-    # What it lists last may be on its way still, but is listed.
+    # Files still being indexed are in the list, too.
     takes = Limits(EXTENSIONS, list_lag=1.0, marks=True)
 
     only_recipe = "1"
@@ -132,7 +135,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     gone_proves_base = True
 
     def prepare(self) -> None:
-        """Prepare its paths, and what this process knows about its documents."""
+        """Set the API paths and the caches of this process."""
         self._base = f"/api/v1/knowledge/{self._config.knowledge_id}"
         self._folders = RemoteFolders()
 
@@ -142,7 +145,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return Base(card.id, address=self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
-        """Return a base that the key's user sees."""
+        """Return a base that the key's user can see."""
         try:
             answer = await self._client.ask("base", "GET", f"/api/v1/knowledge/{base_id}")
         except Halted as error:
@@ -154,11 +157,11 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     # -- put -------------------------------------------------------------------------------------------------
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it into its folder, which is created if missing."""
+        """Send a document into its folder, which kbsync creates if it is missing."""
         path, base = self._surroundings.prefix + document.path, self._config.knowledge_id
         metadata = shapes.metadata_of(document.upload_id, document.recipe, path, document.digest, base)
         name = shapes.safe(path.rpartition("/")[2])
-        # The server chooses its reader by this as well; some texts look like films by their extension.
+        # The server also chooses its reader by the content type; some texts have the extension of videos.
         is_text = extension_of(document.path) in TEXTS
         media_type = "text/plain" if is_text else mimetypes.guess_type(name)[0]
         file = FilePart("file", name, document.body, media_type or "application/octet-stream")
@@ -168,14 +171,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         stored = require_document("upload", file_of(answer.body))
         return Accepted(stored.id, created=stored.created or None)
 
-    # -- what became of it -----------------------------------------------------------------------------------
+    # -- status -----------------------------------------------------------------------------------
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
         """Linked means searchable: the server links a file once its passages are in the base.
 
-        Reads a page of the base first, then the user's newest files, which may wait; then more pages for
-        finished files, and the rest one by one. A text that the base already has is made different here
-        (`_finish`).
+        Reads a page of the base first, then the user's newest files, which may still be waiting, then more
+        pages for finished files, and the rest one by one. Gives a file whose text the base already has a
+        different text (`_finish`).
         """
         wanted, news = set(ids), dict[str, StoredFile]()
         rows = await self._find_linked(wanted)
@@ -186,7 +189,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 rows |= await self._find_linked(through, 2 * len(ids) + 1)
         mine = [row for row in rows.values() if row.id in wanted]
         if any(one.mark and one.folder not in (None, safe_folder(one.mark[2])) for one in mine):
-            self._folders.forget()  # a folder that is gone was named: the file is put beside all folders
+            self._folders.forget()  # the folder is gone: the server stores the file outside of it
         twins = _equal_texts(rows.values(), wanted)
         looks = (self._status(one, rows.get(one), news.get(one), one in twins) for one in wanted)
         return dict(zip(wanted, await asyncio.gather(*looks), strict=True))
@@ -194,8 +197,8 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _status(
         self, remote_id: str, row: StoredFile | None, file: StoredFile | None, is_twin: bool
     ) -> DocStatus:
-        """Return the status of a file, by its row in the base and among the newest files, if these were
-        read.
+        """Return the status of a file from its row in the base and, if they were read, its row among the
+        newest files.
         """
         if row and row.is_searchable and not is_twin:
             return READY
@@ -206,13 +209,13 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                     return INDEXING
                 if word and word not in ENDED:
                     return UNKNOWN
-            file = file or await self._read_file(remote_id)  # for its reason, or its name
+            file = file or await self._read_file(remote_id)  # to get its reason or its name
             if file is None:
                 return MISSING
             if file.status == "failed" and not file.is_refused_copy:
                 return failed(file.error)
             if row is None and file.status == "completed":
-                # Asked for by its name, which other files may have as well.
+                # Searched by name, which other files may have, too.
                 row = (await self._find_linked({remote_id}, math.inf, query=file.name)).get(remote_id)
             is_ready = row is not None and row.is_searchable and not is_twin
             return READY if is_ready else await self._finish(remote_id, row is not None, is_twin)
@@ -220,7 +223,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return DocStatus(DocState.UNKNOWN, error.reason, error.code)
 
     async def _find_linked(self, wanted: Set[str], most: float = 1, **more: str) -> dict[str, StoredFile]:
-        """Return files of the base, page by page, newest change first, until `wanted` or `most` were seen."""
+        """Return files of the base, newest change first; stop reading pages when all `wanted`, or `most`, are
+        listed.
+        """
         rows: dict[str, StoredFile] = {}
         for number in itertools.count(1):
             page = await self._read_page(number, PAGE_SIZE, **more)
@@ -232,7 +237,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
     async def _find_newest(
         self, size: int, is_enough: Callable[[Mapping[str, StoredFile]], bool]
     ) -> dict[str, StoredFile]:
-        """Return the user's files for all bases, newest first and without texts, until there `is_enough`."""
+        """Return the user's files for all bases, newest first and without texts; stop reading pages when
+        `is_enough`.
+        """
         rows: dict[str, StoredFile] = {}
         while True:
             params = {"filename": "*", "content": "false", "skip": str(len(rows)), "limit": str(size)}
@@ -244,17 +251,17 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
                 return rows
 
     async def _finish(self, remote_id: str, is_linked: bool, is_twin: bool = False) -> DocStatus:
-        """Have a file indexed although the base already has its text, which the server refuses.
+        """Have a file indexed although the base already has its text, which the server would refuse.
 
-        Its indexed text, not its original, gets a last line with its path: a search shows passages with equal
-        words once. This also applies to one of two equal files that were accepted at the same time: removing
-        one would remove the passages of both. If kbsync never heard the end of earlier work, that may still
-        be running, and doing it twice leaves passages twice: work that began a short time ago, in whichever
-        process, is left alone. A read-only command leaves all of it to others.
+        To make the text different, adds a last line with the file's path to the indexed text, not to the
+        original. Does the same to one of two equal files that the server accepted at the same time: removing
+        one would remove the passages of both. If a response was lost, the server may still be indexing, and
+        indexing again would duplicate the passages: so this skips a file whose indexing began a short time
+        ago, in whichever process. A read-only command changes nothing.
         """
         file = await self._read_file(remote_id)
         if file is None or not (is_linked or file.has_own_line or file.is_refused_copy):
-            return MISSING  # somebody took it out of the base, or that was not there when it was through
+            return MISSING  # somebody removed it from the base, or the base was gone when indexing ended
         is_begun = file.has_own_line or (is_linked and not is_twin)
         if is_begun and self._is_recent(file):
             return self._busy_status(file)
@@ -262,7 +269,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             return INDEXING
         try:
             if is_linked or not is_begun:
-                # Where it is linked, that takes the place of its passages.
+                # If the file is linked, the new passages replace its old ones.
                 path = f"{_file_at(file.id)}/data/content/update"
                 text = file.content if is_begun else file.with_own_line
                 await self._client.post("update", path, json={"content": text})
@@ -274,19 +281,22 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return INDEXING
 
     def _busy_status(self, file: StoredFile) -> DocStatus:
-        """Return the status of work that began and may still be running; after a minute without an end, a
-        pass doesn't wait for it.
+        """Return the status of a file that the server may still be indexing.
+
+        After a minute a pass no longer waits for it.
         """
         if self._age_of(file.updated) < SOON:
             return INDEXING
         left = max(1.0, self._config.vectorization.give_up / 2 - self._age_of(file.updated))
-        reason = "its indexing was interrupted and may still go on there; "
-        reason += f"if not, it is repeated in {lasting(left)}"
-        # A look now and then, since it may still end well.
+        reason = "its indexing was interrupted and may still be running there; "
+        reason += f"if not, kbsync repeats it in {lasting(left)}"
+        # Check it occasionally, because it may still succeed.
         return DocStatus(DocState.INDEXING, reason, pause=min(left, NOW_AND_THEN))
 
     def _is_recent(self, file: StoredFile) -> bool:
-        """Return whether its text was stored, or its indexing began, less than half of `give_up` ago."""
+        """Return whether the file's text was stored, or its indexing began, less than half of `give_up`
+        ago.
+        """
         return self._age_of(file.updated) < self._config.vectorization.give_up / 2
 
     async def _read_status(self, remote_id: str) -> str | None:
@@ -323,17 +333,17 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return await super().delete(ids)
 
     async def remove(self, remote_id: str) -> None:
-        """Delete what remains after the clean-up."""
+        """Delete a file that the clean-up didn't remove."""
         word = await self._wait_until_indexed(remote_id)
         if word is None:
             return
         newest = await self._find_newest(NEWEST, lambda _: True) if word == "completed" else {}
         file = newest.get(remote_id)
         if file and file.is_in_own_collection and self._is_recent(file):
-            raise Unavailable("delete: the file may be about to be linked", code=file.status)
+            raise Unavailable("delete: the server may be about to link the file", code=file.status)
         if word != "completed" or (file and file.is_in_own_collection):
             await self._client.ask("delete", "DELETE", _file_at(remote_id))
-        # In another base as well, or linked to this one only after it was cleaned up.
+        # The file is in another base, too, or was linked to this one after the clean-up.
         elif not await self._clean_up((remote_id,)):
             raise Unavailable("delete: the file is still being indexed", code=word)
 
@@ -345,23 +355,23 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         """
         for seconds in PAUSES:
             word = await self._read_status(remote_id)
-            if word in ENDED or word is None:  # a word that nobody knows may mean anything
+            if word in ENDED or word is None:  # an unknown status may mean anything
                 return word
             await self._sleep(seconds)
         file = await self._read_file(remote_id)
-        # A server that was ended in the middle leaves this for ever.
+        # After a crash of the server this status stays forever.
         age = self._age_of(file.created) if file and file.created else 0.0
         if age <= 2 * self._config.vectorization.give_up:
             raise Unavailable("delete: the file is still being indexed", code=word or "")
         return word
 
     async def _clean_up(self, ids: Collection[str]) -> bool:
-        """Call the server's own removal for mirrors, which removes only files linked here.
+        """Remove files with the server's own call for mirrors, which removes only files linked to this base.
 
-        Removing a file removes the passages of every file with its text. So a file with another's text is
-        made different first, and a file being indexed is left alone: then the result is False.
+        It also removes the passages of every file with the same text. So this first gives a file with another
+        one's text a different text. If a file is being indexed, removes nothing and returns False.
         """
-        rows = (await self._read_page(1, PAGE_SIZE)).rows  # those that changed last
+        rows = (await self._read_page(1, PAGE_SIZE)).rows  # the files that changed last
         kept = {row.text_hash for row in rows if row.text_hash and row.id not in ids}
         twins = {row.id for row in rows if row.id in ids and row.text_hash in kept}
         busy = twins | {row.id for row in rows if row.id in ids and row.is_in_own_collection}
@@ -373,7 +383,9 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         return not busy
 
     async def list(self) -> AsyncIterator[Listed]:
-        """Yield files in progress first: read after the others, a file could be in neither list."""
+        """Yield all files, those in progress first: read after the others, a file could be missing from both
+        lists.
+        """
         prefix = self._surroundings.prefix
         most = max(RECENT, self._config.vectorization.give_up)
         news = await self._find_newest(
@@ -386,7 +398,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             if one.base == base and (one.status in IN_FLIGHT or (one.mark and one.is_refused_copy))
         }
 
-        # Oldest first, so that what comes meanwhile moves nothing.
+        # Oldest first, so that new files don't move rows to other pages.
         oldest_first = partial(self._read_page, order_by="created_at", direction="asc")
         async with aclosing(self._read_list(oldest_first)) as rows:
             async for row in rows:
@@ -396,14 +408,14 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
             yield row.listed(prefix, DocState.INDEXING)
 
     async def _check_list(self, shown: int, claimed: int = 0) -> None:
-        """Check it against its own count, or against the base's files if it is empty."""
+        """Check the list against its own count, or against the base's files if the list is empty."""
         if not shown:
             deleted = (await read_inventory(self._client, self._base)).get("deleted")
             claimed = len(require_shape("folders", deleted if isinstance(deleted, list) else None))
         check_shown(shown, claimed, self._config.knowledge_id)
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change name and folder; its passages still show the old name in citations."""
+        """Change a file's name and folder. Citations still show the old name."""
         whole = self._surroundings.prefix + path
         file_name = whole.rpartition("/")[2]
         if shapes.safe(file_name) != file_name or safe_folder(whole) != whole.rpartition("/")[0]:
@@ -413,7 +425,7 @@ class OpenWebuiTarget(ServiceTarget[DocumentRow]):
         try:
             await self._client.ask("move", "POST", f"{self._base}/file/move", json=body)
         except Rejected:
-            self._folders.forget()  # the folder may be gone, and not the file
+            self._folders.forget()  # the folder may be gone instead of the file
             raise
         path, body = f"{_file_at(remote_id)}/rename", {"filename": file_name}
         await self._client.ask("rename", "POST", path, json=body)
@@ -432,8 +444,8 @@ def _file_at(remote_id: str) -> str:
 
 
 def _equal_texts(rows: Collection[StoredFile], ids: set[str]) -> set[str]:
-    """Return those of `ids` that are listed next to another file with the same text: not requested, not ours,
-    or older.
+    """Return those of `ids` for which the list has another file with the same text that isn't requested,
+    isn't ours, or is older.
     """
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row.id in ids, row.mark is not None, row.created, row.id)):

@@ -1,4 +1,4 @@
-"""The config block of `type: ragflow`: a dataset of a RAGFlow server, and how to open it."""
+"""The config block of `type: ragflow`, and how to open that target."""
 
 from __future__ import annotations
 
@@ -40,5 +40,6 @@ _OFFICE = "pdf docx doc xlsx xls csv pptx ppt"
 _CODE = "py js java c cpp h php go ts sh cs kt sql"
 EXTENSIONS = frozenset(f"{_TEXTS} {_OFFICE} {_CODE}".split())
 """Extensions that RAGFlow accepts (api/utils/file_utils.py) and that the general chunk method, or the one for
-slides and mail, can parse (rag/app/naive.py): pictures and sound need a model, and xml, rtf or ini are
-accepted and then fail."""
+slides and mail, can parse (rag/app/naive.py). Pictures and sound need a model; RAGFlow accepts xml, rtf and
+ini, but fails to parse them.
+"""

@@ -1,4 +1,4 @@
-"""RAGFlow's responses as values, and its codes as errors. Pure.
+"""Parses RAGFlow's responses and classifies its errors, without I/O.
 
 Every response is `{"code": 0, "data": …}` or `{"code": 102, "message": "…"}`, mostly under HTTP 200. Nearly
 every refusal has the code 102, so the target checks the dataset before it blames a document. Sources:
@@ -49,7 +49,7 @@ from kbsync.targets.http.rules import (
 )
 
 _LONGEST = 200
-# What stands under a code of a refusal, or of an error, and is the other one.
+# Messages of errors under a refusal's code, and of refusals under an error's code.
 _BROKE = re.compile(r"internal server error|database (operation|error)", re.IGNORECASE)
 _BLAMED = re.compile(r": (this type of file has not been supported|exceed the maximum length)", re.IGNORECASE)
 _FILES_FULL = re.compile(r"exceed the maximum file number", re.IGNORECASE)
@@ -64,38 +64,38 @@ def _is_refusal(case: ErrorCase) -> bool:
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # A completion has no envelope.
+    # A chat completion has no envelope.
     ErrorRule(None, code={"completion"}),
-    # The reference has a code in every answer (promise 10).
-    ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the answer has no code", as_code="shape"),
-    # api/apps/restful_apis: the key, and a user who is not active.
+    # According to the reference, every response has a code (promise 10).
+    ErrorRule(Unsure, status=SUCCESS, code={"none"}, says="the response has no code", as_code="shape"),
+    # A wrong key or an inactive user (api/apps/restful_apis).
     ErrorRule(Halted, code={"401", "109", "403"}, halt="credentials", hint=_KEY),
-    # Words of a model's vendor that pass through: an empty account, also under 429.
+    # RAGFlow passes on the model vendor's message: an empty account, also under 429.
     ErrorRule(Halted, words=MONEY, reported=True, halt="quota", hint="check the model vendor's account"),
-    # RetCode.RUNNING: it is at work on it.
+    # RetCode.RUNNING: the server is still working on the document.
     ErrorRule(Unavailable, code={"106"}),
     # Too many requests.
     ErrorRule(Unavailable, code={"429"}, is_rate_limit=True),
-    # A route that is not there.
+    # A path that the server doesn't have.
     ErrorRule(NotOffered, code={"404"}, hint=NO_CALL_HINT),
-    # A search in a dataset that has no index yet.
+    # A search in a dataset without an index, as before its first document.
     ErrorRule(None, words=_NO_INDEX, reported=True),
-    # MAX_FILE_NUM_PER_USER.
+    # The server's MAX_FILE_NUM_PER_USER is reached.
     ErrorRule(
         Halted, words=_FILES_FULL, reported=True, halt="quota", hint="the server accepts no more files"
     ),
-    # The document, under a code of the server's.
+    # The document is to blame, although the code is a server error.
     ErrorRule(Rejected, words=_BLAMED, reported=True),
-    # Busy, in whatever words; what broke may have been done.
+    # Any message that the server is busy; the server may have carried out the request.
     ErrorRule(Unavailable, words=BUSY, unless=_BROKE, when=_is_refusal, is_rate_limit=True),
     # No room for any document.
     ErrorRule(Halted, words=FULL, unless=ONE_DOCUMENT, when=_is_refusal, halt="quota", hint=FULL_HINT),
-    # Nearly every refusal is 102, so the target looks at the dataset before it blames a document.
+    # Nearly every refusal is 102, so the target checks the dataset before it blames a document.
     ErrorRule(Rejected, unless=_BROKE, when=_is_refusal),
-    # An error of the server's.
+    # A server error.
     ErrorRule(Unsure, reported=True),
 )
-"""Mostly under HTTP 200; without a code the status decides."""
+"""RAGFlow's rules. Most errors come with HTTP 200; without a code the HTTP status decides."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
@@ -116,7 +116,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument(DocumentRow):
-    """A document in lists and uploads. `is_unstarted`: nobody requested parsing."""
+    """A document in a list or in the response to an upload. `is_unstarted`: nobody requested parsing."""
 
     is_unstarted: bool = False
 
@@ -125,7 +125,7 @@ def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
     if (remote_id := id_of(one.get("id"))) is None:
         return None
     name, created = text_of(one.get("name")), seconds_of(one.get("create_time"))
-    # A damaged PDF is repaired before it is stored, so its length is not that of the file.
+    # RAGFlow repairs a damaged PDF before storing it, so its size differs from the file's.
     size = None if name.lower().endswith(".pdf") else count_of(one.get("size"))
     word = (id_of(one.get("run")) or "").upper()
     run = _RUNS.get(word, word)
@@ -133,11 +133,11 @@ def _document(one: Mapping[str, Any]) -> ParsedDocument | None:
 
 
 _RUNS = {"0": "UNSTART", "1": "RUNNING", "2": "CANCEL", "3": "DONE", "4": "FAIL"}
-"""Values of `run` in some versions."""
+"""Names of the values of `run`, which some versions return as numbers."""
 
 
 def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
-    """The state of a document."""
+    """Return the status of a document."""
     match run:
         case "UNSTART" | "RUNNING":
             return DocStatus(DocState.INDEXING)
@@ -146,9 +146,11 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
         case "FAIL":
             return failed(_last_words(one.get("progress_msg")), run)
         case "DONE" if id_of(one.get("status")) == "0":
-            words = "it is switched off in RAGFlow; a retry uploads it again"
+            words = "it is disabled in RAGFlow; a retry uploads it again"
             return DocStatus(DocState.FAILED, words, "disabled", is_final=True)
-        case "DONE" if count_of(one.get("chunk_count")) == 0:  # without an error, and never found
+        case "DONE" if (
+            count_of(one.get("chunk_count")) == 0
+        ):  # parsed without an error, but searches never find it
             words = f"RAGFlow found no text in it: {_last_words(one.get('progress_msg'))}"
             return DocStatus(DocState.FAILED, words, "no-chunks")
         case "DONE":
@@ -157,8 +159,9 @@ def _status(run: str, one: Mapping[str, Any]) -> DocStatus:
 
 
 def _last_words(value: object) -> str:
-    """Return the last error in a document's progress, or its last line; the progress is a text or a list of
-    lines.
+    """Return the last error in a document's progress log, or its last line.
+
+    The log is a text or a list of lines.
     """
     lines = value if isinstance(value, list) else text_of(value).splitlines()
     said = [printable(line.strip()) for line in lines if isinstance(line, str) and line.strip()]
@@ -167,19 +170,22 @@ def _last_words(value: object) -> str:
 
 
 def page_of(body: Any) -> ListPage[ParsedDocument] | None:
-    """Return a page of documents; None for another shape. The reference has `total_datasets` for `total`."""
+    """Return a page of documents; None for another shape.
+
+    The reference calls the count `total_datasets` instead of `total`.
+    """
     data = object_of(object_of(body).get("data"))
     return page_in(data.get("docs"), data.get("total", data.get("total_datasets")), _document)
 
 
 def stored_of(body: Any) -> ParsedDocument | None:
-    """Return the one document of an upload; None if the response names none, or several."""
+    """Return the document that an upload created; None if the response has none, or several."""
     page = page_in(object_of(body).get("data"), None, _document)
     return page.rows[0] if page and len(page.rows) == 1 else None
 
 
 def bases_of(body: Any) -> tuple[BaseCard, ...]:
-    """Return the datasets in a response, which has a list, or the new one."""
+    """Return the datasets in a response: a list, or a single new one."""
     data = object_of(body).get("data")
     rows = objects_in(data if isinstance(data, list) else [data])
     return tuple(card for card in map(_base, rows) if card is not None)

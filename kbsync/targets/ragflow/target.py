@@ -1,9 +1,9 @@
 """A dataset of RAGFlow as a target.
 
-One request uploads a document and another one parses it; without the second, searches never find it. So a
-stored document that isn't parsed, for whatever reason, is parsed when its state is polled. An upload can't
-carry our marker, and a second document with the same name is called `name(1).md`: names prove what a document
-is, and reading them allows for such suffixes.
+One request uploads a document and another one starts its parsing; without the second, searches never find it.
+So if a poll finds a document that isn't parsed, for whatever reason, kbsync starts its parsing. An upload
+can't carry a marker, so names identify documents. RAGFlow calls a second document with the same name
+`name(1).md`; kbsync accepts such suffixes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ MOST_IDS = 100
 """Maximum number of ids in one request (`REST_API_MAX_IDS`, api/utils/pagination_utils.py)."""
 
 BATCH = 10
-"""Maximum number of documents parsed or deleted by one request."""
+"""Maximum number of documents to parse or delete with one request."""
 
 MOST_CHUNKS = 100
 """Number of passages that a search requests: the maximum page size."""
@@ -67,11 +67,11 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     takes = Limits(EXTENSIONS, batch=BATCH, list_lag=1.0)
 
     def prepare(self) -> None:
-        """Its paths, and what this process knows about its documents."""
+        """Set the API paths and the caches of this process."""
         self._dataset = f"{DATASETS}/{self._config.dataset_id}"
         self._documents = f"{self._dataset}/documents"
         self._has_pipeline = False
-        self._parse_started: dict[str, float] = {}  # id → when parsing was last asked for
+        self._parse_started: dict[str, float] = {}  # id → when kbsync last requested parsing
 
     async def base(self) -> Base:
         """Check the dataset. Raises `Halted("knowledge-base-missing")` if it doesn't exist."""
@@ -79,11 +79,11 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return Base(card.id, card.documents, self._config.base_url)
 
     async def card(self, base_id: str) -> BaseCard:
-        """One of the user's datasets."""
+        """Return one of the user's datasets."""
         try:
             answer = await self._client.ask("base", "GET", DATASETS, params={"id": base_id})
             found = [card for card in shapes.bases_of(answer.body) if card.id == base_id]
-        except NotOffered as error:  # not the server's own answer, so the dataset may exist
+        except NotOffered as error:  # not the server's own response, so the dataset may exist
             raise Unavailable(error.reason, code=error.code) from error
         except Rejected as error:
             raise self.no_base(base_id, error.reason) from error
@@ -94,14 +94,18 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
     # -- documents
 
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Send each document separately, and have them parsed together; outcomes in the same order."""
+        """Send each document separately, and start parsing them together; return the outcomes in the same
+        order.
+        """
         outcomes = await super().put(documents)
-        with contextlib.suppress(TargetError):  # they are there: `status` sees who was not begun, and why
+        with contextlib.suppress(
+            TargetError
+        ):  # the documents are stored; `status` handles those whose parsing didn't start
             await self._parse([one.remote_id for one in outcomes if isinstance(one, Accepted)])
         return outcomes
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Store it, and send its path."""
+        """Store a document, then send its metadata."""
         file = FilePart("file", document.name, document.body)
         answer = await self._client.send("upload", self._documents, fields={}, file=file)
         stored = require_document("upload", shapes.stored_of(answer.body))
@@ -109,7 +113,10 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return Accepted(stored.id, name="" if stored.name == document.name else stored.name)
 
     async def _describe(self, remote_id: str, document: Outgoing) -> None:
-        """Send its path and tags, by which chats filter. They are optional, so this raises nothing."""
+        """Send a document's path and tags, by which chats can filter.
+
+        They are optional, so this raises no error.
+        """
         path = f"{self._documents}/{quote(remote_id, safe='')}"
         with contextlib.suppress(TargetError, OSError), self._client.missing.remembered("describe"):
             fields = metadata_of(document, self._surroundings.prefix)
@@ -120,13 +127,13 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         if not ids:
             return
         for one in [one for one in self._parse_started if not self._is_parse_pending(one)]:
-            del self._parse_started[one]  # nobody asks for it any more
+            del self._parse_started[one]  # a request this old has ended
         self._parse_started |= dict.fromkeys(ids, self._steady())
         if not self._has_pipeline:
             try:
                 await self._client.post("parse", f"{self._dataset}/chunks", json={"document_ids": ids})
             except Rejected as error:
-                # The dataset has an ingestion pipeline, which has a call of its own.
+                # The dataset has an ingestion pipeline, which needs a different call.
                 if error.code != "101" or "/documents/ingest" not in error.reason:
                     raise
                 self._has_pipeline = True
@@ -135,7 +142,7 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
             await self._client.post("parse", "/api/v1/documents/ingest", json=body)
 
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Return a hundred per request; starts parsing of unparsed documents."""
+        """Read the states, a hundred per request, and start parsing of unparsed documents."""
         states: dict[str, DocStatus] = {}
         for part in batches(ids, MOST_IDS):
             rows = await self._rows(part)
@@ -146,63 +153,68 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return states
 
     def _needs_parsing(self, row: ParsedDocument) -> bool:
-        """Return whether nobody started parsing, and no request of ours that would is still on its way.
+        """Return whether to start parsing: nobody has, and no earlier request of ours is still on its way.
 
-        A request that arrives after another one started would parse it twice, with a gap in searches
-        meanwhile.
+        A late second request would parse the document twice, and searches would miss it meanwhile.
         """
         is_old = self._age_of(row.created or 0.0) >= self._config.vectorization.absent_after
         is_due = is_old and not self._is_parse_pending(row.id)
-        # Parsing costs money: a command that only looks asks for none.
+        # Parsing costs money, so a read-only command doesn't start it.
         return row.is_unstarted and is_due and not self._surroundings.read_only
 
     def _is_parse_pending(self, remote_id: str) -> bool:
-        """Return whether a request of ours that would start parsing may still be on its way."""
+        """Return whether an earlier request of ours to start parsing may still be on its way."""
         began = self._parse_started.get(remote_id, -math.inf)
         return self._steady() - began < self._config.vectorization.absent_after
 
     async def _start_parsing(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Start parsing of unparsed documents; return the states of those that RAGFlow refuses to parse."""
+        """Start parsing of unparsed documents; return the status of those that RAGFlow refuses to parse."""
         try:
             await self._parse(ids)
-        except (Unavailable, Unsure, NotOffered):  # no such call is a word of a gateway, and of no document
-            return {}  # a later look asks again
+        except (Unavailable, Unsure, NotOffered):  # "no such call" comes from a gateway
+            return {}  # a later poll tries again
         except Rejected as error:
-            if len(ids) > 1:  # one of them may have had all the others refused
+            if len(ids) > 1:  # RAGFlow may have refused all of them because of one
                 return {
                     one: state for each in ids for one, state in (await self._start_parsing([each])).items()
                 }
-            # An earlier request may have begun it meanwhile, which is a refusal, too.
+            # An earlier request may have started it meanwhile; RAGFlow then refuses this one.
             row = (await self._rows(ids)).get(ids[0])
             if row and row.is_unstarted:
                 return {ids[0]: DocStatus(DocState.FAILED, error.reason, error.code)}
         return {}
 
     async def reembed(self, remote_id: str) -> None:
-        """Have a document parsed again. Ask for it; accepted doesn't mean finished, so poll `status`."""
+        """Request that a document is parsed again.
+
+        Success means only that RAGFlow accepted the request; poll `status`.
+        """
         await self._parse([remote_id])
 
     async def remove_several(self, ids: Sequence[str]) -> bool:
-        """Sends nothing for no ids: versions up to 0.24 would delete all documents of the dataset."""
+        """Delete a batch.
+
+        Sends nothing for an empty batch: versions up to 0.24 would delete all documents of the dataset.
+        """
         if not ids:
             return True
         answer = await self._client.ask("delete", "DELETE", self._documents, json={"ids": list(ids)})
         return not object_of(object_of(answer.body).get("data")).get("errors")
 
     async def still_there(self, ids: Sequence[str]) -> Collection[str]:
-        """The ids that have a row."""
+        """Return those of `ids` that have a row."""
         return (await self._rows(ids)).keys()
 
     # -- lists
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Return one page of the documents whose names contain this one, ignoring the extension."""
-        stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same, stored twice
+        """Return one page of the documents whose names contain `name` without its extension."""
+        stem = name.rpartition(".")[0] or name  # `stem(1).md` is the same file, stored twice
         page = await self._translate_refusal(self._request_list(_page_query(1, PAGE_SIZE, keywords=stem)))
         return [row.listed for row in page.rows]
 
     async def page(self, number: int, size: int) -> ListPage[ParsedDocument]:
-        """Oldest first: new documents appear on the last page."""
+        """Return a page of the list, oldest documents first, so that new ones appear on the last page."""
         return await self._request_list(_page_query(number, size, orderby="create_time", desc="false"))
 
     async def _request_list(self, query: str) -> ListPage[ParsedDocument]:
@@ -210,11 +222,11 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         return require_shape("list", shapes.page_of(answer.body))
 
     async def _rows(self, ids: Sequence[str]) -> Mapping[str, ParsedDocument]:
-        """Return the existing ones of `ids`, at most `MOST_IDS`."""
+        """Return the rows of those `ids` that exist; at most `MOST_IDS` ids."""
         query = f"{_page_query(1, PAGE_SIZE)}&{urlencode([('ids', one) for one in ids])}"
         page, wanted = await self._translate_refusal(self._request_list(query)), set(ids)
         rows = {row.id: row for row in page.rows}
-        # Versions before 0.25.1 do not know `ids`, and show the first page of all.
+        # Versions before 0.25.1 ignore `ids` and return the first page of all documents.
         is_whole = rows.keys() == wanted or (page.total is not None and page.total <= len(page.rows))
         if is_whole and rows.keys() <= wanted:
             return rows
@@ -232,7 +244,9 @@ class RagflowTarget(ServiceTarget[ParsedDocument]):
         except Rejected:
             if not few:
                 raise
-            return await self._send_search(body)  # one of them is gone, and has the search refused
+            return await self._send_search(
+                body
+            )  # one of the documents is gone, so RAGFlow refuses the search
 
     async def _send_search(self, body: Mapping[str, Any]) -> Sequence[tuple[str, Passage]]:
         answer = await self._client.ask("search", "POST", "/api/v1/retrieval", json=body)
