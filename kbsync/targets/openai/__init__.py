@@ -1,1 +1,1 @@
-"""Vector stores of OpenAI. `kbsync.targets.openai.target.OpenaiTarget` is the target."""
+"""The target `openai`: a vector store at OpenAI or a compatible server (`kbsync.targets.openai.target`)."""

@@ -1,5 +1,7 @@
-"""Calls that read and delete, for stores and files: a missing object is not an error. Every call raises
-`TargetError`."""
+"""Calls that read and delete stores and files, for which a missing object isn't an error.
+
+Every call raises `TargetError`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,10 @@ async def read(client: Client, op: str, path: str, method: str = "GET") -> Mappi
 
 
 async def remove(client: Client, op: str, path: str) -> bool:
-    """Return whether it existed. Raises `Unavailable` if the response doesn't say that it is gone."""
+    """Delete one object; return whether it existed.
+
+    Raises `Unavailable` if the response doesn't confirm the deletion.
+    """
     answer = await read(client, op, path, "DELETE")
     require_shape(op, answer is None or answer.get("deleted") is True or None)
     return answer is not None
@@ -50,7 +55,7 @@ async def rows(
             yield row
         if not after or number == pages:
             return
-        # OGX begins anew where the document at the end of a page was deleted meanwhile.
+        # OGX restarts the list if somebody deleted the last document of a page meanwhile.
         if not fresh:
             raise Unavailable(f"{op}: a page has no new rows, but isn't the last", code="list")
         params["after"] = after

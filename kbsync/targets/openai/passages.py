@@ -1,8 +1,8 @@
-"""OGX identifies passages only by their text, so files with equal text share them.
+"""Restores passages that files share at OGX.
 
-When one of these files is detached, searches miss the others. Then kbsync restores the passages of a
-remaining file, which the store keeps with each file. Searches find them under the file that inserted them
-last.
+OGX identifies passages only by their text, so files with equal text share them. When one of these files is
+detached, searches miss the others. Then kbsync restores the passages from a remaining file, because the store
+also keeps them with each file. Searches find them under the file that inserted them last.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ FILES_PAGE = 10_000
 """Maximum number of the account's files in one response (the vendor's reference, "List files")."""
 
 StoredPassage = Mapping[str, Any]
-"""A passage with its vector, to restore it."""
+"""A stored passage with its vector, in the form that restores it."""
 
 
 class AttachLock:
-    """Separates attaching from deleting, so that no deletion misses a file that is being attached."""
+    """A lock between attaching and deleting, so that no deletion misses a file that is being attached."""
 
     def __init__(self) -> None:
         self._gate, self._none_attaching, self._attaching = asyncio.Lock(), asyncio.Event(), 0
@@ -34,7 +34,7 @@ class AttachLock:
 
     @asynccontextmanager
     async def attaching(self) -> AsyncGenerator[None, None]:
-        """Let several attach at a time; a waiting deletion goes first."""
+        """Hold the lock to attach a file. Several may attach at a time; a waiting deletion goes first."""
         async with self._gate:
             self._attaching += 1
             self._none_attaching.clear()
@@ -47,7 +47,7 @@ class AttachLock:
 
     @asynccontextmanager
     async def deleting(self) -> AsyncGenerator[None, None]:
-        """Only one batch of deletions at a time."""
+        """Hold the lock to delete a batch, while nobody attaches or deletes."""
         async with self._gate:
             await self._none_attaching.wait()
             yield
@@ -63,11 +63,11 @@ class SharedPassages:
         self._ids: dict[str, frozenset[str]] = {}
 
     async def find_alike(self, ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return the remaining files that may have the text of a deleted one, whoever owns them, ours first.
-        Their passages have the same length.
+        """Return the remaining files, ours first, that may have the text of a deleted file: those with
+        passages of the same length.
 
-        A file that is stored but not attached shows an interrupted deletion, and has no passages: then files
-        match by size in bytes, or as another version.
+        A file that is stored but not attached remains from an interrupted deletion and has no passages: then
+        files match by size in bytes, or as another version of the file.
         """
         leaving = frozenset(ids)
         rows = {row["id"]: row async for row in api.rows(self._client, "list", self._files)}
@@ -91,8 +91,8 @@ class SharedPassages:
         return {one: several for one, several in found.items() if several}
 
     async def find_lost(self, one: str, alike: Sequence[str]) -> list[list[StoredPassage]]:
-        """Return the passages to restore when `one` is detached: of one other file with its text, or of all
-        `alike`.
+        """Return the passages to restore when `one` is detached: those of another file with the same text, or
+        of all files that are `alike`.
         """
         if one in self._detached:
             return [await self._read(each) for each in reversed(alike)]
@@ -102,7 +102,7 @@ class SharedPassages:
         return []
 
     async def restore(self, passages: Sequence[StoredPassage]) -> None:
-        """Restore them. Repeatable."""
+        """Restore the passages. Doing it twice is harmless."""
         body = {"vector_store_id": self._names.store, "chunks": passages}
         await self._client.ask(PUT_BACK, "POST", "/vector-io/insert", json=body)
 
@@ -118,7 +118,7 @@ class SharedPassages:
         return require_shape(answer.op, passages if passages and all(passages) else None)
 
     def _passage(self, part: Mapping[str, Any]) -> StoredPassage:
-        """Empty unless it is complete."""
+        """Return a passage in the form that restores it; empty if the row is incomplete."""
         about, vector = object_of(part.get("chunk_metadata")), part.get("embedding")
         if not (text_of(about.get("chunk_id")) and isinstance(vector, list)):
             return {}

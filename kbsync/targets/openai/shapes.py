@@ -1,8 +1,10 @@
-"""The vendor's responses as values, our mark in its documents, and its errors by what to do. Pure.
+"""Parses the vendor's responses, reads and writes our mark in its documents, and classifies its errors,
+without I/O.
 
 The attributes of a file in a store are the mark: `path` (and `path_2` and so on, for a long one), `kbsync`
 with digest, upload id and recipe, and `file_id`, by which a search can be limited to some files. The name of
-an uploaded file ends in a tag of store, prefix and length, which identifies a file that was never attached.
+an uploaded file ends with a tag made from store, prefix and length, which identifies our files that were
+never attached.
 """
 
 from __future__ import annotations
@@ -47,18 +49,19 @@ from kbsync.targets.http.rules import (
 )
 
 PUT_BACK = "put-back"
-"""The call with an empty response."""
+"""The call whose response is empty."""
 
 
 def page_of(answer: HttpAnswer) -> tuple[list[dict[str, Any]], str]:
-    """Return the objects of any list unchanged, and the cursor for the next page; "" at the end. Raises
-    `Unavailable` for another shape.
+    """Return the unparsed objects of a list page, and the cursor of the next page; "" at the end.
+
+    Raises `Unavailable` for another shape.
     """
     body = object_of(answer.body)
     listed, has_more = body.get("data"), body.get("has_more")
     rows = [one for one in objects_in(listed) if text_of(one.get("id"))]
     is_list = isinstance(listed, list) and isinstance(has_more, bool)
-    # The cursor is taken from the rows: one that cannot be read would be skipped without a word.
+    # Take the cursor from the rows, and raise for a row without an id instead of skipping it silently.
     is_whole = is_list and len(rows) == len(listed or ()) and (bool(rows) or not has_more)
     rows = require_shape(answer.op, rows if is_whole else None)
     return rows, rows[-1]["id"] if has_more else ""
@@ -88,24 +91,25 @@ def passages_of(answer: HttpAnswer) -> list[Match]:
     for remote_id, passage in require_shape(
         answer.op, matches_in(object_of(answer.body).get("data"), _match)
     ):
-        # OGX shows a passage of several files once for each of them, always with the same file.
+        # OGX returns a passage that several files share once for each of them, but always under the same
+        # file.
         found.setdefault((remote_id, passage.text), (remote_id, passage))
     return list(found.values())
 
 
 def _match(row: Mapping[str, Any]) -> tuple[object, Passage]:
-    # OGX has an id of its own in `file_id`, and ours in the attributes; OpenAI has ours in both.
+    # OGX has its own id in `file_id` and the vendor's file id in our attributes; at OpenAI they are equal.
     remote_id = id_of(object_of(row.get("attributes")).get("file_id")) or row.get("file_id")
     text = "\n".join(text_of(part.get("text")) for part in objects_in(row.get("content")))
     return remote_id, Passage(text, score=number(row.get("score")) or 0.0)
 
 
 PDF_AND_TEXT = frozenset({"inline::pypdf"})
-"""Readers of OGX that accept only PDF and text."""
+"""File readers of OGX that accept only PDF and text."""
 
 
 def readers_of(answer: HttpAnswer) -> frozenset[str]:
-    """Return the kinds of file readers that OGX has."""
+    """Return the kinds of OGX's file readers."""
     rows = objects_in(object_of(answer.body).get("data"))
     return frozenset(text_of(one.get("provider_type")) for one in rows if one.get("api") == "file_processors")
 
@@ -115,7 +119,7 @@ MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
 """Maximum number of attributes, and maximum length of a value (the vendor's reference, `attributes`)."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
-"""Attributes with the path, or pieces of it; two more attributes are ours."""
+"""Maximum number of attributes for pieces of the path; kbsync needs two more attributes."""
 
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
@@ -133,7 +137,7 @@ class Mark:
     def attributes(self, remote_id: str) -> dict[str, str]:
         """Return the attributes to send. Raises `Rejected` for a path that doesn't fit."""
         text = _ODD.sub(lambda odd: quote(odd[0], safe="", errors="surrogateescape"), self.path)
-        # What counts as a character is not documented: beyond ASCII it may be two.
+        # What counts as a character is undocumented; a non-ASCII character may count as two.
         length = LONGEST_VALUE if text.isascii() else LONGEST_VALUE // 2
         pieces = [text[start : start + length] for start in range(0, len(text), length)]
         if len(pieces) > len(PATH_KEYS):
@@ -151,13 +155,16 @@ def mark_in(row: Mapping[str, Any]) -> Mark | None:
         return None
     try:
         path = unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # half a character, which ours never have
+    except UnicodeEncodeError:  # a lone surrogate, which our marks never contain
         return None
     return Mark(path, found["digest"], int(found["upload"]), found["recipe"])
 
 
 def row_of(row: Mapping[str, Any], prefix: str) -> DocumentRow:
-    """Return a file in a store; without our mark, or under another prefix, it is somebody else's."""
+    """Return a file in a store as a row.
+
+    Without our mark, or under another prefix, it belongs to somebody else.
+    """
     created, status = count_of(row.get("created_at")), status_of(row)
     if (mark := mark_in(row)) is None:
         return DocumentRow(row["id"], row["id"], None, created, status)
@@ -177,8 +184,8 @@ def _hash_tag(*words: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FileNames:
-    """Names of uploaded files: the flattened path, `~`, a tag of store, prefix and length, and one of the
-    upload.
+    """Makes the names of uploaded files: the flattened path, `~`, a tag of store, prefix and length, and a
+    tag of the upload.
 
     Some servers replace everything except letters, digits, dots and dashes with `_`. OGX chooses its reader
     by the name and recognises few text formats, so text files get a text extension there.
@@ -188,7 +195,8 @@ class FileNames:
     prefix: str
 
     def name(self, document: Outgoing, *, as_text: bool = False) -> str:
-        """Return a name such as `guides__intro~mfrggzdfa5lsqnby.md`; `as_text`:
+        """Return the name of an uploaded file, such as `guides__intro~mfrggzdfa5lsqnby.md`; `as_text`.
+
         `main~mfrggzdfa5lsqnby.go.txt`.
         """
         plain = _PLAIN.name(self.prefix + document.path, document.digest)
@@ -202,7 +210,7 @@ class FileNames:
         return found is not None and found[1] == _hash_tag(self.store, self.prefix, row.get("bytes"))
 
     def is_of(self, document: Outgoing, row: Mapping[str, Any]) -> bool:
-        """Return whether a file of the account is this upload."""
+        """Return whether a file of the account comes from this upload."""
         return self._tags(document) in text_of(row.get("filename")) and row.get("bytes") == document.size
 
     def is_alike(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -241,40 +249,40 @@ _STORING = frozenset({"upload", "attach"})
 
 
 def _is_full(case: ErrorCase) -> bool:
-    """Return whether the message of a storing call says that there is no room."""
+    """Return whether the message of an upload or attach call says that no space is left."""
     return case.call in _STORING and 400 <= case.status < 500 and _STORE_FULL.search(case.words) is not None
 
 
 RULES: tuple[ErrorRule, ...] = (
-    # The vendor's page of error codes: an empty account is a 429, as too many requests are.
+    # The vendor's page of error codes: an empty account is a 429, like too many requests.
     ErrorRule(Halted, code=_QUOTA, halt="quota", hint="check the plan and billing of the account"),
-    # A full store or project refuses every document: none of them is to blame. Limits of requests, and those
-    # of one file, are told in similar words.
+    # A full store or project refuses every document, so no document is to blame. Messages about limits of
+    # requests or of one file are similar.
     ErrorRule(Halted, when=_is_full, unless=_OF_A_REQUEST, halt="quota", hint=_ROOM_HINT),
-    # The same as a code.
+    # The same in the error's code.
     ErrorRule(Halted, code=_FULL_CODES, halt="quota", hint=_ROOM_HINT),
-    # An error under 200 is one all the same (promise 10).
+    # An error in the body counts even under HTTP 200 (promise 10).
     ErrorRule(Unavailable, status=SUCCESS, reported=True),
-    # OGX: the question named the model.
+    # OGX: only `ask` sends a model, so the model is wrong.
     ErrorRule(Rejected, call={CHAT}, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
-    # OGX: its embedding model is away, which is no document's fault.
+    # OGX: its embedding model is unavailable, which is no document's fault.
     ErrorRule(Unavailable, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
-    # The vendor's words for a path it does not have.
+    # The vendor's message for a path that it doesn't have.
     ErrorRule(NotOffered, status={404}, words=_NO_CALL, hint=_BASE_URL_HINT, as_code=GONE),
-    # OGX answers this call with nothing.
+    # OGX responds to this call with an empty body.
     ErrorRule(None, status={204}, call={PUT_BACK}),
     # OpenAI: no such store or file.
     ErrorRule(Rejected, status={404}, when=lambda case: bool(case.message), as_code=GONE),
     # OGX: no such store or file.
     ErrorRule(Rejected, status={400}, words=_NO_SUCH, as_code=GONE),
-    # A key with restricted rights.
+    # The key has restricted rights.
     ErrorRule(Halted, status={403}, words=_SCOPE, halt="credentials", hint=_SCOPE_HINT),
 )
-"""OpenAI returns 404 for what doesn't exist, OGX 400. The common rules come after them."""
+"""The vendor's rules; the common rules come after them. For a missing object OpenAI returns 404, OGX 400."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Classify a response; None: success, as far as HTTP and the envelope say."""
+    """Classify a response; None is success according to HTTP status and envelope."""
     body = object_of(answer.body)
     error = object_of(body.get("error"))
     code, kind = text_of(error.get("code")), text_of(error.get("type"))

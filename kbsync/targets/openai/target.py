@@ -1,5 +1,7 @@
-"""A vector store: a document is an uploaded file that is attached to the store; the file's id identifies
-both."""
+"""A vector store as a target.
+
+A document is an uploaded file that is attached to the store; the file's id identifies both.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ from kbsync.targets.openai.passages import FILES_PAGE, AttachLock, SharedPassage
 from kbsync.targets.openai.shapes import Mark, mark_in, status_of
 
 MOST_PASSAGES = 50
-"""The maximum of `max_num_results`."""
+"""The vendor's maximum of `max_num_results`."""
 
 FILES_PAGES = 10
 """Maximum number of pages of the account's newest files to search for our unattached files."""
@@ -43,10 +45,10 @@ CLOCK_STEP = 2.0
 """Maximum difference of two clocks with whole seconds, in seconds."""
 
 QUICK = 10.0
-"""Seconds: if a response was lost sooner, the reason wasn't a slow attachment."""
+"""Minimum seconds after which a lost response may be due to a slow attachment."""
 
 CLOSING = 5.0
-"""Seconds that the end of the program waits to delete our unattached files."""
+"""Maximum seconds that kbsync spends at its end deleting our unattached files."""
 
 OPEN = 300.0
 """Seconds for which a file with an unanswered attach request may still appear in the store."""
@@ -71,17 +73,18 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
     deletes_in_turn = True
 
     def prepare(self) -> None:
-        """Prepare its paths, and what this process knows about its documents."""
+        """Set the API paths and the caches of this process."""
         self._prefix, store_id = self._surroundings.prefix, self._config.vector_store_id
         self._store = f"/vector_stores/{store_id}"
         self._files = f"{self._store}/files"
         self._names = shapes.FileNames(store_id, self._prefix)
-        # Files still to be attached, by upload id and digest, and those that may be by now; since when.
+        # Files still to be attached, by upload id and digest; then files that may be attached by now, and
+        # since when.
         self._uploaded: dict[tuple[int, str], tuple[str, float]] = {}
         self._attaching: dict[str, float] = {}
-        # Files of which it is not known whether the service attaches them.
+        # Files whose attach request has an unknown outcome.
         self._unconfirmed: set[str] = set()
-        # At OGX, where files of equal text share passages, the model of their vectors; "" elsewhere.
+        # The model of the vectors at OGX, where files with equal text share passages; "" at other servers.
         self._vector_model: str | None = None
         self._cleaned_at: float | None = None
         self._started_at = self._wall()
@@ -95,7 +98,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise self.no_base(self._config.vector_store_id, why)
         base_id = require_shape("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
-        is_ogx = "provider_vector_store_id" in metadata  # it tells where a store lies
+        is_ogx = "provider_vector_store_id" in metadata  # OGX returns the store's provider
         if is_ogx and self._vector_model is None:
             self.takes = replace(self.takes, extensions=await self._readable_extensions())
         self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""
@@ -103,7 +106,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return Base(base_id, documents, self._config.base_url)
 
     async def _readable_extensions(self) -> frozenset[str]:
-        """Return the formats that this OGX can read; all formats if it doesn't say."""
+        """Return the formats that this OGX server can read; all formats if it doesn't list its readers."""
         try:
             readers = shapes.readers_of(await self._client.ask("readers", "GET", "/providers"))
         except TargetError:
@@ -117,7 +120,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         mark = Mark(self._prefix + document.path, document.digest, document.upload_id, document.recipe)
         try:
             mark.attributes("")
-            # Attaching has a limit of its own: a file that was to wait for it is not sent again.
+            # Attaching has its own rate limit: if the file had to wait for it, don't upload the file again.
             if key not in self._uploaded:
                 self._uploaded[key] = await self._upload(document), self._steady()
             remote_id, _ = self._uploaded[key]
@@ -125,7 +128,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
                 row = await self._attach(remote_id, mark)
         except Rejected:
             self._uploaded.pop(key, None)
-            if remote_id:  # nothing was made of it
+            if remote_id:  # the file didn't become a document
                 await api.remove(self._client, "delete-file", f"/files/{remote_id}")
             raise
         self._uploaded.pop(key, None)
@@ -145,7 +148,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             answer = await self._client.send("upload", "/files", fields={"purpose": "assistants"}, file=part)
             if remote_id := id_of(object_of(answer.body).get("id")):
                 return remote_id
-            raise Unsure("upload: the answer names no file", code="no-id")
+            raise Unsure("upload: the response has no file id", code="no-id")
         except Unsure as error:
             newest = api.rows(self._client, "files", "/files", 1, purpose="assistants")
             if found := [row["id"] async for row in newest if self._names.is_of(document, row)]:
@@ -153,8 +156,10 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise Unavailable(error.reason, code=error.code) from error
 
     async def _attach(self, remote_id: str, mark: Mark) -> Mapping[str, Any] | None:
-        """Turn a stored file into a document. OGX responds when it is indexed; None: that may still be in
-        progress."""
+        """Attach a stored file, which makes it a document.
+
+        OGX responds only after indexing; None: it may still be indexing.
+        """
         body, began = {"file_id": remote_id, "attributes": mark.attributes(remote_id)}, self._steady()
         row: Mapping[str, Any] | None = None
         try:
@@ -163,21 +168,21 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             self._unconfirmed.add(remote_id)
             with suppress(Unavailable):
                 row = await self._read_file(remote_id)
-            # Not twice at a time: OGX would have the file in its list twice, and never be rid of it.
+            # Never attach a file twice at the same time: OGX would list it twice and never remove it.
             if row is None and self._steady() - began <= QUICK:
                 raise Unavailable(error.reason, code=error.code) from error
         return row or None
 
     # -- status
     async def _states(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
-        """Reads the list for several ids."""
+        """Read the status of a few files one by one, of many from the list."""
         rows: dict[str, Mapping[str, Any] | None] = {}
         if len(ids) > FEW:
             newest = api.rows(self._client, "list", self._files, -(-len(ids) // PAGE_SIZE))
             rows = {row["id"]: row async for row in newest if row["id"] in ids}
         left = [one for one in ids if one not in rows]
         rows |= zip(left, await asyncio.gather(*map(self._read_file, left)), strict=True)
-        if None in rows.values():  # that counts only while the store is there
+        if None in rows.values():  # counts only while the store exists
             await self.base()
         waiting = self._pending_ids(OPEN)
         absent = {one: INDEXING if one in waiting else MISSING for one in ids}
@@ -189,7 +194,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         return {one for one, since in began.items() if self._steady() - since <= most}
 
     async def _read_file(self, remote_id: str) -> Mapping[str, Any] | None:
-        """Return one file of the store; None if it isn't in it."""
+        """Return one file of the store; None if the store doesn't have it."""
         return await api.read(self._client, "status", f"{self._files}/{remote_id}")
 
     # -- delete
@@ -204,10 +209,11 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             try:
                 lost = await shared.find_lost(one, alike.get(one, ()))
                 if not await api.remove(self._client, "delete", f"{self._files}/{one}"):
-                    await self.base()  # what is not there counts as done, if the store is
+                    await self.base()  # a missing file counts as deleted while the store exists
                 for passages in lost:
                     await shared.restore(passages)
-                # At last: a file that is stored and not attached is one whose deletion was interrupted.
+                # Delete the file last: a file that is stored but not attached shows that its deletion was
+                # interrupted.
                 await api.remove(self._client, "delete-file", f"/files/{one}")
             except TargetError as error:
                 return error
@@ -221,7 +227,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- list
     async def rows(self) -> AsyncGenerator[DocumentRow, None]:
-        """Yield every file of the store. Now and then deletes files that were never attached."""
+        """Yield every file of the store. From time to time, deletes files that were never attached."""
         seen = set()
         async with aclosing(api.rows(self._client, "list", self._files)) as rows:
             async for row in rows:
@@ -231,13 +237,13 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
         now, last = self._steady(), self._cleaned_at
         if not self._surroundings.read_only and (last is None or now - last > CLEAN_EVERY):
             self._cleaned_at = now
-            with suppress(TargetError):  # it only tidies up, and there is another time
+            with suppress(TargetError):  # only a clean-up, which runs again later
                 await self._delete_orphans(seen)
 
     async def _delete_orphans(self, attached: set[str]) -> None:
         """Delete our uploaded but never attached files, which a kill leaves behind."""
         apart = self._client.skew.apart or 0.0
-        # Nobody attaches what was uploaded before this program began: the one that did so has ended.
+        # Nobody attaches a file uploaded before this process began: the process that uploaded it has ended.
         before = apart + max(self._wall() - CLEAN_AFTER, self._started_at - CLOCK_STEP)
         newest = api.rows(
             self._client, "files", "/files", FILES_PAGES, purpose="assistants", limit=str(FILES_PAGE)
@@ -250,11 +256,14 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             and 0 < (count_of(row.get("created_at")) or 0) < before
         ]
         kept = self._pending_ids(CLEAN_EVERY)
-        # One may have been attached since the list was read.
+        # A file may have been attached since the list was read.
         await self.delete([one for one in orphans if one not in kept and await self._read_file(one) is None])
 
     async def aclose(self) -> None:
-        """Delete files that wait to be attached: the next run would upload them again."""
+        """Close the target.
+
+        Deletes files that wait to be attached, because the next run would upload them again.
+        """
         waiting = [one for one, _ in self._uploaded.values() if one not in self._unconfirmed]
         self._uploaded.clear()
         with suppress(TargetError, TimeoutError):
@@ -265,14 +274,16 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
 
     # -- rename, search
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Set another path in the attributes; the file keeps its name. Raises `Rejected` for a file that
-        isn't ours."""
+        """Change the path in a file's attributes; its name stays the same.
+
+        Raises `Rejected` for a file that isn't ours.
+        """
         row = object_of(await self._read_file(remote_id))
         if (mark := mark_in(row)) is None:
             await self.base()
             raise Rejected("rename: the file is not in the store, or has no mark of ours", code=GONE)
         renamed = replace(mark, path=self._prefix + path).attributes(remote_id)
-        # Attributes of others stay: searches may choose by them.
+        # Keep attributes that others set: their searches may filter by them.
         kept = {key: one for key, one in row["attributes"].items() if key not in shapes.PATH_KEYS}
         body = {"attributes": kept | renamed}
         await self._client.ask("rename", "POST", f"{self._files}/{remote_id}", json=body)

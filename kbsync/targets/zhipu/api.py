@@ -1,4 +1,4 @@
-"""Shared by all calls to the vendor: the key to send, and the classification of responses."""
+"""Code shared by all calls to the vendor: makes the header with the key, and classifies responses."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ ROOT = "/llm-application/open"
 """The path prefix of all calls, after `base_url`."""
 
 LIFE, KEPT = 210.0, 180.0
-"""Seconds for which a token is valid, and for which kbsync uses it, as in the vendor's own client."""
+"""Seconds for which a token is valid, and for which kbsync uses it.
+
+The vendor's own client has the same values.
+"""
 
 ALARMING, ALARMING_FOR_TOKENS = 300.0, 60.0
-"""Seconds by which the clocks may differ before a refused key mentions it; tokens carry times."""
+"""Seconds of clock difference from which the message about a refused key mentions it; tokens contain
+times.
+"""
 
 _SHORTEST_SECRET = 6
 
@@ -34,8 +39,8 @@ _SHORTEST_SECRET = 6
 class KeyHeader:
     """The header with the key: the API key itself, or a short-lived token signed with its secret.
 
-    A token is replaced before it expires, and once if the vendor calls it expired anyway; if the new one is
-    refused too, there is no third. `wall`: our clock.
+    Replaces a token before it expires, and once more if the vendor calls it expired anyway; if the vendor
+    refuses that one, too, the error stays. `wall`: our clock.
     """
 
     def __init__(self, config: ZhipuTargetConfig, wall: Callable[[], float]) -> None:
@@ -55,12 +60,12 @@ class KeyHeader:
         return {"Authorization": f"Bearer {self._token}"}
 
     def renews(self, sent_at: float) -> bool:
-        """Return whether a new token may help after a request of `sent_at` was refused because its token had
-        expired.
+        """Return whether a new token may help after the vendor refused a request of `sent_at` because of an
+        expired token.
         """
         if not self._signs:
             return False
-        # Requests that were sent with an older token say nothing about this one.
+        # Requests with an older token say nothing about the current one.
         if self._token and sent_at >= self._made_at:
             if self._is_second_try:
                 return False
@@ -68,7 +73,7 @@ class KeyHeader:
         return True
 
     def accepted(self, sent_at: float) -> None:
-        """Record that a request of `sent_at` was accepted."""
+        """Record that the vendor accepted the token of a request of `sent_at`."""
         if self._token and sent_at >= self._made_at:
             self._is_second_try = False
 
@@ -87,7 +92,9 @@ def _base64(content: bytes) -> str:
 
 
 def skew_sentence(apart: float | None, alarming: float) -> str:
-    """Return what a user should know when keys are refused; "" if the clocks agree."""
+    """Return a sentence about a clock difference, for the message about a refused key; "" if the clocks
+    agree.
+    """
     if apart is None or abs(apart) <= alarming:
         return ""
     minutes = round(abs(apart) / 60)
@@ -96,9 +103,9 @@ def skew_sentence(apart: float | None, alarming: float) -> str:
 
 
 class ZhipuClassifier:
-    """Classifies responses, learns the vendor's clock from them, and words errors for the user.
+    """Classifies responses, learns the vendor's clock from them, and phrases errors for users.
 
-    Nothing that it returns contains the key or a signature, whatever the vendor echoes.
+    Its errors never contain the key or a signature, even if the vendor echoes them.
     """
 
     def __init__(
@@ -113,22 +120,22 @@ class ZhipuClassifier:
         self._read: AnswerClassifier = classify_answer
         self._skew, self._wall = skew, wall
         gateway = config.callback_authorization.reveal() if config.callback_authorization else ""
-        # Of the header's value its words are secret, but for the scheme in front of them.
+        # Every word of the header's value is secret except the scheme at its beginning.
         scheme, _, rest = gateway.strip().partition(" ")
         words = re.split(r"""[\s,;:="']+""", rest or scheme)
         called, key = surroundings.callback_url.rpartition("/")[2], config.api_key.reveal()
         parts = {key, *key.split("."), called, gateway, *words}
-        # The longest first: replacing a part before the whole would leave the rest of it.
+        # Replace the longest first: replacing a part first would leave the rest of the whole.
         self._secrets = sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len)[::-1]
 
     def reading(self, read: AnswerClassifier) -> ZhipuClassifier:
-        """Return the same, where `read` tells success from failure."""
+        """Return a copy that uses `read` to classify a response."""
         other = copy(self)
         other._read = read
         return other
 
     def __call__(self, answer: HttpAnswer) -> TargetError | None:
-        """None is success."""
+        """Return the error of a response; None for success."""
         self._skew.learn(time_of(answer.body), answer.sent_at, self._wall())
         error = self._read(answer)
         if error is None:

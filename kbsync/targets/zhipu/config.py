@@ -1,8 +1,8 @@
 """The config block of `type: zhipu`, the knowledge API of Zhipu BigModel, and the recipes of documents there.
 
-`knowledge_type` (the manual's word) is the way of cutting: 1 titles and paragraphs, 2 questions and answers,
-3 rows, 5 your own separators, 6 pages, 7 single items. The uploaded name's extension decides which of them
-are allowed.
+`knowledge_type` (the manual's term) is the vendor's way of splitting documents: 1 titles and paragraphs, 2
+questions and answers, 3 rows, 5 your own separators, 6 pages, 7 single items. The extension of the uploaded
+name decides which ones are allowed.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ _ID_AND_SECRET = re.compile(r"[^.]+\.[^.]+")
 
 
 class KnowledgeId(BaseId):
-    """The id of a knowledge base: a text, because numbers of 19 digits lose some on their way."""
+    """The config value for a knowledge base's id: a text, because many parsers lose digits of 19-digit
+    numbers.
+    """
 
     def read(self, value: object, where: PathBase) -> str:
-        """The id."""
-        # 19 digits are more than the 53 bits that many readers of YAML and JSON keep of a number.
+        """Parse the id."""
+        # 19 digits don't fit into the 53 bits that many YAML and JSON parsers keep of a number.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} is a number, which loses digits; put quotes around it")
         return super().read(value, where)
@@ -83,29 +85,30 @@ SLICES: Mapping[int, tuple[str, ...]] = {
     6: ("pdf", "ppt", "pptx"),
     7: _TABLES,
 }
-"""The extensions that each `knowledge_type` can cut (the vendor's manual, "knowledge_type"; 4 was
-removed)."""
+"""The extensions that each `knowledge_type` accepts (the vendor's manual, "knowledge_type"; 4 was
+removed).
+"""
 
 
 class KnowledgeType(ValueKind):
-    """A way of cutting, by the vendor's number."""
+    """The config value for a `knowledge_type`."""
 
     def read(self, value: object, where: PathBase) -> int:
-        """The number."""
+        """Parse the number."""
         if type(value) is not int or value not in SLICES:
             raise RefusedValue(f"{format_value(value)} is not valid; allowed: {_listed(SLICES)}")
         return value
 
     def json(self) -> dict[str, Any]:
-        """The numbers."""
+        """Return the JSON schema: the allowed numbers."""
         return {"type": "integer", "enum": list(SLICES)}
 
 
 class Separators(ValueKind):
-    """Strings that end a piece of a document."""
+    """The config value for the strings that end a chunk."""
 
     def read(self, value: object, where: PathBase) -> list[str]:
-        """The texts."""
+        """Parse the list of texts."""
         if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
             raise RefusedValue(
                 f'{format_value(value)} is not valid; allowed: a list of texts, such as ["\\n\\n"]'
@@ -113,21 +116,21 @@ class Separators(ValueKind):
         return value
 
     def json(self) -> dict[str, Any]:
-        """A list of strings."""
+        """Return the JSON schema: a list of strings."""
         return {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
 class Flag(ValueKind):
-    """Yes or no."""
+    """The config value for a boolean."""
 
     def read(self, value: object, where: PathBase) -> bool:
-        """The answer."""
+        """Parse the boolean."""
         if not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} is not valid; allowed: true, false")
         return value
 
     def json(self) -> dict[str, Any]:
-        """A boolean."""
+        """Return the JSON schema: a boolean."""
         return {"type": "boolean"}
 
 
@@ -250,7 +253,7 @@ def _listed(numbers: Iterable[int]) -> str:
 
 
 EXTENSIONS = frozenset(extension for taken in SLICES.values() for extension in taken)
-_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # what the vendor takes where type 5 comes without them
+_SEPARATORS, _SENTENCE_SIZE = ("\n",), 300  # the vendor's default for type 5
 
 _MEDIA = {
     "txt": "text/plain",
@@ -265,9 +268,9 @@ _MEDIA = {
 
 @dataclass(frozen=True, slots=True)
 class Slicing:
-    """How to cut one document. `separators` and `sentence_size` (characters) only with type 5.
+    """How to split one document. `separators` and `sentence_size` (characters) only with type 5.
 
-    `word_limit`: words beyond this number are ignored; None: no limit. Only an upload can set it.
+    `word_limit`: the vendor ignores words beyond this number; None: no limit. Only an upload can set it.
     """
 
     knowledge_type: int
@@ -278,8 +281,11 @@ class Slicing:
 
     @property
     def recipe(self) -> str:
-        """Short and readable: `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`."""
-        # These texts are in the states of all who mirror: another form would have everything sent again.
+        """The recipe of these settings, short and readable.
+
+        `k1`, `k3`, `k5:1f0c9a3b`, `k1:images`, `k1!w500`.
+        """
+        # Every user's state stores these texts: changing their form would upload everything again.
         rule = json.dumps([self.separators, self.sentence_size]).encode()
         custom = f":{hashlib.sha256(rule).hexdigest()[:8]}" if self.knowledge_type == CUSTOM else ""
         limit = f"!w{self.word_limit}" if self.word_limit is not None else ""
@@ -292,12 +298,12 @@ def media_type(name: str) -> str:
 
 
 def slicing_of(name: str, settings: Mapping[str, Any]) -> Slicing:
-    """Return the slicing that `settings`, of the kinds in `SLICING`, define, as far as the extension of
-    `name` allows it.
+    """Return how to split the document `name`: the `settings` (keys as in `SLICING`) that its extension
+    allows.
     """
     extension = extension_of(name)
     is_page = extension in LINKS
-    # The kinds of `SLICING` have checked the values; a rule may be for files of several formats all the same.
+    # `SLICING` has checked the values, but one rule may apply to files of several formats.
     wanted = settings.get("knowledge_type", TITLES)
     if extension not in SLICES[wanted]:
         wanted = ROWS if extension in SLICES[ROWS] else TITLES
@@ -317,7 +323,8 @@ def recipe_of(
 ) -> str | None:
     """Return the recipe of a listed document; None if the list doesn't say enough.
 
-    The list doesn't include a word limit: without a state such a document is sent again.
+    The list doesn't include the word limit, so after a loss of the state kbsync uploads such a document
+    again.
     """
     if knowledge_type is None or parse_image is None:
         return None
@@ -329,7 +336,7 @@ def recipe_of(
 
 
 def describe_recipe(recipe: str) -> str:
-    """Return the settings behind a recipe; "" for a text of another form."""
+    """Return the settings that a recipe encodes, as text; "" for a text of another form."""
     found = re.fullmatch(r"k(\d)(?::([0-9a-f]{8}))?(:images)?(?:!w(\d+))?", recipe)
     if found is None:
         return ""
@@ -339,7 +346,7 @@ def describe_recipe(recipe: str) -> str:
 
 
 def upload_fields(slicing: Slicing, upload_id: int) -> dict[str, str]:
-    """Return the form fields of an upload in addition to the file."""
+    """Return the form fields of an upload besides the file."""
     fields = {"req_id": f"kbsync-{upload_id}", **reslice_body(slicing)}
     fields |= {"parse_image": True} if slicing.parse_image else {}
     fields |= {} if slicing.word_limit is None else {"word_num_limit": slicing.word_limit}
@@ -357,15 +364,15 @@ def form_of(fields: Mapping[str, object]) -> dict[str, str]:
 def link_body(
     knowledge_id: str, address: str, slicing: Slicing, callback: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return the JSON of `POST /document/upload_url` for one page; `callback`: its callback fields, if
-    any.
+    """Return the JSON body of `POST /document/upload_url` for one web page; `callback`: its callback fields,
+    if any.
     """
     page = {"url": address, **reslice_body(slicing), **callback}
     return {"knowledge_id": knowledge_id, "upload_detail": [page]}
 
 
 def reslice_body(slicing: Slicing) -> dict[str, object]:
-    """The JSON of `PUT /document/{id}`."""
+    """Return the JSON body of `PUT /document/{id}`."""
     body: dict[str, object] = {"knowledge_type": slicing.knowledge_type}
     if slicing.knowledge_type == CUSTOM:
         body |= {"custom_separator": list(slicing.separators), "sentence_size": slicing.sentence_size}

@@ -1,10 +1,10 @@
-"""The vendor's codes and messages as errors: the only place that translates them.
+"""Classifies the vendor's codes and messages; no other module interprets them.
 
-Source: the vendor's page of error codes, the knowledge API's manual, and bodies seen in production. A code
-counts as string or number, flat or inside `error`, under HTTP 200 or not. Messages are usually Chinese,
-sometimes English, and one number stands for different causes (10001 is a full space in the manual and a
-damaged document in production), so the words decide if a code is vague. Document names in messages mean
-nothing: `without_names` removes them first.
+Source: the vendor's page of error codes, the knowledge API's manual, and responses seen in production. A code
+may be a string or a number, flat or inside `error`, under HTTP 200 or not. Messages are usually Chinese,
+sometimes English. One code may have different causes (10001 is a full space in the manual and a damaged
+document in production), so the message decides if a code is vague. Document names in messages could mislead
+the rules: `without_names` removes them first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ SPACE_ADVICE = "delete documents there or get more space in the vendor's console
 _AT_ITS_LIMIT = "the account is at its limit"
 
 
-# Applications and callbacks are gone from the vendor's current pages; the others were seen to be missing.
+# The vendor's current pages no longer have applications and callbacks; installations were seen to lack the
+# others.
 _OF_APPLICATIONS = {"applications", *(f"{verb}application" for verb in ("", "create-", "edit-", "delete-"))}
 _OF_CALLBACKS = {"callback", "set-callback", "delete-callback"}
 OPTIONAL = frozenset(
@@ -53,7 +54,7 @@ OPTIONAL = frozenset(
 """Calls that some of the vendor's installations lack and that kbsync can do without."""
 
 _OF_ONE_DOCUMENT = {"upload", "upload-url", "detail", "delete", "reembed", "reslice", "images"}
-"""Calls whose 403 may concern a document without saying anything about the key."""
+"""Calls whose 403 may be about one document only and doesn't blame the key."""
 
 
 SENTENCES: dict[str, str] = {
@@ -111,10 +112,10 @@ SENTENCES: dict[str, str] = {
     "1312": "the vendor's model is overloaded",
     "1313": "the account is limited by the vendor's fair use policy",
 }
-"""The known codes, each with the sentence that comes before the vendor's own words."""
+"""A sentence for each known code, which messages put before the vendor's own message."""
 
 _LONGEST = 300
-# The signature in the query of a URL lets anybody read the document.
+# The signature in a URL's query lets anybody read the document.
 _SIGNED = re.compile(r"(https?://[^\s?#\"']+)[?#][^\s\"']*")
 _THING = (
     r"(?:知识库?|文档|文件|文章|页面|应用|回调地址|document|knowledge(?:[ _-]?base)?|file|page|application)"
@@ -124,7 +125,9 @@ NOT_FOUND = re.compile(
     rf"(?:未找到|找不到|没有找到|no such|unknown)\s?(?:该|此|这个|指定的?|对应的?)?{_THING}",
     re.IGNORECASE,
 )
-"""Words about a missing document or base, not about a parameter or resource that a request lacks."""
+"""Matches messages about a missing document or base, but not about a missing parameter or resource of the
+request.
+"""
 _NAME_TAKEN = re.compile(
     r"已存在|已经存在|重名|同名|重复|duplicate|already (?:exists?|used|taken)|\bexist(?:s|ed|ing)?\b",
     re.IGNORECASE,
@@ -152,11 +155,14 @@ _NOT_FULL = re.compile(f"{_ONE_THING.pattern}|{PERMISSION.pattern}", re.IGNORECA
 
 _VOCABULARY = (NOT_FOUND, _NAME_TAKEN, _ONE_THING, MONEY, SURELY_FULL, _FULL, BUSY, WRONG_TYPE, PERMISSION)
 _FILE = file_names(EXTENSIONS)
-"""Text like a file name that can be sent. Other endings don't count: `余额0.00元`, `余额不足.Please pay`."""
+"""Matches text that looks like a file name with an accepted extension.
+
+Other endings don't count: `余额0.00元`, `余额不足.Please pay`.
+"""
 
 
 def quote_message(text: str) -> str:
-    """Return the vendor's own words, safe to show: on one line, truncated, without signatures of URLs."""
+    """Return the vendor's message, safe to show: on one line, truncated, without signatures of URLs."""
     return printable(strip_signatures(text.strip()))[:_LONGEST]
 
 
@@ -166,14 +172,15 @@ def strip_signatures(text: str) -> str:
 
 
 def without_names(text: str, *names: str) -> str:
-    """Return `text` without document names, which may contain any words: `names`, and text that looks like a
-    file.
+    """Return `text` without document names, which may contain any words.
+
+    `names`, and text that looks like a file name.
     """
     for name in sorted(filter(None, names), key=len, reverse=True):
         if extension_of(name):
             text = text.replace(name, " ")
         stem = name.rpartition(".")[0] or name
-        # A name that speaks of something misleads, unless it is a word of the vendor's own, such as 余额.
+        # Don't remove a name that is one of the vendor's own words, such as 余额.
         speaks = any(one.search(stem) for one in _VOCABULARY)
         if speaks and not any(one.fullmatch(stem) for one in _VOCABULARY):
             text = text.replace(stem, " ")
@@ -185,7 +192,7 @@ class NoRoom(Halted):
 
     @property
     def reason_alone(self) -> str:
-        """Its reason without advice."""
+        """The reason without the advice."""
         return self.reason.partition(f"; {SPACE_ADVICE}")[0]
 
 
@@ -202,8 +209,10 @@ def is_gone(error: TargetError) -> bool:
 
 UPLOADS = frozenset({"upload", "upload-url"})
 RECEIPT, INDEXED = "receipt", "indexed"
-"""Other places with the vendor's words for a failure: next to a file in the response to an upload, and next
-to a document that could not be indexed."""
+"""Values of `place`: where the vendor puts its message about a failure.
+
+`RECEIPT`: next to a file in the response to an upload. `INDEXED`: next to a document that it failed to index.
+"""
 
 _KEY = frozenset({"401", "1000", "1001", "1002", EXPIRED, "1004"})
 _ACCOUNT = frozenset({"434", "1100", "1110", "1111", "1112", "1121"})
@@ -215,16 +224,16 @@ _OF_THE_REQUEST = frozenset(
 )
 _NO_CALL = frozenset({"405", "501", "1220", "1221", "1222"})
 _ABOUT_THE_CALLER = frozenset({401, 403, 407, 429})
-"""HTTP statuses under which "does not exist" means a key or an account."""
+"""HTTP statuses under which "does not exist" refers to a key or an account."""
 
 
 def _concerns_the_key(case: ErrorCase) -> bool:
-    """Return whether rights are missing for a required call, not for a document."""
+    """Return whether the key lacks rights for a required call, not for one document."""
     return case.call in UPLOADS or case.call not in (*_OF_ONE_DOCUMENT, *OPTIONAL, RECEIPT, INDEXED)
 
 
 def _agrees(case: ErrorCase) -> bool:
-    """If the two differ, the HTTP status is more reliable than a vague code."""
+    """Return whether the code fits the HTTP status, which is more reliable than a vague code."""
     return case.is_success or case.code == str(case.status)
 
 
@@ -232,19 +241,19 @@ _no_money = partial(ErrorRule, Halted, halt="quota", says=_AT_ITS_LIMIT, hint=MO
 _no_room = partial(ErrorRule, NoRoom, halt="quota", says=_AT_ITS_LIMIT, hint=SPACE_ADVICE)
 _no_rights = partial(ErrorRule, Halted, halt="credentials", hint=ACCOUNT_ADVICE)
 _is_forbidden = partial(ErrorRule, Rejected, when=lambda case: case.is_of_document, may_pass=True)
-# The manual does not say what equal names do; these words would.
+# The manual doesn't document equal names; this message would mean them.
 _name_taken = partial(ErrorRule, NameTaken, words=_NAME_TAKEN, unless=NOT_FOUND)
 _slow_down = partial(ErrorRule, Unavailable, is_rate_limit=True)
 
 RULES: tuple[ErrorRule, ...] = (
-    # Both have to say so: a gateway may wrap an old body in its own status (promise 10).
+    # Both must report success: a gateway may send an old body with its own status (promise 10).
     ErrorRule(None, status=SUCCESS, code={"200"}, reported=False),
-    # The manual has a code in every answer (promise 10).
+    # According to the manual, every response has a code (promise 10).
     ErrorRule(
         Unsure,
         status=SUCCESS,
         reported=False,
-        says="the vendor's answer does not say whether it was done",
+        says="the vendor's response doesn't say whether the request succeeded",
         as_code="no-code",
     ),
     # -- codes with one meaning
@@ -254,35 +263,35 @@ RULES: tuple[ErrorRule, ...] = (
     _no_rights(code=_ACCOUNT),
     # Page of error codes: money and plans.
     ErrorRule(Halted, code=_NO_MONEY, halt="quota", hint=MONEY_ADVICE),
-    # Seen in production: an empty account under 429, where rate limits are told as well.
+    # Seen in production: an empty account under 429, like a rate limit.
     _no_money(code=_SLOW | {"408", "429", "1120", "rate_limit_error"}, words=MONEY),
-    # Page of error codes: flow control.
+    # Page of error codes: rate limits.
     _slow_down(code=_SLOW),
-    # Page of error codes: not reached, not waited for.
+    # Page of error codes: unreachable services and timeouts.
     ErrorRule(Unavailable, code={"408", "1120"}),
-    # Page of error codes: failed in the middle.
+    # Page of error codes: failures during processing.
     ErrorRule(Unsure, code=_OPEN),
-    # Words tell more than a code for any wrong parameter.
+    # For a wrong parameter the message is more precise than the code.
     _name_taken(call={"upload"}, code=_OF_THE_REQUEST),
-    # Page of error codes: this request.
+    # Page of error codes: the request is wrong.
     ErrorRule(Rejected, code=_OF_THE_REQUEST),
-    # It is not said of the key where one document is asked about.
+    # If the call is about one document, this doesn't blame the key.
     _is_forbidden(code={"403"}),
-    # Done without.
+    # kbsync can do without the call.
     ErrorRule(NotOffered, code={"403"}, call=OPTIONAL),
-    # A call that is needed is forbidden.
+    # A required call is forbidden.
     _no_rights(code={"403"}),
     # No such document or base.
     ErrorRule(NotFound, code={"404"}),
-    # A call that is needed is not for this account.
+    # The account may not use a required call.
     _no_rights(code={"1220"}, when=lambda case: case.call not in OPTIONAL),
-    # The call is not there, or not for this account.
+    # The call doesn't exist, or the account may not use it.
     ErrorRule(NotOffered, code=_NO_CALL),
     # -- vague codes, unknown ones and none: the words tell more
     # Whatever it says, the document may have been stored.
     ErrorRule(Unsure, call=UPLOADS, when=lambda case: "500" in case.codes or case.status in SERVER_ERROR),
-    # A missing document answers 404, or 400 for the id that was sent; 500 is trouble at the vendor. Under
-    # another code these words would have a document called deleted that stays (promise 10).
+    # A missing document is a 404, or a 400 for its id; 500 is an internal error. Accepting this message under
+    # another code could make an existing document count as deleted (promise 10).
     ErrorRule(
         NotFound,
         code={"400"},
@@ -292,31 +301,32 @@ RULES: tuple[ErrorRule, ...] = (
     ),
     # The words for an empty account are unmistakable.
     _no_money(words=MONEY),
-    # A rate limit is told as exceeded (超出) as well: these words go before those for a lack of room.
+    # Messages about rate limits also say "exceeded" (超出), so this rule comes before the one about space.
     _slow_down(words=BUSY, says="the vendor is busy"),
-    # No room, in words that mean nothing else.
+    # A lack of space, in words that mean nothing else.
     _no_room(words=SURELY_FULL),
-    # Rights of the key, in the vendor's own body: "insufficient" is said of space as well, and a firewall may
-    # refuse a single document.
+    # The key lacks rights, in the vendor's own body: "insufficient" may also be about space, and a firewall
+    # may refuse a single document.
     _no_rights(
         words=PERMISSION,
         reported=True,
         when=lambda case: _concerns_the_key(case) and "500" not in case.codes,
         says="the vendor forbids it",
     ),
-    # A limit is exceeded. One file's size, name or damage is not that, nor is what no document asked for.
+    # The account's limit is exceeded. The size, name or damage of one file is a different error, and so is a
+    # call that isn't about a document.
     _no_room(call={"upload", RECEIPT, INDEXED}, words=_FULL, unless=_NOT_FULL),
     # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
     _no_room(call={INDEXED}, code={"10002"}),
-    # Manual, 3.2.2: the example of a reason.
-    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not take this format"),
-    # Beside a file in the answer to its upload.
-    _name_taken(call={RECEIPT}, says="the vendor already has a document of this name"),
-    # A refusal without a reason says nothing of the document (promise 9).
+    # The manual's example of a reason (3.2.2).
+    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor doesn't accept this format"),
+    # Next to a file in the response to its upload.
+    _name_taken(call={RECEIPT}, says="the vendor already has a document with this name"),
+    # A refusal without a reason doesn't blame the document (promise 9).
     ErrorRule(Rejected, call={RECEIPT}, when=lambda case: not case.message, may_pass=True),
-    # As above, under the vague code.
+    # As above, with the vague code.
     _name_taken(call={"upload"}, code={"400"}, when=_agrees),
-    # The manual's code for a wrong parameter.
+    # A wrong parameter, according to the manual.
     ErrorRule(Rejected, code={"400"}, when=_agrees),
     # RFC 6585.
     _slow_down(code={"429"}, when=_agrees),
@@ -337,17 +347,16 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(NotFound, code={"not_found_error"}),
     # As 500.
     ErrorRule(Unsure, code={"api_error"}),
-    # -- a failure all the same, as its body says under 200 (promise 10).
-    # As above, under an unknown code.
+    # -- a failure all the same, as its body says under 200 (promise 10). As above, with an unknown code.
     _name_taken(call={"upload"}, status=SUCCESS),
-    # An unknown code is a failure all the same (promise 10).
+    # An unknown code also counts as a failure (promise 10).
     ErrorRule(Rejected, status=SUCCESS),
 )
-"""In this order; the common rules, which check the HTTP status, come after them."""
+"""The vendor's rules, in order; the common rules, which check the HTTP status, come after them."""
 
 
 def classify_answer(answer: HttpAnswer) -> TargetError | None:
-    """Return None if the body says success and the HTTP status agrees, otherwise the error.
+    """Return None if both body and HTTP status report success, otherwise the error.
 
     Reads flat (`code`, `message`) and gateway (`error: {code, message, type}`) bodies; `error` takes
     precedence.
@@ -358,7 +367,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
     code, kind = id_of(source.get("code")) or "", text_of(error.get("type"))
     message = text_of(source.get("message")) or text_of(source.get("msg"))
     if not (code or error) and str(answer.status) in ("434", "435"):
-        code = str(answer.status)  # statuses of this vendor's own
+        code = str(answer.status)  # HTTP statuses that only this vendor uses
     case = case_of(
         answer,
         codes={code, kind} - {""},
@@ -372,7 +381,7 @@ def classify_answer(answer: HttpAnswer) -> TargetError | None:
 
 
 def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
-    """Return our sentence, then the vendor's code and words."""
+    """Return our sentence, followed by the vendor's code and message."""
     if not case.is_error:
         return f"{case.call}: {rule.says}" if rule.says else describe_answer(case, rule)
     sentence = rule.says or SENTENCES.get(case.code, "the vendor refused the request")
@@ -382,7 +391,7 @@ def _describe(case: ErrorCase, rule: ErrorRule, kind: str = "") -> str:
 
 
 def refusal(place: str, text: str, words: str, code: str = "") -> ErrorRule:
-    """Return the rule for the vendor's words at another `place`: `RECEIPT` or `INDEXED`."""
+    """Return the rule for a message of the vendor next to a document; `place`: `RECEIPT` or `INDEXED`."""
     codes = frozenset({code} - {""})
     case = ErrorCase(place, codes=codes, code=code, message=text, words=words, is_error=True)
     return first_rule(case, RULES) or RULES[-1]

@@ -1,6 +1,6 @@
-"""The vendor's responses as values, and its search requests. Nothing is trusted. Pure.
+"""Parses the vendor's responses without trusting them, and makes its search requests, without I/O.
 
-Unknown fields are ignored; ids may be strings or integers; numbers may be strings of digits. Only
+Parsers ignore unknown fields; ids may be strings or integers; numbers may be strings of digits. Only
 `embedding_stat` is parsed strictly (`upload.status_of`).
 """
 
@@ -39,10 +39,10 @@ LONGEST_QUERY = 1000
 """Maximum length of a query in characters."""
 
 MOST_PASSAGES = 20
-"""The maximum of `top_k`: passages to be filtered later must not be cut off before."""
+"""The vendor's maximum of `top_k`, requested if the engine will filter the passages."""
 
 _EPOCH_MS = 1_288_834_974_657
-_EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: outside it is no time of a document
+_EARLIEST, _LATEST = 1_420_070_400.0, 4_102_444_800.0  # 2015 and 2100: a document's time must be between them
 _WORD = re.compile(r"\w+")
 _ESCAPED = re.compile(r"~[0-9A-F]{2}")
 _PLACEHOLDER = re.compile("【示意图序号_[^【】]{1,100}】")
@@ -52,7 +52,7 @@ Images = Mapping[str, str]
 
 
 def number_of(some_id: str) -> int | str:
-    """Return an id as request bodies need it: a number if it looks like one."""
+    """Return an id in the form that request bodies need: a number if it looks like one."""
     number = number_in(some_id)
     return some_id if number is None else number
 
@@ -61,8 +61,8 @@ def created_of(remote_id: str) -> float | None:
     """Return when an id was created, in epoch seconds by the vendor's clock; None for ids of another shape.
 
     Ids are snowflakes: `(id >> 22) + 1288834974657` milliseconds, checked against ids and response times of
-    the service. The vendor doesn't document this, so it may confirm and order, and disproves nothing by
-    itself.
+    the service. The vendor doesn't document this, so kbsync uses these times to confirm and to sort, never as
+    the only proof against a document.
     """
     if not (remote_id.isascii() and remote_id.isdigit() and len(remote_id) <= 20):
         return None
@@ -71,19 +71,19 @@ def created_of(remote_id: str) -> float | None:
 
 
 def path_part(value: str) -> str:
-    """An id as part of a URL path."""
+    """Return an id escaped for a URL path."""
     return quote(value, safe="")
 
 
 def time_of(body: Any) -> float | None:
-    """Return the vendor's clock in the envelope, in seconds; None where there is no time."""
+    """Return the vendor's time in the envelope, in epoch seconds; None if it is missing."""
     milliseconds = integer(object_of(body).get("timestamp"))
     has_time = milliseconds is not None and 0 < milliseconds < _LATEST * 1000
     return milliseconds / 1000 if milliseconds is not None and has_time else None
 
 
 def data_of(body: Any) -> Any:
-    """Return the content of the envelope, or None."""
+    """Return the envelope's `data`, or None."""
     return object_of(body).get("data")
 
 
@@ -108,27 +108,27 @@ _MEANINGS = {
     "10001": "the knowledge base is full, or the document is damaged",
     "10002": "the knowledge base is full",
 }
-"""From the manual; used only if the vendor adds no words."""
+"""Sentences from the manual, used only if the vendor adds no message."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZhipuDocument(DocumentRow):
-    """A document in list and detail."""
+    """A document in a list or in its own response."""
 
     url: str = ""
     parse_image: bool | None = None
     failure: FailInfo = FailInfo("")
 
     def failed(self, *, has_room: bool) -> DocStatus:
-        """Return its state after indexing failed.
+        """Return the status of a document that the vendor failed to index.
 
-        `has_room`: the account has space left, so words about space and length concern only the document.
+        `has_room`: the account has space left, so a message about space or length blames only the document.
         """
         failure = self.failure
         words = quote_message(failure.text)
         reason = words or _MEANINGS.get(failure.code, "the vendor gives no reason")
         text = without_names(failure.text, self.name)
-        # 10001 was seen with "document damaged": where there are words, they decide
+        # 10001 was seen with "document damaged": if there is a message, it decides
         rule = refusal(INDEXED, words, text, "" if words else failure.code)
         if rule.halt == "quota" and not (has_room and rule.means is NoRoom):
             return DocStatus(DocState.FAILED, f"{_FULL} ({reason}); {rule.hint}", failure.code, "quota")
@@ -139,13 +139,13 @@ ZhipuPage = ListPage[ZhipuDocument]
 
 
 def rows_of(body: Any, read: Callable[[Mapping[str, Any]], T | None]) -> ListPage[T]:
-    """Return a page of a list, each row read by `read`; rows that return None are left out."""
+    """Return a page of a list with rows parsed by `read`; skips rows for which it returns None."""
     total = object_of(data_of(body)).get("total")
     return page_in(listed_in(body), total, read) or ListPage((), count_of(total), is_null=True)
 
 
 def page_of(body: Any) -> ZhipuPage:
-    """A page of `GET /document`."""
+    """Return a page of `GET /document`."""
     return rows_of(body, _document)
 
 
@@ -156,9 +156,10 @@ def document_of(body: Any, remote_id: str) -> ZhipuDocument | None:
 
 
 def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
-    """`embedding_stat` counts as an integer 0, 1 or 2; anything else (text, fraction, null, 3) is UNKNOWN.
+    """Return a document.
 
-    `failInfo` counts only with 2: an old one stays after a restart of indexing.
+    Only the integers 0, 1 and 2 count as `embedding_stat`; anything else (text, fraction, null, 3) is
+    UNKNOWN. `failInfo` counts only with 2, because an old one remains after indexing restarts.
     """
     remote_id, name, url = id_of(item.get("id")), text_of(item.get("name")), text_of(item.get("url"))
     if remote_id is None:
@@ -170,7 +171,7 @@ def _document(item: Mapping[str, Any]) -> ZhipuDocument | None:
         integer(item.get("sentence_size")),
         parse_image,
     )
-    # Read strictly: a text "1" or an unknown number is never taken for ready (promise 10).
+    # Parse strictly: a text "1" or an unknown number must not count as ready (promise 10).
     stat = item.get("embedding_stat")
     state = _STATES.get(stat, DocState.UNKNOWN) if type(stat) is int else DocState.UNKNOWN
     document = ZhipuDocument(
@@ -218,7 +219,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
     Scores count only if every passage has one; otherwise the order of the passages counts.
     """
-    # A passage without its document leads nowhere: the engine finds the file by the id.
+    # A passage without its document's id is useless: the engine finds the file by the id.
     found = [
         (doc_id, text, number(item.get("score")))
         for item in objects_in(data_of(body))
@@ -233,7 +234,7 @@ def found_of(body: Any) -> tuple[tuple[str, Passage], ...]:
 
 
 def images_in(listed: object) -> Images:
-    """Pictures in any list of them; skips anything that isn't a web URL."""
+    """Return the pictures in any list of them; skip anything that isn't a web URL."""
     return {
         placeholder: url
         for item in objects_in(listed)
@@ -253,7 +254,9 @@ def with_images(hit: Hit, images: Images) -> Hit:
         return hit
     passages = []
     for passage in hit.passages:
-        named = dict.fromkeys(_PLACEHOLDER.findall(passage.text))  # each once, in the order of the text
+        named = dict.fromkeys(
+            _PLACEHOLDER.findall(passage.text)
+        )  # each picture once, in the order of the text
         shown = tuple(Image(one, images[one]) for one in named if one in images)
         passages.append(replace(passage, images=passage.images or shown))
     return replace(hit, passages=tuple(passages))
@@ -271,7 +274,8 @@ def retrieve_body(
     *,
     rerank: bool = False,
 ) -> dict[str, object]:
-    """Return the JSON of `POST /knowledge/retrieve`. `text` isn't empty; `among` empty: the whole base.
+    """Return the JSON body of `POST /knowledge/retrieve`. `text` isn't empty; an empty `among` searches the
+    whole base.
 
     `rerank`: the vendor's ranking model orders the hits, at an extra price.
     """
@@ -288,7 +292,7 @@ def retrieve_body(
         body["fractional_threshold"] = search.fractional_threshold
     if rerank:
         body |= {"rerank_status": 1, "rerank_model": search.rerank_model}
-    return body | ({"document_ids": list(among)} if among else {})  # an empty list is never sent
+    return body | ({"document_ids": list(among)} if among else {})  # never send an empty list
 
 
 def words_in(name: str) -> str:

@@ -1,8 +1,8 @@
 """The knowledge API of Zhipu BigModel as a target.
 
 The vendor stores no marker of ours, accepts one document per request, and responds before it has checked it.
-So success is what the body says, searchable is what `embedding_stat` says, and "gone" counts only while the
-knowledge base itself still answers to the same key.
+So an upload succeeded only if the response's body says so, a document is searchable only if `embedding_stat`
+says so, and "not found" counts only while the knowledge base itself still responds to the same key.
 """
 
 from __future__ import annotations
@@ -67,10 +67,12 @@ from kbsync.targets.zhipu.shapes import (
 from kbsync.targets.zhipu.upload import AccountSpace, SeenOnPages, find_on_pages, read_receipt
 
 FEW = 2
-"""Maximum number of documents polled one by one: for more, a page of the list costs less."""
+"""Maximum number of documents to poll one by one; for more, pages of the list are cheaper."""
 
 FORECAST = 5.0
-"""Seconds to wait for the account's capacity, including retries; then uploads continue without it."""
+"""Maximum seconds to wait for the account's capacity, including retries; after that uploads continue without
+it.
+"""
 
 OVERLOADED = frozenset({"1305", "1312"})
 """Codes of an overloaded ranking model."""
@@ -123,29 +125,30 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 self._callback["callback_header"] = {"Authorization": authorization.reveal()}
 
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return how `path` is cut, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
+        """Return how the vendor has to split `path`, such as `k1`, `k3`, `k5:1f0c9a3b` or `k1:images`."""
         return slicing_of(path, settings).recipe
 
     def describe(self, recipe: str) -> str:
-        """Describe the settings behind a recipe."""
+        """Describe the settings that a recipe encodes."""
         return describe_recipe(recipe)
 
     @property
     def bytes_left(self) -> int | None:
-        """Space left in the account."""
+        """Return the bytes left in the account."""
         return self._space.left
 
     async def capacity(self) -> Capacity | None:
-        """Space of the account; None if unknown. `Unavailable` after `FORECAST`.
+        """Return the account's space; None if unknown.
 
-        It is only a forecast, and uploads, plans and people wait for it.
+        Raises `Unavailable` after `FORECAST` seconds, because uploads, plans and users wait for this mere
+        forecast.
         """
         async with self._client.soon("capacity", FORECAST):
             answer = await self._client.ask("capacity", "GET", "/knowledge/capacity")
         return capacity_of(answer.body)
 
     async def _known_capacity(self) -> Capacity | None:
-        """Return the account's space. It isn't requested again for an hour after any refusal."""
+        """Return the account's space. After any refusal, doesn't request it again for an hour."""
         with self._client.missing.remembered("capacity"):
             try:
                 return await self.capacity()
@@ -161,18 +164,20 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         content = object_of(data_of(answer.body))
         if not content:
             raise self.no_base(self._config.knowledge_id, "the vendor's response has no data")
-        # A count that is no integer proves no list short (ADR 14), so it counts as unknown.
+        # A count that isn't an integer can't prove that a list is incomplete (ADR 14), so it counts as
+        # unknown.
         count = content.get("document_size")
         documents = count if type(count) is int and count >= 0 else None
         return Base(self._config.knowledge_id, documents, self._config.base_url)
 
     def is_gone(self, error: TargetError) -> bool:
-        """Also if only a status says so."""
+        """Return whether the vendor says "not found", even if only in a status."""
         return is_gone(error)
 
     async def _while_base_answers(self, asking: Awaitable[HttpAnswer]) -> HttpAnswer:
-        """Return the response. "No such thing" and "no such call" count only while the base answers (promise
-        1)."""
+        """Await a response. "No such document" and "no such call" count only while the base responds (promise
+        1).
+        """
         try:
             return await asking
         except (NotFound, NotOffered):
@@ -182,12 +187,16 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     # -- documents
 
     async def upload(self, document: Outgoing) -> Accepted:
-        """Send it in its own request. If space is lacking, the account says whether it is full."""
+        """Send a document in its own request.
+
+        If the vendor reports a lack of space, check the account's capacity.
+        """
         upload = self._upload_page if is_link(document.path) else self._upload_file
         try:
             stored = await upload(document)
         except NoRoom as error:
-            # The vendor says "space" of one document, too; the capacity tells the two apart.
+            # The vendor may report a lack of "space" because of one document; the account's capacity shows
+            # the cause.
             raise await self._space.blame(error, document.size) from error
         return replace(stored, created=self._created(stored.remote_id))
 
@@ -196,7 +205,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         stored = True
         try:
             slicing = slicing_of(document.name, document.settings)
-            # Sent once. An unclear answer is unsure, and the engine looks for it by its name (promise 3).
+            # Sent without retries. After an unclear response the outcome is unsure, and the engine looks for
+            # the document by its name (promise 3).
             answer = await self._client.send(
                 "upload",
                 f"/document/upload_document/{self._base}",
@@ -211,7 +221,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             self._space.ended(document.size, stored=stored)
 
     def missing_call_error(self, error: Rejected) -> TargetError:
-        """The base exists. If the call itself doesn't, the response hardly came from the vendor."""
+        """Return an error to retry: if the base exists but the upload call doesn't, the response hardly came
+        from the vendor.
+        """
         reason = f"refused, although the knowledge base exists: {error.reason}"
         return Rejected(reason, code=error.code, may_pass=isinstance(error, NotOffered))
 
@@ -225,21 +237,23 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
                 sending = self._client.post("upload-url", "/document/upload_url", json=body)
                 answer = await self._while_base_answers(sending)
         except (NotFound, NotOffered) as error:
-            reason = f"the vendor takes no addresses here: {error.reason}"
+            reason = f"the vendor doesn't accept URLs here: {error.reason}"
             is_proven = isinstance(error, NotFound) or missing.lacks("upload-url")
             raise Unfit(reason, code=error.code, may_pass=not is_proven) from error
         try:
             page = read_receipt(answer.body, address, key="url")
-        except Rejected as error:  # a page that cannot be fetched says nothing of other documents
+        except Rejected as error:  # a page that the vendor can't fetch says nothing about other documents
             raise Unfit(error.reason, code=error.code) from error
-        return Accepted(page.remote_id)  # it has no name of ours to be found by
+        return Accepted(page.remote_id)  # the document doesn't have a name of ours to find it by
 
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id. "Not found" counts as success if a check agrees, and the base answers."""
+        """Delete each remote id. "Not found" counts as success if a check confirms it and the base
+        responds.
+        """
         outcomes: dict[str, DeleteOutcome] = await self._call_each(dict.fromkeys(ids), self.remove)
         if None in outcomes.values():
             self._space.record_deletion()
-        # What the vendor calls missing at a DELETE may be there all the same (promise 10).
+        # A document that a DELETE reports as missing may still exist (promise 10).
         gone = [one for one, error in outcomes.items() if error is not None and is_gone(error)]
         for one, found in (await self._read_details(gone)).items():
             outcomes[one] = _STILL_THERE if isinstance(found, ZhipuDocument) else found
@@ -255,7 +269,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         """
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
-        # It costs: sent once, and `Unsure` where the answer was lost.
+        # Indexing costs money: send it without retries, and raise `Unsure` for a lost response.
         await self._request_again(
             "reembed", remote_id, self._client.post("reembed", path, json=self._callback)
         )
@@ -278,7 +292,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         try:
             await self._while_base_answers(asking)
         except (NotFound, NotOffered) as error:
-            # A 404 is about the call or the document: the document itself is asked for. The base is there.
+            # A 404 is about the call or the document, because the base exists: request the document to find
+            # out.
             if is_gone(error) and (error.code != "404" or await self._document(remote_id) is None):
                 raise _not_found() from error
             reason = f"{op}: the vendor has no such call here: {error.reason}"
@@ -289,7 +304,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 of the stored file, read through a new signed URL; None if that fails."""
         try:
-            # A fresh detail each time: its URL is signed for some hours only.
+            # Request the document again each time: its signed URL is valid only for some hours.
             document = await self.row(remote_id)
             is_there = document.url.startswith(("http://", "https://"))
             return await self._digest_at(document.url) if is_there else None
@@ -307,11 +322,11 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return one page of the list with its own filter."""
-        # How it compares is not documented, so it can show a document and never its absence.
+        # The filter's comparison is undocumented, so a result proves a document, but never its absence.
         return [row.listed for row in (await self._translate_refusal(self.page(1, PAGE_SIZE, name))).rows]
 
     async def row(self, remote_id: str) -> ZhipuDocument:
-        """Return one document. Raises `NotFound` also where the answer has no data."""
+        """Return one document. Raises `NotFound`, also if the response has no data."""
         answer = await self._client.ask("detail", "GET", f"/document/{path_part(remote_id)}")
         document = document_of(answer.body, remote_id)
         if document is None:
@@ -326,44 +341,50 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return document
 
     async def _find_on_pages(self, ids: Sequence[str]) -> tuple[dict[str, ZhipuDocument], Sequence[str]]:
-        """Poll many ids by pages of the list, few one by one, in at most as many requests as ids (ADR 15)."""
+        """Read the states of many ids from pages of the list, of few one by one; never more requests than ids
+        (ADR 15).
+        """
         seen = SeenOnPages()
         if len(ids) > FEW:
             try:
                 seen = await find_on_pages(self.page, ids)
-            except Rejected:  # the list is not to be had
+            except Rejected:  # the list isn't available
                 await self.base()
                 seen.requests = 1
-        # The oldest first: the newest can wait for the next look.
+        # Poll the oldest first; the newest can wait for the next poll.
         rest = sorted((one for one in ids if one not in seen.rows), key=lambda one: created_of(one) or 0.0)
         return seen.rows, rest[: len(ids) - seen.requests]
 
     async def _states_of(self, rows: Mapping[str, ZhipuDocument]) -> Mapping[str, DocStatus]:
         states = {one: row.status for one, row in rows.items()}
         full = [one for one, state in states.items() if state.halt]
-        if full and await self._space.has_room():  # then the documents are to blame, and no mirror halts
+        if full and await self._space.has_room():  # so the documents are to blame, and no mirror halts
             states |= {one: rows[one].failed(has_room=True) for one in full}
         return states
 
     # -- searches
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
-        """Return whether a search in this document finds it. Raises `NotOffered` if there is no search."""
-        # In the usual way whatever the config wants: the question is whether it can be found at all.
+        """Return whether a search within this document finds it.
+
+        Raises `NotOffered` if the service has no search.
+        """
+        # With the default search settings instead of the config's, because any hit proves that it is
+        # searchable.
         body = retrieve_body(self._config.knowledge_id, words_in(name), 1, (remote_id,))
         try:
             found = await self._retrieve(body)
-        except NotFound:  # the base is there: it is said of the document
+        except NotFound:  # the base exists, so this is about the document
             return False
         return any(doc_id == remote_id for doc_id, _ in found)
 
     @property
     def reranks(self) -> bool:
-        """The vendor has a ranking model; it is used on request."""
+        """Whether searches can use a ranking model: the vendor has one."""
         return True
 
     async def matches(self, query: Query) -> Sequence[tuple[str, Passage]]:
-        """Limited to some documents, if the query names them."""
+        """Search the base, or only the documents that the query names."""
         config = self._config
         body = partial(
             retrieve_body, config.knowledge_id, query.text, MOST_PASSAGES, query.among, config.search
@@ -383,12 +404,12 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
             return found_of((await self._while_base_answers(asking)).body)
         except NotOffered as error:
             refusal = _no_search(error)
-            # with a ranking model asked for, that may be what is missing
+            # if the config requests a ranking model, that may be what is missing
             raise (refusal if "rerank_model" in body else missing.note("retrieve", refusal)) from error
 
     async def illustrated(self, hits: Sequence[Hit]) -> Sequence[Hit]:
-        """Return the hits in their order with their pictures; a failure or a slow response costs only
-        pictures.
+        """Return the hits with their pictures, in the same order; after a failure or a slow response, only
+        pictures are missing.
 
         Source: the vendor's manual of the knowledge API, 3.5.8: `POST /document/slice/image_list/{id}`.
         """
@@ -408,7 +429,7 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
 
         pictures = await self._call_each(ids, images)
         missing = [error for error in pictures.values() if isinstance(error, NotOffered)]
-        # a bare 404 may be about the one document; about all of several it is not
+        # a 404 without a message may be about one document, but not about all of several
         is_of_all = len(missing) == len(pictures) > 1
         sure = missing if is_of_all else [error for error in missing if error.code != "404"]
         if sure:
@@ -417,8 +438,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         return [with_images(hit, shown.get(hit.remote_id, {})) for hit in hits]
 
     def _created(self, remote_id: str) -> float | None:
-        """Return the time by our clock; None if the two clocks are far apart, as ids may use another clock
-        than responses.
+        """Return a document's time of creation by our clock; None if the vendor's clock differs a lot from
+        ours, because ids may use a different clock than responses.
         """
         theirs, apart = created_of(remote_id), self._skew.apart or 0.0
         return None if theirs is None or abs(apart) > ALARMING else theirs - apart

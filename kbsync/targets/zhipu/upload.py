@@ -1,6 +1,5 @@
-"""Space for a document in the account, and the response to its upload.
-
-The states of many documents are read at a time from pages of the list (ADR 15).
+"""Checks the account's space for an upload, parses the upload's response, and finds many documents on pages
+of the list (ADR 15).
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ INTERVAL = 180.0
 
 FAILED_INFOS = "failedInfos"
 
-_MOMENT = 5.0  # seconds until uploads under way may have ended
-_SMALL = 0.05  # of the account's space: less than this is asked again, since others use it too
+_MOMENT = 5.0  # seconds until the uploads in progress may have ended
+_SMALL = 0.05  # share of the account's space below which kbsync requests it again, because others use it, too
 
 
 class AccountSpace:
-    """The account's remaining space in bytes, as far as known, and whether any words are left.
+    """Tracks the account's remaining space in bytes, and whether any words are left.
 
     Only the vendor knows how many words a document has, so kbsync only checks that some are left. If `ask`
-    raises `TargetError`, nothing is known and nothing is checked, unless the key was refused. `steady`: a
-    monotonic clock in seconds.
+    raises `TargetError`, kbsync doesn't know the space and checks nothing; the error for a refused key passes
+    through. `steady`: a monotonic clock in seconds.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Capacity | None]], steady: Callable[[], float]) -> None:
@@ -46,20 +45,21 @@ class AccountSpace:
 
     @property
     def left(self) -> int | None:
-        """Bytes; None if unknown."""
+        """Return the bytes left; None if unknown."""
         return None if self._known is None else max(0, self._left)
 
     async def take(self, name: str, size: int) -> None:
-        """Count `size` bytes as used before they are sent; call `ended` with the outcome.
+        """Reserve `size` bytes before an upload; call `ended` after it.
 
-        Raises `Halted("quota")` for too many, `Unavailable` if uploads in progress may leave enough.
+        Raises `Halted("quota")` if the account has less left, or `Unavailable` if it may have enough once the
+        uploads in progress have ended.
         """
         async with self._turn:
             is_too_much = self._known is not None and size > self._left + self._in_flight
             if self._is_due(size) or is_too_much:
                 await self._refresh()
             if _lacks_words(self._known):
-                await self._refresh()  # before a person is called: others may have made room
+                await self._refresh()  # check again before halting: others may have deleted documents
             if self._known is not None and _lacks_words(self._known):
                 reason = f"the account has none left of {self._known.total_words:,} words; {name} needs some"
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
@@ -67,28 +67,31 @@ class AccountSpace:
                 left, total = sized(max(0, self._left)), sized(self._known.total)
                 reason = f"the account has {left} left of {total}; {name} needs {sized(size)}"
                 if size <= self._left + self._in_flight:
-                    reason += "; it waits for the uploads under way"
+                    reason += "; it waits for the uploads in progress"
                     raise Unavailable(reason, retry_after=_MOMENT, untried=True)
-                self._asked_at = None  # before the next try somebody may have made room
+                self._asked_at = None  # somebody may have deleted documents before the next try
                 raise Halted("quota", f"{reason}; {SPACE_ADVICE}")
             self._left -= size
             self._in_flight += size
 
     def ended(self, size: int, *, stored: bool) -> None:
-        """Record the end of an upload; `stored`: its bytes are, or may be, at the vendor."""
+        """Record the end of an upload; `stored`: the vendor has, or may have, its bytes."""
         self._in_flight -= size
         if not stored:
             self._left += size
 
     def record_deletion(self) -> None:
-        """Record deletions: request the capacity before refusing the next upload for lack of space."""
+        """Record deletions, so that the capacity is requested again before an upload is refused for lack of
+        space.
+        """
         if self._known is not None and self._left < _SMALL * self._known.total:
             self._asked_at = None
 
     async def has_room(self, size: int = 1) -> bool:
-        """Return whether `size` bytes, and any words, are left according to the vendor right now.
+        """Ask the vendor whether `size` bytes, and any words, are left.
 
-        An accepted document is already included in the used space, so for it any space is enough.
+        The used space already includes accepted documents, so for such a document any remaining space is
+        enough.
         """
         async with self._turn:
             await self._refresh()
@@ -97,8 +100,8 @@ class AccountSpace:
         return self._left >= max(1, size)
 
     async def blame(self, error: NoRoom, size: int = 1) -> TargetError:
-        """Return the meaning of a lack of space: if there is space (see `has_room`), the document is to
-        blame.
+        """Return the error for a reported lack of space: if the account has space (see `has_room`), the
+        document is to blame.
         """
         if await self.has_room(size):
             return Rejected(error.reason_alone, code=error.code)
@@ -120,21 +123,22 @@ class AccountSpace:
                 raise
         self._asked_at = self._steady()
         if self._known is not None:
-            # what is under way may not be counted there yet
+            # the vendor may not count uploads in progress yet
             self._left = max(0, self._known.total - self._known.used - self._in_flight)
 
 
 def _lacks_words(room: Capacity | None) -> bool:
-    """There may be bytes left, but no words."""
+    """Return whether the account has no words left, even if it has bytes."""
     return room is not None and room.used_words is not None and room.used_words >= (room.total_words or 0)
 
 
 def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
-    """Return what an upload's response says about its one document: code 200 alone isn't success (promise
-    10).
+    """Return the outcome of one document from the response to its upload; code 200 alone isn't a success
+    (promise 10).
 
-    `name`: the value sent under `key`, the name of a file or the `url` of a page. Exactly one success counts,
-    under whatever name. In both lists or in neither it is `Unsure`.
+    `name`: the value sent under `key`, the name of a file or the `url` of a page. A single success counts,
+    whatever its name. If the response lists the document both as stored and as failed, or not at all, the
+    outcome is `Unsure`.
     """
     content = object_of(data_of(body))
     stored = {
@@ -153,16 +157,19 @@ def read_receipt(body: Any, name: str, key: str = "fileName") -> Accepted:
         if not failed or is_of_others:
             return Accepted(candidates[0], name="" if told in ("", name) else told)
     if stored:
-        raise Unsure(f"the vendor's answer contradicts itself about {name}", code="contradiction")
+        raise Unsure(f"the vendor's response contradicts itself about {name}", code="contradiction")
     if failed:
         own = next((one for one in failed if one.name == name), failed[0])
         raise receipt_error(own, name)
-    raise Unsure(f"the vendor's answer names {name} neither as stored nor as failed", code="no-receipt")
+    raise Unsure(f"the vendor's response lists {name} neither as stored nor as failed", code="no-receipt")
 
 
 def receipt_error(failure: FailInfo, name: str) -> TargetError:
-    """`failReason` is free text: its words, not those of the name, decide whether account or document is to
-    blame."""
+    """Return the error for one file in the response.
+
+    `failReason` is free text: its words, without the document's name, decide whether account or document is
+    to blame.
+    """
     message = errors.quote_message(failure.text)
     rule = errors.refusal(errors.RECEIPT, message, errors.without_names(failure.text, name, failure.name))
     sentence = rule.says or "the vendor refused the document"
@@ -171,23 +178,23 @@ def receipt_error(failure: FailInfo, name: str) -> TargetError:
     return rule.error(case, reason) or Rejected(reason, code=FAILED_INFOS)
 
 
-_WORTH_A_PAGE = 3  # fewer ids are asked for one by one
+_WORTH_A_PAGE = 3  # fewer ids are requested one by one
 
 
 @dataclass(slots=True)
 class SeenOnPages:
-    """The documents seen on some pages of the list. `requests`: pages requested."""
+    """The documents on the pages read so far. `requests`: the number of requested pages."""
 
     rows: dict[str, ZhipuDocument] = field(default_factory=dict)
     requests: int = 0
 
 
 async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Collection[str]) -> SeenOnPages:
-    """Find `ids` on as few pages as possible; the caller handles those that don't appear soon.
+    """Find `ids` on as few pages of the list as possible; the caller handles those that don't appear soon.
 
-    It continues from the newest, or backwards from the last page: the awaited documents are new ones. The
-    list has no documented order, so the times in the ids of the pages read decide. Never requests more pages
-    than ids. Nothing is remembered between calls.
+    Starts with the newest documents, because those are pending: on the first page or, if the list is oldest
+    first, on the last one. The order of the list is undocumented, so the times in the ids of the read pages
+    decide. Never requests more pages than ids, and remembers nothing between calls.
     """
     seen, missing, shown = SeenOnPages(), set(ids), set[str]()
     number, step, size, misses = 1, 1, PAGE_SIZE, 0
@@ -204,7 +211,7 @@ async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Co
         is_newest_first = is_timed and times == sorted(times, reverse=True)
         if seen.requests == 1:
             size = real_size(page, size)
-        # a total below what the page itself shows is disproved
+        # a total below the number of listed rows is wrong
         has_total = page.total is not None and page.total >= len(page.rows)
         last = max(1, -(-(page.total or 0) // size)) if has_total else None
         if missing and seen.requests == 1 and is_oldest_first and last is not None and last > 1:
@@ -212,7 +219,7 @@ async def find_on_pages(ask: Callable[[int, int], Awaitable[ZhipuPage]], ids: Co
             continue
         expected: Collection[str] = missing
         if is_oldest_first or is_newest_first:
-            # further pages hold older documents, whichever way they are read
+            # the remaining pages have older documents, in either direction
             expected = [one for one in missing if (created_of(one) or 0.0) <= min(times)]
         here = {row.id for row in page.rows}
         is_end = number <= 2 if step < 0 else last is not None and number >= last
