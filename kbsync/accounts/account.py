@@ -28,7 +28,7 @@ class EmbeddingModel:
 
 @dataclass(frozen=True, slots=True)
 class BaseRequest:
-    """What to set on a knowledge base. None keeps a value, or leaves it to the service.
+    """The properties to set on a knowledge base. None keeps a value, or leaves it to the service.
 
     `model`: its id or name. `settings`: values as text, by the service's own names.
     """
@@ -37,7 +37,7 @@ class BaseRequest:
     description: str | None = None
     model: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
-    # The service calls this address when it has embedded the base again. The headers are secrets.
+    # The service calls this URL after it has embedded the base again. The headers are secrets.
     callback: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -47,7 +47,7 @@ class Named(Identified, Protocol):
 
     @property
     def name(self) -> str:
-        """The name that people gave it."""
+        """The name that its owner gave it."""
 
 
 N = TypeVar("N", bound=Named)
@@ -60,11 +60,12 @@ async def create_once(
     create: Callable[[], Awaitable[N | None]],
     command: str,
 ) -> N:
-    """Create something with a name that is not in use. `what`: such as "a knowledge base".
+    """Create something with a name that is not in use.
 
-    A create request can't be repeated, and services accept a name twice. So this reads the list first, and
-    reads it again if the answer is lost or has no id (None). Raises `NameTaken`; raises `Unsure` unless the
-    list then has exactly one entry of this name. `command` shows the list.
+    `what`: such as "a knowledge base". It is unsafe to retry a create request, because services accept a name
+    twice. So this reads the list first, and reads it again if the response is lost or has no id (None).
+    Raises `NameTaken`, or `Unsure` unless the list then has exactly one entry with this name. `command` shows
+    the list.
     """
     if namesakes := [one for one in await list_all() if one.name == name]:
         raise NameTaken(f"{what} named {name!r} already exists: {namesakes[0].id}", code="name")
@@ -104,7 +105,7 @@ class Bases:
         self.address: str = self._config.base_url
         """The canonical address of the service, as in `Base`."""
         self.setting: str = self._config.id_setting
-        """The config key that holds the id of a base."""
+        """The config key for the id of a base."""
         self.own_id: str = getattr(self._config, self.setting)
         """The id in the config."""
 
@@ -114,10 +115,10 @@ class Bases:
             raise NotOffered(self.no_changes)
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings as the service takes them; `create` and `update` send them. Sends no request
-        itself.
+        """Return the settings in the service's form, for `create` and `update` to send.
 
-        Raises `Rejected` for an unknown setting, and for a value that the service doesn't take.
+        Sends no request itself. Raises `Rejected` for an unknown setting, or a value that the service doesn't
+        accept.
         """
         raise NotImplementedError
 
@@ -128,19 +129,19 @@ class Bases:
         raise NotOffered(self.no_models)
 
     async def list_all(self) -> Sequence[BaseCard]:
-        """Every base of the account."""
+        """Return every base of the account."""
         return [card async for card in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, counted from 1. A vendor overrides this or `list_all`."""
+        """Return a page of the list, with page numbers from 1. A vendor overrides this or `list_all`."""
         raise NotImplementedError
 
     async def get(self, base_id: str) -> BaseCard:
-        """One base of the account."""
+        """Return one base of the account."""
         raise NotImplementedError
 
     async def create(self, request: BaseRequest) -> BaseCard:
-        """Create a base, with a name that no other has. Raises as `create_once`."""
+        """Create a base with a name that no other base has. Raises the errors of `create_once`."""
         fields, what = self.fields_of(request), f"a {self.target.calls_base}"
         command = self._surroundings.pasted("kb list")
 
@@ -150,7 +151,7 @@ class Bases:
         return await create_once(request.name or "", what, self.list_all, create, command)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request, once; None if the answer has no id."""
+        """Send the create request, without retries; return None if the response has no id."""
         raise NotImplementedError
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
@@ -172,18 +173,21 @@ class Bases:
 
 @runtime_checkable
 class RetriesAll(Protocol):
-    """Can index all failed documents again, also those that this mirror didn't upload."""
+    """The ability to index all failed documents again, even those that this mirror didn't upload."""
 
     retry_reach: str
     """The owner of these documents, as in "every failed document of …": `the whole bot, …`."""
 
     async def retry_all(self) -> int | None:
-        """Return the number of documents that the service will retry; None if unknown. Repeatable."""
+        """Request a retry of all failed documents; return their number, or None if unknown.
+
+        Doing it twice is harmless.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """An address that a service calls. `in_use`: None if unknown."""
+    """A callback URL that the service calls. `in_use`: None if unknown."""
 
     url: str
     # Only the names, as the values are secrets.
@@ -193,19 +197,22 @@ class Callback:
 
 @runtime_checkable
 class Callbacks(Protocol):
-    """Has one callback address for the whole account, shared by everybody who uses the account.
+    """Manages the callback URL of an account, which all users of the account share.
 
     Every call raises `TargetError`; `NotOffered` if the service has no such call, or no longer.
     """
 
     async def get(self) -> Callback | None:
-        """Return the current address; None if none is set."""
+        """Return the current callback URL; None if none is set."""
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Send the account's events to `url`, with these headers. Repeatable."""
+        """Have the service send the account's events to `url`, with these headers.
+
+        Doing it twice is harmless.
+        """
 
     async def remove(self) -> None:
-        """Stop sending the account's events. Repeatable."""
+        """Stop the sending of the account's events. Doing it twice is harmless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,7 @@ class ApplicationInfo:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationRequest:
-    """What to set on an application; None and `settings` as in `BaseRequest`."""
+    """The properties to set on an application; None and `settings` as in `BaseRequest`."""
 
     name: str | None = None
     description: str | None = None
@@ -237,7 +244,7 @@ class ApplicationRequest:
 
 
 class Applications:
-    """The applications of an account. By default there are none.
+    """Manages the applications of an account; by default there are none.
 
     Every call raises `TargetError`; `NotOffered` if the service has no applications, or no such call.
     """
@@ -249,22 +256,22 @@ class Applications:
     """How the user can create one if `create` isn't offered; empty if it is."""
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Every application of the account."""
+        """Return every application of the account."""
         return [one async for one in ListSweep(self.page).rows()]
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, counted from 1."""
+        """Return a page of the list, with page numbers from 1."""
         raise NotOffered(self.no_changes)
 
     async def get(self, application_id: str) -> ApplicationInfo:
-        """One application."""
+        """Return one application."""
         for one in await self.list_all():
             if one.id == application_id:
                 return one
         raise Rejected(f"there is no application {application_id}", code="missing")
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:
-        """Create an application, with a name that no other has. Raises as `create_once`."""
+        """Create an application with a name that no other one has. Raises the errors of `create_once`."""
         raise NotOffered(self.no_changes)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
@@ -272,25 +279,26 @@ class Applications:
         raise NotOffered(self.no_changes)
 
     async def delete(self, application_id: str) -> None:
-        """Delete an application; its knowledge bases stay."""
+        """Delete an application, but not its knowledge bases."""
         raise NotOffered(self.no_changes)
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The end of an answer. None: the service doesn't say.
+    """The last part of an answer.
 
-    `hits`: the passages behind the answer. `usage`: tokens, by the service's own names for their use.
+    `hits`: the passages that the answer is based on. `usage`: token counts, under the service's own names.
+    None: the service doesn't provide it.
     """
 
     hits: tuple[Hit, ...] | None
     request_id: str = ""
     usage: Mapping[str, int] | None = None
-    # The service has some documents in an older form, with fewer details.
+    # The service stores some documents in an older form, with fewer details.
     has_old_document: bool | None = None
     # The text cites the hits by their numbers, counted from 1.
     is_numbered: bool = False
-    # How the text cites a document, by remote id, where it doesn't use the number of its hit.
+    # By remote id, how the text cites a document if not by the number of its hit.
     marks: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -304,7 +312,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """An application, by its id, or a model that gets passages. Exactly one of them is set."""
+    """Who answers: an application, by its id, or a model that gets passages. Exactly one of them is set."""
 
     application: str = ""
     model: str = ""
@@ -312,9 +320,10 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question to a knowledge base. `turns`: the conversation so far, oldest first.
+    """A question to a knowledge base.
 
-    `document_ids`: the documents to answer from; empty: all. `streamed`: the answer comes in pieces.
+    `turns`: the conversation so far, oldest first. `document_ids`: the documents to answer from; empty: all.
+    `streamed`: whether to return the answer in pieces.
     """
 
     text: str
@@ -326,7 +335,7 @@ class Question:
 
 @runtime_checkable
 class Answers(Protocol):
-    """Can answer a question from its knowledge base."""
+    """The ability to answer questions from a knowledge base."""
 
     @property
     def applications(self) -> Applications:
@@ -334,20 +343,20 @@ class Answers(Protocol):
 
     @property
     def model(self) -> str:
-        """The model that gets passages where there are no applications; "" for none."""
+        """The model that gets passages if there are no applications; "" for none."""
 
     def answer(self, question: Question) -> AsyncIterator[str | Sources]:
         """Yield the pieces of the answer (a single one unless `streamed`), then its sources.
 
-        The service may get only the last turns. If a search finds no passage, the model isn't asked, and the
-        answer consists of sources without hits. Raises `TargetError`, also after some pieces; the answer is
-        then incomplete.
+        The service may get only the last turns. If a search finds no passage, kbsync doesn't call the model,
+        and the answer consists of sources without hits. Raises `TargetError`; after some pieces, this means
+        that the answer is incomplete.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedAccount:
-    """What kbsync can manage and ask at a service; None where it can't."""
+    """The parts of an account that kbsync can manage or ask; None for those that it can't."""
 
     bases: Bases | None = None
     callbacks: Callbacks | None = None
@@ -363,12 +372,15 @@ ACCOUNTS = {
     "dify": "kbsync.accounts.dify",
     "ragflow": "kbsync.accounts.ragflow",
 }
-"""The module for each type of target. Its function `account` makes a `ManagedAccount` of an open target."""
+"""The module for each type of target.
+
+Its function `account` returns the `ManagedAccount` of an open target.
+"""
 
 
 def account_of(target: Target) -> ManagedAccount:
-    """Return the account behind an open target, which must stay open; an empty one if nothing can be
-    managed.
+    """Return the account behind an open target, which must stay open; an empty one if kbsync can't manage
+    anything there.
     """
     from kbsync.targets.http.target import ServiceTarget
 

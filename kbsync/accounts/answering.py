@@ -1,6 +1,7 @@
-"""Answers by OpenAI's chat completions: a model gets the passages that a search finds.
+"""Answers questions with OpenAI's chat completions call: a model gets the passages that a search finds.
 
-All services that have this call take the same request and stream alike; they differ in why an answer ends.
+All services with this call accept the same request and stream in the same way; they differ in the reasons why
+an answer ends.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from kbsync.targets.http.rules import CHAT, LONGEST_MESSAGE
 from kbsync.targets.http.target import ServiceTarget
 
 MOST_MESSAGES = 15
-"""Maximum number of messages; an odd number. Zhipu's manual allows 15 turns; each message may count as one.
+"""Maximum number of messages, which must be odd.
+
+Zhipu's manual allows 15 turns; each message may count as one.
 """
 
 MOST_PASSAGES, MOST_CHARACTERS = 10, 12_000
-"""Maximum search results for a model: number of passages, and total number of characters."""
+"""Maximum search results to send to a model: number of passages, and total number of characters."""
 
 _SYSTEM = (
     "Answer the question from the numbered passages that stand before it, and from nothing else, in the "
@@ -45,7 +48,7 @@ _BREAKS = {
     "network_error": ": the vendor's network failed; ask again",
     "model_context_window_exceeded": ": question, passages and earlier answers are too long for the model",
 }
-"""Notes on an answer, by the reason why it ended; "" for none. Some reasons exist only at Zhipu."""
+"""Notes to add to an answer, by the reason why it ended; "" for none. Some reasons exist only at Zhipu."""
 
 BROKE_OFF = "the answer broke off"
 
@@ -67,7 +70,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Completions:
-    """The call at `path`. The client's classifier also reads errors within a stream."""
+    """The chat completions call at `path`. The client's classifier also classifies errors within a stream."""
 
     client: Client
     path: str
@@ -103,9 +106,9 @@ class Completions:
 
 
 class ModelAnswers:
-    """Answers of a model that gets the passages of a search. `path`: of the chat completions call.
+    """Answers questions with a model that gets the passages of a search.
 
-    `client`: None for the target's own.
+    `path`: the path of the chat completions call. `client`: None for the target's own.
     """
 
     def __init__(self, target: ServiceTarget[Any], path: str, client: Client | None = None) -> None:
@@ -114,14 +117,14 @@ class ModelAnswers:
         self._chat, self._search = Completions(client or own, path), target.search
 
     async def answer(self, question: Question, request_id: str = "") -> AsyncGenerator[str | Sources, None]:
-        """Yield the pieces, then the passages behind them. Without passages it sends nothing.
+        """Yield the pieces of the answer, then the passages it is based on.
 
-        `request_id`: "" for a service that takes none.
+        Without passages, doesn't call the model. `request_id`: "" for a service that accepts none.
         """
         if question.answerer.application:
             raise NotOffered(self.applications.no_changes)
         turns, among = question.turns, question.document_ids
-        # A question such as "and on Sundays?" says little without the one before.
+        # A question such as "and on Sundays?" means little without the previous one, so search for both.
         words = f"{question.text}\n{turns[-1].question}" if turns else question.text
         hits = await self._search(Query(words, MOST_PASSAGES, among=tuple(among)))
         # Some searches also return other documents.
@@ -143,8 +146,9 @@ async def event_pieces(
     piece_of: Callable[[Event], Piece],
     whole: Callable[[Any], Piece],
 ) -> AsyncGenerator[Piece, None]:
-    """Yield a piece for each event as it arrives; a single one for an answer that isn't a stream
-    (`whole`).
+    """Yield a piece for each event as it arrives.
+
+    If the answer isn't a stream, yield a single piece (`whole`).
     """
     reader = EventReader()
     async with aclosing(stream) as parts:
@@ -159,7 +163,7 @@ async def event_pieces(
 
 
 async def json_lines(stream: AsyncGenerator[bytes | HttpAnswer, None]) -> AsyncGenerator[Any, None]:
-    """Yield the JSON value of each line of a stream, or of a whole answer; None for a line that isn't
+    """Yield the JSON value of each line of a stream, or of a whole response; None for a line that isn't
     JSON.
     """
     rest = b""
@@ -186,7 +190,7 @@ def messages(question: str, turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
-    """Return the JSON of a request. Passages of one document share its number, counted from 1."""
+    """Return the JSON body of a request. Passages of one document share a number, counted from 1."""
     passages = [(number, one.text) for number, hit in enumerate(hits, 1) for one in hit.passages]
     lines = (json.dumps({"passage": number, "text": text}, ensure_ascii=False) for number, text in passages)
     text = "\n".join(("Passages, each as JSON:", *lines, "", "Question:", question.text))
@@ -195,7 +199,9 @@ def chat_body(question: Question, hits: Sequence[Hit]) -> dict[str, Any]:
 
 
 def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
-    """Return the best passages within the limits, the last one perhaps cut; hits keep their order."""
+    """Return the best passages within the limits, and shorten the last one if necessary; hits keep their
+    order.
+    """
     ranked = sorted(((hit, one) for hit in hits for one in hit.passages), key=lambda pair: -pair[1].score)
     selected: dict[str, list[Passage]] = {}
     room = MOST_CHARACTERS
@@ -210,7 +216,7 @@ def select_passages(hits: Sequence[Hit]) -> tuple[Hit, ...]:
 
 
 def chat_piece(body: Any) -> Piece:
-    """Return the delta or message of the first choice, without the model's reasoning."""
+    """Return the delta or message of the response's first choice, without the model's reasoning."""
     fields = object_of(body)
     choice = next(objects_in(fields.get("choices")), {})
     message = object_of(choice.get("delta") or choice.get("message"))
@@ -219,7 +225,7 @@ def chat_piece(body: Any) -> Piece:
 
 
 def usage_of(value: object) -> Mapping[str, int] | None:
-    """Return tokens by use; None if there are no counts."""
+    """Return the token counts by use; None if the response has none."""
     counts = {key: integer(count) for key, count in object_of(value).items()}
     return {key: count for key, count in counts.items() if count is not None} or None
 
@@ -232,6 +238,6 @@ def check_end(finish: str) -> None:
 
 
 def broken_off(code: str = "no-finish", words: str = "") -> Unavailable:
-    """Return the error of an incomplete answer. `words`: the service's own."""
+    """Return the error for an incomplete answer. `words`: the service's message."""
     why = f" ({printable(words)[:LONGEST_MESSAGE]})" if words else ""
     return Unavailable(f"{BROKE_OFF}{why}; ask again", code=code)

@@ -1,4 +1,4 @@
-"""The knowledge bases of a Dify workspace: lists, creates, renames and deletes them for a person."""
+"""Lists, creates, renames and deletes the knowledge bases of a Dify workspace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 USUAL = {"indexing_technique": "high_quality"}
 
 LONGEST_NAME, LONGEST_WORDS = 40, 400
-"""Characters of a name and a description (api/controllers/service_api/dataset/dataset.py)."""
+"""Maximum characters of a name and of a description (api/controllers/service_api/dataset/dataset.py)."""
 
 
 class DifyBases(Bases):
@@ -36,7 +36,7 @@ class DifyBases(Bases):
     no_capacity = "Dify doesn't say how much space the workspace has; see its console"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a new base; name and description are checked, too."""
+        """Return the settings of a new base, in the service's form. Also checks name and description."""
         if request.model is not None:
             raise Rejected("choose the model of a knowledge base in Dify; omit --model")
         name, description = (request.name, LONGEST_NAME), (request.description, LONGEST_WORDS)
@@ -46,13 +46,13 @@ class DifyBases(Bases):
         return parse_settings(request.settings, SETTINGS, "a new knowledge base")
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, counted from 1, also with the bases of other members."""
+        """Return a page of the list, with page numbers from 1. It includes the bases of other members."""
         params = {"page": str(number), "limit": str(size), "include_all": "true"}
         answer = await self._client.ask("bases", "GET", "/datasets", params=params)
         return require_shape("bases", bases_of(answer.body))
 
     async def get(self, base_id: str) -> BaseCard:
-        """One base of the workspace."""
+        """Return one base of the workspace."""
         try:
             answer = await self._ask("base", "GET", base_id)
         except NotOffered as error:
@@ -60,7 +60,7 @@ class DifyBases(Bases):
         return require_shape("base", _card(answer.body))
 
     async def _ask(self, op: str, method: str, base_id: str, json: object = None) -> HttpAnswer:
-        """A request about one base. If Dify says the base is missing, the error names this one."""
+        """Send a request about one base. If Dify reports the base as missing, the error names its id."""
         try:
             return await self._client.ask(op, method, f"/datasets/{quote(base_id, safe='')}", json=json)
         except Halted as error:
@@ -69,7 +69,7 @@ class DifyBases(Bases):
             raise
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """By default with a vector index."""
+        """Send the create request, by default for a base with a vector index."""
         body = {
             "name": request.name,
             "description": request.description or "",
@@ -78,7 +78,10 @@ class DifyBases(Bases):
         return _card((await self._client.post("create-base", "/datasets", json={**body, **fields})).body)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Change the name or the description. Raises `NotOffered` for settings, which a new base takes."""
+        """Change the name or the description.
+
+        Raises `NotOffered` for settings, which only a new base accepts.
+        """
         self.fields_of(request)
         if request.settings:
             raise NotOffered("change the settings of a knowledge base in Dify; omit --set")
@@ -93,7 +96,7 @@ class DifyBases(Bases):
         try:
             await self._ask("delete-base", "DELETE", base_id)
         except Halted as error:
-            # It existed a moment ago: an earlier try deleted it, and its answer was lost.
+            # The base existed a moment ago: an earlier try deleted it, and its response was lost.
             if error.halt != "knowledge-base-missing":
                 raise
 

@@ -1,7 +1,7 @@
 """Reads server-sent events from the bytes of a streamed answer, as the HTML standard defines them (9.2).
 
-Services write them loosely: names in any case, quoted values, fields of their own, and a last event without
-the blank line that ends it.
+Accepts deviations of services: names in any case, quoted values, non-standard fields, and a last event
+without the blank line that ends it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class EventReader:
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("replace").decode
-        # The pieces of an unfinished line. It may have megabytes, so they are joined only once.
+        # The pieces of an unfinished line. It may have megabytes, so join them only once.
         self._rest: list[str] = []
         self._after_cr = False
         self._lines: list[tuple[str, str]] = []
@@ -55,7 +55,10 @@ class EventReader:
                 yield self._event()
 
     def _split(self, text: str) -> Sequence[str]:
-        """Return the complete lines. A CR ends a line at once, and swallows an LF after it."""
+        """Return the complete lines.
+
+        A CR ends a line at once; an LF directly after it is part of the same line end.
+        """
         if self._after_cr and text:
             text = text.removeprefix("\n")
             self._after_cr = False
@@ -70,15 +73,16 @@ class EventReader:
     def _add(self, line: str) -> None:
         name, colon, value = line.partition(":")
         name = name.strip().lower()
-        if not name:  # a comment, which keeps a connection open
+        if not name:  # a comment, which services send to keep the connection open
             return
         if name != "data" and colon and value:
             self._pads = value.startswith(" ")
         self._lines.append((name, value))
 
     def _event(self) -> Event:
-        """Return the event. If other fields have no blank after the colon, a blank in the
-        data is part of the text.
+        """Return the event.
+
+        If the other fields have no space after the colon, a space in `data` is part of the text.
         """
         lines, self._lines = self._lines, []
         event, data = Event(), []

@@ -1,4 +1,7 @@
-"""The knowledge bases of a GPTBots bot: lists and creates them. The service has no call for the rest."""
+"""Lists and creates the knowledge bases of a GPTBots bot.
+
+The service has no calls to change or delete them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
     "access_control_enabled": boolean(),
     GRAPH_PROMPT: any_text(),
 }
-"""Settings of a new base; the service never shows them again."""
+"""Settings of a new base; the service never returns them."""
 
 
 class GptbotsBases(Bases):
@@ -34,7 +37,7 @@ class GptbotsBases(Bases):
     retry_reach = "the whole bot, in all its knowledge bases, also other people's"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """The settings of a new base."""
+        """Return the settings of a new base, in the service's form."""
         if request.model is not None:
             raise Rejected("GPTBots chooses the model of a knowledge base; omit --model")
         fields = parse_settings(request.settings, SETTINGS, "a new knowledge base")
@@ -44,7 +47,7 @@ class GptbotsBases(Bases):
         return fields
 
     async def list_all(self) -> Sequence[BaseCard]:
-        """Every base of the bot."""
+        """Return every base of the bot."""
         return await list_bases(self._client)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -67,7 +70,7 @@ class GptbotsBases(Bases):
         return BaseCard(base_id, name, description, documents=0, settings=settings) if base_id else None
 
     async def retry_all(self) -> int | None:
-        """Return the service's own retry, which takes no ids."""
+        """Start the service's own retry, which can't be limited to some ids."""
         try:
             answer = await self._client.post("retry", "/v1/bot/data/retry/batch", json={})
         except Unsure as error:
@@ -79,5 +82,5 @@ class GptbotsBases(Bases):
 
 
 def account(target: GptbotsTarget) -> ManagedAccount:
-    """The bot of an open target's key."""
+    """Return the bot that an open target's key belongs to."""
     return ManagedAccount(GptbotsBases(target))

@@ -1,4 +1,4 @@
-"""Answers of a LightRAG server, which has one knowledge base and its own model."""
+"""Gets answers from a LightRAG server, which has one knowledge base and its own model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ITSELF = "server"
 
 @dataclass(frozen=True, slots=True)
 class LightragServer(Applications):
-    """The server as its only application."""
+    """The server, presented as its only application."""
 
     no_changes = "the server itself answers, with its own settings"
     base: str
@@ -31,7 +31,7 @@ class LightragServer(Applications):
 
 
 class LightragAnswers:
-    """Answers from all documents of the server."""
+    """Gets answers from all documents of the server."""
 
     model = ""
 
@@ -40,7 +40,10 @@ class LightragAnswers:
         self.applications = LightragServer(self._config.base_key("")[-1])
 
     async def answer(self, question: Question) -> AsyncIterator[str | Sources]:
-        """Yield the server's answer. Its model gets the turns, but its search uses only the question."""
+        """Yield the server's answer.
+
+        The server's model gets the previous turns, but its search uses only the question.
+        """
         if question.answerer.application != ITSELF:
             raise Rejected("the server answers with its own model; omit --model and --app")
         if question.document_ids:
@@ -59,7 +62,7 @@ class LightragAnswers:
             async with aclosing(self._answer_lines(body, question.streamed)) as lines:
                 async for line in lines:
                     hits = references(line) or hits
-                    # A server that reports its progress, as requested, also sends a last line.
+                    # kbsync requests progress reports. A server that sends them also sends a last line.
                     has_end = has_end or is_progress(line)
                     is_over = is_over or is_last(line)
                     if (text := answered(line)) is not None:
@@ -71,7 +74,7 @@ class LightragAnswers:
         yield Sources(tuple(hits), is_numbered=True)
 
     async def _answer_lines(self, body: Mapping[str, Any], streamed: bool) -> AsyncGenerator[Any, None]:
-        """Yield the lines of an answer, or the whole answer."""
+        """Yield the lines of a streamed answer, or the whole answer as one line."""
         if not streamed:
             yield (await self._client.post("ask", "/query", json=body)).body
             return
@@ -82,7 +85,7 @@ class LightragAnswers:
 
 
 def references(line: Any) -> tuple[Hit, ...]:
-    """Return the documents behind an answer, in the order of their numbers in the text."""
+    """Return the documents that an answer is based on, in the order of their numbers in the text."""
     listed = objects_in(object_of(line).get("references"))
     return tuple(
         Hit(text_of(one.get("file_path")), 1 / rank, tuple(_texts(one.get("content"), 1 / rank)))
@@ -96,19 +99,20 @@ def _texts(content: object, score: float) -> Iterator[Passage]:
 
 
 def is_progress(line: Any) -> bool:
-    """Return whether the line reports progress, before the text."""
+    """Return whether the line is a progress report, which comes before the text."""
     return "progress" in object_of(line)
 
 
 def is_last(line: Any) -> bool:
-    """Return whether the line has the time that the answer took, and is the last."""
+    """Return whether this is the last line, which has the duration of the answer."""
     return "response_time" in object_of(line)
 
 
 def answered(line: Any) -> str | None:
-    """Return the text in a line; None if there is none. Raises `Unavailable` for an error instead of text.
+    """Return the text in a line; None if it has none; "" if the search found nothing and the server replied
+    with a fixed sentence.
 
-    "" if the search found nothing and the server replied with a fixed sentence.
+    Raises `Unavailable` for an error instead of text.
     """
     body = object_of(line)
     if line is None or "error" in body:
@@ -119,5 +123,5 @@ def answered(line: Any) -> str | None:
 
 
 def account(target: LightragTarget) -> ManagedAccount:
-    """Return the server of an open target. Nobody can manage its one base."""
+    """Return the server of an open target. kbsync can't manage its only base."""
     return ManagedAccount(answers=LightragAnswers(target))

@@ -1,4 +1,4 @@
-"""The vector stores of an OpenAI project: lists, creates, changes and deletes them for a person."""
+"""Lists, creates, changes and deletes the vector stores of an OpenAI project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kbsync.targets.openai.shapes import mark_in
 from kbsync.targets.openai.target import OpenaiTarget
 
 DESCRIPTION = "description"
-"""The key of a store's metadata that holds its description."""
+"""The key in a store's metadata for its description."""
 
 
 class OpenaiBases(Bases):
@@ -28,21 +28,24 @@ class OpenaiBases(Bases):
     no_capacity = "the service doesn't say how much space the project has; see its dashboard"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Empty: a store has no further settings."""
+        """Return nothing, because a store has no settings besides name and description.
+
+        Raises `Rejected` for any.
+        """
         if request.model is not None or request.settings or request.callback is not None:
             raise Rejected("a vector store has only a name and a description", code="setting")
         return {}
 
     async def list_all(self) -> Sequence[BaseCard]:
-        """Every store of the project."""
+        """Return every store of the project."""
         return [card_of(row) async for row in rows(self._client, "list-bases", "/vector_stores")]
 
     async def get(self, base_id: str) -> BaseCard:
-        """One store of the project."""
+        """Return one store of the project."""
         return card_of(await self._read(base_id))
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Only the name and the description."""
+        """Send the create request, with only the name and the description."""
         answer = await self._client.post("create-base", "/vector_stores", json=_fields(request, {}))
         card = card_of(object_of(answer.body))
         return card if card.id else None
@@ -56,7 +59,7 @@ class OpenaiBases(Bases):
     async def delete(self, base_id: str) -> None:
         """Delete the files that kbsync uploaded to the store, which the service would keep, then the store.
 
-        The store goes last because only its list tells which files are ours, even when a person runs this
+        Deletes the store last, because only its list shows which files are ours, even if the user runs this
         again after an interruption.
         """
         path = f"/vector_stores/{base_id}"
@@ -72,7 +75,10 @@ class OpenaiBases(Bases):
 
 
 def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON of a request. It repeats the present metadata: OGX keeps the model of a store there."""
+    """Return the JSON body of a request.
+
+    It repeats the current metadata, because OGX keeps a store's model there.
+    """
     fields: dict[str, Any] = {} if request.name is None else {"name": request.name}
     if request.description is not None:
         fields["metadata"] = {**metadata, DESCRIPTION: request.description}
@@ -80,7 +86,7 @@ def _fields(request: BaseRequest, metadata: Mapping[str, Any]) -> dict[str, Any]
 
 
 def card_of(row: Mapping[str, Any]) -> BaseCard:
-    """A store, as its account shows it."""
+    """Return a store as a `BaseCard`."""
     counts = object_of(row.get("file_counts"))
     name, text = printable(text_of(row.get("name"))), text_of(object_of(row.get("metadata")).get(DESCRIPTION))
     size, total = count_of(row.get("usage_bytes")), count_of(counts.get("total"))
@@ -88,5 +94,5 @@ def card_of(row: Mapping[str, Any]) -> BaseCard:
 
 
 def account(target: OpenaiTarget) -> ManagedAccount:
-    """The project of an open target."""
+    """Return the project of an open target."""
     return ManagedAccount(OpenaiBases(target), answers=ModelAnswers(target, "/chat/completions"))

@@ -1,4 +1,4 @@
-"""The knowledge bases that the key's user at Open WebUI sees, and may create and delete."""
+"""Lists, creates, changes and deletes the knowledge bases of the key's user at Open WebUI."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class OpenWebuiBases(Bases):
         return {}
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, counted from 1; the server sets its size."""
+        """Return a page of the list, with page numbers from 1; the server decides its size."""
         answer = await self._client.ask(
             "list-bases", "GET", "/api/v1/knowledge/", params={"page": str(number)}
         )
         return require_shape("list-bases", page_of(answer.body, card_of))
 
     async def get(self, base_id: str) -> BaseCard:
-        """One base of the user."""
+        """Return one base of the user."""
         return await self.target.card(base_id)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Only the name and the description."""
+        """Send the create request, with only the name and the description."""
         body = {"name": request.name, "description": request.description or ""}
         answer = await self._client.post("create-base", "/api/v1/knowledge/create", json=body)
         return card_of(answer.body)
 
     async def update(self, base_id: str, request: BaseRequest) -> None:
-        """Change the name or the description. The server wants both, so this reads them first."""
+        """Change the name or the description. The server requires both, so this reads them first."""
         self.fields_of(request)
         card = await self.get(base_id)
         description = card.description if request.description is None else request.description
@@ -54,13 +54,13 @@ class OpenWebuiBases(Bases):
         await self._client.ask("update-base", "POST", f"/api/v1/knowledge/{base_id}/update", json=body)
 
     async def delete(self, base_id: str) -> None:
-        """Delete a base. Its files stay with their users."""
+        """Delete a base, but not its files, which belong to their users."""
         answer = await self._client.ask("delete-base", "DELETE", f"/api/v1/knowledge/{base_id}/delete")
         if answer.body is not True:
             raise Unavailable("delete-base: the server didn't delete it", code="not-deleted")
 
 
 def account(target: OpenWebuiTarget) -> ManagedAccount:
-    """The user of an open target's key."""
-    # Without ids of a chat and a session, the server keeps nothing and answers as OpenAI does.
+    """Return the account of the user that an open target's key belongs to."""
+    # Without a chat id and a session id, the server stores nothing and responds like OpenAI.
     return ManagedAccount(OpenWebuiBases(target), answers=ModelAnswers(target, "/api/chat/completions"))

@@ -1,4 +1,4 @@
-"""The datasets of a RAGFlow user, and the chat assistants that answer from them."""
+"""Manages the datasets of a RAGFlow user, and gets answers from the user's chat assistants."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SETTINGS: Mapping[str, OfferedSetting] = {
 LONGEST_NAME = 128
 
 CHAT_CALLS = "/api/v1/openai", "/api/v1/chats_openai"
-"""Versions before 0.25.1 have the second one."""
+"""The error codes of a missing dataset; versions before 0.25.1 return the second one."""
 
 
 class RagflowBases(Bases):
@@ -59,9 +59,9 @@ class RagflowBases(Bases):
     no_capacity = "RAGFlow doesn't limit what a user stores"
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings, the name and the description."""
+        """Return the settings of a dataset, with its name and description, in the service's form."""
         if request.model is not None:
-            raise Rejected("RAGFlow takes no --model; use --set embedding_model=NAME@FACTORY")
+            raise Rejected("RAGFlow doesn't accept --model; use --set embedding_model=NAME@FACTORY")
         if request.name is not None and len(request.name) > LONGEST_NAME:
             raise Rejected(f"RAGFlow allows a name of at most {LONGEST_NAME} characters", code="name")
         texts = {"name": request.name, "description": request.description}
@@ -69,18 +69,19 @@ class RagflowBases(Bases):
         return {key: value for key, value in texts.items() if value is not None} | fields
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, counted from 1; the server gives no total."""
+        """Return a page of the list, with page numbers from 1; the response has no total."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self._client.ask("bases", "GET", DATASETS, params=params)
         return ListPage(shapes.bases_of(answer.body), None)
 
     async def get(self, base_id: str) -> BaseCard:
-        """One dataset of the user."""
+        """Return one dataset of the user."""
         return await self.target.card(base_id)
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """Send the create request, once the name is known to be free: the server would rename a second `name`
-        to `name(1)`.
+        """Send the create request.
+
+        Callers check first that the name is free: the server would rename a second `name` to `name(1)`.
         """
         answer = await self._client.post("create-base", DATASETS, json=fields)
         return next(iter(shapes.bases_of(answer.body)), None)
@@ -109,14 +110,14 @@ class RagflowAssistants(Applications):
     client: Client
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, counted from 1."""
+        """Return a page of the list, with page numbers from 1."""
         params = {"page": str(number), "page_size": str(size)}
         answer = await self.client.ask("chats", "GET", "/api/v1/chats", params=params)
         return require_shape("chats", chats_of(answer.body))
 
 
 class RagflowAnswers:
-    """Answers of the user's chat assistants."""
+    """Gets answers from the user's chat assistants."""
 
     model = ""
 
@@ -129,7 +130,7 @@ class RagflowAnswers:
         question.
         """
         if not question.answerer.application:
-            raise Rejected("RAGFlow's chat assistants have models of their own; omit --model")
+            raise Rejected("RAGFlow's chat assistants have their own models; omit --model")
         prompt: list[dict[str, Any]] = [*messages(question.text, question.turns)]
         prompt[-1] |= {"doc_ids": list(question.document_ids)} if question.document_ids else {}
         # The server replaces this name by the assistant's model.
@@ -158,7 +159,7 @@ def chats_of(body: Any) -> ListPage[ApplicationInfo] | None:
 
 
 def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
-    """Return a chat assistant; up to 0.24, it contains its datasets, and its fields have other names."""
+    """Return a chat assistant. Up to 0.24, it contains its datasets, and its fields have different names."""
     if (chat_id := id_of(row.get("id"))) is None:
         return None
     model = text_of(row.get("llm_id") or object_of(row.get("llm")).get("model_name"))
@@ -171,7 +172,8 @@ def _chat(row: Mapping[str, Any]) -> ApplicationInfo | None:
 def texts_of(piece: Piece) -> Iterator[str]:
     """Yield the text of a piece, without the model's reasoning. Raises `Unavailable`.
 
-    The server sends an error as text, at any point of an answer that ends well (rag/llm/chat_model.py).
+    The server may send an error as text at any point of an answer that otherwise ends normally
+    (rag/llm/chat_model.py).
     """
     text, is_error, words = piece.text.rpartition("</think>")[2].partition("**ERROR**: ")
     if text:
@@ -181,7 +183,10 @@ def texts_of(piece: Piece) -> Iterator[str]:
 
 
 def sources_of(last: Piece) -> Sources:
-    """Return the passages behind an answer, by document. `[ID:0]` in the answer means the first passage."""
+    """Return the passages that an answer is based on, by document.
+
+    `[ID:0]` in the answer means the first passage.
+    """
     listed = last.message.get("reference")
     if not isinstance(listed, list):
         return Sources(None, usage=last.usage)
@@ -196,5 +201,5 @@ def sources_of(last: Piece) -> Sources:
 
 
 def account(target: RagflowTarget) -> ManagedAccount:
-    """The user of an open target's key."""
+    """Return the account of the user that an open target's key belongs to."""
     return ManagedAccount(RagflowBases(target), answers=RagflowAnswers(target))

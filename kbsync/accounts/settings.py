@@ -1,4 +1,4 @@
-"""Settings of knowledge bases and applications, which people give as text with `--set`."""
+"""Parses settings of knowledge bases and applications, which users pass as text with `--set`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True, slots=True)
 class OfferedSetting:
-    """A setting that a service has. `read` returns the value to send, or None for a text that isn't allowed.
+    """A setting that a service has.
 
-    `allowed` describes the texts that are.
+    `read` returns the value to send, or None for a text that isn't allowed. `allowed` describes the allowed
+    texts.
     """
 
     read: Callable[[str], object]
@@ -26,24 +27,24 @@ class OfferedSetting:
 
 
 def choice(*words: str) -> OfferedSetting:
-    """One of `words`."""
+    """Return a setting whose value is one of `words`."""
     return OfferedSetting(lambda text: text if text in words else None, ", ".join(words))
 
 
 def zero_or_one() -> OfferedSetting:
-    """Yes or no, sent as 0 or 1."""
+    """Return a boolean setting, sent as 0 or 1."""
     return OfferedSetting(
         lambda text: None if (known := _FLAGS.get(text)) is None else int(known), "0, 1, false, true"
     )
 
 
 def boolean() -> OfferedSetting:
-    """Yes or no, sent as false or true."""
+    """Return a boolean setting, sent as false or true."""
     return OfferedSetting(_FLAGS.get, "false, true")
 
 
 def whole(least: int, most: int) -> OfferedSetting:
-    """A whole number within a range."""
+    """Return a setting whose value is a whole number within a range."""
 
     def read(text: str) -> int | None:
         number = int(text) if _NUMBER.fullmatch(text) else None
@@ -53,23 +54,24 @@ def whole(least: int, most: int) -> OfferedSetting:
 
 
 def decimal(is_legal: Callable[[float], bool], allowed: str) -> OfferedSetting:
-    """A number, sent as text."""
+    """Return a setting whose value is a number, sent as text."""
     return OfferedSetting(
         lambda text: text if _DECIMAL.fullmatch(text) and is_legal(float(text)) else None, allowed
     )
 
 
 def any_text() -> OfferedSetting:
-    """Any text that isn't empty."""
+    """Return a setting whose value is any text that isn't empty."""
     return OfferedSetting(lambda text: text if text.strip() else None, "a text that is not empty")
 
 
 def parse_settings(
     given: Mapping[str, str], known: Mapping[str, OfferedSetting], what: str
 ) -> dict[str, object]:
-    """Return the value to send for each setting. Raises `Rejected`, which lists what is allowed.
+    """Return the value to send for each setting.
 
-    `what` has these settings, such as "a knowledge base".
+    Raises `Rejected`, which lists the allowed settings or values. `what`: the thing that has these settings,
+    such as "a knowledge base".
     """
     values: dict[str, object] = {}
     for key, text in given.items():
@@ -87,7 +89,7 @@ def _quote(text: str) -> str:
 
 
 def settings_as_text(fields: Mapping[str, object], known: Mapping[str, OfferedSetting]) -> dict[str, str]:
-    """Return the known settings among what a service returned, each as `--set` takes it."""
+    """Return the known settings in a service's response, in the form that `--set` accepts."""
     return {key: text for key in known if (text := _text(fields.get(key)))}
 
 

@@ -1,4 +1,4 @@
-"""The knowledge bases, the applications and the callback address of a Zhipu account.
+"""Manages the knowledge bases, the applications and the callback URL of a Zhipu account.
 
 Source: the vendor's manual of the knowledge API, 3.3, 3.4, 3.6 and 3.9, and its page on creating a knowledge
 base. The vendor's current pages no longer list the calls about callbacks.
@@ -60,20 +60,20 @@ MODELS = (
 )
 """The documented embedding models, for installations that don't list theirs."""
 
-# A name, because the ids of models differ between installations.
+# A model's name, because ids of models differ between installations.
 DEFAULT_MODEL = "embedding-3"
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 20, 100
 """Maximum length of an application's name and description, in characters."""
 
-# By the vendor's own default, an answer is from a single passage.
+# With the vendor's own default, an answer uses only a single passage.
 DEFAULT_RECALL = {
     "slice_config_type": "customized",
     "recall_method": "embedding",
     "rerank_status": 0,
     "slice_count": 8,
 }
-"""How an application finds passages, unless a person sets something else."""
+"""Default settings with which an application finds passages."""
 
 _COLORS = choice("blue", "red", "orange", "purple", "sky", "green", "yellow")
 
@@ -84,7 +84,7 @@ SHOWN_SETTINGS: Mapping[str, OfferedSetting] = {
 }
 BASE_SETTINGS: Mapping[str, OfferedSetting] = {
     **SHOWN_SETTINGS,
-    "embedding_model": choice(*(model.name for model in MODELS)),  # the service shows it as the model
+    "embedding_model": choice(*(model.name for model in MODELS)),  # the service returns it as the model
 }
 
 APPLICATION_SETTINGS: Mapping[str, OfferedSetting] = {
@@ -112,16 +112,16 @@ RECALL_SETTINGS: Mapping[str, OfferedSetting] = {
 """Settings in `knowledge_info`: how an application finds passages."""
 
 _LISTS_BY_BASE = frozenset({"rerank_index_type_list", "recall_index_type_list"})
-"""Lists in `knowledge_info` with a row for each knowledge base."""
+"""Keys of the lists in `knowledge_info` with a row for each knowledge base."""
 
 _PLACEHOLDERS = (("{{knowledge}}", "{{知识}}"), ("{{user}}", "{{用户}}"))
-_SHORTEST_SECRET = 4  # many words contain shorter ones
+_SHORTEST_SECRET = 4  # a word may contain a shorter one
 
 T = TypeVar("T", bound=Named)
 
 
 def _without_none(body: Mapping[str, object]) -> dict[str, object]:
-    """The fields that have a value."""
+    """Return the fields that have a value."""
     return {key: value for key, value in body.items() if value is not None}
 
 
@@ -134,8 +134,9 @@ async def _page(
 
 
 async def _create(client: Client, op: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the fields that were sent, with the new id. The manual documents an object, its examples a bare
-    id.
+    """Create something; return the sent fields with the new id.
+
+    The manual describes an object as the response, its examples have only an id.
     """
     content = data_of((await client.post(op, path, json=body)).body)
     return {**body, "id": content.get("id") if isinstance(content, dict) else content}
@@ -160,12 +161,15 @@ async def _remove(client: Client, op: str, path: str, read_op: str) -> None:
 
 
 class ZhipuBases(Bases):
-    """The knowledge bases of one account."""
+    """Manages the knowledge bases of one account."""
 
     target: ZhipuTarget
 
     def fields_of(self, request: BaseRequest) -> dict[str, Any]:
-        """Return the settings of a base. Raises `Rejected` also if one contradicts the model."""
+        """Return the settings of a base, in the service's form.
+
+        Also raises `Rejected` if one contradicts the model.
+        """
         fields = parse_settings(request.settings, BASE_SETTINGS, "a knowledge base")
         name = fields.get("embedding_model")
         if name is not None and request.model is None:
@@ -178,7 +182,7 @@ class ZhipuBases(Bases):
         return fields
 
     async def models(self) -> Sequence[EmbeddingModel]:
-        """Return the models that the service lists; the documented ones if it lists none."""
+        """Return the models that the service lists, or the documented ones if it lists none."""
         try:
             answer = await self._client.ask("models", "GET", "/embedding")
         except (NotFound, NotOffered):
@@ -191,7 +195,7 @@ class ZhipuBases(Bases):
         return models or MODELS
 
     async def page(self, number: int, size: int) -> ListPage[BaseCard]:
-        """Return a page of the list, counted from 1."""
+        """Return a page of the list, with page numbers from 1."""
         return await _page(self._client, "bases", "/knowledge", number, size, _card)
 
     async def get(self, base_id: str) -> BaseCard:
@@ -203,12 +207,12 @@ class ZhipuBases(Bases):
         content = object_of(data_of(answer.body))
         card = _card({**content, "id": base_id}) if content else None
         if card is None:
-            raise self.target.no_base(base_id, "the answer has no data")
+            raise self.target.no_base(base_id, "the response has no data")
         return card
 
     async def send_create(self, request: BaseRequest, fields: Mapping[str, Any]) -> BaseCard | None:
-        """With the default model, unless the request names one."""
-        # Only now, after the check for namesakes: a name in use costs a single request.
+        """Send the create request, with the default model unless the request names one."""
+        # Only now, after the check for namesakes, so that a name in use costs a single request.
         model = _choose_model(request.model, await self.models())
         fixed = {
             "name": request.name,
@@ -239,7 +243,7 @@ class ZhipuBases(Bases):
         await _remove(self._client, "delete-base", _base_path(base_id), "base")
 
     async def capacity(self) -> Capacity | None:
-        """The space of the account."""
+        """Return the space of the account."""
         return await self.target.capacity()
 
 
@@ -248,7 +252,7 @@ def _base_path(base_id: str) -> str:
 
 
 def _card(item: Mapping[str, Any]) -> BaseCard | None:
-    """Return a base as the service lists it; None without an id."""
+    """Return a base from a row of the service's list; None for a row without an id."""
     base_id = id_of(item.get("id"))
     if base_id is None:
         return None
@@ -273,8 +277,9 @@ def _find_model(models: Sequence[EmbeddingModel], text: str) -> EmbeddingModel |
 
 
 def _choose_model(text: str | None, models: Sequence[EmbeddingModel]) -> EmbeddingModel:
-    """Return the model with this id or name; for None the default one. Raises `Rejected`, which lists the
-    models.
+    """Return the model with this id or name, or the default model for None.
+
+    Raises `Rejected`, which lists the models, for an unknown one.
     """
     model = _find_model(models, text or DEFAULT_MODEL)
     if model is not None:
@@ -292,7 +297,10 @@ class ZhipuApplications(Applications):
         _, self._surroundings, self._client = target.access
 
     async def list_all(self) -> Sequence[ApplicationInfo]:
-        """Return every application. If the service has no such call, this asks again only after an hour."""
+        """Return every application.
+
+        If the service has no such call, sends the next request only after an hour.
+        """
         with self._client.missing.remembered("applications"):
             try:
                 return await super().list_all()
@@ -300,17 +308,17 @@ class ZhipuApplications(Applications):
                 raise NotOffered(error.reason, code=error.code) from error
 
     async def page(self, number: int, size: int) -> ListPage[ApplicationInfo]:
-        """Return a page of the list, counted from 1."""
+        """Return a page of the list, with page numbers from 1."""
         return await _page(self._client, "applications", "/application", number, size, _application)
 
     async def get(self, application_id: str) -> ApplicationInfo:
-        """One application of the account."""
+        """Return one application of the account."""
         application = _application({**await self._read(application_id), "id": application_id})
         assert application is not None
         return application
 
     async def create(self, request: ApplicationRequest) -> ApplicationInfo:
-        """Create an application. Raises as `create_once`."""
+        """Create an application. Raises the errors of `create_once`."""
         body = _application_body(request, {}) | {"desc": request.description or ""}
 
         async def create() -> ApplicationInfo | None:
@@ -320,9 +328,9 @@ class ZhipuApplications(Applications):
         return await create_once(request.name or "", "an application", self.list_all, create, command)
 
     async def update(self, application_id: str, request: ApplicationRequest) -> None:
-        """Send only the changes. The bases and the settings of their search always go together."""
+        """Send only the changes. Always sends the bases and their search settings together."""
         path, body = _application_path(application_id), _application_body(request, {})
-        if "knowledge_info" in body:  # the service replaces it as a whole
+        if "knowledge_info" in body:  # the service replaces `knowledge_info` as a whole
             body = _application_body(request, await self._read(application_id))
         await self._client.ask("edit-application", "PUT", path, json=body)
 
@@ -345,9 +353,10 @@ def _application_path(application_id: str) -> str:
 
 
 def _application_body(request: ApplicationRequest, present: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON of a request. Raises `Rejected` for what the vendor's manual forbids.
+    """Return the JSON body of a request.
 
-    `present`: the fields that the application has so far.
+    Raises `Rejected` for values that the vendor's manual forbids. `present`: the application's current
+    fields.
     """
     _check_application(request)
     fields = parse_settings(request.settings, {**APPLICATION_SETTINGS, **RECALL_SETTINGS}, "an application")
@@ -381,9 +390,9 @@ def _check_application(request: ApplicationRequest) -> None:
 
 
 def _recall(bases: Sequence[str] | None, present: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings for finding passages in `bases`: the present ones, without rows for other bases.
+    """Return the current search settings, with rows only for these `bases`.
 
-    None: the bases are unknown, and the settings stay as they are.
+    None: the bases are unknown, so the settings stay unchanged.
     """
     recall = {**DEFAULT_RECALL, **_without_none(_recall_in(present))}
     if bases is None:
@@ -411,8 +420,9 @@ def _application(item: Mapping[str, Any]) -> ApplicationInfo | None:
 
 
 def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the bases. The manual's examples have them in `knowledge_info` and leave the list
-    empty.
+    """Return the ids of an application's bases.
+
+    In the manual's examples they are in `knowledge_info`, and the list is empty.
     """
     lists = [item.get("knowledge_ids"), object_of(item.get("knowledge_info")).get("knowledge_ids")]
     ids = [id_of(one) for each in lists if isinstance(each, list) for one in each]
@@ -420,7 +430,7 @@ def _bases_in(item: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class ZhipuCallbacks:
-    """The callback address of the account."""
+    """Manages the callback URL of the account."""
 
     _PATH = "/callback"
 
@@ -428,7 +438,7 @@ class ZhipuCallbacks:
         _, _, self._client = target.access
 
     async def get(self) -> Callback | None:
-        """Return the address; None if the response has no data or no address, or says that none is set."""
+        """Return the callback URL; None if the response has none, or says that none is set."""
         answer = await _if_set(self._client.ask("callback", "GET", self._PATH))
         content = object_of(data_of(answer.body)) if answer is not None else {}
         url = text_of(content.get("url")).strip()
@@ -442,20 +452,20 @@ class ZhipuCallbacks:
         return Callback(url, names, flag_of(content.get("be_in_use")))
 
     async def set_url(self, url: str, headers: Mapping[str, str]) -> None:
-        """Set the address. No error repeats the headers' values."""
+        """Set the callback URL. No error contains the headers' values."""
         body = {"url": url, **({"callback_header": dict(headers)} if headers else {})}
         with _redacting(headers.values()):
             await _if_offered(self._client.ask("set-callback", "PUT", self._PATH, json=body))
 
     async def remove(self) -> None:
-        """Remove the address. If the service says that none is set, this checks."""
+        """Remove the callback URL. If the service says that none is set, checks that."""
         removed = await _if_set(self._client.ask("delete-callback", "DELETE", self._PATH))
         if removed is None and await self.get() is not None:
             raise Unsure("the vendor says that no address is set, but still has one", code="still-there")
 
 
 async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
-    """Return the answer; None if it says that no address is set."""
+    """Await a response; return None if it says that no callback URL is set."""
     try:
         return await _if_offered(request)
     except NotFound:
@@ -463,7 +473,7 @@ async def _if_set(request: Awaitable[HttpAnswer]) -> HttpAnswer | None:
 
 
 async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
-    """Return the answer. The path has no id, so HTTP 404 means that the service has no such call."""
+    """Await a response. The path has no id, so HTTP 404 means that the service has no such call."""
     try:
         return await request
     except NotFound as error:
@@ -474,12 +484,12 @@ async def _if_offered(request: Awaitable[HttpAnswer]) -> HttpAnswer:
 
 @contextlib.contextmanager
 def _redacting(secrets: Collection[str]) -> Iterator[None]:
-    """Remove `secrets` from errors raised within; the service may repeat them."""
+    """Remove `secrets` from errors raised inside the context, because the service may repeat them."""
     try:
         yield
     except TargetError as error:
         for secret in secrets:
-            # A message that was cut off may end with the beginning of a secret.
+            # A truncated message may end with the beginning of a secret.
             for length in range(len(secret), _SHORTEST_SECRET - 1, -1):
                 error.reason = error.reason.replace(secret[:length], "***")
         error.args = (error.reason,)
@@ -487,6 +497,6 @@ def _redacting(secrets: Collection[str]) -> Iterator[None]:
 
 
 def account(target: ZhipuTarget) -> ManagedAccount:
-    """The account of an open target."""
+    """Return the account of an open target."""
     answers = ZhipuAnswers(target, ZhipuApplications(target))
     return ManagedAccount(ZhipuBases(target), ZhipuCallbacks(target), answers)

@@ -1,6 +1,7 @@
-"""Answers from a Zhipu knowledge base: by an application of the account, or by a model of the platform.
+"""Gets answers from a Zhipu knowledge base: from an application of the account, or from a model of the
+platform that gets the passages of a search.
 
-The model gets the passages of a search. Source: the vendor's page on chat completions.
+Source: the vendor's page on chat completions.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kbsync.targets.zhipu.shapes import data_of, images_in, number_of, path_part
 from kbsync.targets.zhipu.target import ZhipuTarget
 
 CHAT_PATH = "/paas/v4/chat/completions"
-"""Directly after `base_url`; it isn't part of the knowledge API."""
+"""The path of the call, directly after `base_url`: it isn't part of the knowledge API."""
 
 _BOX = ("x0", "x1", "top", "bottom", "height", "width")
 _ENDS_BADLY = ("errorhandle", "error", "interrupted")
@@ -33,7 +34,7 @@ _ENVELOPED = frozenset({"msg", "extra_input", "usage"})
 
 
 class ZhipuAnswers:
-    """Answers from one knowledge base."""
+    """Gets answers from one knowledge base."""
 
     def __init__(self, target: ZhipuTarget, applications: Applications) -> None:
         config, _, self._client = target.access
@@ -53,7 +54,7 @@ class ZhipuAnswers:
     async def _by_application(
         self, question: Question, request_id: str
     ) -> AsyncGenerator[str | Sources, None]:
-        """If the service has no stream, this asks for the whole answer."""
+        """Yield an application's answer. If the service can't stream, requests the whole answer."""
         body: dict[str, Any] = {
             "prompt": messages(question.text, question.turns),
             "request_id": request_id,
@@ -67,7 +68,7 @@ class ZhipuAnswers:
         try:
             if question.streamed:
                 try:
-                    # Each event then has only the new text.
+                    # With this parameter, each event has only the new text.
                     pieces_only = body | {"incremental": True}
                     stream = self._client.stream("sse-invoke", f"{path}/sse-invoke", json=pieces_only)
                     with self._client.redacting():
@@ -82,7 +83,7 @@ class ZhipuAnswers:
                                     last = piece
                                     break
                 except NotOffered:
-                    pass  # ask for the whole answer below
+                    pass  # request the whole answer below
                 else:
                     if last is None:
                         raise broken_off()
@@ -90,13 +91,13 @@ class ZhipuAnswers:
                 last = _whole((await self._client.post("invoke", f"{path}/invoke", json=body)).body)
                 yield last.text
         except NotOffered as error:
-            # Applications that don't answer count as missing for an hour.
+            # Don't call applications for an hour after they turn out to be missing.
             self._client.missing.note("applications", error)
             raise
         yield await self._sources(last.request_id or request_id, last.usage)
 
     async def _sources(self, request_id: str, usage: Mapping[str, int] | None) -> Sources:
-        """Return the sources of an answer; an answer is useful without them, so an error is none."""
+        """Return the sources of an answer. Ignores errors, because an answer is useful without sources."""
         try:
             path = f"/v2/{path_part(request_id)}/slice_info"
             answer = await self._client.ask("slice-info", "GET", path)
@@ -109,7 +110,7 @@ class ZhipuAnswers:
 def _application_piece(event: Event) -> Piece:
     """Return the text of an event. Raises `Unavailable` for an event that reports a failure.
 
-    The usage is in a line of its own in the manual, and next to the text in newer streams.
+    The usage has its own line in the manual, and is next to the text in newer streams.
     """
     data = parse_json(event.data)
     text = event.data
@@ -124,7 +125,7 @@ def _application_piece(event: Event) -> Piece:
 
 
 def _whole(body: Any) -> Piece:
-    """Return an answer in one piece. The manual has the usage under `token`, its example next to the text."""
+    """Return an unstreamed answer. The manual has the usage under `token`, its example next to the text."""
     content = object_of(data_of(body))
     if not isinstance(content.get("content"), str):
         raise Unavailable("the answer has no text; ask again", code="no-content")
@@ -133,7 +134,9 @@ def _whole(body: Any) -> Piece:
 
 
 def sources_of(body: Any) -> tuple[Hit, ...] | None:
-    """Return the documents in `GET /v2/{request_id}/slice_info`, in order; None if it lists none."""
+    """Return the documents in the response to `GET /v2/{request_id}/slice_info`, in order; None if it lists
+    none.
+    """
     content = object_of(data_of(body))
     listed = content.get("document_slices")
     if not isinstance(listed, list):
@@ -143,12 +146,12 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
         remote_id = id_of(object_of(item.get("document")).get("id"))
         if remote_id is None:
             continue
-        # The manual's example and table differ: images of a slice, of a document, or of the whole answer.
+        # In the manual, example and table differ: images of a slice, of a document, or of the whole answer.
         images = {**images_in(content.get("images")), **images_in(item.get("images"))}
         passages = []
         for piece in objects_in(item.get("slice_info")):
             images |= images_in(piece.get("images"))
-            # The service gives pages of PDFs, lines and sheets of tables, and nothing for other files.
+            # The service returns pages of PDFs, lines and sheets of tables, and no position in other files.
             position = object_of(piece.get("position"))
             box = {side: number(position.get(side)) for side in _BOX}
             passages.append(
@@ -166,5 +169,5 @@ def sources_of(body: Any) -> tuple[Hit, ...] | None:
 
 
 def classify_chat(answer: HttpAnswer) -> TargetError | None:
-    """Return the error of an answer; a completion is none, though it has no envelope."""
+    """Classify the response to a chat request. A completion is a success, although it has no envelope."""
     return None if is_completion(answer) else classify_answer(answer)

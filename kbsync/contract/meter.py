@@ -1,4 +1,4 @@
-"""Counts the requests to a target, with a few additions for each request. Pure.
+"""Counts the requests to a target, without I/O; each request costs a few additions.
 
 `server/metrics` exports the counts as `kbsync_requests_total{target,op,outcome}`, `kbsync_request_seconds`
 (histogram) and `kbsync_uploaded_bytes_total`.
@@ -17,7 +17,7 @@ BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 
 
 class Outcome(enum.StrEnum):
-    """How a request ended; equal to its label."""
+    """How a request ended; the value is the label in the metrics."""
 
     OK = "ok"
     UNAVAILABLE = "unavailable"
@@ -27,7 +27,9 @@ class Outcome(enum.StrEnum):
 
 
 class Histogram:
-    """Durations, in buckets with inclusive upper `bounds` in seconds; the last bucket has no bound."""
+    """A histogram of durations, in buckets with inclusive upper `bounds` in seconds; the last bucket has no
+    bound.
+    """
 
     def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
         self.bounds = tuple(bounds)
@@ -41,7 +43,9 @@ class Histogram:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """The number of durations up to `bounds[i]`, and last the number of all (cumulative)."""
+        """The cumulative counts: for each bound the number of durations up to it, and last the number of
+        all.
+        """
         return tuple(accumulate(self._counts))
 
     def add(self, other: Histogram) -> None:

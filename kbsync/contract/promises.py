@@ -1,5 +1,6 @@
-"""The promises by number (docs/promises.md describes them), and how to report one that a target can't
-keep."""
+"""Lists the promises by number (docs/promises.md describes them), and reports those that a target can't
+keep.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ PROMISES: Mapping[int, str] = {
 
 
 def describe_unkept(unkept: Mapping[int, str]) -> Iterator[tuple[str, str]]:
-    """Yield `promise 2` and a sentence for each promise that isn't kept: its title, and what happens
-    instead."""
+    """Yield a label such as `promise 2` and a sentence for each promise that a target can't keep: its title,
+    and what happens instead.
+    """
     for number, instead in sorted(unkept.items()):
         yield f"promise {number}", f"not kept here ({PROMISES[number].lower()}): {instead}"

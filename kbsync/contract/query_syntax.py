@@ -1,7 +1,8 @@
-"""The syntax of a question: `"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`.
+"""Parses the syntax of a question:
 
-Whatever isn't one of these is text: an unpaired quote, a hyphen or an apostrophe within a word, a number
-with a minus, a key without a value. Pure; takes time linear in the length of the question.
+`"a phrase"`, `-word`, `-"a phrase"`, `path:GLOB` and `type:EXT`. Everything else is text: an unpaired quote,
+a hyphen or an apostrophe within a word, a number with a minus, a key without a value. Takes time linear in
+the length of the question.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from kbsync.contract.searching import Query
 from kbsync.errors import UsageError
 
 MOST_OPERATORS, LONGEST_OPERATOR = 16, 500
-"""A text with more of them, or with a longer one, was pasted: it is all text."""
+"""A text with more operators, or with a longer one, was probably pasted: it has no operators."""
 
 # A quote behind a letter or digit doesn't open a phrase (5" pipe), but one in a script without spaces does.
 _OPERATOR = re.compile(
@@ -28,10 +29,10 @@ _WORD = re.compile(r"[^\W_]")
 
 
 def parse_query(query: Query) -> Query:
-    """Return `query` with the operators of its text in its fields, and the rest, with the words of its
-    phrases, as its text.
+    """Return `query` with the operators moved from its text into its fields.
 
-    Raises `UsageError` if the operators leave no word to search for.
+    The words of phrases also stay in its text. Raises `UsageError` if the operators leave no word to search
+    for.
     """
     operators = [match for match in _OPERATOR.finditer(query.text) if _WORD.search(match[0])]
     longest = max((len(match[0]) for match in operators), default=0)
@@ -54,7 +55,7 @@ def parse_query(query: Query) -> Query:
         end = match.end()
     text = " ".join(f"{text}{query.text[end:]}".split())
     if not _WORD.search(text):
-        raise UsageError("the query only says what to leave out or where to look; add a word to search for")
+        raise UsageError("the query has only filters; add a word to search for")
     return replace(
         query,
         text=text,

@@ -1,4 +1,4 @@
-"""Searching a target: queries, hits and extracted text."""
+"""Defines queries, hits and extracted texts for searching a target."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from kbsync.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search. `paths` are gitignore patterns that all match, `types` are extensions without dot, one of
-    which matches, `after` is in epoch seconds.
+    """A search.
 
-    `phrases`: a document has all of these, word for word. `excluded`: words and phrases that it lacks.
+    A document must match all gitignore patterns in `paths`, have one of the extensions in `types` (without
+    dot), contain all `phrases` word for word, and contain no word or phrase in `excluded`. `after` is in
+    epoch seconds.
     """
 
     text: str
@@ -29,7 +30,7 @@ class Query:
     excluded: tuple[str, ...] = ()
     # Remote ids that `paths`, `types` and `after` select, for a target without paths; empty: unknown.
     among: tuple[str, ...] = ()
-    # Have a ranking model order the hits, which costs money; see `Target.reranks`.
+    # Let a ranking model order the hits, which costs money; see `Target.reranks`.
     rerank: bool = False
     # The user is still typing: the last word may be incomplete. A target may ignore this.
     unfinished: bool = False
@@ -38,7 +39,7 @@ class Query:
 
     @property
     def selects(self) -> bool:
-        """Whether the query selects some documents only."""
+        """Whether the query selects only some documents."""
         return bool(self.paths or self.types) or self.after is not None
 
 
@@ -73,13 +74,13 @@ class Image:
     """A picture that appears in a passage as `placeholder`."""
 
     placeholder: str
-    # Signed: anybody with this URL can see the picture, so it is never stored.
+    # Signed: anybody with this URL can see the picture, so kbsync never stores it.
     url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A piece of a document that matched.
+    """A matching piece of a document.
 
     `page` and `line` count from 1; `sheet` names the sheet of the line. `box`: x0, x1, top and bottom on the
     page, its height and width, in the service's unit; None: unknown.
@@ -99,8 +100,8 @@ class Passage:
 class Origin:
     """The owner of a document, in a base that several hosts share; `mirror` and `folder` as in its config.
 
-    `as_of`: when that host last changed something or began a pass, in epoch seconds. `base`: the base's id,
-    to recognise a document that two searches return.
+    `as_of`: the last time that host changed something or began a pass, in epoch seconds. `base`: the base's
+    id, to recognise a document that two searches return.
     """
 
     base: str
@@ -136,8 +137,8 @@ class Hit:
 class UnknownWords:
     """The words of a question that no document has.
 
-    `instead`: for each a similar word that was searched for as well, or "". `are_all`: no document has any
-    of its words, so the hits are only near in meaning, or have words of its `translation`.
+    `instead`: for each of them, a similar word that the search also tried, or "". `are_all`: no document has
+    any word of the question, so the hits only have a similar meaning, or words of its `translation`.
     """
 
     instead: Mapping[str, str]
@@ -147,7 +148,7 @@ class UnknownWords:
 
 @runtime_checkable
 class KnowsWords(Protocol):
-    """Can tell which words of a question no document has."""
+    """The ability to find out which words of a question no document has."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
         """Return the words of the query that no document has, ignoring its filters. Raises `TargetError`."""
@@ -163,7 +164,7 @@ class Explanation:
 
 @runtime_checkable
 class Explains(Protocol):
-    """Can return the text that it extracted from a document."""
+    """The ability to return the text that the target extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
-        """Raise `Rejected` for an unknown id."""
+        """Return the extracted text of a document. Raises `Rejected` for an unknown id."""

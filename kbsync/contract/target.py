@@ -1,4 +1,4 @@
-"""What the engine needs from a target: storing documents."""
+"""Defines what the engine needs from a target to store documents there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from kbsync.errors import TargetError
 
 
 class Body(Protocol):
-    """The bytes of one document. `open` returns the bytes that were hashed, from the start each time (promise
-    8)."""
+    """The bytes of one document. Each call of `open` returns the hashed bytes from the start (promise 8)."""
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
+        """The length in bytes."""
 
     def open(self) -> BinaryIO:
         """Return a new binary stream at position 0; the caller closes it."""
@@ -33,8 +32,8 @@ class Outgoing:
     """A document to put. `upload_id` is stable across retries and unique within a state file.
 
     `replaces`: the remote id of the version that it replaces, for targets that update in place or accept a
-    text only once. `is_retry`: the target refused it before; a target that sends several documents in a
-    request sends this one alone, so that no other document can be the cause.
+    text only once. `is_retry`: the target refused the document before. A target that sends several documents
+    in a request sends this one alone, so that no other document can be the cause.
     """
 
     upload_id: int
@@ -52,18 +51,19 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The target has the document. `ready`: it is already searchable. `replaced`: `replaces` no longer
+    """The outcome of a stored document. `ready`: it is already searchable. `replaced`: `replaces` no longer
     exists.
 
-    `name`: the name that the target gave it, if it differs from the sent one. `created`: as in `Listed`.
+    `name`: the name that the target gave the document, if it differs from the sent one. `created`: as in
+    `Listed`.
     """
 
     remote_id: str
     ready: bool = False
     replaced: bool = False
     name: str = ""
-    # Vendors don't document this time: only if it agrees with the time of the response may `Listed.created`
-    # disprove anything in this account.
+    # Vendors don't document this time. Only if it agrees with the time of the response, kbsync uses
+    # `Listed.created` in this account to rule out documents.
     created: float | None = field(default=None, compare=False)
 
 
@@ -81,11 +81,11 @@ class DocState(enum.Enum):
 class DocStatus:
     """A document's state, with the target's own message about a failure.
 
-    `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: a person
-    hid the document there, so kbsync neither indexes nor sends it again before `retry` requests it. `twin`:
-    the remote id of the document that has the same text, if this one failed because the target accepts each
-    text only once. `pause`: seconds during which an indexing document will make no progress, as `reason`
-    says; if that is long, a pass ends without it.
+    `halt`: the contract's reason (`quota`) if the account is to blame, not the document. `is_final`: somebody
+    hid the document at the target, so kbsync doesn't index or send it again before the user runs `retry`.
+    `twin`: the remote id of the document that has the same text, if this one failed because the target
+    accepts each text only once. `pause`: seconds in which a document being indexed will make no progress, for
+    the `reason`; if that is long, a pass doesn't wait for it.
     """
 
     state: DocState
@@ -99,10 +99,10 @@ class DocStatus:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One row of a target's list. None: the target doesn't say. `created`: epoch seconds.
+    """One row of a target's list. None: the target doesn't return it. `created`: epoch seconds.
 
     Only targets that keep our marker return `path`, `digest`, `upload_id` and `recipe`. `addresses`: possible
-    URLs of the page that the document was made from.
+    URLs of the web page that the document was made from.
     """
 
     remote_id: str
@@ -122,9 +122,9 @@ class Base:
     """The knowledge base itself: a new `id` means a different base with none of the old documents.
 
     `address`: its location, as a URL without user and password: the canonical base URL of a service, the
-    database, or the file of a built-in base. `writer`: identifies the process that has it open now, once that
-    has written there. `last_writer`: identifies the previous writer; if it isn't the one in this state, the
-    documents may differ from the state. `writer` is '' if a base doesn't track it.
+    database, or the file of a built-in base. `writer`: identifies the process that has the base open, once it
+    has written there; '' if the base doesn't track it. `last_writer`: identifies the previous writer; if it
+    isn't the one in our state, the documents may differ from the state.
     """
 
     id: str
@@ -136,9 +136,10 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class BaseCard:
-    """A knowledge base as its account shows it. `size` in bytes; None: the target does not say.
+    """A knowledge base in a list of the account.
 
-    `settings`: those of the service that it shows, in the form in which `kbsync kb` takes them.
+    `size` is in bytes; None: the target doesn't return it. `settings`: the service's settings that it
+    returns, in the form that `kbsync kb` accepts.
     """
 
     id: str
@@ -153,7 +154,7 @@ class BaseCard:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """Bytes of the whole account, and words where the service counts them; None: it does not."""
+    """The account's space: bytes, and words if the service counts them; None: it doesn't."""
 
     used: int
     total: int
@@ -163,13 +164,13 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Limits(Waiting, Formats):
-    """A target's limits, how long to wait for its work, and what else the engine must know about it.
+    """A target's limits, how long to wait for its work, and other properties that the engine must know.
 
     The number after a description is that of the promise it serves (docs/promises.md).
     """
 
     batch: int = 1
-    """Maximum number of documents in one `put`. Each has its own outcome (9)."""
+    """Maximum number of documents in one `put`, which returns an outcome for each (9)."""
 
     batch_bytes: int | None = None
     """Maximum total size of the documents in one request; a larger one goes alone. None: no limit."""
@@ -178,60 +179,64 @@ class Limits(Waiting, Formats):
     """Maximum number of requests in flight."""
 
     ahead: int = 0
-    """Number of documents to prepare beyond `concurrency`, for a target that holds back requests itself."""
+    """Number of documents to prepare beyond `concurrency`, for a target that delays requests itself."""
 
     unhurried: float = 0.0
-    """Minimum number of seconds between two requests that nobody waits for."""
+    """Minimum number of seconds between two requests for work that can wait."""
 
     marks: bool = False
-    """Whether the list returns the path, digest and upload id that were sent, which prove a document ours
-    (6)."""
+    """Whether the list returns the path, digest and upload id that kbsync sent, which prove that a document
+    is ours (6).
+    """
 
     links: frozenset[str] = frozenset()
-    """Those of `extensions` whose files contain a URL that the service fetches. Without `marks` the list has
-    such a document under another name, so kbsync looks for a lost response by the URL (3)."""
+    """Extensions of link files, which contain a URL that the service fetches; a subset of `extensions`.
+
+    Without `marks` the list has such a document under a different name, so after a lost response kbsync looks
+    for the document by its URL (3).
+    """
 
     ids_return: bool = False
-    """Whether ids derive from names: a new document may get the id of a deleted one (3)."""
+    """Whether ids are derived from names, so that a new document may get the id of a deleted one (3)."""
 
     paid: bool = False
     """Whether indexing costs money, so that kbsync asks before a changed recipe indexes many documents again
     (7)."""
 
     embedded: bool = False
-    """Whether kbsync made the base, with an id that stays the same wherever the base is moved: another id in
-    the same place means that the old base is lost.
+    """Whether kbsync made the base, with an id that stays the same wherever the base is moved: a different id
+    in the same place means that the old base is lost.
 
-    Only this mirror changes it. It rejects a document for its content, so many rejections in a row say
-    nothing about the target (9).
+    Only this mirror changes such a base. It rejects documents only for their content, so many rejections in a
+    row don't mean that the target is faulty (9).
     """
 
 
 PutOutcome = Accepted | TargetError
 DeleteOutcome = TargetError | None
-"""None: the document no longer exists (deleting an unknown document succeeds)."""
+"""The outcome of a deletion. None: the document no longer exists (deleting an unknown document succeeds)."""
 
 
 class Target(ABC):
-    """A knowledge base that can store documents. Calls raise `TargetError` if the whole call failed.
+    """A knowledge base that can store documents. A call raises `TargetError` if it failed as a whole.
 
     Every target implements the abstract members. The others have a default for targets without that feature.
     Optional abilities are Protocols, below.
     """
 
     updates_in_place: bool = False
-    """`put` with `replaces` updates the document in place."""
+    """Whether `put` with `replaces` updates the document in place."""
 
     takes_texts_once: bool = False
-    """Stores each text once: for equal bytes, `put` deletes `replaces` first.
+    """Whether the target stores each text only once: for equal bytes, `put` deletes `replaces` first.
 
-    So if a document has the bytes of another, that other document no longer exists.
+    So if a document has the bytes of another one, the other one no longer exists.
     """
 
     @property
     @abstractmethod
     def limits(self) -> Limits:
-        """What it accepts."""
+        """The limits and properties of the target."""
 
     @property
     def note(self) -> str:
@@ -240,7 +245,10 @@ class Target(ABC):
 
     @abstractmethod
     def recipe(self, path: str, settings: Mapping[str, Any]) -> str:
-        """Return a short hash of everything except the bytes that determines how `path` is indexed. Pure."""
+        """Return a short hash of everything, except the bytes, that determines how `path` is indexed.
+
+        Does no I/O.
+        """
 
     @abstractmethod
     async def base(self) -> Base:
@@ -248,8 +256,10 @@ class Target(ABC):
 
     @abstractmethod
     async def put(self, documents: Sequence[Outgoing]) -> Sequence[PutOutcome]:
-        """Store each document; return outcomes in the same order. An old version serves until the new one
-        does."""
+        """Store each document; return outcomes in the same order.
+
+        An old version stays searchable until the new one is.
+        """
 
     @abstractmethod
     async def status(self, ids: Sequence[str]) -> Mapping[str, DocStatus]:
@@ -257,7 +267,7 @@ class Target(ABC):
 
     @abstractmethod
     async def delete(self, ids: Sequence[str]) -> Mapping[str, DeleteOutcome]:
-        """Delete each remote id; repeatable."""
+        """Delete each remote id. Deleting one again succeeds."""
 
     @abstractmethod
     def list(self) -> AsyncIterator[Listed]:
@@ -271,8 +281,10 @@ class Target(ABC):
     async def aclose(self) -> None:
         """Close connections, processes and files."""
 
-    async def leave(self) -> None:  # noqa: B027 (most keep nothing)
-        """The mirror has ended and its documents are deleted: delete what else the base keeps about it."""
+    async def leave(self) -> None:  # noqa: B027 (most targets store nothing else)
+        """Delete everything else that the base stores about a mirror that has ended, after its documents are
+        deleted.
+        """
 
     @property
     def scale(self) -> str | int:
@@ -284,29 +296,31 @@ class Target(ABC):
         """A value that is equal for two targets only if their searches return the same, so that one search is
         enough.
 
-        If a search returns documents of other mirrors, hits have an `Origin`.
+        If searches return documents of other mirrors, hits have an `Origin`.
         """
         return id(self)
 
     @property
     def owner(self) -> str | None:
-        """Identifies the mirror's own documents in an `Origin`; None if unknown."""
+        """The value of `Origin` that identifies this mirror's own documents; None if unknown."""
         return None
 
     @property
     def reranks(self) -> bool:
-        """Whether it has a ranking model, so that `Query.rerank` works."""
+        """Whether the target has a ranking model, so that `Query.rerank` works."""
         return False
 
     def describe(self, recipe: str) -> str:
-        """Describe the settings behind a recipe, by their config keys; "" for a recipe of another target."""
+        """Describe the settings that a recipe encodes, by their config keys; return "" for a recipe of
+        another target.
+        """
         return ""
 
     def unhurried(self, pace: Callable[[], Awaitable[None]]) -> Self:
-        """Return the same target, in which every request, including retries, waits for `pace` first.
+        """Return a copy of the target for work that can wait, such as an audit.
 
-        For work that can wait, such as an audit. It shares everything with this target, so don't close it
-        separately.
+        Every request of the copy, including retries, waits for `pace` first. It shares everything with this
+        target, so don't close it separately.
         """
         return self
 
@@ -320,78 +334,83 @@ class Target(ABC):
 
     @property
     def meter(self) -> Meter | None:
-        """The counts of its requests since it was opened; None if it sends none."""
+        """Counts the target's requests since it was opened; None if it sends none."""
         return None
 
     @property
     def clock_apart(self) -> float | None:
-        """Seconds by which the service's clock is ahead of ours, by its last response; None: unknown."""
+        """Seconds by which the service's clock was ahead of ours at its last response; None: unknown."""
         return None
 
     @property
     def bytes_left(self) -> int | None:
-        """Space left in the account, by the service's last report minus what was sent since; None: unknown.
-        Sends no request."""
+        """Return the bytes left in the account: the service's last report minus the bytes sent since; None:
+        unknown. Sends no request.
+        """
         return None
 
     async def capacity(self) -> Capacity | None:
-        """Return the account's space, by a request to the service; None if the service doesn't say."""
+        """Request the account's space from the service; None if the service doesn't report it."""
         return None
 
 
 @runtime_checkable
 class Finds(Protocol):
-    """Can look up documents by name without listing all of them."""
+    """The ability to look up documents by name without listing all of them."""
 
     async def find(self, name: str) -> Sequence[Listed]:
-        """Return some of the documents that may have this name, as in `list`.
+        """Return rows, as in `list`, of documents that may have this name.
 
-        Each returned document exists, but a missing one may exist too: only `list` proves absence.
+        The result may be incomplete: only `list` proves that a document doesn't exist.
         """
 
 
 @runtime_checkable
 class Renames(Protocol):
-    """Can change a document's path without indexing it again; repeatable."""
+    """The ability to change a document's path without indexing it again. Doing it twice is harmless."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
-        """Change the path to `path`."""
+        """Change a document's path to `path`."""
 
 
 @runtime_checkable
 class Reembeds(Protocol):
-    """Can index a failed document again."""
+    """The ability to index a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
-        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the target has
-        no such call.
+        """Request that the target indexes a document again.
+
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the target has no such call.
         """
 
 
 @runtime_checkable
 class Reslices(Protocol):
-    """Can split a failed document again with other settings, without new bytes.
+    """The ability to split a failed document again with different settings, without new bytes.
 
-    It doesn't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
+    It can't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
     """
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the target has
-        no such call.
+        """Request that the target splits a document again.
+
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the target has no such call.
         """
 
 
 @runtime_checkable
 class Reads(Protocol):
-    """Can return a document's bytes, which prove what it is."""
+    """The ability to return a document's bytes, which prove what it is."""
 
     async def digest(self, remote_id: str) -> str | None:
-        """Return the SHA-256 (lower-case hex) of a document's own bytes; None if they are unavailable."""
+        """Return the SHA-256 (lower-case hex) of a document's original bytes; None if they are
+        unavailable.
+        """
 
 
 @runtime_checkable
 class Confirms(Protocol):
-    """Can find out by a search whether a document is searchable, if its status never says."""
+    """The ability to find out by a search whether a document is searchable, if its status never says so."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """Return whether a search limited to this document returns something; `name` gives the words to
@@ -414,24 +433,24 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a target receives besides its settings: its mirror, and the folders it may write to."""
+    """What a target receives in addition to its settings: its mirror, and the folders it may write to."""
 
     mirror: str
     state_dir: Path
     spool_dir: Path
-    # Whether a read-only command opened it.
+    # Whether a read-only command opened the target.
     read_only: bool = False
     # Prepended to every path of the mirror.
     prefix: str = ""
     # The mirror's folder, as in its config.
     folder: Path = Path()
-    # The URL that the service calls: a secret; "" without a listener.
+    # The callback URL of the mirror, which is secret; "" without a listener.
     callback_url: str = field(default="", repr=False)
-    # None: this process prepares documents itself.
+    # None: this process reads, splits and embeds documents itself.
     cluster: Cluster | None = None
-    # Builds a command that can be pasted.
+    # Builds a command line for users to paste.
     cure: Callable[[str], str] = lambda command: f"kbsync {command}"
 
     def pasted(self, words: str) -> str:
-        """Return a command line about this mirror, to paste, for use in a sentence."""
+        """Return a command line for this mirror that users can paste, for use in a sentence."""
         return self.cure(f"{words} --mirror {self.mirror}" if self.mirror else words)

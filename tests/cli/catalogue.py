@@ -107,7 +107,7 @@ MIRRORS = (
         "rejecting",
         "target-rejects",
         "5 documents in a row were refused for one reason: ",
-        "does not take this format",
+        "accept this format",
         cure="kbsync retry --mirror rejecting",
     ),
     halt(

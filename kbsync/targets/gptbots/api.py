@@ -143,7 +143,7 @@ _AGES: Sequence[Callable[[str], int]] = (
     lambda remote_id: _digits(remote_id[:8]),
     lambda remote_id: _digits(remote_id[-6:]),
 )
-"""Fields whose order may show which of two documents is older."""
+"""Values, such as parts of the id, whose order may show which of two documents is older."""
 
 _Order = Callable[[str], int]
 

@@ -148,7 +148,7 @@ def refusal_of(document: Outgoing, limits: Limits, max_bytes: int | None = None)
     most = limits.max_bytes_by_extension.get(extension, limits.max_bytes)
     if extension not in limits.extensions:
         known = " ".join(sorted(limits.extensions))
-        return Rejected(f"the service does not take this format; it takes {known}", code="format")
+        return Rejected(f"the service does not accept this format; it accepts {known}", code="format")
     if most is not None and document.size > most:
         reason = f"{document.size:,} bytes are over the limit of {most:,}"
         return Rejected(f"{reason}; see max_bytes" if most == max_bytes else reason, code="too-large")

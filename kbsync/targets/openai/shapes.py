@@ -119,7 +119,7 @@ MOST_ATTRIBUTES, LONGEST_VALUE = 16, 512
 """Maximum number of attributes, and maximum length of a value (the vendor's reference, `attributes`)."""
 
 PATH_KEYS = ("path", *(f"path_{number}" for number in range(2, MOST_ATTRIBUTES - 1)))
-"""Maximum number of attributes for pieces of the path; kbsync needs two more attributes."""
+"""Names of the attributes with the path or its pieces; kbsync needs two more attributes."""
 
 _MARK = re.compile(r"(?P<digest>[0-9a-f]{64}) (?P<upload>[0-9]{1,18}) (?P<recipe>[a-z0-9]{1,40})")
 _ODD = re.compile(r"[%\x00-\x1f\x7f\ud800-\udfff]|^\s|\s$")
@@ -263,7 +263,7 @@ RULES: tuple[ErrorRule, ...] = (
     ErrorRule(Halted, code=_FULL_CODES, halt="quota", hint=_ROOM_HINT),
     # An error in the body counts even under HTTP 200 (promise 10).
     ErrorRule(Unavailable, status=SUCCESS, reported=True),
-    # OGX: only `ask` sends a model, so the model is wrong.
+    # OGX: the request for an answer names a model that the server lacks.
     ErrorRule(Rejected, call={CHAT}, status={400, 404}, words=_LACKS_MODEL, as_code="model"),
     # OGX: its embedding model is unavailable, which is no document's fault.
     ErrorRule(Unavailable, status={400, 404}, words=_LACKS_MODEL, as_code="model"),

@@ -98,7 +98,7 @@ class OpenaiTarget(ServiceTarget[DocumentRow]):
             raise self.no_base(self._config.vector_store_id, why)
         base_id = require_shape("base", id_of(store.get("id")))
         metadata = object_of(store.get("metadata"))
-        is_ogx = "provider_vector_store_id" in metadata  # OGX returns the store's provider
+        is_ogx = "provider_vector_store_id" in metadata  # only OGX has this key
         if is_ogx and self._vector_model is None:
             self.takes = replace(self.takes, extensions=await self._readable_extensions())
         self._vector_model = (text_of(metadata.get("embedding_model")) or "unknown") if is_ogx else ""

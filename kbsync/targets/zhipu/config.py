@@ -234,7 +234,7 @@ class ZhipuTargetConfig(RemoteTargetConfig):
             allowed = (
                 f"allowed for it: {_listed(legal)}" if legal else "this target does not accept such files"
             )
-            yield "knowledge_type", f"{number} does not take {extension} files; {allowed}"
+            yield "knowledge_type", f"{number} does not accept {extension} files; {allowed}"
 
 
 def _extension(match: str) -> str:

@@ -264,8 +264,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         await self._client.ask("delete", "DELETE", f"/document/{path_part(remote_id)}")
 
     async def reembed(self, remote_id: str) -> None:
-        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the call
-        doesn't exist.
+        """Request that the vendor indexes a document again.
+
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call doesn't exist.
         """
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
@@ -275,8 +276,9 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
         )
 
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
-        """Ask for it; accepted doesn't mean finished, so poll `status`. Raises `NotOffered` if the call
-        doesn't exist.
+        """Request that the vendor splits a document again.
+
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call doesn't exist.
         """
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)

@@ -238,7 +238,7 @@ async def test_what_may_fit_when_uploads_under_way_have_ended_waits_and_nobody_i
     waiting = await account.trouble(80)
     assert isinstance(waiting, Unavailable)
     assert waiting.untried
-    assert waiting.reason.endswith("it waits for the uploads under way")
+    assert waiting.reason.endswith("it waits for the uploads in progress")
     assert isinstance(await account.trouble(101), Halted)
     account.allowance.ended(60, stored=False)
     assert await account.trouble(80) is None
