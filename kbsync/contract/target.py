@@ -380,7 +380,8 @@ class Reembeds(Protocol):
     async def reembed(self, remote_id: str) -> None:
         """Request that the target indexes a document again.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the target has no such call.
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
+        call.
         """
 
 
@@ -394,7 +395,8 @@ class Reslices(Protocol):
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Request that the target splits a document again.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the target has no such call.
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` without such a
+        call.
         """
 
 

@@ -68,7 +68,7 @@ LONGEST_PASSAGE = 2000
 LARGEST_BODY = 64 * 1024
 BODY_SECONDS = 2.0
 ORDER_SECONDS = 10.0
-"""Maximum number of seconds until a message is in the inbox, on disk."""
+"""Maximum number of seconds to write a message to the inbox, on disk."""
 
 SEARCH_SECONDS = 20.0
 SEARCHES_AT_ONCE = 2
@@ -88,11 +88,11 @@ TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-"""All static files; no other name is served."""
+"""All static files; the listener serves no other file."""
 
 
 MakeAssistants = Callable[[OpenMirrors, Ask], ASGIApp]
-"""Makes the application for assistants. Raises `UsageError` if a package is missing."""
+"""Creates the application for assistants. Raises `UsageError` if a package is missing."""
 
 
 class AssistantRoute:
@@ -129,10 +129,10 @@ class RunningMirrors:
 
     @asynccontextmanager
     async def target(self, mirror: MirrorConfig) -> AsyncIterator[Target]:
-        """Return the mirror's open target, or open one for this response. Raises `KbsyncError`."""
+        """Yield the mirror's open target, or one opened for this response. Raises `KbsyncError`."""
         run = self._runs.get(mirror.name)
         if run is not None and run.bound is not None:
-            # Use the mirror's target: a search then loads no model and takes no lock.
+            # Use the mirror's own target, so that a search loads no model and takes no lock.
             yield run.bound.target
         elif run is not None and run.halt is not None and run.halt.reason == FOLDER_MISSING:
             # Only the folder is missing; the knowledge base is still searchable.
@@ -143,7 +143,7 @@ class RunningMirrors:
             raise Unavailable("its target isn't open; see its status for the reason")
 
     async def take_new_secrets(self, _names: Collection[str]) -> bool:
-        """Do nothing: the mirrors reload their secrets by themselves."""
+        """Do nothing, because the mirrors reload their secrets themselves."""
         return False
 
 
@@ -229,9 +229,8 @@ class ListenerApp:
         return json_answer(payload, headers={CSRF_HEADER: self.csrf_token})
 
     async def held(self, request: Request) -> Response:
-        """Return the held documents of `mirror`, with the version that `approve` must name.
-
-        By default deletions; with `kind=renewals`, documents to index again.
+        """Return the held documents of `mirror`, with the version that `approve` must name: deletions, or
+        with `kind=renewals` documents to index again.
         """
         name, kind = request.query_params.get("mirror", ""), _kind_in(request.query_params)
         self._check_mirror(name)
@@ -263,7 +262,7 @@ class ListenerApp:
 
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
-                # In the mirrors' loop, where they start and end.
+                # Run it in the mirrors' loop, where mirrors start and end.
                 reply = await self._ask(lambda: search(self._mirrors, query, only, soon=True))
         except TimeoutError as error:
             raise HTTPException(504, f"no response within {SEARCH_SECONDS:.0f} s") from error
@@ -277,8 +276,8 @@ class ListenerApp:
     async def document(self, request: Request) -> Response:
         """Return the extracted text of a document, in parts, and why searches find it or not.
 
-        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, or where the
-        `passage` is. Only files that the state knows.
+        `key`: its path in the mirror, as `after` of `status`. The part begins at `offset`, or at the
+        `passage`. Only for files in the state.
         """
         given, name = request.query_params, request.query_params.get("mirror", "")
         self._check_mirror(name)
@@ -317,7 +316,7 @@ class ListenerApp:
     # -- actions ------------------------------------------------------------------------------
 
     async def order(self, verb: str, request: Request) -> Response:
-        """Put the message `verb` for a mirror into the inbox.
+        """Put the message `verb` to a mirror into the inbox.
 
         The body names the `mirror`; for a retry it may have `paths` (default: all failed documents), for an
         approval it has the `version` and `kind` of the held list that the user saw.
@@ -352,7 +351,7 @@ class ListenerApp:
         return json_answer({"asked": verb, "mirror": mirror}, 202)
 
     def _check_own_page(self, headers: Mapping[str, str]) -> None:
-        """Refuse requests that another page may have made a browser send."""
+        """Refuse requests that a browser may have sent for another site's page."""
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site not in (None, "same-origin"):
             raise HTTPException(403, "the request comes from another site")
@@ -377,8 +376,7 @@ class ListenerApp:
     # -- in the mirrors' loop ---------------------------------------------------------------------------
 
     async def _explain(self, name: str, path: str) -> PathExplanation:
-        """Explain a file that the state knows. Raises `KbsyncError`, and `HTTPException` for any other
-        path."""
+        """Explain a file in the state. Raises `KbsyncError`, and `HTTPException` for any other path."""
 
         def is_known(tx: Tx) -> bool:
             record = tx.mirrors.named(name)

@@ -1,7 +1,7 @@
-"""Receives a service's calls that announce finished documents. They are only hints to check.
+"""Receives callbacks in which a service announces finished documents. They only trigger a poll.
 
-Source: the vendor's manual of the knowledge API, 3.9: JSON by POST, to be answered with `code` 200 within two
-seconds, without a signature. Calls may be duplicated, late, early or missing.
+Source: the vendor's manual of the knowledge API, 3.9: the service POSTs JSON, without a signature, and
+expects `code` 200 within two seconds. Calls may be duplicated, late, early or missing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = 1.0
 """Seconds to wait for a body; the caller waits for two."""
 
 MOST_WAITING = 1000
-"""Maximum number of documents of one mirror that wait to be checked; polling finds the others."""
+"""Maximum number of documents of one mirror that wait for a check; the usual polling covers the others."""
 
 EVERY = 1.0
 """Seconds between two deliveries."""

@@ -1,4 +1,4 @@
-"""A document as the page shows it: its text in parts, and links that open its file on this machine."""
+"""Prepares a document for the page: its text in parts, and links that open its file on this machine."""
 
 from __future__ import annotations
 
@@ -55,15 +55,16 @@ def part_of(explanation: PathExplanation, offset: int, passage: str) -> dict[str
 
 
 def is_from_this_machine(request: Request) -> bool:
-    """Return whether the page runs on this machine, so far as the request shows: no proxy, and both ends are
-    loopback addresses."""
+    """Return whether the browser runs on this machine, as far as the request shows: no proxy, and both ends
+    are loopback addresses.
+    """
     is_proxied = any(name in request.headers for name in FORWARDED)
     client = "" if request.client is None else request.client.host
     return not is_proxied and is_loopback(client) and is_loopback(host_of(request.headers.get("host", "")))
 
 
 class Vaults:
-    """Knows which folders are Obsidian's vaults. Used in the listener's loop."""
+    """Finds out which folders are Obsidian vaults. Used in the listener's loop."""
 
     def __init__(self) -> None:
         self._checks: dict[Path, asyncio.Task[bool]] = {}

@@ -21,7 +21,7 @@ log = structlog.get_logger("kbsync")
 MOST_CLIENTS = 16
 LOOK_EVERY = 1.0
 ANYWAY_EVERY = 30.0
-"""Seconds after which an event is sent even without changes, in case a page is out of date."""
+"""Seconds after which kbsync sends an event even without changes, in case a page is out of date."""
 
 HEARTBEAT = 1.0
 """Maximum number of seconds between two messages; after a longer silence, a page assumes that kbsync is
@@ -37,7 +37,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class OpenPage:
-    """An open page, with the latest event that it hasn't received yet."""
+    """An open page, with the latest event that it hasn't received."""
 
     def __init__(self) -> None:
         self._latest = b""
@@ -167,7 +167,7 @@ class EventStream:
                     await give({"type": "http.response.body", "body": event, "more_body": True})
             await give({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:  # the client reads nothing
-            # A graceful close would wait until the client reads, which it doesn't.
+            # A graceful close would wait for it forever.
             scope.get(ABORT, lambda: None)()
             await leaving
         finally:

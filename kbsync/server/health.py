@@ -31,7 +31,7 @@ UNFINISHED = Halt("first-pass", "the first pass has not finished yet", "")
 
 @dataclass(frozen=True, slots=True)
 class MirrorReadiness:
-    """Whether a mirror is ready, or what it still waits for."""
+    """Whether a mirror is ready, or why not."""
 
     name: str
     obstacle: Halt | None = None
@@ -50,7 +50,7 @@ class Readiness:
         self._passed: set[Mirror] = set()
 
     async def look(self) -> tuple[MirrorReadiness, ...]:
-        """Check every mirror, in the order of the config, in constant time for each."""
+        """Check every mirror, in the order of the config. Each check takes constant time."""
         runs = list(self._runs.values())
         self._passed.intersection_update(runs)
         return tuple([await self._of(run) for run in runs])
@@ -74,7 +74,7 @@ Look = Callable[[], Awaitable[Sequence[MirrorReadiness]]]
 
 
 class HealthRoutes:
-    """The routes. `look` queries the mirrors' loop from this thread's loop."""
+    """The routes of /healthz and /readyz. `look` queries the mirrors' loop from this thread's loop."""
 
     def __init__(self, monitor: LoopMonitor, look: Look) -> None:
         self._monitor, self._look = monitor, look
@@ -86,7 +86,7 @@ class HealthRoutes:
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
-        """Return 200 while the mirrors' loop runs."""
+        """Return Return 200 while the mirrors' loop runs, otherwise 503."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)

@@ -43,7 +43,7 @@ START_SECONDS = 10.0
 STOP_SECONDS = 1.0
 
 CHECK_EVERY = 30.0
-"""Seconds between two checks that the listener still runs."""
+"""Seconds between two checks whether the listener still runs."""
 
 
 class TimeoutProtocol(H11Protocol):
@@ -76,7 +76,7 @@ class TimeoutProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Sets an event when it serves."""
+    """A uvicorn server that sets an event when it starts serving."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -93,7 +93,7 @@ class ServerThread:
     def __init__(
         self, app: Any, sockets: Sequence[socket.socket], end_streams: Callable[[], None] = lambda: None
     ) -> None:
-        # uvicorn logs nothing: paths may be secrets, and strangers could write into the log.
+        # Don't let uvicorn log: paths may be secrets, and strangers could write into the log.
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -132,7 +132,7 @@ class ServerThread:
         self._thread.join()
 
     def stop(self) -> None:
-        """Stop serving. Returns when the sockets are closed, or after a short wait. Repeatable."""
+        """Stop serving. Returns when the sockets are closed, or after a short wait. May be called again."""
         self._end_streams()
         self._server.should_exit = True
         if self._thread.ident is not None:
@@ -156,7 +156,7 @@ _CURES = {
 def bind_sockets(host: str, port: int) -> list[socket.socket]:
     """Return listening sockets, one for each address of `host`; `port` 0 picks a free port for each.
 
-    Raises `UsageError` with the fix if one fails; then closes all of them.
+    If one fails, closes all of them and raises `UsageError` with the fix.
     """
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -183,7 +183,7 @@ def bind_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class HttpListener:
-    """The current listener. Call its methods in the mirrors' loop, once that runs.
+    """Keeps the listener that the config asks for. Call its methods in the running mirrors' loop.
 
     `installation`: the installation with the mirrors. `runs`: the running mirrors by name, updated as they
     start and end. `assistants` creates the application for assistants, if any.
@@ -284,7 +284,7 @@ class HttpListener:
                 log.error("listener.failed", listen=http.listen, detail=str(error))
 
     async def end(self) -> None:
-        """Close the listener. Repeatable."""
+        """Close the listener. May be called again."""
         thread, app = self._thread, self._app
         self._thread = self._app = self._http = None
         if thread is not None:

@@ -30,8 +30,9 @@ from kbsync.engine.mirror import Mirror
 from kbsync.engine.status import MirrorStatus
 
 FRESHNESS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0)
-"""Histogram buckets in seconds: an edit is searchable after one or two if nothing else waits, a backlog after
-hours."""
+"""Histogram buckets in seconds: a single edit is searchable after one or two seconds, a backlog after
+hours.
+"""
 
 LAST_CHANGES = 30
 
@@ -169,7 +170,7 @@ class Counters:
         then(event)
 
     async def look(self) -> CounterSnapshot:
-        """Return a copy for another thread."""
+        """Return a copy of the counts for another thread."""
         # A removed mirror keeps its counts: a Prometheus counter must not go down.
         current = set(self._current.values())
         for run in [run for run in self._runs if run not in current and run.bound is None]:
@@ -215,11 +216,11 @@ class LoopMonitor:
 
     @property
     def is_turning(self) -> bool:
-        """Whether the loop isn't stuck."""
+        """Whether the loop still runs."""
         return self.silence < STALLED_AFTER
 
     async def keep(self) -> None:
-        """Beat until cancelled."""
+        """Record heartbeats until cancelled."""
         while True:
             self.beat()
             await asyncio.sleep(BEAT_EVERY)

@@ -1,7 +1,8 @@
-"""Sends notifications, by a command or a POST: a mirror halted, it continues, or documents failed.
+"""Sends notifications, by a command or a POST, when a mirror halts, when it continues, and when documents
+fail.
 
-Many failures make one notification, and the rate is limited. No mirror waits for a delivery, which has a time
-limit. No log line has a notification's content or its URL.
+One notification covers many failures, and their rate is limited. No mirror waits for a delivery, which has a
+time limit. The log never contains a notification's content or its URL.
 """
 
 from __future__ import annotations
@@ -36,13 +37,15 @@ GATHER = 5.0
 """Seconds from the first failure to its notification, because a pass may have many failures."""
 
 EVERY, SELDOM = 60.0, 3600.0
-"""Seconds between two notifications of one mirror and kind, and the maximum while delivery fails."""
+"""Minimum seconds between two notifications of one mirror and kind, and the maximum pause between tries while
+delivery fails.
+"""
 
 NAMED = 20
-"""Maximum number of failed documents that a notification lists; it counts the others."""
+"""Maximum number of failed documents that a notification lists; for the others it has only a count."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two checks of the mirrors; a halt shorter than this is not reported."""
+"""Seconds between two checks of the mirrors; kbsync doesn't report a shorter halt."""
 
 LIMIT = 10.0
 """Maximum duration of a command or a request, in seconds."""
@@ -65,9 +68,9 @@ class FailedDocument:
 class Notice:
     """One notification about one mirror. `at`: when it happened, or last happened, in epoch seconds.
 
-    `halt`: the halt that began or, with only its reason, the halt that ended. `count`: how many documents
-    failed since the last notification about them; `documents`: the first of these; `cure`: the command that
-    retries them.
+    `halt`: the halt that began, or the one that ended, with only its reason. `count`: the number of documents
+    that failed since the last notification; `documents`: the first of them; `cure`: the command that retries
+    them.
     """
 
     event: Occasion
@@ -100,7 +103,7 @@ class Notice:
 
 @dataclass(slots=True)
 class _Pace:
-    """When the next notification of one kind may be sent, in monotonic seconds."""
+    """Limits the rate of notifications of one kind. Times are in monotonic seconds."""
 
     not_before: float = float("-inf")
     failures: int = 0
@@ -130,20 +133,20 @@ class _MirrorNotices:
 
 
 class PendingNotices:
-    """A daemon's unsent notifications, derived from the state of its mirrors."""
+    """Derives a daemon's unsent notifications from the state of its mirrors."""
 
     def __init__(self) -> None:
         self._mirrors: defaultdict[str, _MirrorNotices] = defaultdict(_MirrorNotices)
 
     def keep_only(self, mirrors: Collection[str]) -> None:
-        """Forget all other mirrors, which were removed."""
+        """Drop all other mirrors, which were removed."""
         for name in self._mirrors.keys() - set(mirrors):
             del self._mirrors[name]
 
     def halt_seen(self, mirror: str, halt: Halt | None, at: float) -> None:
         """Record the mirror's halt at epoch seconds `at`."""
         news, halt = self._mirrors[mirror], halt or NO_HALT
-        # Only the reason counts: a different number of documents in the detail is not a change.
+        # Compare only the reason: a different number of documents in the detail isn't a change.
         if news.shown.reason != halt.reason:
             news.shown_at = at
         news.shown = halt
@@ -173,8 +176,7 @@ class PendingNotices:
                 yield Notice("quarantined", name, news.failed_at, NO_HALT, news.count, documents, news.cure)
 
     def record_delivery(self, notice: Notice, now: float, *, well: bool) -> None:
-        """Record that the notification was sent, or that it failed and must be repeated after a growing
-        pause."""
+        """Record that a notification was delivered, or that it must be sent again after a growing pause."""
         news = self._mirrors[notice.mirror]
         if notice.event == "quarantined":
             news.failures.sent(now, well=well)
@@ -194,7 +196,7 @@ class Undelivered(Exception):
 async def run_command(command: Sequence[str], body: bytes, limit: float = LIMIT) -> None:
     """Run a command with `body` on stdin, in its own process group, which is killed at the time limit.
 
-    Raises `Undelivered` if it can't start, takes longer than `limit` seconds or exits with a failure.
+    Raises `Undelivered` if the command can't start, takes longer than `limit` seconds or fails.
     """
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     starting = asyncio.create_task(
@@ -236,7 +238,7 @@ async def post_notice(url: str, body: bytes, limit: float = LIMIT) -> None:
     """POST `body` to a URL. Raises `Undelivered` unless the status is 200 to 299 in time."""
     import httpx
 
-    from kbsync.targets.http import connection  # which keeps httpx from logging URLs
+    from kbsync.targets.http import connection  # this module prevents httpx from logging URLs
 
     def make_client() -> httpx.AsyncClient:
         times = connection.Timeouts(limit, limit, limit, limit, limit)
@@ -285,18 +287,20 @@ class Notifications:
         self._config: NotifyConfig | None = None
         self._pending = PendingNotices()
         self._failing: set[str] = set()
-        """The routes that failed last time; a failure is logged once, until the route works again."""
+        """The routes (command or POST) whose last delivery failed. kbsync logs a failure only once, until the
+        route works again.
+        """
         self._changed = asyncio.Event()
 
     def turn_to(self, config: NotifyConfig | None) -> None:
-        """Notify as this config says from now on."""
+        """Use the settings of this config from now on."""
         if config != self._config:
             self._config = config
             self._failing.clear()
             self._changed.set()
 
     def heard(self, mirror: str, event: Happened) -> None:
-        """Record a finished document, but only while notifications are configured."""
+        """Record a finished document while notifications are configured."""
         run = self._runs.get(mirror)
         if self._config is not None and run is not None and event.event == "document.failed":
             cure = run.context.command_line(f"retry --mirror {mirror}")
@@ -313,7 +317,7 @@ class Notifications:
             await self.look()
 
     async def look(self) -> None:
-        """Check the mirrors, and send what is due."""
+        """Check the mirrors, and send the due notifications."""
         config = self._config
         if config is None:
             return
@@ -321,7 +325,7 @@ class Notifications:
         for name, run in list(self._runs.items()):
             # Before that, the state still has the halt of an earlier process.
             if run.halts.is_current or run.has_compared:
-                with contextlib.suppress(StateError):  # the mirror itself logs it
+                with contextlib.suppress(StateError):  # the mirror itself logs the error
                     halt = await run.store.read(partial(find_halt, mirror=run))
                     self._pending.halt_seen(name, halt, self._wall())
         for notice in list(self._pending.due(self._steady(), config.on)):
@@ -329,7 +333,7 @@ class Notifications:
             self._pending.record_delivery(notice, self._steady(), well=well)
 
     async def _deliver(self, config: NotifyConfig, notice: Notice) -> bool:
-        """Deliver by both routes at once; one success is enough."""
+        """Deliver a notification by command and POST at once; one success is enough."""
         body = body_of(notice)
         ways: list[tuple[str, Awaitable[None]]] = []
         if config.command is not None:

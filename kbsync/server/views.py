@@ -59,7 +59,7 @@ class StateReader:
         return self._opened, version
 
     def running(self) -> dict[str, Any] | None:
-        """Return the daemon that holds the state, as `kbsync status --json` shows it."""
+        """Return the daemon that holds the state, in the form of `kbsync status --json`."""
         return running_json(lock.find_holder(self._file.parent))
 
     def close(self) -> None:
@@ -88,14 +88,14 @@ SHOWN_FAILED = 50
 MOST_ITEMS = 1000
 
 PATIENCE = 1.0
-"""Seconds to wait for counts from the mirrors' loop; after that the last known ones are shown."""
+"""Seconds to wait for counts from the mirrors' loop before showing the last known ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldList:
-    """Documents to delete or to index again. `paths` has the first of them.
+    """The held documents to delete or to index again.
 
-    Only renewals have `size`, in bytes, and `changes` of the settings.
+    `paths` has the first of them. Only renewals have `size`, in bytes, and `changes` of the settings.
     """
 
     kind: str
@@ -107,7 +107,7 @@ class HeldList:
     changes: str
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON for the page."""
+        """Return the JSON for the page."""
         payload = {"kind": self.kind, "version": self.version, "count": self.count, "paths": list(self.paths)}
         return payload | ({"size": self.size, "changes": self.changes} if self.kind == RENEWALS else {})
 
@@ -117,7 +117,7 @@ def held_list(tx: Tx, name: str, kind: str) -> HeldList:
     user asks."""
     record = tx.mirrors.named(name)
     holds = [] if record is None else unapproved(tx, record.id, kind)
-    # The version changes with anything in the list, so a user approves only what was shown (promise 5).
+    # The version changes with the list, so a user can approve only the list that was displayed (promise 5).
     digest, count, paths = hashlib.sha256(kind.encode()), 0, list[str]()
     for hold in holds:
         members: Iterable[tuple[str, int, str]] = (
@@ -150,7 +150,7 @@ class MirrorView:
     mirror has."""
 
     def __init__(self, tx: Tx, mirror: MirrorConfig, cure: Callable[[str], str], now: float) -> None:
-        """Prepare the views. `cure` writes a command that can be pasted; `now` is in epoch seconds."""
+        """Prepare the views. `cure` builds a command line for users to paste; `now` is in epoch seconds."""
         self._tx = tx
         self._record = tx.mirrors.named(mirror.name)
         self.status = status_in(tx, mirror, cure, at_work=True, now=now)
@@ -212,9 +212,7 @@ class MirrorView:
 
 
 class Views:
-    """Everything that the listener shows. `mirrors` may be replaced at any time; `count` queries the mirrors'
-    loop.
-    """
+    """All views of the listener. `mirrors` may be replaced at any time; `count` queries the mirrors' loop."""
 
     def __init__(
         self,
@@ -229,7 +227,7 @@ class Views:
         self._known = CounterSnapshot()
 
     async def counted(self) -> CounterSnapshot:
-        """Return the counts, without waiting for a stuck loop."""
+        """Return the counts; while the loop is stuck, the last known ones."""
         try:
             async with asyncio.timeout(PATIENCE):
                 self._known = await self._count()
@@ -249,7 +247,7 @@ class Views:
         return {"version": __version__, "running": self._reader.running(), "mirrors": mirrors}
 
     async def frame(self) -> dict[str, Any]:
-        """Return everything that the page shows. Raises `StateError`."""
+        """Return the complete data for the page. Raises `StateError`."""
         now = self._wall()
         mirrors, counted = await self._of_mirrors(MirrorView.frame_json), await self.counted()
         return {
@@ -266,7 +264,7 @@ class Views:
         }
 
     async def news(self) -> object:
-        """Return a value that changes when there is something new to show. Raises `StateError`."""
+        """Return a value that changes whenever the page's data may have changed. Raises `StateError`."""
         counted = await self.counted()
         last = counted.changes[-1]["at"] if counted.changes else None
         return await self._reader.version(), last, self._monitor.is_turning, self.mirrors

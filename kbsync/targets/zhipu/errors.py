@@ -319,7 +319,7 @@ RULES: tuple[ErrorRule, ...] = (
     # Manual, 3.2.7: 10002 is a full knowledge base; 10001 was seen with a damaged document.
     _no_room(call={INDEXED}, code={"10002"}),
     # The manual's example of a reason (3.2.2).
-    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor doesn't accept this format"),
+    ErrorRule(Rejected, call={RECEIPT}, words=WRONG_TYPE, says="the vendor does not accept this format"),
     # Next to a file in the response to its upload.
     _name_taken(call={RECEIPT}, says="the vendor already has a document with this name"),
     # A refusal without a reason doesn't blame the document (promise 9).

@@ -266,7 +266,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def reembed(self, remote_id: str) -> None:
         """Request that the vendor indexes a document again.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call doesn't exist.
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
+        doesn't exist.
         """
         self._client.missing.check("reembed")
         path = f"/document/embedding/{path_part(remote_id)}"
@@ -278,7 +279,8 @@ class ZhipuTarget(ServiceTarget[ZhipuDocument]):
     async def reslice(self, remote_id: str, path: str, settings: Mapping[str, Any]) -> None:
         """Request that the vendor splits a document again.
 
-        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call doesn't exist.
+        Success means only that it accepted the request; poll `status`. Raises `NotOffered` if the call
+        doesn't exist.
         """
         self._client.missing.check("reslice")
         slicing, document = slicing_of(path, settings), await self._document(remote_id)

@@ -28,7 +28,7 @@ async def test_an_empty_list_is_not_believed_against_the_count_of_the_base(serve
 
 async def test_a_refused_list_tells_that_the_base_is_gone(served: Any) -> None:
     served.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))
-    with pytest.raises(Unavailable, match="can.t read the list"):
+    with pytest.raises(Unavailable, match="can't read the list"):
         await served.rows()
     served.app.set_behaviour({"base": "deleted"})
     served.server.faults.add(Fault("status", "list", effect=False, args={"status": 404}))

@@ -231,7 +231,7 @@ async def test_a_document_that_was_switched_off_is_not_called_searchable(world: 
     world.app.put_foreign({"disable": document["id"]})
     async with world.client() as target:
         [status] = (await target.status([document["id"]])).values()
-    assert status.state is DocState.FAILED and "switched off" in status.reason
+    assert status.state is DocState.FAILED and "disabled" in status.reason
     assert await found(world, "text") == []
 
 

@@ -41,7 +41,7 @@ async def test_a_page_may_pass_until_the_call_is_known_to_be_missing() -> None:
         assert isinstance(outcome, Unfit)
         assert outcome.may_pass is may_pass
         clock.now += 60.0
-    assert "takes no addresses" in str(outcome)
+    assert "accept URLs here" in str(outcome)
     assert vendor.asked["upload_url"] == 2
 
 

@@ -162,7 +162,7 @@ async def test_a_refused_list_is_never_an_empty_one(answer: Any) -> None:
     with pytest.raises(Halted) as caught:
         await listed(Vendor(list=[answer], base=[404]))
     assert caught.value.halt == "knowledge-base-missing"
-    with pytest.raises(Unavailable, match="can.t read the list"):
+    with pytest.raises(Unavailable, match="can't read the list"):
         await listed(Vendor(list=[answer]))
 
 

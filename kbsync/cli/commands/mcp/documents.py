@@ -26,8 +26,10 @@ MOST_FOLDERS = 200
 SEARCHABLE = (Status.READY, Status.HELD, Status.KEPT)
 
 AWAY = Path("/")
-"""Working directory of an assistant. It matches no path, so a path is absolute or relative to a mirror's
-folder."""
+"""The working directory to assume for an assistant.
+
+It matches no path, so every path is absolute or relative to a mirror's folder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,11 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
 
 
 def documents_at(chosen: Installation, path: str) -> list[Located]:
-    """Return the documents of the files that `path` may mean. Reads the disk."""
+    """Return the documents of the files that `path` may refer to. Reads the disk."""
     with open_state(chosen, must_exist=True) as state:
         documents = list[Located]()
         for name, below in paths_of(chosen, state, path, AWAY):
-            located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (read at once)
+            located = state.read(lambda tx: _document_at(tx, chosen, name, below))  # noqa: B023 (called at once)
             documents += [] if located is None else [located]
         return documents
 
@@ -108,7 +110,7 @@ def documents_with(tx: Tx, chosen: Installation, remote_id: str) -> Iterator[Loc
 
 
 def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
-    """Return a page of files and the folders directly below the listed one, with `notes` on both."""
+    """Return a page of a folder's files and its direct subfolders, with `notes` on both."""
     record = tx.mirrors.named(name)
     if record is None:
         return {}
@@ -140,7 +142,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Return whether `place` is `folder` or below it."""
+    """Return whether the path `place` is `folder` or below it."""
     return path == folder or _is_below(path, folder)
 
 
@@ -165,7 +167,7 @@ def searchable_files(
 
 def _page(tx: Tx, mirror: int, page: PageRequest) -> tuple[list[FileRow], str | None]:
     """Return the files, and the path after which the next page begins, or None at the end."""
-    # Rows are sorted so that other folders can come between a folder and its subfolders: a, a-b, a/c.
+    # In the order of the rows, other folders may come between a folder and its subfolders: a, a-b, a/c.
     beyond = os.fsencode(page.below) + b"0"
     rows, read_count = list[FileRow](), 0
     after = page.after if page.after is not None else (f"{page.below}/" if page.below else "")

@@ -51,7 +51,7 @@ class AssistantApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request. Raises `HTTPException`."""
-        # The server never pushes anything, so a stream waiting for that would only hold a connection.
+        # The server never pushes messages, so a stream that waits for them would only hold a connection.
         if scope["method"] != "POST":
             raise HTTPException(405, "only POST is allowed", {"allow": "POST"})
         request = Request(scope, receive)
@@ -65,11 +65,11 @@ class AssistantApp:
     async def _run(self) -> None:
         async with self._manager.run():
             self._is_up.set()
-            await asyncio.Event().wait()  # until the loop ends
+            await asyncio.Event().wait()  # runs until the loop ends
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that replays this body; after that, only a disconnect can follow."""
+    """Return a `receive` function that replays this body; after that, only a disconnect can follow."""
     is_sent = False
 
     async def receive_again() -> Message:
@@ -91,10 +91,11 @@ class McpEndpoint:
 
     @classmethod
     def at(cls, address: str, config: Callable[[], Config], environ: Mapping[str, str]) -> McpEndpoint:
-        """Parse `address`. The token comes from the environment, or else from `http` in `config`.
+        """Parse `address`.
 
-        `config` returns the current config, so a token that was removed from it stops working. Raises
-        `UsageError` for an invalid address or token, or if other machines have access without a token.
+        The token comes from the environment, or else from `http` in the config. `config` returns the current
+        config, so that a removed token stops working. Raises `UsageError` for an invalid address or token, or
+        if other machines have access without a token.
         """
         try:
             listen = Address("host:port").read(address, PathBase(Path(), None))
@@ -118,7 +119,7 @@ class McpEndpoint:
 
     @property
     def url(self) -> str:
-        """The URL for clients."""
+        """The URL to which clients connect."""
         return f"http://{self.http.listen}{ASSISTANTS}"
 
     @property
@@ -127,7 +128,7 @@ class McpEndpoint:
         return not is_loopback(self.http.host)
 
     def guarded(self, app: ASGIApp) -> AccessControl:
-        """Return the application behind the access checks."""
+        """Return the application wrapped in the access checks."""
         served = Starlette(routes=[Route(ASSISTANTS, app)])
         return AccessControl(served, self.token, needs_token=self.is_reached_by_others)
 

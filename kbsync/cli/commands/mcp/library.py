@@ -56,12 +56,14 @@ LARGEST_TEXT_FILE = 10_000_000
 PASSAGES_ONLY = "this knowledge base can't return a document's whole text; `search` returns passages of it"
 
 LASTING = (Status.HELD, Status.KEPT, Status.FAILED, Status.SKIPPED, Status.EXCLUDED)
-"""States in which an older version, or a document whose file is gone, may stay searchable indefinitely."""
+"""States in which an old version of a file, or the document of a deleted one, may stay searchable
+indefinitely.
+"""
 
 POLL_SECONDS = 0.25
 
 SCAN_PAUSE = 4.0
-"""Pause between two comparisons of a folder, as a multiple of the time that one takes."""
+"""The pause between two comparisons of a folder, as a multiple of one comparison's duration."""
 
 ReportProgress = Callable[[int, int, str], Awaitable[None]]
 """Called with the number of finished files, the total, and a message with both."""
@@ -81,13 +83,13 @@ class Library:
     def __init__(self, open_mirrors: OpenMirrors) -> None:
         self.open_mirrors = open_mirrors
         self._searching = asyncio.Semaphore(SEARCHES_AT_ONCE)
-        # Compares a folder only once at a time, however many clients wait.
+        # Compare a folder only once at a time, however many clients wait.
         self._comparing = defaultdict[str, asyncio.Lock](asyncio.Lock)
 
     # -- search -------------------------------------------------------------------------------------------
 
     async def search(self, query: Query, mirror: str | None) -> SearchReply:
-        """Return the best documents of one mirror or of all, and notes on what the result may lack."""
+        """Return the best documents of one mirror or of all, with notes on possible gaps in the result."""
         only = [each.name for each in self.open_mirrors.installation.narrow(mirror).mirrors]
         try:
             async with self._searching, asyncio.timeout(SEARCH_SECONDS):
@@ -237,13 +239,13 @@ class Library:
                 await report_progress(settled, total, message)
             pause, unseen = POLL_SECONDS, list[str]()
             if not moving:
-                # An event takes up to a second, and a file must be unchanged for a while before it is
-                # pending.
+                # An event takes up to a second to arrive, and a file must be unchanged for a while before it
+                # counts as pending.
                 if is_compared or not seconds:
                     return []
                 began = clock()
                 unseen = await self._find_unseen(chosen, can_move, until - began)
-                # Files recorded meanwhile may still be in progress, so read the rows again.
+                # Files added meanwhile may still be in progress, so read the rows again.
                 is_compared = not unseen
                 pause = max(POLL_SECONDS, SCAN_PAUSE * (clock() - began)) if unseen else 0.0
             if clock() + pause > until:
@@ -251,7 +253,10 @@ class Library:
             await asyncio.sleep(pause)
 
     def _can_move(self, report: MirrorReport) -> bool:
-        """Return whether kbsync is working on the mirror. Held documents don't block the others."""
+        """Return whether a running kbsync can make progress on the mirror.
+
+        Held documents don't block the others.
+        """
         halt = report.status.halt
         is_halted = halt is not None and halt.reason not in HELD
         return not is_halted and (self.open_mirrors.will_mirror or not report.is_unattended)
@@ -306,7 +311,9 @@ def _note_omitted(report: MirrorReport) -> Iterator[str]:
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
-    """Return the mirror as in `status --json`, with its time and whether a kbsync works on it."""
+    """Return the mirror as in `status --json`, with the time of that status and whether a kbsync is running
+    for it.
+    """
     fields = report.status.to_json()
     fields.pop("note", None)
     return {**fields, "as_of": iso_time(report.as_of), "watched": report.is_worked_on}

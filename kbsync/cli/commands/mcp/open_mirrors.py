@@ -91,7 +91,7 @@ class OpenInstallation:
             opening = self._opening.get(mirror.name)
             if opening is None or opening.done():
                 opening = self._opening[mirror.name] = asyncio.create_task(self._open(mirror))
-                # Ignore the error of a target that nobody waits for any more.
+                # Ignore errors of a target that nobody waits for any more.
                 opening.add_done_callback(lambda task: task.cancelled() or task.exception())
             try:
                 async with asyncio.timeout(OPEN_SECONDS):
@@ -123,7 +123,7 @@ async def run_each(jobs: Mapping[str, Awaitable[T]], seconds: float) -> dict[str
 async def query_folders(chosen: Installation, query: Callable[[Installation], list[T]]) -> list[T]:
     """Run `query` on each mirror and return the results, except for mirrors whose folder hangs.
 
-    Raises `Unavailable` if such mirrors exist and the others have no result.
+    Raises `Unavailable` if there are such mirrors and the others have no result.
     """
     names = [each.name for each in chosen.mirrors]
     queries = {name: asyncio.to_thread(query, chosen.narrow(name)) for name in names}

@@ -307,7 +307,10 @@ Context = ServerRequestContext[Any, Any]
 
 
 def build_server(library: Library, ask: Ask = directly) -> Server[Any]:
-    """Return the server, ready for any transport. `ask` calls the library, in its own loop if needed."""
+    """Return the server, which works with any transport.
+
+    `ask` calls the library, in its own loop if needed.
+    """
     handlers = _Handlers(library, ask)
     server: Server[Any] = Server(
         "kbsync",
@@ -408,7 +411,10 @@ class _Handlers:
         return response, "\n".join(_format_status(response))
 
     async def _wait(self, context: Context, arguments: Mapping[str, Any]) -> list[str]:
-        """Wait as long as the client wants, and report progress if it asked for that. Returns notes."""
+        """Wait as long as the client requests, and report progress if the client wants that.
+
+        Returns notes.
+        """
 
         client_loop = asyncio.get_running_loop()
 
@@ -449,7 +455,7 @@ class _Handlers:
     async def templates(
         self, _context: Context, _params: PaginatedRequestParams | None
     ) -> ListResourceTemplatesResult:
-        """List the only URI template of documents."""
+        """List the only URI template, that of documents."""
         about = "The text of a document, given its mirror and its path in that mirror."
         template = ResourceTemplate(
             uri_template=f"{SCHEME}{{mirror}}/{{+path}}",
@@ -487,10 +493,10 @@ class _Handlers:
 # -- requests ---------------------------------------------------------------------------------------
 
 TEXTS = ("query", "around")
-"""Arguments with free text; the others are identifiers."""
+"""Arguments with free text; all others are identifiers."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""Characters that no document's text contains."""
+"""Characters that never occur in a document's text."""
 
 
 @cache
@@ -528,7 +534,7 @@ def _explain_length(violation: jsonschema.ValidationError) -> str:
 
 
 def _format_filters(arguments: Mapping[str, Any]) -> str:
-    """Return the filters of a search in words."""
+    """Return the filters of a search as text for a message."""
     values = {name: arguments[name] for name in ("path", "type", "after") if name in arguments}
     filters = (
         f"`{name}` {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()
@@ -590,7 +596,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _encodable(text: str) -> str:
-    """Make the value encodable as UTF-8, because a file's name may not be valid Unicode."""
+    """Return the value in a form that UTF-8 can encode, because a file's name may not be valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -46,7 +46,7 @@ restarting."""
 
 
 def serve(open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None]) -> None:
-    """Answer and mirror until the client disconnects or a signal arrives. Ends the process."""
+    """Respond and mirror until the client disconnects or a signal arrives. Ends the process."""
     with HardEnd() as end, Signals(ENDING, lambda _number: end.arm(Code.MIRRORED)) as signals:
         asyncio.run(_run(open_mirrors, answering, signals, end))
 
@@ -55,7 +55,7 @@ async def _run(
     open_mirrors: OpenInstallation, answering: Coroutine[Any, Any, None], signals: Signals, end: HardEnd
 ) -> None:
     stop = asyncio.Event()
-    # A mirror whose folder or base hangs doesn't delay answers about another.
+    # A mirror whose folder or base hangs doesn't delay responses about another one.
     asyncio.get_running_loop().set_default_executor(Threads())
     with receiving(signals, lambda _number: stop.set()):
         client, stopped = asyncio.create_task(answering), asyncio.create_task(stop.wait())
@@ -84,7 +84,7 @@ def _code_after(error: BaseException | None) -> Code:
 
 
 class Mirroring:
-    """Mirrors like the daemon, whenever no other kbsync holds the state."""
+    """Mirrors like the daemon while no other kbsync holds the state."""
 
     def __init__(self, open_mirrors: OpenInstallation) -> None:
         self._open_mirrors = open_mirrors
@@ -93,7 +93,7 @@ class Mirroring:
     async def keep(self) -> None:
         """Mirror until `end` is called."""
         open_mirrors = self._open_mirrors
-        free_checks, failures = FREE_FOR, 0  # no wait at the start
+        free_checks, failures = FREE_FOR, 0  # don't wait at the start
         while True:
             if free_checks >= FREE_FOR:
                 open_mirrors.will_mirror = True
@@ -144,9 +144,12 @@ class Mirroring:
                 open_mirrors.turn_to(config)
 
     async def _mirror(self) -> None:
-        """Mirror. Raises `LockedError` if another kbsync does, and other `KbsyncError` if it fails."""
+        """Mirror until the end.
+
+        Raises `LockedError` if another kbsync does, and another `KbsyncError` if it fails.
+        """
         open_mirrors = self._open_mirrors
-        # Before importing the daemon's modules, which takes a while.
+        # Check before importing the daemon's modules, which takes a while.
         prepare(open_mirrors.installation)
         from kbsync.daemon import Daemon
 
@@ -163,7 +166,7 @@ class Mirroring:
             self._daemon = None
 
     async def end(self, keeping: asyncio.Task[None]) -> None:
-        """Release the state; finished work is recorded."""
+        """Record finished work and release the state."""
         if self._daemon is None:
             keeping.cancel()
         else:
@@ -176,13 +179,14 @@ class _Lines(io.TextIOWrapper):
     """The lines of JSON that a client sends."""
 
     def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
-        """Return the next line, without halves of surrogate pairs."""
+        """Return the next line, without lone surrogates."""
         return mend_surrogates(super().readline(-1 if size is None else size))
 
 
 def _take_stdin() -> _Lines:
-    """Return the client's stream. From now on stdin is empty: no child process can read the client's
-    lines."""
+    """Return the client's stream and replace stdin by an empty one, so that no child process can read the
+    client's lines.
+    """
     lines = _Lines(os.fdopen(os.dup(0), "rb", closefd=False), encoding="utf-8", errors="replace")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)

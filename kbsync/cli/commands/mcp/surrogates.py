@@ -13,7 +13,7 @@ _ESCAPE = re.compile(
 
 
 def mend_surrogates(json_text: str) -> str:
-    """Return the same JSON with U+FFFD for each half of a pair, at the same length."""
+    """Return the same JSON, at the same length, with U+FFFD in place of each lone surrogate."""
     if "\\u" not in json_text:
         return json_text
     return _ESCAPE.sub(lambda match: "\\ufffd" if match["half"] else match[0], json_text)

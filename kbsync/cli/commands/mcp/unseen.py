@@ -78,7 +78,7 @@ class _Comparison:
         )
 
     def _had_files(self, folder: str) -> bool:
-        # The row of a deleted folder stays for a while.
+        # The row of a deleted folder remains for a while.
         return self.read(
             lambda tx: any(
                 row.presence is not Presence.GONE for row in tx.entries.below(self._mirror, folder)
@@ -86,8 +86,9 @@ class _Comparison:
         )
 
     def _has_other_bytes(self, folder: str, entry: FoundEntry) -> bool:
-        """Return whether the file is new, or differs in more than its times and mode, which no event
-        reports."""
+        """Return whether the file is new, or differs in more than its times and mode, whose changes cause no
+        event.
+        """
         if entry.stamp == NO_STAMP:
             return False
         row: FileRow | None = self.read(lambda tx: tx.entries.get(self._mirror, join(folder, entry.name)))
