@@ -395,7 +395,7 @@ async def test_folders_that_are_left_out_are_counted(client: Client, monkeypatch
     monkeypatch.setattr(documents, "MOST_FOLDERS", 1)
     answer = await told(client, "list")
     assert answer["folders"] == ["guides"]
-    assert "docs: 1 of 2 folders are shown; pass `path` to list fewer" in answer["notes"]
+    assert "docs: 1 of 2 folders listed; pass `path` to list fewer" in answer["notes"]
 
 
 async def test_a_folder_whose_name_begins_with_a_dot_is_named_whole(client: Client) -> None:
@@ -431,7 +431,7 @@ async def test_status_says_how_many_of_all_it_shows(place: Place) -> None:
         [mirror] = answer["mirrors"]
         assert (len(mirror["failed"]), len(mirror["held"])) == (20, 20)
         expected = [
-            f"handbook: 20 of {total} {state} files are shown; `list` with `state: {state}` shows all of them"
+            f"handbook: 20 of {total} {state} files listed; `list` with `state: {state}` shows all of them"
             for state, total in (("failed", 21), ("held", 24))
         ]
         assert answer["notes"][-2:] == expected
