@@ -173,7 +173,7 @@ class Bases:
 
 @runtime_checkable
 class RetriesAll(Protocol):
-    """The ability to index all failed documents again, even those that this mirror didn't upload."""
+    """Indexes all failed documents again, even those that this mirror didn't upload."""
 
     retry_reach: str
     """The owner of these documents, as in "every failed document of …": `the whole bot, …`."""
@@ -335,7 +335,7 @@ class Question:
 
 @runtime_checkable
 class Answers(Protocol):
-    """The ability to answer questions from a knowledge base."""
+    """Answers questions from a knowledge base."""
 
     @property
     def applications(self) -> Applications:

@@ -148,7 +148,7 @@ class UnknownWords:
 
 @runtime_checkable
 class KnowsWords(Protocol):
-    """The ability to find out which words of a question no document has."""
+    """Finds out which words of a question no document has."""
 
     async def unknown_words(self, query: Query) -> UnknownWords:
         """Return the words of the query that no document has, ignoring its filters. Raises `TargetError`."""
@@ -164,7 +164,7 @@ class Explanation:
 
 @runtime_checkable
 class Explains(Protocol):
-    """The ability to return the text that the target extracted from a document."""
+    """Returns the text that the target extracted from a document."""
 
     async def explain(self, remote_id: str) -> Explanation:
         """Return the extracted text of a document. Raises `Rejected` for an unknown id."""

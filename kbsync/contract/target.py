@@ -356,7 +356,7 @@ class Target(ABC):
 
 @runtime_checkable
 class Finds(Protocol):
-    """The ability to look up documents by name without listing all of them."""
+    """Looks up documents by name without listing all of them."""
 
     async def find(self, name: str) -> Sequence[Listed]:
         """Return rows, as in `list`, of documents that may have this name.
@@ -367,7 +367,7 @@ class Finds(Protocol):
 
 @runtime_checkable
 class Renames(Protocol):
-    """The ability to change a document's path without indexing it again. Doing it twice is harmless."""
+    """Changes a document's path without indexing it again. Doing it twice is harmless."""
 
     async def rename(self, remote_id: str, path: str, name: str, mtime: float) -> None:
         """Change a document's path to `path`."""
@@ -375,7 +375,7 @@ class Renames(Protocol):
 
 @runtime_checkable
 class Reembeds(Protocol):
-    """The ability to index a failed document again."""
+    """Indexes a failed document again."""
 
     async def reembed(self, remote_id: str) -> None:
         """Request that the target indexes a document again.
@@ -387,7 +387,7 @@ class Reembeds(Protocol):
 
 @runtime_checkable
 class Reslices(Protocol):
-    """The ability to split a failed document again with different settings, without new bytes.
+    """Splits a failed document again with different settings, without new bytes.
 
     It can't change the part of a recipe after `!`: if that part differs, kbsync uploads the document again.
     """
@@ -402,7 +402,7 @@ class Reslices(Protocol):
 
 @runtime_checkable
 class Reads(Protocol):
-    """The ability to return a document's bytes, which prove what it is."""
+    """Returns a document's bytes, which prove what it is."""
 
     async def digest(self, remote_id: str) -> str | None:
         """Return the SHA-256 (lower-case hex) of a document's original bytes; None if they are
@@ -412,7 +412,7 @@ class Reads(Protocol):
 
 @runtime_checkable
 class Confirms(Protocol):
-    """The ability to find out by a search whether a document is searchable, if its status never says so."""
+    """Finds out by a search whether a document is searchable, if its status never says so."""
 
     async def is_searchable(self, remote_id: str, name: str) -> bool:
         """Return whether a search limited to this document returns something; `name` gives the words to
