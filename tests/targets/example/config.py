@@ -1,12 +1,12 @@
-"""The config block of `type: example`, and how it is opened."""
+"""The config block of `type: example`, and how to open that target."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from kbsync.config.kinds import Choice
 from kbsync.config.target import BaseId, BaseUrl, RemoteTargetConfig
+from kbsync.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
