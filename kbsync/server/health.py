@@ -86,7 +86,7 @@ class HealthRoutes:
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:
-        """Return Return 200 while the mirrors' loop runs, otherwise 503."""
+        """Return 200 while the mirrors' loop runs, otherwise 503."""
         if self._monitor.is_turning:
             return PlainTextResponse("ok\n")
         return PlainTextResponse(f"the loop has been stuck for {self._monitor.silence:.0f} s\n", 503)
