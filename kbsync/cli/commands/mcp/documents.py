@@ -131,7 +131,7 @@ def folder_page(tx: Tx, name: str, page: PageRequest) -> dict[str, Any]:
         unlisted = failed if page.after is None else []
     notes = []
     if len(folders) > MOST_FOLDERS:
-        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders are shown; pass `path` to list fewer"]
+        notes = [f"{name}: {MOST_FOLDERS:,} of {len(folders):,} folders listed; pass `path` to list fewer"]
     files = [{**items.of(row).to_json(), "modified": iso_time(row.stamp.mtime_ns / 1e9)} for row in rows]
     return {
         "folders": folders[:MOST_FOLDERS],

@@ -307,7 +307,7 @@ def _note_omitted(report: MirrorReport) -> Iterator[str]:
     ):
         if listed_count < total:
             list_call = f"`list` with `state: {state}` shows all of them"
-            yield f"{report.status.name}: {listed_count:,} of {total:,} {state} files are shown; {list_call}"
+            yield f"{report.status.name}: {listed_count:,} of {total:,} {state} files listed; {list_call}"
 
 
 def _summary(report: MirrorReport) -> dict[str, Any]:
