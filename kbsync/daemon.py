@@ -81,9 +81,10 @@ class Daemon:
         ending: Sequence[int] = ENDING,
         assistants: MakeAssistants | None = None,
     ) -> None:
-        """`on_config` gets each accepted new config; `manager`: the service manager, if there is one.
+        """Prepare the daemon. `on_config` gets each accepted new config; `manager`: the service manager, if
+        there is one.
 
-        `assistants` makes the app that answers assistants at the listener, if any.
+        `assistants` creates the app that answers assistants at the listener, if any.
         """
         self._installation = installation
         self._reload = reload

@@ -87,7 +87,7 @@ class HardEnd:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Disarm: the process continues."""
+        """Let the process continue."""
         if self._timer is not None:
             self._timer.cancel()
 

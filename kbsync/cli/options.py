@@ -114,11 +114,11 @@ class GlobalOption(click.Option):
     """An option of every command: one line in each `--help` stands for all of them (`FoldedOptions`)."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Nothing; `full_help_record` has it."""
+        """Return nothing; `full_help_record` has the help."""
         return None
 
     def full_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """What other options write into `--help`."""
+        """Return the help that other options write into `--help`."""
         return super().get_help_record(ctx)
 
 
@@ -126,7 +126,7 @@ class FoldedOptions(GlobalOption):
     """The global option whose line in `--help` stands for all of them."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The line."""
+        """Return the line for the help."""
         return "…", "--folder, --mirror, -q, …: kbsync help options"
 
 

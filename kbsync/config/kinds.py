@@ -125,7 +125,7 @@ class Described:
 
     @property
     def plain(self) -> str:
-        """`about` without links, for messages and editors."""
+        """Return `about` without links, for messages and editors."""
         return re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", self.about)
 
 
@@ -161,7 +161,7 @@ class Duration(ValueKind):
     most: float = 365 * 86400.0
 
     def read(self, value: object, where: PathBase) -> float:
-        """Seconds."""
+        """Return the seconds."""
         # Don't guess: 5 could mean seconds or minutes.
         if isinstance(value, int | float) and not isinstance(value, bool):
             raise RefusedValue(f"{format_value(value)} has no unit; allowed: {DURATION_FORMS}")
@@ -177,11 +177,11 @@ class Duration(ValueKind):
         return seconds
 
     def json(self) -> dict[str, Any]:
-        """A string with a unit."""
+        """Describe a string with a unit."""
         return {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "2s", "15m", "1h"]}
 
     def written(self, value: float) -> str:
-        """`15m` for 900.0."""
+        """Return `15m` for 900.0."""
         return write_duration(value)
 
 
@@ -196,18 +196,18 @@ class Whole(ValueKind):
     most: int = _MOST
 
     def read(self, value: object, where: PathBase) -> int:
-        """The number."""
+        """Return the number."""
         if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
             bounds = f"at least {self.least}" if self.most == _MOST else f"{self.least} to {self.most}"
             raise RefusedValue(f"{format_value(value)} is not valid; allowed: a whole number, {bounds}")
         return value
 
     def json(self) -> dict[str, Any]:
-        """An integer."""
+        """Describe an integer."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
-        """`, 1 to 64`."""
+        """Return the range, such as `, 1 to 64`."""
         return f", {self.least} to {self.most}" if self.most != _MOST else ""
 
 
@@ -227,7 +227,7 @@ class Fraction(ValueKind):
     most: float = 1
 
     def read(self, value: object, where: PathBase) -> float:
-        """The share."""
+        """Return the share."""
         if (
             isinstance(value, int | float)
             and not isinstance(value, bool)
@@ -240,11 +240,11 @@ class Fraction(ValueKind):
         )
 
     def json(self) -> dict[str, Any]:
-        """A number."""
+        """Describe a number."""
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
     def limits(self) -> str:
-        """`, 0 to 1`."""
+        """Return the range, such as `, 0 to 1`."""
         return f", {self.least:g} to {self.most:g}"
 
 
@@ -257,13 +257,13 @@ class Choice(ValueKind):
     noun: str = ""
 
     def read(self, value: object, where: PathBase) -> str:
-        """The word."""
+        """Return the word."""
         if value not in self.words:
             raise RefusedValue(not_among(value, self.words, self.noun))
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """The words."""
+        """Describe the words."""
         return {"type": "string", "enum": list(self.words)}
 
     def limits(self) -> str:
@@ -282,7 +282,7 @@ class Text(ValueKind):
     longest: int = 1000
 
     def read(self, value: object, where: PathBase) -> str:
-        """The text."""
+        """Return the text."""
         if not isinstance(value, str):
             raise RefusedValue(f"{format_value(value)} is not text; allowed: {self.allowed}, in quotes")
         if len(value) > self.longest:
@@ -294,7 +294,7 @@ class Text(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
 
 
@@ -302,17 +302,17 @@ class Location(ValueKind):
     """A path: absolute, below `~`, or relative to the config's directory. Symlinks are kept."""
 
     def read(self, value: object, where: PathBase) -> Path:
-        """The absolute path."""
+        """Return the absolute path."""
         if not isinstance(value, str) or not value.strip():
             raise RefusedValue(f"{format_value(value)} is not a path; allowed: a path, such as /srv/handbook")
         return where.absolute(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "minLength": 1}
 
     def written(self, value: Path) -> str:
-        """The path as text."""
+        """Return the path as text."""
         return str(value)
 
 
@@ -323,7 +323,7 @@ class Pattern(ValueKind):
     positive: bool = False
 
     def read(self, value: object, where: PathBase) -> str:
-        """The pattern."""
+        """Return the pattern."""
         if not isinstance(value, str):
             raise RefusedValue(
                 f'{format_value(value)} is not a pattern; allowed: text in quotes, such as "**/*.md"'
@@ -344,7 +344,7 @@ class Pattern(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "minLength": 1, **({"pattern": "^[^!]"} if self.positive else {})}
 
 
@@ -352,7 +352,7 @@ class Address(ValueKind):
     """An address to listen on: `host:port`, an IPv6 host in brackets."""
 
     def read(self, value: object, where: PathBase) -> str:
-        """The address as it was written."""
+        """Return the address as it was written."""
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:\[\]/]+):([0-9]{1,5})", str(value), re.ASCII)
         if not isinstance(value, str) or match is None or not 1 <= int(match[2]) <= 65535:
             raise RefusedValue(
@@ -361,7 +361,7 @@ class Address(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:9753"]}
 
 

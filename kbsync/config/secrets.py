@@ -67,7 +67,7 @@ class Confidential(ValueKind):
         return Secret(str(value))
 
     def json(self) -> dict[str, Any]:
-        """A string that editors may hide."""
+        """Describe a string that editors may hide."""
         return {"type": "string", "minLength": 1, "writeOnly": True}
 
     def written(self, value: Secret) -> object:

@@ -58,7 +58,7 @@ class BaseUrl(ValueKind):
         return canonical(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "pattern": r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"}
 
 
@@ -121,7 +121,7 @@ class BaseId(ValueKind):
     example: str = ""
 
     def read(self, value: object, where: PathBase) -> str:
-        """The id."""
+        """Return the id."""
         if not isinstance(value, str) or re.fullmatch(_AN_ID, value) is None:
             raise RefusedValue(
                 f'{format_value(value)} is not valid; allowed: an id in quotes, such as "{self.example}"'
@@ -129,7 +129,7 @@ class BaseId(ValueKind):
         return str(value)
 
     def json(self) -> dict[str, Any]:
-        """A string."""
+        """Describe a string."""
         return {"type": "string", "pattern": f"^{_AN_ID}$", "examples": [self.example]}
 
 

@@ -504,12 +504,12 @@ def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timi
 
 
 def await_successor(upload: Upload, timing: Timing) -> Upload:
-    """Don't repeat its delete before another document serves or has failed."""
+    """Postpone the delete until another document serves or has failed."""
     return replace(upload, next_look_at=timing.now + timing.limits.poll_first)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
-    """Don't send its delete while it is unknown whether the file is back, which may take long."""
+    """Postpone the delete until it is known whether the file is back, which may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
     return replace(upload, postponed=postponed, next_look_at=timing.now + wait)

@@ -56,7 +56,8 @@ class Settling:
     """
 
     def __init__(self, settle: float, longest: float) -> None:
-        """`settle`: seconds of quiet a path needs; `longest`: seconds after which it is due in any case."""
+        """Track no path yet. `settle`: the seconds for which a path must be quiet; `longest`: the seconds
+        after which it is due in any case."""
         self._settle = settle
         self._longest = longest
         self._waits: dict[str, _Wait] = {}  # ordered by the start of tracking

@@ -64,7 +64,7 @@ class Owed:
     """
 
     def __init__(self, settling: Settling, now: float, *, is_pass: bool) -> None:
-        """`now`: the monotonic time when the scan ended."""
+        """Start with no files. `now`: the monotonic time when the scan ended."""
         self._settling = settling
         self._is_pass = is_pass
         self._entries = Counter[str]()

@@ -210,7 +210,7 @@ class _ClockAhead:
     ahead: float = 0.0
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return self.clock.wall() + self.ahead
 
     def steady(self) -> float:
@@ -222,7 +222,7 @@ class _ClockAhead:
         self.ahead += seconds
 
     def chance(self) -> float:
-        """A number in 0..1."""
+        """Return a number in 0..1."""
         return self.clock.chance()
 
 

@@ -127,7 +127,8 @@ async def search_mirrors(mirrors: Sequence[SearchedMirror], query: Query) -> Ans
 
 
 async def search_soon(mirrors: Sequence[SearchedMirror], query: Query) -> Answer:
-    """Like `search_mirrors`, but also raises `Unavailable` if there is no response within `PATIENCE`."""
+    """Search like `search_mirrors`, but also raise `Unavailable` if there is no response within
+    `PATIENCE`."""
     try:
         async with asyncio.timeout(PATIENCE):
             return await search_mirrors(mirrors, query)

@@ -23,7 +23,7 @@ class Vocabulary:
     """A SentencePiece vocabulary in the JSON of `tokenizers`; characters that it lacks become bytes."""
 
     def __init__(self, content: bytes) -> None:
-        """`content` is the JSON file; only its vocabulary is read. Raises ValueError."""
+        """Read the vocabulary from `content`, the JSON file. Raises ValueError."""
         start = content.index(b"{", content.index(b'"vocab"'))
         end = content.rindex(b"}", start, content.index(b'"merges"', start)) + 1
         self._ids: dict[str, int] = json.loads(content[start:end])

@@ -70,7 +70,7 @@ class _Line(NamedTuple):
 
 
 def blocks(text: str, flavour: Flavour) -> Iterator[Block]:
-    """The blocks of `text` in order."""
+    """Return the blocks of `text` in order."""
     match flavour:
         case Flavour.ROWS:  # each line that is not blank
             return (Block(line.start, line.end, Shape.ROW) for line in _lines(text) if line.text.strip())
@@ -234,7 +234,7 @@ class _MarkupReader:
         self._is_table = False
 
     def blocks(self) -> Iterator[Block]:
-        """The blocks in order."""
+        """Yield the blocks in order."""
         fence, mark = 0, ""  # start of the open fence, and the mark that opened it
         for line in _lines(self._text):
             if mark:

@@ -76,7 +76,7 @@ class LocalEncoder:
     at_once = sys.maxsize
 
     def __init__(self, onnx: Path | None = None) -> None:
-        """`onnx` is the folder of the user's own model."""
+        """Prepare, without loading a model. `onnx` is the folder of the user's own model."""
         self._onnx = onnx
         self._name = "" if onnx else MODEL
         self._model: BuiltinEmbedder | OnnxEmbedder | None = None

@@ -54,7 +54,7 @@ class Glossary:
     """The dictionary. Calls may come from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Store `folder`, which has the table. Reads nothing."""
+        """Prepare, without reading anything. `folder`: the folder with the table."""
         self._folder = folder
         self._table: apsw.Connection | None = None
         self._opening = threading.Lock()

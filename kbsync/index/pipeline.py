@@ -67,8 +67,8 @@ class Pipeline:
         find_embedded: Callable[[str, Sequence[str]], set[str]],
         max_bytes: int,
     ) -> None:
-        """Prepare. `find_embedded(model, keys)` returns the keys that have a vector. Files over `max_bytes`
-        are refused."""
+        """Prepare the pipeline. `find_embedded(model, keys)` returns the keys that have a vector. Files over
+        `max_bytes` are refused."""
         self._cut, self._encoder, self._max_bytes = cut, encoder, max_bytes
         self._find_embedded = find_embedded
 

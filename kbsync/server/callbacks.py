@@ -80,7 +80,7 @@ class CallbackRoute:
         self.secrets = secrets
 
     def route(self) -> Route:
-        """The route for the application."""
+        """Return the route for the application."""
         return Route(f"{CALLBACK_PATH}{{secret}}", self.called, methods=["POST"])
 
     async def called(self, request: Request) -> Response:

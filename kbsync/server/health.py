@@ -82,7 +82,7 @@ class HealthRoutes:
         self._asked_at = 0.0
 
     def routes(self) -> list[Route]:
-        """The routes for the application."""
+        """Return the routes for the application."""
         return [Route("/healthz", self.health), Route("/readyz", self.readiness)]
 
     async def health(self, _request: Request) -> Response:

@@ -32,7 +32,7 @@ class Spooled:
     """The bytes of a file, with their digest and stamp, as a `contract.Body`. Close it, or use `with`."""
 
     def __init__(self, content: bytes | int, size: int, digest: str, stamp: Stamp) -> None:
-        """`content`: the bytes, or a descriptor of a file without a name; `close` closes it."""
+        """Hold `content`: the bytes, or a descriptor of a file without a name, which `close` closes."""
         self._content: bytes | int | None = content
         self.size = size
         self.digest = digest

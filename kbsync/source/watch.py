@@ -171,7 +171,8 @@ class Watch:
         on_wake: Callable[[], None],
         ignores: Callable[[str], bool],
     ) -> None:
-        """Needs a running loop: its thread calls `on_hints` and `on_wake`, another thread `ignores`."""
+        """Prepare the watch. Needs a running loop, in whose thread `on_hints` and `on_wake` are called;
+        `ignores` is called in another thread."""
         self._folder = folder
         self._state_dir = state_dir
         self._make_observer = make_observer
@@ -502,7 +503,7 @@ class Watcher:
         self.want_rescan(trouble.text)
 
     async def _open(self) -> None:
-        """Watch, or report why not; `identity` stays None if the folder can't be checked."""
+        """Start the watch, or report why not; `identity` stays None if the folder can't be checked."""
         self._try_at = self.identity = None
         try:
             surveying = run_detached(partial(survey, self._root, self._machine))

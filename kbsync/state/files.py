@@ -106,7 +106,7 @@ class Folders:
         self._db.execute(_UNDECIDED + "mirror = ? AND path = ?", (mirror, bind(path)))
 
     def mark_tree_undecided(self, mirror: int, path: str) -> None:
-        """Like `mark_undecided`, for a directory and everything below it."""
+        """Mark the files of a directory and of everything below it undecided."""
         sql = SUBTREE + _UNDECIDED + "id IN (SELECT id FROM tree)"  # noqa: S608
         self._db.execute(sql, (mirror, bind(path)))
 

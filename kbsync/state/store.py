@@ -246,7 +246,7 @@ class StateCopy(StateStore):
         return self.read_now(work)
 
     def read_now(self, work: Callable[[Tx], T]) -> T:
-        """`read` for threads."""
+        """Run `work` on the copy, for threads."""
         with state_errors(self.path):
             return work(Tx(self._db))
 

@@ -147,7 +147,7 @@ class DaskCluster:
     """The cluster of one mirror. Connects on the first document. Safe to use from several threads."""
 
     def __init__(self, config: Cluster, connect_within: float = CONNECT_WITHIN) -> None:
-        """Prepare, without connecting. Raises `UsageError` if distributed is not installed."""
+        """Prepare the client, without connecting. Raises `UsageError` if distributed is not installed."""
         from importlib.util import find_spec
 
         if find_spec("distributed") is None:

@@ -87,7 +87,7 @@ def refuse_outside() -> bool:
 
 
 def refuse_changes() -> bool:
-    """From now on, refuse to create, change, move or remove files and folders; open files stay open."""
+    """Refuse to create, change, move or remove files and folders from now on; open files stay open."""
     refused_if_changing = ((_HAS, _CHANGING_FLAGS), _REFUSE, _ALLOW)
     return _install(
         *_refuse_calls(_CHANGES),
@@ -231,7 +231,7 @@ def limit(memory_bytes: int) -> None:
 
 
 def forbid_writing() -> None:
-    """From now on, let no file grow or be touched: a document's text stays in memory."""
+    """Refuse to let any file grow or change from now on, because a document's text stays in memory."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     if _IS_LINUX:
         refuse_changes()

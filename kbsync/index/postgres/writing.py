@@ -70,7 +70,7 @@ class Writing:
     """The changes of one owner in one transaction. Call `count` last."""
 
     def __init__(self, connection: Connection, owner: int, state: UUID | None) -> None:
-        """The owner's row is locked already. `state`: its token."""
+        """Write for one owner, whose row is locked already. `state`: the owner's token."""
         self._connection, self._owner, self._state = connection, owner, state
         self._documents, self._passages, self._words = 0, 0, 0
 

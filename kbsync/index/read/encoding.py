@@ -319,13 +319,13 @@ def decode_declared(raw: bytes, label: str | None = None) -> str:
 
 
 def _loose(raw: bytes, encoding: str) -> str:
-    """Decode; replace bad bytes, and drop a cut-off character at the end."""
+    """Decode the bytes; replace bad ones, and drop a cut-off character at the end."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     return decoder.decode(raw, final=False)
 
 
 def _strict(raw: bytes, encoding: str) -> str | None:
-    """Decode, or return None; a cut-off character at the end is allowed."""
+    """Return the decoded text, or None; a cut-off character at the end is allowed."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(raw, final=False)
     except UnicodeDecodeError:

@@ -600,8 +600,8 @@ class _Selection:
     """Collects rows in the scope: `DEPTH`, and more until they cover `document_count` documents."""
 
     def __init__(self, scope: _Scope, document_count: int, share: int = DEPTH) -> None:
-        """At least `document_count` documents are in the scope. `share`: maximum number of rows of one
-        document."""
+        """Collect rows. At least `document_count` documents are in the scope. `share`: maximum number of rows
+        of one document."""
         self.scope, self._wanted, self._share = scope, document_count, share
         self.rows = dict[int, _Row]()
         self.documents = dict[int, int]()  # number of rows by document

@@ -587,7 +587,7 @@ class Writer:
                 del runs[obsolete.pop()]
 
     def _mark_if_many(self, chunks: int) -> None:
-        """If these are a large share of all chunks, only mark their words as deleted; `_merge` removes
+        """Only mark the words of these chunks as deleted if they are a large share of all; `_merge` removes
         them."""
         if chunks > STEP and chunks * _FEW > self._connection.execute("SELECT sum(chunks) FROM run").get:
             self._mark()
