@@ -142,10 +142,10 @@ def has_arrived(state: UploadState, number: int) -> bool:
 
 def under_way(row: Upload, now: float) -> Upload:
     """What the journal says of a job when the process is killed."""
-    began = replace(row, next_look_at=now, attempts=1, sent_at=now - 1)
+    began = replace(row, due_at=now, attempts=1, sent_at=now - 1)
     match row.state:
         case UploadState.INTENDED:
-            return replace(row, next_look_at=now)
+            return replace(row, due_at=now)
         case UploadState.INDEXING:
             return replace(began, accepted_at=now)
         case UploadState.RETIRING:

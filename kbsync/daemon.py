@@ -147,7 +147,7 @@ class Daemon:
     async def _work(self, *, is_start: bool = False) -> None:
         """Work on one state file, until stopped or until that file becomes unusable."""
         self._state_lost.clear()
-        with open_state(self._installation, log_damage, stays=True) as store:
+        with open_state(self._installation, log_damage, keeps_running=True) as store:
             loop = asyncio.get_running_loop()
             store.when_damaged(lambda: loop.call_soon_threadsafe(self._state_lost.set))
             await self._listen(self._installation)

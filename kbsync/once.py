@@ -308,16 +308,16 @@ def receiving(signals: Signals | None, receive: ReceiveSignal) -> Iterator[None]
 
 @contextmanager
 def open_state(
-    installation: Installation, notify: Callable[[str], None], *, stays: bool = False
+    installation: Installation, notify: Callable[[str], None], *, keeps_running: bool = False
 ) -> Iterator[StateStore]:
-    """Yield the state, locked and ready to write. `stays`: the process keeps mirroring, like a daemon.
+    """Yield the state, locked and ready to write. `keeps_running`: whether it goes on, like a daemon.
 
     `notify` gets a message when a damaged state was set aside. That may be at the end, for damage found
     during the run: the next start creates a new state. Raises `LockedError`, `StateError`, and `UsageError`
     for a state of a newer kbsync.
     """
     path = installation.state_file
-    with lock.held(installation.state_dir, stays=stays):
+    with lock.held(installation.state_dir, keeps_running=keeps_running):
         _empty_spool(installation.state_dir, installation.spool_dir)
         store = open_or_set_aside(path, notify)
         try:

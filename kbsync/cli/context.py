@@ -471,7 +471,7 @@ def unless_running(installation: Installation, instead: str) -> Iterator[None]:
         yield
     except LockedError as error:
         holder = lock.find_holder(installation.state_dir)
-        if holder is None or not holder.stays:
+        if holder is None or not holder.keeps_running:
             raise
         from kbsync.cli.report import clock_time
 
@@ -504,7 +504,11 @@ def request_reload(installation: Installation, otherwise: str) -> str:
     except (KbsyncError, OSError) as error:
         # The config is changed already.
         return f"the running kbsync could not be asked to reload the config ({error}); restart it"
-    return "the running kbsync reloads the config now" if holder is not None and holder.stays else otherwise
+    return (
+        "the running kbsync reloads the config now"
+        if holder is not None and holder.keeps_running
+        else otherwise
+    )
 
 
 def when_done(installation: Installation) -> str:

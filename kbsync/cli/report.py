@@ -130,7 +130,7 @@ def running_line(installation: Installation, reports: Sequence[MirrorReport]) ->
     holder = lock.find_holder(installation.state_dir)
     if holder is not None:
         clock = clock_time(holder.since)
-        state = "running" if holder.stays else "not running; a single pass or command is at work"
+        state = "running" if holder.keeps_running else "not running; a single pass or command is at work"
         return f"{state} since {clock} (pid {holder.pid})"
     passes = [each.since_pass for each in reports if each.has_passed]
     last = f"last pass {lasting(min(passes))} ago" if passes else "no pass has finished yet"

@@ -97,7 +97,7 @@ class Timing:
 _NO_REMARKS: dict[str, Any] = {"reason": "", "code": "", "phase": Phase.PLAIN}
 """Reset by every step that succeeds."""
 
-_RESET_COUNTERS: dict[str, Any] = {"looks": 0, "absences": 0, "elapsed": 0.0}
+_RESET_COUNTERS: dict[str, Any] = {"checks": 0, "absences": 0, "elapsed": 0.0}
 """Counters of checks and waiting time, reset."""
 
 
@@ -110,7 +110,7 @@ def send(upload: Upload, timing: Timing) -> Upload:
         attempts=upload.attempts + 1,
         losses=upload.losses + 1,
         sent_at=timing.now,
-        next_look_at=None,
+        due_at=None,
         **_NO_REMARKS,
     )
 
@@ -123,7 +123,7 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
         upload,
         remote_id=remote_id,
         accepted_at=timing.now,
-        looked_at=timing.now,
+        checked_at=timing.now,
         losses=0,
         **_RESET_COUNTERS,
         **_NO_REMARKS,
@@ -131,7 +131,7 @@ def accept(upload: Upload, remote_id: str, is_ready: bool, timing: Timing) -> Up
     if upload.purpose is Purpose.RETIRE:
         return retire(accepted, timing)
     due_at = timing.now + timing.limits.poll_first
-    return replace(accepted, state=UploadState.INDEXING, next_look_at=due_at)
+    return replace(accepted, state=UploadState.INDEXING, due_at=due_at)
 
 
 def take_over(upload: Upload, timing: Timing) -> Upload:
@@ -140,7 +140,7 @@ def take_over(upload: Upload, timing: Timing) -> Upload:
     if upload.state is not UploadState.ADOPTING or upload.is_listed_ready:
         return serve(upload)
     accepted = accept(upload, upload.remote_id or "", False, timing)
-    return replace(accepted, next_look_at=timing.now)
+    return replace(accepted, due_at=timing.now)
 
 
 def serve(upload: Upload, **changes: Any) -> Upload:
@@ -150,10 +150,10 @@ def serve(upload: Upload, **changes: Any) -> Upload:
         **changes,
         state=UploadState.SERVING,
         purpose=Purpose.SERVE,
-        next_look_at=None,
+        due_at=None,
         repairs=0,
         losses=0,
-        looks=0,
+        checks=0,
         **_NO_REMARKS,
         wanted_recipe="",
     )
@@ -163,7 +163,7 @@ def reject(upload: Upload, reason: str, code: str) -> Upload:
     """Quarantine the document, which caused its failure, until an edit or `retry`."""
     if upload.purpose is Purpose.RETIRE and upload.remote_id is None:
         return drop(upload)
-    failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, next_look_at=None)
+    failed = replace(upload, state=UploadState.FAILED, reason=reason, code=code, due_at=None)
     return replace(failed, phase=Phase.PLAIN)
 
 
@@ -184,7 +184,7 @@ def put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> 
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
     rank = upload.rank if upload.attempts < PATIENT_TRIES else rank_again(upload.rank)
     due_at = timing.now + seconds
-    return replace(upload, state=UploadState.INTENDED, reason=reason, next_look_at=due_at, rank=rank)
+    return replace(upload, state=UploadState.INTENDED, reason=reason, due_at=due_at, rank=rank)
 
 
 def refund(upload: Upload, reason: str, timing: Timing, wait: float = 0.0) -> Upload:
@@ -214,8 +214,8 @@ def doubt(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         **_RESET_COUNTERS,
         # If the clock was set back, the document must not seem older than its request.
         sent_at=timing.now if upload.sent_at is None else min(upload.sent_at, timing.now),
-        looked_at=timing.now,
-        next_look_at=timing.now + wait,
+        checked_at=timing.now,
+        due_at=timing.now + wait,
     )
 
 
@@ -224,25 +224,27 @@ def not_found(upload: Upload, timing: Timing, started_at: float) -> Upload:
     3)."""
     # Reading a list takes minutes, and its first page has the base's state at `began`.
     checked = _add_elapsed(upload, replace(timing, now=min(started_at, timing.now)))
-    checked = replace(checked, looks=checked.looks + 1, absences=checked.absences + 1)
+    checked = replace(checked, checks=checked.checks + 1, absences=checked.absences + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
         if timing.limits.list_lag == 0:
             return drop(checked)
         due_at = timing.now + LATER_CHECKS[0]
-        return replace(checked, state=UploadState.PRESUMED_LOST, looks=0, elapsed=0.0, next_look_at=due_at)
+        return replace(checked, state=UploadState.PRESUMED_LOST, checks=0, elapsed=0.0, due_at=due_at)
     remaining = timing.horizon - checked.elapsed
     wait = (
-        check_pause(checked.looks) if remaining <= 0 else min(check_pause(checked.looks), max(remaining, 1.0))
+        check_pause(checked.checks)
+        if remaining <= 0
+        else min(check_pause(checked.checks), max(remaining, 1.0))
     )
-    return replace(checked, next_look_at=timing.now + wait)
+    return replace(checked, due_at=timing.now + wait)
 
 
 def _add_elapsed(upload: Upload, timing: Timing) -> Upload:
     """Add the time since the last check to `elapsed`; a clock set back adds nothing."""
     # Shift `sent_at` to the current clock, which the target's times also follow.
-    elapsed = timing.now - (upload.looked_at if upload.looked_at is not None else timing.now)
+    elapsed = timing.now - (upload.checked_at if upload.checked_at is not None else timing.now)
     sent_at = None if upload.sent_at is None else upload.sent_at + min(0.0, elapsed)
-    return replace(upload, elapsed=upload.elapsed + max(0.0, elapsed), looked_at=timing.now, sent_at=sent_at)
+    return replace(upload, elapsed=upload.elapsed + max(0.0, elapsed), checked_at=timing.now, sent_at=sent_at)
 
 
 def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
@@ -257,13 +259,13 @@ def _add_watched_time(upload: Upload, timing: Timing) -> Upload:
 def still_lost(upload: Upload, timing: Timing) -> Upload:
     """Schedule the next check of a lost upload: less and less often, for a week, because a later list may
     have it."""
-    if upload.next_look_at is not None and timing.now < upload.next_look_at:
+    if upload.due_at is not None and timing.now < upload.due_at:
         return upload  # the list was read for other uploads, before this one was due
     aged = _add_elapsed(upload, timing)
     if aged.elapsed >= PRESUMED_LOST_KEPT:
         return drop(aged)
-    wait = LATER_CHECKS[min(aged.looks + 1, len(LATER_CHECKS) - 1)]
-    return replace(aged, looks=aged.looks + 1, next_look_at=timing.now + wait)
+    wait = LATER_CHECKS[min(aged.checks + 1, len(LATER_CHECKS) - 1)]
+    return replace(aged, checks=aged.checks + 1, due_at=timing.now + wait)
 
 
 def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
@@ -284,16 +286,16 @@ def send_after_loss(fresh: Upload, lost: Upload, timing: Timing) -> Upload:
         repairs=lost.repairs,
         losses=lost.losses,
         reason=lost.reason,
-        next_look_at=timing.now + wait,
+        due_at=timing.now + wait,
         rank=rank_again(fresh.rank),
     )
 
 
 def lag_seen(upload: Upload) -> float:
     """Return the seconds for which lists lacked a document that was sent and has now appeared."""
-    if upload.sent_at is None or upload.looked_at is None or not (upload.absences or upload.looks):
+    if upload.sent_at is None or upload.checked_at is None or not (upload.absences or upload.checks):
         return 0.0
-    return max(0.0, upload.looked_at - upload.sent_at)
+    return max(0.0, upload.checked_at - upload.sent_at)
 
 
 def wait_on(
@@ -319,7 +321,7 @@ def wait_on(
     # A failure that the target reports after this is a new one.
     is_answered = is_working and aged.phase is Phase.ASKED_AGAIN
     phase = Phase.PLAIN if is_answered else aged.phase
-    polled = replace(aged, looks=aged.looks + 1, absences=0, next_look_at=timing.now + wait, phase=phase)
+    polled = replace(aged, checks=aged.checks + 1, absences=0, due_at=timing.now + wait, phase=phase)
     return replace(polled, reason=reason) if reason else polled
 
 
@@ -332,10 +334,10 @@ def may_be_hurried(upload: Upload) -> bool:
 def hurried(upload: Upload, timing: Timing) -> Upload:
     """Poll soon, because a change is likely."""
     # Keep at least `poll_first` between two polls, however often a service calls back.
-    since = timing.now if upload.looked_at is None else upload.looked_at
+    since = timing.now if upload.checked_at is None else upload.checked_at
     soon = max(timing.now, min(since, timing.now) + timing.limits.poll_first)
-    due_at = soon if upload.next_look_at is None else min(upload.next_look_at, soon)
-    return replace(upload, next_look_at=due_at)
+    due_at = soon if upload.due_at is None else min(upload.due_at, soon)
+    return replace(upload, due_at=due_at)
 
 
 def may_be_stale(upload: Upload, timing: Timing) -> bool:
@@ -362,10 +364,10 @@ def repair(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) -
         repairs=tries,
         reason=reason,
         phase=Phase.ASKED_AGAIN,
-        looks=0,
+        checks=0,
         elapsed=0.0,
-        looked_at=timing.now,
-        next_look_at=timing.now + wait,
+        checked_at=timing.now,
+        due_at=timing.now + wait,
     )
 
 
@@ -376,7 +378,7 @@ def forgive(upload: Upload) -> Upload:
 
 def await_room(upload: Upload, reason: str, timing: Timing) -> Upload:
     """Try again once the account has room to index the document; this costs no try."""
-    return replace(upload, reason=reason, phase=Phase.NO_ROOM, next_look_at=timing.now)
+    return replace(upload, reason=reason, phase=Phase.NO_ROOM, due_at=timing.now)
 
 
 def reslice(upload: Upload, timing: Timing) -> Upload:
@@ -387,8 +389,8 @@ def reslice(upload: Upload, timing: Timing) -> Upload:
         purpose=Purpose.SERVE,
         repairs=0,
         **_RESET_COUNTERS,
-        looked_at=timing.now,
-        next_look_at=timing.now,
+        checked_at=timing.now,
+        due_at=timing.now,
         reason="",
         code="",
         phase=Phase.TO_CUT,
@@ -403,7 +405,7 @@ def rename_intent(upload: Upload, name: str, reason: str, timing: Timing) -> Upl
         name=name,
         reason=reason,
         names_tried=upload.names_tried + 1,
-        next_look_at=timing.now,
+        due_at=timing.now,
     )
 
 
@@ -426,8 +428,8 @@ def again(upload: Upload, reason: str, timing: Timing, *, spent: bool = True) ->
         created_at=timing.now,
         sent_at=None,
         accepted_at=None,
-        looked_at=None,
-        next_look_at=timing.now + pause(tries, timing.chance),
+        checked_at=None,
+        due_at=timing.now + pause(tries, timing.chance),
         rank=rank_again(upload.rank),
         reason=reason,
         code="",
@@ -439,10 +441,10 @@ def vanished(upload: Upload, timing: Timing) -> Upload:
     """Record that a document is missing while it should be indexing: two checks, a horizon apart, found it
     absent."""
     checked = _add_elapsed(upload, timing)
-    checked = replace(checked, absences=checked.absences + 1, looks=checked.looks + 1)
+    checked = replace(checked, absences=checked.absences + 1, checks=checked.checks + 1)
     if checked.absences >= timing.lists_needed and checked.elapsed >= timing.horizon:
         return deleted(checked, timing)  # if it comes back, it is deleted as one of ours
-    return replace(checked, next_look_at=timing.now + max(timing.horizon, check_pause(checked.looks)))
+    return replace(checked, due_at=timing.now + max(timing.horizon, check_pause(checked.checks)))
 
 
 def retire(upload: Upload, timing: Timing) -> Upload:
@@ -459,7 +461,7 @@ def retire(upload: Upload, timing: Timing) -> Upload:
         repairs=0,
         reappeared=0,
         postponed=0,
-        next_look_at=timing.now,
+        due_at=timing.now,
         **_NO_REMARKS,
     )
 
@@ -472,21 +474,21 @@ def begin_delete(upload: Upload) -> Upload:
 def deleted(upload: Upload, timing: Timing) -> Upload:
     """Record that the document is deleted. If lists lag, keep a tombstone until a list confirms it."""
     if timing.limits.list_lag == 0:
-        return replace(upload, state=UploadState.GONE, next_look_at=None)
+        return replace(upload, state=UploadState.GONE, due_at=None)
     due_at = timing.now + max(CONFIRMED_AFTER, timing.horizon)
-    return replace(upload, state=UploadState.TOMBSTONE, looked_at=timing.now, next_look_at=due_at)
+    return replace(upload, state=UploadState.TOMBSTONE, checked_at=timing.now, due_at=due_at)
 
 
 def still_there(upload: Upload, timing: Timing) -> Upload:
     """Delete the document again, a few times, because a list beyond the horizon still has it."""
     # Lists lag, so one that started soon after the delete proves nothing.
-    deleted_at = timing.now if upload.looked_at is None else min(upload.looked_at, timing.now)
+    deleted_at = timing.now if upload.checked_at is None else min(upload.checked_at, timing.now)
     if timing.now - deleted_at < timing.horizon:
         due_at = deleted_at + timing.horizon
-        is_later = upload.next_look_at is not None and upload.next_look_at >= due_at
-        return upload if is_later else replace(upload, looked_at=deleted_at, next_look_at=due_at)
+        is_later = upload.due_at is not None and upload.due_at >= due_at
+        return upload if is_later else replace(upload, checked_at=deleted_at, due_at=due_at)
     if upload.reappeared >= RETIRE_TRIES:
-        return replace(upload, next_look_at=timing.now + UNDELETABLE_PAUSE)
+        return replace(upload, due_at=timing.now + UNDELETABLE_PAUSE)
     return replace(retire(upload, timing), reappeared=upload.reappeared + 1)
 
 
@@ -494,25 +496,25 @@ def delete_refused(upload: Upload, reason: str, code: str, timing: Timing) -> Up
     """Retry a refused delete a few times, then rarely, and keep the reason for the user."""
     rare = upload.attempts >= RETIRE_TRIES
     wait = REJECTED_DELETE_PAUSE if rare else pause(upload.attempts, timing.chance)
-    return replace(upload, reason=reason, code=code, next_look_at=timing.now + wait)
+    return replace(upload, reason=reason, code=code, due_at=timing.now + wait)
 
 
 def delete_put_off(upload: Upload, reason: str, wait: float | None, timing: Timing) -> Upload:
     """Record that the delete may have happened or not; repeating it is safe."""
     seconds = pause(upload.attempts, timing.chance) if wait is None else wait
-    return replace(upload, reason=reason, next_look_at=timing.now + seconds)
+    return replace(upload, reason=reason, due_at=timing.now + seconds)
 
 
 def await_successor(upload: Upload, timing: Timing) -> Upload:
     """Postpone the delete until another document serves or has failed."""
-    return replace(upload, next_look_at=timing.now + timing.limits.poll_first)
+    return replace(upload, due_at=timing.now + timing.limits.poll_first)
 
 
 def await_file(upload: Upload, timing: Timing) -> Upload:
     """Postpone the delete until it is known whether the file is back, which may take long."""
     postponed = upload.postponed + 1
     wait = pause(postponed, timing.chance)
-    return replace(upload, postponed=postponed, next_look_at=timing.now + wait)
+    return replace(upload, postponed=postponed, due_at=timing.now + wait)
 
 
 def awaits_file(upload: Upload) -> bool:
@@ -522,29 +524,29 @@ def awaits_file(upload: Upload) -> bool:
 
 def delete_after_all(upload: Upload, timing: Timing) -> Upload:
     """Make the delete due, because another document serves now, whatever happens to the file."""
-    return replace(upload, postponed=0, next_look_at=timing.now)
+    return replace(upload, postponed=0, due_at=timing.now)
 
 
 def drop(upload: Upload) -> Upload:
     """Drop the upload: it never reached the target, or the target has nothing of it left."""
-    return replace(upload, state=UploadState.DROPPED, next_look_at=None)
+    return replace(upload, state=UploadState.DROPPED, due_at=None)
 
 
 def gone(upload: Upload) -> Upload:
     """Record that its document no longer exists, and that kbsync didn't delete it."""
-    return replace(upload, state=UploadState.GONE, next_look_at=None)
+    return replace(upload, state=UploadState.GONE, due_at=None)
 
 
 def poll_again(upload: Upload, timing: Timing) -> Upload:
     """Poll a document that served until its state is known, since it may have been removed for a missing
     successor."""
-    changes: dict[str, Any] = {"looked_at": timing.now, "next_look_at": timing.now, **_RESET_COUNTERS}
+    changes: dict[str, Any] = {"checked_at": timing.now, "due_at": timing.now, **_RESET_COUNTERS}
     return replace(upload, state=UploadState.INDEXING, **changes)
 
 
 def hold(upload: Upload) -> Upload:
     """Hold the document's deletion until the user decides; it keeps serving."""
-    return replace(upload, state=UploadState.HELD, next_look_at=None)
+    return replace(upload, state=UploadState.HELD, due_at=None)
 
 
 def unwant(upload: Upload) -> Upload:
@@ -560,9 +562,9 @@ def want(upload: Upload) -> Upload:
 def rename_refused(upload: Upload) -> Upload:
     """Keep the document serving until another one does, because the target can't rename it to its new
     path."""
-    return replace(upload, phase=Phase.UNRENAMED, next_look_at=None, attempts=0, reason="")
+    return replace(upload, phase=Phase.UNRENAMED, due_at=None, attempts=0, reason="")
 
 
 def relabelled(upload: Upload, label: str, name: str) -> Upload:
     """Record that the target has the document under its new path."""
-    return replace(upload, label=label, name=name, next_look_at=None, attempts=0, reason="")
+    return replace(upload, label=label, name=name, due_at=None, attempts=0, reason="")

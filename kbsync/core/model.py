@@ -176,7 +176,7 @@ TO_BE_DONE = (
     UploadState.SERVING,  # to be renamed
     UploadState.ADOPTING,  # to be read
 )
-"""States in which `next_look_at` is the time to act. Checks and polls have lists of their own."""
+"""States in which `due_at` is the time to act. Checks and polls have lists of their own."""
 
 FINAL = (UploadState.DROPPED, UploadState.GONE)
 """States without work left. The row stays for a while as proof of what was ours."""
@@ -225,7 +225,7 @@ class Upload:
     failures of its document and carries over to the upload that is sent instead. `names_tried` counts names
     that were taken at the target, `postponed` how often its delete waited for a check of the file,
     `reappeared` how often a list had it after its delete. `losses` counts consecutive sends without a
-    response and carries over as `repairs` does. `looks` counts the lists and polls since its last step,
+    response and carries over as `repairs` does. `checks` counts the lists and polls since its last step,
     `absences` those without it. `code` is the target's code for a failure, or ours (`NO_TEXT`). For a
     document found at the target, `digest` has the known part: nothing (''), the tag in its name (`by_tag`),
     or that its bytes can't be read (`UNREADABLE`). `recipe` is '' if it is unknown how the document is split.
@@ -252,14 +252,14 @@ class Upload:
     postponed: int = 0
     reappeared: int = 0
     losses: int = 0
-    looks: int = 0
+    checks: int = 0
     absences: int = 0
     created_at: float = 0.0
     sent_at: float | None = None
     accepted_at: float | None = None
     elapsed: float = 0.0
-    looked_at: float | None = None
-    next_look_at: float | None = None
+    checked_at: float | None = None
+    due_at: float | None = None
     rank: float = 0.0
     reason: str = ""
     code: str = ""

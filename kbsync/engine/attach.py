@@ -592,7 +592,7 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
     recipes = [binding.recipe(f"x.{extension}") for extension in sorted(binding.limits.extensions)]
     fingerprint = binding.settings.fingerprint
     judged_by = _hashed(binding.id, recipes, binding.abilities, binding.settings.prefix, fingerprint)
-    if await store.read(lambda tx: tx.meta.get(MirrorFact.JUDGED, mirror)) == judged_by:
+    if await store.read(lambda tx: tx.meta.get(MirrorFact.DECISION_TERMS, mirror)) == judged_by:
         return
     # Differs if a user, not an upgrade, changed how documents are made. If only the recipes differ, an
     # upgrade changed them: then existing documents stay as they are if indexing costs money.
@@ -616,7 +616,7 @@ async def _decide_everything(store: StateStore, journal: Journal) -> None:
             journal.decide(tx, path)
 
     def end(tx: Tx) -> None:
-        tx.meta.set(MirrorFact.JUDGED, mirror, judged_by)
+        tx.meta.set(MirrorFact.DECISION_TERMS, mirror, judged_by)
         tx.meta.set(MirrorFact.SETTINGS, mirror, by_person)
 
     await store.write(begin)
@@ -635,7 +635,7 @@ def mark_undecided(tx: Tx, mirror: int) -> None:
     """Record that a pass with changed settings has begun. If it is interrupted and the old settings come
     back, the next pass still decides about every path.
     """
-    tx.meta.set(MirrorFact.JUDGED, mirror, "")
+    tx.meta.set(MirrorFact.DECISION_TERMS, mirror, "")
 
 
 async def _keep_recipes(store: StateStore, journal: Journal) -> None:

@@ -226,7 +226,7 @@ class Audit:
         for stray in strays:
             document = f"document {stray.remote_id}"
             entry = tx.entries.get(binding.mirror, stray.path)
-            server = serving(tx.uploads.at(binding.mirror, binding.id, stray.path))
+            server = serving(tx.uploads.at_path(binding.mirror, binding.id, stray.path))
             is_gone = entry is None or entry.presence is Presence.GONE
             if server is not None:
                 why = f"{document} has the name of this file, but its bytes could not be read"
@@ -349,7 +349,7 @@ class PutOffError(Exception):
 
 @dataclass(slots=True)
 class AuditResult:
-    """The result of one audit: the number of documents by problem; `mended` counts the repaired ones.
+    """The result of one audit: the number of documents by problem; `repaired` counts the repaired ones.
 
     `unchecked`: documents that serve nothing and were too many to check; the next audit handles them.
     `left_alone`: documents that it did not repair, by problem.
@@ -360,7 +360,7 @@ class AuditResult:
     orphaned: int = 0
     foreign: int = 0
     unchecked: int = 0
-    mended: int = 0
+    repaired: int = 0
     left_alone: dict[str, int] = field(default_factory=lambda: {"duplicate": 0, "orphaned": 0})
     reported: int = 0
 
@@ -475,7 +475,7 @@ class RegularAudit:
             for discrepancy in discrepancies:
                 why = discrepancy.why
                 if await self._store.write(partial(self._retire, kind, discrepancy.claim)):
-                    result.mended += 1
+                    result.repaired += 1
                     self._worker.wake()
                     why += "; it is deleted"
                 else:
@@ -483,7 +483,7 @@ class RegularAudit:
                 self._report(result, kind, discrepancy.path, discrepancy.remote_id, why)
         result.foreign, result.unchecked = audit.foreign, audit.unchecked
         now = self._clock.wall()
-        last = LastAudit(binding.id, now, **result.left_alone, mended=result.mended, is_audit=True)
+        last = LastAudit(binding.id, now, **result.left_alone, repaired=result.repaired, is_audit=True)
         await self._store.write(lambda tx: keep_last_audit(tx, binding.mirror, last))
         log.info(
             "audit.ended",
@@ -493,7 +493,7 @@ class RegularAudit:
             orphaned=result.orphaned,
             foreign=result.foreign,
             unchecked=result.unchecked,
-            mended=result.mended,
+            repaired=result.repaired,
             seconds=round(now - started, 1),
         )
         return result
@@ -542,7 +542,7 @@ class RegularAudit:
             return sum(repairs.send_again(tx, row.remote_id or "") for row in rows)
 
         result.missing += len(rows)
-        result.mended += await self._store.write(send_again)
+        result.repaired += await self._store.write(send_again)
         for row in rows:
             why = "replaced with a copy, or sent again"
             self._report(result, "missing", row.path or row.label, row.remote_id, why)

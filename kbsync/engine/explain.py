@@ -194,7 +194,7 @@ class PathExplanation:
                 "attempts": upload.attempts,
                 "reason": upload.reason,
                 "code": upload.code or upload.phase.value,
-                "next_look": None if upload.next_look_at is None else iso(upload.next_look_at),
+                "due_at": None if upload.due_at is None else iso(upload.due_at),
             }
             for upload in self.uploads
         ]
@@ -282,7 +282,7 @@ def _add_state(
     binding = None if record.binding is None else tx.mirrors.binding(record.binding)
     # Uploads in the base of the last pass; with another target or prefix they do not count.
     if binding is not None and (binding.target, binding.prefix) == (settings.target_type, settings.prefix):
-        evidence.uploads = tx.uploads.at(record.id, binding.id, path)
+        evidence.uploads = tx.uploads.at_path(record.id, binding.id, path)
     if (removal := tx.removals.get(record.id, path)) is not None:
         for hold in tx.holds.current(record.id):
             if hold.id == removal.hold:
@@ -588,7 +588,7 @@ class _Sentences:
             sentence = f"{sentence}: {status.reason}"
         if not self.context.at_work:
             return f"{sentence}; {self._next_pass()}"
-        due = max(0.0, (row.next_look_at or self.now) - self.now)
+        due = max(0.0, (row.due_at or self.now) - self.now)
         return (
             f"{sentence}; kbsync checks again in {lasting(due)}"
             if due >= 1
@@ -655,7 +655,7 @@ class _Sentences:
         tries = f", {upload.attempts} attempts" if upload.attempts > 1 else ""
         reason = f", {upload.reason}" if upload.reason else ""
         code = f" [{upload.code or upload.phase.value}]" if upload.code or upload.phase.value else ""
-        due = upload.next_look_at
+        due = upload.due_at
         later = f", next check in {max(0.0, due - self.now):.0f} s" if due is not None else ""
         label = f", known there as {upload.label}" if upload.label != self.evidence.path else ""
         return f"Upload {upload.id} is {_state_word(upload)}{document}{label}{tries}{reason}{code}{later}."

@@ -242,7 +242,7 @@ class Journal:
         waiting = replace(
             stored, stamp=NO_STAMP, presence=Presence.PRESENT, status=Status.PENDING, since=since
         )
-        if is_selected or not tx.uploads.at(self.binding.mirror, self.binding.id, path):
+        if is_selected or not tx.uploads.at_path(self.binding.mirror, self.binding.id, path):
             waiting = replace(waiting, verdict=SELECTED)
         tx.entries.put(self.binding.mirror, waiting)
 
@@ -308,7 +308,7 @@ class Journal:
 
     def uploads(self, tx: Tx, path: str) -> list[Upload]:
         """Return the uploads of a path that are not final."""
-        return tx.uploads.at(self.binding.mirror, self.binding.id, path)
+        return tx.uploads.at_path(self.binding.mirror, self.binding.id, path)
 
     def _update_status(self, tx: Tx, entry: FileRow, desired: Desired, uploads: list[Upload]) -> None:
         for index, upload in enumerate(uploads):
@@ -364,7 +364,7 @@ class Journal:
                 state=UploadState.INTENDED,
                 predecessor=action.upload,
                 created_at=now,
-                next_look_at=now,
+                due_at=now,
                 rank=rank(now, desired.size, fresh=fresh),
             )
             added = tx.uploads.add(intent)
@@ -394,10 +394,10 @@ class Journal:
             case Step.KEEP:
                 tx.removals.drop(mirror, desired.path)
                 return False
-            case Step.RELABEL if upload.next_look_at is None:
-                changed = replace(upload, next_look_at=now)
-            case Step.PROVE if upload.next_look_at is None:
-                tx.uploads.save(replace(upload, next_look_at=now, rank=now))
+            case Step.RELABEL if upload.due_at is None:
+                changed = replace(upload, due_at=now)
+            case Step.PROVE if upload.due_at is None:
+                tx.uploads.save(replace(upload, due_at=now, rank=now))
                 return False
             case Step.RESLICE:
                 tx.uploads.set_content(upload.id, recipe=desired.recipe)
@@ -661,7 +661,7 @@ class Journal:
         upload = tx.uploads.get(number)
         if upload is None or upload.state is not UploadState.ADOPTING:
             return
-        updated = replace(upload, attempts=upload.attempts + 1, next_look_at=None)
+        updated = replace(upload, attempts=upload.attempts + 1, due_at=None)
         if digest is None and updated.attempts < PROOF_TRIES:
             tx.uploads.save(
                 lifecycle.delete_put_off(updated, "its bytes could not be read", None, self.timing)

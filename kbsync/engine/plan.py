@@ -402,7 +402,7 @@ class PrivatePass:
             self._add_rename(tx, row, plan)
 
     def _rows(self, tx: Tx, path: str) -> list[Upload]:
-        return tx.uploads.at(self.binding.mirror, self.binding.id, path)
+        return tx.uploads.at_path(self.binding.mirror, self.binding.id, path)
 
     def _add_unfinished(
         self, entry: FileRow, desired: Desired, rows: Sequence[Upload], plan: MirrorPlan

@@ -119,7 +119,7 @@ class Polls:
         """Return whether documents accepted before this one, or not long after, became searchable since its
         last poll."""
         latest = (row.accepted_at or 0.0) + self._journal.timing.limits.give_up
-        return self._first_accepted <= latest and (row.looked_at or 0.0) <= self._last_done
+        return self._first_accepted <= latest and (row.checked_at or 0.0) <= self._last_done
 
     async def _has_orphan(self, row: Upload, twin: str) -> bool:
         """Return whether the target has a document with its text whose own file is gone."""

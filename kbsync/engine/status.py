@@ -206,7 +206,7 @@ class Items:
         binding, uploads = self._record.binding, list[Upload]()
         is_skipped = entry.verdict.choice is FileChoice.SKIPPED and entry.status is not Status.KEPT
         if binding is not None and not is_skipped:
-            uploads = self._tx.uploads.at(self._record.id, binding, entry.path)
+            uploads = self._tx.uploads.at_path(self._record.id, binding, entry.path)
         server = serving(uploads)
         size = entry.stamp.size if entry.stamp.size >= 0 else (server.size if server else None)
         document = None if server is None else server.remote_id
@@ -362,7 +362,7 @@ def pause_json(pause: Pause) -> dict[str, str | None]:
 
 def running_json(holder: Holder | None) -> dict[str, Any] | None:
     """Return the contract's `running`: the daemon that holds the state; None if there is none."""
-    if holder is None or not holder.stays:
+    if holder is None or not holder.keeps_running:
         return None
     return {"pid": holder.pid, "since": iso(holder.since)}
 
@@ -520,7 +520,7 @@ class LastAudit:
     """The result of the last audit. `ended`: epoch seconds when the last audit of this binding ended, or when
     the first was scheduled.
 
-    duplicate, orphaned: how many documents it found and left alone. mended: how many it repaired. is_audit:
+    duplicate, orphaned: how many documents it found and left alone. repaired: how many it repaired. is_audit:
     whether an audit has ended, so that this is its result.
     """
 
@@ -528,7 +528,7 @@ class LastAudit:
     ended: float
     duplicate: int = 0
     orphaned: int = 0
-    mended: int = 0
+    repaired: int = 0
     is_audit: bool = False
 
     @property

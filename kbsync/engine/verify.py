@@ -136,7 +136,7 @@ async def verify_mirror(
             )
         # A lagging list still has documents deleted a moment ago.
         rows = [stray.row for stray in audit.strays]
-        deletion_times = [row.looked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
+        deletion_times = [row.checked_at or 0.0 for row in rows if row and row.state is UploadState.TOMBSTONE]
         lag = private.binding.limits.list_lag
         remaining = max(deletion_times, default=0.0) + lag - clock.wall()
         if remaining > 0.0:
@@ -202,7 +202,7 @@ def _check_folder(
 
     def find_orphan(path: str, tx: Tx) -> tuple[Upload, FileRow] | None:
         """Return the document of a missing file, and its row, if nobody has started on it."""
-        rows = tx.uploads.at(binding.mirror, binding.id, path)
+        rows = tx.uploads.at_path(binding.mirror, binding.id, path)
         server = next((row for row in rows if row.state is UploadState.SERVING), None)
         row = tx.entries.get(binding.mirror, path)
         if server is None or row is None or row.status in (Status.PENDING, Status.INDEXING):

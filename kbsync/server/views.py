@@ -192,7 +192,7 @@ class MirrorView:
         audited: dict[str, Any] | None = None
         if known is not None and known.binding == record.binding and known.is_audit:
             left = {"duplicate": known.duplicate, "orphaned": known.orphaned}
-            audited = {"at": known.ended, "mended": known.mended, **left}
+            audited = {"at": known.ended, "repaired": known.repaired, **left}
         return {
             **payload,
             "failed": self._in_state(record, Status.FAILED, SHOWN_FAILED),

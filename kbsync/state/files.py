@@ -21,7 +21,7 @@ SUBTREE = (
     " UNION ALL SELECT folder.id FROM folder JOIN tree ON folder.parent = tree.id) "
 )
 """The start of a statement that may use `tree(id)`; binds (mirror, path)."""
-_FOLDER = "SELECT id, path, version, is_mount, problem, shut FROM folder WHERE mirror = ? AND "
+_FOLDER = "SELECT id, path, version, is_mount, problem, is_excluded FROM folder WHERE mirror = ? AND "
 _UNDECIDED = "UPDATE folder SET version = substr(version, 1, instr(version, '.')) WHERE "
 
 
@@ -89,7 +89,8 @@ class Folders:
         """Record that the directory was listed under these rules."""
         number = self.ensure(mirror, path)
         self._db.execute(
-            "UPDATE folder SET version = ?, is_mount = ?, problem = '', shut = 0, gone = 0 WHERE id = ?",
+            "UPDATE folder SET version = ?, is_mount = ?, problem = '', is_excluded = 0, gone = 0"
+            " WHERE id = ?",
             (version, is_mount, number),
         )
         return number
@@ -113,7 +114,7 @@ class Folders:
     def exclude(self, mirror: int, path: str) -> None:
         """Record that the rules no longer enter the directory. If they enter it again, everything in it is
         decided about again."""
-        sql = "UPDATE folder SET shut = 1, version = '' WHERE id IN (SELECT id FROM tree)"
+        sql = "UPDATE folder SET is_excluded = 1, version = '' WHERE id IN (SELECT id FROM tree)"
         self._db.execute(SUBTREE + sql, (mirror, bind(path)))
 
     def mounts_over(self, mirror: int, path: str) -> list[str]:
@@ -125,8 +126,8 @@ class Folders:
     def below(self, mirror: int, path: str) -> list[FolderRow]:
         """Return the stored directories directly below one, except excluded ones."""
         sql = (
-            "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.shut FROM folder c"
-            " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.shut = 0"
+            "SELECT c.id, c.name, c.version, c.is_mount, c.problem, c.is_excluded FROM folder c"
+            " JOIN folder p ON c.parent = p.id WHERE p.mirror = ? AND p.path = ? AND c.is_excluded = 0"
         )
         return [_read_folder(row) for row in self._db.execute(sql, (mirror, bind(path)))]
 

@@ -86,7 +86,7 @@ class MirrorFact(StrEnum):
 
     AUDIT = "audit"  # findings of the last one
     BASE_NAME = "base"  # the pending new name of its embedded base, after a rename of the mirror
-    JUDGED = "terms"  # the terms under which its files were decided
+    DECISION_TERMS = "terms"  # the terms under which its files were decided
     PAUSE = "pause"  # see `state.pauses`
     NOTE = "note"  # its target's last notice while work continues
     SETTINGS = "settings"  # the part of the terms that a person sets

@@ -34,20 +34,20 @@ _TASK = "task"
 class Holder:
     """The process that holds the lock. `pid`: its id as seen from here; `since`: epoch seconds.
 
-    `stays`: it mirrors until it is stopped, as a daemon does.
+    `keeps_running`: it mirrors until it is stopped, as a daemon does.
     """
 
     pid: int
     since: float
-    stays: bool
+    keeps_running: bool
 
 
 @contextmanager
-def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
+def held(state_dir: Path, *, keeps_running: bool = True) -> Iterator[None]:
     """Hold the lock of a state directory; the kernel releases it however the process ends.
 
-    `stays`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process that has
-    it.
+    `keeps_running`: the holder mirrors until it is stopped. Raises `LockedError`, which names the process
+    that has it.
     """
     fd = open_private(state_dir / "lock", os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -58,7 +58,7 @@ def held(state_dir: Path, *, stays: bool = True) -> Iterator[None]:
             named = f" (process {process})" if process else ""
             raise LockedError(f"another kbsync{named} works on {state_dir}; stop it first") from None
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{'' if stays else _TASK}\n".encode(), 0)
+        os.pwrite(fd, f"{os.getpid()}\n{_namespace()}\n{'' if keeps_running else _TASK}\n".encode(), 0)
         yield
     finally:
         os.close(fd)
@@ -111,7 +111,7 @@ def _find(state_dir: Path) -> Holder | Literal[False] | None:
     for *_, process, inode, _, _ in locks:
         # Btrfs reports another device for files than for the kernel's locks, so inode and process decide.
         if inode == note.kernel_id or (process == note.process and inode.endswith(f":{note.number}")):
-            return Holder(int(process), note.since, stays=not note.is_task)
+            return Holder(int(process), note.since, keeps_running=not note.is_task)
     # `/proc/locks` omits locks held in another container; on the host it lists all.
     namespace = _namespace()
     return False if namespace in (note.namespace, _OF_THE_MACHINE) or not note.namespace else None

@@ -68,7 +68,7 @@ class BindingRecord:
 
 _SELECT = (
     "SELECT id, name, folder, target, binding, root_dev, root_ino, root_fs, root_is_mount,"
-    " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep, place FROM mirror "
+    " halt_reason, halt_detail, halt_cure, hold_all, note, last_pass, last_deep, location FROM mirror "
 )
 
 
@@ -167,7 +167,7 @@ class Mirrors(Table):
             number = self._db.last_insert_rowid()
             # Earlier versions left facts behind.
             Meta(self._db).forget(BindingFact, number)
-        self._set(mirror, binding=number, place=location)
+        self._set(mirror, binding=number, location=location)
         return number
 
     def base_moved(self, target: str, base: str, address: str) -> None:

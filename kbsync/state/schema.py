@@ -28,12 +28,12 @@ CREATE TABLE mirror(
   root_dev INTEGER, root_ino INTEGER, root_fs TEXT, root_is_mount INTEGER,
   binding INTEGER REFERENCES binding(id),
   halt_reason TEXT, halt_detail TEXT, halt_cure TEXT, hold_all INTEGER NOT NULL DEFAULT 0,
-  note TEXT, last_pass REAL, last_deep REAL, place TEXT NOT NULL DEFAULT '');
+  note TEXT, last_pass REAL, last_deep REAL, location TEXT NOT NULL DEFAULT '');
 
 CREATE TABLE folder(
   id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL REFERENCES mirror(id), parent INTEGER REFERENCES folder(id),
   path NOT NULL, name NOT NULL, version TEXT NOT NULL DEFAULT '', is_mount INTEGER NOT NULL DEFAULT 0,
-  problem TEXT NOT NULL DEFAULT '', shut INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
+  problem TEXT NOT NULL DEFAULT '', is_excluded INTEGER NOT NULL DEFAULT 0, gone INTEGER NOT NULL DEFAULT 0,
   UNIQUE(mirror, path));
 CREATE INDEX folder_parent ON folder(parent);
 CREATE INDEX folder_problem ON folder(mirror) WHERE problem <> '';
@@ -73,15 +73,15 @@ CREATE TABLE upload(
   id INTEGER PRIMARY KEY AUTOINCREMENT, mirror INTEGER NOT NULL, binding INTEGER NOT NULL,
   path, label NOT NULL, name NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, recipe TEXT NOT NULL,
   state INTEGER NOT NULL, purpose INTEGER NOT NULL DEFAULT 0, remote_id TEXT, predecessor INTEGER,
-  attempts INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, looks INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0, repairs INTEGER NOT NULL DEFAULT 0, checks INTEGER NOT NULL DEFAULT 0,
   absences INTEGER NOT NULL DEFAULT 0, created_at REAL NOT NULL, sent_at REAL, accepted_at REAL,
-  elapsed REAL NOT NULL DEFAULT 0, looked_at REAL, next_look_at REAL, rank REAL NOT NULL DEFAULT 0,
+  elapsed REAL NOT NULL DEFAULT 0, checked_at REAL, due_at REAL, rank REAL NOT NULL DEFAULT 0,
   reason TEXT NOT NULL DEFAULT '', code TEXT NOT NULL DEFAULT '', wanted_recipe TEXT NOT NULL DEFAULT '',
   phase TEXT NOT NULL DEFAULT '', names_tried INTEGER NOT NULL DEFAULT 0,
   postponed INTEGER NOT NULL DEFAULT 0, reappeared INTEGER NOT NULL DEFAULT 0,
   losses INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX upload_place ON upload(mirror, path);
-CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE next_look_at IS NOT NULL;
+CREATE INDEX upload_due ON upload(mirror, state, rank) WHERE due_at IS NOT NULL;
 CREATE INDEX upload_state ON upload(mirror, binding, state, id);
 CREATE INDEX upload_remote ON upload(binding, remote_id) WHERE remote_id IS NOT NULL;
 CREATE INDEX upload_wanted ON upload(mirror, wanted_recipe) WHERE wanted_recipe <> '';
@@ -167,10 +167,20 @@ CREATE TABLE history(id INTEGER PRIMARY KEY, mirror INTEGER NOT NULL, at REAL NO
 """
 """What happened to documents, for people."""
 
+PLAIN_NAMES = """
+ALTER TABLE upload RENAME COLUMN looks TO checks;
+ALTER TABLE upload RENAME COLUMN looked_at TO checked_at;
+ALTER TABLE upload RENAME COLUMN next_look_at TO due_at;
+ALTER TABLE mirror RENAME COLUMN place TO location;
+ALTER TABLE folder RENAME COLUMN shut TO is_excluded;
+UPDATE meta SET value = replace(value, '"mended"', '"repaired"') WHERE key LIKE 'audit:%';
+"""
+"""Columns, and a count of the last audit, under the names that the code uses."""
+
 OLDEST = 12
 """The oldest schema that this kbsync reads. Earlier ones were never released."""
 
-MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY)
+MIGRATIONS: tuple[str, ...] = (NO_ATTACHED, HELD_BY_PAGES, REMOVALS, HISTORY, PLAIN_NAMES)
 """Script i turns schema `OLDEST` + i into the next; never edit a released one, only append."""
 
 VERSION = OLDEST + len(MIGRATIONS)

@@ -105,7 +105,7 @@ class Uploads(Table):
         """Return the row with this id."""
         return next(self._select("WHERE id = ?", (upload,)), None)
 
-    def at(self, mirror: int, binding: int, path: str) -> list[Upload]:
+    def at_path(self, mirror: int, binding: int, path: str) -> list[Upload]:
         """Return all uploads of a path in this binding that are not final, oldest first."""
         where = f"WHERE mirror = ? AND path = ? AND binding = ? AND state NOT {_in(FINAL)} ORDER BY id"
         return list(self._select(where, (mirror, bind(path), binding)))
@@ -143,7 +143,7 @@ class Uploads(Table):
         """Return rows of a state that are due, smallest rank first. `ranks`: lower and upper bound
         (exclusive)."""
         where = (
-            "WHERE mirror = ? AND state = ? AND next_look_at IS NOT NULL AND next_look_at <= ?"
+            "WHERE mirror = ? AND state = ? AND due_at IS NOT NULL AND due_at <= ?"
             " AND binding = ? AND rank >= ? AND rank < ? ORDER BY rank, id LIMIT ?"
         )
         return list(self._select(where, (mirror, int(state), now, binding, *ranks, limit)))
@@ -206,8 +206,8 @@ class Uploads(Table):
 
         def first(*states: UploadState) -> float | None:
             sql = (
-                "SELECT min(next_look_at) FROM upload INDEXED BY upload_due"  # noqa: S608
-                f" WHERE mirror = ? AND state {_in(states)} AND next_look_at IS NOT NULL AND binding = ?"
+                "SELECT min(due_at) FROM upload INDEXED BY upload_due"  # noqa: S608
+                f" WHERE mirror = ? AND state {_in(states)} AND due_at IS NOT NULL AND binding = ?"
             )
             value: float | None = self._db.execute(sql, (mirror, binding)).get
             return value
@@ -243,9 +243,9 @@ class Uploads(Table):
         pauses[int(UploadState.SERVING)] = little
         cases = " ".join(f"WHEN {state} THEN {seconds}" for state, seconds in pauses.items())
         sql = (
-            "UPDATE upload SET next_look_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
-            f" AND next_look_at IS NOT NULL AND state {_in(LONGEST_PAUSES)}"
-            f" AND next_look_at > :now + CASE state {cases} END"
+            "UPDATE upload SET due_at = :now WHERE mirror = :mirror AND binding = :binding"  # noqa: S608
+            f" AND due_at IS NOT NULL AND state {_in(LONGEST_PAUSES)}"
+            f" AND due_at > :now + CASE state {cases} END"
         )
         self._db.execute(sql, {"now": now, "mirror": mirror, "binding": binding})
 
@@ -270,7 +270,7 @@ class Uploads(Table):
         """Return documents whose deletion is due and whose paths newer ones already serve."""
         where = (
             f"WHERE mirror = ? AND binding = ? AND state = {int(UploadState.RETIRING)}"  # noqa: S608
-            " AND next_look_at IS NOT NULL AND next_look_at <= ? AND EXISTS(SELECT 1 FROM upload o"
+            " AND due_at IS NOT NULL AND due_at <= ? AND EXISTS(SELECT 1 FROM upload o"
             " WHERE o.mirror = upload.mirror AND o.path = upload.path AND o.binding = upload.binding"
             f" AND o.state {_in(SERVING)}) ORDER BY rank, id LIMIT ?"
         )
@@ -333,7 +333,7 @@ class Uploads(Table):
         """Return the documents per second that became searchable lately, by the newest uploads; 0.0 if there
         are too few."""
         newest = (
-            "SELECT max(coalesce(looked_at, 0), coalesce(accepted_at, 0)) FROM upload"
+            "SELECT max(coalesce(checked_at, 0), coalesce(accepted_at, 0)) FROM upload"
             " WHERE mirror = ? AND binding = ? AND state = 5 ORDER BY id DESC LIMIT ?"
         )
         ready_times = (float(ready_at) for (ready_at,) in self._db.execute(newest, (mirror, binding, NEWEST)))
@@ -389,7 +389,7 @@ class Uploads(Table):
         where = "WHERE mirror = ? AND binding = ? AND state"
         labelled = f"UPDATE upload SET label = '' {where} {_in([*IN_FLIGHT, *SERVING])}"  # noqa: S608
         self._db.execute(labelled, (mirror, binding))
-        dropped = f"UPDATE upload SET state = 11, next_look_at = NULL {where} = 0"  # noqa: S608
+        dropped = f"UPDATE upload SET state = 11, due_at = NULL {where} = 0"  # noqa: S608
         self._db.execute(dropped, (mirror, binding))
 
     def move(self, mirror: int, binding: int, old_path: str, new_path: str) -> None:
@@ -447,7 +447,7 @@ class Uploads(Table):
     def lose(self, mirror: int, binding: int) -> None:
         """Record that the base of this binding no longer exists, nor do its documents."""
         self._db.execute(
-            "UPDATE upload SET state = 12, next_look_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
+            "UPDATE upload SET state = 12, due_at = NULL WHERE mirror = ? AND binding = ?"  # noqa: S608
             f" AND state NOT {_in(FINAL)}",
             (mirror, binding),
         )
@@ -464,7 +464,7 @@ class Uploads(Table):
 
 
 _TWICE = (
-    (SERVING, "", f"state = {int(UploadState.RETIRING)}, next_look_at = 0, attempts = 0"),
+    (SERVING, "", f"state = {int(UploadState.RETIRING)}, due_at = 0, attempts = 0"),
     (
         IN_FLIGHT,
         "AND o.digest = upload.digest AND o.recipe = upload.recipe AND o.purpose = 0",

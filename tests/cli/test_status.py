@@ -177,7 +177,7 @@ def test_without_a_config_it_shows_every_folder_that_was_ever_mirrored(place: Pl
 
 
 def test_a_single_pass_is_no_daemon(waiting: Place) -> None:
-    with lock.held(waiting.state, stays=False):
+    with lock.held(waiting.state, keeps_running=False):
         assert re.match(r"not running; a single pass or command is at work since \d\d:\d\d", runs(waiting))
         assert waiting.run("status", "--json").json["running"] is None
 

@@ -37,6 +37,6 @@ def breaches(uploads: Sequence[Upload]) -> list[str]:
     for u in uploads:
         if u.state in (UploadState.RETIRING, UploadState.TOMBSTONE) and u.remote_id is None:
             found.append(f"upload {u.id} is retiring without a remote id")
-        if not u.state.is_final and u.state not in RESTING and u.next_look_at is None:
+        if not u.state.is_final and u.state not in RESTING and u.due_at is None:
             found.append(f"upload {u.id} is {u.state.name} and nothing will look at it again")
     return found

@@ -20,7 +20,7 @@ def timing(now: float, limits: Limits = LAGGING) -> Timing:
     return Timing(now, lambda: 0.5, limits, absent_after=15.0)
 
 
-SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, next_look_at=0.0), timing(0.0))
+SENT = lifecycle.send(Upload(1, 1, 1, "a", "a", "a", "d", 1, "r", S.INTENDED, due_at=0.0), timing(0.0))
 
 
 def test_the_attempt_is_counted_before_the_first_byte_leaves() -> None:
@@ -31,8 +31,8 @@ def test_absent_means_absent_only_after_two_lists_and_the_horizon() -> None:
     unsure = lifecycle.doubt(SENT, "reset", timing(0.0))
     now, looks = 0.0, 0
     while unsure.state is S.UNSURE:
-        assert unsure.next_look_at is not None and unsure.next_look_at > now
-        now, looks = unsure.next_look_at, looks + 1
+        assert unsure.due_at is not None and unsure.due_at > now
+        now, looks = unsure.due_at, looks + 1
         unsure = lifecycle.not_found(unsure, timing(now), now)
     assert unsure.state is S.PRESUMED_LOST
     assert now >= 15.0 and looks >= 2
@@ -43,7 +43,7 @@ def test_a_list_that_took_long_tells_of_the_moment_it_began() -> None:
     unsure = lifecycle.not_found(unsure, timing(2.0), 1.0)
     unsure = lifecycle.not_found(unsure, timing(30.0), 4.0)
     assert (unsure.state, unsure.elapsed) == (S.UNSURE, 4.0)
-    assert unsure.next_look_at is not None and unsure.next_look_at > 30.0
+    assert unsure.due_at is not None and unsure.due_at > 30.0
     assert lifecycle.not_found(unsure, timing(50.0), 40.0).state is S.PRESUMED_LOST
 
 
@@ -89,7 +89,7 @@ DELETED = lifecycle.deleted(replace(SENT, state=S.RETIRING, remote_id="id"), tim
 
 
 def test_a_deletion_is_confirmed_by_a_list_within_a_day() -> None:
-    assert DELETED.next_look_at == 86_400.0
+    assert DELETED.due_at == 86_400.0
     assert lifecycle.still_there(DELETED, timing(86_400.0)).state is S.RETIRING
 
 
@@ -101,11 +101,11 @@ def test_a_document_that_no_deletion_removes_is_deleted_three_times_and_then_loo
         assert again.state is S.RETIRING
         grave = lifecycle.deleted(again, timing(now))
     left = lifecycle.still_there(grave, timing(now + 90_000.0))
-    assert (left.state, left.next_look_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
+    assert (left.state, left.due_at) == (S.TOMBSTONE, now + 90_000.0 + 7 * 86_400.0)
 
 
 def test_a_document_that_vanished_while_it_was_indexed_is_ours_when_it_comes_back() -> None:
-    indexing = replace(SENT, state=S.INDEXING, remote_id="id", looked_at=0.0)
+    indexing = replace(SENT, state=S.INDEXING, remote_id="id", checked_at=0.0)
     once = lifecycle.vanished(indexing, timing(20.0))
     gone = lifecycle.vanished(once, timing(60.0))
     assert (once.state, gone.state) == (S.INDEXING, S.TOMBSTONE)
@@ -121,5 +121,5 @@ def test_invariants_notice_what_they_are_for() -> None:
     serving = replace(SENT, id=2, state=S.SERVING, remote_id="x")
     broken = [serving, replace(serving, id=3)], [SENT, replace(SENT, id=3)], [replace(SENT, state=S.RETIRING)]
     assert all(map(breaches, broken))
-    assert breaches([replace(SENT, state=S.INDEXING, next_look_at=None)])
+    assert breaches([replace(SENT, state=S.INDEXING, due_at=None)])
     assert not breaches([serving, replace(SENT, digest="other")])

@@ -48,7 +48,7 @@ def held_by_another_mirror(tx: Tx, remote_id: str) -> None:
     """A mirror that shares the base of `docs`, under a prefix of its own, has this document."""
     mine = tx.mirrors.named("docs")
     assert mine is not None and mine.binding is not None
-    base, row = tx.mirrors.binding(mine.binding), tx.uploads.at(mine.id, mine.binding, "f0.md")[0]
+    base, row = tx.mirrors.binding(mine.binding), tx.uploads.at_path(mine.id, mine.binding, "f0.md")[0]
     assert base is not None
     there = tx.mirrors.add("other", "/srv/other", "memory").id
     binding = tx.mirrors.bind_to(there, base.target, base.address, base.base, "other/")

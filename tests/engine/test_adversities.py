@@ -238,7 +238,7 @@ async def test_a_deletion_does_not_wait_for_a_clock_set_back(
     world.delete("a.md")
     wanted = replace(world.row_of("a.md"), purpose=Purpose.RETIRE, attempts=attempts, reason=reason)
     in_future = world.clock.wall() + seconds
-    decided = replace(wanted, state=UploadState.RETIRING, next_look_at=in_future)
+    decided = replace(wanted, state=UploadState.RETIRING, due_at=in_future)
     world.change(lambda tx: tx.uploads.save(decided))
     await world.once()
     assert world.served().keys() == {"keep.md"}

@@ -89,7 +89,7 @@ async def test_a_document_that_comes_back_each_time_is_deleted_three_times_and_t
     for _ in range(5):
         world.base._documents[old.remote_id] = old
         world.clock.now += 1000
-        mended.append((await audited(world)).mended)
+        mended.append((await audited(world)).repaired)
     assert mended == [1, 1, 1, 0, 0]
     assert "1 orphaned document" in note(world)
 
@@ -106,7 +106,7 @@ async def test_a_copy_of_a_deleted_document_is_left_to_a_person(tmp_path: Path) 
     copy = world.base.add("f3.md", b"text of f3", path="f3.md", upload_id=number, foreign=False)
     world.clock.now += 1000
     outcome = await audited(world)
-    assert (outcome.orphaned, outcome.mended, outcome.left_alone["orphaned"]) == (1, 0, 1)
+    assert (outcome.orphaned, outcome.repaired, outcome.left_alone["orphaned"]) == (1, 0, 1)
     assert copy.remote_id in world.base.documents
 
 
@@ -118,7 +118,7 @@ async def test_what_another_state_left_is_told_and_left_alone_until_a_person_rep
     world.base.add("gone.md", b"x", path="gone.md", upload_id=8, foreign=False)
     with capture_logs() as logs:
         outcome = await audited(world)
-    assert (outcome.duplicate, outcome.orphaned, outcome.foreign, outcome.mended) == (1, 1, 0, 0)
+    assert (outcome.duplicate, outcome.orphaned, outcome.foreign, outcome.repaired) == (1, 1, 0, 0)
     assert left in world.base.documents
     found = [(e["kind"], e["path"]) for e in logs if e["event"] == "audit.found"]
     assert found == [("duplicate", "f0.md"), ("orphaned", "gone.md")]
@@ -157,7 +157,7 @@ def leave_behind(world: World, n: int) -> None:
     ids = [world.base.add(name, b"x", path=name, foreign=False).remote_id for name in names]
 
     def add(tx: Tx) -> None:
-        row = replace(tx.uploads.at(world.run.id, 1, "f0.md")[0], state=UploadState.GONE)
+        row = replace(tx.uploads.at_path(world.run.id, 1, "f0.md")[0], state=UploadState.GONE)
         for name, remote_id in zip(names, ids, strict=True):
             tx.uploads.add(replace(row, path=name, label=name, name=name, remote_id=remote_id))
 

@@ -31,12 +31,12 @@ async def test_a_row_of_any_state_that_is_due_in_years_is_due_now(world: World, 
     row = world.row_of("f0.md")
 
     def put_off(tx: Tx) -> None:
-        save_unchecked(tx.uploads, replace(row, state=state, next_look_at=world.clock.wall() + YEARS))
+        save_unchecked(tx.uploads, replace(row, state=state, due_at=world.clock.wall() + YEARS))
 
     world.change(put_off)
     now = world.clock.wall()
     world.change(lambda tx: tx.uploads.bring_forward(row.mirror, row.binding, now))
-    assert world.row_of("f0.md").next_look_at == now
+    assert world.row_of("f0.md").due_at == now
 
 
 async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None:
@@ -45,7 +45,7 @@ async def test_a_rename_does_not_wait_for_a_clock_set_back(world: World) -> None
     await world.mirrored(3)
     row = world.row_of("f0.md")
     world.move("f0.md", "g0.md")
-    put_off = replace(row, next_look_at=world.clock.wall() + YEARS)
+    put_off = replace(row, due_at=world.clock.wall() + YEARS)
     world.change(lambda tx: tx.uploads.move(row.mirror, row.binding, "f0.md", "g0.md"))
     world.change(lambda tx: save_unchecked(tx.uploads, put_off))
     await world.once()
@@ -60,7 +60,7 @@ async def test_a_tombstone_does_not_wait_for_a_clock_set_back(world: World) -> N
     row = world.row_of("f0.md")
     world.delete("f0.md")
     in_future = world.clock.wall() + YEARS
-    dead = replace(row, state=UploadState.TOMBSTONE, looked_at=in_future, next_look_at=in_future + 86400)
+    dead = replace(row, state=UploadState.TOMBSTONE, checked_at=in_future, due_at=in_future + 86400)
     world.change(lambda tx: tx.entries.remove(row.mirror, "f0.md"))
     world.change(lambda tx: save_unchecked(tx.uploads, dead))
     for _ in range(3):

@@ -98,7 +98,7 @@ async def test_nothing_is_ever_held(world: World) -> None:
     assert world.run.halt is None
     assert world.statuses() == {"kept": 8} and len(world.served()) == 8
     assert world.look_up(lambda tx: tx.holds.current(world.run.id)) == []
-    assert (await audited(world)).mended == 0
+    assert (await audited(world)).repaired == 0
     assert len(world.served()) == 8
 
 
@@ -210,7 +210,7 @@ async def test_a_deletion_that_was_not_sent_yet_is_called_off(world: World) -> N
     await world.mirrored(12)
     row = world.row_of("f0.md")
     world.delete("f0.md")
-    going = replace(row, state=UploadState.RETIRING, attempts=0, next_look_at=0.0)
+    going = replace(row, state=UploadState.RETIRING, attempts=0, due_at=0.0)
     world.change(lambda tx: tx.uploads.save(going))
     world.settings = replace(world.settings, deletions=NEVER)
     await world.once()
@@ -277,7 +277,7 @@ async def test_what_was_deleted_and_is_listed_still_is_not_called_kept(tmp_path:
     await world.once()
     world.clock.now += 7200.0
     if mends:
-        assert (await audited(world)).mended == 1
+        assert (await audited(world)).repaired == 1
     else:
         found = await verified(world)
         assert paths(found) == {"orphaned": ["f0.md"]} and found.kept == ()
@@ -295,7 +295,7 @@ async def test_kept_documents_outlive_a_lost_state(world: World) -> None:
     await world.once()
     found = await verified(world)
     assert found.ok and found.to_json()["kept"] == ["f0.md", "f1.md"] and repair_request(found) == {}
-    assert (await audited(world)).mended == 0
+    assert (await audited(world)).repaired == 0
     world.write("f0.md", "text of f0")
     await world.once()
     assert world.puts() == sent

@@ -40,7 +40,7 @@ async def test_news_of_a_document_brings_the_look_that_finds_it_ready(tmp_path: 
     async with indexing(tmp_path, poll_first=2.0, poll_longest=900.0) as (world, bound, row):
         await world.clock.sleep(LONG + 1.0)
         [waiting] = world.rows(UploadState.INDEXING)
-        before = waiting.next_look_at
+        before = waiting.due_at
         assert before is not None and before > world.clock.wall() + 5.0  # pauses have grown meanwhile
         await bound.hurry([row.remote_id or ""])
         await world.clock.sleep(4.0)
@@ -57,7 +57,7 @@ async def test_news_is_not_believed(tmp_path: Path) -> None:
         await world.clock.sleep(11.0)
         [still] = world.rows(UploadState.INDEXING)
         assert still.id == row.id
-        assert still.next_look_at is not None and still.next_look_at > world.clock.wall()
+        assert still.due_at is not None and still.due_at > world.clock.wall()
         assert world.app.violations == []
 
 
@@ -84,7 +84,7 @@ async def test_a_flood_of_news_costs_no_more_looks_than_waiting_does_at_its_most
         assert 1 <= world.asked() - asked <= seconds / 10.0 + 1
 
 
-ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), looked_at=None, next_look_at=None)
+ROW = replace(lifecycle.accept(SENT, "id", False, timing(0.0)), checked_at=None, due_at=None)
 FIRST = timing(0.0).limits.poll_first
 NOW = 1000.0
 
@@ -102,8 +102,8 @@ NOW = 1000.0
 def test_a_look_never_moves_back_and_never_comes_too_early(
     looked: float | None, due: float | None, expected: float
 ) -> None:
-    hurried = lifecycle.hurried(replace(ROW, looked_at=looked, next_look_at=due), timing(NOW))
-    assert hurried.next_look_at == pytest.approx(expected)
+    hurried = lifecycle.hurried(replace(ROW, checked_at=looked, due_at=due), timing(NOW))
+    assert hurried.due_at == pytest.approx(expected)
 
 
 def test_what_waits_for_something_else_is_not_hurried() -> None:

@@ -74,7 +74,7 @@ async def test_a_file_that_was_missed_when_the_program_died_is_wished_for_anew(w
     def end_while_missed(tx: Tx) -> None:
         mirror = world.run.id
         tx.entries.miss(mirror, "", ["a.md"], 1.0)
-        for upload in tx.uploads.at(mirror, 1, "a.md"):
+        for upload in tx.uploads.at_path(mirror, 1, "a.md"):
             tx.uploads.save(lifecycle.drop(upload))
 
     world.change(end_while_missed)
@@ -318,7 +318,9 @@ async def test_what_is_back_when_an_approval_runs_is_still_held(world: World) ->
         binding = bound.journal.binding
         await bound.inbox.carry_out()
         assert await bound.deletions.run_approved() == 5
-        rows = await bound.mirror.store.read(lambda tx: tx.uploads.at(binding.mirror, binding.id, "f0.md"))
+        rows = await bound.mirror.store.read(
+            lambda tx: tx.uploads.at_path(binding.mirror, binding.id, "f0.md")
+        )
         assert [row.state for row in rows] == [UploadState.HELD]
     await world.once()
     assert world.served() == world.on_disk()

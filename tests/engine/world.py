@@ -43,7 +43,7 @@ def _save_checked(uploads: Uploads, upload: Upload) -> None:
     if before is not None and before.state is not upload.state:
         assert upload.state in TRANSITIONS[before.state], f"{before.state.name} to {upload.state.name}"
     # What is due at some time must not wait for years once a clock is set back (`Uploads.bring_forward`).
-    assert upload.next_look_at is None or upload.state in LONGEST_PAUSES, f"{upload.state.name} is due"
+    assert upload.due_at is None or upload.state in LONGEST_PAUSES, f"{upload.state.name} is due"
     save_unchecked(uploads, upload)
 
 
@@ -358,7 +358,7 @@ class World:
         run = self.runs[-1]
         if run.bound is not None:
             binding = run.bound.journal.binding
-            found = breaches(tx.uploads.at(binding.mirror, binding.id, path))
+            found = breaches(tx.uploads.at_path(binding.mirror, binding.id, path))
             self.breaches += [f"{path}: {sentence}" for sentence in found]
 
     @asynccontextmanager

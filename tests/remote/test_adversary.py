@@ -82,7 +82,7 @@ async def test_an_equal_twin_is_told_and_only_a_repair_removes_it(named: RemoteW
     assert paths(found) == {"duplicate": ["f2.md"]}
     assert "the same bytes" in found.duplicate[0].why
     outcome = await audited(named)
-    assert (outcome.duplicate, outcome.mended) == (1, 0)
+    assert (outcome.duplicate, outcome.repaired) == (1, 0)
     assert named.keeps_foreign()
     named.foreign.discard(twin)
     await named.repair()
@@ -150,7 +150,7 @@ async def test_a_messy_list_makes_nothing_wrong_and_hides_nothing(
     found = await named.verify()
     assert paths(found) == {"missing": ["f4.md"]}
     assert "does not have it" in found.missing[0].why
-    assert (await audited(named)).mended == 1
+    assert (await audited(named)).repaired == 1
     assert named.bytes_by_path() == sha_of_folder(named)
 
 

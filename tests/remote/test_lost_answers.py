@@ -120,9 +120,9 @@ def unsettled(tx: Tx, world: RemoteWorld, apart: float) -> list[Upload]:
     now = world.clock.wall()
     for number, row in enumerate(rows):
         at = now + number * apart
-        blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "looks": 0, "elapsed": 0.0}
+        blank: dict[str, Any] = {"remote_id": None, "accepted_at": None, "checks": 0, "elapsed": 0.0}
         unsure = replace(row, state=UploadState.UNSURE, **blank)
-        save_unchecked(tx.uploads, replace(unsure, sent_at=now, looked_at=now, next_look_at=at + 1.0))
+        save_unchecked(tx.uploads, replace(unsure, sent_at=now, checked_at=now, due_at=at + 1.0))
     return rows
 
 

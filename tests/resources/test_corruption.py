@@ -89,11 +89,11 @@ async def test_uploads_after_a_state_was_put_back_have_numbers_never_given_befor
     backup = kept_copy(world.state / "state.db")
     world.write("b.md", "beta")
     await world.once()
-    given = set(world.look_up(lambda tx: [row.id for row in tx.uploads.at(1, 1, "b.md")]))
+    given = set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "b.md")]))
     put_back(backup, world.state / "state.db")
     world.write("c.md", "gamma")
     await world.once()
-    assert not given & set(world.look_up(lambda tx: [row.id for row in tx.uploads.at(1, 1, "c.md")]))
+    assert not given & set(world.look_up(lambda tx: [row.id for row in tx.uploads.at_path(1, 1, "c.md")]))
     assert world.served() == world.on_disk()
     assert world.puts() == 3
 

@@ -323,7 +323,7 @@ async def test_an_audit_that_was_asked_for_says_how_it_ended(one: Shown) -> None
         assert bound is not None
         await bound.compare()
         await bound.compared()
-        for found in ("1 document mended", "all is well"):
+        for found in ("1 document repaired", "all is well"):
             await one.until("document.querySelector('[data-key=\"audit docs\"]:enabled')")
             await one.run("document.querySelector('[data-key=\"audit docs\"]').click()")
             await one.says("The audit has started", "#toast")

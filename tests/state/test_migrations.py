@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kbsync.engine.status import LastAudit, last_audit
 from kbsync.errors import LockedError
 from kbsync.state import lock, schema
 from kbsync.state.db import DamagedError, open_writer
@@ -120,6 +121,18 @@ def test_an_older_schema_becomes_the_one_of_a_new_state(tmp_path: Path) -> None:
         schema.migrate(old)
         assert schema.version_of(old) == schema.VERSION
         assert kinds_of(old) == kinds_of(new)
+
+
+def test_the_last_audit_of_an_older_state_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    open_oldest_state(path, tmp_path)
+    stored = '{"binding": 1, "ended": 5.0, "duplicate": 0, "orphaned": 0, "mended": 3, "is_audit": true}'
+    with closing(open_writer(path)) as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES('audit:1', ?)", (stored,))
+        schema.migrate(db)
+    with closing(ReadOnlyState(path)) as state:
+        audit = state.read(lambda tx: last_audit(tx, 1))
+    assert audit == LastAudit(1, 5.0, repaired=3, is_audit=True)
 
 
 def test_a_message_for_an_older_kbsync_changes_nothing_under_it(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def entry(path: str, status: Status = Status.READY, ino: int = 1) -> FileRow:
 
 
 def upload(m: int, path: str, state: UploadState, digest: str = "d") -> Upload:
-    return Upload(0, m, 1, path, path, path, digest, 1, "r", state, remote_id="x", next_look_at=1.0)
+    return Upload(0, m, 1, path, path, path, digest, 1, "r", state, remote_id="x", due_at=1.0)
 
 
 async def test_a_write_returns_only_after_its_commit(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ async def test_what_rests_is_not_read_to_learn_what_is_due_next(store: StateStor
     def fill(tx: Tx) -> int:
         m = mirror(tx)
         for n in range(2000):
-            tx.uploads.add(replace(upload(m, f"{n}.md", UploadState.SERVING), next_look_at=None))
+            tx.uploads.add(replace(upload(m, f"{n}.md", UploadState.SERVING), due_at=None))
         tx.uploads.add(upload(m, "new.md", UploadState.INTENDED))
         return m
 

@@ -64,12 +64,12 @@ def held_trial(folder: Path, state_dir: Path, name: str, *, is_embedded: bool) -
     if (trial_dir := find_trial(folder, state_dir)) is None:
         yield None
         return
-    with lock.held(trial_dir, stays=False):
+    with lock.held(trial_dir, keeps_running=False):
         if not is_embedded or (state_dir / BASES / name).exists():
             yield Trial(trial_dir, None)
             return
         places.check_state_dir(state_dir, [folder])
-        with lock.held(state_dir, stays=False):
+        with lock.held(state_dir, keeps_running=False):
             yield Trial(trial_dir, state_dir)
 
 

@@ -456,9 +456,9 @@ function retryButton(one, paths, text, key) {
 
 const audits = new Map(); // by mirror whose audit was asked for: when the one before ended
 
-function auditOf({ duplicate, orphaned, mended }) {
+function auditOf({ duplicate, orphaned, repaired }) {
   const problems = [
-    mended && `${counted(mended, "document")} mended`,
+    repaired && `${counted(repaired, "document")} repaired`,
     duplicate && counted(duplicate, "duplicate"),
     orphaned && counted(orphaned, "orphaned document"),
   ].filter(Boolean);

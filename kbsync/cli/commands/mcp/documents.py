@@ -67,7 +67,10 @@ def _document_at(tx: Tx, chosen: Installation, name: str, path: str) -> Located 
     record = tx.mirrors.named(name)
     if record is None or record.binding is None:
         return None
-    server, entry = serving(tx.uploads.at(record.id, record.binding, path)), tx.entries.get(record.id, path)
+    server, entry = (
+        serving(tx.uploads.at_path(record.id, record.binding, path)),
+        tx.entries.get(record.id, path),
+    )
     if server is None or server.remote_id is None or entry is None:
         return None
     why = why_old(tx, record, entry)
