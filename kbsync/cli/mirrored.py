@@ -48,9 +48,9 @@ def _find_known(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool
 
 def _find_configured(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[bool, MirroredFolder]]:
     """Yield folders of the configs in the usual places, and whether something was mirrored."""
-    from kbsync.config.reader import load
+    for file in filter(os.path.lexists, places.config_places(environ)):
+        from kbsync.config.reader import load  # only for a config: the YAML parser takes long to load
 
-    for file in places.config_places(environ):
         # An unusable config must not stop a command that does not name it.
         with suppress(KbsyncError, OSError):
             config = load(file, environ, with_secrets=False, with_bases=False)

@@ -6,7 +6,6 @@ with `Type=Link`), macOS `.webloc`, a property list in XML or binary. Pure.
 
 from __future__ import annotations
 
-import plistlib
 import re
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -136,6 +135,8 @@ def _from_desktop(sections: Sections) -> str:
 
 
 def _from_plist(content: bytes) -> str:
+    import plistlib  # few files need it, and it loads an XML parser
+
     try:
         value = plistlib.loads(content)
     except Exception as error:

@@ -62,6 +62,10 @@ class Presence(enum.IntEnum):
     UNKNOWN = 3  # can't be checked: never a reason to delete
 
 
+GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
+"""Reasons why a path must no longer have a document, as users see them."""
+
+
 class FileChoice(enum.IntEnum):
     """Whether a file is mirrored."""
 

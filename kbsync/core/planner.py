@@ -37,6 +37,9 @@ from collections.abc import Iterable, Sequence
 
 from kbsync.core.links import is_address
 from kbsync.core.model import (
+    DESELECTED,
+    EMPTIED,
+    GONE,
     ON_THE_WAY,
     TAG,
     Abilities,
@@ -53,9 +56,6 @@ from kbsync.core.model import (
 )
 from kbsync.core.names import tag_of
 from kbsync.dataclass import dataclass
-
-GONE, DESELECTED, EMPTIED = "gone", "deselected", "emptied"
-"""Reasons why a path must no longer have a document, as users see them."""
 
 UNKNOWN_SIZE = -1
 """The size of a document whose length the target doesn't report."""

@@ -347,9 +347,13 @@ _REVISION = "2"
 DEFAULT = "default"
 """Location of the lines of `DEFAULTS`."""
 
-_DEFAULTS = tuple(line for text in DEFAULTS if (line := parse(text, DEFAULT)))
 _NEVER_MIRRORED = Verdict(FileChoice.EXCLUDED, "holds patterns for kbsync and is not mirrored", IGNORE_FILE)
 _NOT_INCLUDED = Verdict(FileChoice.EXCLUDED, "matches nothing in include", "include")
+
+
+@functools.cache
+def _defaults() -> tuple[PatternLine, ...]:
+    return tuple(line for text in DEFAULTS if (line := parse(text, DEFAULT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +393,7 @@ class Rules:
         dotted = [_name(segment) for segment in sorted(self._named) if segment.startswith(".")]
         self._named_hidden = re.compile("|".join(f"(?:{pattern})" for pattern in dotted) or "(?!)")
         self._layers: tuple[_Layer, ...] = (_Layer("", parse_list(exclude, "exclude")[::-1]),)
-        self._defaults = tuple(line for line in _DEFAULTS if line.segments[0] not in self._named)
+        self._defaults = tuple(line for line in _defaults() if line.segments[0] not in self._named)
         self._gate = re.compile("|".join(f"(?:{line.expression.pattern})" for line in self._defaults))
         self._limits = limits
         self._names = frozenset(name.lower() for name in limits.names)

@@ -14,8 +14,18 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.core.model import SCANNED, FileChoice, Presence, Status, Upload, UploadState, serving
-from kbsync.core.planner import DESELECTED, EMPTIED, GONE
+from kbsync.core.model import (
+    DESELECTED,
+    EMPTIED,
+    GONE,
+    SCANNED,
+    FileChoice,
+    Presence,
+    Status,
+    Upload,
+    UploadState,
+    serving,
+)
 from kbsync.core.text import shell_word, sized
 from kbsync.dataclass import dataclass
 from kbsync.errors import Halted

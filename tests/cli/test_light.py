@@ -33,6 +33,7 @@ HEAVY = (
         "distributed",
     ),
     *("mcp", "jsonschema"),
+    *("plistlib", "xml", "kbsync.core.planner"),
     *("tokenizers", "pypdfium2", "python_calamine", "asyncio", "uvicorn", "starlette", "prometheus_client"),
 )
 LISTENING = ("kbsync.server", "kbsync.daemon", "uvicorn", "starlette", "prometheus_client")
@@ -111,9 +112,12 @@ def test_no_command_loads_pydantic_or_what_listens_or_notifies(tmp_path: Path) -
 
 
 @long
-def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(tmp_path: Path) -> None:
-    bare = ["status", "--folder", str(tmp_path), "--state-dir", str(tmp_path / "state")]
-    assert loaded(bare) == ["apsw", "click"]
+def test_status_loads_the_state_and_what_reads_a_config_and_nothing_that_works_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    assert loaded(["status", "--folder", str(tmp_path)]) == ["apsw", "click"]
     assert loaded(["status", *configured(tmp_path)]) == ["apsw", "yaml", "click"]
 
 
