@@ -25,7 +25,7 @@ import apsw
 from kbsync.core.text import printable
 from kbsync.errors import system_reason
 from kbsync.index.characters import folded, simplified
-from kbsync.index.words import CJK, STOP_WORDS, Tokeniser
+from kbsync.index.words import STOP_WORDS, Tokeniser, cjk_runs, is_unspaced
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ TABLE = "glossary.db"
 _VERSION = 1  # of the rows made from the dictionary
 
 _ENTRY = re.compile(r"(?P<traditional>\S+) (?P<word>\S+) \[(?P<sound>[^\]]*)\] /(?P<meanings>.*)/")
-_RUN = re.compile(f"[{CJK}]+")
 _NO_MEANING = re.compile(
     r"CL:|(?:old |erhua |Japanese )?variant of|see |also written|also pr\.|Taiwan pr\.|surname "
 )
@@ -72,7 +71,7 @@ class Glossary:
                 return ""
             lookup = _Lookup(self._table)
             try:
-                return lookup.english(question) if _RUN.search(question) else lookup.chinese(question)
+                return lookup.english(question) if is_unspaced(question) else lookup.chinese(question)
             except apsw.Error as error:
                 _log.warning("can't read the dictionary's table: %s", printable(str(error)))
                 self._table.close()
@@ -96,7 +95,7 @@ class _Lookup:
     def english(self, question: str) -> str:
         translated, end = list[str](), 0
         text = simplified(folded(question))
-        for run in _RUN.finditer(text):
+        for run in cjk_runs().finditer(text):
             translated += [text[end : run.start()], *self._meanings(run[0])]
             end = run.end()
         if not any(translated[1:]):
@@ -204,7 +203,7 @@ def _fill(table: apsw.Connection, dictionary: Path) -> None:
                     continue
                 known.append(meaning)
                 phrase = tokeniser.words(meaning)
-                if _RUN.fullmatch(word) and 0 < len(phrase) <= _LONGEST_PHRASE:
+                if cjk_runs().fullmatch(word) and 0 < len(phrase) <= _LONGEST_PHRASE:
                     # First meanings first, and words of two characters: most words have two.
                     rank = (len(known), abs(len(word) - 2), word)
                     chinese.setdefault(" ".join(phrase), []).append(rank)

@@ -3,18 +3,18 @@ Pure."""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kbsync.dataclass import dataclass
 from kbsync.index.characters import simplified
 from kbsync.index.chunk import Shape, blocks
 from kbsync.index.document import Flavour
 from kbsync.index.read.formats import flavour_of
-from kbsync.index.words import CJK, STOP_WORDS, last_word, readable, with_forms
+from kbsync.index.words import CJK, STOP_WORDS, is_unspaced, last_word, readable, with_forms
 
-_WORD = re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
-_CJK = re.compile(f"[{CJK}]")
+_ASCII_WORD = re.compile(r"[^\W_]+")
 _ONES = re.compile("1+")
 _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ers", "ed", "es", "er", "ly", "y", "s",
             "e")  # fmt: skip
@@ -73,9 +73,10 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
     """
     line = " ".join(text.split())
     stems = set[str]()  # stems of words, and CJK pairs (a single character if a run has only one)
-    for match in _WORD.findall(with_forms(simplified(readable(query)))):
-        pairs = [match[index : index + 2] for index in range(len(match) - 1)] or [match]
-        stems.update(pairs if _CJK.match(match) else [_stem(match)])
+    for match in _words_in(with_forms(simplified(readable(query)))):
+        word = match[0]
+        pairs = [word[index : index + 2] for index in range(len(word) - 1)] or [word]
+        stems.update(pairs if is_unspaced(word) else [_stem(word)])
     terms = stems - STOP_WORDS or stems
     matches = _matches(line, terms, last_word(query).casefold() if unfinished else "")
     start, end = _window(line, matches, width)
@@ -83,6 +84,16 @@ def snippet(text: str, query: str, width: int, *, unfinished: bool = False) -> S
         (first - start, last - start) for first, last, _ in matches if start <= first and last <= end
     )
     return Snippet(line[start:end], spans, start > 0, end < len(line))
+
+
+def _words_in(text: str) -> Iterator[re.Match[str]]:
+    """Yield the words of `text`, and its runs of `CJK`."""
+    return (_ASCII_WORD if text.isascii() else _word()).finditer(text)
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    return re.compile(rf"[{CJK}]+|[^\W_{CJK}]+")
 
 
 def _stem(word: str) -> str:
@@ -104,9 +115,9 @@ def _matches(line: str, terms: set[str], beginning: str) -> list[tuple[int, int,
     (start, end, match), in order, never overlapping.
     """
     spans = list[tuple[int, int, str]]()
-    for match in _WORD.finditer(simplified(line)):
+    for match in _words_in(simplified(line)):
         run = match[0]
-        if not _CJK.match(run):
+        if not is_unspaced(run):
             found = next((stem for stem in map(_stem, with_forms(run).split()) if stem in terms), None)
             if found or (beginning and run.casefold().startswith(beginning)):
                 spans.append((*match.span(), found or _stem(run)))

@@ -13,6 +13,7 @@ never changes; a change makes a new version.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +32,13 @@ SQLITE_TOKENISER = ("porter", "unicode61", "remove_diacritics", "2")
 CJK = "々〇ぁ-ゖゝ-ヿㄅ-ㄯ㐀-䶿一-鿿豈-龎가-힣\U00020000-\U0003ffff"
 """Characters written without spaces, as the inside of a regular expression's brackets."""
 
-_RUN = re.compile(f"[{CJK}]+")
-_RUNS = re.compile(f"([{CJK}]+)")
+
+@functools.cache  # these characters take 1 ms to compile, and most questions have none
+def cjk_runs() -> re.Pattern[str]:
+    """Return a pattern that matches a run of `CJK`; the run is its group."""
+    return re.compile(f"([{CJK}]+)")
+
+
 _FULL_WIDTH = {0xFF01 + i: 0x21 + i for i in range(94)} | {0x3000: 0x20}
 
 
@@ -45,7 +51,7 @@ def words(text: str, version: int = TOKENISER) -> str:
     fold = _FOLDS[version]
     text = text if text.isascii() else fold(text)
     text = with_forms(text) if version >= _FORMED else text
-    return text if text.isascii() else _RUN.sub(_grams, text)
+    return text if text.isascii() else cjk_runs().sub(_grams, text)
 
 
 _FOLDS: Mapping[int, Callable[[str], str]] = {
@@ -100,7 +106,11 @@ STOP_WORDS = frozenset(_ENGLISH.split()) | frozenset(_CHINESE.split())
 """Words that most questions contain; searched for only if there are no others."""
 
 _WORD = re.compile(r"\w")
-_AT_THE_END = re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
+
+
+@functools.cache
+def _last_word() -> re.Pattern[str]:
+    return re.compile(rf"[^\W_{CJK}]{{3,}}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +148,7 @@ def stemmed(text: str) -> list[Term]:
 
 def is_unspaced(word: str) -> bool:
     """Return whether the word is in a script without spaces between words."""
-    return _RUN.search(word) is not None
+    return not word.isascii() and cjk_runs().search(word) is not None
 
 
 class Tokeniser:
@@ -168,7 +178,8 @@ def phrase_parts(phrase: str) -> list[str]:
     """
     text = with_forms(simplified(folded(legible(phrase))))
     tokeniser = Tokeniser(SQLITE_TOKENISER[1:])
-    parts = (part if number % 2 == 0 else " ".join(part) for number, part in enumerate(_RUNS.split(text)))
+    split = enumerate(cjk_runs().split(text))
+    parts = (part if number % 2 == 0 else " ".join(part) for number, part in split)
     return list(filter(None, (" ".join(tokeniser.tokens(part)) for part in parts)))
 
 
@@ -229,7 +240,7 @@ def last_word(question: str) -> str:
     Words shorter than three characters are the beginning of too many; in scripts without spaces every word is
     complete.
     """
-    match = _AT_THE_END.search(readable(question))
+    match = _last_word().search(readable(question))
     return match[0] if match else ""
 
 

@@ -85,12 +85,21 @@ ROOMS = [
 def _expressions(value: Any, label: str) -> Iterator[tuple[str, re.Pattern[Any]]]:
     if isinstance(value, re.Pattern):
         yield label, value
+    elif _is_compiled_late(value):
+        # Under the name of its own module: others import it.
+        yield f"{value.__module__.removeprefix('kbsync.')}.{value.__name__}", value()
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield from _expressions(inner, f"{label}[{getattr(key, 'name', key)}]")
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
             yield from _expressions(getattr(value, field.name), f"{label}.{field.name}")
+
+
+def _is_compiled_late(value: Any) -> bool:
+    """Whether it is a function that returns an expression, compiled when it is needed."""
+    annotations = getattr(value, "__annotations__", {})
+    return hasattr(value, "cache_info") and annotations == {"return": "re.Pattern[str]"}
 
 
 COMPILED = {
@@ -112,7 +121,7 @@ def test_no_expression_is_written_where_it_is_used() -> None:
         f"{room.__name__}:{node.lineno}"
         for room in ROOMS
         for node in ast.walk(ast.parse(Path(str(room.__file__)).read_text()))
-        if isinstance(node, ast.FunctionDef)
+        if isinstance(node, ast.FunctionDef) and not _is_compiled_late(getattr(room, node.name, None))
         for call in ast.walk(node)
         if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name) and call.value.id == "re"
         if call.attr not in ("Match", "Pattern")

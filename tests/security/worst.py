@@ -179,12 +179,11 @@ _SEARCHED = {
         _BLANKS],
     "index.read.docx._NUMBER_MARK": [times("%"), times("%1"), _LETTERS],
     "index.read.text._KEYWORD_END": [times(","), times("a,"), _LETTERS],
-    "index.glossary._RUN": [times("文"), times("文a")],
     "index.glossary._REMARK": [times("("), times("["), times("(["), "(" + _LETTERS, times("文a")],
     "index.glossary._SEPARATOR": [times("/;"), _LETTERS],
     "index.glossary._BEGINNING": [times("to be "), _LETTERS],
     "index.words._WORD": [_LETTERS, _BLANKS],
-    "index.words._AT_THE_END": [("a" * 4_000) + "!"],  # of a question, of which no more is read
+    "index.words._last_word": [("a" * 4_000) + "!"],  # of a question, of which no more is read
     "index.read.encoding._FOREIGN": [times("é"), times("éa"), _LETTERS],
     "index.read.encoding._LETTERS": [_LETTERS, times("é1"), times("é_")],
     "index.read.encoding._BETWEEN_LETTERS": [times("§"), "é" + times("§"), times("é§"), times("é§ ")],
@@ -192,7 +191,8 @@ _SEARCHED = {
     "index.read.encoding._TOUCHING": [times("§"), times("é§"), times("§a")],
     "index.read.encoding._UNWESTERN": [times("é"), times("éê"), times("ïa"), _LETTERS],
     "index.read.encoding._ENGLISH": [times("the"), _LETTERS, times("th ")],
-    "index.snippet._WORD": [times("文"), _LETTERS, times("文a"), times("_")],
+    "index.snippet._ASCII_WORD": [_LETTERS, times("a "), times("_")],
+    "index.snippet._word": [times("文"), _LETTERS, times("文a"), times("_")],
     "index.snippet._ONES": [_DIGITS, times("10")],
     "index.read.text._MARK": [times("<"), times("<v "), times(">"), "<" + _BLANKS, times("<>")],
     "index.read.text._PATTERNS[MARKDOWN]": ["# a" + _BLANKS + "b", "#" + _BLANKS, times("# \n"),
@@ -209,10 +209,9 @@ _SEARCHED = {
     "index.postgres.errors._NO_DATABASE": [times('database "'), 'database "' + _LETTERS],
     "index.postgres.errors._REFUSED": [times('role "'), 'role "' + _LETTERS],
     "index.postgres.searching._SURROGATE": [times("\udce9"), _LETTERS],
-    "index.words._RUN": [times("文"), times("文a")],
     "index.search._WORD": [_LETTERS, _BLANKS, times("a_")],
-    "index.words._RUNS": [times("文"), times("文a")],
-    "index.chunk._WIDE": [times("文"), _LETTERS],
+    "index.words.cjk_runs": [times("文"), times("文a")],
+    "index.chunk._wide": [times("文"), _LETTERS],
 }  # fmt: skip
 _MATCHED = {
     "index.glossary._ENTRY": [_LETTERS, "a b [" + _LETTERS, "a b [] /" + times("/") + "x", times("a ")],
@@ -243,7 +242,6 @@ _MATCHED = {
     "index.read.text._CONTENTS_STYLE": ["toc" + _BLANKS, "toc 1" + _LETTERS],
     "index.read.rtf._ADDRESS": ["HYPERLINK" + _BLANKS, 'HYPERLINK "' + _LETTERS],
     "index.chunk._PRIORITY": ["[#" + _LETTERS],
-    "index.snippet._CJK": [times("文")],
     "index.read.text._NUMBER": [_DIGITS + "x", times("1.") + "x", times(","), times("1%")],
     "index.read.text._CUE_TIME": [_DIGITS, _BLANKS, "1:" + _DIGITS, "00:00:00.000" + _BLANKS + "x"],
 }  # fmt: skip
