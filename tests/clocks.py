@@ -1,4 +1,4 @@
-"""A clock that only sleeping and the test itself move."""
+"""A clock that only sleeping and the test itself advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Needed programs that are not there, and how many tests they cost; logs as they are when nobody set them."""
+"""Reports missing programs and how many tests they skip; resets logging between tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells linear work from quadratic by the clock of the processor, however busy the machine is."""
+"""Distinguishes linear from quadratic work by processor time, however busy the machine is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports of loopback that nobody listens on."""
+"""Finds loopback ports that nothing listens on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs and libraries that some tests need and not every machine has.
+"""Programs and libraries that some tests need and that not every machine has.
 
 A test that is marked with `needs(...)` is skipped where one of them is missing, and the summary names it.
 With `KBSYNC_NO_SKIP` set it fails instead: for machines that are meant to have everything.

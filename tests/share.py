@@ -1,4 +1,4 @@
-"""Which tests a run goes through: `make test` the quick ones and a sample, `make test-rest` all the others.
+"""Selects the tests of a run: `make test` runs the quick ones and a sample, `make test-rest` all others.
 
 Two marks say what `make test` need not run whole:
 

@@ -1,4 +1,4 @@
-"""kbsync as a process of its own that need not load itself first: a fork of one that has loaded everything.
+"""Runs kbsync as a process that needn't load itself: a fork of one that has loaded everything.
 
 Most of the time of a short command goes into loading it, and the tests run many. A `Warm` is a `Popen`: it
 has its own id, ends by signals, and has only the descriptors, folder and environment that it is given. Not

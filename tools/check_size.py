@@ -1,4 +1,4 @@
-"""What an installation of kbsync weighs, without what only tests need: `python tools/check_size.py`.
+"""Measures the size of an installation of kbsync, without test dependencies: `python tools/check_size.py`.
 
 Looks at the environment it runs in and goes nowhere else. On disk is what the files of kbsync and of all
 that it requires take there, bytecode included. To download is what the same files take packed as wheels;

@@ -1,4 +1,4 @@
-"""What a build adds to the package: `kbsync/REVISION`, the commit that it was made from."""
+"""Adds `kbsync/REVISION` to the package at build time: the commit that it was built from."""
 
 from __future__ import annotations
 

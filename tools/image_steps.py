@@ -1,4 +1,4 @@
-"""Does what docker/Dockerfile says, without a container engine, and tries what comes out.
+"""Runs the steps of docker/Dockerfile without a container engine, and tests the result.
 
     sudo python tools/image_steps.py [SCRATCH]
 

@@ -1,4 +1,4 @@
-"""Builds wheel and sdist; installs and runs both on every Python that is here: `python tools/packages.py`.
+"""Builds wheel and sdist, and installs and runs both on every available Python: `python tools/packages.py`.
 
 Then asks pip for which other platforms everything that kbsync requires can be had as a wheel. Needs `build`
 and network; takes a minute for each Python. Prints the rows of the table in docs/platforms.md.

@@ -1,4 +1,4 @@
-"""A question to try a freshly mirrored folder with: `python tools/sample_query.py KBSYNC FOLDER`.
+"""Prints a question to try on a freshly mirrored folder: `python tools/sample_query.py KBSYNC FOLDER`.
 
 Prints a question for the example that comes with kbsync, for any other folder the words of some document's
 name.

@@ -1,4 +1,4 @@
-"""A knowledge base under test, whatever its target: what is in it, what others do to it, what goes wrong.
+"""The interface of a bench: a knowledge base under test, its contents, other users' changes, and faults.
 
 Crashes (`tests/crash`), random lives (`tests/engine/machine.py`), faults (`tests/remote`) and messes
 (`tests/torture`) are played on any bench. What one cannot do is left out there and said in its docstring.

@@ -1,4 +1,4 @@
-"""The bench of the built-in knowledge base: its own boundaries are the commits of the index."""
+"""The bench with the built-in knowledge base, whose boundaries are the commits of the index."""
 
 from __future__ import annotations
 

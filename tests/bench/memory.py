@@ -1,4 +1,4 @@
-"""The bench whose base is in memory."""
+"""The bench with a base in memory."""
 
 from __future__ import annotations
 

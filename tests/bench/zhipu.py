@@ -1,4 +1,4 @@
-"""The bench whose base is at the stand-in of Zhipu: the real client, TCP, and a clock that jumps."""
+"""The bench with a base at the stand-in of Zhipu: the real client, TCP, and a clock that jumps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every failure that a person has to act on: what is said, of what place, with which cure and exit code."""
+"""Lists every failure that a user must act on: its message, its mirror, the fix and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places to run the program in; one folder that is mirrored already is shared by all that only look."""
+"""Places to run the program in. Tests that only read share a folder that is already mirrored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every cure that the source can print: where it is made, and its text with `{}` for what is filled in."""
+"""Finds every fix that the source can print: its location, and its text with `{}` for values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kbsync that is killed right before the step number `KBSYNC_DIES_AT` that changes a file, from 1.
+"""Runs kbsync, killed right before its step number `KBSYNC_DIES_AT` (from 1) that changes a file.
 
 Usage: python -m tests.cli.dying ARGUMENTS (kbsync's own)
 """

@@ -1,4 +1,4 @@
-"""kbsync with less patience: what waits half a minute for a service waits a second or two.
+"""Runs kbsync with shorter time limits: it waits for a service for a second or two instead of half a minute.
 
 With `KBSYNC_CLOCK_OFF=SECONDS` the machine's clock is wrong by so many; timers run as ever.
 

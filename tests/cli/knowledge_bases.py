@@ -1,4 +1,4 @@
-"""Knowledge bases of several kinds, each with a way to see whatever it holds of ours."""
+"""Knowledge bases of several kinds, each with a way to see all documents of ours in it."""
 
 from __future__ import annotations
 

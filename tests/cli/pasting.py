@@ -1,4 +1,4 @@
-"""A cure as a person pastes it: the printed line goes into a shell as it stands."""
+"""Pastes a printed fix into a shell unchanged, as a user would."""
 
 from __future__ import annotations
 

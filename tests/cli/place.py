@@ -1,4 +1,5 @@
-"""A folder, a home of its own, and the program run in between, in this process or as one of its own."""
+"""A folder with a home directory of its own, in which tests run the program, in this process or as
+another."""
 
 from __future__ import annotations
 

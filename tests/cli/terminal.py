@@ -1,4 +1,4 @@
-"""kbsync at a terminal of its own (a pty)."""
+"""Runs kbsync at a terminal of its own (a pty)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync ask` and `kbsync kb app`: answers from an application of the stand-in, with files as citations."""
+"""Tests `kbsync ask` and `kbsync kb app`: answers from an application of the stand-in, citing files."""
 
 from __future__ import annotations
 

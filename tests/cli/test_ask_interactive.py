@@ -1,4 +1,4 @@
-"""`kbsync ask -i`: question after question, with what was said before, from a terminal or from lines."""
+"""Tests `kbsync ask -i`: a conversation, from a terminal or from lines of stdin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`kbsync ask` at services that answer with a model, or by themselves: each way in which an answer ends."""
+"""Tests `kbsync ask` at services that answer with a model or by themselves, and each way an answer can
+end."""
 
 from __future__ import annotations
 

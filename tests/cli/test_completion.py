@@ -1,4 +1,4 @@
-"""What the shells make of the scripts that `kbsync completion` prints."""
+"""Tests that shells can use the scripts that `kbsync completion` prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One copy of the text and no more: what was tried with `--folder` becomes the mirror of a config."""
+"""Tests that a folder tried with `--folder` becomes a mirror of a config without a second copy of its
+text."""
 
 from __future__ import annotations
 

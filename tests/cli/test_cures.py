@@ -1,4 +1,4 @@
-"""Every cure that is printed is pasted in the state that prints it, and is the right thing there.
+"""Pastes every printed fix in the situation that prints it, and checks that it works.
 
 A test says which cures it brings about (`tests.cli.cures.proves`); a cure that is new fails until one does.
 """

@@ -1,4 +1,5 @@
-"""Every cure of `kbsync doctor` is pasted in the state that prints it, and then nothing is wrong any more."""
+"""Pastes every fix of `kbsync doctor` in the situation that prints it, and checks that the problem is
+gone."""
 
 from __future__ import annotations
 

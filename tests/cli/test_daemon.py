@@ -1,4 +1,4 @@
-"""The daemon as a process: what it says to people and programs, what it hears, how it goes on and ends."""
+"""Tests the daemon as a process: its output, the signals it handles, and how it continues and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync doctor`: what is right and what is wrong, the cure, and nothing that hangs or gives away a key."""
+"""Tests `kbsync doctor`: its results and fixes, and that no check hangs or reveals a key."""
 
 from __future__ import annotations
 

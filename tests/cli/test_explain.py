@@ -1,4 +1,4 @@
-"""`kbsync explain`: why a file is or is not found, and the text that was read in it."""
+"""Tests `kbsync explain`: why search finds a file or doesn't, and the text that kbsync read."""
 
 from __future__ import annotations
 

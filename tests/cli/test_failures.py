@@ -1,4 +1,4 @@
-"""Every failure that a person must act on says what, where and the cure: in `status`, log and exit code."""
+"""Tests that every failure a user must act on names problem, place and fix in `status`, log and exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--folder` is the mirror that has the folder, or holds it, wherever its config or state is."""
+"""Tests that `--folder` selects the mirror of the folder or of a folder above it, wherever its config is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--target`, `--url`, `--base` and `--exclude`: a folder into a service, without a config."""
+"""Tests `--target`, `--url`, `--base` and `--exclude`: mirroring into a service without a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync add`, `remove` and `list`: folders by command, from outside."""
+"""Tests `kbsync add`, `remove` and `list`."""
 
 from __future__ import annotations
 

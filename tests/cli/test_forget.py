@@ -1,4 +1,4 @@
-"""`kbsync forget`: asks first, drops the state, and deletes our documents where that is said."""
+"""Tests `kbsync forget`: it asks first, drops the state, and deletes our documents if requested."""
 
 from __future__ import annotations
 

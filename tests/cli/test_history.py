@@ -1,4 +1,4 @@
-"""`kbsync history`, from outside."""
+"""Tests `kbsync history`."""
 
 from __future__ import annotations
 

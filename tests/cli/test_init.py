@@ -1,4 +1,4 @@
-"""`kbsync init`: few questions, no key in the config, what is in the folder, and the bases of an account."""
+"""Tests `kbsync init`: few questions, no key in the config, a preview of the folder, an account's bases."""
 
 from __future__ import annotations
 

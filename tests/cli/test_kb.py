@@ -1,4 +1,4 @@
-"""`kbsync kb` beside a real stand-in: knowledge bases of an account, their settings, its applications."""
+"""Tests `kbsync kb` with a real stand-in: knowledge bases of an account, their settings, its applications."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync kb callback`: the account's one address, beside a real stand-in."""
+"""Tests `kbsync kb callback`, the account's only address, with a real stand-in."""
 
 from __future__ import annotations
 

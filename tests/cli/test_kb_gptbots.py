@@ -1,4 +1,4 @@
-"""`kbsync kb` for an account at GPTBots, beside a real stand-in."""
+"""Tests `kbsync kb` for an account at GPTBots, with a real stand-in."""
 
 from __future__ import annotations
 

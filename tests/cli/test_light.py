@@ -1,4 +1,4 @@
-"""What need not be loaded is not: `--version`, `--help` and every command's help answer at once."""
+"""Tests that commands import only what they need: `--version` and all help texts appear at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listener of the daemon, from outside: health, readiness, tokens, and calls of a service."""
+"""Tests the daemon's listener from outside: health, readiness, tokens, and callbacks of a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full disks and vanished mounts, with real file systems; root only."""
+"""Tests full disks and unmounted disks with real file systems; root only."""
 
 from __future__ import annotations
 

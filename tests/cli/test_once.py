@@ -1,4 +1,4 @@
-"""`--once`: what it does, what it says at the end, and how it exits."""
+"""Tests `--once`: its work, its report, and its exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which config, folder and state a command line means, what a wrong one is told, and what it leaves alone."""
+"""Tests which config, folder and state a command line selects, and how wrong ones are refused."""
 
 from __future__ import annotations
 

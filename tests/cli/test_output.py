@@ -1,4 +1,4 @@
-"""Words on their way out: what strangers wrote does no harm, and numbers read well."""
+"""Tests the output of texts: text of strangers does no harm, and numbers are readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync pause`, `resume` and `rescan`, from outside."""
+"""Tests `kbsync pause`, `resume` and `rescan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync plan`: what a pass would do, as JSON and as a diff."""
+"""Tests `kbsync plan`: the preview of a pass, as JSON and as a diff."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the door says of a command line that says too little, and of files that nobody lets it read."""
+"""Tests messages about incomplete command lines and about files that kbsync may not read."""
 
 from __future__ import annotations
 

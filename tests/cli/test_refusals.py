@@ -1,4 +1,4 @@
-"""Commands that cannot do what they are asked: how it comes about, what is said, and the exit code."""
+"""Tests commands that can't do their work: the situations, the messages and the exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync retry` and `kbsync approve`: what failed is tried again, what is held is let go."""
+"""Tests that `kbsync retry` retries failed documents and `kbsync approve` releases held ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync search`: what it prints for people and programs, at services, and while a query is typed."""
+"""Tests `kbsync search`: its output for people and programs, services, and results as the user types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""States that know a base only in part: a renamed and moved mirror, two states in turn, a lost state."""
+"""Tests states that know only a part of a base: after a rename and move, two in turn, or a loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync state backup`, and docs/backup.md, 'Move to another machine', step by step."""
+"""Tests `kbsync state backup`, and the steps of 'Move to another machine' in docs/backup.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync status`: its shapes, why a mirror lags, what makes a check fail, and `--watch`."""
+"""Tests `kbsync status`: its formats, why a mirror lags, what fails a check, and `--watch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync verify`: folder against state against knowledge base, and the repair that is asked for."""
+"""Tests `kbsync verify`: comparing folder, state and knowledge base, and the requested repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A place with a mirror for each trouble that a mirror can be in, all in one config and one process."""
+"""A place with one mirror for each problem that a mirror can have, all in one config and one process."""
 
 from __future__ import annotations
 

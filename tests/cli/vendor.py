@@ -1,4 +1,4 @@
-"""The stand-in of Zhipu in a thread of the test, and a place whose mirror leads there."""
+"""The stand-in of Zhipu in a thread of the test, and a place whose mirror uses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kbsync without root's right to read and write everything, and with less patience (see `hasty`).
+"""Runs kbsync without root's right to read and write everything, and with shorter time limits (see `hasty`).
 
 Usage: python -m tests.cli.without_root ARGUMENTS (kbsync's own)
 """

@@ -1,4 +1,4 @@
-"""What the workers of tests load first: some documents take their time there, or end the worker."""
+"""Loaded first by the workers of tests: some documents take long on them, or end the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dask cluster of the tests' own: a real scheduler and workers, each a process on the loopback."""
+"""A Dask cluster for tests: a real scheduler and workers, each a process on the loopback interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Documents are read, cut and embedded on a real Dask cluster as they are here, and nothing else travels."""
+"""Tests that a real Dask cluster prepares documents as this host does, and gets nothing but these
+documents."""
 
 from __future__ import annotations
 

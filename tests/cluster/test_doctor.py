@@ -1,4 +1,4 @@
-"""`kbsync doctor` about a cluster, and TLS by Dask's own settings."""
+"""Tests `kbsync doctor` with a cluster, and TLS by Dask's own settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers and the scheduler end in the middle: it costs a retry, and no document."""
+"""Tests that the end of a worker or scheduler during work costs a retry, but no document."""
 
 from __future__ import annotations
 

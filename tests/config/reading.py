@@ -1,4 +1,4 @@
-"""Reading configs in tests: text in, a config or its problems out."""
+"""Reads configs in tests: from text to a config, or to its problems."""
 
 from __future__ import annotations
 

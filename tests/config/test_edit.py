@@ -1,4 +1,4 @@
-"""Mirrors are added to a config and removed from it as text: what is not theirs keeps every byte."""
+"""Tests that adding and removing mirrors in a config leaves every other byte unchanged."""
 
 from __future__ import annotations
 

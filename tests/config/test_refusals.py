@@ -1,4 +1,4 @@
-"""Every wrong setting is one problem that names its key and what is allowed, and repeats no secret."""
+"""Tests that every wrong setting is one problem that names key and allowed values, but repeats no secret."""
 
 from __future__ import annotations
 

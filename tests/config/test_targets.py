@@ -1,4 +1,4 @@
-"""The settings of targets at services, where these call back, and how a target is opened."""
+"""Tests the settings of targets at services, their callback addresses, and how a target is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every target promises, tested by one suite: a class per target runs all of it."""
+"""The promises of every target, tested by one suite; each target runs all of it in a class of its own."""
 
 import pytest
 

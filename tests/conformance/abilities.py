@@ -1,4 +1,4 @@
-"""What each target can do, from its types, which is a table of the docs, and what the suite demands of it.
+"""Generates the docs' table of each target's abilities from its types, and tells the suite which it has.
 
 `python -m tests.conformance.abilities` prints both.
 """

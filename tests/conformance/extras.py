@@ -1,4 +1,4 @@
-"""The rows of the suite about what only some targets can do beside holding documents."""
+"""Tests of the suite for abilities that only some targets have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which promises each type of target does not keep, and on what that was tried: a table made by the program.
+"""Generates the table of the promises that each type of target doesn't keep, with the tests that show it.
 
 `python -m tests.conformance.promises` prints it. docs/targets/README.md has it word for word.
 """

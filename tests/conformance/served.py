@@ -1,4 +1,4 @@
-"""What the worlds of services share: a stand-in over TCP whose clock moves only when it is told to."""
+"""Shared code for the worlds of services: a stand-in over TCP whose clock only the test advances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite that every target passes. A concrete class makes its world and is named `Test…`."""
+"""The suite that every target passes. A concrete class creates its world and is named `Test…`."""
 
 from __future__ import annotations
 

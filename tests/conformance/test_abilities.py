@@ -1,4 +1,4 @@
-"""What the targets can do is told, demanded and shown as it is."""
+"""Tests that targets report, tests require, and docs show the same abilities."""
 
 from __future__ import annotations
 

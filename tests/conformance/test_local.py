@@ -1,4 +1,4 @@
-"""The built-in knowledge base keeps the contract."""
+"""Runs the suite on the built-in knowledge base."""
 
 from __future__ import annotations
 

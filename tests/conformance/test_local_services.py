@@ -1,4 +1,4 @@
-"""The built-in knowledge base keeps the contract with vectors and ranking from services of every dialect."""
+"""Runs the suite on the built-in knowledge base with vectors and ranking from services of every dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base in memory keeps the contract with every set of abilities, honest, slow or with ways of its own."""
+"""Runs the suite on the base in memory with every set of abilities: honest, slow, or unusual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A knowledge base in PostgreSQL keeps the contract, on a real server."""
+"""Runs the suite on a knowledge base in PostgreSQL, on a real server."""
 
 from __future__ import annotations
 

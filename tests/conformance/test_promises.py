@@ -1,4 +1,4 @@
-"""Promises that a service does not allow to keep are told wherever a person looks."""
+"""Tests that a user can see everywhere which promises a service doesn't allow kbsync to keep."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each service's target keeps the contract against its stand-in, over TCP, as the service is and may be."""
+"""Runs the suite on each service's target, with its stand-in over TCP and each of its possible behaviours."""
 
 from __future__ import annotations
 

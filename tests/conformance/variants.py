@@ -1,4 +1,4 @@
-"""The suite at services of which some rows hold in another way."""
+"""Variants of the suite for services at which some promises hold in another form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suite needs of a target under test, and the documents it puts there."""
+"""The interface that the suite needs of a target under test, and the documents that it puts there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be true of the rows at one path after every transition (checked in tests, cheap enough there)."""
+"""Invariants of the rows at one path, which tests check after every transition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kbsync's decorator makes the same classes as the standard one, in less time."""
+"""Tests that kbsync's decorator makes the same classes as the standard one, in less time."""
 
 from __future__ import annotations
 

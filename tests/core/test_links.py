@@ -1,4 +1,4 @@
-"""Link files of three kinds, those that programs write and those that nobody should."""
+"""Tests link files of three kinds: those that programs write, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule of the planner as a row: what is at the path, what the folder wants, what follows."""
+"""Tests each rule of the planner in one row: uploads at the path, the folder's state, and the decision."""
 
 from __future__ import annotations
 

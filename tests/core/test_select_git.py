@@ -1,4 +1,4 @@
-"""The same answers as git gives, on random patterns and trees."""
+"""Compares selection with git on random patterns and trees."""
 
 from __future__ import annotations
 

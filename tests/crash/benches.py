@@ -1,4 +1,4 @@
-"""Every bench there is, by name, and which jobs are played on it."""
+"""Lists the benches by name, with the jobs that run on each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person changes the config, the program is killed on the way to it, and then it is changed back."""
+"""Changes the config, kills the program before it is done, and changes the config back."""
 
 from __future__ import annotations
 

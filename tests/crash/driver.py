@@ -1,4 +1,4 @@
-"""One pass on the embedded target in a process that kills itself (SIGKILL) at its n-th boundary.
+"""Runs one pass on the built-in target in a process that kills itself (SIGKILL) at its n-th boundary.
 
 Usage: python -m tests.crash.driver FOLDER STATE N      (N = 0: never; prints the number of boundaries)
 """

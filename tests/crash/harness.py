@@ -1,4 +1,4 @@
-"""Stops the program at one boundary: a commit of the state, or the start, effect or answer of a request.
+"""Stops the program at one boundary: a commit of the state, or the start, effect or response of a request.
 
 From that moment on nothing reaches disk or target any more, as after kill -9. Boundaries are counted, so
 that a test can go through all of them.

@@ -1,4 +1,4 @@
-"""What a folder and its base go through in crash tests: every kind of work, on any target.
+"""The jobs of crash tests: every kind of work on a folder and its base, for any target.
 
 A job prepares the pass that is going to be cut. It can be done again and again in one world; `turn` keeps
 texts apart.

@@ -1,4 +1,4 @@
-"""SIGKILL of the real process with the embedded target, at chosen commits of the state and of the index."""
+"""Kills the real process with the built-in target at chosen commits of the state and of the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGKILL of the real process at random moments while it mirrors into the stand-in of Zhipu over TCP."""
+"""Kills the real process at random moments while it mirrors into the stand-in of Zhipu over TCP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder that is mirrored at a bench, as the jobs of crash tests need it."""
+"""A folder mirrored at a bench, with what the jobs of crash tests need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole plays: a job on a bench again and again, cut at one boundary after the other, twice, or at random."""
+"""Runs a job on a bench repeatedly, stopped at one boundary after another, at two, or at random ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person changes and changes back, with a kill in between, is as if it had never been changed."""
+"""Tests that a change that is reverted has no effect, even with a kill in between."""
 
 from __future__ import annotations
 

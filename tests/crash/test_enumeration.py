@@ -1,4 +1,4 @@
-"""A crash at every commit, request, effect and answer of every job, on every bench."""
+"""Crashes at every commit, request, effect and response of every job, on every bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts a mirror through a job, crashes included, and finds out what is broken afterwards."""
+"""Runs a job on a mirror, with crashes, and reports what is wrong afterwards."""
 
 from __future__ import annotations
 

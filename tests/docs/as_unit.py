@@ -1,4 +1,4 @@
-"""Runs a command with as much of a unit's sandbox as can be had without systemd.
+"""Runs a command in as much of a unit's sandbox as is possible without systemd.
 
 Usage: python tests/docs/as_unit.py UNIT COMMAND... (the system calls it may make, no capabilities, no new
 privileges, no memory that is both written and executed)

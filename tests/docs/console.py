@@ -1,4 +1,4 @@
-"""A reader's terminal: the commands of a page, run one after the other in one folder.
+"""Runs the commands of a page one after the other in one folder, like a reader at a terminal.
 
 A stand-in that a page starts is a real process and goes on beside the other commands, as in a terminal of
 its own, until another one takes its port or the page ends. The port of the pages is exchanged for a free one.

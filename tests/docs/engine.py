@@ -1,4 +1,4 @@
-"""Stands in for docker on a machine made of a folder: does what the files say, without containers.
+"""Replaces docker on a simulated machine: does what the docker files say, without containers.
 
 Usage: python tests/docs/engine.py build -f FILE -t NAME . | compose -f FILE up --detach
        | compose -f FILE exec SERVICE COMMAND...

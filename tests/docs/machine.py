@@ -1,4 +1,4 @@
-"""A machine made of a folder, for pages whose commands install programs or change the machine.
+"""Simulates a machine in a folder, for pages whose commands install programs or change the machine.
 
 Every absolute path is one below that folder. What only root, systemd, a registry or a container engine could
 do is a stand-in that checks what it is asked; all else is done as it stands, kbsync's own commands included.

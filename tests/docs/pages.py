@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what can be read out of them."""
+"""Reads the pages of the documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command that a page shows in a block is run, in the page's order.
+"""Runs every command that a page shows in a block, in the page's order.
 
 `test_service.py`, `test_readme.py`, `test_scale.py` and `test_targets.py` run the pages that are not named
 here.

@@ -1,4 +1,4 @@
-"""What the page about assistants shows for their settings starts kbsync."""
+"""Tests that the assistants' settings on the page start kbsync."""
 
 from __future__ import annotations
 

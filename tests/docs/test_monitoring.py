@@ -1,4 +1,4 @@
-"""The alert rules, the Grafana dashboard and the page about them name metrics that exist."""
+"""Tests that the alert rules, the Grafana dashboard and their page only use metrics that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pages say of other files, of commands and of settings is so."""
+"""Checks the pages' statements about other files, commands and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statements of the page on PostgreSQL, run as they are printed, and the mirror that they are for."""
+"""Runs the statements of the page on PostgreSQL as printed, with a mirror that needs them."""
 
 from __future__ import annotations
 

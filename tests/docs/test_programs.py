@@ -1,4 +1,4 @@
-"""The programs that tests need are those that `.ci/run` installs."""
+"""Tests that `.ci/run` installs the programs that tests need."""
 
 from __future__ import annotations
 

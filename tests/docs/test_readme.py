@@ -1,4 +1,4 @@
-"""The commands of the README do what is printed below them."""
+"""Runs the commands of the README and compares their output with the printed one."""
 
 from __future__ import annotations
 

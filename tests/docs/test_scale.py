@@ -1,4 +1,4 @@
-"""The commands and statements of the page about several machines are run, at a real PostgreSQL."""
+"""Runs the commands and statements of the page about several machines, with a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page about the service from its first command to its last, on a machine made of a folder."""
+"""Runs the page about the service from its first command to its last, on a simulated machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the Makefile says on a machine that lacks something, and that it asks no registry by address."""
+"""Tests the Makefile's messages on a machine that lacks programs, and that it names no registry by
+address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of the targets: their consoles are run beside a real stand-in, their tables are the program's."""
+"""Runs the consoles on the targets' pages with real stand-ins, and compares their tables with the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test that hangs fails under its own name, also where it catches exceptions."""
+"""Tests that a hanging test fails under its own name, even if it catches exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The systemd units are correct, sandboxed, and kbsync can do its work within."""
+"""Tests that the systemd units are valid and sandboxed, and that kbsync works in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worked example of the page is the code that passes the suite, and short enough for an afternoon."""
+"""Tests that the page's example is the code that passes the suite, and that it is short."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has a world audited as a daemon does it, without waiting for a day."""
+"""Runs a daemon's audit of a world, without waiting for a day."""
 
 from __future__ import annotations
 

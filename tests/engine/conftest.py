@@ -1,4 +1,4 @@
-"""The world of most tests of the engine; a file that needs another one makes its own."""
+"""The world of most tests of the engine; a file that needs another one creates its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole mirror as a state machine: what people, disks, services and crashes do, in any order.
+"""The whole mirror as a state machine: actions of people, disks, services and crashes, in any order.
 
 What must be true is told by `tests/engine/oracle.py`; the knowledge base is a bench of `tests/bench`.
 Every step is written down (`trace`), so that a failure can be told without its seed.

@@ -1,4 +1,4 @@
-"""What must be true of a knowledge base, told from the history of the folder alone.
+"""The expected contents of a knowledge base, derived only from the history of the folder.
 
 It never asks the program. Each relaxation is a method here with the reason in its docstring.
 """

@@ -1,4 +1,4 @@
-"""Looking at a `World` the way the read-only commands do."""
+"""Reads a `World` in the same way as the read-only commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promises that hold only while nothing comes together by bad luck: here it does."""
+"""Tests promises under rare coincidences."""
 
 from __future__ import annotations
 

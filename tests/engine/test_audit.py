@@ -1,4 +1,4 @@
-"""The audit of daemons and passes: what it mends, what it only reports, when, and at what cost."""
+"""Tests the audit of daemons and passes: what it repairs, what it only reports, when, and at what cost."""
 
 from __future__ import annotations
 

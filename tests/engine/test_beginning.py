@@ -1,4 +1,4 @@
-"""How the work on a mirror begins. Whatever ends that early, the target is closed; a halt is always told."""
+"""Tests the start of the work on a mirror: if it fails, the target is closed, and a halt is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that change how documents are made: where that costs money, many of them ask first."""
+"""Tests settings that change how documents are made: at a paid service, large changes need approval."""
 
 from __future__ import annotations
 

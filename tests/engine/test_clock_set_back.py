@@ -1,4 +1,4 @@
-"""What was put off by a clock that ran ahead does not wait until that time comes."""
+"""Tests that work postponed by a clock that ran ahead doesn't wait until that time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kb copy`: an upload whose outcome is open is looked for before anything is sent again (promise 3)."""
+"""Tests that `kb copy` searches for uploads with an unknown outcome before it sends again (promise 3)."""
 
 from __future__ import annotations
 

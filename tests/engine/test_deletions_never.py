@@ -1,4 +1,4 @@
-"""With `deletions: never` the document of a file that goes stays, and all else goes on as ever."""
+"""Tests `deletions: never`: documents of deleted files stay, and all other work continues."""
 
 from __future__ import annotations
 

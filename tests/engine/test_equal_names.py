@@ -1,4 +1,4 @@
-"""File systems that do not tell `a.md` from `A.md`: vfat, exFAT, CIFS, ext4 with `casefold`."""
+"""Tests file systems that treat `a.md` and `A.md` as equal: vfat, exFAT, CIFS, ext4 with `casefold`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error of kbsync itself, in whatever goes on for as long as it runs: it is said, and the work goes on."""
+"""Tests errors of kbsync itself in long-running work: they are reported, and the work continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fair order: what was just saved is not kept waiting, and nothing waits for ever. All in virtual time."""
+"""Tests fair order: a file just saved doesn't wait, and nothing waits forever. In virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What halts a mirror, what proves that the cause is gone, and what only pauses the work."""
+"""Tests what halts a mirror, what proves that the cause is gone, and what only pauses the work."""
 
 from __future__ import annotations
 

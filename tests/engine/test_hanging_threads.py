@@ -1,4 +1,4 @@
-"""A thread that hangs in a dead mount, or is left behind, keeps nothing else from going on or ending."""
+"""Tests that a thread that hangs in a dead mount blocks no other work and no exit."""
 
 from __future__ import annotations
 

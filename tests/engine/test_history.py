@@ -1,4 +1,4 @@
-"""The history tells of each change once, whatever ends the process, and of nothing else."""
+"""Tests that the history records each change exactly once, however the process ends, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""News of a document hurries the next look at it, and does nothing else."""
+"""Tests that a callback about a document only makes kbsync poll it sooner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that nobody can carry out: each is logged and dropped, and no pass ends for it."""
+"""Tests that messages that can't be carried out are logged and dropped, and end no pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a listed document is: the table of `identify`, and pages of link files whose answer was lost."""
+"""Tests who owns a listed document: the table of `identify`, and web pages whose response was lost."""
 
 from __future__ import annotations
 

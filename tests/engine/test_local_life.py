@@ -1,4 +1,4 @@
-"""What only shows with the built-in knowledge base: its folder renamed, lost, damaged."""
+"""Tests mirrors with the built-in knowledge base: its folder renamed, lost, or damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads whose answers get lost each time: a bounded number of tries, then a person is told (promise 9)."""
+"""Tests uploads whose response is lost each time: after a bounded number of tries they fail (promise 9)."""
 
 from __future__ import annotations
 

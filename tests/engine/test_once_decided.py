@@ -1,4 +1,5 @@
-"""What was decided about deletions, or asked, holds for just that, whatever happens before it is done."""
+"""Tests that decisions and approvals of deletions apply to exactly these documents, whatever happens
+later."""
 
 from __future__ import annotations
 

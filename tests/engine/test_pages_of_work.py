@@ -1,4 +1,4 @@
-"""Whatever is done about many documents is done a page a transaction, and goes on after a kill in between."""
+"""Tests that work on many documents is done in batches, one transaction each, and continues after a kill."""
 
 from __future__ import annotations
 

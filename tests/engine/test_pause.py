@@ -1,4 +1,4 @@
-"""A paused mirror begins nothing, settles what it sent, and stays paused whatever ends the process."""
+"""Tests that a paused mirror starts nothing, finishes what it sent, and stays paused after a restart."""
 
 from __future__ import annotations
 

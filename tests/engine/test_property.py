@@ -1,4 +1,4 @@
-"""Random lives of a folder, with faults and crashes between; no promise is broken at any moment.
+"""Plays random lives of a folder, with faults and crashes, and checks the promises at every moment.
 
 The torture run lives many more of them, each time others.
 """

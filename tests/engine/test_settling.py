@@ -1,4 +1,4 @@
-"""Files that never get quiet, and what waits for them."""
+"""Tests files that keep changing, and the work that waits for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A base that keeps no marks, lists late and forgets answers: names and bytes prove what is ours."""
+"""Tests a base without marks, with late lists and lost responses: names and bytes prove what is ours."""
 
 from __future__ import annotations
 

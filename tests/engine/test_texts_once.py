@@ -1,4 +1,5 @@
-"""A base that has each text once: a renamed file's old document is gone before the new one is there."""
+"""Tests a base that stores each text once, so a renamed file's old document must go before the new one
+comes."""
 
 from __future__ import annotations
 

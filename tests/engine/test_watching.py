@@ -1,4 +1,4 @@
-"""The daemon's loop on a real folder with real events; waits are for conditions, with a bound."""
+"""Tests the daemon's loop on a real folder with real events; waits are for conditions, with a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A folder, a state, a knowledge base in memory and a clock that runs only when nothing else does."""
+"""A folder, a state, a knowledge base in memory, and a clock that advances only when everything else
+waits."""
 
 from __future__ import annotations
 

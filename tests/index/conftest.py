@@ -1,4 +1,4 @@
-"""One parser, in its sandbox, for all tests of a module."""
+"""Provides one parser, in its sandbox, for all tests of a module."""
 
 from __future__ import annotations
 

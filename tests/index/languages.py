@@ -1,4 +1,4 @@
-"""Languages in the encodings that their old files are in, from `languages.toml`."""
+"""Sample texts in the encodings of old files, by language, from `languages.toml`."""
 
 from __future__ import annotations
 

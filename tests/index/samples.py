@@ -1,4 +1,4 @@
-"""A small document of each format, built of the parts that lie in `parts/`."""
+"""Builds a small document of each format from the files in `parts/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written in several ways is found in whichever it is asked for, and shown as people read it."""
+"""Tests that characters with several spellings are found in each, and shown as people read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Word documents: what a person sees in Word is found, and nothing else."""
+"""Tests that Word documents give the text that a person sees in Word, and nothing else."""
 
 from __future__ import annotations
 

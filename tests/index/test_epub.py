@@ -1,4 +1,4 @@
-"""Books: every chapter is read in the order of the spine, below its title."""
+"""Tests that every chapter of a book is read in the order of the spine, below its title."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With a dictionary installed, a question in Chinese finds English text, and the reverse."""
+"""Tests that with a dictionary a question in Chinese finds English text, and the reverse."""
 
 from __future__ import annotations
 

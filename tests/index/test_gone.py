@@ -1,4 +1,4 @@
-"""Gone is gone, whatever else goes on: what a deletion or a replacement took out is in no file soon after."""
+"""Tests that deleted or replaced text soon disappears from all files, whatever else happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index in its file: what goes in is found, what goes out is gone, long work comes and goes in steps."""
+"""Tests the index file: stored text is found, deleted text is gone, long work is done in steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenDocument texts: what a person sees in LibreOffice is found, and nothing else."""
+"""Tests that OpenDocument files give the text that a person sees in LibreOffice, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every document format through the real parser process."""
+"""Reads every document format through the real parser process."""
 
 from __future__ import annotations
 

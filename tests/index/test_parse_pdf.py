@@ -1,4 +1,4 @@
-"""PDF: the order and the shapes of text that is only places on a page."""
+"""Tests that PDF text is read in the right order and structure, from positions alone."""
 
 from __future__ import annotations
 

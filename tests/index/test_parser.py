@@ -1,4 +1,4 @@
-"""What becomes of documents that make their parser misbehave, and of parsers as they come and go."""
+"""Tests documents that make their parser misbehave, and how parser processes start and end."""
 
 from __future__ import annotations
 

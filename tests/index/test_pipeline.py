@@ -1,4 +1,4 @@
-"""Documents on their way to the index: a service makes vectors while others are still being cut."""
+"""Tests indexing: a service makes vectors while other documents are still being split."""
 
 from __future__ import annotations
 

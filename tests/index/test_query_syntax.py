@@ -1,4 +1,4 @@
-"""The syntax of a question, and what the built-in index makes of it."""
+"""Tests the syntax of a query, and how the built-in index searches for it."""
 
 from __future__ import annotations
 

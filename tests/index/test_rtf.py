@@ -1,4 +1,4 @@
-"""Rich texts: what a person sees is found, in any code page, and nothing else."""
+"""Tests that rich texts give the text that a person sees, in any code page, and nothing else."""
 
 from __future__ import annotations
 

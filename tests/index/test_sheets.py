@@ -1,4 +1,4 @@
-"""Spreadsheets: every sheet, values as people read them, and what stands beside the cells."""
+"""Tests spreadsheets: every sheet, values as people read them, and texts outside the cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presentations: what people see on slides is found, with what is behind them."""
+"""Tests that presentations give the text that people see on slides, and the notes."""
 
 from __future__ import annotations
 

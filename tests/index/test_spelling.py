@@ -1,4 +1,4 @@
-"""A misspelt word of a question is searched for as the similar word that documents have."""
+"""Tests that a search replaces a misspelt word with the similar word that documents have."""
 
 from __future__ import annotations
 

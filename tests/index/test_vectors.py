@@ -1,4 +1,4 @@
-"""Cosines of many vectors, cached in less room."""
+"""Tests cosines of many vectors that are cached in compressed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An assistant: the official client, with `kbsync mcp` at the other end."""
+"""An assistant for tests: the official client, connected to `kbsync mcp`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example in `examples/assistant` runs, and prints what its page shows."""
+"""Runs the example in `examples/assistant`, and compares its output with its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assistants over HTTP, at `kbsync mcp --http` and at the listener of a daemon, and who may ask."""
+"""Tests assistants over HTTP, at `kbsync mcp --http` and at a daemon's listener, and who has access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kbsync mcp` as an assistant starts it: it answers, mirrors meanwhile, and ends with its client."""
+"""Tests `kbsync mcp` as an assistant starts it: it answers, mirrors meanwhile, and ends with its client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mirror at a service: what its tools answer, also when the service is away."""
+"""Tests the tools with a mirror at a service, even when the service is down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each tool answers, and what it says to whatever it cannot answer."""
+"""Tests the responses of each tool, and its errors."""
 
 from __future__ import annotations
 

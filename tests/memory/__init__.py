@@ -1,4 +1,4 @@
-"""A knowledge base in memory that can be slow, lie and fail: for tests.
+"""A knowledge base in memory for tests, which can be slow, lie and fail.
 
 `MemoryBase` is the server side. It outlives its clients, so a test may let a client die in the middle of
 a request and open another `MemoryTarget` on the same base. How the base behaves is data: `Behaviour` for

@@ -1,4 +1,4 @@
-"""The server side of a knowledge base in memory: it goes on existing when a client dies."""
+"""The server side of a knowledge base in memory, which survives the death of a client."""
 
 from __future__ import annotations
 

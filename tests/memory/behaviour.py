@@ -1,4 +1,4 @@
-"""What a base in memory always does, what goes wrong there by script."""
+"""The constant behaviours of a base in memory, and its scripted faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a base in memory takes from its clients, checked so that a mistake is loud.
+"""The rules of a base in memory for its clients; a violation raises an error.
 
 Each check gives None, or a sentence that names what is wrong.
 """

@@ -1,4 +1,4 @@
-"""The base in memory is as slow, full and forgetful as it is told, and strict about what it is sent.
+"""Tests that the base in memory is as slow, full and forgetful as configured, and strict about requests.
 
 What only a quiet base could hide is held here: that it keeps the contract is for the conformance suite.
 """

@@ -1,4 +1,4 @@
-"""Clients of a base in memory with more abilities; they can be combined."""
+"""Clients of a base in memory with further abilities, which can be combined."""
 
 from __future__ import annotations
 

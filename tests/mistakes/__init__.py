@@ -1,1 +1,1 @@
-"""Mistakes made on purpose: whether the tests notice each of them (`make mistakes`)."""
+"""Mistakes made on purpose, to check that the tests notice them (`make mistakes`)."""

@@ -1,4 +1,4 @@
-"""Makes each mistake of the catalogue in a copy of the project and runs the tests that have to notice it.
+"""Makes each mistake of the catalogue in a copy of the project and runs the tests that must notice it.
 
 Usage: python -m tests.mistakes [--only WORD[,WORD…]] [--workers 2] [--list]
 

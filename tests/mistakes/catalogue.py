@@ -1,4 +1,4 @@
-"""The mistakes: each a change of a line or two that breaks a promise, with the tests that have to notice it.
+"""The mistakes: each changes a line or two so that a promise breaks, and names the tests that must notice it.
 
 `tests` are where to look, widest last; pytest stops at the first that fails.
 """

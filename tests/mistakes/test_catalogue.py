@@ -1,4 +1,4 @@
-"""The catalogue says what the code and the tests say today; `make mistakes` makes each mistake."""
+"""Tests that the catalogue's quotes match the code and the tests; `make mistakes` makes each mistake."""
 
 from __future__ import annotations
 

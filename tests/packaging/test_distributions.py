@@ -1,4 +1,4 @@
-"""What is built for others is whole, and runs from where it was unpacked.
+"""Tests that the built distributions are complete, and run from where they are unpacked.
 
 `tools/packages.py` installs it with all that it requires on every Python of a machine.
 """

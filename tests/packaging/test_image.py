@@ -1,4 +1,4 @@
-"""What lies in docker/ is well formed, agrees with itself, and keeps to what docs/docker.md says.
+"""Tests that the files in docker/ are valid, consistent, and as docs/docker.md describes them.
 
 Engines are not needed: `tools/image_steps.py` carries the Dockerfile out without one.
 """

@@ -1,4 +1,4 @@
-"""What lies in examples/open-webui/ is well formed and fits the image; its steps are run in tests/servers."""
+"""Tests that examples/open-webui/ is valid and matches the image; tests/servers runs its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/platforms.md speaks of the Pythons that the package takes, and of no others."""
+"""Tests that docs/platforms.md lists exactly the Python versions that the package accepts."""
 
 from __future__ import annotations
 

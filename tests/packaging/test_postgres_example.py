@@ -1,4 +1,4 @@
-"""What lies in examples/postgres/ is well formed, fits the image, and works on a real server."""
+"""Tests that examples/postgres/ is valid, matches the image, and works with a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the store need: documents, vectors of no model, and a place between two statements."""
+"""Shared code for tests of the store: documents, vectors of no model, and pauses between two statements."""
 
 from __future__ import annotations
 

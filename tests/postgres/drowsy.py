@@ -1,4 +1,4 @@
-"""kbsync that is stopped in the middle of its first change, as by SIGSTOP from outside; it never notices.
+"""Runs kbsync, suspended in the middle of its first change as by SIGSTOP, without noticing.
 
 Usage: DROWSY=n python -m tests.postgres.drowsy ARGUMENTS (kbsync's own). It stops before the statement that
 comes n after the one which locks its owner's row, at the latest before COMMIT; with `copy` in the middle of a

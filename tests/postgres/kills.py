@@ -1,4 +1,4 @@
-"""Hosts feed one base while they, the server, the pooler or a Dask cluster are killed at random.
+"""Lets hosts feed one base while they, the server, the pooler or a Dask cluster are killed at random.
 
 Each kill is judged.
 

@@ -1,4 +1,4 @@
-"""A PgBouncer of the tests' own between kbsync and the tests' PostgreSQL, in transaction mode."""
+"""A PgBouncer for tests between kbsync and the tests' PostgreSQL, in transaction mode."""
 
 from __future__ import annotations
 

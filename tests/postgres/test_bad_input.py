@@ -1,4 +1,4 @@
-"""A database that cannot be used, through the program: exit codes, words, and that it goes on afterwards."""
+"""Tests unusable databases through the program: exit codes, messages, and that it continues afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The config block of `type: postgres`: which database it names, and what two mirrors may share."""
+"""Tests the config block of `type: postgres`: which database it selects, and what two mirrors may share."""
 
 from __future__ import annotations
 

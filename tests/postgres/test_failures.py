@@ -1,4 +1,4 @@
-"""What each failure of server, rights or writer means: a halt or a pause, its words, and nothing lost."""
+"""Tests failures of server, rights and writers: each halts or pauses with its message, and loses nothing."""
 
 from __future__ import annotations
 

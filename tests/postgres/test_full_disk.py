@@ -1,4 +1,4 @@
-"""A disk of the server that is really full: of its tables, and of its log; root only."""
+"""Tests full disks of the server, for its tables and for its log; root only."""
 
 from __future__ import annotations
 

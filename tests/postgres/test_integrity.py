@@ -1,4 +1,4 @@
-"""What the database itself keeps together, and what `verify` finds where somebody took it apart."""
+"""Tests the database's own constraints, and what `verify` finds after somebody changed the tables."""
 
 from __future__ import annotations
 

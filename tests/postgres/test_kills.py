@@ -1,4 +1,4 @@
-"""Killed at random, each file is one document, and who searches finds it all the time."""
+"""Tests that after random kills each file has one document, which searches found all the time."""
 
 from __future__ import annotations
 

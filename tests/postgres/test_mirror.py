@@ -1,4 +1,4 @@
-"""Mirrors into one database, through the program: their whole life, on several hosts, and kills."""
+"""Tests whole lives of mirrors into one database, through the program, on several hosts and with kills."""
 
 from __future__ import annotations
 

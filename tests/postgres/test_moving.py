@@ -1,4 +1,4 @@
-"""A built-in knowledge base moves into a database: `kbsync kb copy`, and what the passes around it do."""
+"""Tests `kbsync kb copy`, which moves a built-in knowledge base into a database, and the passes around it."""
 
 from __future__ import annotations
 

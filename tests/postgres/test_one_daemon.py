@@ -1,4 +1,4 @@
-"""What there is in the place of fail-over (ADR 29): a state was lost, or a daemon slept too long."""
+"""Tests what replaces failover (ADR 29): after a lost state, and after a daemon was suspended too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose a prefix is: who takes it over, who is refused, how it is released, and when a host was seen."""
+"""Tests who owns a prefix: takeover, refusal, release, and when a host was last seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a real PgBouncer in transaction mode does when it ends, refuses or tidies up."""
+"""Tests what happens when a real PgBouncer in transaction mode ends, refuses a setting or tidies up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an administrator may have set up in another way: kbsync works, pauses, or halts with a cure."""
+"""Tests servers that an administrator configured differently: kbsync works, pauses, or halts with a fix."""
 
 from __future__ import annotations
 

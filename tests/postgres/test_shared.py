@@ -1,4 +1,4 @@
-"""One base that several hosts fill: a search of any of them finds the documents of all, and says whose."""
+"""Tests one base that several hosts fill: a search on any host finds all documents and names their owners."""
 
 from __future__ import annotations
 

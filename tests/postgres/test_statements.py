@@ -1,4 +1,4 @@
-"""What a pass sends the server when nothing has changed, and how several mirrors begin at once."""
+"""Tests the statements of a pass without changes, and the simultaneous start of several mirrors."""
 
 from __future__ import annotations
 

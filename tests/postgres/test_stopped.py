@@ -1,4 +1,4 @@
-"""A process is stopped past its time in the middle of a transaction, and another takes its place."""
+"""Tests a process that is suspended in the middle of a transaction while another takes its place."""
 
 from __future__ import annotations
 

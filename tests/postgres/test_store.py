@@ -1,4 +1,5 @@
-"""The store in PostgreSQL finds what the built-in one finds, and one mirror touches nothing of another's."""
+"""Tests that the PostgreSQL store finds what the built-in one finds, and that mirrors don't affect each
+other."""
 
 from __future__ import annotations
 

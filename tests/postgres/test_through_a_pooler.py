@@ -1,4 +1,4 @@
-"""What holds at the server holds with a real PgBouncer in transaction mode in front of it."""
+"""Repeats tests of the server through a real PgBouncer in transaction mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One index of vectors for the whole base: when it is made, by whom, and that searches use it."""
+"""Tests the only vector index of a base: when it is created, by whom, and that searches use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that loses power: a program's files as they are when it has forgotten what was not synced.
+"""Simulates a disk that loses power: files lose everything that was not synced.
 
 `forgetful.c` is preloaded into the program and writes down what is written and what is synced. From that and
 a copy of the files from before, `Memory.after` makes them as they are after a loss of power at any moment.

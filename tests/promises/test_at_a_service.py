@@ -1,4 +1,4 @@
-"""What is promised of a knowledge base at a service, from outside: the program, a folder, and a stand-in."""
+"""Tests the promises at a service from outside: the program, a folder, and a stand-in."""
 
 from __future__ import annotations
 

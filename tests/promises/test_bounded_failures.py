@@ -1,4 +1,4 @@
-"""Promise 9, failures are seen and bounded: what a service is asked while it fails, told by the stand-in."""
+"""Tests promise 9, failures are seen and bounded: the stand-in counts requests while it fails."""
 
 from __future__ import annotations
 

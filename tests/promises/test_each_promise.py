@@ -1,4 +1,4 @@
-"""Each promise in one short test: the program as people run it, a folder, and a knowledge base.
+"""Tests each promise briefly: the program as people run it, a folder, and a knowledge base.
 
 A service (its stand-in) where the promise needs one that can fail, the built-in knowledge base for what is
 kept on this disk. The other tests, and those that docs/promises.md names, try the promises in every corner.

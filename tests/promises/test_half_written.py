@@ -1,4 +1,4 @@
-"""Promise 8, a half-written file is never sent: seen from outside, with the program and the stand-in."""
+"""Tests promise 8, a half-written file is never sent, from outside, with the program and the stand-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise 5, mass deletion asks; promise 1, a folder that is not there is not an empty one: from outside."""
+"""Tests promises 5 (mass deletion asks) and 1 (a missing folder isn't an empty one) from outside."""
 
 from __future__ import annotations
 

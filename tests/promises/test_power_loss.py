@@ -1,4 +1,4 @@
-"""Promise 3, exactly once whatever happens: the power goes, and the disk forgets what was not synced."""
+"""Tests promise 3, exactly once: the power fails, and the disk loses what was not synced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise 1, unreadable is never deleted: from outside, by a user whom a folder's mode keeps out."""
+"""Tests promise 1, unreadable is never deleted, from outside, by a user whom a folder's mode excludes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A world at Zhipu whose stand-in is there."""
+"""A world at Zhipu with a running stand-in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mirror goes through in one trial: four mirrored files, edits, a fault; and what is true then."""
+"""One trial of a mirror with a fault: four mirrored files, edits, the fault, and the checks afterwards."""
 
 from __future__ import annotations
 

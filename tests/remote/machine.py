@@ -1,4 +1,4 @@
-"""The state machine over the real clients and the stand-ins, a row for each service."""
+"""The state machine with the real clients and the stand-ins, one row for each service."""
 
 from __future__ import annotations
 

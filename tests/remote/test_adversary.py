@@ -1,4 +1,4 @@
-"""A knowledge base that others write into, empty and mangle: found, explained, mended, or left alone."""
+"""Tests a knowledge base that others write into, empty and damage: kbsync reports, repairs or keeps it."""
 
 from __future__ import annotations
 

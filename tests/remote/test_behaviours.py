@@ -1,4 +1,4 @@
-"""However the service is where its documents leave it open, folder and base end up equal."""
+"""Tests that folder and base end up equal for each behaviour that a service's documents leave open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Each fault alone on each operation, pairs, crashes: the mirror converges and touches nothing foreign."""
+"""Tests each fault on each operation, pairs, and crashes: the mirror converges and changes nothing
+foreign."""
 
 from __future__ import annotations
 

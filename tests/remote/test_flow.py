@@ -1,4 +1,4 @@
-"""Pace and patience over TCP: a service that asks for less, is down for one document, or for all."""
+"""Tests rate limits and outages over TCP: a service that asks for less, or fails for one document or all."""
 
 from __future__ import annotations
 

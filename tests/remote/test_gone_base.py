@@ -1,4 +1,4 @@
-"""A base that is gone at its service: no document counts as gone, and the mirror waits for the base."""
+"""Tests a base that was deleted at its service: no document counts as gone, and the mirror waits for it."""
 
 from __future__ import annotations
 

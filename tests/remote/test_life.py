@@ -1,4 +1,4 @@
-"""The mirror over an asynchronous, forgetful, sometimes lying service: folder and base end up equal."""
+"""Tests the mirror of an asynchronous, forgetful, sometimes lying service: folder and base end up equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 at every commit and every request about a link: its page is there once, and never another's.
+"""Kills kbsync at every commit and request about a link: its page exists once, and is never another's.
 
 One link file stays, and a colleague has a page of the same address.
 """

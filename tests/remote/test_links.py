@@ -1,4 +1,4 @@
-"""Link files as documents: pages that the service fetches, found again by what is certain alone."""
+"""Tests link files as documents: pages that the service fetches, recognised only by certain evidence."""
 
 from __future__ import annotations
 

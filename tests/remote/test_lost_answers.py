@@ -1,4 +1,4 @@
-"""A lost answer is looked for by its document's name; only that it is not there takes the whole list.
+"""Tests that kbsync searches for a lost upload by name, and reads the whole list only to prove it absent.
 
 Whatever time ids tell: no document is sent again for what nobody documented.
 """

@@ -1,4 +1,5 @@
-"""That a document is gone is believed of the vendor's documented words alone, and of a second look."""
+"""Tests that only the vendor's documented words, confirmed by a second check, prove that a document is
+gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Random lives of a folder at each stand-in, through the real client and TCP; the torture run lives more."""
+"""Plays random lives of a folder at each stand-in, through the real client and TCP; `make torture` plays
+more."""
 
 from __future__ import annotations
 

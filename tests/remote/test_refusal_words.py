@@ -1,4 +1,4 @@
-"""Busy, out of money, full, forbidden: the words are much the same, and none is taken for another."""
+"""Tests that similar refusals (busy, out of money, full, forbidden) are told apart."""
 
 from __future__ import annotations
 

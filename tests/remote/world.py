@@ -1,4 +1,4 @@
-"""A folder, a state, the real client and the stand-in of a service over TCP, all on one clock that jumps."""
+"""A folder, a state, the real client and a service's stand-in over TCP, all on one clock that jumps."""
 
 from __future__ import annotations
 

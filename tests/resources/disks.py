@@ -1,4 +1,4 @@
-"""Passes while a disk gets full, and others when there is room again."""
+"""Runs passes while a disk fills up, and others after space was freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that gets full at one write of SQLite, and stays full until it is told otherwise."""
+"""Simulates a disk that is full from one write of SQLite on, until the test frees it."""
 
 from __future__ import annotations
 

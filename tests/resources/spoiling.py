@@ -1,4 +1,4 @@
-"""Ways in which a state file comes to harm while nobody has it open."""
+"""Ways to damage a state file while no process has it open."""
 
 from __future__ import annotations
 

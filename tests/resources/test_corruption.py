@@ -1,4 +1,4 @@
-"""Whatever happens to the state file: nothing at the knowledge base is sent a second time."""
+"""Tests that no damage to the state file makes kbsync send anything twice."""
 
 from __future__ import annotations
 

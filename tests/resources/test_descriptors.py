@@ -1,4 +1,4 @@
-"""Too few file descriptors: a sentence, nothing lost, and with enough of them the work goes on by itself."""
+"""Tests too few file descriptors: kbsync reports that, loses nothing, and continues once it has enough."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk at any write, and a parser that lacks something, cost time and nothing else."""
+"""Tests that a full disk at any write, or a parser that lacks resources, only costs time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A state directory whose file system takes no more files; root only."""
+"""Tests a state directory on a file system that accepts no more files; root only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small versions of what benchmarks/limits.py measures."""
+"""Runs small versions of the measurements of benchmarks/limits.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents made to harm whoever reads them, built here; each is small until it is read."""
+"""Builds documents that harm their readers; each is small until it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs of strangers, made at random, and what each reader owes for any of them."""
+"""Random inputs of strangers, and the required result of each reader."""
 
 from __future__ import annotations
 

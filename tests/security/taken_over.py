@@ -1,4 +1,4 @@
-"""A parser process that was taken over: what it is sent as a document it runs as a program."""
+"""A compromised parser process, which runs the document that it gets as a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents made to harm: each is told apart or read within its bounds, and the others go on."""
+"""Tests harmful documents: each is refused or read within its limits, and others continue."""
 
 from __future__ import annotations
 

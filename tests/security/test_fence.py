@@ -1,4 +1,4 @@
-"""What a parser that was taken over by a document can do: nothing outside of its own process."""
+"""Tests that a compromised parser can do nothing outside of its own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any bytes, any JSON, any name: a value or a refusal, never another exception, and soon."""
+"""Tests that any bytes, JSON or name give a value or a refusal in time, never another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What kbsync writes is for its own user, whatever the umask, and looser files are put right."""
+"""Tests that kbsync's files are only for its own user, whatever the umask, and that looser modes are
+corrected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command as root leaves a service's state the service's own; what is shut to it comes with a cure."""
+"""Tests that root's commands don't lock a service out of its state; inaccessible files come with a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing outside of the folder is read, whatever is put in the place of a file or folder, and whenever."""
+"""Tests that nothing outside of the folder is read, whatever replaces a file or folder at any time."""
 
 from __future__ import annotations
 

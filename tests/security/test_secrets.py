@@ -1,4 +1,4 @@
-"""What may be known to nobody but the service and the proxy is written nowhere."""
+"""Tests that secrets of the service and the proxy are written nowhere else."""
 
 from __future__ import annotations
 

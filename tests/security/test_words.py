@@ -1,4 +1,4 @@
-"""What strangers call their files, write into them, or answer, forges no line and moves no cursor."""
+"""Tests that strangers' names, texts and responses forge no line and move no cursor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts are read in the program itself, so no stranger's text may keep it busy: 1 MB takes seconds at most.
+"""Tests that no text of 1 MB keeps the program busy for more than seconds.
 
 An expression at work lets no other thread run, so one that tries a long line again and again stops every
 mirror. Each one that sees a document is tried here with 1 MB of what costs it most.

@@ -1,4 +1,4 @@
-"""Texts of about 1 MB, each made to keep one reader busy for as long as it can."""
+"""Texts of about 1 MB, each made to keep one reader busy for as long as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven over a pipe by its DevTools protocol: no package, no port."""
+"""Drives headless Chromium over a pipe with its DevTools protocol, without a package or port."""
 
 from __future__ import annotations
 

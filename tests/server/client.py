@@ -1,4 +1,4 @@
-"""Requests to an application without a network, and raw ones to a listener."""
+"""Sends requests to an application without a network, and raw ones to a listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mirror over a folder and a knowledge base in memory, with the whole listener before it."""
+"""A mirror of a folder into a knowledge base in memory, with the complete listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page reads and asks for."""
+"""Tests the requests that the page makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in by the listener, and what every answer carries."""
+"""Tests who has access to the listener, and the headers of every response."""
 
 from __future__ import annotations
 

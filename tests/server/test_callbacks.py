@@ -1,4 +1,4 @@
-"""What services call back: taken in fast whatever it holds, believed in nothing, and bounded."""
+"""Tests callbacks of services: accepted fast whatever they contain, never trusted, and limited in number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health while the loop turns; readiness when each first pass ended and nothing halts a mirror."""
+"""Tests health while the loop runs, and readiness once each first pass ended and no mirror is halted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The listener follows the config."""
+"""Tests that the listener follows the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What monitoring reads is what happened, and is told also when the mirrors stand still."""
+"""Tests that metrics match events, and are served even while the mirrors' loop is stuck."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notices: what is told, how often, and to a real command and server; trouble with them stops nothing."""
+"""Tests notifications: contents, frequency, a real command and server, and failures that delay nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a browser: what it shows, what it orders, and what strangers cannot make it do."""
+"""Tests the page in a browser: its contents, its buttons, and that strangers can't misuse it."""
 
 from __future__ import annotations
 

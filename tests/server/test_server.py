@@ -1,4 +1,4 @@
-"""The thread that serves: over real sockets, with clients that behave badly."""
+"""Tests the serving thread over real sockets, with clients that behave badly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that are open see what happens; those that do not keep up are not waited for."""
+"""Tests that open pages get every change, and that slow pages delay nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`python -m tests.servers [NAME…] [-- words for pytest]`: install real servers, start them, run the tests.
+"""Installs real servers, starts them and runs their tests: `python -m tests.servers [NAME…] [-- PYTEST
+ARGS]`.
 
 A server that this machine cannot have is named and left out. One that is installed and does not come up is a
 failure, and so is a test that fails. `python -m tests.servers --serve NAME` starts one and waits for Ctrl-C.

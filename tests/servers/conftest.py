@@ -1,4 +1,4 @@
-"""Nothing here is collected without servers; what differs from a stand-in for a reason is told at the end."""
+"""Collects tests only if servers run, and reports the known differences from the stand-ins at the end."""
 
 from __future__ import annotations
 

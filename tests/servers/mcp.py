@@ -1,4 +1,4 @@
-"""The protocol's own tools, which ask `kbsync mcp`: its conformance test (0.1.16), its inspector (2.12.0).
+"""The protocol's own tools as clients of `kbsync mcp`: its conformance test (0.1.16) and inspector (2.12.0).
 
 They run on a Node of their own, which is a package of Python, as is the npm that installs them from
 `mcp.json`. That is npm's lock file without addresses, with a line for each package; to make it anew:

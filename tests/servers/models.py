@@ -1,4 +1,4 @@
-"""A small server of models as OpenAI has them, for real servers that need one: embeddings and chat.
+"""A small server with OpenAI's model API, for real servers that need embeddings and chat.
 
 A vector is the hashed bag of a text's words: texts that share words are near, and nothing more is meant.
 `python -m tests.servers.models PORT` serves until it is ended. What goes wrong is ordered at `/control`, each

@@ -1,4 +1,4 @@
-"""OGX 1.5.0 (once llama-stack), which has files and vector stores as OpenAI has them."""
+"""OGX 1.5.0 (formerly llama-stack), which has files and vector stores like OpenAI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open WebUI 0.12.4 without the models it brings along: what embeds is the server of models."""
+"""Open WebUI 0.12.4 without its own models; the small model server embeds instead."""
 
 from __future__ import annotations
 

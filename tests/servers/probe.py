@@ -1,4 +1,5 @@
-"""The same requests to a stand-in and to the real server, and where status or shape of answers differ."""
+"""Sends the same requests to a stand-in and to the real server, and reports differences in status or
+shape."""
 
 from __future__ import annotations
 

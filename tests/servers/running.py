@@ -1,4 +1,4 @@
-"""Real servers: installed into environments of their own, started for one run, ended by their ids."""
+"""Installs real servers into environments of their own, starts each for one run, and ends it by its id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LightRAG keeps the contract, answers as its stand-in does, and mirrors a folder with the real program."""
+"""Tests LightRAG: the suite, comparison with its stand-in, and a folder mirrored by the real program."""
 
 from __future__ import annotations
 

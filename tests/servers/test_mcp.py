@@ -1,4 +1,4 @@
-"""`kbsync mcp` before the protocol's own tools."""
+"""Tests `kbsync mcp` with the protocol's own tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OGX: its stand-in answers as it does, the target keeps the contract there, a mirror lives there."""
+"""Tests OGX: comparison with its stand-in, the suite, and the life of a mirror."""
 
 from __future__ import annotations
 

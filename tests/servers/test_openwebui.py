@@ -1,4 +1,4 @@
-"""The Open WebUI target keeps the contract on the real server, and mirrors a folder into it."""
+"""Tests Open WebUI: the suite on the real server, and the life of a mirror."""
 
 from __future__ import annotations
 

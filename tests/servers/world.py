@@ -1,4 +1,4 @@
-"""What the suite's worlds on real servers share, and a whole life of a mirror with the real program."""
+"""Shared code for the suite's worlds on real servers, and a whole life of a mirror with the real program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A daemon that is asked to stop before or at its first word: python tests/service/early.py ARGUMENTS
+"""Runs a daemon that is stopped before or at its first log line: python tests/service/early.py ARGUMENTS
 
 `$MOMENT` is the name of the method after which the signals come: that of a new daemon, or the last before
 its first word.

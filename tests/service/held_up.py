@@ -1,4 +1,4 @@
-"""A daemon whose first beginnings do not get through: python tests/service/held_up.py ARGUMENTS
+"""Runs a daemon whose first starts fail: python tests/service/held_up.py ARGUMENTS
 
 `$TROUBLE` is `slow` (the base is listed without end the first time) or `full` (the disk of the state is full
 the first two times).

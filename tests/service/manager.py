@@ -1,4 +1,4 @@
-"""A service manager as far as a notify socket goes: keeps what it is told."""
+"""A service manager's notify socket, which records all messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""kbsync with a thread that never ends, and no end by the clock: python tests/service/stuck.py ARGUMENTS"""
+"""Runs kbsync with a thread that never ends, and without a time limit: python tests/service/stuck.py
+ARGUMENTS"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon as a process, as a service manager starts, reloads and stops it."""
+"""Tests the daemon as a process that a service manager starts, reloads and stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log has at level debug: why a file is read, what is decided about it, what a service answers."""
+"""Tests the log at level debug: why a file is read, what is decided about it, and a service's responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One canonical line for each finished document."""
+"""Tests that each finished document gets one canonical log line."""
 
 from __future__ import annotations
 

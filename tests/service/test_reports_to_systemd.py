@@ -1,4 +1,4 @@
-"""When the service manager is told what: in virtual time, on a real state."""
+"""Tests when the service manager gets which message, in virtual time, on a real state."""
 
 from __future__ import annotations
 

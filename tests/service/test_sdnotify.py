@@ -1,4 +1,4 @@
-"""What reaches a real notify socket, and what happens where nobody listens."""
+"""Tests what reaches a real notify socket, and what happens if nobody listens."""
 
 from __future__ import annotations
 

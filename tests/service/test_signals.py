@@ -1,4 +1,4 @@
-"""A signal is heard before there is a loop, and while the main thread can hear nothing."""
+"""Tests signals before the loop exists, and while the main thread is busy."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Each service described once for all tests: how it is reached, what it shows, what it does wrong."""
+"""Describes each service once for all tests: how it is reached, its possible behaviours and its faults."""

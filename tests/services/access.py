@@ -1,4 +1,4 @@
-"""How a test reaches a service: its stand-in, the settings of a config that leads there, and its client."""
+"""How a test reaches a service: its stand-in, the settings of a config for it, and its client."""
 
 from __future__ import annotations
 

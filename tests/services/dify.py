@@ -1,4 +1,4 @@
-"""Dify: how mirrors and the suite meet it, and how it errs."""
+"""Dify for tests: its worlds, and its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPTBots: how mirrors and the suite meet it, and how it errs."""
+"""GPTBots for tests: its worlds, and its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LightRAG: how mirrors and the suite meet it, and how it errs."""
+"""LightRAG for tests: its worlds, and its faults."""
 
 from __future__ import annotations
 

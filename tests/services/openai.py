@@ -1,4 +1,4 @@
-"""OpenAI, and OGX, which has its API: how mirrors and the suite meet it, and how it errs."""
+"""OpenAI, and OGX with the same API, for tests: their worlds, and their faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open WebUI: how mirrors and the suite meet it, and how it errs."""
+"""Open WebUI for tests: its worlds, and its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RAGFlow: how mirrors and the suite meet it, and how it errs."""
+"""RAGFlow for tests: its worlds, and its faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service's own file says of it, and the faults that every service has."""
+"""The description of one service for tests, and the faults that every service has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every service by its name."""
+"""Every service, by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zhipu: how the suite meets it, and how it errs. Its world and its bench are those the others build on."""
+"""Zhipu for tests: its worlds, and its faults. The other services' worlds and benches are based on these."""
 
 from __future__ import annotations
 

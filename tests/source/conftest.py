@@ -1,4 +1,4 @@
-"""Places that the tests of a folder start from."""
+"""Folders that tests of the disk start from."""
 
 from __future__ import annotations
 

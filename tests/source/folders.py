@@ -1,4 +1,4 @@
-"""What the tests of a folder share: files, refusals of the operating system, and what a state would know."""
+"""Shared code for tests of a folder: files, refusals of the operating system, and stored rows."""
 
 from __future__ import annotations
 

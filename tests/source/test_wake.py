@@ -1,4 +1,4 @@
-"""The file by which a command wakes the daemon."""
+"""Tests the file with which a command wakes the daemon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of watching share: a watcher on a temporary folder, and waiting for what must come."""
+"""Shared code for tests of watching: a watcher on a temporary folder, and waiting for expected events."""
 
 from __future__ import annotations
 

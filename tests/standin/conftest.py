@@ -1,4 +1,4 @@
-"""A server of an app that repeats what it is told, and a client to it."""
+"""A server with an app that returns what it gets, and a client for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application of a stand-in that is asked without a server, at a clock that the test sets."""
+"""Calls a stand-in's application without a server, on a clock that the test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trivial application: it keeps what is posted to /documents and gives it back."""
+"""A trivial application, which stores what is posted to /documents and returns it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stand-in has from the application class: keys, cookies, others' documents, journal, reset."""
+"""Tests the features that every stand-in inherits: keys, cookies, others' documents, journal, reset."""
 
 from __future__ import annotations
 

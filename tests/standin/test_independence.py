@@ -1,4 +1,4 @@
-"""Product and stand-in share no line: what both had wrong alike, no test would see (ADR 16).
+"""Tests that kbsync and the stand-ins share no code, since tests can't see an error that both share (ADR 16).
 
 And no vendor's stand-in uses another's: what a vendor changes changes nothing elsewhere.
 """

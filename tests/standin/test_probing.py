@@ -1,4 +1,5 @@
-"""How stand-ins are held to real servers (`tests/servers`) finds what differs, and nothing else."""
+"""Tests that the comparison of stand-ins with real servers (`tests/servers`) finds all differences, and no
+others."""
 
 from __future__ import annotations
 

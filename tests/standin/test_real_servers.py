@@ -1,4 +1,5 @@
-"""The runner of real servers: what cannot be had is left out, what does not come up is told."""
+"""Tests the runner of real servers: it skips servers that can't be installed, and reports those that don't
+start."""
 
 from __future__ import annotations
 

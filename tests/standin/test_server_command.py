@@ -1,4 +1,4 @@
-"""The stand-in as a command, and as a thread beside a synchronous test."""
+"""Tests the stand-in as a command, and as a thread of a synchronous test."""
 
 from __future__ import annotations
 

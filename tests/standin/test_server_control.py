@@ -1,4 +1,4 @@
-"""The control API: everything can be seen and changed, nothing wrong is taken in silence."""
+"""Tests the control API: everything can be read and changed, and wrong requests are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which request a fault hits, and which descriptions of faults are refused."""
+"""Tests which request a fault affects, and which descriptions of faults are refused."""
 
 from __future__ import annotations
 

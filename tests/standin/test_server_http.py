@@ -1,4 +1,4 @@
-"""The server speaks HTTP/1.1 as clients expect it, and counts what it is asked."""
+"""Tests that the server speaks HTTP/1.1 as clients expect, and counts requests."""
 
 from __future__ import annotations
 

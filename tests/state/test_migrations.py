@@ -1,4 +1,4 @@
-"""A state of any version before this one is opened by this one, and nothing is sent for it again."""
+"""Tests that this version opens states of all earlier schemas, and sends nothing again for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config blocks of targets at a service, and what surrounds them, without a file."""
+"""Builds config blocks of targets at a service, and their surroundings, without a file."""
 
 from __future__ import annotations
 

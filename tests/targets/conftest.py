@@ -1,4 +1,4 @@
-"""A mirror, or a client alone, at the stand-in of the service whose directory the test is in."""
+"""A mirror, or only a client, at the stand-in of the service whose directory contains the test."""
 
 from __future__ import annotations
 

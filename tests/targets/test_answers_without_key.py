@@ -1,4 +1,4 @@
-"""An error in the middle of an answer may repeat our key, as some gateways do: it is shown without."""
+"""Tests that an error in the middle of an answer is shown without our key, which some gateways repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What answers of every service mean: a table in which each rule of each vendor is the first that fits."""
+"""Tests the meaning of every service's responses, in a table in which each rule is the first that matches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plays every exercise in turn until the time is over, each round in a process of its own.
+"""Runs every exercise in turn until the time is over, each round in a process of its own.
 
 Usage: python -m tests.torture [--time 10m] [--seed 1] [--only NAME[,NAME…]] [--rounds N] [--workers 2]
 

@@ -1,4 +1,4 @@
-"""Others make a mess of a knowledge base, lists shift and lie, and what is ours is put in order.
+"""Others damage a knowledge base while lists shift and lie, and audits repair what is ours.
 
 At Zhipu the daemon's audits do it, elsewhere a person has it verified and repaired (`repairs.py`).
 """

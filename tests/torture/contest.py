@@ -1,4 +1,4 @@
-"""Rounds of exercises side by side, each in a process of its own that is ended when it hangs."""
+"""Runs rounds of exercises in parallel, each in a process of its own that is ended if it hangs."""
 
 from __future__ import annotations
 

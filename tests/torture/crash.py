@@ -1,4 +1,5 @@
-"""The program is stopped everywhere: at every boundary of every job on every target, again, and at random."""
+"""Stops the program at every boundary of every job on every target, then again during recovery and at
+random."""
 
 from __future__ import annotations
 

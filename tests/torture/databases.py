@@ -1,4 +1,4 @@
-"""Hosts that feed one PostgreSQL are killed with it at random, a PgBouncer and a Dask cluster as well."""
+"""Kills hosts that feed one PostgreSQL, and the server, a PgBouncer and a Dask cluster, at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exercise of the torture run is, and what it tells."""
+"""The interface of an exercise of the torture run, and of its report."""
 
 from __future__ import annotations
 

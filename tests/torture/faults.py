@@ -1,4 +1,4 @@
-"""Everything that can go wrong on the way to a service, on each operation: alone, in pairs, with crashes."""
+"""Plays every fault of a connection to a service on each operation: alone, in pairs, with crashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reader of what strangers send is given inputs at random, others for each seed."""
+"""Gives random inputs to every reader of strangers' data, different ones for each seed."""
 
 from __future__ import annotations
 

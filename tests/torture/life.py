@@ -1,4 +1,4 @@
-"""A person's life with kbsync at the command line, judged by the folder alone.
+"""Plays a person's life with kbsync at the command line; the folder alone determines the expected result.
 
 In each turn a few things happen: files and the config are edited, states are lost, restored or doubled, a
 pass is killed, a disk is unmounted. Then the person runs `kbsync --once`, and does what it prints, until it

@@ -1,4 +1,4 @@
-"""A mirror in a base that others use as well, and make a mess of: what is common to all services."""
+"""A mirror in a base that others use and damage: code common to all services."""
 
 from __future__ import annotations
 

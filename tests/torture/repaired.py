@@ -1,4 +1,4 @@
-"""What others can do at each service, and how a document of ours looks there: messes for `verify` to find."""
+"""The damage that others can do at each service, and our documents' form there, for `verify` to find."""
 
 from __future__ import annotations
 

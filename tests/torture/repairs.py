@@ -1,4 +1,4 @@
-"""Others make a mess of a knowledge base, lists shift and lie, and a person has it verified and repaired.
+"""Others damage a knowledge base while lists shift and lie, and a user verifies and repairs it.
 
 What `verify` has to find is known of each mess. A document with the very mark of an upload of ours, or with
 its name and bytes where names are the proof, is a second one of its file, and a repair removes it; one with

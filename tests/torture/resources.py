@@ -1,4 +1,4 @@
-"""Disks that get full, descriptors that run out, state files that come to harm: everywhere, not a share."""
+"""Disks that fill up, descriptors that run out, damaged state files: everywhere, not only a sample."""
 
 from __future__ import annotations
 

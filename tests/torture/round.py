@@ -1,4 +1,4 @@
-"""One round of one exercise, in this process; the last line of its output is the tally as JSON.
+"""Runs one round of one exercise in this process; its last line of output is the tally as JSON.
 
 Usage: python -m tests.torture.round NAME SEED
 """

@@ -1,4 +1,4 @@
-"""The real daemon on a real folder for a while, killed and hindered all the time; then calm, and a look.
+"""Runs the real daemon on a real folder for a while, with kills and obstacles, then checks the result.
 
 Against the stand-in of Zhipu over TCP, and against the embedded knowledge base. `kbsync` is always a process
 of its own (with less patience between two tries, see `tests/cli/impatient.py`).

@@ -1,4 +1,4 @@
-"""A few turns of each audit of torture; and what is wrong is noticed there."""
+"""Runs a few turns of each audit of torture, and tests that it notices mistakes."""
 
 from __future__ import annotations
 

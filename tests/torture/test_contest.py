@@ -1,4 +1,4 @@
-"""The torture run tells what was broken, how to see it again, and goes on."""
+"""Tests that the torture run reports what broke and how to repeat it, and continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short lives at every target, new ones with each seed; and what is wrong in a base is noticed."""
+"""Plays short lives at every target, different ones for each seed, and tests that mistakes are noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials that every service is put through: each fault on each of its operations."""
+"""The trials of every service: each fault on each of its operations."""
 
 from __future__ import annotations
 

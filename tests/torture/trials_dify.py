@@ -1,4 +1,4 @@
-"""Every fault of the stand-in of Dify on each operation it can meet."""
+"""Every fault of Dify's stand-in on each operation that it can affect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fault of the stand-in of Open WebUI on each operation it can meet."""
+"""Every fault of Open WebUI's stand-in on each operation that it can affect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fault of the stand-in of RAGFlow on each operation it can meet."""
+"""Every fault of RAGFlow's stand-in on each operation that it can affect."""
 
 from __future__ import annotations
 

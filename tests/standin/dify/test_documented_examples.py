@@ -1,4 +1,4 @@
-"""What the documents and the source of Dify say, asked of the stand-in (commits: docs/targets/dify.md)."""
+"""Compares the stand-in with Dify's documents and source (commits: docs/targets/dify.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers of the vendor's pages, word for word where they show any; and what they forbid."""
+"""Compares the stand-in with requests and responses on the vendor's pages, and with their restrictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers recorded at the running server (LightRAG 1.5.7), and what it refuses."""
+"""Compares the stand-in with requests and responses recorded at LightRAG 1.5.7, and with its refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers of the vendor's reference, and of OGX where they were seen; and what they forbid."""
+"""Compares the stand-in with examples of the vendor's reference, responses of OGX, and their restrictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server of version 0.12.4 answered, and what it does behind its answers."""
+"""Compares the stand-in with recorded responses of version 0.12.4, and with their side effects."""
 
 from __future__ import annotations
 

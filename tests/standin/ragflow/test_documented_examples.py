@@ -1,4 +1,4 @@
-"""Requests and answers of the HTTP API reference, and what the server's source says beside them."""
+"""Compares the stand-in with the HTTP API reference, and with the server's source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers of each dialect, in the forms that its documents print; and what they refuse."""
+"""Compares the stand-in with the documented requests, responses and refusals of each dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept: journal, snapshot, what others do, how fast it is."""
+"""Tests the account: journal, snapshot, changes by others, speed."""
 
 from __future__ import annotations
 

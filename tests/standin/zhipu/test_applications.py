@@ -1,4 +1,4 @@
-"""Applications of the stand-in answer as the manual's examples do."""
+"""Tests that applications of the stand-in respond like the manual's examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in calls back as the manual has it, and as it may go wrong."""
+"""Tests that the stand-in calls back as the manual says, and with possible faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in's model answers as the platform's page of chat completions prints it."""
+"""Tests that the stand-in's model responds as the platform's page on chat completions shows."""
 
 from __future__ import annotations
 

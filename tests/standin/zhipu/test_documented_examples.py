@@ -1,4 +1,4 @@
-"""Each documented (or captured) exchange, compared by field names and types."""
+"""Compares each documented (or captured) exchange by field names and types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each fault kind shows its effect, and only its own."""
+"""Tests that each kind of fault has its effect, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in tells the images of documents as the manual's example does."""
+"""Tests that the stand-in returns images of documents like the manual's example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule is refused as the vendor would, noted, and without effect."""
+"""Tests that requests against a rule are refused as by the vendor, recorded, and without effect."""
 
 from __future__ import annotations
 

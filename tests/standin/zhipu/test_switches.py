@@ -1,4 +1,4 @@
-"""Each switch shows its effect."""
+"""Tests that each switch has its effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client without a network: builds requests as clients do, reads answers, holds the clock."""
+"""A client without a network: builds requests as clients do, reads responses, holds the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single calls of the target, beside a stand-in that errs."""
+"""Tests single calls of the target, with a stand-in that fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mirror at Dify: what is special about its documents, its bases and their plans."""
+"""Tests a mirror at Dify: its documents, knowledge bases and plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paths and tags of documents, by which apps of Dify filter, and which hold nothing up."""
+"""Tests paths and tags of documents, by which Dify's apps filter, and which delay nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of Dify says what the program does."""
+"""Tests that Dify's page matches the program."""
 
 from __future__ import annotations
 

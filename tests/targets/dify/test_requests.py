@@ -1,4 +1,4 @@
-"""What documents cost in requests, those for their status among them."""
+"""Counts the requests that documents cost, including polls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from answers of Dify, and what its errors mean for what has to be done."""
+"""Tests how Dify's responses are read, and how its errors are classified."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A target for a service that does not exist: what `docs/writing-a-target.md` goes through."""
+"""A target for a fictional service, the example of `docs/writing-a-target.md`."""

@@ -1,4 +1,4 @@
-"""The example service in memory: documents are indexed on a clock of its own, and searched by words."""
+"""The example service in memory: it indexes documents on a clock of its own, and searches by words."""
 
 from __future__ import annotations
 

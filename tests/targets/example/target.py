@@ -1,4 +1,4 @@
-"""The example service as a target of the mirror. It keeps our marks, and indexes after it has answered."""
+"""The example service as a target of the mirror. It keeps our marks, and indexes after it has responded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example of the docs is a target like any other: it keeps the contract, and a config opens it."""
+"""Tests the docs' example like any target: it passes the suite, and a config opens it."""
 
 from __future__ import annotations
 

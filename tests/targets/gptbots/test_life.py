@@ -1,4 +1,4 @@
-"""The mirror over GPTBots: folder and base end up equal, in place where that goes, with few requests."""
+"""Tests the mirror at GPTBots: folder and base end up equal, in place if possible, with few requests."""
 
 from __future__ import annotations
 

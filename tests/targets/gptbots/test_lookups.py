@@ -1,4 +1,4 @@
-"""What the list says of single documents: read anew for each change, and on as few pages as can be."""
+"""Tests how the list is read for single documents: again after each change, in as few pages as possible."""
 
 from __future__ import annotations
 

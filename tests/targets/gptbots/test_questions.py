@@ -1,4 +1,4 @@
-"""Documents of questions and answers: replaced, or changed in place where the config says so."""
+"""Tests documents of questions and answers: replaced, or changed in place if the config says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vendor's own retry of all that failed: what it means for documents of a mirror that failed there."""
+"""Tests the vendor's own retry of failed documents, and its effect on a mirror's documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches: how they are asked for, ranked or not, and what happens where the ranking model fails."""
+"""Tests searches: their requests, ranking, and a failing ranking model."""
 
 from __future__ import annotations
 

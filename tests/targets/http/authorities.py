@@ -1,4 +1,4 @@
-"""A certificate authority of our own and a certificate for 127.0.0.1, made by the openssl command."""
+"""A certificate authority for tests and a certificate for 127.0.0.1, made by the openssl command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients as the tests want them, and documents to send."""
+"""Clients as tests need them, and documents to send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small servers on a real socket, each connection played by a script of the test."""
+"""Small servers on a real socket; a script of the test plays each connection."""
 
 from __future__ import annotations
 

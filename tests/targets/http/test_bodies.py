@@ -1,4 +1,4 @@
-"""Bodies on their way out, whole answers and streams of events on their way in."""
+"""Tests request bodies, whole responses and streams of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletions that wait for their turn go together, and each call has the outcomes of its own ids."""
+"""Tests that waiting deletions are sent together, and each call gets the outcomes of its own ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests go at a time, what a target that says "too many" or nothing at all changes."""
+"""Tests the number of requests in flight, and how a target's "too many" or silence changes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each fault on the way means: not stored, perhaps stored, or asked again."""
+"""Tests the meaning of each transport fault: not stored, perhaps stored, or tried again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A redirect carries the key nowhere and repeats nothing; other addresses are read without it."""
+"""Tests that a redirect never gets the key and repeats nothing; other addresses are read without the key."""
 
 from __future__ import annotations
 

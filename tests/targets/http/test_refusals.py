@@ -1,4 +1,4 @@
-"""What is not sent at all, since the service would refuse it after all of it was sent."""
+"""Tests documents that are not sent at all, because the service would refuse them after the upload."""
 
 from __future__ import annotations
 

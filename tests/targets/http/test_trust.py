@@ -1,4 +1,4 @@
-"""Certificates, proxies, and that nothing secret gets into a reason, a log line or a repr."""
+"""Tests certificates and proxies, and that no reason, log line or repr contains a secret."""
 
 from __future__ import annotations
 

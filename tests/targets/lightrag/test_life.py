@@ -1,4 +1,4 @@
-"""What is special at LightRAG: each text once, one job at a time, names that prove everything."""
+"""Tests mirrors at LightRAG: each text once, one job at a time, names that prove everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests a mirror costs. The least for a new document is two: the upload, and a look at it."""
+"""Counts the requests of a mirror. A new document needs at least two: the upload, and a poll."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from the server without any request: errors, rows, ids, settings."""
+"""Tests values read from the server, without any request: errors, rows, ids, settings."""
 
 from __future__ import annotations
 

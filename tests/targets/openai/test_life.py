@@ -1,4 +1,4 @@
-"""A mirror in a vector store: files that were never attached, limits, money, twins, what others did."""
+"""Tests a mirror in a vector store: unattached files, limits, money, duplicates, changes by others."""
 
 from __future__ import annotations
 

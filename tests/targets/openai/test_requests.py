@@ -1,4 +1,4 @@
-"""How many requests a mirror makes. A document needs an upload, an attaching and a look at its state."""
+"""Counts the requests of a mirror. A document needs an upload, an attachment and a poll."""
 
 from __future__ import annotations
 

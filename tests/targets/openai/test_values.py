@@ -1,4 +1,4 @@
-"""What is said to the vendor and read from it, without any request: marks, names, recipes, codes."""
+"""Tests values sent and read, without any request: marks, names, recipes, codes."""
 
 from __future__ import annotations
 

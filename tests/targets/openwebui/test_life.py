@@ -1,4 +1,4 @@
-"""The mirror over Open WebUI: copies, folders, what others put there, and files that never get done."""
+"""Tests the mirror at Open WebUI: copies, folders, others' files, and files that never finish."""
 
 from __future__ import annotations
 

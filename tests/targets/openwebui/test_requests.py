@@ -1,4 +1,4 @@
-"""What the mirror over Open WebUI costs in requests, looks at statuses counted as well.
+"""Counts the requests of a mirror at Open WebUI, including polls.
 
 The protocol needs two for a new document: the upload, and one look at the list for all that came at a time.
 """

@@ -1,4 +1,4 @@
-"""What is sent to the server and read from it, without any request: marks, paths, matches, errors."""
+"""Tests values sent and read, without any request: marks, paths, matches, errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single calls of the target, on a clock that is moved by hand."""
+"""Tests single calls of the target, on a clock that the test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mirror over RAGFlow: what its two steps, its names and its versions would do to a simpler client."""
+"""Tests the mirror at RAGFlow: uploads in two steps, names, and versions of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests a mirror in RAGFlow costs.
+"""Counts the requests of a mirror at RAGFlow.
 
 A new document needs four: it is uploaded, described, begun, and asked after once. Each pass looks at the
 dataset first.

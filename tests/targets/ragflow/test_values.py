@@ -1,4 +1,4 @@
-"""What is read from RAGFlow without any request: codes, states, pages, passages."""
+"""Tests values read from RAGFlow, without any request: codes, states, pages, passages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors from a service in every dialect, whatever it answers."""
+"""Tests vectors from a service in every dialect, whatever it responds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a service answers is read, or called nonsense; nothing else ever comes out."""
+"""Tests that every response of a service is either read or refused as nonsense."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order from a service, in all the shapes there are."""
+"""Tests rankings from a service, in all documented shapes."""
 
 from __future__ import annotations
 

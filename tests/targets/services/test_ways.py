@@ -1,4 +1,4 @@
-"""The way to an embedding or rerank service: certificates, proxy and requests a minute, as targets have."""
+"""Tests the connection to an embedding or rerank service: certificates, proxy and requests per minute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all tests of this room share without asking for it."""
+"""Fixtures that all tests of Zhipu share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Status, deletion, the base, mending, reading and searching, each against a scripted vendor."""
+"""Tests status, deletion, the base, re-indexing, reading and searching with a scripted vendor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each of the vendor's answers means: by code, by shape, by words, by HTTP status."""
+"""Tests the meaning of the vendor's responses: by code, shape, words and HTTP status."""
 
 from __future__ import annotations
 

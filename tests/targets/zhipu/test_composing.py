@@ -1,4 +1,4 @@
-"""Answers of a model that is given passages: what is sent, and how each end of an answer is read."""
+"""Tests answers of a model that gets passages: the request, and each way the answer can end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes, legal ways of slicing and limits."""
+"""Tests recipes, valid ways of splitting, and limits."""
 
 from __future__ import annotations
 

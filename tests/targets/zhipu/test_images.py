@@ -1,4 +1,4 @@
-"""Pictures in passages: few requests, and never at the expense of the search."""
+"""Tests pictures in passages: few requests, and a search never fails because of them."""
 
 from __future__ import annotations
 

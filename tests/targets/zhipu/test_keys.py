@@ -1,4 +1,4 @@
-"""Who asks is shown by the key, or by tokens signed with it, as the stand-in checks them by itself."""
+"""Tests authentication by the key, or by tokens signed with it, which the stand-in verifies itself."""
 
 from __future__ import annotations
 

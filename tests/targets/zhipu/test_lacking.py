@@ -1,4 +1,4 @@
-"""Calls that the installation has not are asked for once an hour, and only they; one 404 proves none."""
+"""Tests calls that an installation lacks: only these are tried once an hour, and one 404 proves nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Applications, the address of the account and that of a mirror: what is sent, read, never repeated."""
+"""Tests the management of applications and callback addresses: sent, read, and never repeated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list is read whole although its pages lie, and statuses are found on few pages."""
+"""Tests that the list is read completely in spite of wrong pages, and polls need few pages."""
 
 from __future__ import annotations
 

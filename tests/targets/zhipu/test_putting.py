@@ -1,4 +1,4 @@
-"""An upload succeeds when the body says so, and fails by what the body says."""
+"""Tests that the body of an upload's response decides about success and failure."""
 
 from __future__ import annotations
 

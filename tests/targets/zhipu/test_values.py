@@ -1,4 +1,4 @@
-"""Ids, states, words, sizes, clocks and answers: everything that is read without asking anyone."""
+"""Tests everything that is read without requests: ids, states, words, sizes, clocks and responses."""
 
 from __future__ import annotations
 

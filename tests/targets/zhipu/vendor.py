@@ -1,4 +1,4 @@
-"""A vendor by script, a clock, and documents: what the tests of this room share."""
+"""Shared code for tests of Zhipu: a scripted vendor, a clock, and documents."""
 
 from __future__ import annotations
 
