@@ -24,7 +24,7 @@ from kbsync.config.model import Config, MirrorConfig, settings_for
 from kbsync.contract.target import Target
 from kbsync.core.model import ON_THE_WAY
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, rest
+from kbsync.engine.clock import SystemClock, Threads, bug_in_words, in_own_threads, wait_for_any
 from kbsync.engine.journal import Happened
 from kbsync.engine.mirror import BoundMirror, Mirror, RunContext
 from kbsync.engine.settings import DeletionLimits, MirrorIdentity, MirrorSettings
@@ -125,7 +125,7 @@ async def _finish(bound: BoundMirror, budget: float) -> PassEnd | None:
             break
         worker.rested.clear()
         pause = (mirror.clock.steady() - started) / 5
-        await rest(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
+        await wait_for_any(mirror.clock, min(LONGEST, max(SHORTEST, pause)), worker.rested)
     if mirror.halt is not None:
         return PassEnd(True)
     pending = await mirror.store.read(

@@ -66,14 +66,14 @@ class OpenMirrors(Protocol):
 class SearchReply:
     """The hits, best first, and what they may lack.
 
-    `fresh`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
+    `freshness`: how fresh each searched mirror is. `errors`: why a mirror couldn't be searched, by name.
     `answered`: the mirrors that responded. `unmatched`: which of path, types and date no document matches;
     empty if there are hits. `guesses`: words that were searched for instead of words that no document has.
     `query`: the query as searched, without operators in its text.
     """
 
     hits: Sequence[FoundDocument]
-    fresh: Sequence[Freshness]
+    freshness: Sequence[Freshness]
     notes: Sequence[Note]
     errors: Mapping[str, Exception] = field(default_factory=dict)
     answered: Collection[str] = ()
@@ -103,8 +103,10 @@ async def search(
     typed, query = query, parse_query(query)
     selector(query)  # raises for a path that isn't a valid pattern
     installation = opened.installation
-    mirrors = [each for each in installation.mirrors if not only or each.name in only]
-    found, errors, answered, unknown, notes = await _find(opened, mirrors, query, images=images, soon=soon)
+    mirrors = [mirror for mirror in installation.mirrors if not only or mirror.name in only]
+    documents, errors, answered, unknown, notes = await _find(
+        opened, mirrors, query, images=images, soon=soon
+    )
     refused = [
         name for name, error in errors.items() if isinstance(error, Halted) and error.halt == CREDENTIALS
     ]
@@ -114,24 +116,24 @@ async def search(
         mirrors, installation.state_dir, installation.command_line, look_at_folders=True
     )
     # The state of this machine doesn't have documents of other machines.
-    is_known = query.own or not any(each.target.searches_all for each in mirrors)
-    folders = {each.name: each.folder for each in mirrors}
+    is_known = query.own or not any(mirror.target.searches_all for mirror in mirrors)
+    folders = {mirror.name: mirror.folder for mirror in mirrors}
 
-    def look(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched]:
-        fresh = read_freshness(tx)
-        as_of = {each.status.name: each.as_of for each in fresh}
-        hits = [_with_state(tx, each, as_of) for each in found]
-        is_narrowed = query.selects and is_known and not found
-        return fresh, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
+    def read_state(tx: Tx) -> tuple[list[Freshness], list[FoundDocument], Unmatched]:
+        freshness = read_freshness(tx)
+        as_of = {item.status.name: item.as_of for item in freshness}
+        hits = [_with_state(tx, document, as_of) for document in documents]
+        is_narrowed = query.selects and is_known and not documents
+        return freshness, hits, find_unmatched(tx, folders, query) if is_narrowed else Unmatched()
 
-    fresh, hits, unmet = await opened.read(look)
+    freshness, hits, unmatched = await opened.read(read_state)
     lacks_phrase = bool(query.phrases) and not hits
     guesses = {} if lacks_phrase else _guesses(unknown)
     notes = [
         *notes,
-        *([_note_on_phrases(query)] if lacks_phrase and answered and unmet == Unmatched() else []),
+        *([_note_on_phrases(query)] if lacks_phrase and answered and unmatched == Unmatched() else []),
         *_notes_on_words(guesses, unknown if hits else ()),
-        *notes_on(fresh, opened),
+        *notes_on(freshness, opened),
         *(
             Note(printable(f"{name}: not searched: {system_reason(error)}"))
             for name, error in errors.items()
@@ -139,15 +141,15 @@ async def search(
         ),
     ]
     words = list(filter(None, guesses.values()))
-    return SearchReply(hits, fresh, notes, errors, answered, unmet, words, query)
+    return SearchReply(hits, freshness, notes, errors, answered, unmatched, words, query)
 
 
 def _guesses(unknown: Sequence[UnknownWords]) -> dict[str, str]:
     """Return the words that none of these targets has, each with its replacement in the search, or ""."""
     return {
-        word: next((each.instead[word] for each in unknown if each.instead[word]), "")
+        word: next((target.instead[word] for target in unknown if target.instead[word]), "")
         for word in (unknown[0].instead if unknown else ())
-        if all(word in each.instead for each in unknown)
+        if all(word in target.instead for target in unknown)
     }
 
 
@@ -155,8 +157,8 @@ def _notes_on_words(guesses: Mapping[str, str], unknown: Sequence[UnknownWords])
     """Return notes on words that no document has. `unknown`: those of each target; empty if there are no
     hits."""
     lines = [f"no document has “{word}”; searched for “{other}”" for word, other in guesses.items() if other]
-    if not lines and unknown and all(each.are_all for each in unknown):
-        if translation := list(dict.fromkeys(word for each in unknown for word in each.translation)):
+    if not lines and unknown and all(target.are_all for target in unknown):
+        if translation := list(dict.fromkeys(word for target in unknown for word in target.translation)):
             instead = "”, “".join(translation)
             lines = [
                 f"no document has the words of this question; searched for their translation: “{instead}”"
@@ -179,19 +181,19 @@ def _notes_on_syntax(searched: Sequence[SearchedMirror], query: Query) -> list[N
         return []
     text = 'this service doesn\'t know "phrases" and -words; searched for the other words'
     return [
-        Note(printable(f"{each.name}: {text}"), explains_hits=True)
-        for each in searched
-        if not each.target.limits.embedded
+        Note(printable(f"{mirror.name}: {text}"), explains_hits=True)
+        for mirror in searched
+        if not mirror.target.limits.embedded
     ]
 
 
-def notes_on(fresh: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
+def notes_on(freshness: Sequence[Freshness], opened: OpenMirrors) -> list[Note]:
     """Return what a reply about these mirrors may lack; each note names its mirror."""
     cure = opened.installation.command_line
     return [
-        replace(note, text=printable(f"{each.status.name}: {note.text}"))
-        for each in fresh
-        for note in each.notes(cure, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
+        replace(note, text=printable(f"{item.status.name}: {note.text}"))
+        for item in freshness
+        for note in item.notes(cure, will_mirror=opened.will_mirror, obstacle=opened.obstacle)
     ]
 
 
@@ -201,12 +203,12 @@ async def open_all(
     """Open the mirrors that have something of ours, until `stack` ends; also return why others can't be
     opened, by name."""
 
-    def look(tx: Tx) -> tuple[set[str], set[str]]:
-        names = [each.name for each in mirrors]
+    def read_mirrors(tx: Tx) -> tuple[set[str], set[str]]:
+        names = [mirror.name for mirror in mirrors]
         recorded = {name for name in names if tx.mirrors.named(name) is not None}
         return recorded, {name for name in names if forgotten_bases(tx, name)}
 
-    recorded, forgotten = await opened.read(look)
+    recorded, forgotten = await opened.read(read_mirrors)
 
     async def open_mirror(mirror: MirrorConfig) -> SearchedMirror | None:
         target = await stack.enter_async_context(opened.target(mirror))
@@ -218,7 +220,7 @@ async def open_all(
             return None
         return SearchedMirror(mirror.name, mirror.folder, target, opened.read)
 
-    chosen = [each for each in mirrors if each.name not in forgotten]
+    chosen = [mirror for mirror in mirrors if mirror.name not in forgotten]
     targets = await asyncio.gather(*map(open_mirror, chosen), return_exceptions=True)
     errors, searched = dict[str, Exception](), list[SearchedMirror]()
     for mirror, one in zip(chosen, targets, strict=True):
@@ -246,25 +248,25 @@ async def _find(
         searched, errors = await open_all(opened, mirrors, stack)
         _refuse_rerank(searched, query)
         # An absolute pattern is compared with the folders' real paths.
-        asked = await apart("", asyncio.to_thread(searches, searched, query))
-        ask = search_soon if soon else search_mirrors
-        searching = (apart(group[0].name, ask(group, its)) for group, its in asked)
-        answers = await asyncio.gather(*searching, return_exceptions=True)
-        found, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
+        planned = await apart("", asyncio.to_thread(searches, searched, query))
+        run = search_soon if soon else search_mirrors
+        running = (apart(group[0].name, run(group, its_query)) for group, its_query in planned)
+        results = await asyncio.gather(*running, return_exceptions=True)
+        documents, answered = list[tuple[SearchedMirror, list[FoundDocument]]](), list[str]()
         unknown = list[UnknownWords | None]()
-        for (group, _), answer in zip(asked, answers, strict=True):
-            names = [each.name for each in group]
-            if isinstance(answer, BaseException):
-                errors |= dict.fromkeys(names, _expected(answer))
+        for (group, _), result in zip(planned, results, strict=True):
+            names = [mirror.name for mirror in group]
+            if isinstance(result, BaseException):
+                errors |= dict.fromkeys(names, _expected(result))
             else:
-                documents, its_unknown = answer
-                found.append((group[0], documents))
+                its_documents, its_unknown = result
+                documents.append((group[0], its_documents))
                 unknown.append(its_unknown)
                 answered += names
-        best = merge(found, query)
+        best = merge(documents, query)
         if images:
             best = await with_images(best, searched)
-        known = [each for each in unknown if each is not None]
+        known = [words for words in unknown if words is not None]
         notes = _notes_on_syntax(searched, query)
         return best, errors, answered, known if len(known) == len(unknown) else [], notes
 
@@ -328,7 +330,7 @@ def hit_json(hit: FoundDocument) -> dict[str, Any]:
 
 def images_json(images: Sequence[Image]) -> dict[str, Any]:
     """Return the field `images`, if there are any."""
-    listed = [{"placeholder": each.placeholder, "url": each.url} for each in images]
+    listed = [{"placeholder": image.placeholder, "url": image.url} for image in images]
     return {"images": listed} if listed else {}
 
 
@@ -350,7 +352,7 @@ def shortened(
 
 _SPOKEN = re.compile(r"[^\W_]+")
 _FIRST_WORDS = (12, 5)
-"""How many words of a passage to look for. A passage is long; its beginning is enough."""
+"""Number of words of a passage to search for. A passage is long; its beginning is enough."""
 
 
 def find_passage(passage: str, text: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from functools import partial
 
 from kbsync.dataclass import dataclass
-from kbsync.engine.clock import Clock, end_tasks, keep_running, rest
+from kbsync.engine.clock import Clock, end_tasks, keep_running, wait_for_any
 from kbsync.engine.status import SHOWN, MirrorStatus, mirror_status
 from kbsync.errors import StateError
 from kbsync.state.read_only import Tx
@@ -94,7 +94,7 @@ class ServiceReports:
 
         waiting = asyncio.create_task(wait_for_all())
         try:
-            await rest(self.clock, READY_LATEST, all_begun)
+            await wait_for_any(self.clock, READY_LATEST, all_begun)
         finally:
             waiting.cancel()
         if not self.is_stopping:
@@ -166,7 +166,7 @@ class ServiceReports:
                     self._said = text
                     self.manager.tell(f"STATUS={text}", patience=0.0)
             await self.clock.sleep(LEAST_PAUSE)
-            await rest(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
+            await wait_for_any(self.clock, LONGEST_PAUSE - LEAST_PAUSE, self._news)
 
 
 def status_sentence(mirrors: Sequence[MirrorStatus]) -> str:

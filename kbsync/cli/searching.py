@@ -67,7 +67,7 @@ class CommandMirrors:
         With several mirrors, those without a pass are skipped; `UsageError` if none had one.
         """
         reply = await search(self, query, images=images)
-        self._refuse(reply.fresh, reply.errors, reply.answered)
+        self._refuse(reply.freshness, reply.errors, reply.answered)
         return reply
 
     async def open(self) -> None:

@@ -33,7 +33,7 @@ from kbsync.core.model import (
 from kbsync.core.planner import digests_match
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import adopting, base_emptied, is_emptied
-from kbsync.engine.clock import rest
+from kbsync.engine.clock import wait_for_any
 from kbsync.engine.journal import Journal
 from kbsync.engine.listing import (
     Claim,
@@ -413,7 +413,7 @@ class RegularAudit:
                 seconds = LONGEST_REST
             if seconds <= 0:
                 seconds = PATIENCE if not self._may_work else 0.0 if await self.try_once() else PUT_OFF
-            await rest(self._clock, min(LONGEST_REST, seconds), self._requested)
+            await wait_for_any(self._clock, min(LONGEST_REST, seconds), self._requested)
             if self._requested.is_set():
                 self._requested.clear()
                 if self._may_work:  # otherwise the next audit is due later

@@ -52,7 +52,7 @@ class SystemClock:
         return random.random()  # noqa: S311 - jitter, not a secret
 
 
-async def rest(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
+async def wait_for_any(clock: Clock, seconds: float, *events: asyncio.Event) -> None:
     """Wait until one of the events is set or the time is up."""
     # Other tasks get their turn even if there is nothing to wait for.
     if seconds <= 0 or any(event.is_set() for event in events):

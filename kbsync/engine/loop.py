@@ -22,7 +22,7 @@ from kbsync.core.model import FileChoice
 from kbsync.core.selection import Rules
 from kbsync.dataclass import dataclass
 from kbsync.engine.attach import EMPTIED
-from kbsync.engine.clock import bug_in_words, keep_running, rest
+from kbsync.engine.clock import bug_in_words, keep_running, wait_for_any
 from kbsync.engine.halts import Work
 from kbsync.engine.mirror import PATIENCE, BoundMirror, Mirror
 from kbsync.engine.status import CREDENTIALS, FAILING, FOLDER_MISSING, TARGET_DOWN
@@ -170,7 +170,7 @@ class MirrorLoop:
         """Request a reload and wait for it. If it changes this mirror, `stop` is set meanwhile."""
         if self.reloads is not None and not self.stop.is_set():
             done = self.reloads.request(self.mirror.settings.name, scope)
-            await rest(self.mirror.clock, LONGEST_RELOAD, done, self.stop)
+            await wait_for_any(self.mirror.clock, LONGEST_RELOAD, done, self.stop)
 
     async def _newest_message(self) -> int:
         name = self.mirror.settings.name
@@ -297,7 +297,7 @@ class MirrorLoop:
 
     async def _rest(self, seconds: float) -> None:
         """Wait until something happens, `stop` is set, or the time is up."""
-        await rest(self.mirror.clock, seconds, self.mirror.wake, self.stop)
+        await wait_for_any(self.mirror.clock, seconds, self.mirror.wake, self.stop)
 
 
 def _ignores(rules: Rules, path: str) -> bool:

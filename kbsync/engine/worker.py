@@ -26,7 +26,7 @@ from kbsync.core.links import NoLink, address_from, is_link
 from kbsync.core.model import Upload
 from kbsync.dataclass import dataclass
 from kbsync.engine import deletions, lost_uploads
-from kbsync.engine.clock import end_tasks, rest
+from kbsync.engine.clock import end_tasks, wait_for_any
 from kbsync.engine.halts import STATE_PAUSE
 from kbsync.engine.journal import Happened, Journal
 from kbsync.engine.polling import Polls
@@ -217,7 +217,7 @@ class Worker:
                 seconds = STATE_PAUSE
             except Exception as error:
                 seconds = self._failed(error, of_round=True)
-            await rest(self._clock, seconds, self._wake)
+            await wait_for_any(self._clock, seconds, self._wake)
 
     async def stop(self, grace: float = 0.5) -> None:
         """Stop starting requests; those in flight get `grace` seconds, then they are cancelled."""
