@@ -35,7 +35,7 @@ PATIENT_TRIES = 3
 """After this many attempts a document queues behind those that were never tried."""
 
 LONGEST_BLINK = 60.0
-"""Maximum number of seconds between two polls that count as indexing time."""
+"""Maximum number of seconds between two polls; a longer pause doesn't count as indexing time."""
 
 POLL_SHARE = 0.25
 """The wait before the next poll, as a share of the indexing time so far, so that slow documents are polled

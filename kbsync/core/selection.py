@@ -404,7 +404,8 @@ class Rules:
 
     @property
     def version(self) -> str:
-        """A string that differs for rules with different decisions in a folder; it has both parts."""
+        """The version of the rules, of both parts: rules that decide differently in a folder have different
+        versions."""
         return f"{self.person_version}.{self.program_version}"
 
     def below(self, folder: str, content: str) -> Rules:

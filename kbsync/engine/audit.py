@@ -282,7 +282,7 @@ class Repairs:
         return bool(serving_rows)
 
     def adopt(self, tx: Tx, stray: Claim, missing: Collection[str]) -> None:
-        """Replace a `missing` document (`missing`: remote ids) with its copy, so that none is sent.
+        """Replace a document that is among the `missing` remote ids with its copy, so that none is sent.
 
         Call this before `send_again`: the planner uses a document whose bytes are proven.
         """

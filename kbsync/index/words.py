@@ -214,8 +214,8 @@ LONGEST_NAME = 255
 
 
 def names_sought(question: str) -> list[str]:
-    """Return the words of the names that the question may be, with an extension and without; [] if it is too
-    long."""
+    """Return the words of the file names that the question may be, with and without an extension; [] if it is
+    too long for a name."""
     if not 0 < len(question) <= LONGEST_NAME:
         return []
     tokeniser, names = Tokeniser(), (question, question.rpartition(".")[0])

@@ -150,7 +150,7 @@ BETWEEN_READS = 0.25
 """Seconds between the two reads of `copy_growing`."""
 
 _TRIES = 3
-"""How often to read a file that never gets quiet, to find a moment without writes."""
+"""Maximum number of reads of a file that never gets quiet, to find a moment without writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Hold:
 
 
 class Holds(Table):
-    """Documents that are decided about together."""
+    """The holds of one connection: documents that the user approves together."""
 
     def open(self, mirror: int, now: float, kind: str = RENEWALS, state: str = ASKED) -> int:
         """Open a hold."""

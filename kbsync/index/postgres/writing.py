@@ -23,7 +23,7 @@ NUMBER_BYTES = 2
 """Number of bytes of one number of a vector (float16)."""
 
 UNIT = 0.5
-"""The unit of `counts`, as a weight: half a word in a text."""
+"""The weight of one unit of `counts`: half a word in a text."""
 
 _COUNTED = [round(field / UNIT) for field in FIELDS[1:]]  # names have no passage
 
